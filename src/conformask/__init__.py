@@ -1,0 +1,1 @@
+"""Masks with a promise for image-to-image networks."""

@@ -1,0 +1,29 @@
+"""What conformask raises: each error is also the builtin exception that it specialises."""
+
+
+class ConformaskError(Exception):
+    """Any refusal of conformask; its message says what was wrong, where, what is allowed and what to do."""
+
+
+class InvalidArgumentError(ConformaskError, ValueError):
+    """An argument outside what is allowed: names it, the value received and the remedy."""
+
+
+class ImageError(ConformaskError, ValueError):
+    """An image that cannot be used (unreadable, NaN, out of range, wrong shape): names the file or index."""
+
+
+class MissingFileError(ConformaskError, FileNotFoundError):
+    """A file or folder that should be there is not."""
+
+
+class CalibrationError(ConformaskError, ValueError):
+    """A promise that cannot be given: says what it would need."""
+
+
+class MismatchError(ConformaskError, ValueError):
+    """Two things that do not belong together: a run and data, a scorer and a distance, a file and a version."""
+
+
+class OutputError(ConformaskError, OSError):
+    """A result that could not be written (read-only folder, full disk)."""

@@ -1,0 +1,251 @@
+"""What runs leave on disk: frozen records, JSON and npz, always whole or not at all. No torch here."""
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from conformask.errors import MismatchError, MissingFileError, OutputError
+
+Json = Any
+"""None, bool, int, float, str, or lists and string-keyed dicts of these."""
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SCHEMA = 1
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path to write to; on success it becomes `path`, on failure nothing is left.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    aside = path.with_name(f".{uuid.uuid4().hex[:8]}-{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+    finally:
+        if aside.parent.is_dir() and os.access(aside.parent, os.W_OK):
+            aside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: Mapping[str, Json]) -> None:
+    """Write a record with the schema and package version; infinities become "inf", NaN null."""
+    head = {"schema": SCHEMA, "conformask": version("conformask")}
+    text = json.dumps(_plain({**head, **record}), indent=2, allow_nan=False)
+    with whole_file(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what write_json wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is not valid, or of a newer schema.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise MismatchError(f"{path} is not valid JSON: {error}") from error
+    if record.get("schema", 0) > SCHEMA:
+        raise MismatchError(
+            f"{path} has schema {record['schema']}, this conformask reads up to {SCHEMA}: upgrade conformask"
+        )
+    return record
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write named arrays to an npz."""
+    with whole_file(path) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read what write_arrays wrote; never unpickles.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def number(value: float | str) -> float:
+    """A number that JSON may hold as the string "inf"."""
+    return float(value)
+
+
+def _plain(value: Any) -> Json:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """For each image, the raw distance and the mask size at the points of a fixed grid of lambdas."""
+
+    names: Array
+    """(n,) strings."""
+    grid: Array
+    """(G,) increasing, from 0 to inf."""
+    distance: Array
+    """(n, G) float64: d(m*y, m*y_hat), not made monotone."""
+    size: Array
+    """(n, G) float64: mean(1 - m)."""
+
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """As named arrays for an npz."""
+        return {prefix + field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+        """The inverse of arrays()."""
+        return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class ImageRecords:
+    """What evaluation measured on each test image; arrays of shape (n,), float64 but for the names."""
+
+    name: Array
+    distance: Array
+    """Masked: d(m*y, m*y_hat)."""
+    unmasked_distance: Array
+    size: Array
+    """mean(1 - m)."""
+    oracle_size: Array
+    """Of the exact oracle; NaN where there is none."""
+    paper_oracle_size: Array
+    """Of the paper's Opt; NaN where it was not computed or did not reach the threshold."""
+    critical_lambda: Array
+    difficulty: Array
+    """The mean score."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the gallery, ready to show: uint8, (H, W) or (H, W, 3)."""
+
+    name: str
+    kind: str
+    """best, typical, worst (by masked distance against threshold), or whole (a whole image of tiles)."""
+    x: Array
+    y: Array
+    y_hat: Array
+    mask: Array
+    """255 = trusted."""
+    error: Array
+    """Pixelwise error |y - y_hat|, averaged over channels, (H, W), 255 = error_scale."""
+    error_scale: float
+    size: float
+    """Mask size, mean(1 - m)."""
+    distance: float
+    """Masked distance."""
+    oracle_size: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
+
+    promise: str
+    threshold: float
+    confidence: float
+    guarantee: str
+    distance: str
+    family: str
+    scorer: str
+    n_calibration: int
+    n_test: int
+    coverage: float
+    coverage_interval: tuple[float, float]
+    """Clopper-Pearson, 95 %."""
+    mask_size: float
+    mask_size_interval: tuple[float, float]
+    """Bootstrap, 95 %."""
+    mask_size_oracle: float | None
+    mask_size_paper_oracle: float | None
+    n_paper_oracle: int
+    """Images on which the paper's Opt was computed and reached the threshold."""
+    ratio_to_oracle: float | None
+    """mask_size / mask_size_oracle."""
+    correlation_size_distance: float | None
+    """C(M, D): Pearson, mask size and unmasked distance."""
+    correlation_size_oracle: float | None
+    """C(M, M_opt): Pearson, mask size and the paper's Opt's."""
+    spearman_size_distance: float | None
+    spearman_size_oracle: float | None
+    coverage_by_difficulty: tuple[float, ...]
+    """By decile of the mean score, easiest first."""
+    size_by_difficulty: tuple[float, ...]
+    size_by_threshold: tuple[tuple[float, float], ...]
+    """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending."""
+    images: ImageRecords
+    examples: tuple[Example, ...] = ()
+
+    def summary(self) -> dict[str, Json]:
+        """All but the arrays: the content of evaluation.json."""
+        left_out = {"images", "examples"}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+
+    def save(self, folder: Path) -> None:
+        """Write evaluation.json, evaluation.npz and, where there are examples, examples.npz."""
+        write_arrays(folder / "evaluation.npz", asdict(self.images))
+        examples: dict[str, Array] = {}
+        for index, example in enumerate(self.examples):
+            for field in fields(Example):
+                value = getattr(example, field.name)
+                examples[f"{index:03d}/{field.name}"] = np.asarray(np.nan if value is None else value)
+        write_arrays(folder / "examples.npz", examples)
+        write_json(folder / "evaluation.json", self.summary())
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what save wrote.
+
+        Raises:
+            MissingFileError: the folder holds no evaluation.
+        """
+        summary = read_json(folder / "evaluation.json")
+        arrays = read_arrays(folder / "examples.npz")
+        indices = sorted({key.split("/")[0] for key in arrays})
+        examples = tuple(_example({f.name: arrays[f"{i}/{f.name}"] for f in fields(Example)}) for i in indices)
+        values = {field.name: summary[field.name] for field in fields(cls) if field.name in summary}
+        for key, value in values.items():
+            if isinstance(value, list):
+                values[key] = tuple(tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value)
+        images = ImageRecords(**read_arrays(folder / "evaluation.npz"))
+        return cls(**values, images=images, examples=examples)
+
+
+def _example(arrays: Mapping[str, Array]) -> Example:
+    values: dict[str, Any] = {key: array.item() if array.ndim == 0 else array for key, array in arrays.items()}
+    if np.isnan(values["oracle_size"]):
+        values["oracle_size"] = None
+    return Example(**values)

@@ -1,0 +1,178 @@
+"""The words of the stream: images, scores, masks, and the protocols that its stations fulfil.
+
+Images are float32 tensors of shape (N, C, H, W) in [0, 1]; the batch axis is always there.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.results import Json
+
+Images = Float[Tensor, "n c h w"]
+PerImage = Float[Tensor, "n"]
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """One image's degraded input, the network's output and the truth, float32 (C, H, W) in [0, 1].
+
+    x may differ from y_hat in size and channels; y is None where the truth is unknown.
+    """
+
+    name: str
+    x: Float[np.ndarray, "cx hx wx"]
+    y_hat: Float[np.ndarray, "c h w"]
+    y: Float[np.ndarray, "c h w"] | None = None
+    group: str | None = None
+    category: str | None = None
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Triplets of one shape, stacked: x (N, Cx, Hx, Wx), y_hat and y (N, C, H, W)."""
+
+    names: tuple[str, ...]
+    x: Images
+    y_hat: Images
+    y: Images | None
+
+    def truth(self) -> Images:
+        """y, or ValueError where it is unknown."""
+        if self.y is None:
+            raise ValueError(f"the truth y of {self.names[0]!r} is unknown")
+        return self.y
+
+
+@dataclass(frozen=True)
+class Score:
+    """The narrow waist: map >= 0, (N, 1 or C, H, W), higher = less trusted; features (N, F) or none."""
+
+    map: Images
+    features: Float[Tensor, "n f"] | None = None
+
+
+class Task(Protocol):
+    """Makes x from a true image, and y_hat from what a network returns."""
+
+    name: str
+
+    def truth(self, image: Images) -> Images:
+        """The image that is to be recovered (grey for completion)."""
+
+    def degrade(self, y: Images) -> Images:
+        """The network's input x."""
+
+    def enlarge(self, x: Images) -> Images:
+        """The input x at the size of y, for a network that keeps the size."""
+
+    def compose(self, x: Images, output: Images) -> Images:
+        """y_hat from a network's output, in [0, 1]; what x already knows is copied from it."""
+
+
+class Predictor(Protocol):
+    """Any image-to-image network: x (N, Cx, Hx, Wx) -> y_hat (N, C, H, W)."""
+
+    name: str
+
+    def __call__(self, x: Images) -> Images:
+        """The network's output, in [0, 1]."""
+
+
+@runtime_checkable
+class Distance(Protocol):
+    """A distance between images: one number an image, never a mean over the batch."""
+
+    name: str
+    monotone: bool
+    """Never grows when a nested mask shrinks."""
+    exponent: float | None
+    """p, where the distance is mean |a - b|^p."""
+    upper_bound: float | None
+    """The largest value on images in [0, 1], if there is one."""
+
+    def __call__(self, a: Images, b: Images) -> PerImage:
+        """d(a, b), shape (N,)."""
+
+    def error_map(self, y: Images, y_hat: Images) -> Images:
+        """The pixelwise error, (N, C, H, W), whose mean says how far the images are apart."""
+
+
+class Family(Protocol):
+    """A nested family of masks F(score; lam): 0 at lam = 0, 1 at lam = inf, never shrinking in between.
+
+    lam has shape (N,) or (N, G); the level holds a few numbers for each image and lambda.
+    """
+
+    name: str
+
+    def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
+        """What apply needs to know of a whole image: (N, L), or (N, G, L)."""
+
+    def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
+        """The mask, pixel by pixel, with the shape of the score; in [0, 1]."""
+
+    def critical_lambda(
+        self, score: Images, error: Images, exponent: float, threshold: float
+    ) -> Float[Tensor, "n"]:
+        """sup{lam : mean(F(score; l)^p * error) <= threshold for all l <= lam}, float64, exact.
+
+        error is |y - y_hat|^p with the shape of the score (averaged over channels for a one-channel score).
+        +inf where the image passes unmasked, 0 where it fails for every lam > 0.
+        """
+
+    def settings(self) -> dict[str, Json]:
+        """Its parameters as JSON, the name among them."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a masker knows of n images when it asks a rule for their lambdas; a rule names those it needs."""
+
+    n: int
+    weight: Float[np.ndarray, "n"] | None = None
+    category: Sequence[str] | None = None
+    features: Float[np.ndarray, "n f"] | None = None
+    bound_curve: Float[np.ndarray, "n g"] | None = None
+
+
+@runtime_checkable
+class LambdaRule(Protocol):
+    """From an image's facts to its lambda; for most rules a constant."""
+
+    needs: frozenset[str]
+    """The names of the Facts that it reads."""
+
+    def __call__(self, facts: Facts) -> Float[np.ndarray, "n"]:
+        """The lambda of each image, float64."""
+
+    def to_json(self) -> dict[str, Json]:
+        """The whole rule as JSON."""
+
+
+class Scorer(Protocol):
+    """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
+
+    name: str
+    distance: str | None
+    """The name of the distance that it was fitted for; None if for none."""
+    channels: int
+    """Channels of the y_hat that it takes."""
+    per_channel: bool
+    family: str
+    """The name of the family that suits it."""
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """The score of each image."""
+
+
+__all__ = [
+    "Array", "Batch", "Distance", "Facts", "Family", "Images", "LambdaRule", "PerImage", "Predictor", "Score",
+    "Scorer", "Task", "Triplet",
+]  # fmt: skip
