@@ -1,1 +1,48 @@
-"""Masks with a promise for image-to-image networks."""
+"""Masks with a promise for image-to-image networks: the names, in the order of the stream."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from conformask.data.triplets import Splits as Splits
+    from conformask.data.triplets import Triplets as Triplets
+    from conformask.deployment import write_masks as write_masks
+    from conformask.errors import ConformaskError as ConformaskError
+    from conformask.evaluation.evaluate import evaluate as evaluate
+    from conformask.masker import Masker as Masker
+    from conformask.masker import calibrate as calibrate
+    from conformask.masker import load as load
+    from conformask.masker import threshold_choices as threshold_choices
+    from conformask.report.page import write_report as write_report
+    from conformask.results import Evaluation as Evaluation
+    from conformask.scorers.fit import fit_scorer as fit_scorer
+    from conformask.scorers.heuristic import Heuristic as Heuristic
+    from conformask.types import Score as Score
+
+_HOMES = {
+    "Triplets": "data.triplets",
+    "Splits": "data.triplets",
+    "Score": "types",
+    "Heuristic": "scorers.heuristic",
+    "fit_scorer": "scorers.fit",
+    "threshold_choices": "masker",
+    "calibrate": "masker",
+    "Masker": "masker",
+    "load": "masker",
+    "write_masks": "deployment",
+    "evaluate": "evaluation.evaluate",
+    "Evaluation": "results",
+    "write_report": "report.page",
+    "ConformaskError": "errors",
+}
+__all__ = list(_HOMES)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'conformask' has no attribute {name!r}")
+    return getattr(import_module(f"conformask.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOMES)

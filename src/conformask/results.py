@@ -46,7 +46,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 def write_json(path: Path, record: Mapping[str, Json]) -> None:
     """Write a record with the schema and package version; infinities become "inf", NaN null."""
     head = {"schema": SCHEMA, "conformask": version("conformask")}
-    text = json.dumps(_plain({**head, **record}), indent=2, allow_nan=False)
+    text = json.dumps(plain({**head, **record}), indent=2, allow_nan=False)
     with whole_file(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
 
@@ -89,16 +89,17 @@ def read_arrays(path: Path) -> dict[str, Array]:
         return dict(arrays)
 
 
-def number(value: float | str) -> float:
-    """A number that JSON may hold as the string "inf"."""
-    return float(value)
+def number(value: float | str | None) -> float:
+    """A number that JSON may hold as the string "inf", or NaN as null."""
+    return math.nan if value is None else float(value)
 
 
-def _plain(value: Any) -> Json:
+def plain(value: Any) -> Json:
+    """A value as JSON will give it back: lists for tuples and arrays, "inf", null for NaN."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -127,6 +128,84 @@ class Curves:
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
         """The inverse of arrays()."""
         return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Selection:
+    """selection.npz: what the choices after training need of the selection images."""
+
+    distance: Array
+    """(n,) unmasked distances."""
+    curves: Mapping[str, Curves]
+    """For each family."""
+
+    def threshold(self, quantile: float) -> float:
+        """The quantile of the unmasked distances, as "q0.1" means it."""
+        return float(np.quantile(self.distance, quantile))
+
+    def save(self, folder: Path) -> None:
+        """Write selection.npz."""
+        arrays = {"distance": self.distance}
+        for family, curves in self.curves.items():
+            arrays |= curves.arrays(f"{family}/")
+        write_arrays(folder / "selection.npz", arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what save wrote."""
+        arrays = read_arrays(folder / "selection.npz")
+        families = sorted({key.split("/")[0] for key in arrays if "/" in key})
+        return cls(arrays["distance"], {name: Curves.from_arrays(arrays, f"{name}/") for name in families})
+
+
+@dataclass(frozen=True)
+class CalibrationCard:
+    """calibration.json: what is promised, and for which images."""
+
+    threshold: float
+    confidence: float
+    guarantee: str
+    distance: str
+    family: Mapping[str, Json]
+    rule: Mapping[str, Json]
+    exact: bool
+    """Critical lambdas solved exactly; otherwise on a grid, which is conservative."""
+    n_calibration: int
+    channels: int
+    sizes: tuple[tuple[int, int], ...]
+    population: str | None
+    """For which images the promise holds, where the data say so."""
+    calibrated: str
+    """When, in UTC."""
+    calibrated_on: tuple[str, ...]
+    """Pixel hashes of the calibration images."""
+
+    @property
+    def promise(self) -> str:
+        """The promise in one sentence."""
+        images = f"the {self.n_calibration} calibration images"
+        whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
+        return (
+            f"P({self.distance} <= {self.threshold:.4g}) >= {self.confidence:.2f} for {whom} ({self.guarantee})"
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write calibration.json."""
+        write_json(folder / "calibration.json", dict(vars(self)))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what save wrote.
+
+        Raises:
+            MissingFileError: nothing was calibrated in this folder.
+        """
+        record = read_json(folder / "calibration.json")
+        values = {key: record[key] for key in cls.__dataclass_fields__}
+        values["threshold"] = number(values["threshold"])
+        values["sizes"] = tuple(tuple(size) for size in values["sizes"])
+        values["calibrated_on"] = tuple(values["calibrated_on"])
+        return cls(**values)
 
 
 @dataclass(frozen=True)

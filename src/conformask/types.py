@@ -5,13 +5,14 @@ Images are float32 tensors of shape (N, C, H, W) in [0, 1]; the batch axis is al
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.results import Json
+from conformask.results import Json, Selection
 
 Images = Float[Tensor, "n c h w"]
 PerImage = Float[Tensor, "n"]
@@ -80,6 +81,8 @@ class Predictor(Protocol):
     """Any image-to-image network: x (N, Cx, Hx, Wx) -> y_hat (N, C, H, W)."""
 
     name: str
+    trained_on: tuple[str, ...]
+    """Pixel hashes of the true images that it was trained on, as far as they are known."""
 
     def __call__(self, x: Images) -> Images:
         """The network's output, in [0, 1]."""
@@ -160,16 +163,25 @@ class Scorer(Protocol):
     """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
 
     name: str
-    distance: str | None
-    """The name of the distance that it was fitted for; None if for none."""
+    distance: Distance | None
+    """The distance that it was fitted for; None if for none."""
     channels: int
     """Channels of the y_hat that it takes."""
     per_channel: bool
     family: str
     """The name of the family that suits it."""
+    sizes: tuple[tuple[int, int], ...] | None
+    """Sizes (H, W) of the images that it was trained on; None if on none."""
+    trained_on: frozenset[str]
+    """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
+    selection: Selection | None
+    """What it keeps of the selection images."""
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """The score of each image."""
+
+    def save(self, folder: Path) -> None:
+        """Write it to a run folder."""
 
 
 __all__ = [

@@ -1,0 +1,29 @@
+"""conformask mask: masks for new images."""
+
+from pathlib import Path
+
+from conformask.cli.options import AsJson, DataRange
+from conformask.cli.output import show
+
+
+def mask(run: Path, data: Path, out: Path, *, data_range: DataRange = None, json: AsJson = False) -> None:
+    """Write a mask for every image (16-bit PNG, or TIFF for TIFF), an overlay, and a CSV of sizes.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder.
+    data
+        A folder with x/ and y_hat/; y/ is not needed.
+    out
+        Where masks/, overlays/ and sizes.csv go.
+    """
+    from conformask.data.triplets import Triplets
+    from conformask.masker import load
+    from conformask.deployment import write_masks
+
+    masker = load(run)
+    sizes = write_masks(masker, Triplets.from_folder(data, data_range), out)
+    mean = sum(sizes.values()) / len(sizes)
+    record = {"out": str(out), "n": len(sizes), "mask_size": mean, "promise": masker.promise}
+    show(record, masker.promise, f"{len(sizes)} masks in {out}, mean size {mean:.3f}", as_json=json)

@@ -1,0 +1,1 @@
+"""Order statistics and bounds: numbers in, numbers out. No torch, no images."""

@@ -1,0 +1,1 @@
+"""Reading and writing images, triplets, splits, true images and packaged photographs."""

@@ -1,0 +1,85 @@
+"""A first look at triplets: what could spoil a promise, before hours of work."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.splits import PARTS, part_of
+from conformask.data.triplets import Triplets
+from conformask.progress import tracked
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What reading every triplet found."""
+
+    n: int
+    groups: int
+    has_truth: bool
+    channels: int
+    x_channels: int
+    sizes: tuple[tuple[int, int], ...]
+    mean_error: float | None
+    """mean |y - y_hat|."""
+    parts: Mapping[str, int]
+    """Images in each part of the split, the manifest's or the default one."""
+    duplicates: tuple[tuple[str, str], ...]
+    """Pairs of names with identical pixels."""
+    warnings: tuple[str, ...]
+
+
+def check_triplets(triplets: Triplets, needed: int) -> Findings:
+    """Read everything once; `needed` is how many calibration images the wanted promise takes.
+
+    Raises:
+        ImageError: an image cannot be used, or its channels differ from the first's.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    errors, by_hash = [], defaultdict(list)
+    for index in tracked(range(len(triplets)), "checking", len(triplets)):
+        triplet = triplets[index]
+        sizes[triplet.y_hat.shape[1], triplet.y_hat.shape[2]] += 1
+        if triplet.y is not None:
+            errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
+        shown = triplet.y_hat if triplet.y is None else triplet.y
+        if not is_constant(shown):
+            by_hash[pixel_hash(shown)].append(index)
+    parts = triplets.parts if triplets.has_split else tuple(map(part_of, triplets.groups))
+    twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
+    first = triplets[0]
+    return Findings(
+        n=len(triplets),
+        groups=len(set(triplets.groups)),
+        has_truth=triplets.has_truth,
+        channels=len(first.y_hat),
+        x_channels=len(first.x),
+        sizes=tuple(sorted(sizes)),
+        mean_error=float(np.mean(errors)) if errors else None,
+        parts={part: parts.count(part) for part in PARTS},
+        duplicates=tuple((triplets.names[a], triplets.names[b]) for a, b in twins),
+        warnings=tuple(_warnings(triplets, parts, twins, needed, len(sizes))),
+    )
+
+
+def _warnings(
+    triplets: Triplets, parts: Sequence[str | None], twins: Sequence[tuple[int, int]], needed: int, n_sizes: int
+) -> Iterator[str]:
+    across = [(a, b) for a, b in twins if parts[a] != parts[b]]
+    if across:
+        a, b = (triplets.names[index] for index in across[0])
+        yield f"{len(across)} pairs of identical images lie in different parts, for example {a} and {b}"
+    spanning = defaultdict(set)
+    for group, part in zip(triplets.groups, parts, strict=True):
+        spanning[group].add(part)
+    torn = [group for group, found in spanning.items() if len(found) > 1]
+    if torn:
+        yield f"{len(torn)} groups lie in more than one part, for example {torn[0]!r}"
+    if len(spanning) < len(triplets):
+        yield "groups hold several images: the marginal promise needs one image a group"
+    if parts.count("calibration") < needed:
+        yield f"{parts.count('calibration')} calibration images; this confidence needs at least {needed}"
+    if n_sizes > 1:
+        yield "images of several sizes: a promise covers the sizes that were calibrated"

@@ -1,0 +1,172 @@
+"""The rows of a collection of triplets: from the folders x/, y_hat/ and y/, or from a manifest.csv."""
+
+import csv
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+from conformask.data.images import check_name, list_images
+from conformask.data.splits import PARTS
+from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.types import Array
+
+MANIFEST = "manifest.csv"
+REQUIRED = ("x", "y_hat")
+COLUMNS = ("x", "y_hat", "y", "name", "group", "category", "weight", "split")
+SHOWN = 5
+"""How many names an error lists."""
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One triplet, not yet read."""
+
+    name: str
+    x: Path | Array
+    y_hat: Path | Array
+    y: Path | Array | None = None
+    group: str | None = None
+    category: str | None = None
+    weight: float | None = None
+    part: str | None = None
+
+
+def check_rows(rows: Sequence[Row]) -> None:
+    """Refuse bad or repeated names, and weights that are not finite and above 0."""
+    seen: set[str] = set()
+    for index, row in enumerate(rows):
+        check_name(row.name, f"triplet {index}")
+        _check_new(row.name, seen, f"triplet {index}")
+        if row.weight is not None:
+            parse_weight(row.weight, f"triplet {row.name!r}")
+
+
+def parse_weight(value: str | float, where: str) -> float:
+    """A finite weight above 0, or InvalidArgumentError naming `where`."""
+    try:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise InvalidArgumentError(f"{where}: weight is {value!r}; give a finite number above 0")
+    return weight
+
+
+def _check_new(name: str, seen: set[str], where: str) -> None:
+    if name in seen:
+        raise InvalidArgumentError(
+            f"{where}: the name {name!r} is taken; give every triplet a name of its own"
+        )
+    seen.add(name)
+
+
+def rows_of_folder(folder: Path) -> list[Row]:
+    """Match folder/x, folder/y_hat and, where it exists, folder/y by stem."""
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is not a folder")
+    roles = [role for role in COLUMNS[:3] if role in REQUIRED or (folder / role).is_dir()]
+    for role in roles:
+        if not (folder / role).is_dir():
+            raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
+    files = {role: _by_stem(folder / role) for role in roles}
+    for role in roles[1:]:
+        _check_partners(folder, roles[0], files[roles[0]], role, files[role])
+        _check_partners(folder, role, files[role], roles[0], files[roles[0]])
+    truths = files.get("y", {})
+    return [Row(stem, path, files["y_hat"][stem], truths.get(stem)) for stem, path in files["x"].items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in list_images(folder):
+        if path.stem in found:
+            raise ImageError(f"{path} and {found[path.stem].name} have one stem; keep one of them")
+        found[path.stem] = path
+    return found
+
+
+def _check_partners(
+    folder: Path, role: str, files: Mapping[str, Path], other: str, partners: Mapping[str, Path]
+) -> None:
+    alone = [f"{role}/{path.name}" for stem, path in files.items() if stem not in partners]
+    if alone:
+        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+        raise MissingFileError(
+            f"{folder}: {', '.join(alone[:SHOWN])}{more} without a partner of the same name in {other}/; "
+            "add the missing files or remove these"
+        )
+
+
+def rows_of_manifest(path: Path) -> list[Row]:
+    """Read and check every line of a manifest."""
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        _check_columns(path, reader.fieldnames or ())
+        rows = list(_parsed(path, reader))
+    if not rows:
+        raise InvalidArgumentError(f"{path} lists no triplets; write one line for each")
+    return rows
+
+
+def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        raise InvalidArgumentError(
+            f"{path} line 1: no column {missing[0]!r} among {list(columns)}; allowed are {list(COLUMNS)}"
+        )
+    for column in columns:
+        near = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
+        if column not in COLUMNS and near:
+            raise InvalidArgumentError(f"{path} line 1: column {column!r}; did you mean {near[0]!r}?")
+
+
+def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[Row]:
+    seen: set[str] = set()
+    for line in reader:
+        where = f"{path} line {reader.line_num}"
+        cells = {key: (value or "").strip() for key, value in line.items() if key}
+        row = _parsed_line(path.parent, cells, where)
+        _check_new(row.name, seen, where)
+        yield row
+
+
+def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> Row:
+    x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
+    name = line.get("name") or y_hat.stem
+    check_name(name, where)
+    return Row(
+        name,
+        x,
+        y_hat,
+        _file(folder, line, "y", where) if line.get("y") else None,
+        line.get("group") or None,
+        _filled(line, "category", where),
+        parse_weight(line["weight"], where) if "weight" in line else None,
+        _part(line, where),
+    )
+
+
+def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
+    if not line[role]:
+        raise InvalidArgumentError(f"{where}: {role} is empty; give the path of an image")
+    path = folder / line[role]
+    if not path.is_file():
+        raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
+    return path
+
+
+def _filled(line: Mapping[str, str], column: str, where: str) -> str | None:
+    if column in line and not line[column]:
+        raise InvalidArgumentError(f"{where}: {column} is empty; fill it on every line or drop the column")
+    return line.get(column)
+
+
+def _part(line: Mapping[str, str], where: str) -> str | None:
+    part = line.get("split")
+    if part is not None and part not in PARTS:
+        raise InvalidArgumentError(f"{where}: split is {part!r}; choose from {list(PARTS)}")
+    return part

@@ -1,0 +1,256 @@
+"""True images, cropped or tiled, each with its part of the split: what triplets are made from."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from conformask.data.decoding import Header, header_of, read_header
+from conformask.data.images import (
+    DataRange,
+    Image,
+    check_name,
+    from_user_array,
+    list_images,
+    quantised,
+    read_image,
+)
+from conformask.data.splits import How, check_how, check_part, part_of_tile
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.types import Array
+
+
+@dataclass(frozen=True)
+class Source:
+    """One true image: where it comes from and which part of the split it belongs to."""
+
+    name: str
+    file: str
+    group: str
+    part: str
+    box: tuple[int, int] | None
+    """Top and left of a tile in its file, in pixels; None for a whole image, resized and cropped."""
+
+
+@dataclass(frozen=True)
+class _Cutting:
+    size: int
+    stride: int | None
+    how: How
+    seed: int
+
+    def __post_init__(self) -> None:
+        check_how(self.how)
+        if self.size < 1 or (self.stride is not None and self.stride < 1):
+            raise InvalidArgumentError(f"size {self.size} and stride {self.stride} must be at least 1 pixel")
+        if self.how == "tile" and self.stride is not None and self.stride < self.size:
+            raise InvalidArgumentError(
+                f"stride {self.stride} below size {self.size} makes tiles overlap, and split 'tile' would "
+                "put their common pixels in training and calibration: use a stride of at least the size, "
+                "or split 'file' or 'within'"
+            )
+
+    def sources(self, file: str, header: Header) -> Iterator[Source]:
+        if self.stride is None:
+            yield Source(file, file, file, part_of_tile(file, file, self.how, self.seed), None)
+            return
+        for row, top in enumerate(range(0, header.height - self.size + 1, self.stride)):
+            for column, left in enumerate(range(0, header.width - self.size + 1, self.stride)):
+                yield self._tile(file, f"{file}_r{row:02d}_c{column:02d}", (top, left))
+
+    def _tile(self, file: str, name: str, box: tuple[int, int]) -> Source:
+        part = part_of_tile(file, name, self.how, self.seed)
+        return Source(name, file, file if self.how == "file" else name, part, box)
+
+    def cut(self, image: Image, box: tuple[int, int] | None) -> Image:
+        if box is not None:
+            return image[:, box[0] : box[0] + self.size, box[1] : box[1] + self.size]
+        image = _short_side_to(image, self.size)
+        top, left = ((side - self.size) // 2 for side in image.shape[1:])
+        return image[:, top : top + self.size, left : left + self.size]
+
+
+class TrueImages:
+    """True images of one size and one number of channels, read when asked for.
+
+    Indexing gives (Source, image), the image float32 (C, size, size) in [0, 1], rounded to the bits of its
+    file so that writing it loses nothing.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, Path | Array],
+        headers: Mapping[str, Header],
+        sources: Sequence[Source],
+        cutting: _Cutting,
+        data_range: DataRange | None,
+        colour: bool,
+    ) -> None:
+        self._files, self._headers, self._cutting = files, headers, cutting
+        self.sources = tuple(sources)
+        self.data_range = data_range
+        self._colour = colour
+        self.channels = _common_channels(headers, colour)
+        self._last: tuple[str, Image] | None = None
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path | str,
+        size: int,
+        stride: int | None = None,
+        how: How = "file",
+        seed: int = 0,
+        data_range: DataRange | None = None,
+        colour: bool = False,
+    ) -> Self:
+        """The images of a folder and the folders in it.
+
+        Without a stride the short side is resized to `size` pixels (bicubic, antialiased) and the centre
+        cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `how`
+        says whether the split deals files, tiles, or tiles within the files that are not for training.
+        With `colour`, grey images among colour images are repeated to three channels.
+
+        Raises:
+            MissingFileError: there is no such folder, or no image in it.
+            ImageError: an image is unreadable, smaller than `size`, or has other channels than the first.
+            InvalidArgumentError: an unknown `how`, a size or stride below 1, or tiles that would share
+                pixels between training and calibration.
+        """
+        folder = Path(folder)
+        files: dict[str, Path | Array] = {}
+        for path in list_images(folder, recursive=True):
+            name = "__".join(path.relative_to(folder).with_suffix("").parts)
+            if name in files:
+                raise ImageError(f"{path} and {files[name]} would both be called {name!r}; rename one")
+            files[name] = path
+        return cls._of(files, _Cutting(size, stride, how, seed), data_range, colour)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Mapping[str, Array],
+        size: int,
+        stride: int | None = None,
+        how: How = "file",
+        seed: int = 0,
+        data_range: DataRange | None = None,
+        colour: bool = False,
+    ) -> Self:
+        """As from_folder, from named arrays (H, W) or (H, W, C)."""
+        for name in images:
+            check_name(name, "images")
+        if not images:
+            raise InvalidArgumentError("images is empty; give at least one array")
+        return cls._of(dict(images), _Cutting(size, stride, how, seed), data_range, colour)
+
+    @classmethod
+    def _of(
+        cls, files: Mapping[str, Path | Array], cutting: _Cutting, data_range: DataRange | None, colour: bool
+    ) -> Self:
+        headers = {name: _header(file) for name, file in files.items()}
+        for name, header in headers.items():
+            if min(header.height, header.width) < cutting.size:
+                raise ImageError(
+                    f"{_told(name, files[name])} is {header.height} x {header.width} pixels, smaller than "
+                    f"{cutting.size} x {cutting.size}; use a smaller --size or leave it out"
+                )
+        sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
+        return cls(files, headers, sources, cutting, data_range, colour)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    def __iter__(self) -> Iterator[tuple[Source, Image]]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> tuple[Source, Image]:
+        source = self.sources[index]
+        image = self._cutting.cut(self._read(source.file), source.box)
+        return source, quantised(image, self._bits(source.file))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each image."""
+        return tuple(source.name for source in self.sources)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each image: its file, or itself where the split deals tiles."""
+        return tuple(source.group for source in self.sources)
+
+    @property
+    def bits(self) -> int:
+        """8 if every file holds 8 bits, else 16: what keeps all the images as they are."""
+        return max(self._bits(file) for file in self._headers)
+
+    def select(self, indices: Sequence[int]) -> "TrueImages":
+        """The images at these places, in this order."""
+        chosen = [self.sources[index] for index in indices]
+        return TrueImages(self._files, self._headers, chosen, self._cutting, self.data_range, self._colour)
+
+    def part(self, name: str) -> "TrueImages":
+        """The images of one part of the split.
+
+        Raises:
+            InvalidArgumentError: an unknown part, or no image in it.
+        """
+        check_part(name)
+        indices = [index for index, source in enumerate(self.sources) if source.part == name]
+        if not indices:
+            raise InvalidArgumentError(
+                f"the {name} part is empty: {len(set(self.groups))} groups are too few for four parts; add "
+                "images, use another seed, or cut tiles with --stride and --split tile"
+            )
+        return self.select(indices)
+
+    def _bits(self, file: str) -> int:
+        return 16 if self.data_range is not None else self._headers[file].bits
+
+    def _read(self, name: str) -> Image:
+        if self._last is None or self._last[0] != name:
+            self._last = name, self._decoded(name)
+        return self._last[1]
+
+    def _decoded(self, name: str) -> Image:
+        file = self._files[name]
+        if isinstance(file, Path):
+            image = read_image(file, self.data_range)
+        else:
+            image = from_user_array(file, self.data_range, f"image {name!r}")
+        return np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
+
+
+def _header(file: Path | Array) -> Header:
+    return read_header(file) if isinstance(file, Path) else header_of(file)
+
+
+def _told(name: str, file: Path | Array) -> str:
+    return str(file) if isinstance(file, Path) else f"image {name!r}"
+
+
+def _common_channels(headers: Mapping[str, Header], colour: bool) -> int:
+    found: dict[int, str] = {}
+    for name, header in headers.items():
+        found.setdefault(header.channels, name)
+    if len(found) == 1 or (colour and set(found) == {1, 3}):
+        return max(found)
+    (first, one), (other, odd) = list(found.items())[:2]
+    raise ImageError(
+        f"mixed channels: {odd!r} has {other}, {one!r} has {first}; use images of one kind, or colour=True "
+        "to repeat grey photographs to three channels"
+    )
+
+
+def _short_side_to(image: Image, size: int) -> Image:
+    height, width = image.shape[1:]
+    short = min(height, width)
+    if short == size:
+        return image
+    sides = [round(side * size / short) for side in (height, width)]
+    resized = F.interpolate(torch.from_numpy(image)[None], sides, mode="bicubic", antialias=True)
+    return resized[0].clamp(0, 1).numpy()

@@ -1,0 +1,60 @@
+"""Which part of a split an image belongs to: by hash, so that it never depends on the other images."""
+
+import hashlib
+from typing import Literal, get_args
+
+from conformask.errors import InvalidArgumentError
+
+PARTS = ("train", "selection", "calibration", "test")
+FRACTIONS = (0.55, 0.10, 0.20, 0.15)
+How = Literal["file", "within", "tile"]
+
+
+def uniform(*keys: object) -> float:
+    """A number in [0, 1) drawn by hash of the keys, the same on every machine."""
+    text = "\0".join(map(str, keys))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+
+
+def part_of(group: str, seed: int = 0) -> str:
+    """The part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
+    return _deal(uniform(seed, group), PARTS, FRACTIONS)
+
+
+def part_of_tile(file: str, tile: str, how: How = "file", seed: int = 0) -> str:
+    """The part of a tile of a file.
+
+    `file` keeps whole files together; `within` does so for train and selection and deals the tiles of all
+    other files to calibration and test; `tile` deals all four by tile.
+
+    Raises:
+        InvalidArgumentError: another `how`.
+    """
+    check_how(how)
+    if how == "tile":
+        return part_of(tile, seed)
+    part = part_of(file, seed)
+    if how == "file" or part in PARTS[:2]:
+        return part
+    share = FRACTIONS[2] + FRACTIONS[3]
+    return _deal(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
+
+
+def check_how(how: str) -> None:
+    """Refuse a way of splitting that is not file, within or tile."""
+    if how not in get_args(How):
+        raise InvalidArgumentError(f"split {how!r} is unknown; choose from {list(get_args(How))}")
+
+
+def check_part(name: str) -> None:
+    """Refuse a name that is not one of PARTS."""
+    if name not in PARTS:
+        raise InvalidArgumentError(f"part {name!r} is unknown; choose from {list(PARTS)}")
+
+
+def _deal(draw: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+    for part, fraction in zip(parts[:-1], fractions[:-1], strict=True):
+        if draw < fraction:
+            return part
+        draw -= fraction
+    return parts[-1]

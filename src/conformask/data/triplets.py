@@ -1,0 +1,285 @@
+"""Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+
+from conformask.data.images import DataRange, Image, from_user_array, read_image
+from conformask.data.manifest import MANIFEST, Row, check_rows, rows_of_folder, rows_of_manifest
+from conformask.data.provenance import UNKNOWN, Provenance
+from conformask.data.splits import PARTS, check_part, part_of, uniform
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.types import Array, Batch, Triplet
+
+LABELS = ("groups", "categories", "names")
+
+
+class Triplets:
+    """An ordered collection of triplets; indexing reads one, float32 (C, H, W) in [0, 1]."""
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        data_range: DataRange | None = None,
+        provenance: Provenance = UNKNOWN,
+    ) -> None:
+        self._rows = tuple(rows)
+        self.data_range = data_range
+        self.provenance = provenance
+
+    @classmethod
+    def from_folder(cls, folder: Path | str, data_range: DataRange | None = None) -> Self:
+        """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
+
+        The suffixes may differ between the folders; without a folder y the truth is unknown.
+
+        Raises:
+            MissingFileError: no such folder, no images in it, or an image without its partners.
+            ImageError: two images of one stem.
+            InvalidArgumentError: a manifest with a bad line.
+        """
+        folder = Path(folder)
+        if (folder / MANIFEST).is_file():
+            return cls.from_manifest(folder / MANIFEST, data_range)
+        return cls(rows_of_folder(folder), data_range, Provenance.load(folder))
+
+    @classmethod
+    def from_manifest(cls, path: Path | str, data_range: DataRange | None = None) -> Self:
+        """The triplets of a CSV file, its paths relative to it.
+
+        Columns: x, y_hat and optionally y, name (else the stem of y_hat), group, category, weight, split.
+        An empty y means that the truth is unknown, an empty group that the image is its own.
+
+        Raises:
+            MissingFileError: the manifest or a file that it names does not exist.
+            InvalidArgumentError: a column is missing or a value is not allowed; names the line.
+        """
+        path = Path(path)
+        return cls(rows_of_manifest(path), data_range, Provenance.load(path.parent))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Iterable[Array],
+        y_hat: Iterable[Array],
+        y: Iterable[Array] | None = None,
+        *,
+        groups: Sequence[str] | None = None,
+        categories: Sequence[str] | None = None,
+        weights: Sequence[float] | None = None,
+        names: Sequence[str] | None = None,
+        data_range: DataRange | None = None,
+    ) -> Self:
+        """Triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
+
+        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ...
+
+        Raises:
+            InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
+        """
+        given: dict[str, Iterable[Any] | None] = {"x": x, "y_hat": y_hat, "y": y, "groups": groups}
+        given |= {"categories": categories, "weights": weights, "names": names}
+        columns = {name: list(values) for name, values in given.items() if values is not None}
+        columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
+        count = len(columns["x"])
+        _check_lengths(columns, count)
+        columns.setdefault("names", [f"{index:05d}" for index in range(count)])
+        order = ("names", "x", "y_hat", "y", "groups", "categories", "weights")
+        rows = [Row(*row) for row in zip(*(columns.get(key, [None] * count) for key in order), strict=True)]
+        check_rows(rows)
+        return cls(rows, data_range)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Triplet]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Triplet:
+        """Read one triplet.
+
+        Raises:
+            ImageError: an image cannot be read, or y and y_hat have different shapes.
+        """
+        row = self._rows[index]
+        x, y_hat = self._read(row, "x"), self._read(row, "y_hat")
+        y = None if row.y is None else self._read(row, "y")
+        if y is not None and y.shape != y_hat.shape:
+            raise ImageError(
+                f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, H, W); "
+                "they must be the same"
+            )
+        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight)
+
+    def _read(self, row: Row, role: str) -> Image:
+        image: Path | Array = getattr(row, role)
+        if isinstance(image, Path):
+            return read_image(image, self.data_range)
+        return from_user_array(image, self.data_range, f"{role} of triplet {row.name!r}")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The name of each triplet."""
+        return tuple(row.name for row in self._rows)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each triplet, its own name where it has none."""
+        return tuple(row.name if row.group is None else row.group for row in self._rows)
+
+    @property
+    def parts(self) -> tuple[str | None, ...]:
+        """The part of the manifest's split that each triplet belongs to."""
+        return tuple(row.part for row in self._rows)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The file type of each y_hat, ".npy" for arrays."""
+        return tuple(row.y_hat.suffix.lower() if isinstance(row.y_hat, Path) else ".npy" for row in self._rows)
+
+    @property
+    def categories(self) -> tuple[str | None, ...]:
+        """The category of each triplet."""
+        return tuple(row.category for row in self._rows)
+
+    @property
+    def weights(self) -> tuple[float | None, ...]:
+        """The weight of each triplet."""
+        return tuple(row.weight for row in self._rows)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether every triplet has a y."""
+        return all(row.y is not None for row in self._rows)
+
+    @property
+    def has_split(self) -> bool:
+        """Whether a manifest says which part each triplet belongs to."""
+        return any(row.part is not None for row in self._rows)
+
+    def select(self, indices: Iterable[int]) -> "Triplets":
+        """The triplets at these places, in this order."""
+        return Triplets([self._rows[index] for index in indices], self.data_range, self.provenance)
+
+    def part(self, name: str) -> "Triplets":
+        """The triplets of one part of the manifest's split; all of them where there is no split.
+
+        Raises:
+            InvalidArgumentError: an unknown part, or no triplet in it.
+        """
+        check_part(name)
+        return self._part(name, [row.part for row in self._rows]) if self.has_split else self
+
+    def split(self, seed: int = 0) -> "Splits":
+        """Train, selection, calibration and test: the manifest's, or by hash of the group and the seed.
+
+        Raises:
+            InvalidArgumentError: a part would be empty.
+        """
+        parts = [row.part for row in self._rows]
+        if not self.has_split:
+            parts = [part_of(group, seed) for group in self.groups]
+        return Splits(**{name: self._part(name, parts) for name in PARTS})
+
+    def _part(self, name: str, parts: Sequence[str | None]) -> "Triplets":
+        indices = [index for index, part in enumerate(parts) if part == name]
+        if not indices:
+            raise InvalidArgumentError(
+                f"the {name} part is empty: {self._told_groups()} give none; add images or groups, use "
+                f"another seed, or mark lines as {name} in the split column of a manifest"
+            )
+        return self.select(indices)
+
+    def holdout(self, fraction: float, seed: int = 0) -> tuple["Triplets", "Triplets"]:
+        """(the others, about this fraction set aside), whole groups by hash, independent of split().
+
+        Raises:
+            InvalidArgumentError: a fraction outside (0, 1), or so few groups that a side is empty.
+        """
+        if not 0 < fraction < 1:
+            raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
+        aside = [uniform(seed, "holdout", group) < fraction for group in self.groups]
+        if all(aside) or not any(aside):
+            raise InvalidArgumentError(
+                f"cannot set {fraction:g} of {self._told_groups()} aside; add images or use another seed"
+            )
+        others = self.select(index for index, away in enumerate(aside) if not away)
+        return others, self.select(index for index, away in enumerate(aside) if away)
+
+    def _told_groups(self) -> str:
+        return f"{len(self)} triplets in {len(set(self.groups))} groups"
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
+
+        Raises:
+            ImageError: an image cannot be used, or its channels differ from those of the first.
+        """
+        if batch_size < 1:
+            raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
+        for _, alike in groupby(self._checked(), key=_shapes):
+            while chunk := list(islice(alike, batch_size)):
+                yield _stacked(chunk)
+
+    def validate(self, progress: Callable[[int], None] | None = None) -> None:
+        """Read everything once, telling `progress` how many triplets are done; raise the first error.
+
+        Raises:
+            ImageError: as batches does.
+        """
+        for done, _ in enumerate(self._checked(), start=1):
+            if progress is not None:
+                progress(done)
+
+    def _checked(self) -> Iterator[Triplet]:
+        first: Triplet | None = None
+        for triplet in self:
+            first = first or triplet
+            _check_channels(first, triplet)
+            yield triplet
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The four parts of a collection; whole groups stay together."""
+
+    train: Triplets
+    selection: Triplets
+    calibration: Triplets
+    test: Triplets
+
+
+def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
+    if count == 0:
+        raise InvalidArgumentError("x is empty; give at least one image")
+    for name, values in columns.items():
+        if len(values) != count:
+            raise InvalidArgumentError(
+                f"{name} has {len(values)} items and x has {count}; give one for each image"
+            )
+
+
+def _check_channels(first: Triplet, triplet: Triplet) -> None:
+    for role in ("x", "y_hat"):
+        expected, found = len(getattr(first, role)), len(getattr(triplet, role))
+        if found != expected:
+            raise ImageError(
+                f"mixed channels: {role} of {triplet.name!r} has {found}, that of {first.name!r} {expected}; "
+                "use images of one kind"
+            )
+
+
+def _shapes(triplet: Triplet) -> tuple[tuple[int, ...] | None, ...]:
+    return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
+
+
+def _stacked(triplets: Sequence[Triplet]) -> Batch:
+    x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
+    truths = [triplet.y for triplet in triplets if triplet.y is not None]
+    y = torch.from_numpy(np.stack(truths)) if truths else None
+    return Batch(tuple(triplet.name for triplet in triplets), x, y_hat, y)

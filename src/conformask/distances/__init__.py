@@ -1,0 +1,38 @@
+"""Distances between images, one file each: one number an image, never a mean over the batch."""
+
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from functools import partial
+
+from torch import Tensor
+
+from conformask.distances.custom import Custom
+from conformask.distances.lp import Lp
+from conformask.distances.ssim import Ssim
+from conformask.errors import InvalidArgumentError
+from conformask.types import Distance
+
+DISTANCES: Mapping[str, Callable[[], Distance]] = {
+    "l1": partial(Lp, 1.0),
+    "l2": partial(Lp, 2.0),
+    "ssim": Ssim,
+}
+
+
+def distance(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Distance:
+    """The distance of that name, or the given object, or a wrapped callable (a, b) -> (N,).
+
+    Raises:
+        InvalidArgumentError: an unknown name, or something that cannot be called.
+    """
+    if isinstance(choice, str):
+        if choice not in DISTANCES:
+            near = get_close_matches(choice, DISTANCES, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InvalidArgumentError(f"distance {choice!r} is unknown, choose from {list(DISTANCES)}{hint}")
+        return DISTANCES[choice]()
+    if isinstance(choice, Distance):
+        return choice
+    if callable(choice):
+        return Custom(choice)
+    raise InvalidArgumentError(f"distance must be a name, an object or a callable (a, b) -> (N,), not {choice!r}")

@@ -1,0 +1,43 @@
+"""mean |a - b|^p over an image: l1, l2 and between."""
+
+from dataclasses import dataclass
+
+import torch
+
+from conformask.errors import InvalidArgumentError
+from conformask.types import Images, PerImage
+
+
+@dataclass(frozen=True)
+class Lp:
+    """The paper's p-norm to the p, divided by the number of values; summed in float64.
+
+    Raises:
+        InvalidArgumentError: p < 1, for which (P1) is not convex.
+    """
+
+    p: float
+    monotone = True
+    upper_bound = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.p >= 1:
+            raise InvalidArgumentError(f"p = {self.p}: an lp distance needs p >= 1")
+
+    @property
+    def name(self) -> str:
+        """l1, l2, or l with the exponent."""
+        return f"l{self.p:g}"
+
+    @property
+    def exponent(self) -> float:
+        """p."""
+        return self.p
+
+    def __call__(self, a: Images, b: Images) -> PerImage:
+        """mean |a - b|^p, float64, shape (N,); its gradient is finite where a = b."""
+        return self.error_map(a, b).mean(dim=(1, 2, 3), dtype=torch.float64)
+
+    def error_map(self, y: Images, y_hat: Images) -> Images:
+        """|y - y_hat|^p."""
+        return (y - y_hat).abs().pow(self.p)

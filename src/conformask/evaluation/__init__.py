@@ -1,0 +1,1 @@
+"""How a calibrated masker does on images that no choice has seen."""

@@ -1,0 +1,118 @@
+"""From per-image measures to evaluation.json."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from conformask.calibration import size_at
+from conformask.conformal.crossing import passes
+from conformask.conformal.guarantees import guarantee
+from conformask.conformal.intervals import bootstrap, clopper_pearson
+from conformask.data.triplets import Triplets
+from conformask.errors import CalibrationError, MismatchError
+from conformask.evaluation.examples import examples_of
+from conformask.evaluation.measures import image_records
+from conformask.masker import Masker
+from conformask.results import Array, Evaluation
+from conformask.scorers.dataset import survey
+from conformask.scorers.scoring import scored
+
+DECILES = 10
+OPT_IMAGES = 40
+THRESHOLDS = 40
+
+
+def evaluate(
+    masker: Masker, test: Triplets, *, out: str | Path | None = None, opt_images: int = OPT_IMAGES
+) -> Evaluation:
+    """Measure a masker on test triplets; out receives evaluation.json and its arrays.
+
+    The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
+
+    Raises:
+        CalibrationError: test images that the scorer, the predictor or the calibration has seen.
+        MismatchError: images of other channels or size than those of the calibration.
+        ImageError: an image that cannot be used.
+    """
+    _refuse_unfit(masker, test)
+    records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images)
+    groups = np.array(test.groups)
+    met = passes(records.distance, masker.card.threshold)
+    order = np.argsort(records.difficulty, kind="stable")
+    deciles = np.array_split(order, min(DECILES, len(order)))
+    opt = records.paper_oracle_size
+    size, oracle = float(records.size.mean()), _mean(records.oracle_size)
+    card = masker.card
+    evaluation = Evaluation(
+        promise=masker.promise,
+        threshold=card.threshold,
+        confidence=card.confidence,
+        guarantee=card.guarantee,
+        distance=card.distance,
+        family=masker.family.name,
+        scorer=masker.scorer.name,
+        n_calibration=card.n_calibration,
+        n_test=len(test),
+        coverage=float(met.mean()),
+        coverage_interval=clopper_pearson(int(met.sum()), len(met)),
+        mask_size=size,
+        mask_size_interval=bootstrap(records.size, groups=groups),
+        mask_size_oracle=oracle,
+        mask_size_paper_oracle=_mean(opt),
+        n_paper_oracle=int(np.isfinite(opt).sum()),
+        ratio_to_oracle=size / oracle if oracle else None,
+        correlation_size_distance=_correlation(records.size, records.unmasked_distance, stats.pearsonr),
+        correlation_size_oracle=_correlation(records.size, opt, stats.pearsonr),
+        spearman_size_distance=_correlation(records.size, records.unmasked_distance, stats.spearmanr),
+        spearman_size_oracle=_correlation(records.size, opt, stats.spearmanr),
+        coverage_by_difficulty=tuple(float(met[part].mean()) for part in deciles),
+        size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
+        size_by_threshold=_size_by_threshold(masker),
+        images=records,
+        examples=examples_of(masker, test, records),
+    )
+    if out is not None:
+        evaluation.save(Path(out))
+    return evaluation
+
+
+def _refuse_unfit(masker: Masker, test: Triplets) -> None:
+    seen = survey(test, "reading test images")
+    known = masker.scorer.trained_on.union(masker.card.calibrated_on)
+    leaked = known.intersection(seen.hashes)
+    if leaked:
+        raise CalibrationError(
+            f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
+            "evaluation needs images that no step has seen"
+        )
+    if seen.channels != masker.card.channels:
+        raise MismatchError(f"the masker takes {masker.card.channels} channels, these images have {seen.channels}")
+    if not set(seen.sizes) <= set(masker.card.sizes):
+        raise MismatchError(
+            f"the masker was calibrated on images of {list(masker.card.sizes)}, these have {list(seen.sizes)}: "
+            "its promise does not cover them"
+        )
+
+
+def _size_by_threshold(masker: Masker) -> tuple[tuple[float, float], ...]:
+    if masker.curves is None:
+        return ()
+    wanted = guarantee(masker.card.guarantee, masker.card.confidence)
+    largest = max(float(masker.curves.distance[:, -1].max()), 2 * masker.card.threshold)
+    thresholds = np.geomspace(masker.card.threshold / 8, largest, THRESHOLDS)
+    return tuple((float(t), size_at(masker.curves, float(t), wanted)) for t in thresholds)
+
+
+def _mean(values: Array) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
+
+
+def _correlation(a: Array, b: Array, measure: object) -> float | None:
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        return None
+    return float(measure(a[known], b[known]).statistic)  # type: ignore[operator]
+
+

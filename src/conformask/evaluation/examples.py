@@ -1,0 +1,61 @@
+"""The gallery of the report: best, typical and worst test images, as pictures."""
+
+import numpy as np
+import torch
+
+from conformask.data.triplets import Triplets
+from conformask.masker import Masker
+from conformask.report.pictures import as_bytes
+from conformask.results import Array, Example, ImageRecords
+from conformask.types import Triplet
+
+EACH = 3
+
+
+def examples_of(masker: Masker, test: Triplets, records: ImageRecords) -> tuple[Example, ...]:
+    """Three of each kind, by masked distance."""
+    order = np.argsort(records.distance, kind="stable")
+    middle = max(0, (len(order) - EACH) // 2)
+    kinds = {"best": order[:EACH], "typical": order[middle : middle + EACH], "worst": order[::-1][:EACH]}
+    chosen: dict[int, str] = {}
+    for kind in ("worst", "best", "typical"):
+        for index in kinds[kind]:
+            chosen.setdefault(int(index), kind)
+    return tuple(_example(masker, test[index], kind, records, index) for index, kind in chosen.items())
+
+
+def _example(masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int) -> Example:
+    x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
+    mask = masker.masks(x, y_hat)[1][0].numpy()
+    oracle = float(records.oracle_size[index])
+    return picture_of(
+        triplet,
+        mask,
+        kind=kind,
+        size=float(records.size[index]),
+        distance=float(records.distance[index]),
+        oracle_size=None if np.isnan(oracle) else oracle,
+    )
+
+
+def picture_of(
+    triplet: Triplet, mask: Array, *, kind: str, size: float, distance: float, oracle_size: float | None
+) -> Example:
+    """A triplet and its mask (1 or C, H, W), ready to show."""
+    if triplet.y is None:
+        raise ValueError(f"the truth y of {triplet.name!r} is unknown")
+    error = np.abs(triplet.y - triplet.y_hat).mean(axis=0)
+    scale = float(np.quantile(error, 0.995)) or 1.0
+    return Example(
+        name=triplet.name,
+        kind=kind,
+        x=as_bytes(triplet.x),
+        y=as_bytes(triplet.y),
+        y_hat=as_bytes(triplet.y_hat),
+        mask=as_bytes(mask),
+        error=as_bytes(error[None] / scale),
+        error_scale=scale,
+        size=size,
+        distance=distance,
+        oracle_size=oracle_size,
+    )

@@ -1,0 +1,73 @@
+"""Coverage and mask size over random calibration/test resplits, against the law of coverage."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+from conformask.calibration import curves
+from conformask.conformal.crossing import passes
+from conformask.conformal.guarantees import guarantee
+from conformask.conformal.marginal import marginal_rank
+from conformask.data.triplets import Triplets
+from conformask.evaluation.measures import image_records
+from conformask.masker import Masker
+from conformask.results import Json
+from conformask.scorers.scoring import scored
+
+
+@dataclass(frozen=True)
+class Resplits:
+    """One value for each resplit; every coverage and size is measured with the masks that it would deploy."""
+
+    coverage: Float[np.ndarray, "r"]
+    size: Float[np.ndarray, "r"]
+    law_mean: float
+    """Of Beta-binomial(n_test; n + 1 - j, j), which holds exactly where critical lambdas are distinct."""
+    law_std: float
+
+    def summary(self) -> dict[str, Json]:
+        """Means, and the 2.5 and 97.5 per cent quantiles over resplits."""
+        low, high = np.quantile(self.size, [0.025, 0.975])
+        return {
+            "coverage": float(self.coverage.mean()),
+            "coverage_std": float(self.coverage.std()),
+            "law_mean": self.law_mean,
+            "law_std": self.law_std,
+            "mask_size": float(self.size.mean()),
+            "mask_size_interval": (float(low), float(high)),
+        }
+
+
+def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200, seed: int = 0) -> Resplits:
+    """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives."""
+    parts = [image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)]
+    critical = np.concatenate([part.critical_lambda for part in parts])
+    wanted = guarantee(masker.card.guarantee, masker.card.confidence)
+    deals = list(_deals(len(critical), len(calibration), n, seed))
+    lambdas = np.array([wanted.rule(critical[dealt]).lam for dealt, _ in deals])
+    grid, place = np.unique(lambdas, return_inverse=True)
+    measured = [
+        curves(scored(masker.scorer, part, "resplits"), masker.family, masker.distance, grid)
+        for part in (calibration, test)
+    ]
+    met = passes(np.concatenate([part.distance for part in measured]), masker.card.threshold)
+    size = np.concatenate([part.size for part in measured])
+    rank = marginal_rank(len(calibration), masker.card.confidence)
+    law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
+    return Resplits(
+        coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
+        size=np.array([size[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
+        law_mean=float(law.mean() / len(test)),
+        law_std=float(law.std() / len(test)),
+    )
+
+
+def _deals(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:
+    generator = np.random.default_rng(seed)
+    for _ in range(n):
+        order = generator.permutation(total)
+        yield order[:n_calibration], order[n_calibration:]

@@ -1,0 +1,125 @@
+"""The largest mask within an error budget: Theorems 1 and 2 of the paper with the constraint m <= 1 kept."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.errors import InvalidArgumentError
+from conformask.masks.kernels import (
+    Array,
+    filled,
+    images,
+    lambdas,
+    pairs,
+    rounded_down,
+    saturation,
+    selection,
+)
+from conformask.results import Json
+from conformask.types import Images
+
+
+@dataclass(frozen=True)
+class WaterFilling:
+    """argmax sum(m) subject to mean(m^p * score) <= lam and 0 <= m <= 1, p the exponent.
+
+    p = 1: the pixels of smallest score, until the budget is spent; the level is the boundary score and the
+    fraction that pixels at it share. p > 1: m = min(1, (sigma / score)^(1/(p-1))); the level is sigma, below
+    which pixels are full. lam = 0 masks everything; with lam > 0 a pixel of score 0 is never masked.
+
+    Raises:
+        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf).
+    """
+
+    exponent: float = 1.0
+    name = "water_filling"
+
+    def __post_init__(self) -> None:
+        if not (self.exponent == 1 or 1.1 <= self.exponent < math.inf):
+            raise InvalidArgumentError(
+                f"exponent: {self.exponent}; water_filling takes 1, or 1.1 and above (between them "
+                "powers of the score leave the range of floats)"
+            )
+
+    def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
+        """The level that spends lam, (N, L) or (N, G, L), L = 2 for p = 1 and 1 above; float32, rounded down.
+
+        Raises:
+            InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
+        """
+        budgets = lambdas(lam, len(score))
+        fill = self._boundary if self.exponent == 1 else self._sigma
+        levels = [fill(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
+        stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))
+        opened = np.where(budgets[..., None] > 0, stacked, 0)
+        return torch.from_numpy(rounded_down(opened)).reshape(*lam.shape, opened.shape[-1]).to(score.device)
+
+    def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
+        """The mask, with the shape of the score, float32 in [0, 1]."""
+        s = score.float()
+        sigma, *fraction = level.to(s.device, torch.float32)[..., None, None, None].unbind(1)
+        if fraction:
+            return (s < sigma) + (s == sigma) * fraction[0]
+        partial = (sigma / s) ** (1 / (self.exponent - 1))
+        return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
+
+    def critical_lambda(
+        self, score: Images, error: Images, exponent: float, threshold: float
+    ) -> Float[Tensor, "n"]:
+        """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
+
+        p is the distance's exponent, which need not be the family's.
+
+        Raises:
+            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
+        """
+        critical = self._critical_boundary if self.exponent == 1 else self._critical_sigma
+        found = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
+        return torch.tensor(found, dtype=torch.float64)
+
+    def settings(self) -> dict[str, Json]:
+        """Name and exponent."""
+        return {"name": self.name, "exponent": self.exponent}
+
+    def _boundary(self, s: Array, budgets: Array) -> Array:
+        return selection(s, s, budgets * s.size)[:, :2]
+
+    def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        shared = fraction ** (1 / exponent)  # the fraction f spends f^p of the error
+        return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
+
+    def _sigma(self, s: Array, budgets: Array) -> Array:
+        power = self._power(self.exponent)
+        order = np.argsort(budgets)
+        levels = np.empty(len(budgets))
+        levels[order] = saturation(_limit(s, power), s, budgets[order] * s.size)
+        return (_scale(s) * levels ** (1 / power))[:, None]
+
+    def _critical_sigma(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        limit = _limit(s, self._power(exponent))
+        (level,) = saturation(limit, e, np.array([threshold * s.size]))
+        if level in (0, math.inf):
+            return float(level)
+        own = self.exponent / exponent
+        limit **= own
+        return float(filled(limit, s, level**own) / s.size)
+
+    def _power(self, exponent: float) -> float:
+        """mask^exponent = min(1, (sigma / score)^power)."""
+        return exponent / (self.exponent - 1)
+
+
+def _scale(s: Array) -> float:
+    """Scores are divided by the largest, so that their powers stay in range."""
+    return float(s.max()) or 1.0
+
+
+def _limit(s: Array, power: float) -> Array:
+    limit: Array = np.divide(s, _scale(s), dtype=np.float64)
+    limit **= power
+    return limit

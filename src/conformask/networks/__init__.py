@@ -1,0 +1,1 @@
+"""Bare networks: modules with weights and nothing else."""

@@ -1,0 +1,115 @@
+"""The U-Net of every network in the stream (Ronneberger 2015, in the form of Isola et al. 2017)."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conformask.types import Images
+
+PAPER_LEVELS = 8
+WIDEST = 8
+
+
+def levels_for(size: int) -> int:
+    """The paper's 8 levels, or as many as halve a side of `size` pixels down to one."""
+    return max(1, min(PAPER_LEVELS, int(math.log2(size))))
+
+
+class UNet(nn.Module):
+    """Images (N, in_channels, H, W) of any size to (N, out_channels, H, W), unbounded.
+
+    Each level halves the side and doubles the width, up to 8 times the first. The default enlarges by
+    nearest neighbour and a 3x3 convolution, which leaves no checkerboard, and sees its input again at
+    full size; `paper_form` has transposed 4x4 convolutions and no such path.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, width: int = 32, levels: int = 8, paper_form: bool = False
+    ) -> None:
+        super().__init__()
+        self.settings = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "width": width,
+            "levels": levels,
+            "paper_form": paper_form,
+        }
+        widths = [width * min(2**level, WIDEST) for level in range(levels)]
+        self.down = nn.ModuleList(
+            Down(narrow, wide, norm=0 < level < levels - 1)
+            for level, (narrow, wide) in enumerate(zip([in_channels, *widths], widths, strict=False))
+        )
+        up = TransposedUp if paper_form else ResizedUp
+        self.up = nn.ModuleList(
+            up(widths[level] * (1 if level == levels - 1 else 2), widths[max(level - 1, 0)])
+            for level in reversed(range(levels))
+        )
+        self.sees_input = not paper_form
+        self.out = nn.Conv2d(width + in_channels * self.sees_input, out_channels, 3, padding=1)
+
+    def start_at(self, value: float) -> "UNet":
+        """Let the untrained network return this value everywhere."""
+        nn.init.zeros_(self.out.weight)
+        nn.init.constant_(self.out.bias, value)  # type: ignore[arg-type]
+        return self
+
+    def forward(self, image: Images) -> Images:
+        """The network's raw output."""
+        padded, (height, width) = _pad(image, 2 ** len(self.down)), image.shape[-2:]
+        skips = [padded] if self.sees_input else []
+        features = padded
+        for down in self.down:
+            features = down(features)
+            skips.append(features)
+        skips.pop()
+        for up in self.up:
+            features = up(features)
+            if skips:
+                features = torch.cat([features, skips.pop()], dim=1)
+        return self.out(features)[..., :height, :width]
+
+
+class Down(nn.Module):
+    """Halves the side."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, norm: bool) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)
+        self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
+        return F.leaky_relu(self.norm(self.convolution(features)), 0.2)
+
+
+class ResizedUp(nn.Module):
+    """Doubles the side by nearest neighbour and a 3x3 convolution."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        return F.relu(self.norm(self.convolution(F.interpolate(features, scale_factor=2.0))))
+
+
+class TransposedUp(nn.Module):
+    """Doubles the side by a transposed 4x4 convolution, as the paper's networks do."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.convolution = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        return F.relu(self.norm(self.convolution(features)))
+
+
+def _pad(image: Images, multiple: int) -> Images:
+    bottom, right = (-side % multiple for side in image.shape[-2:])
+    return F.pad(image, (0, right, 0, bottom), mode="replicate")

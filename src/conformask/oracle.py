@@ -1,0 +1,108 @@
+"""The best mask given the truth: the exact one, and the paper's Opt."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from conformask.errors import InvalidArgumentError
+from conformask.masks.water_filling import WaterFilling
+from conformask.types import Distance, Images
+
+TOLERANCE = 1 + 1e-6
+"""Success is d <= threshold * TOLERANCE, so that solutions on the threshold count."""
+STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
+
+Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
+    """The smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold, the optimum of (P1).
+
+    error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
+    At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
+
+    Raises:
+        InvalidArgumentError: an error or the threshold is negative or NaN.
+    """
+    best = WaterFilling(exponent)
+    budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
+    return best.apply(error_p, best.level(error_p, budget))
+
+
+def paper_oracle(
+    distance: Distance, y: Images, y_hat: Images, threshold: float, per_channel: bool
+) -> tuple[Images, Bool[Tensor, "n"]]:
+    """The paper's Opt, eq. 9 on the realised error with mu per image, and where it reached the threshold.
+
+    The mask has one channel, or those of y_hat if per_channel; it is 1 where an image passes unmasked. For l1
+    and l2 in closed form with d_m = threshold, else by Adam with mu doubled until d_m <= threshold.
+
+    Raises:
+        InvalidArgumentError: the threshold is not above 0.
+    """
+    if not threshold > 0:
+        raise InvalidArgumentError(f"threshold: {threshold}; the paper's oracle needs one above 0")
+    if distance.exponent not in CURVES:
+        return _descend(distance, y, y_hat, threshold, per_channel)
+    error = (y.cpu().double() - y_hat.cpu().double()).abs() ** distance.exponent
+    error = error if per_channel else error.mean(1, keepdim=True)
+    mask, reached = _closed_form(CURVES[distance.exponent], error, threshold)
+    return mask.to(y.device), reached.to(y.device)
+
+
+def _linear(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """l1: the mask max(0, 1 - c e), and d_m with its derivative by c, per pixel."""
+    mask = (1 - c * error).clamp(min=0)
+    return mask, mask * error, -(error**2) * (mask > 0)
+
+
+def _rational(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """l2: the mask 1 / (1 + c e), e the squared error, and d_m with its derivative by c, per pixel."""
+    mask = 1 / (1 + c * error)
+    return mask, mask**2 * error, -2 * mask**3 * error**2
+
+
+CURVES: Mapping[float | None, Curve] = {1.0: _linear, 2.0: _rational}
+
+
+def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
+    """Newton on d_m(c) = threshold, convex and decreasing in c: from c = 0 it never steps past."""
+    c = error.new_zeros(len(error), 1, 1, 1)
+    for _ in range(STEPS):
+        mask, masked, slope = curve(error, c)
+        excess = masked.mean((1, 2, 3), keepdim=True) - threshold
+        passed = excess <= threshold * (TOLERANCE - 1) / 2
+        if passed.all():
+            break
+        c = torch.where(passed, c, c - excess / slope.mean((1, 2, 3), keepdim=True))
+    return mask.float(), passed.flatten()
+
+
+def _descend(
+    distance: Distance, y: Images, y_hat: Images, threshold: float, per_channel: bool
+) -> tuple[Images, Bool[Tensor, "n"]]:
+    """Adam on mean (m - 1)^2 + mu * d_m from m = 1, clipped to [0, 1]; images that pass are frozen."""
+    mask = torch.ones_like(y_hat if per_channel else y_hat[:, :1], requires_grad=True)
+    optimizer = torch.optim.Adam([mask], lr=STEP_SIZE)
+    found, reached = mask.detach().clone(), torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    for step in range(STEPS + 1):
+        with torch.enable_grad():
+            masked = distance(mask * y, mask * y_hat)
+            mu = FIRST_MU * 2 ** (step // DOUBLING)
+            loss = ((mask - 1) ** 2).mean((1, 2, 3)) + mu * masked
+        found = torch.where(reached[:, None, None, None], found, mask.detach())
+        reached |= masked.detach() <= threshold * TOLERANCE
+        if reached.all():
+            break
+        _step(optimizer, loss.sum(), mask)
+    return found, reached
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], mask: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    with torch.no_grad():
+        mask.clamp_(0, 1)

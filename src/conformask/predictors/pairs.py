@@ -1,0 +1,46 @@
+"""Pairs (x, y) made by a task from true images, as they will lie on disk."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from conformask.data.sources import Source, TrueImages
+from conformask.training.memory import Remembered
+from conformask.types import Images, Task
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """For each true image its Source, x and y, both (1, C, H, W), rounded to the image's bit depth."""
+
+    images: TrueImages
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Source, Images, Images]:
+        source, image = self.images[index]
+        y = rounded(self.task.truth(torch.from_numpy(image)[None]), self.images.bits)
+        return source, rounded(self.task.degrade(y), self.images.bits), y
+
+
+class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """Pairs as training takes them: (x, y) without batch axis; an index counts modulo their number."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self._read = Remembered(lambda index: tuple(image[0] for image in pairs[index][1:]))
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return self._read(index % len(self))
+
+
+def rounded(image: Images, bits: int) -> Images:
+    """The nearest values that integers of this many bits can hold."""
+    highest = 2.0**bits - 1
+    return (image * highest).round() / highest

@@ -1,0 +1,1 @@
+"""Records in; figures and a one-file HTML report out. Loads no torch."""

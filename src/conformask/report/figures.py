@@ -1,0 +1,239 @@
+"""The figures of an evaluation: each takes the record and returns SVG text, or None where it has no data."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import betaincinv
+
+from conformask.report import svg, words
+from conformask.results import Evaluation
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Figure = Callable[[Evaluation], str | None]
+
+DIFFICULTY = "tenth of the images by mean score, 1 = easiest"
+BINS = 36
+MOST_POINTS = 1500
+"""More dots than this cannot be told apart; an even selection is drawn."""
+
+
+def distances(evaluation: Evaluation) -> str | None:
+    """Histogram of the masked distance against the threshold, the unmasked distance behind it."""
+    masked, unmasked = _finite(evaluation.images.distance), _finite(evaluation.images.unmasked_distance)
+    if not masked.size:
+        return None
+    threshold, missed = evaluation.threshold, words.share(1 - evaluation.coverage)
+    edges = _edges(masked, unmasked, threshold)
+    before, after = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
+    on = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*before, *after) * 1.05), top=68)
+    late = [left >= threshold * (1 - 1e-9) for left in edges[:-1]]
+    parts = {
+        svg.OURS: [0 if beyond else count for count, beyond in zip(after, late, strict=True)],
+        svg.LIMIT: [count if beyond else 0 for count, beyond in zip(after, late, strict=True)],
+    }
+    keys = [
+        ("masked, within the threshold", svg.OURS, ""),
+        ("beyond", svg.LIMIT, ""),
+        ("unmasked", svg.BEHIND, ""),
+    ]
+    marks = [
+        svg.key(keys),
+        svg.axes(
+            on, f"distance {words.distance_label(evaluation)} of an image", "images", (svg.plain, svg.whole)
+        ),
+        svg.bars(on, edges, before, _spans(edges, before, "unmasked"), svg.BEHIND),
+        *(svg.bars(on, edges, part, _spans(edges, part, "masked"), fill) for fill, part in parts.items()),
+        svg.upright(on, threshold, f"threshold {svg.plain(threshold)}"),
+        svg.text(on.x.end, on.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
+        _further(on, int((unmasked > edges[-1]).sum())),
+    ]
+    label = f"Histogram of masked distance: {missed} of {masked.size} images lie beyond the threshold"
+    return svg.document(label, marks)
+
+
+def sizes(evaluation: Evaluation) -> str | None:
+    """Histograms of mask sizes: ours filled, the oracles' as outlines."""
+    images = evaluation.images
+    kinds = [
+        ("ours", _finite(images.size), svg.OURS, ""),
+        ("exact oracle", _finite(images.oracle_size), svg.ORACLE, "none"),
+        ("the paper's Opt", _finite(images.paper_oracle_size), svg.OPT, "5 3"),
+    ]
+    kinds = [kind for kind in kinds if kind[1].size]
+    if not kinds or kinds[0][0] != "ours":
+        return None
+    high = min(max(1.05 * max(values.max() for _, values, _, _ in kinds), 0.05), 1.0)
+    edges = [float(edge) for edge in np.linspace(0, high, 31)]
+    counts = [_histogram(values, edges) for _, values, _, _ in kinds]
+    on = svg.plot((0, high), (0, max(map(max, counts)) * 1.05), top=68)
+    means = [(f"{name} {values.mean():.3f}", colour, dash) for name, values, colour, dash in kinds]
+    marks = [
+        svg.key(means),
+        svg.axes(on, "mask size, the share masked out", "images", (svg.plain, svg.whole)),
+    ]
+    ours = svg.bars(on, edges, counts[0], _spans(edges, counts[0], "mask size"), svg.OURS)
+    marks.append(svg.group([ours], "fill-opacity:.55"))
+    for (_, _, colour, dash), count in zip(kinds[1:], counts[1:], strict=True):
+        marks.append(svg.outline(on, edges, count, colour, dash))
+    return svg.document("Histograms of mask sizes: " + "; ".join(label for label, _, _ in means), marks)
+
+
+def size_against_oracle(evaluation: Evaluation) -> str | None:
+    """Each image's mask size against the exact oracle's, or the paper's Opt where there is no exact one."""
+    images = evaluation.images
+    exact = bool(np.isfinite(images.oracle_size).any())
+    oracle = images.oracle_size if exact else images.paper_oracle_size
+    kept = np.flatnonzero(np.isfinite(oracle) & np.isfinite(images.size))
+    if not kept.size:
+        return None
+    kept = kept[np.linspace(0, kept.size - 1, min(kept.size, MOST_POINTS)).astype(int)]
+    xs, ys = oracle[kept], images.size[kept]
+    high = min(max(1.05 * max(xs.max(), ys.max()), 0.05), 1.0)
+    on = svg.plot((0, high), (0, high))
+    name = "the exact oracle" if exact else "the paper's Opt"
+    titles = [f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[kept], xs, ys, strict=True)]
+    marks = [
+        svg.axes(on, f"mask size of {name}, which sees the truth", "our mask size"),
+        svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
+        svg.group([svg.points(on, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
+        svg.along(on, (0, 0), (high, high), "as good as the oracle"),
+    ]
+    return svg.document(f"Scatter of our mask size against that of {name}, {kept.size} images", marks)
+
+
+def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
+    """Coverage in each tenth of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
+    parts = _parts(evaluation.coverage_by_difficulty)
+    if not parts:
+        return None
+    count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
+    intervals = [clopper_pearson(share, count) for _, share in parts]
+    low = max(0.0, math.floor(10 * min(evaluation.confidence, *(a for a, _ in intervals)) - 0.5) / 10)
+    on = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
+    xs, ys = zip(*parts, strict=True)
+    titles = [
+        f"tenth {x}: {y:.1%}, 95 % interval {a:.1%} to {b:.1%}"
+        for (x, y), (a, b) in zip(parts, intervals, strict=True)
+    ]
+    marks = [
+        svg.axes(on, DIFFICULTY, "images within the threshold", (svg.plain, svg.percent), xs),
+        svg.band(on, evaluation.confidence, 1.0, svg.OURS) if words.promises_rate(evaluation) else "",
+        svg.whiskers(on, xs, intervals, svg.OURS),
+        svg.points(on, xs, ys, titles, svg.OURS, 5.5),
+        svg.level(on, evaluation.confidence, f"promised on average, {svg.percent(evaluation.confidence)}")
+        if words.promises_rate(evaluation)
+        else "",
+    ]
+    return svg.document("Coverage by difficulty: " + "; ".join(titles), marks)
+
+
+def size_by_difficulty(evaluation: Evaluation) -> str | None:
+    """Mean mask size in each tenth of predicted difficulty."""
+    parts = _parts(evaluation.size_by_difficulty)
+    if not parts:
+        return None
+    top = min(1.0, 1.1 * max(max(y for _, y in parts), 0.05))
+    on = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
+    titles = [f"tenth {x}: mean mask size {y:.3f}" for x, y in parts]
+    marks = [svg.axes(on, DIFFICULTY, "mean mask size", x_ticks=[x for x, _ in parts])]
+    for (x, y), title in zip(parts, titles, strict=True):
+        marks.append(svg.bars(on, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
+    return svg.document("Mask size by difficulty: " + "; ".join(titles), marks)
+
+
+def size_by_threshold(evaluation: Evaluation) -> str | None:
+    """What other thresholds would cost: mean mask size against threshold, the chosen one marked."""
+    curve = [
+        (t, size) for t, size in evaluation.size_by_threshold if math.isfinite(t) and math.isfinite(size)
+    ]
+    if len(curve) < 2:
+        return None
+    xs, ys = zip(*curve, strict=True)
+    chosen, cost = evaluation.threshold, float(np.interp(evaluation.threshold, xs, ys))
+    low, high = min(xs[0], chosen), max(xs[-1], chosen)
+    on = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
+    titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
+    marks = [
+        svg.axes(on, f"threshold on the distance {words.distance_label(evaluation)}", "mean mask size"),
+        svg.line(on, xs, ys, svg.OURS),
+        svg.points(on, xs, ys, titles, svg.OURS, 2.5),
+        svg.upright(on, chosen, f"chosen, {svg.plain(chosen)}"),
+        svg.points(on, (chosen,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
+    ]
+    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {chosen:.4g}", marks)
+
+
+def gauge(evaluation: Evaluation) -> str | None:
+    """The measured coverage with its interval on a line, beside the promised share."""
+    if not words.promises_rate(evaluation):
+        return None
+    (low, high), promised, measured = evaluation.coverage_interval, evaluation.confidence, evaluation.coverage
+    start, end = min(low, promised), max(high, promised)
+    margin = max(0.35 * (end - start), 0.01)
+    x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)
+    on = svg.Plot(x, svg.Scale(0, 1, 72, 30))
+    labels = [svg.text(x(v), 92, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
+    title = f"measured {measured:.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    marks = [
+        svg.group([svg.segment(x.start, 72, x.end, 72)], f"stroke:{svg.QUIET}"),
+        svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
+        svg.group([svg.segment(x(low), 51, x(high), 51)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
+        svg.text(
+            x.end, 114, "test images within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
+        ),
+        svg.upright(on, promised, f"promised {svg.percent(promised)}"),
+        svg.points(on, (measured,), (0.5,), (title,), svg.OURS, 7),
+    ]
+    return svg.document(f"Coverage: {title}; promised {svg.percent(promised)}", marks, 122)
+
+
+def clopper_pearson(share: float, count: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share measured on `count` images."""
+    hits = round(share * count)
+    low = 0.0 if hits == 0 else float(betaincinv(hits, count - hits + 1, 0.025))
+    high = 1.0 if hits == count else float(betaincinv(hits + 1, count - hits, 0.975))
+    return low, high
+
+
+def _finite(values: Array) -> Array:
+    return values[np.isfinite(values)]
+
+
+def _parts(values: Sequence[float]) -> list[tuple[int, float]]:
+    numbered = enumerate(values, start=1)
+    return [(i, value) for i, value in numbered if value is not None and math.isfinite(value)]
+
+
+def _histogram(values: Array, edges: Sequence[float]) -> list[float]:
+    return [float(count) for count in np.histogram(values, edges)[0]]
+
+
+def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
+    """Bin edges, one of them on the threshold, over all masked and most unmasked distances."""
+    tail = float(np.quantile(unmasked, 0.95)) if unmasked.size else 0.0
+    high = max(1.2 * threshold, 1.02 * float(masked.max()), min(tail, 3 * threshold), 1e-12)
+    width = high / BINS
+    if threshold > width:
+        width = threshold / round(threshold / width)
+    below, above = math.floor(threshold / width + 1e-9), math.ceil((high - threshold) / width - 1e-9)
+    return [threshold + width * i for i in range(-below, max(above, 1) + 1)]
+
+
+def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[float]:
+    """Images in each bin; what sits on the threshold has met it; what lies outside is left out."""
+    met = values <= threshold * (1 + 1e-6)
+    inside = np.where(met, np.minimum(values, threshold - 0.5 * (edges[1] - edges[0]) * 1e-3), values)
+    return _histogram(np.maximum(inside, edges[0]), edges)
+
+
+def _further(on: svg.Plot, count: int) -> str:
+    """A note on the unmasked images that the axis leaves out."""
+    note = f"{count} unmasked further right →"
+    return svg.text(on.x.end, on.y.end + 34, note, "end", f"fill:{svg.QUIET}") if count else ""
+
+
+def _spans(edges: Sequence[float], counts: Sequence[float], word: str) -> list[str]:
+    spans = zip(edges, edges[1:], counts, strict=False)
+    return [f"{word} {a:.4g} to {b:.4g}: {count:.0f} images" for a, b, count in spans]

@@ -1,0 +1,147 @@
+"""The report: one HTML file that needs nothing but itself."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from conformask.report import figures, words
+from conformask.report.pictures import Picture, heat_gradient, pictures
+from conformask.results import Evaluation, Example, whole_file
+
+GALLERY, WHOLE = 640, 1600
+"""Longest side of the pictures kept in the file."""
+KINDS = {
+    "best": "Best: far within the threshold",
+    "typical": "Typical: the middle of the test images",
+    "worst": "Worst: the largest masked distances",
+}
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure with its title and the sentence that says what to look for."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Row:
+    """An example with its pictures and numbers."""
+
+    name: str
+    pictures: dict[str, Picture]
+    size: str
+    oracle: str
+    distance: str
+    met: bool
+
+
+def write_report(evaluation: Evaluation, path: Path | str) -> Path:
+    """Write the report of an evaluation to one HTML file, whole or not at all, and return its path.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    path = Path(path)
+    page = render(evaluation)
+    with whole_file(path) as aside:
+        aside.write_text(page, encoding="utf-8")
+    return path
+
+
+def render(evaluation: Evaluation) -> str:
+    """The report as HTML; every name in it is escaped, every picture is inside."""
+    loader = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    gauge = figures.gauge(evaluation)
+    return environment.get_template("template.html").render(
+        evaluation=evaluation,
+        headline=words.headline(evaluation),
+        verdict=words.verdict(evaluation),
+        interval=" to ".join(map(words.share, evaluation.coverage_interval)),
+        coverage=words.share(evaluation.coverage),
+        confidence=words.percent(evaluation.confidence),
+        distance=words.distance_label(evaluation),
+        tested=words.plural(evaluation.n_test, "test image"),
+        gauge=Markup(gauge) if gauge else None,
+        tiles=words.tiles(evaluation),
+        cards=_cards(evaluation),
+        gallery=_gallery(evaluation),
+        wholes=[_row(evaluation, e, WHOLE) for e in evaluation.examples if e.kind == "whole"],
+        heat_gradient=heat_gradient(),
+        numbers=words.numbers(evaluation),
+        version=version("conformask"),
+        today=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def _gallery(evaluation: Evaluation) -> list[tuple[str, list[Row]]]:
+    """Rows under the heading of their kind, known kinds first."""
+    kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
+    rows = {
+        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in evaluation.examples if e.kind == kind]
+        for kind in kinds
+        if kind != "whole"
+    }
+    return [(heading, found) for heading, found in rows.items() if found]
+
+
+def _row(evaluation: Evaluation, example: Example, longest: int) -> Row:
+    return Row(
+        name=example.name,
+        pictures=pictures(example, longest),
+        size=words.figure(example.size),
+        oracle=words.figure(example.oracle_size),
+        distance=words.figure(example.distance),
+        met=example.distance <= evaluation.threshold * (1 + 1e-6),
+    )
+
+
+def _cards(evaluation: Evaluation) -> list[Card]:
+    """The figures that have data, in reading order."""
+    drawn = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
+    return [Card(title, caption, Markup(svg)) for title, caption, svg in drawn if svg]
+
+
+FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
+    (
+        "Distances before and after masking",
+        "Look for how little lies right of the threshold. "
+        "Bars that crowd just left of it mean that little is masked in vain.",
+        figures.distances,
+    ),
+    (
+        "Mask sizes beside the oracle’s",
+        "The oracle sees the truth and masks as little as can be; the closer ours lies to it, the better. "
+        "Numbers are means.",
+        figures.sizes,
+    ),
+    (
+        "Does the mask adapt to the image?",
+        "A cloud along the diagonal means large masks only where they are needed; height above it is waste.",
+        figures.size_against_oracle,
+    ),
+    (
+        "What another threshold would cost",
+        "Mean mask size on the calibration images, same confidence. "
+        "A threshold chosen from this curve is exploratory, unless the guarantee covers them all at once.",
+        figures.size_by_threshold,
+    ),
+    (
+        "Coverage from easy to hard images",
+        "Look for a fall at the right: the hardest images then pay for the others. "
+        "Lines are 95 % intervals; the promise holds on average, not in every tenth.",
+        figures.coverage_by_difficulty,
+    ),
+    (
+        "Mask size from easy to hard images",
+        "Masks should grow with difficulty; read it beside the coverage of the same tenths.",
+        figures.size_by_difficulty,
+    ),
+)

@@ -1,0 +1,218 @@
+"""A small vocabulary for drawing: scales, ticks, axes and marks, each returned as SVG text.
+
+Colours are CSS variables of the page with a fallback, so a figure also stands alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+WIDTH = 480
+HEIGHT = 320
+INK = "var(--ink, #1d2129)"
+QUIET = "var(--quiet, #5d6470)"
+RULE = "var(--rule, #e2e3df)"
+PAPER = "var(--card, #ffffff)"
+OURS = "var(--ours, #0072b2)"
+ORACLE = "var(--oracle, #009e73)"
+OPT = "var(--opt, #b8629a)"
+LIMIT = "var(--limit, #d55e00)"
+BEHIND = "var(--behind, #c3c7cd)"
+
+Format = Callable[[float], str]
+Domain = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A linear map from numbers to positions; a domain of no width is widened."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        """The position of a value, to a hundredth of a pixel."""
+        share = (value - self.low) / ((self.high - self.low) or 1.0)
+        return round(self.start + share * (self.end - self.start), 2)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The two scales of a figure."""
+
+    x: Scale
+    y: Scale
+
+
+def plot(x: Domain, y: Domain, top: float = 44, height: float = HEIGHT) -> Plot:
+    """The scales of a figure of the usual size, with room for axes below and labels above."""
+    return Plot(Scale(*x, 48, WIDTH - 20), Scale(*y, height - 52, top))
+
+
+def plain(value: float) -> str:
+    """A number as on a tick: 0.02, 150, 1.5e-05."""
+    return f"{value:.6g}"
+
+
+def percent(value: float) -> str:
+    """A share as on a tick: 90 %."""
+    return f"{100 * value:.4g} %"
+
+
+def whole(value: float) -> str:
+    """A count as on a tick; nothing between two whole numbers."""
+    return f"{value:.0f}" if float(value).is_integer() else ""
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Round numbers from low to high, about `count` of them."""
+    rough = (high - low) / count
+    if not (math.isfinite(rough) and rough > 0):
+        return [low]
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = power * min((s for s in (1, 2, 2.5, 5, 10) if s * power >= rough * (1 - 1e-9)), default=10)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
+
+
+def document(label: str, marks: Iterable[str], height: float = HEIGHT) -> str:
+    """A whole SVG image, described to those who cannot see it."""
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
+        f'aria-label="{escape(label)}" font-size="13" style="width:100%;height:auto;fill:{INK};'
+        f'font-family:inherit;font-variant-numeric:tabular-nums">{"".join(marks)}</svg>'
+    )
+
+
+def group(marks: Iterable[str], style: str) -> str:
+    """Marks that share a style."""
+    return f'<g style="{style}">{"".join(marks)}</g>'
+
+
+def text(x: float, y: float, words: str, anchor: str = "start", style: str = "") -> str:
+    """Words at a position, with a halo that keeps them legible on marks."""
+    halo = f"paint-order:stroke;stroke:{PAPER};stroke-width:4px;stroke-linejoin:round;{style}"
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" style="{halo}">{escape(words)}</text>'
+
+
+def segment(x1: float, y1: float, x2: float, y2: float) -> str:
+    """A straight line."""
+    return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"/>'
+
+
+def axes(
+    on: Plot,
+    x_label: str,
+    y_label: str,
+    formats: tuple[Format, Format] = (plain, plain),
+    x_ticks: Sequence[float] | None = None,
+) -> str:
+    """Quiet grid lines, tick labels and the two axis labels, the vertical one above its axis."""
+    left, right, bottom, top = on.x.start, on.x.end, on.y.start, on.y.end
+    ys = [v for v in ticks(on.y.low, on.y.high, 4) if formats[1](v)]
+    xs = ticks(on.x.low, on.x.high, 6) if x_ticks is None else x_ticks
+    grid = [segment(left, on.y(v), right, on.y(v)) for v in ys]
+    base = segment(left, bottom, right, bottom)
+    labels = [text(left - 8, on.y(v) + 4, formats[1](v), "end") for v in ys]
+    labels += [text(on.x(v), bottom + 18, formats[0](v), "middle") for v in xs]
+    labels += [text(right, bottom + 40, x_label, "end"), text(4, top - 16, y_label)]
+    return (
+        group(grid, f"stroke:{RULE}")
+        + group([base], f"stroke:{QUIET}")
+        + group(labels, f"fill:{QUIET};font-size:12.5px")
+    )
+
+
+def bars(on: Plot, edges: Sequence[float], heights: Sequence[float], titles: Sequence[str], fill: str) -> str:
+    """One bar an interval; a tooltip each; empty ones are left out."""
+    marks = []
+    for left, right, value, title in zip(edges, edges[1:], heights, titles, strict=False):
+        if value > 0:
+            x, y = on.x(left), on.y(value)
+            width, height = max(on.x(right) - x - 1, 0.8), on.y.start - y
+            box = f'x="{x + 0.5:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+            marks.append(f"<rect {box}><title>{escape(title)}</title></rect>")
+    return group(marks, f"fill:{fill}")
+
+
+def line(on: Plot, xs: Iterable[float], ys: Iterable[float], stroke: str, dash: str = "none") -> str:
+    """A broken line through points."""
+    path = " ".join(f"{on.x(x):g},{on.y(y):g}" for x, y in zip(xs, ys, strict=True))
+    style = f"fill:none;stroke:{stroke};stroke-width:2.25;stroke-linejoin:round;stroke-dasharray:{dash}"
+    return f'<polyline points="{path}" style="{style}"/>'
+
+
+def outline(on: Plot, edges: Sequence[float], heights: Sequence[float], stroke: str, dash: str) -> str:
+    """The contour of a histogram, so that another can be seen through it."""
+    xs = [edge for edge in edges for _ in range(2)]
+    ys = [0.0, *(height for height in heights for _ in range(2)), 0.0]
+    return line(on, xs, ys, stroke, dash)
+
+
+def points(
+    on: Plot, xs: Iterable[float], ys: Iterable[float], titles: Iterable[str], fill: str, r: float = 3.5
+) -> str:
+    """A dot for each pair, with a tooltip."""
+    marks = [
+        f'<circle cx="{on.x(x):g}" cy="{on.y(y):g}" r="{r:g}"><title>{escape(title)}</title></circle>'
+        for x, y, title in zip(xs, ys, titles, strict=True)
+    ]
+    return group(marks, f"fill:{fill}")
+
+
+def band(on: Plot, low: float, high: float, fill: str) -> str:
+    """A shaded range of the vertical axis, over the whole width."""
+    y, height = on.y(high), on.y(low) - on.y(high)
+    box = f'x="{on.x.start:g}" y="{y:g}" width="{on.x.end - on.x.start:g}" height="{height:g}"'
+    return f'<rect {box} style="fill:{fill};opacity:.12"/>'
+
+
+def whiskers(on: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke: str) -> str:
+    """A vertical interval at each x."""
+    marks = [segment(on.x(x), on.y(a), on.x(x), on.y(b)) for x, (a, b) in zip(xs, intervals, strict=True)]
+    return group(marks, f"stroke:{stroke};stroke-width:2;stroke-linecap:round;opacity:.5")
+
+
+def upright(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
+    """A vertical reference line with its label above the plot."""
+    x, top = on.x(value), on.y.end
+    share = (x - on.x.start) / (on.x.end - on.x.start)
+    anchor = "middle" if 0.25 < share < 0.8 else ("start" if share <= 0.25 else "end")
+    mark = segment(x, on.y.start, x, top - 8)
+    return group([mark], f"stroke:{stroke};stroke-width:1.75") + text(
+        x, top - 14, label, anchor, f"fill:{stroke};font-weight:600"
+    )
+
+
+def level(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
+    """A horizontal reference line with its label above the plot, at the right."""
+    y = on.y(value)
+    mark = segment(on.x.start, y, on.x.end, y)
+    return group([mark], f"stroke:{stroke};stroke-width:1.75;stroke-dasharray:6 4") + text(
+        on.x.end, on.y.end - 16, label, "end", f"fill:{stroke};font-weight:600"
+    )
+
+
+def along(on: Plot, start: Domain, end: Domain, label: str) -> str:
+    """Words below the upper end of a rising line, turned with it."""
+    x1, y1, x2, y2 = on.x(start[0]), on.y(start[1]), on.x(end[0]), on.y(end[1])
+    angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
+    turned = text(-8, 17, label, "end", f"fill:{QUIET}")
+    return f'<g transform="translate({x2:g} {y2:g}) rotate({angle:.2f})">{turned}</g>'
+
+
+def key(entries: Iterable[tuple[str, str, str]]) -> str:
+    """A row of (label, colour, dash) above the plot; an empty dash means a filled mark."""
+    marks, x = [], 4.0
+    for label, colour, dash in entries:
+        swatch = (
+            group([segment(x, 12, x + 18, 12)], f"stroke:{colour};stroke-width:2.5;stroke-dasharray:{dash}")
+            if dash
+            else f'<rect x="{x + 3:g}" y="6" width="12" height="12" style="fill:{colour}"/>'
+        )
+        marks += [swatch, text(x + 23, 16.5, label)]
+        x += 44 + 7.2 * len(label)
+    return "".join(marks)

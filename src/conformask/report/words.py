@@ -1,0 +1,205 @@
+"""What the report says: the promise in plain words, whether it was kept, and the numbers."""
+
+import math
+from dataclasses import dataclass
+
+from conformask.results import Evaluation
+
+DISTANCES = {
+    "l1": "L1",
+    "l2": "L2",
+    "ssim": "1 − SSIM",
+    "ms_ssim": "1 − MS-SSIM",
+    "lpips": "LPIPS",
+    "dists": "DISTS",
+}
+ABSENT = "does not exist for this distance"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How the measurement stands to the promise."""
+
+    standing: str
+    """agrees, above, below or open: a class of the style sheet."""
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key number."""
+
+    label: str
+    value: str
+    note: str
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A number to a few significant digits; a dash where there is none."""
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.{digits}g}" if math.isfinite(value) else "∞"
+
+
+def share(value: float | None) -> str:
+    """A share as a percentage with one decimal."""
+    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
+
+
+def percent(value: float) -> str:
+    """A promised share, without needless decimals: 90 %, 99.5 %."""
+    return f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
+
+
+def plural(count: int, noun: str) -> str:
+    """1 image, 2 images."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def distance_label(evaluation: Evaluation) -> str:
+    """The distance as people write it."""
+    return DISTANCES.get(evaluation.distance, evaluation.distance)
+
+
+def promises_rate(evaluation: Evaluation) -> bool:
+    """Whether the promise is a share of images within the threshold, as opposed to a mean distance."""
+    return not evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
+
+
+def headline(evaluation: Evaluation) -> str:
+    """The promise in one sentence."""
+    limit = f"{evaluation.threshold:.4g} in {distance_label(evaluation)}"
+    if promises_rate(evaluation):
+        return (
+            f"On at least {percent(evaluation.confidence)} of new images, "
+            f"what the mask lets through differs from the truth by at most {limit}."
+        )
+    start = "On average over new images"
+    if evaluation.guarantee.startswith("conditional_mean"):
+        start = (
+            f"For at least {percent(evaluation.confidence)} of new inputs, on average over possible truths"
+        )
+    return f"{start}, what the mask lets through differs from the truth by at most {limit}."
+
+
+def verdict(evaluation: Evaluation) -> Verdict:
+    """Whether the test images agree with the promise, said plainly."""
+    if not promises_rate(evaluation):
+        return _mean_verdict(evaluation)
+    standing, title, finding = _finding(evaluation)
+    about = "The promise is about the average over calibration sets and test images"
+    if evaluation.guarantee.startswith(("pac", "ltt", "simultaneous")):
+        about = "The promise is a lower bound for this very calibration, with a stated probability"
+    return Verdict(standing, title, f"{about}; this interval {finding}{_spread(evaluation)}")
+
+
+def _finding(evaluation: Evaluation) -> tuple[str, str, str]:
+    low, high = evaluation.coverage_interval
+    if low > evaluation.confidence + 1e-9:
+        finding = "does not contain it but lies above: the masks are more careful than promised."
+        return "above", "Above the promise", finding
+    if high < evaluation.confidence - 1e-9:
+        finding = "does not contain it and lies below. Are these images like those of the calibration?"
+        return "below", "Below the promise", finding
+    return "agrees", "Agrees with the promise", "contains it."
+
+
+def _mean_verdict(evaluation: Evaluation) -> Verdict:
+    distance = evaluation.images.distance
+    mean = float(distance.mean()) if distance.size else math.nan
+    text = (
+        f"The promise is about a mean distance, not about a share of images. The mean masked distance of the "
+        f"test images is {figure(mean)}, the threshold {figure(evaluation.threshold)}."
+    )
+    if evaluation.guarantee.startswith("conditional_mean"):
+        return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
+    kept = mean <= evaluation.threshold * (1 + 1e-6)
+    standing, title = ("agrees", "Agrees with the promise") if kept else ("below", "Above the limit")
+    return Verdict(standing, title, text)
+
+
+def _spread(evaluation: Evaluation) -> str:
+    """How far one calibration set can be from the average, for the marginal guarantee."""
+    if not evaluation.guarantee.startswith("marginal") or evaluation.n_calibration < 1:
+        return ""
+    beta = evaluation.confidence
+    deviation = math.sqrt(beta * (1 - beta) / (evaluation.n_calibration + 2))
+    return (
+        f" From one set of {plural(evaluation.n_calibration, 'calibration image')} to the next, "
+        f"the true coverage itself varies by about ±{100 * deviation:.1f} points."
+    )
+
+
+def tiles(evaluation: Evaluation) -> list[Tile]:
+    """The key numbers, in the order in which they are asked for."""
+    interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
+    rate = promises_rate(evaluation)
+    promised = f"promised {percent(evaluation.confidence)}" if rate else "share within the threshold"
+    return [
+        Tile("Coverage", share(evaluation.coverage), promised),
+        Tile(
+            "Mask size",
+            figure(evaluation.mask_size),
+            f"95\N{NO-BREAK SPACE}% interval {interval}",
+        ),
+        _oracle_tile(evaluation),
+        Tile(
+            "Test images",
+            f"{evaluation.n_test:,}",
+            f"after {plural(evaluation.n_calibration, 'calibration image')}",
+        ),
+        Tile("Threshold", f"{evaluation.threshold:.4g}", f"on {distance_label(evaluation)}"),
+        Tile("Scorer", evaluation.scorer, f"{evaluation.family.replace('_', ' ')} · {evaluation.guarantee}"),
+    ]
+
+
+def _oracle_tile(evaluation: Evaluation) -> Tile:
+    if evaluation.mask_size_oracle is not None:
+        ratio = evaluation.ratio_to_oracle
+        note = (
+            "sees the truth"
+            if ratio is None or math.isnan(ratio)
+            else f"ours is {figure(ratio)} times as large"
+        )
+        return Tile("Oracle’s size", figure(evaluation.mask_size_oracle), note)
+    if evaluation.mask_size_paper_oracle is not None:
+        return Tile("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no exact oracle here")
+    return Tile("Oracle’s size", "–", ABSENT)
+
+
+def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """The table: what was measured, and how much."""
+    images = evaluation.images
+    within = images.unmasked_distance <= evaluation.threshold * (1 + 1e-6)
+    interval = " – ".join(map(share, evaluation.coverage_interval))
+    size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
+    exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
+    return [
+        ("Coverage: test images within the threshold", f"{share(evaluation.coverage)} ({interval})"),
+        ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
+        ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
+        ("Mean mask size of the exact oracle", exact),
+        ("Mean mask size, ours / exact oracle’s", figure(evaluation.ratio_to_oracle)),
+        ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),
+        ("Correlation of mask size with unmasked distance", _pair(evaluation, "size_distance")),
+        ("Correlation of mask size with the paper’s Opt", _pair(evaluation, "size_oracle")),
+        ("Distance, threshold", f"{distance_label(evaluation)}, {evaluation.threshold:.6g}"),
+        ("Guarantee, confidence", f"{evaluation.guarantee}, {percent(evaluation.confidence)}"),
+        ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
+        ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
+    ]
+
+
+def _paper_oracle(evaluation: Evaluation) -> str:
+    if evaluation.mask_size_paper_oracle is None:
+        return "not computed, or never within the threshold"
+    return f"{figure(evaluation.mask_size_paper_oracle)} (on {plural(evaluation.n_paper_oracle, 'image')})"
+
+
+def _pair(evaluation: Evaluation, what: str) -> str:
+    pearson: float | None = getattr(evaluation, f"correlation_{what}")
+    spearman: float | None = getattr(evaluation, f"spearman_{what}")
+    if pearson is None and spearman is None:
+        return "not defined"
+    return f"{figure(pearson)} (Pearson), {figure(spearman)} (Spearman)"

@@ -1,0 +1,1 @@
+"""Scores from (x, y_hat): the paper's mask network, error regression."""

@@ -1,0 +1,162 @@
+"""Fits a score network to triplets and keeps what later choices need from the selection split."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conformask.calibration import curves, lambda_grid
+from conformask.data.triplets import Triplets
+from conformask.distances import distance as distance_by_name
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.masks import FAMILIES, family
+from conformask.networks.unet import UNet, levels_for
+from conformask.results import Json, Selection
+from conformask.scorers.dataset import Survey, TripletDataset, survey
+from conformask.scorers.heads import Head, head
+from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
+from conformask.scorers.scoring import scored
+from conformask.training.fit import Plan, fit, seeded
+from conformask.training.losses import without_autocast
+from conformask.training.module import Objective, TensorBatch
+from conformask.types import Distance, Family, Scorer
+
+GRID_IMAGES = 64
+DEFAULT_EPOCHS = 30
+HELD_OUT = 0.1
+
+
+def fit_scorer(
+    train: Triplets,
+    *,
+    selection: Triplets | None = None,
+    distance: str | Distance | Callable[[Tensor, Tensor], Tensor] = "l1",
+    out: str | Path,
+    scorer: str = "error",
+    per_channel: bool = False,
+    network: nn.Module | None = None,
+    width: int = 32,
+    paper_form: bool = False,
+    epochs: int | None = None,
+    max_minutes: float | None = None,
+    batch_size: int = 16,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+    devices: int | str = "auto",
+    nodes: int = 1,
+    resume: bool = False,
+) -> NetworkScorer:
+    """Train a score network on (x, y_hat, y) and write a run folder.
+
+    Args:
+        train: the triplets to learn from; images of different sizes are cropped to the smallest.
+        selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
+        distance: a name, an object or a callable; the scorer is fitted for it.
+        out: the run folder.
+        scorer: "error" (error regression) or "mask" (the paper's mask network, equation 6).
+        per_channel: a score with the channels of y_hat instead of one.
+        network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels; default a U-Net.
+        width: channels of the U-Net's first level.
+        paper_form: the U-Net of the paper, with transposed convolutions.
+        epochs: how long to train (30 if neither this nor max_minutes is given).
+        max_minutes: how long to train, in minutes.
+        batch_size: images a step.
+        learning_rate: the largest one; it falls as a cosine.
+        seed: decides weights and order.
+        devices: handed to Lightning.
+        nodes: handed to Lightning.
+        resume: go on with a run that was stopped.
+
+    Raises:
+        InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
+        ImageError: an image that cannot be used.
+        MismatchError: out holds another run.
+    """
+    out, used = Path(out), distance_by_name(distance)
+    if epochs is None and max_minutes is None:
+        epochs = DEFAULT_EPOCHS
+    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes)
+    chosen = head(scorer, used)
+    if selection is None:
+        train, selection = train.holdout(HELD_OUT, seed)
+    seen, held_out = survey(train), survey(selection, "reading selection images")
+    _check(used, train, seen, held_out)
+    card = _card(scorer, used, per_channel, seen, held_out, train)
+    if network is None:
+        with seeded(seed):
+            network = _unet(seen, per_channel, width, paper_form).start_at(chosen.start)
+        card = ScorerCard(**{**vars(card), "network": network.settings})
+    objective = _objective(chosen)
+    datasets = TripletDataset(train, seen.smallest), TripletDataset(selection, held_out.smallest)
+    fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
+    fitted = NetworkScorer(network, chosen, used, card)
+    families = [family(name, used.exponent or 1.0) for name in FAMILIES]
+    fitted = replace(fitted, selection=selection_record(fitted, selection, used, families))
+    fitted.save(out)
+    return fitted
+
+
+def selection_record(
+    scorer: Scorer, selection: Triplets, distance: Distance, families: Sequence[Family]
+) -> Selection:
+    """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
+    unmasked, maps = [], []
+    for item in scored(scorer, selection, "selection"):
+        unmasked.append(distance(item.batch.truth(), item.batch.y_hat).double().cpu().numpy())
+        if sum(map(len, maps)) < GRID_IMAGES:
+            maps.append(item.score.map)
+    measured = {}
+    for chosen in families:
+        grid = lambda_grid(chosen, maps)
+        batches = scored(scorer, selection, f"curves, {chosen.name}")
+        measured[chosen.name] = curves(batches, chosen, distance, grid)
+    return Selection(np.concatenate(unmasked), measured)
+
+
+def _objective(chosen: Head) -> Objective:
+    def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
+        x, y_hat, y = batch
+        output = network(network_input(x, y_hat))
+        with without_autocast(y_hat):
+            return chosen.loss(output.float(), y, y_hat)
+
+    return objective
+
+
+def _unet(seen: Survey, per_channel: bool, width: int, paper_form: bool) -> UNet:
+    return UNet(
+        seen.x_channels + seen.channels,
+        seen.channels if per_channel else 1,
+        width=width,
+        levels=levels_for(min(seen.smallest)),
+        paper_form=paper_form,
+    )
+
+
+def _card(
+    scorer: str, distance: Distance, per_channel: bool, seen: Survey, held_out: Survey, train: Triplets
+) -> ScorerCard:
+    return ScorerCard(
+        scorer=scorer,
+        distance=distance.name,
+        channels=seen.channels,
+        x_channels=seen.x_channels,
+        per_channel=per_channel,
+        sizes=seen.sizes,
+        data_range=train.data_range,
+        network=None,
+        trained_on=tuple(sorted({*seen.hashes, *held_out.hashes, *train.provenance.trained_on})),
+    )
+
+
+def _check(distance: Distance, train: Triplets, seen: Survey, held_out: Survey) -> None:
+    """Refuse what would only fail after hours."""
+    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
+        raise ImageError("the selection images have other channels than the training images")
+    triplet = train[0]
+    zeros = torch.zeros(1, *triplet.y_hat.shape)
+    if not float(distance(zeros, zeros)) <= 1e-6:
+        raise InvalidArgumentError(f"distance {distance.name!r} is not 0 between two empty images")

@@ -1,0 +1,39 @@
+"""A user's own score, learnt nowhere: any callable on (x, y_hat)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from conformask.results import Selection, write_json
+from conformask.types import Images, Score
+
+
+@dataclass(frozen=True)
+class Heuristic:
+    """Wraps a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, H, W); it is fitted for no distance."""
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    channels: int
+    per_channel: bool = False
+    family: str = "reciprocal"
+    selection: Selection | None = None
+    distance = None
+    sizes = None
+    trained_on: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The callable's own name."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """The callable's map."""
+        return Score(self.function(x, y_hat))
+
+    def save(self, folder: Path) -> None:
+        """Write scorer.json; the callable itself has to be handed in again: load(..., scorer=)."""
+        if self.selection is not None:
+            self.selection.save(folder)
+        write_json(folder / "scorer.json", {"scorer": self.name, "heuristic": True})

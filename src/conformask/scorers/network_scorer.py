@@ -1,0 +1,134 @@
+"""A trained score network: the scorer that conformask makes itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from conformask.distances import distance as distance_by_name
+from conformask.errors import MismatchError
+from conformask.networks.unet import UNet
+from conformask.results import Json, Selection, read_json, write_json
+from conformask.scorers.heads import Head, head
+from conformask.training.losses import without_autocast
+from conformask.training.record import load_weights, save_weights
+from conformask.types import Distance, Images, Score
+
+
+@dataclass(frozen=True)
+class ScorerCard:
+    """scorer.json: what the scorer takes, and what it was trained on."""
+
+    scorer: str
+    distance: str
+    channels: int
+    x_channels: int
+    per_channel: bool
+    sizes: tuple[tuple[int, int], ...]
+    """Sizes (H, W) of the training images."""
+    data_range: tuple[float, float] | None
+    network: Mapping[str, Json] | None
+    """Settings of the default U-Net; None for a user's own module."""
+    trained_on: tuple[str, ...] = field(repr=False)
+    """Pixel hashes of the images that the scorer or the predictor was trained on."""
+
+
+@dataclass(frozen=True)
+class NetworkScorer:
+    """A network on (x, y_hat), read by a head."""
+
+    network: nn.Module
+    head: Head
+    distance: Distance
+    card: ScorerCard
+    selection: Selection | None = None
+
+    @property
+    def name(self) -> str:
+        """error or mask."""
+        return self.card.scorer
+
+    @property
+    def channels(self) -> int:
+        """Channels of y_hat."""
+        return self.card.channels
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether the score has the channels of y_hat."""
+        return self.card.per_channel
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...]:
+        """Sizes of the training images."""
+        return self.card.sizes
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
+        return frozenset(self.card.trained_on)
+
+    @property
+    def family(self) -> str:
+        """The family that suits the score."""
+        return self.head.family
+
+    @torch.no_grad()
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """The score of each image, in float32, as if no other were in the batch.
+
+        Raises:
+            MismatchError: other channels than those of the training images.
+        """
+        if (x.shape[1], y_hat.shape[1]) != (self.card.x_channels, self.channels):
+            raise MismatchError(
+                f"this scorer takes x with {self.card.x_channels} and y_hat with {self.channels} channels, "
+                f"not {x.shape[1]} and {y_hat.shape[1]}"
+            )
+        with without_autocast(y_hat):
+            return Score(self.head.score(self.network(network_input(x, y_hat)).float()))
+
+    def save(self, folder: Path) -> None:
+        """Write scorer.safetensors, scorer.json and selection.npz."""
+        if self.selection is not None:
+            self.selection.save(folder)
+        save_weights(self.network.state_dict(), folder / "scorer.safetensors")
+        write_json(folder / "scorer.json", dict(vars(self.card)))
+
+    @classmethod
+    def load(
+        cls, folder: Path, *, distance: Distance | None = None, network: nn.Module | None = None
+    ) -> "NetworkScorer":
+        """Read what save wrote; a user's own distance or module is handed in, never imported from a file.
+
+        Raises:
+            MismatchError: the run needs a distance or module that was not given, or that does not fit.
+        """
+        record = read_json(folder / "scorer.json")
+        names = ScorerCard.__dataclass_fields__
+        card = ScorerCard(**{key: _frozen(value) for key, value in record.items() if key in names})
+        used = distance or distance_by_name(card.distance)
+        if used.name != card.distance:
+            raise MismatchError(f"{folder} was fitted for {card.distance!r}, not {used.name!r}")
+        if network is None:
+            if card.network is None:
+                raise MismatchError(f"{folder} holds a user's own network: load it with network=")
+            network = UNet(**dict(card.network))
+        network.load_state_dict(load_weights(folder / "scorer.safetensors"))
+        network.eval().requires_grad_(False)
+        selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+        return cls(network, head(card.scorer, used), used, card, selection)
+
+
+def network_input(x: Images, y_hat: Images) -> Images:
+    """x, brought to y_hat's size bilinearly, and y_hat on the channel axis, centred."""
+    if x.shape[-2:] != y_hat.shape[-2:]:
+        x = F.interpolate(x, size=y_hat.shape[-2:], mode="bilinear", antialias=False)
+    return 2 * torch.cat([x, y_hat], dim=1) - 1
+
+
+def _frozen(value: Json) -> Json:
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,0 +1,1 @@
+"""Contracts that any distance, family or scorer must pass; subclass them in your own tests."""

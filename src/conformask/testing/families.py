@@ -1,0 +1,119 @@
+"""The contract of a family: subclass it in a test module, and pytest runs every law on your family."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from conformask.types import Family
+
+
+class FamilyContract:
+    """The laws of a nested family. `class TestMine(FamilyContract): family = Mine()`.
+
+    The guarantee rests on these: 0 at lam = 0, 1 at lam = inf, never shrinking and left-continuous in
+    between, and a critical lambda that is the last to pass.
+    """
+
+    family: Family
+    exponents: tuple[float, ...] = (1.0, 2.0)
+    """Exponents p of the distances that critical_lambda is tested with."""
+
+    def test_range_and_shape(self) -> None:
+        """Masks have the score's shape and lie in [0, 1]."""
+        for score, _ in cases():
+            for lam in ladder(score):
+                mask = self.mask(score, lam)
+                assert mask.shape == score.shape
+                assert ((mask >= 0) & (mask <= 1)).all(), f"outside [0, 1] at lam = {lam}"
+
+    def test_nested(self) -> None:
+        """No pixel closes as lam grows."""
+        for score, _ in cases():
+            masks = torch.stack([self.mask(score, lam) for lam in ladder(score)])
+            assert (masks.diff(dim=0) >= 0).all()
+
+    def test_zero_masks_everything(self) -> None:
+        """F(score; 0) = 0, also where the score is 0."""
+        assert all((self.mask(score, 0.0) == 0).all() for score, _ in cases())
+
+    def test_infinity_masks_nothing(self) -> None:
+        """F(score; inf) = 1."""
+        assert all((self.mask(score, math.inf) == 1).all() for score, _ in cases())
+
+    def test_left_continuous(self) -> None:
+        """F(score; l) comes to F(score; lam) as l rises to lam, also at scores and critical lambdas."""
+        for score, error in cases():
+            threshold = 0.3 * float(error.double().mean())
+            critical = self.family.critical_lambda(score, error, 1.0, threshold)
+            for lam in [*ladder(score), *score.flatten()[:5].tolist(), float(critical[0])]:
+                if 0 < lam < math.inf:
+                    gap = self.mask(score, lam) - self.mask(score, lam * (1 - 1e-7))
+                    assert gap.abs().mean() < 1e-3, f"jumps from the left at lam = {lam}"
+
+    def test_grid_of_lambdas(self) -> None:
+        """The level of lam (N, G) is that of each column."""
+        for score, _ in cases():
+            grid = torch.tensor(ladder(score), dtype=torch.float64).repeat(len(score), 1)
+            levels = self.family.level(score, grid)
+            for column in range(grid.shape[1]):
+                alone = self.family.apply(score, self.family.level(score, grid[:, column]))
+                together = self.family.apply(score, levels[:, column])
+                torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+    def test_images_do_not_mix(self) -> None:
+        """An image's mask does not depend on the rest of the batch."""
+        score = torch.cat([score for score, _ in cases() if score.shape[1:] == (3, 8, 9)])
+        lam = torch.linspace(0.001, 0.2, len(score), dtype=torch.float64)
+        batch = self.family.apply(score, self.family.level(score, lam))
+        for index in range(len(score)):
+            torch.testing.assert_close(
+                batch[index], self.mask(score[index : index + 1], float(lam[index]))[0]
+            )
+
+    def test_critical_lambda_is_the_last_to_pass(self) -> None:
+        """Finite: passes there and fails 1e-4 further; inf: passes unmasked; 0: fails at once."""
+        for score, error in cases():
+            for exponent in self.exponents:
+                for share in (0.0, 1e-3, 0.2, 0.7, 0.999, 1.0, 2.0):
+                    self._check_critical(score, error, exponent, share * float(error.double().mean()))
+
+    def _check_critical(self, score: Tensor, error: Tensor, exponent: float, threshold: float) -> None:
+        found = self.family.critical_lambda(score, error, exponent, threshold)
+        assert found.shape == (len(score),)
+        assert found.dtype == torch.float64
+        lam = float(found[0])
+        allowed = threshold * (1 + 1e-6)
+        assert self.distance(score, error, exponent, lam) <= allowed, f"critical lambda {lam} fails"
+        if math.isfinite(lam):
+            beyond = max(lam * (1 + 1e-4), 1e-30)
+            assert self.distance(score, error, exponent, beyond) > threshold, f"more than {lam} passes"
+
+    def mask(self, score: Tensor, lam: float) -> Tensor:
+        """F(score; lam)."""
+        level = self.family.level(score, torch.full((len(score),), lam, dtype=torch.float64))
+        return self.family.apply(score, level)
+
+    def distance(self, score: Tensor, error: Tensor, exponent: float, lam: float) -> float:
+        """mean(F(score; lam)^p * error) of the one image."""
+        return float((self.mask(score, lam).double() ** exponent * error.double()).mean())
+
+
+def ladder(score: Tensor) -> list[float]:
+    """Lambdas from 0 through the score's scale to inf."""
+    scale = float(score.double().mean()) or 1.0
+    return [0.0, *(scale * 10.0 ** (k / 2) for k in range(-12, 9)), math.inf]
+
+
+def cases() -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of score and error, (1, C, H, W): ordinary, tied, constant, zero, one pixel, of huge range."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(6, 3, 8, 9, generator=generator)
+    score, error = (noise[:1] - 3).exp(), (noise[1:2] - 3).exp()
+    steps, sparse = (noise[2:3].abs() * 3).floor() / 16, (noise[3:4] - 1).clamp(min=0)
+    zero, half = torch.zeros_like(score), torch.full_like(score, 0.5)
+    yield from ((score, error), (score, score * error), (score, score), (score, zero), (score, half))
+    yield from ((steps, error), (steps, sparse), (sparse, error), (sparse, sparse), (half, error))
+    yield from ((zero, error), (zero, zero), (half, half), ((noise[4:5] * 12).exp(), error))
+    yield from ((score[:, :1, :1, :1], error[:, :1, :1, :1]), (zero[:, :1, :1, :1], half[:, :1, :1, :1]))

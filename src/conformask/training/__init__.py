@@ -1,0 +1,1 @@
+"""Training by Lightning: what every network of the stream shares."""

@@ -1,0 +1,65 @@
+"""How long to train: a number of epochs or of minutes, and the learning rate that follows from it."""
+
+import math
+import time
+from typing import Any
+
+import lightning as L  # noqa: N812
+
+WARM_UP = 0.03
+
+
+class Budget(L.Callback):
+    """Stops when the epochs or minutes are spent; the learning rate warms up, then falls as a cosine.
+
+    Minutes are those of training itself, over all resumptions.
+    """
+
+    def __init__(self, *, epochs: int | None, max_minutes: float | None, learning_rate: float) -> None:
+        self.epochs = epochs
+        self.seconds = None if max_minutes is None else 60 * max_minutes
+        self.learning_rate = learning_rate
+        self.spent = 0.0
+        self.elapsed_before = 0.0
+        self.started = 0.0
+
+    def elapsed(self) -> float:
+        """Seconds of training so far."""
+        return self.elapsed_before + time.monotonic() - self.started
+
+    def remaining(self) -> float:
+        """Seconds still to go, judged by the share of the budget that is spent."""
+        return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the clock."""
+        self.started = time.monotonic()
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of this step."""
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate * schedule(self.spent)
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        """Stop when the budget is spent."""
+        done = trainer.current_epoch + (args[-1] + 1) / trainer.num_training_batches
+        by_epochs = done / self.epochs if self.epochs else 0.0
+        by_time = self.elapsed() / self.seconds if self.seconds else 0.0
+        self.spent = min(1.0, max(by_epochs, by_time))
+        trainer.should_stop = bool(trainer.strategy.reduce_boolean_decision(self.spent >= 1.0, all=False))
+
+    def state_dict(self) -> dict[str, float]:
+        """What a resumed run goes on from."""
+        return {"spent": self.spent, "elapsed": self.elapsed()}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from there."""
+        self.spent = state_dict["spent"]
+        self.elapsed_before = state_dict["elapsed"]
+
+
+def schedule(spent: float) -> float:
+    """The share of the learning rate when `spent` of the budget is gone."""
+    if spent < WARM_UP:
+        return 0.1 + 0.9 * spent / WARM_UP
+    return 0.01 + 0.99 * (1 + math.cos(math.pi * (spent - WARM_UP) / (1 - WARM_UP))) / 2

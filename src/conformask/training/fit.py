@@ -1,0 +1,185 @@
+"""Trains a network on tensors, within a budget, into a run folder from which a killed run resumes."""
+
+import contextlib
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import lightning as L  # noqa: N812
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.results import Json, plain, read_json, write_json
+from conformask.training.budget import Budget
+from conformask.training.module import Objective, Training
+from conformask.training.precision import best_precision
+from conformask.training.progress import ProgressBar
+from conformask.training.record import Record, load_weights
+
+TensorDataset = Dataset[tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained; devices and nodes are handed to Lightning.
+
+    Raises:
+        InvalidArgumentError: a setting outside what is allowed.
+    """
+
+    epochs: int | None = None
+    max_minutes: float | None = None
+    batch_size: int = 16
+    learning_rate: float = 5e-4
+    seed: int = 0
+    devices: int | str = "auto"
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "nodes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidArgumentError(f"{name} = {value}: must be above 0")
+        if self.epochs is None and self.max_minutes is None:
+            raise InvalidArgumentError("say how long to train: epochs or max_minutes")
+
+    def settings(self) -> dict[str, Json]:
+        """What decides the result: all but where it runs."""
+        return {key: value for key, value in asdict(self).items() if key not in ("devices", "nodes")}
+
+
+class ShuffledByEpoch(Sampler[int]):
+    """A permutation that depends on the seed and the epoch only, so that a resumed run sees the same.
+
+    Indices count on from epoch to epoch: index modulo n is the item, the rest tells its epoch.
+    """
+
+    def __init__(self, n: int, seed: int) -> None:
+        self.n = n
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
+        return iter((order + self.epoch * self.n).tolist())
+
+    def __len__(self) -> int:
+        return self.n
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside, restore its state after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def fit(
+    network: nn.Module,
+    objective: Objective,
+    train: TensorDataset,
+    selection: TensorDataset,
+    out: Path,
+    plan: Plan,
+    *,
+    title: str,
+    identity: dict[str, Json],
+    resume: bool = False,
+) -> None:
+    """Train the network in place; it ends with the weights of the lowest selection loss.
+
+    identity says what is being trained on what; a run is resumed only if it and the plan are the same.
+
+    Raises:
+        MismatchError: the folder holds another run, or one that was not asked to be resumed.
+        KeyboardInterrupt: Ctrl-C; the run can be resumed.
+    """
+    budget = Budget(epochs=plan.epochs, max_minutes=plan.max_minutes, learning_rate=plan.learning_rate)
+    record = Record(out, budget)
+    _claim(out, {**identity, "plan": plan.settings()}, record, resume)
+    network.to(memory_format=torch.channels_last)
+    module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed)
+    with _quiet(), _interruptible():
+        _trainer(plan, [budget, record, ProgressBar(title, budget)]).fit(
+            module,
+            _loader(train, plan, shuffle=True),
+            _loader(selection, plan, shuffle=False),
+            ckpt_path=record.last if record.last.exists() else None,
+            weights_only=True,
+        )
+    network.load_state_dict(load_weights(record.best))
+    network.eval().requires_grad_(False)
+
+
+def _trainer(plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
+    return L.Trainer(
+        max_epochs=plan.epochs or -1,
+        devices=plan.devices,
+        num_nodes=plan.nodes,
+        precision=best_precision(),
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool) -> None:
+    path = out / "training.json"
+    if record.last.exists() and not resume:
+        raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
+    if resume and path.exists():
+        before = read_json(path)
+        changed = [key for key in identity if before.get(key) != plain(identity[key])]
+        if changed:
+            raise MismatchError(f"{out} was started with another {', '.join(changed)}: use the same to resume it")
+    write_json(path, identity)
+
+
+def _loader(dataset: TensorDataset, plan: Plan, *, shuffle: bool) -> DataLoader[tuple[Tensor, ...]]:
+    n = len(dataset)  # type: ignore[arg-type]
+    return DataLoader(
+        dataset,
+        batch_size=min(plan.batch_size, n),
+        sampler=ShuffledByEpoch(n, plan.seed) if shuffle else None,
+        drop_last=shuffle,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning turns Ctrl-C into SystemExit and leaves it ignored; give both back."""
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        yield
+    except SystemExit as stop:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from stop

@@ -1,0 +1,39 @@
+"""Losses of score networks, one number an image, in float32."""
+
+import torch
+from torch import Tensor
+
+from conformask.types import Distance, Images, PerImage
+
+SMALLEST_ERROR = 1e-3
+"""Errors below this fraction of the range are not told apart; without it the deviance is unbounded below."""
+
+
+def mask_loss(mask: Images, y: Images, y_hat: Images, distance: Distance, mu: float = 2.0) -> PerImage:
+    """Equation (6): mean (m - 1)^2 + mu * d(m*y, m*y_hat)."""
+    opened = (mask - 1).square().mean(dim=(1, 2, 3))
+    return opened + mu * distance(mask * y, mask * y_hat).float()
+
+
+def error_floor(exponent: float) -> float:
+    """delta of the Gamma deviance for errors |y - y_hat|^exponent."""
+    return float(SMALLEST_ERROR**exponent)
+
+
+def gamma_deviance(log_excess: Images, error: Images, floor: float) -> PerImage:
+    """mean log d + (e + floor)/d with d = floor + exp(log_excess).
+
+    Whatever the scale of the error e >= 0, its minimiser is the conditional mean: d - floor = E[e].
+    """
+    predicted = floor + log_excess.exp()
+    return (predicted.log() + (error + floor) / predicted).mean(dim=(1, 2, 3))
+
+
+def straight_through_clip(value: Tensor) -> Tensor:
+    """clip(value, 0, 1) whose gradient is that of the identity, so that clipped pixels still learn."""
+    return value + (value.clamp(0, 1) - value).detach()
+
+
+def without_autocast(tensor: Tensor) -> torch.autocast:
+    """A context in which losses are computed in float32."""
+    return torch.autocast(tensor.device.type, enabled=False)

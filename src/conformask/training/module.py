@@ -1,0 +1,52 @@
+"""The one Lightning module: a network, and an objective on batches of tensors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from torch import Tensor, nn
+
+TensorBatch = list[Tensor]
+Objective = Callable[[nn.Module, TensorBatch], Tensor]
+"""(network, batch) -> loss of each image, (N,)."""
+
+
+class Training(L.LightningModule):
+    """AdamW on mean(objective), with random horizontal flips that depend on the seed and step only."""
+
+    def __init__(self, network: nn.Module, objective: Objective, *, learning_rate: float, seed: int) -> None:
+        super().__init__()
+        self.network = network
+        self.objective = objective
+        self.learning_rate = learning_rate
+        self.seed = seed
+
+    def training_step(self, batch: TensorBatch, index: int) -> Tensor:
+        """The loss of one batch."""
+        loss = self.objective(self.network, self._flipped(batch)).mean()
+        self.log("loss", loss, on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: TensorBatch, index: int) -> None:
+        """Adds to selection_loss, the mean over the selection images."""
+        loss = self.objective(self.network, batch).mean()
+        self.log("selection_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the budget sets its learning rate step by step."""
+        return torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=1e-4)
+
+    def _flipped(self, batch: TensorBatch) -> TensorBatch:
+        generator = torch.Generator().manual_seed(hash((self.seed, self.global_step, self.global_rank)))
+        flip = torch.rand(len(batch[0]), generator=generator) < 0.5
+        flip = flip.view(-1, 1, 1, 1).to(batch[0].device)
+        return [torch.where(flip, images.flip(-1), images) for images in batch]
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The network's weights alone."""
+        return self.network.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        """The inverse of state_dict."""
+        return self.network.load_state_dict(state_dict, strict=strict, assign=assign)

@@ -1,0 +1,63 @@
+"""A progress bar over the whole training, with loss and remaining time."""
+
+import math
+from typing import Any
+
+import lightning as L  # noqa: N812
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from conformask.training.budget import Budget
+
+SMOOTHING = 0.98
+
+
+class ProgressBar(L.Callback):
+    """Draws on standard error; nothing where that is not a terminal."""
+
+    def __init__(self, title: str, budget: Budget) -> None:
+        self.budget = budget
+        self.loss = math.nan
+        self.selection_loss = math.nan
+        self.progress = Progress(
+            TextColumn(title),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.description}"),
+            console=Console(stderr=True),
+        )
+        self.bar = self.progress.add_task("starting", total=1.0)
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Show it on the first process."""
+        if trainer.is_global_zero:
+            self.progress.start()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
+        """Move on."""
+        loss = float(outputs["loss"])
+        self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
+        self.progress.update(self.bar, completed=self.budget.spent, description=self._text(trainer))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take up the selection loss."""
+        self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leave the finished bar."""
+        self.progress.stop()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Give the terminal back."""
+        self.progress.stop()
+
+    def _text(self, trainer: L.Trainer) -> str:
+        text = f"epoch {trainer.current_epoch + 1}  loss {self.loss:.4g}"
+        if not math.isnan(self.selection_loss):
+            text += f"  selection {self.selection_loss:.4g}"
+        remaining = self.budget.remaining()
+        return text if math.isinf(remaining) else f"{text}  {clock(remaining)} left"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,81 @@
+"""What a training leaves in its run folder after each epoch: metrics.csv, last.ckpt and the best weights."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L  # noqa: N812
+import torch
+from safetensors.torch import load_file, save_file
+
+from conformask.results import whole_file
+from conformask.training.budget import Budget
+
+
+class Record(L.Callback):
+    """Writes after each validation; the best weights are those of the lowest selection loss."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        self.folder = folder
+        self.budget = budget
+        self.rows: list[dict[str, float]] = []
+
+    @property
+    def last(self) -> Path:
+        """What a resumed run starts from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the lowest selection loss."""
+        return self.folder / "checkpoints" / "best.safetensors"
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Add a row and write everything."""
+        best = min((row["selection_loss"] for row in self.rows), default=math.inf)
+        self.rows.append(self._row(trainer))
+        if trainer.is_global_zero:
+            if not self.rows[-1]["selection_loss"] >= best or not self.best.exists():
+                save_weights(pl_module.state_dict(), self.best)
+            self._write_metrics()
+        with whole_file(self.last) as aside:
+            trainer.save_checkpoint(aside)
+            if not trainer.is_global_zero:
+                return
+
+    def _row(self, trainer: L.Trainer) -> dict[str, float]:
+        metrics = trainer.callback_metrics
+        return {
+            "epoch": trainer.current_epoch,
+            "step": trainer.global_step,
+            "loss": float(metrics["loss_epoch"]),
+            "selection_loss": float(metrics["selection_loss"]),
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "seconds": round(self.budget.elapsed(), 2),
+        }
+
+    def _write_metrics(self) -> None:
+        with whole_file(self.folder / "metrics.csv") as aside, aside.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows so far."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from them."""
+        self.rows = state_dict["rows"]
+
+
+def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Write a state dict as safetensors."""
+    with whole_file(path) as aside:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, aside)
+
+
+def load_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read what save_weights wrote."""
+    return load_file(path)

@@ -1,0 +1,342 @@
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image as Pillow
+
+from conformask.data.decoding import decode, read_header
+from conformask.data.images import (
+    from_user_array,
+    is_constant,
+    list_images,
+    pixel_hash,
+    quantised,
+    read_image,
+    write_image,
+)
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
+
+SUFFIXES = (".png", ".tif", ".tiff")
+
+
+def levels(channels: int, bits: int, seed: int = 0) -> np.ndarray:
+    """All extremes and every kind of level, as a file would hold them."""
+    rng = np.random.default_rng(seed)
+    top = 2**bits - 1
+    image = rng.integers(0, top, (channels, 37, 29), endpoint=True)
+    image.reshape(-1)[:4] = (0, top, 1, top - 1)
+    return (image / top).astype(np.float32)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("round_down", [False, True])
+def test_a_quantised_image_comes_back_identical(tmp_path, suffix, bits, channels, round_down):
+    image = levels(channels, bits)
+    path = tmp_path / f"image{suffix}"
+    write_image(path, image, bits=bits, round_down=round_down)
+    back = read_image(path)
+    assert back.dtype == np.float32
+    np.testing.assert_array_equal(back, image)
+    assert decode(path).dtype == (np.uint8 if bits == 8 else np.uint16)
+    header = read_header(path)
+    assert (header.channels, header.height, header.width, header.bits) == (channels, 37, 29, bits)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_every_level_survives_rounding_down(tmp_path, bits):
+    top = 2**bits - 1
+    image = (np.arange(top + 1) / top).astype(np.float32).reshape(1, 16, -1)
+    write_image(tmp_path / "all.png", image, bits=bits, round_down=True)
+    np.testing.assert_array_equal(read_image(tmp_path / "all.png"), image)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_rounding_down_never_raises_a_value(tmp_path, bits):
+    image = np.random.default_rng(0).random((1, 200, 200), dtype=np.float32)
+    image[0, 0, 0] = np.nextafter(np.float32(1), np.float32(0))
+    write_image(tmp_path / "down.png", image, bits=bits, round_down=True)
+    write_image(tmp_path / "near.png", image, bits=bits)
+    down, near = read_image(tmp_path / "down.png"), read_image(tmp_path / "near.png")
+    step = 1 / (2**bits - 1)
+    assert (down <= image).all()
+    assert (image - down < step * 1.001).all()
+    assert np.abs(near - image).max() <= step / 2 * 1.001
+    assert (near > image).any()
+    np.testing.assert_array_equal(near, quantised(image, bits))
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_npy_keeps_float32(tmp_path, channels):
+    image = np.random.default_rng(1).random((channels, 9, 7), dtype=np.float32)
+    write_image(tmp_path / "image.npy", image)
+    np.testing.assert_array_equal(read_image(tmp_path / "image.npy"), image)
+    assert read_header(tmp_path / "image.npy").channels == channels
+    assert list(tmp_path.iterdir()) == [tmp_path / "image.npy"]
+
+
+def test_16_bit_colour_png_keeps_its_low_bits(tmp_path):
+    pixels = np.array([[[1, 257, 300], [65535, 65534, 0]]], np.uint16)
+    path = tmp_path / "deep.png"
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    np.testing.assert_array_equal(read_image(path), np.moveaxis(pixels / 65535, -1, 0).astype(np.float32))
+    disguised = tmp_path / "deep.jpg"
+    disguised.write_bytes(path.read_bytes())
+    np.testing.assert_array_equal(read_image(disguised), read_image(path))
+    assert read_header(disguised).bits == 16
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_is_dropped_from_png(tmp_path, channels, dtype):
+    pixels = np.random.default_rng(2).integers(0, 255, (5, 6, channels)).astype(dtype)
+    path = tmp_path / "alpha.png"
+    path.write_bytes(imagecodecs.png_encode(pixels))
+    kept = pixels[..., : channels - 1]
+    expected = np.moveaxis(kept / np.iinfo(dtype).max, -1, 0).astype(np.float32)
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert read_header(path).channels == channels - 1
+
+
+def test_palette_becomes_rgb_and_one_bit_grey(tmp_path):
+    colour = Pillow.new("P", (4, 3), 1)
+    colour.putpalette([0, 0, 0, 255, 128, 0])
+    colour.save(tmp_path / "palette.png")
+    assert read_image(tmp_path / "palette.png")[:, 0, 0] == pytest.approx([1, 128 / 255, 0])
+    assert read_header(tmp_path / "palette.png").channels == 3
+    Pillow.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "bits.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "bits.png")[0], np.eye(4))
+
+
+def test_jpeg_is_turned_upright(tmp_path):
+    pixels = np.zeros((32, 48), np.uint8)
+    pixels[:, :16] = 255
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    Pillow.fromarray(pixels).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    image = read_image(tmp_path / "turned.jpg")
+    assert image.shape == (1, 48, 32)
+    assert image[0, :12].min() > 0.9
+    assert image[0, 24:].max() < 0.1
+    header = read_header(tmp_path / "turned.jpg")
+    assert (header.height, header.width) == (48, 32)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3), ("CMYK", 3)])
+def test_jpeg_modes(tmp_path, mode, channels):
+    Pillow.new(mode, (8, 6)).save(tmp_path / "a.jpg")
+    assert read_image(tmp_path / "a.jpg").shape == (channels, 6, 8)
+    assert read_header(tmp_path / "a.jpg").channels == channels
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_tiff_colour_of_either_layout(tmp_path, planar, dtype):
+    top = 1 if dtype is np.float32 else np.iinfo(dtype).max
+    pixels = (np.random.default_rng(3).random((3, 8, 9)) * top).astype(dtype)
+    stored = pixels if planar == "separate" else np.moveaxis(pixels, 0, -1)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), (pixels / top).astype(np.float32))
+    assert read_header(tmp_path / "a.tif").channels == 3
+
+
+def test_tiff_alpha_palette_white_is_zero_and_imagej_channels(tmp_path):
+    rng = np.random.default_rng(4)
+    pixels = rng.integers(0, 255, (8, 9, 4)).astype(np.uint8)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(
+        read_image(path), np.moveaxis(pixels[..., :3] / 255, -1, 0).astype(np.float32)
+    )
+    tifffile.imwrite(path, pixels[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(read_image(path)[0], ((255 - pixels[..., 0]) / 255).astype(np.float32))
+    colours = (np.stack([np.arange(256), np.zeros(256), 255 - np.arange(256)]) * 257).astype(np.uint16)
+    tifffile.imwrite(path, pixels[..., 0], photometric="palette", colormap=colours)
+    assert read_header(path).channels == 3
+    np.testing.assert_array_equal(decode(path)[..., 2], 255 - pixels[..., 0])
+    tifffile.imwrite(
+        path, rng.integers(0, 9, (2, 8, 9)).astype(np.uint16), imagej=True, metadata={"axes": "CYX"}
+    )
+    assert read_image(path).shape == (2, 8, 9)
+    assert read_header(path).channels == 2
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", None])
+def test_a_stack_is_refused(tmp_path, axes):
+    stack = np.zeros((4, 8, 9), np.uint8)
+    metadata = {"axes": axes} if axes else None
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata=metadata)
+    for read in (read_image, read_header):
+        with pytest.raises(ImageError, match=r"stack\.tif is a stack"):
+            read(tmp_path / "stack.tif")
+
+
+def test_an_animated_png_is_refused(tmp_path):
+    frames = [Pillow.new("L", (4, 4), value) for value in (0, 90)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="animation"):
+        read_image(tmp_path / "a.png")
+
+
+def test_the_range_follows_the_type_unless_given(tmp_path):
+    twelve_bits = np.array([[0, 4095]], np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", twelve_bits)
+    assert read_image(tmp_path / "a.tif")[0, 0, 1] == pytest.approx(4095 / 65535)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", (0, 4095))[0], [[0, 1]])
+    np.testing.assert_array_equal(from_user_array(np.array([[-1.0, 0.0, 1.0]]), (-1, 1))[0], [[0, 0.5, 1]])
+    big_endian = twelve_bits.astype(">u2")
+    np.testing.assert_array_equal(from_user_array(big_endian), from_user_array(twelve_bits))
+
+
+def test_values_outside_the_range_are_named(tmp_path):
+    np.save(tmp_path / "bright.npy", np.array([[0.0, 1.5]]))
+    with pytest.raises(ImageError, match=r"bright\.npy holds the value 1\.5.*\(0, 1\).*--data-range"):
+        read_image(tmp_path / "bright.npy")
+    with pytest.raises(ImageError, match=r"value 5000, outside its range \(0, 4095\)"):
+        from_user_array(np.array([[5000, 3]], np.uint16), (0, 4095))
+    with pytest.raises(ImageError, match=r"value -3, outside"):
+        from_user_array(np.array([[0.5, -3.0]]))
+
+
+def test_rounding_noise_is_clipped():
+    image = from_user_array(np.array([[-5e-7, 1 + 5e-7]]))
+    np.testing.assert_array_equal(image[0], [[0, 1]])
+    with pytest.raises(ImageError):
+        from_user_array(np.array([[0, 1 + 5e-6]]))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_are_refused(tmp_path, bad):
+    np.save(tmp_path / "hole.npy", np.array([[0.1, bad]]))
+    with pytest.raises(ImageError, match=r"hole\.npy holds NaN or infinite"):
+        read_image(tmp_path / "hole.npy")
+    with pytest.raises(ImageError, match="NaN or infinite"):
+        write_image(tmp_path / "out.png", np.full((1, 2, 2), bad, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((2, 2), np.int32), "int32"),
+        (np.zeros((3, 50, 50), np.uint8), "channels last"),
+        (np.zeros(5), "shape"),
+        (np.zeros((1, 2, 3, 4)), "shape"),
+        (np.zeros((0, 4)), "shape"),
+        (np.array([["a"]]), "<U1"),
+        (np.zeros((2, 2), complex), "complex128"),
+    ],
+)
+def test_arrays_that_are_no_images(array, message):
+    with pytest.raises(ImageError, match=message):
+        from_user_array(array, name="mine")
+
+
+@pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf"))])
+def test_bad_ranges(bad):
+    with pytest.raises(InvalidArgumentError, match="data_range"):
+        from_user_array(np.zeros((2, 2)), bad)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".jpg"])
+def test_truncated_files_are_refused(tmp_path, suffix, bits, channels):
+    whole = tmp_path / f"whole{suffix}"
+    image = levels(channels, bits)
+    if suffix == ".jpg":
+        pixels = (image[0] * 255).astype(np.uint8)
+        Pillow.fromarray(pixels).save(whole)
+    else:
+        write_image(whole, image, bits=bits)
+    content = whole.read_bytes()
+    for kept in (0, 10, len(content) // 2, len(content) * 9 // 10):
+        cut = tmp_path / f"cut{suffix}"
+        cut.write_bytes(content[:kept])
+        with pytest.raises(ImageError, match=r"cut"):
+            read_image(cut)
+
+
+def test_an_uncompressed_tiff_that_is_truncated_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "cut.tif", np.ones((40, 40), np.uint8))
+    content = (tmp_path / "cut.tif").read_bytes()
+    (tmp_path / "cut.tif").write_bytes(content[:-800])
+    with pytest.raises(ImageError, match=r"cut\.tif"):
+        read_image(tmp_path / "cut.tif")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".jpg", ".gif", ".txt"])
+def test_what_is_no_image_is_refused(tmp_path, suffix):
+    path = tmp_path / f"fake{suffix}"
+    path.write_text("hello, this is no image at all" * 9)
+    for read in (read_image, read_header):
+        with pytest.raises(ImageError, match="fake"):
+            read(path)
+
+
+def test_pickled_npy_is_never_loaded(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], object), allow_pickle=True)
+    with pytest.raises(ImageError, match=r"a\.npy"):
+        read_image(tmp_path / "a.npy")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(MissingFileError, match=r"none\.png does not exist"):
+        read_image(tmp_path / "none.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "settings", "message"),
+    [
+        ("a.jpg", np.zeros((1, 2, 2)), {}, "jpg"),
+        ("a.png", np.zeros((2, 2)), {}, "shape"),
+        ("a.png", np.zeros((2, 2, 2)), {}, "shape"),
+        ("a.png", np.full((1, 2, 2), 1.1), {}, "1.1"),
+        ("a.png", np.zeros((1, 2, 2)), {"bits": 12}, "bits is 12"),
+    ],
+)
+def test_what_cannot_be_written(tmp_path, name, image, settings, message):
+    with pytest.raises(ConformaskError, match=message):
+        write_image(tmp_path / name, image, **settings)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        write_image(tmp_path / "file" / "a.png", np.zeros((1, 2, 2)))
+
+
+def test_listing_is_sorted_and_passes_over_hidden_files(tmp_path):
+    for name in ("b.PNG", "a.tif", ".hidden.png", "notes.txt", "deep/c.jpg", ".trash/d.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("")
+    assert [path.name for path in list_images(tmp_path)] == ["a.tif", "b.PNG"]
+    assert [path.name for path in list_images(tmp_path, recursive=True)] == ["a.tif", "b.PNG", "c.jpg"]
+    with pytest.raises(MissingFileError, match="holds no images"):
+        list_images(_empty(tmp_path))
+    with pytest.raises(MissingFileError, match="not a folder"):
+        list_images(tmp_path / "none")
+
+
+def _empty(folder):
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def test_pixel_hash_tells_images_apart_but_not_rounding():
+    image = levels(1, 16)
+    assert len(pixel_hash(image)) == 16
+    assert pixel_hash(image) == pixel_hash(image.astype(np.float64) + 1e-7)
+    other = image.copy()
+    other[0, 5, 5] += 1 / 65535 if other[0, 5, 5] < 0.5 else -1 / 65535
+    assert pixel_hash(other) != pixel_hash(image)
+    assert pixel_hash(np.zeros((1, 2, 3))) != pixel_hash(np.zeros((1, 3, 2)))
+
+
+def test_is_constant_looks_at_each_channel():
+    flat = np.stack([np.zeros((3, 3)), np.ones((3, 3))])
+    assert is_constant(flat)
+    flat[1, 2, 2] = 0.5
+    assert not is_constant(flat)

@@ -1,0 +1,157 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from conformask.errors import InvalidArgumentError
+from conformask.masks import FAMILIES, family
+from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.water_filling import WaterFilling
+from conformask.testing.families import FamilyContract
+
+
+class TestReciprocal(FamilyContract):
+    family = Reciprocal()
+
+
+class TestReciprocalSmallEpsilon(FamilyContract):
+    family = Reciprocal(epsilon=1e-6)
+    exponents = (1.5, 3.0)
+
+
+class TestWaterFilling1(FamilyContract):
+    family = WaterFilling(1.0)
+
+
+class TestWaterFilling2(FamilyContract):
+    family = WaterFilling(2.0)
+
+
+class TestWaterFilling15(FamilyContract):
+    family = WaterFilling(1.5)
+    exponents = (1.0, 1.5, 3.0)
+
+
+ALL = (Reciprocal(), WaterFilling(1.0), WaterFilling(2.0))
+
+
+def images(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
+
+
+def lam(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def test_ties_share_the_fraction() -> None:
+    score, each = images(0.1, 0.2, 0.2, 0.5), WaterFilling(1.0)
+    mask = each.apply(score, each.level(score, lam(0.3 / 4)))
+    torch.testing.assert_close(mask, images(1, 0.5, 0.5, 0))
+    found = each.critical_lambda(score, images(0, 1, 3, 0), 1.0, 0.5)
+    torch.testing.assert_close(found, lam(0.3 / 4))
+
+
+def test_zero_score_is_open_above_zero_and_critical_at_zero() -> None:
+    score, error = images(0, 0, 1), images(1, 1, 0)
+    for each in (WaterFilling(1.0), WaterFilling(2.0)):
+        assert each.apply(score, each.level(score, lam(1e-9)))[0, 0, 0].tolist()[:2] == [1, 1]
+        assert each.critical_lambda(score, error, each.exponent, 0.5) == 0
+        assert each.critical_lambda(score, error, each.exponent, 2 / 3) == math.inf
+
+
+def test_total_on_the_threshold_is_infinite_though_pixels_beyond_have_no_error() -> None:
+    score, error = images(0.1, 0.2, 5, 9), images(0.3, 0.1, 0, 0)
+    for each in ALL:
+        assert each.critical_lambda(score, error, 1.0, float(error.double().mean())) == math.inf
+
+
+def test_water_filling_skips_ahead_over_pixels_without_error() -> None:
+    score, error = images(1, 2, 3, 4), images(0, 0, 0, 1)
+    assert WaterFilling(1.0).critical_lambda(score, error, 1.0, 0.0) == 6 / 4
+
+
+def test_budget_is_spent() -> None:
+    score = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    for exponent in (1.0, 1.3, 2.0, 4.0):
+        each = WaterFilling(exponent)
+        mask = each.apply(score, each.level(score, lam(1e-4, 0.1, 0.4)))
+        spent = (mask.double() ** exponent * score.double()).mean((1, 2, 3))
+        assert (spent <= lam(1e-4, 0.1, 0.4) * (1 + 1e-6)).all()
+        torch.testing.assert_close(spent, lam(1e-4, 0.1, 0.4), rtol=1e-5, atol=0)
+
+
+@given(
+    values=arrays(np.float32, (2, 7), elements=st.floats(0, 4, width=16)),
+    share=st.floats(0.01, 1.2),
+    each=st.sampled_from(ALL),
+    exponent=st.sampled_from([1.0, 2.0]),
+)
+@settings(max_examples=150, deadline=None, derandomize=True)
+def test_critical_lambda_is_the_supremum(values, share, each, exponent) -> None:  # type: ignore[no-untyped-def]
+    score, error = images(*values[0]), images(*values[1])
+    threshold = share * float(error.double().mean())
+    found = each.critical_lambda(score, error, exponent, threshold)
+
+    def distance(at: torch.Tensor) -> float:
+        mask = each.apply(score, each.level(score, at))
+        return float((mask.double() ** exponent * error.double()).mean())
+
+    assert distance(found) <= threshold * (1 + 1e-6)
+    if math.isfinite(found):
+        assert distance(found * 1.01 + 1e-30) > threshold * (1 - 1e-6)
+
+
+def test_negative_zero_is_zero() -> None:
+    score = images(-0.0, 0.0, 1.0)
+    level = WaterFilling(1.0).level(score, lam(0.1))
+    torch.testing.assert_close(WaterFilling(1.0).apply(score, level), images(1, 1, 0.3))
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
+def test_values_outside_the_contract_are_refused(bad: float) -> None:
+    for each in ALL:
+        with pytest.raises(InvalidArgumentError, match="score: image 0"):
+            each.critical_lambda(images(bad, 1), images(1, 1), 1.0, 0.1)
+        with pytest.raises(InvalidArgumentError, match="error: image 0"):
+            each.critical_lambda(images(1, 1), images(bad, 1), 1.0, 0.1)
+
+
+def test_arguments_are_refused() -> None:
+    for each in ALL:
+        with pytest.raises(InvalidArgumentError, match="shape"):
+            each.critical_lambda(images(1, 1), images(1), 1.0, 0.1)
+        with pytest.raises(InvalidArgumentError, match="threshold"):
+            each.critical_lambda(images(1), images(1), 1.0, math.nan)
+        with pytest.raises(InvalidArgumentError, match="lam"):
+            each.level(images(1), lam(-1.0))
+        with pytest.raises(InvalidArgumentError, match="rows"):
+            each.level(images(1), lam(1.0, 1.0))
+    for wrong in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(InvalidArgumentError, match="epsilon"):
+            Reciprocal(wrong)
+    for wrong in (0.5, 1.01, math.inf, math.nan):
+        with pytest.raises(InvalidArgumentError, match="exponent"):
+            WaterFilling(wrong)
+
+
+def test_family_by_name_and_settings() -> None:
+    assert family("reciprocal") == Reciprocal()
+    assert family("water_filling", 2.0) == WaterFilling(2.0)
+    for each in ALL:
+        assert family(each.settings()) == each
+    with pytest.raises(InvalidArgumentError, match="did you mean 'reciprocal'"):
+        family("reciprocle")
+    with pytest.raises(InvalidArgumentError, match="did you mean 'epsilon'"):
+        family({"name": "reciprocal", "epsilom": 1.0})
+    assert set(FAMILIES) == {"reciprocal", "water_filling"}
+
+
+def test_empty_batch() -> None:
+    for each in ALL:
+        empty = torch.empty(0, 3, 4, 4)
+        assert each.critical_lambda(empty, empty, 1.0, 0.1).shape == (0,)
+        assert each.level(empty, lam()).shape[0] == 0

@@ -1,0 +1,241 @@
+import io
+import math
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
+
+from conformask.errors import OutputError
+from conformask.report import figures, pictures, svg, words
+from conformask.report.page import FIGURES, render, write_report
+from conformask.results import Evaluation
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+SHAPES = {"rect", "circle", "line", "polyline"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest, and collects what the page would load."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.loads += [
+            value or "" for name, value in attrs if name in {"src", "href", "srcset", "xlink:href"}
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID | SHAPES
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def drawn(record: Evaluation) -> list[str]:
+    found = [draw(record) for _, _, draw in FIGURES] + [figures.gauge(record)]
+    return [figure for figure in found if figure]
+
+
+def check(record: Evaluation) -> str:
+    """Render, and check what holds for every report."""
+    text = render(record)
+    page = Page(text)
+    assert page.open == []
+    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert not re.search(r"@import|url\(|\bNone\b|\bnan\b|\binf\b", re.sub(r"data:[^\"]+", "", text))
+    for figure in drawn(record):
+        ElementTree.fromstring(figure)
+        assert not re.search(r"\bnan\b|\binf\b", figure)
+    return text
+
+
+def test_everything_is_there() -> None:
+    text = check(evaluation())
+    assert text.startswith("<!doctype html>")
+    for words_of_it in (
+        "Agrees with the promise",
+        "this interval contains it",
+        "Best:",
+        "Worst:",
+        "Whole images",
+    ):
+        assert words_of_it in text
+    assert len(drawn(evaluation())) == 7
+    assert text.count("<svg") == 7
+
+
+def test_pictures_decode() -> None:
+    found = pictures.pictures(evaluation().examples[0], 640)
+    for picture in found.values():
+        image = Image.open(io.BytesIO(b64decode(picture.src.split(",")[1])))
+        assert image.size == (picture.width, picture.height)
+        assert picture.pixelated
+
+
+def test_names_are_escaped() -> None:
+    evil = "<script>alert('x')</script>&\""
+    record = evaluation(n=3)
+    images = replace(record.images, name=np.array([evil] * 3))
+    shown = tuple(replace(shown, name=evil, kind="typical") for shown in record.examples)
+    texts = dict.fromkeys(("promise", "scorer", "family", "distance"), evil)
+    text = check(replace(record, images=images, examples=shown, **texts))
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_no_exact_oracle() -> None:
+    record = evaluation(
+        distance="ssim", mask_size_oracle=None, ratio_to_oracle=None, correlation_size_oracle=None
+    )
+    images = replace(record.images, oracle_size=np.full(400, np.nan))
+    text = check(replace(record, images=images))
+    assert "does not exist for this distance" in text
+    assert "the paper&#x27;s Opt" in (figures.size_against_oracle(replace(record, images=images)) or "")
+
+
+def test_no_oracle_at_all() -> None:
+    record = evaluation(
+        mask_size_oracle=None, ratio_to_oracle=None, mask_size_paper_oracle=None, n_paper_oracle=0
+    )
+    nothing = np.full(400, np.nan)
+    record = replace(record, images=replace(record.images, oracle_size=nothing, paper_oracle_size=nothing))
+    check(record)
+    assert figures.size_against_oracle(record) is None
+    assert figures.sizes(record)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_few_images(n: int) -> None:
+    check(evaluation(n=n, examples=()))
+
+
+def test_nothing_measured_by_parts() -> None:
+    record = evaluation(
+        coverage_by_difficulty=(),
+        size_by_difficulty=(math.nan,) * 10,
+        size_by_threshold=((0.02, 0.1),),
+        examples=(),
+    )
+    check(record)
+    assert len(drawn(record)) == 4
+
+
+def test_all_images_alike() -> None:
+    images = records(20, np.random.default_rng(0))
+    same = {
+        name: np.full(20, value) for name, value in (("distance", THRESHOLD), ("unmasked_distance", 0.03))
+    }
+    same |= {name: np.full(20, 0.0) for name in ("size", "oracle_size", "paper_oracle_size")}
+    check(evaluation(n=20, images=replace(images, **same)))
+
+
+def test_infinite_numbers() -> None:
+    images = replace(records(20, np.random.default_rng(0)), critical_lambda=np.full(20, np.inf))
+    check(evaluation(n=20, images=images, size_by_threshold=((0.01, 0.2), (0.02, 0.1), (math.inf, 0.0))))
+
+
+@pytest.mark.parametrize("threshold", [1e-9, 1e-3, 0.5, 30.0])
+def test_thresholds_far_from_the_data(threshold: float) -> None:
+    check(evaluation(threshold=threshold, examples=()))
+
+
+def test_what_sits_on_the_threshold_has_met_it() -> None:
+    images = replace(records(10, np.random.default_rng(0)), distance=np.full(10, THRESHOLD * (1 + 1e-7)))
+    figure = figures.distances(evaluation(n=10, images=images)) or ""
+    within, beyond = (
+        figure.split(f'style="fill:{colour}">')[1].split("</g>")[0] for colour in (svg.OURS, svg.LIMIT)
+    )
+    assert "10 images" in within
+    assert "<rect" not in beyond
+
+
+@pytest.mark.parametrize(
+    ("interval", "standing"), [((0.85, 0.95), "agrees"), ((0.92, 0.99), "above"), ((0.7, 0.8), "below")]
+)
+def test_verdict(interval: tuple[float, float], standing: str) -> None:
+    verdict = words.verdict(evaluation(coverage_interval=interval))
+    assert verdict.standing == standing
+    assert ("contains it" in verdict.text) == (standing == "agrees")
+
+
+@pytest.mark.parametrize("guarantee", ["expected", "rcps(0.1)", "conditional_mean", "pac(0.1)", "groups"])
+def test_other_guarantees(guarantee: str) -> None:
+    record = evaluation(guarantee=guarantee, examples=())
+    text = check(record)
+    assert "lets through differs" in text
+    assert "marginal” means" not in text
+    assert (figures.gauge(record) is None) == (not words.promises_rate(record))
+
+
+def test_overlay_and_heat() -> None:
+    gray = np.full((4, 5), 100, np.uint8)
+    open_mask, closed = np.full((4, 5), 255, np.uint8), np.zeros((4, 5, 3), np.uint8)
+    assert (pictures.overlay(gray, open_mask) == 100).all()
+    assert (pictures.overlay(gray, closed) == pictures.overlay(gray, closed)[0, 0]).all()
+    assert pictures.heat(closed).max() <= 4
+    assert (pictures.heat(open_mask)[0, 0] == [252, 255, 164]).all()
+
+
+def test_grey_and_per_channel_examples() -> None:
+    grey = example(smooth(np.random.default_rng(0), 64, 80)[..., 0], "typical", "grey", None)
+    colour = example(smooth(np.random.default_rng(0), 64, 80), "best", "colour")
+    colour = replace(colour, mask=np.repeat(colour.mask[..., None], 3, axis=-1))
+    assert "no exact oracle" in check(evaluation(examples=[grey, colour]))
+
+
+def test_large_pictures_shrink() -> None:
+    assert pictures.pictures(evaluation().examples[-1], 100)["mask"].width == 100
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.013, 0.0171), (-5, 7), (0, 12345), (0.3, 0.3)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    found = svg.ticks(low, high)
+    assert 1 <= len(found) <= 7
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+
+
+def test_clopper_pearson() -> None:
+    assert figures.clopper_pearson(0.9, 10) == pytest.approx((0.5549839, 0.9974714))
+    assert figures.clopper_pearson(1.0, 10) == pytest.approx((0.6915029, 1.0))
+    assert figures.clopper_pearson(0.0, 10)[0] == 0.0
+
+
+def test_written_whole_after_loading(tmp_path: Path) -> None:
+    record = evaluation()
+    record.save(tmp_path)
+    path = write_report(Evaluation.load(tmp_path), tmp_path / "deep" / "report.html")
+    assert path.read_text(encoding="utf-8") == render(record)
+    assert [found.name for found in path.parent.iterdir()] == ["report.html"]
+
+
+def test_unwritable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError):
+        write_report(evaluation(n=3, examples=()), tmp_path / "file" / "report.html")
+
+
+def test_loads_no_torch() -> None:
+    code = (
+        "import sys; from synthetic_evaluation import evaluation; from conformask.report.page import render;"
+        "render(evaluation()); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    )
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from conformask.distances import distance
+from conformask.distances.lp import Lp
+from conformask.errors import InvalidArgumentError
+from conformask.oracle import _descend, exact_oracle, paper_oracle
+
+GENERATOR = torch.Generator().manual_seed(0)
+Y = torch.rand(4, 3, 16, 16, generator=GENERATOR)
+Y_HAT = (Y + 0.1 * torch.randn(Y.shape, generator=GENERATOR)).clamp(0, 1)
+Y_HAT[3] = Y[3]
+
+
+def size(mask: torch.Tensor) -> torch.Tensor:
+    return (1 - mask.double()).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_paper_is_on_the_threshold_and_exact_is_smaller(p: float, per_channel: bool) -> None:
+    lp = Lp(p)
+    error = lp.error_map(Y, Y_HAT)
+    error = error if per_channel else error.mean(1, keepdim=True)
+    threshold = 0.3 * float(error[:3].mean())
+    paper, reached = paper_oracle(lp, Y, Y_HAT, threshold, per_channel)
+    exact = exact_oracle(error, threshold, p)
+    assert reached.all()
+    assert paper.shape == exact.shape == error.shape
+    for mask in (paper, exact):
+        masked = (mask.double() ** p * error.double()).mean((1, 2, 3))
+        torch.testing.assert_close(masked[:3], torch.full_like(masked[:3], threshold), rtol=1e-6, atol=0)
+        assert (masked <= threshold * (1 + 1e-6)).all()
+        assert (mask[3] == 1).all()
+    assert (size(exact)[:3] < size(paper)[:3]).all()
+
+
+def test_exact_oracle_of_l1_is_binary_but_for_the_boundary() -> None:
+    mask = exact_oracle((Y - Y_HAT).abs(), 0.02, 1.0)
+    assert (((mask != 0) & (mask != 1)).sum((1, 2, 3)) <= 1).all()
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_closed_form_agrees_with_adam(p: float) -> None:
+    lp, share = Lp(p), 0.3
+    threshold = share * float(lp(Y, Y_HAT)[0])
+    closed, _ = paper_oracle(lp, Y[:1], Y_HAT[:1], threshold, per_channel=True)
+    adam, reached = _descend(lp, Y[:1], Y_HAT[:1], threshold, per_channel=True)
+    assert reached.all()
+    assert float(size(adam)[0]) == pytest.approx(float(size(closed)[0]), abs=0.03)
+    assert float((adam - closed).abs().mean()) < 0.05
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_other_distances_descend(per_channel: bool) -> None:
+    ssim = distance("ssim")
+    start = ssim(Y, Y_HAT)
+    mask, reached = paper_oracle(ssim, Y, Y_HAT, 0.5 * float(start[:3].min()), per_channel)
+    assert mask.shape == (4, 3 if per_channel else 1, 16, 16)
+    assert reached.all()
+    assert (ssim(mask * Y, mask * Y_HAT)[:3] <= 0.5 * start[:3].min() * (1 + 1e-5)).all()
+    assert (mask[3] == 1).all()
+    assert ((mask >= 0) & (mask <= 1)).all()
+
+
+def test_failure_is_reported() -> None:
+    _, reached = paper_oracle(distance(lambda a, b: (a - b).mean((1, 2, 3)) * 0 + 1), Y, Y_HAT, 0.1, False)
+    assert not reached.any()
+
+
+def test_threshold_zero() -> None:
+    assert (exact_oracle((Y - Y_HAT).abs()[:3], 0.0, 1.0) == 0).all()
+    with pytest.raises(InvalidArgumentError, match="above 0"):
+        paper_oracle(Lp(1.0), Y, Y_HAT, 0.0, True)
