@@ -40,26 +40,42 @@ def test_exact_oracle_of_l1_is_binary_but_for_the_boundary() -> None:
     assert (((mask != 0) & (mask != 1)).sum((1, 2, 3)) <= 1).all()
 
 
+@pytest.mark.parametrize(("p", "mu"), [(1.0, 20.0), (2.0, 200.0)])
+def test_closed_form_agrees_with_adam_on_equation_9(p: float, mu: float) -> None:
+    lp, mask = Lp(p), torch.ones_like(Y[:1], requires_grad=True)
+    adam = torch.optim.Adam([mask], lr=0.01)
+    for _ in range(600):
+        adam.zero_grad()
+        loss = ((mask - 1) ** 2).mean() + mu * lp(mask * Y[:1], mask * Y_HAT[:1]).sum()
+        loss.backward()
+        adam.step()
+        mask.data.clamp_(0, 1)
+    mask = mask.detach()
+    threshold = float(lp(mask * Y[:1], mask * Y_HAT[:1]))
+    closed, _ = paper_oracle(lp, Y[:1], Y_HAT[:1], threshold, per_channel=True)
+    assert float((mask - closed).abs().mean()) < 2e-3
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0])
-def test_closed_form_agrees_with_adam(p: float) -> None:
-    lp, share = Lp(p), 0.3
-    threshold = share * float(lp(Y, Y_HAT)[0])
+def test_closed_form_is_near_the_descent_with_doubling(p: float) -> None:
+    lp = Lp(p)
+    threshold = 0.3 * float(lp(Y, Y_HAT)[0])
     closed, _ = paper_oracle(lp, Y[:1], Y_HAT[:1], threshold, per_channel=True)
     adam, reached = _descend(lp, Y[:1], Y_HAT[:1], threshold, per_channel=True)
     assert reached.all()
-    assert float(size(adam)[0]) == pytest.approx(float(size(closed)[0]), abs=0.03)
-    assert float((adam - closed).abs().mean()) < 0.05
+    assert float(size(adam)[0]) == pytest.approx(float(size(closed)[0]), abs=0.06)
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_other_distances_descend(per_channel: bool) -> None:
     ssim = distance("ssim")
-    start = ssim(Y, Y_HAT)
-    mask, reached = paper_oracle(ssim, Y, Y_HAT, 0.5 * float(start[:3].min()), per_channel)
-    assert mask.shape == (4, 3 if per_channel else 1, 16, 16)
+    y, y_hat = Y[2:], Y_HAT[2:]
+    threshold = 0.8 * float(ssim(y, y_hat)[0])
+    mask, reached = paper_oracle(ssim, y, y_hat, threshold, per_channel)
+    assert mask.shape == (2, 3 if per_channel else 1, 16, 16)
     assert reached.all()
-    assert (ssim(mask * Y, mask * Y_HAT)[:3] <= 0.5 * start[:3].min() * (1 + 1e-5)).all()
-    assert (mask[3] == 1).all()
+    assert float(ssim(mask * y, mask * y_hat)[0]) <= threshold * (1 + 1e-5)
+    assert (mask[1] == 1).all()
     assert ((mask >= 0) & (mask <= 1)).all()
 
 

@@ -44,11 +44,12 @@ def paper_oracle(
     """
     if not threshold > 0:
         raise InvalidArgumentError(f"threshold: {threshold}; the paper's oracle needs one above 0")
-    if distance.exponent not in CURVES:
+    exponent = distance.exponent
+    if exponent is None or exponent not in CURVES:
         return _descend(distance, y, y_hat, threshold, per_channel)
-    error = (y.cpu().double() - y_hat.cpu().double()).abs() ** distance.exponent
+    error = (y.cpu().double() - y_hat.cpu().double()).abs() ** exponent
     error = error if per_channel else error.mean(1, keepdim=True)
-    mask, reached = _closed_form(CURVES[distance.exponent], error, threshold)
+    mask, reached = _closed_form(CURVES[exponent], error, threshold)
     return mask.to(y.device), reached.to(y.device)
 
 
@@ -64,7 +65,7 @@ def _rational(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mask, mask**2 * error, -2 * mask**3 * error**2
 
 
-CURVES: Mapping[float | None, Curve] = {1.0: _linear, 2.0: _rational}
+CURVES: Mapping[float, Curve] = {1.0: _linear, 2.0: _rational}
 
 
 def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:

@@ -162,6 +162,10 @@ class Triplets:
         """Whether a manifest says which part each triplet belongs to."""
         return any(row.part is not None for row in self._rows)
 
+    def described(self, provenance: Provenance) -> "Triplets":
+        """The same triplets with another provenance."""
+        return Triplets(self._rows, self.data_range, provenance)
+
     def select(self, indices: Iterable[int]) -> "Triplets":
         """The triplets at these places, in this order."""
         return Triplets([self._rows[index] for index in indices], self.data_range, self.provenance)

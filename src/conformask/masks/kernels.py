@@ -116,7 +116,7 @@ def members(keys: Array, weight: Array, shift: int, bits: int, digit: int) -> tu
 
 @compiled
 def sum_below(score: Array, pivot: float) -> float:
-    """The sum of the scores below the pivot."""
+    """The sum of the values below the pivot, float64."""
     total = 0.0
     for i in range(score.size):
         total += float(score[i]) if score[i] < pivot else 0.0
@@ -145,7 +145,7 @@ def selection(score: Array, weight: Array, goals: Array) -> Array:
             digit, below = crossing(histogram(keys, kept, shift, bits), below, goals[g])
             keys, kept = members(keys, kept, shift, bits, digit)
         pivot = np.float64(keys[:1].view(np.float32)[0])
-        fraction = min(1.0, max(0.0, (goals[g] - below) / kept.sum()))
+        fraction = min(1.0, max(0.0, (goals[g] - below) / sum_below(kept, np.inf)))
         found[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * keys.size])
     return found
 

@@ -1,0 +1,157 @@
+"""The demonstration: the whole story on the photographs that scikit-image packages."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from conformask.data.photographs import packaged_photographs
+from conformask.data.provenance import Provenance
+from conformask.data.sources import Source, TrueImages
+from conformask.data.triplets import Triplets
+from conformask.deployment import write_masks
+from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.examples import picture_of
+from conformask.masker import Masker, calibrate
+from conformask.predictors.regressor import fit_predictor
+from conformask.preparation import predicted
+from conformask.report.page import write_report
+from conformask.results import Evaluation, Example
+from conformask.scorers.fit import fit_scorer
+from conformask.tasks import task
+from conformask.training.fit import Plan
+from conformask.types import Triplet
+
+TILE = 64
+WIDTH = 16
+EPOCHS = 60
+MAX_MINUTES = 1.0
+THRESHOLD = 0.02
+CONFIDENCE = 0.9
+WHOLE = ("astronaut", "coffee", "chelsea")
+MASKS = 12
+POPULATION = "new tiles of these photographs"
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """What the demonstration made, and how long each stage took."""
+
+    evaluation: Evaluation
+    seconds: dict[str, float]
+    folder: Path
+
+
+@dataclass
+class Clock:
+    """Seconds of each stage."""
+
+    say: Callable[[str], None]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time what happens inside."""
+        self.say(name)
+        started = time.monotonic()
+        yield
+        self.seconds[name] = round(time.monotonic() - started, 1)
+
+
+def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) -> Demonstration:
+    """Predictor, scorer, calibration, evaluation and masks for x4 super-resolution of 64-pixel tiles.
+
+    out receives report.html, evaluation.json, masks/ and overlays/, and the runs predictor/ and masker/; what
+    is already there is not made again.
+
+    Raises:
+        OutputError: out cannot be written to.
+    """
+    clock = Clock(say)
+    images = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, how="tile", seed=seed)
+    plan = Plan(epochs=EPOCHS, max_minutes=MAX_MINUTES, seed=seed)
+    with clock.stage("train the network"):
+        predictor = fit_predictor(
+            images.part("train"),
+            images.part("selection"),
+            task=task("super_resolution"),
+            size=TILE,
+            out=out / "predictor",
+            plan=plan,
+            width=WIDTH,
+            resume=True,
+        )
+    with clock.stage("run the network"):
+        made = list(predicted(images, predictor.task, predictor))
+        parts = {name: _triplets(made, name, predictor.trained_on) for name in set(_parts(made))}
+    with clock.stage("train the scorer"):
+        scorer = fit_scorer(
+            parts["train"],
+            selection=parts["selection"],
+            out=out / "masker",
+            width=WIDTH,
+            epochs=EPOCHS,
+            max_minutes=MAX_MINUTES,
+            seed=seed,
+            resume=True,
+        )
+    with clock.stage("calibrate"):
+        masker = calibrate(scorer, parts["calibration"], threshold=THRESHOLD, confidence=CONFIDENCE)
+        masker.save(out / "masker")
+    with clock.stage("evaluate"):
+        evaluation = evaluate(masker, parts["test"])
+        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, made))
+        evaluation.save(out)
+    with clock.stage("write masks and report"):
+        write_masks(masker, parts["test"].select(range(MASKS)), out)
+        write_report(evaluation, out / "report.html")
+    return Demonstration(evaluation, clock.seconds, out)
+
+
+def _parts(made: list[tuple[Source, Triplet]]) -> list[str]:
+    return [source.part for source, _ in made]
+
+
+def _triplets(made: list[tuple[Source, Triplet]], part: str, trained_on: tuple[str, ...]) -> Triplets:
+    chosen = [triplet for source, triplet in made if source.part == part]
+    columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in chosen] for role in ("x", "y_hat", "y"))
+    triplets = Triplets.from_arrays(*columns, names=[t.name for t in chosen])
+    return triplets.described(Provenance("super_resolution", "regressor", trained_on, POPULATION))
+
+
+def _whole(masker: Masker, made: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:
+    return tuple(
+        _photograph(masker, name, [(source, t) for source, t in made if source.file == name]) for name in WHOLE
+    )
+
+
+def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
+    """All tiles of a photograph and their masks, side by side; the promise is about the tiles."""
+    masks = [_mask(masker, tile) for _, tile in tiles]
+    boxes = [source.box or (0, 0) for source, _ in tiles]
+    x, y_hat, y = (_joined([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
+    mask = _joined(masks, boxes)
+    distance = float(np.abs(mask * (y - y_hat)).mean())
+    size = float(1 - mask.mean())
+    return picture_of(
+        Triplet(name, x, y_hat, y), mask, kind="whole", size=size, distance=distance, oracle_size=None
+    )
+
+
+def _mask(masker: Masker, tile: Triplet) -> np.ndarray:
+    x, y_hat = (np.moveaxis(image, 0, -1) for image in (tile.x, tile.y_hat))
+    return np.asarray(masker(x, y_hat))[None]
+
+
+def _joined(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:
+    """Tiles (C, s, s) at their places, which are multiples of TILE."""
+    scale = TILE // tiles[0].shape[-1]
+    side = TILE // scale
+    height, width = (max(box[axis] for box in boxes) // scale + side for axis in (0, 1))
+    whole = np.zeros((len(tiles[0]), height, width), dtype=np.float32)
+    for tile, (top, left) in zip(tiles, boxes, strict=True):
+        whole[:, top // scale : top // scale + side, left // scale : left // scale + side] = tile
+    return whole
