@@ -11,11 +11,14 @@ import json
 import math
 import platform
 import resource
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import numba
 import numpy as np
@@ -100,23 +103,21 @@ def full_sort(score: torch.Tensor) -> None:
 
 
 def lightning_uq_box(score: torch.Tensor, error: torch.Tensor) -> tuple[float, int] | None:
-    """Seconds of its image-to-image calibration as it is, and its number of lambdas; None if it is not there."""
+    """Seconds of its image-to-image calibration as it is, and its number of lambdas; None if absent."""
     try:
         from lightning_uq_box.uq_methods import Img2ImgConformal
-        from torch.utils.data import DataLoader, TensorDataset
     except Exception as error_found:
         print(f"lightning-uq-box: skipped ({type(error_found).__name__}: {error_found})")
         return None
     try:
-        intervals = torch.stack([torch.zeros_like(score), torch.zeros_like(score), score], dim=1)
-        module = Img2ImgConformal(torch.nn.Identity())
-        module.adjust_model_logits = lambda logits: logits
-        loader = DataLoader(TensorDataset(intervals, error), batch_size=1)
-        calibrate = getattr(module, "on_train_end", None)
-        module.input_key, module.target_key = "input", "target"
-        loader.collate_fn = lambda rows: {"input": rows[0][0][None], "target": rows[0][1][None]}
-        module.trainer = type("Trainer", (), {"datamodule": None, "train_dataloader": loader})()
-        return seconds(calibrate, 1), int(module.num_lambdas)
+        with tempfile.TemporaryDirectory() as folder:
+            module = Img2ImgConformal(torch.nn.Identity())
+            zero = torch.zeros_like(score)
+            module.model_logits = list(torch.stack([zero, zero, score], dim=1)[:, None])
+            module.labels = list(error[:, None])
+            trainer = SimpleNamespace(default_root_dir=folder)
+            with mock.patch.object(Img2ImgConformal, "trainer", trainer):
+                return seconds(module.on_train_end, 1), int(module.num_lambdas)
     except Exception as error_found:
         print(f"lightning-uq-box: skipped ({type(error_found).__name__}: {error_found})")
         return None
@@ -175,8 +176,8 @@ def measure(n: int, size: int) -> dict:
     cases, others = [], {}
     for exponent in (1, 2):
         error_p = error if exponent == 1 else error.square_()
-        for family in (Reciprocal(), WaterFilling(float(exponent))):
-            cases.append(case(family, exponent, score, error_p))
+        families = (Reciprocal(), WaterFilling(float(exponent)))
+        cases += [case(family, exponent, score, error_p) for family in families]
         others[f"l{exponent}"] = alternatives(exponent, score, error_p)
     return {"read_through_seconds": min(reads), "cases": cases, "alternatives": others} | rival(
         score, error, n
@@ -194,7 +195,8 @@ def table(result: dict) -> None:
     read = result["read_through_seconds"]
     print(f"{result['images']} images of 3x{result['size']}x{result['size']}; one read-through {read:.3f} s")
     print(
-        f"{'':24}{'seconds':>9}{'read-throughs':>15}{'grid / it':>11}{'torch / it':>12}{'MiB':>7}{'MiB n/10':>10}"
+        f"{'':24}{'seconds':>9}{'read-throughs':>15}{'grid / it':>11}{'torch / it':>12}"
+        f"{'MiB':>7}{'MiB n/10':>10}"
     )
     for row in result["cases"]:
         other = result["alternatives"][f"l{row['exponent']}"]

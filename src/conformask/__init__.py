@@ -35,7 +35,7 @@ _HOMES = {
     "write_report": "report.page",
     "ConformaskError": "errors",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

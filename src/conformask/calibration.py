@@ -1,4 +1,4 @@
-"""Scores and a calibration set -> critical lambdas, and curves from which any threshold can be recalibrated."""
+"""Scores and a calibration set -> critical lambdas, and curves that any threshold can be read off."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -71,7 +71,8 @@ def curves(
     scored: Iterable[Scored], family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> Curves:
     """Raw distance and mask size of every image at every lambda of the grid; one batch in memory."""
-    names, distances, sizes = [], [], []
+    names: list[str] = []
+    distances, sizes = [], []
     for item in scored:
         names.extend(item.batch.names)
         d, size = _batch_curves(item, family, distance, grid)

@@ -124,7 +124,8 @@ def _triplets(made: list[tuple[Source, Triplet]], part: str, trained_on: tuple[s
 
 def _whole(masker: Masker, made: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:
     return tuple(
-        _photograph(masker, name, [(source, t) for source, t in made if source.file == name]) for name in WHOLE
+        _photograph(masker, name, [(source, t) for source, t in made if source.file == name])
+        for name in WHOLE
     )
 
 

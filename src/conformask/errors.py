@@ -22,7 +22,7 @@ class CalibrationError(ConformaskError, ValueError):
 
 
 class MismatchError(ConformaskError, ValueError):
-    """Two things that do not belong together: a run and data, a scorer and a distance, a file and a version."""
+    """Two things that do not belong together: run and data, scorer and distance, file and version."""
 
 
 class OutputError(ConformaskError, OSError):

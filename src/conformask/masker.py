@@ -92,7 +92,9 @@ class Masker:
     ) -> tuple[Score, Images]:
         """Score and mask of each image."""
         if y_hat.shape[1] != self.card.channels:
-            raise MismatchError(f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}")
+            raise MismatchError(
+                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
+            )
         if tuple(y_hat.shape[-2:]) not in self.card.sizes:
             warnings.warn(
                 f"images of {tuple(y_hat.shape[-2:])}: the promise was calibrated on {list(self.card.sizes)} "
@@ -115,15 +117,15 @@ class Masker:
         lam = torch.as_tensor(self.rule(facts), device=score.map.device)
         return self.family.apply(score.map, self.family.level(score.map, lam))
 
-    def grid(self) -> Float[np.ndarray, "g"]:
-        """The fixed grid of the stored curves.
+    def stored_curves(self) -> Curves:
+        """The curves of the calibration images.
 
         Raises:
-            MismatchError: no curves are stored.
+            MismatchError: none are stored.
         """
         if self.curves is None:
             raise MismatchError("no curves are stored: calibrate with selection= so that a grid can be made")
-        return self.curves.grid
+        return self.curves
 
     def recalibrate(
         self, *, threshold: float | None = None, confidence: float | None = None, guarantee: str | None = None
@@ -136,13 +138,13 @@ class Masker:
             MismatchError: no curves are stored.
             CalibrationError: the promise cannot be given.
         """
-        grid = self.grid()
+        curves = self.stored_curves()
         threshold = _positive(self.card.threshold if threshold is None else threshold)
         wanted = guarantee_by_name(
             self.card.guarantee if guarantee is None else guarantee,
             self.card.confidence if confidence is None else confidence,
         )
-        critical = first_crossing(grid, self.curves.distance, threshold)
+        critical = first_crossing(curves.grid, curves.distance, threshold)
         rule = _rule(wanted, critical, threshold, self.card.distance)
         card = replace(
             self.card,
@@ -271,7 +273,11 @@ class ThresholdChoice:
 
 
 def threshold_choices(
-    scorer: Scorer, *, confidence: float = 0.9, family: str | Family | None = None, guarantee: str = "marginal"
+    scorer: Scorer,
+    *,
+    confidence: float = 0.9,
+    family: str | Family | None = None,
+    guarantee: str = "marginal",
 ) -> list[ThresholdChoice]:
     """Mask size and unmasked pass rate against threshold, on the selection images that the scorer keeps.
 
@@ -375,8 +381,8 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey) -> None:
     leaked = scorer.trained_on.intersection(seen.hashes)
     if leaked:
         raise CalibrationError(
-            f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the scorer or "
-            "the predictor; the promise needs images that neither has seen"
+            f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
+            "scorer or the predictor; the promise needs images that neither has seen"
         )
     if len(set(calibration.groups)) < len(calibration):
         raise CalibrationError(
@@ -385,7 +391,9 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey) -> None:
             "(--split within)"
         )
     if seen.channels != scorer.channels:
-        raise MismatchError(f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}")
+        raise MismatchError(
+            f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}"
+        )
     if scorer.sizes is not None and not set(seen.sizes) <= set(scorer.sizes):
         raise MismatchError(
             f"the scorer was trained on images of {list(scorer.sizes)}, these have {list(seen.sizes)}: "
@@ -395,4 +403,3 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey) -> None:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-

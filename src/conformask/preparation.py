@@ -4,7 +4,6 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from conformask.data.images import DataRange, write_image
@@ -70,8 +69,8 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
         outputs = predictor(torch.cat([x for _, x, _ in batch]))
         _check(outputs, batch)
         for (source, x, y), y_hat in zip(batch, outputs, strict=True):
-            arrays = (image.numpy().astype(np.float32) for image in (x[0], y_hat, y[0]))
-            yield source, Triplet(source.name, *arrays, group=source.group)
+            arrays = [image.float().numpy() for image in (x[0], y_hat, y[0])]
+            yield source, Triplet(source.name, arrays[0], arrays[1], arrays[2], source.group)
 
 
 def _check(outputs: Images, batch: list[tuple[Source, Images, Images]]) -> None:

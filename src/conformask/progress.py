@@ -11,7 +11,12 @@ T = TypeVar("T")
 
 def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
     """Pass the items on, drawing progress on standard error where that is a terminal."""
-    columns = (TextColumn(title), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    columns = (
+        TextColumn(title),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         bar = progress.add_task(title, total=total)

@@ -104,7 +104,7 @@ def plain(value: Any) -> Json:
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 @dataclass(frozen=True)
@@ -185,9 +185,8 @@ class CalibrationCard:
         """The promise in one sentence."""
         images = f"the {self.n_calibration} calibration images"
         whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
-        return (
-            f"P({self.distance} <= {self.threshold:.4g}) >= {self.confidence:.2f} for {whom} ({self.guarantee})"
-        )
+        promise = f"P({self.distance} <= {self.threshold:.4g}) >= {self.confidence:.2f}"
+        return f"{promise} for {whom} ({self.guarantee})"
 
     def save(self, folder: Path) -> None:
         """Write calibration.json."""
@@ -314,17 +313,23 @@ class Evaluation:
         summary = read_json(folder / "evaluation.json")
         arrays = read_arrays(folder / "examples.npz")
         indices = sorted({key.split("/")[0] for key in arrays})
-        examples = tuple(_example({f.name: arrays[f"{i}/{f.name}"] for f in fields(Example)}) for i in indices)
+        examples = tuple(
+            _example({f.name: arrays[f"{i}/{f.name}"] for f in fields(Example)}) for i in indices
+        )
         values = {field.name: summary[field.name] for field in fields(cls) if field.name in summary}
         for key, value in values.items():
             if isinstance(value, list):
-                values[key] = tuple(tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value)
+                values[key] = tuple(
+                    tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value
+                )
         images = ImageRecords(**read_arrays(folder / "evaluation.npz"))
         return cls(**values, images=images, examples=examples)
 
 
 def _example(arrays: Mapping[str, Array]) -> Example:
-    values: dict[str, Any] = {key: array.item() if array.ndim == 0 else array for key, array in arrays.items()}
+    values: dict[str, Any] = {
+        key: array.item() if array.ndim == 0 else array for key, array in arrays.items()
+    }
     if np.isnan(values["oracle_size"]):
         values["oracle_size"] = None
     return Example(**values)

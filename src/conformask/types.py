@@ -34,6 +34,12 @@ class Triplet:
     category: str | None = None
     weight: float | None = None
 
+    def truth(self) -> Float[np.ndarray, "c h w"]:
+        """y, or ValueError where it is unknown."""
+        if self.y is None:
+            raise ValueError(f"the truth y of {self.name!r} is unknown")
+        return self.y
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -62,7 +68,9 @@ class Score:
 class Task(Protocol):
     """Makes x from a true image, and y_hat from what a network returns."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name."""
 
     def truth(self, image: Images) -> Images:
         """The image that is to be recovered (grey for completion)."""
@@ -80,9 +88,13 @@ class Task(Protocol):
 class Predictor(Protocol):
     """Any image-to-image network: x (N, Cx, Hx, Wx) -> y_hat (N, C, H, W)."""
 
-    name: str
-    trained_on: tuple[str, ...]
-    """Pixel hashes of the true images that it was trained on, as far as they are known."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Pixel hashes of the true images that it was trained on, as far as they are known."""
 
     def __call__(self, x: Images) -> Images:
         """The network's output, in [0, 1]."""
@@ -92,13 +104,21 @@ class Predictor(Protocol):
 class Distance(Protocol):
     """A distance between images: one number an image, never a mean over the batch."""
 
-    name: str
-    monotone: bool
-    """Never grows when a nested mask shrinks."""
-    exponent: float | None
-    """p, where the distance is mean |a - b|^p."""
-    upper_bound: float | None
-    """The largest value on images in [0, 1], if there is one."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def monotone(self) -> bool:
+        """Never grows when a nested mask shrinks."""
+
+    @property
+    def exponent(self) -> float | None:
+        """p, where the distance is mean |a - b|^p."""
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The largest value on images in [0, 1], if there is one."""
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """d(a, b), shape (N,)."""
@@ -113,7 +133,9 @@ class Family(Protocol):
     lam has shape (N,) or (N, G); the level holds a few numbers for each image and lambda.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name."""
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
         """What apply needs to know of a whole image: (N, L), or (N, G, L)."""
@@ -149,8 +171,9 @@ class Facts:
 class LambdaRule(Protocol):
     """From an image's facts to its lambda; for most rules a constant."""
 
-    needs: frozenset[str]
-    """The names of the Facts that it reads."""
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of the Facts that it reads."""
 
     def __call__(self, facts: Facts) -> Float[np.ndarray, "n"]:
         """The lambda of each image, float64."""
@@ -162,20 +185,37 @@ class LambdaRule(Protocol):
 class Scorer(Protocol):
     """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
 
-    name: str
-    distance: Distance | None
-    """The distance that it was fitted for; None if for none."""
-    channels: int
-    """Channels of the y_hat that it takes."""
-    per_channel: bool
-    family: str
-    """The name of the family that suits it."""
-    sizes: tuple[tuple[int, int], ...] | None
-    """Sizes (H, W) of the images that it was trained on; None if on none."""
-    trained_on: frozenset[str]
-    """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
-    selection: Selection | None
-    """What it keeps of the selection images."""
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def distance(self) -> Distance | None:
+        """The distance that it was fitted for; None if for none."""
+
+    @property
+    def channels(self) -> int:
+        """Channels of the y_hat that it takes."""
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether the score has the channels of y_hat."""
+
+    @property
+    def family(self) -> str:
+        """The name of the family that suits it."""
+
+    @property
+    def sizes(self) -> tuple[tuple[int, int], ...] | None:
+        """Sizes (H, W) of the images that it was trained on; None if on none."""
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
+
+    @property
+    def selection(self) -> Selection | None:
+        """What it keeps of the selection images."""
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """The score of each image."""

@@ -21,7 +21,11 @@ VERBS = {
 
 def build() -> App:
     """The application; the verbs' modules are imported when they are called."""
-    app = App(name="conformask", help="Masks with a promise for image-to-image networks.", version_flags=["--version"])
+    app = App(
+        name="conformask",
+        help="Masks with a promise for image-to-image networks.",
+        version_flags=["--version"],
+    )
     for verb, text in VERBS.items():
         app.command(f"conformask.cli.{verb}:{verb}", name=verb, help=text, sort_key=list(VERBS).index(verb))
     return app

@@ -13,8 +13,12 @@ def calibrate(
     run: Path,
     data: Path | None = None,
     *,
-    threshold: Annotated[str | None, Parameter(help="Largest masked distance (the paper's alpha), or q0.1.")] = None,
-    confidence: Annotated[float | None, Parameter(help="With which probability (the paper's beta). [0.9]")] = None,
+    threshold: Annotated[
+        str | None, Parameter(help="Largest masked distance (the paper's alpha), or q0.1.")
+    ] = None,
+    confidence: Annotated[
+        float | None, Parameter(help="With which probability (the paper's beta). [0.9]")
+    ] = None,
     family: Literal["reciprocal", "water_filling"] | None = None,
     guarantee: Literal["marginal"] = "marginal",
     data_range: DataRange = None,
@@ -53,10 +57,11 @@ def calibrate(
             guarantee=guarantee,
         )
     masker.save(run)
+    how = "exact" if masker.card.exact else "on a grid"
     show(
         {"run": str(run), "promise": masker.promise, **vars(masker.card), "lam": masker.card.rule["lam"]},
         masker.promise,
-        f"lambda = {masker.card.rule['lam']:.6g} ({masker.family.name}, {'exact' if masker.card.exact else 'on a grid'})",
+        f"lambda = {masker.card.rule['lam']:.6g} ({masker.family.name}, {how})",
         as_json=json,
     )
 

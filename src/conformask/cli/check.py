@@ -6,9 +6,7 @@ from conformask.cli.options import AsJson, DataRange
 from conformask.cli.output import show, table
 
 
-def check(
-    data: Path, *, confidence: float = 0.9, data_range: DataRange = None, json: AsJson = False
-) -> None:
+def check(data: Path, *, confidence: float = 0.9, data_range: DataRange = None, json: AsJson = False) -> None:
     """Read every triplet: pairs, shapes, ranges, duplicates across splits, enough images for a confidence.
 
     Parameters
@@ -29,7 +27,10 @@ def check(
         ("triplets", f"{found.n} in {found.groups} groups"),
         ("truth", "known" if found.has_truth else "unknown: only `mask` can use them"),
         ("channels", f"x {found.x_channels}, y_hat {found.channels}"),
-        ("sizes", ", ".join(f"{h}x{w}" for h, w in found.sizes[:5]) + (" ..." if len(found.sizes) > 5 else "")),
+        (
+            "sizes",
+            ", ".join(f"{h}x{w}" for h, w in found.sizes[:5]) + (" ..." if len(found.sizes) > 5 else ""),
+        ),
         ("mean |y - y_hat|", "unknown" if found.mean_error is None else f"{found.mean_error:.4f}"),
         *[(f"{part} images", str(count)) for part, count in found.parts.items()],
     ]

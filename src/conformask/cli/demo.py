@@ -28,8 +28,8 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
     show(
         {**evaluation.summary(), "seconds": done.seconds, "out": str(out)},
         evaluation.promise,
-        "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: a tile "
-        "of each was in the calibration set. For yours, calibrate on yours.",
+        "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
+        "tiles of each were in the calibration set. For your images, calibrate on your images.",
         "",
         summary_table(evaluation),
         "",

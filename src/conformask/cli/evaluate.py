@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from conformask.cli.options import AsJson, DataRange
 from conformask.cli.output import show, table
+from conformask.results import Evaluation
 
 
 def evaluate(
@@ -37,7 +39,7 @@ def evaluate(
     show(evaluation.summary(), evaluation.promise, summary_table(evaluation), as_json=json)
 
 
-def summary_table(evaluation):  # type: ignore[no-untyped-def]
+def summary_table(evaluation: Evaluation) -> Table:
     """The few numbers that a person looks at first."""
     low, high = evaluation.coverage_interval
     small, large = evaluation.mask_size_interval

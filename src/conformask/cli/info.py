@@ -36,9 +36,16 @@ def info(run: Path, *, json: AsJson = False) -> None:
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
     if not held:
         raise MissingFileError(f"{run} holds no run: expected one of {', '.join(HELD.values())}")
-    record = {name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held}
+    record = {
+        name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
+    }
     promise = CalibrationCard.load(run).promise if "calibration" in held else None
     rows = [(f"{name}.{key}", str(value)) for name, part in record.items() for key, value in part.items()]
     drawn = table(str(run), ("", ""), rows)
     drawn.columns[-1].justify = "left"
-    show({"run": str(run), "promise": promise, **record}, promise or "nothing is promised yet", drawn, as_json=json)
+    show(
+        {"run": str(run), "promise": promise, **record},
+        promise or "nothing is promised yet",
+        drawn,
+        as_json=json,
+    )

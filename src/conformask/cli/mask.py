@@ -19,8 +19,8 @@ def mask(run: Path, data: Path, out: Path, *, data_range: DataRange = None, json
         Where masks/, overlays/ and sizes.csv go.
     """
     from conformask.data.triplets import Triplets
-    from conformask.masker import load
     from conformask.deployment import write_masks
+    from conformask.masker import load
 
     masker = load(run)
     sizes = write_masks(masker, Triplets.from_folder(data, data_range), out)

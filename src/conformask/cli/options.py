@@ -4,13 +4,16 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-AsJson = Annotated[bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")]
+AsJson = Annotated[
+    bool, Parameter(name="--json", negative="", help="Print one JSON object and nothing else.")
+]
 DataRange = Annotated[
     tuple[float, float] | None,
     Parameter(name="--data-range", help="Values of black and white, where the file type does not say them."),
 ]
 TaskName = Annotated[
-    Literal["super_resolution", "completion", "colorization"], Parameter(help="How x is made from a true image.")
+    Literal["super_resolution", "completion", "colorization"],
+    Parameter(help="How x is made from a true image."),
 ]
 Split = Annotated[
     Literal["file", "within", "tile"],

@@ -2,7 +2,17 @@
 
 from pathlib import Path
 
-from conformask.cli.options import AsJson, DataRange, Devices, Epochs, MaxMinutes, Nodes, Resume, Split, TaskName
+from conformask.cli.options import (
+    AsJson,
+    DataRange,
+    Devices,
+    Epochs,
+    MaxMinutes,
+    Nodes,
+    Resume,
+    Split,
+    TaskName,
+)
 from conformask.cli.output import show
 
 

@@ -65,7 +65,11 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
 
 
 def _warnings(
-    triplets: Triplets, parts: Sequence[str | None], twins: Sequence[tuple[int, int]], needed: int, n_sizes: int
+    triplets: Triplets,
+    parts: Sequence[str | None],
+    twins: Sequence[tuple[int, int]],
+    needed: int,
+    n_sizes: int,
 ) -> Iterator[str]:
     across = [(a, b) for a, b in twins if parts[a] != parts[b]]
     if across:

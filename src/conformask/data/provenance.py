@@ -30,8 +30,8 @@ class Provenance:
         if not (folder / FILE).is_file():
             return cls()
         record = read_json(folder / FILE)
-        values = {key: record.get(key) for key in cls.__dataclass_fields__}
-        return cls(**{**values, "trained_on": tuple(record.get("trained_on", ()))})
+        trained_on = tuple(record.get("trained_on", ()))
+        return cls(record.get("task"), record.get("predictor"), trained_on, record.get("population"))
 
 
 UNKNOWN = Provenance()

@@ -140,7 +140,9 @@ class Triplets:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """The file type of each y_hat, ".npy" for arrays."""
-        return tuple(row.y_hat.suffix.lower() if isinstance(row.y_hat, Path) else ".npy" for row in self._rows)
+        return tuple(
+            row.y_hat.suffix.lower() if isinstance(row.y_hat, Path) else ".npy" for row in self._rows
+        )
 
     @property
     def categories(self) -> tuple[str | None, ...]:

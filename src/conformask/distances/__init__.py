@@ -35,4 +35,6 @@ def distance(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Dis
         return choice
     if callable(choice):
         return Custom(choice)
-    raise InvalidArgumentError(f"distance must be a name, an object or a callable (a, b) -> (N,), not {choice!r}")
+    raise InvalidArgumentError(
+        f"distance must be a name, an object or a callable (a, b) -> (N,), not {choice!r}"
+    )

@@ -87,11 +87,13 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
             "evaluation needs images that no step has seen"
         )
     if seen.channels != masker.card.channels:
-        raise MismatchError(f"the masker takes {masker.card.channels} channels, these images have {seen.channels}")
+        raise MismatchError(
+            f"the masker takes {masker.card.channels} channels, these images have {seen.channels}"
+        )
     if not set(seen.sizes) <= set(masker.card.sizes):
         raise MismatchError(
-            f"the masker was calibrated on images of {list(masker.card.sizes)}, these have {list(seen.sizes)}: "
-            "its promise does not cover them"
+            f"the masker was calibrated on images of {list(masker.card.sizes)}, these have "
+            f"{list(seen.sizes)}: its promise does not cover them"
         )
 
 
@@ -114,5 +116,3 @@ def _correlation(a: Array, b: Array, measure: object) -> float | None:
     if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
         return None
     return float(measure(a[known], b[known]).statistic)  # type: ignore[operator]
-
-

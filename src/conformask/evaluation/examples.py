@@ -42,15 +42,13 @@ def picture_of(
     triplet: Triplet, mask: Array, *, kind: str, size: float, distance: float, oracle_size: float | None
 ) -> Example:
     """A triplet and its mask (1 or C, H, W), ready to show."""
-    if triplet.y is None:
-        raise ValueError(f"the truth y of {triplet.name!r} is unknown")
-    error = np.abs(triplet.y - triplet.y_hat).mean(axis=0)
+    error = np.abs(triplet.truth() - triplet.y_hat).mean(axis=0)
     scale = float(np.quantile(error, 0.995)) or 1.0
     return Example(
         name=triplet.name,
         kind=kind,
         x=as_bytes(triplet.x),
-        y=as_bytes(triplet.y),
+        y=as_bytes(triplet.truth()),
         y_hat=as_bytes(triplet.y_hat),
         mask=as_bytes(mask),
         error=as_bytes(error[None] / scale),

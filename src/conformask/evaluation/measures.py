@@ -53,7 +53,7 @@ def critical_lambdas_of(masker: Masker, item: Scored) -> Float[np.ndarray, "n"]:
     exponent, threshold = masker.distance.exponent, masker.card.threshold
     if exponent is not None:
         return exact_critical_lambdas(item, masker.family, masker.distance, exponent, threshold)
-    grid = masker.grid()
+    grid = masker.stored_curves().grid
     return first_crossing(grid, curves([item], masker.family, masker.distance, grid).distance, threshold)
 
 

@@ -44,7 +44,9 @@ class Resplits:
 
 def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200, seed: int = 0) -> Resplits:
     """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives."""
-    parts = [image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)]
+    parts = [
+        image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)
+    ]
     critical = np.concatenate([part.critical_lambda for part in parts])
     wanted = guarantee(masker.card.guarantee, masker.card.confidence)
     deals = list(_deals(len(critical), len(calibration), n, seed))

@@ -20,6 +20,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 NOISE = 1e-12
 """Relative rounding noise of a float64 sum over an image, below which two totals count as equal."""
+TINY = np.finfo(np.float64).tiny
 LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """(shift, bits) of the radix digits of a non-negative float32."""
@@ -33,43 +34,65 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def saturation(limit: Array, weight: Array, goals: Array) -> Array:
-    """sup{u : sum_i w_i min(1, u / limit_i) <= goal} for each goal, exact; by Newton from the left.
+def raise_to(base: Array, power: float) -> None:
+    """base **= power, with vectorised loops for the common powers."""
+    if power == 2:
+        for i in range(base.size):
+            base[i] *= base[i]
+    elif power != 1:
+        for i in range(base.size):
+            base[i] **= power
 
-    The sum is concave and piecewise linear in u, so each step stays left of the answer and finitely many
-    reach it. limit (n,) float64 >= 0, weight (n,) float32 >= 0, goals (G,) float64 ascending; returns (G,):
-    inf where the whole weight is within the goal, 0 where the pixels of limit 0 alone exceed it.
+
+@compiled
+def sides(score: Array, weight: Array, slopes: Array, cut: float) -> tuple[float, float]:
+    """The weight of the pixels up to the cut, and the slopes of those beyond it."""
+    full, slope = 0.0, 0.0
+    for i in range(score.size):
+        rising = score[i] > cut
+        full += 0.0 if rising else weight[i]
+        slope += slopes[i] if rising else 0.0
+    return full, slope
+
+
+@compiled
+def saturation(score: Array, weight: Array, offset: float, scale: float, power: float, goals: Array) -> Array:
+    """sup{level : sum_i w_i min(1, (level / (offset + s_i))^power) <= goal} for each goal, exact.
+
+    Newton from the left in u = (level / scale)^power, in which the sum is concave and piecewise linear: each
+    step stays left of the answer, and finitely many reach it. score and weight (n,) float32 >= 0, goals (G,)
+    float64 ascending; a scale near the largest offset + s keeps powers in range. Returns (G,): inf where the
+    whole weight is within the goal, 0 where the pixels with offset + s = 0 alone exceed it.
     """
-    slopes = weight / limit
-    total = 0.0
-    for i in range(weight.size):
+    slopes = (score + offset) * (1 / scale)
+    raise_to(slopes, power)
+    total, full, slope, u = 0.0, 0.0, 0.0, 0.0
+    for i in range(score.size):
+        rising = slopes[i] > TINY
+        slopes[i] = weight[i] / slopes[i] if rising else 0.0
+        slope += slopes[i]
+        full += 0.0 if rising else weight[i]
         total += weight[i]
-    levels = np.empty(goals.size)
-    u = 0.0
+    levels = np.full(goals.size, np.inf)
     for g in range(goals.size):
-        if total <= goals[g] * (1 + NOISE):
-            levels[g] = np.inf
-            continue
-        ahead = True
-        while ahead:
-            full, slope = 0.0, 0.0
-            for i in range(weight.size):
-                rising = limit[i] > u
-                full += 0.0 if rising else weight[i]
-                slope += slopes[i] if rising else 0.0
+        if total > goals[g] * (1 + NOISE):
             step = (goals[g] - full) / slope
-            ahead = step > u
-            u = step if ahead else u
-        levels[g] = u
+            while step > u:
+                u = step
+                full, slope = sides(score, weight, slopes, scale * u ** (1 / power) - offset)
+                step = (goals[g] - full) / slope
+            levels[g] = scale * u ** (1 / power)
     return levels
 
 
 @compiled
-def filled(limit: Array, weight: Array, level: float) -> float:
-    """sum_i w_i min(1, level / limit_i), for a level above 0."""
+def filled(score: Array, power: float, level: float) -> float:
+    """sum_i s_i min(1, level / s_i)^power, for a level above 0."""
+    share = np.minimum(1.0, level / score)
+    raise_to(share, power)
     total = 0.0
-    for i in range(weight.size):
-        total += weight[i] * min(1.0, level / limit[i])
+    for i in range(score.size):
+        total += score[i] * share[i]
     return total
 
 

@@ -57,9 +57,8 @@ class Reciprocal:
         """
         found = np.empty(len(score))
         for index, (s, e) in enumerate(pairs(score, error, threshold)):
-            limit = np.add(s, self.epsilon, dtype=np.float64)
-            limit **= exponent
-            found[index] = saturation(limit, e, np.array([threshold * e.size]))[0] ** (1 / exponent)
+            goals = np.array([threshold * s.size])
+            (found[index],) = saturation(s, e, self.epsilon, 1.0, float(exponent), goals)
         return torch.from_numpy(found)
 
     def settings(self) -> dict[str, Json]:

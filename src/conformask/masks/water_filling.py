@@ -94,32 +94,22 @@ class WaterFilling:
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 
     def _sigma(self, s: Array, budgets: Array) -> Array:
-        power = self._power(self.exponent)
         order = np.argsort(budgets)
-        levels = np.empty(len(budgets))
-        levels[order] = saturation(_limit(s, power), s, budgets[order] * s.size)
-        return (_scale(s) * levels ** (1 / power))[:, None]
+        levels = np.empty((len(budgets), 1))
+        levels[order, 0] = _full_below(s, s, self._power(self.exponent), budgets[order] * s.size)
+        return levels
 
     def _critical_sigma(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
-        limit = _limit(s, self._power(exponent))
-        (level,) = saturation(limit, e, np.array([threshold * s.size]))
-        if level in (0, math.inf):
-            return float(level)
-        own = self.exponent / exponent
-        limit **= own
-        return float(filled(limit, s, level**own) / s.size)
+        (sigma,) = _full_below(s, e, self._power(exponent), np.array([threshold * s.size]))
+        if sigma in (0, math.inf):
+            return float(sigma)
+        return filled(s, self._power(self.exponent), sigma) / s.size
 
     def _power(self, exponent: float) -> float:
         """mask^exponent = min(1, (sigma / score)^power)."""
-        return exponent / (self.exponent - 1)
+        return float(exponent / (self.exponent - 1))
 
 
-def _scale(s: Array) -> float:
-    """Scores are divided by the largest, so that their powers stay in range."""
-    return float(s.max()) or 1.0
-
-
-def _limit(s: Array, power: float) -> Array:
-    limit: Array = np.divide(s, _scale(s), dtype=np.float64)
-    limit **= power
-    return limit
+def _full_below(s: Array, weight: Array, power: float, goals: Array) -> Array:
+    """The sigma at which sum(weight * mask^exponent) meets each goal."""
+    return saturation(s, weight, 0.0, float(s.max()) or 1.0, power, goals)

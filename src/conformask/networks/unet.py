@@ -26,7 +26,13 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, width: int = 32, levels: int = 8, paper_form: bool = False
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int = 32,
+        levels: int = 8,
+        paper_form: bool = False,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -68,7 +74,8 @@ class UNet(nn.Module):
             features = up(features)
             if skips:
                 features = torch.cat([features, skips.pop()], dim=1)
-        return self.out(features)[..., :height, :width]
+        output: Images = self.out(features)
+        return output[..., :height, :width]
 
 
 class Down(nn.Module):

@@ -1,7 +1,6 @@
 """Triplets as training takes them."""
 
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -46,11 +45,13 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         triplet = triplets[index]
         channels.add((len(triplet.x), len(triplet.y_hat)))
         if len(channels) > 1:
-            raise ImageError(f"{triplet.name}: mixed channels (x, y_hat) {sorted(channels)}; use one kind of image")
+            raise ImageError(
+                f"{triplet.name}: mixed channels (x, y_hat) {sorted(channels)}; use one kind of image"
+            )
         height, width = triplet.y_hat.shape[1:]
         sizes.add((height, width))
-        if not is_constant(triplet.y):
-            hashes.append(pixel_hash(triplet.y))
+        if not is_constant(triplet.truth()):
+            hashes.append(pixel_hash(triplet.truth()))
     x_channels, y_channels = channels.pop()
     return Survey(y_channels, x_channels, tuple(sorted(sizes)), tuple(hashes))
 
@@ -73,12 +74,14 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         images = self._read(index % self._n)
         generator = np.random.default_rng(index)
         height, width = self.crop
-        top, left = (int(generator.integers(s - c + 1)) for s, c in zip(images[1].shape[1:], self.crop, strict=True))
+        top, left = (
+            int(generator.integers(s - c + 1)) for s, c in zip(images[1].shape[1:], self.crop, strict=True)
+        )
         return tuple(image[:, top : top + height, left : left + width] for image in images)
 
 
 def _tensors(triplet: Triplet) -> tuple[Tensor, ...]:
-    x, y_hat, y = (torch.from_numpy(cast(np.ndarray, image)) for image in (triplet.x, triplet.y_hat, triplet.y))
+    x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
     return _enlarged(x, y_hat), y_hat, y
 
 

@@ -14,7 +14,7 @@ from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
-from conformask.results import Json, Selection
+from conformask.results import Selection
 from conformask.scorers.dataset import Survey, TripletDataset, survey
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
@@ -22,7 +22,7 @@ from conformask.scorers.scoring import scored
 from conformask.training.fit import Plan, fit, seeded
 from conformask.training.losses import without_autocast
 from conformask.training.module import Objective, TensorBatch
-from conformask.types import Distance, Family, Scorer
+from conformask.types import Array, Distance, Family, Images, Scorer
 
 GRID_IMAGES = 64
 DEFAULT_EPOCHS = 30
@@ -103,10 +103,11 @@ def selection_record(
     scorer: Scorer, selection: Triplets, distance: Distance, families: Sequence[Family]
 ) -> Selection:
     """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
-    unmasked, maps = [], []
+    unmasked: list[Array] = []
+    maps: list[Images] = []
     for item in scored(scorer, selection, "selection"):
         unmasked.append(distance(item.batch.truth(), item.batch.y_hat).double().cpu().numpy())
-        if sum(map(len, maps)) < GRID_IMAGES:
+        if sum(len(m) for m in maps) < GRID_IMAGES:
             maps.append(item.score.map)
     measured = {}
     for chosen in families:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import ClassVar, Protocol
 
-
 from conformask.errors import InvalidArgumentError
 from conformask.scorers.error_regression import ErrorRegression
 from conformask.scorers.mask_network import MaskNetwork
@@ -42,5 +41,3 @@ def head(name: str, distance: Distance) -> Head:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise InvalidArgumentError(f"scorer {name!r} is unknown, choose from {list(HEADS)}{hint}")
     return HEADS[name](distance)
-
-

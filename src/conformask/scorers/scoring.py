@@ -20,7 +20,10 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     batches = triplets.batches(batch_size)
     for batch in tracked(batches, title, len(triplets), batch_size):
         score = scorer(batch.x, batch.y_hat)
-        if score.map.shape[-2:] != batch.y_hat.shape[-2:] or score.map.shape[1] not in (1, batch.y_hat.shape[1]):
+        if score.map.shape[-2:] != batch.y_hat.shape[-2:] or score.map.shape[1] not in (
+            1,
+            batch.y_hat.shape[1],
+        ):
             raise ImageError(
                 f"the score of {batch.names[0]!r} has shape {tuple(score.map.shape)}, y_hat has "
                 f"{tuple(batch.y_hat.shape)}: same size, and one channel or those of y_hat"

@@ -4,7 +4,7 @@ import math
 import time
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 
 WARM_UP = 0.03
 

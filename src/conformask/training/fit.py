@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import lightning as L  # noqa: N812
+import lightning as L
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -108,7 +108,7 @@ def fit(
     budget = Budget(epochs=plan.epochs, max_minutes=plan.max_minutes, learning_rate=plan.learning_rate)
     record = Record(out, budget)
     _claim(out, {**identity, "plan": plan.settings()}, record, resume)
-    network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed)
     with _quiet(), _interruptible():
         _trainer(plan, [budget, record, ProgressBar(title, budget)]).fit(
@@ -145,7 +145,9 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool) -
         before = read_json(path)
         changed = [key for key in identity if before.get(key) != plain(identity[key])]
         if changed:
-            raise MismatchError(f"{out} was started with another {', '.join(changed)}: use the same to resume it")
+            raise MismatchError(
+                f"{out} was started with another {', '.join(changed)}: use the same to resume it"
+            )
     write_json(path, identity)
 
 

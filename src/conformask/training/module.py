@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ class Training(L.LightningModule):
         flip = flip.view(-1, 1, 1, 1).to(batch[0].device)
         return [torch.where(flip, images.flip(-1), images) for images in batch]
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The network's weights alone."""
         return self.network.state_dict(*args, **kwargs)
 

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 

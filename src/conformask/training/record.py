@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-import lightning as L  # noqa: N812
+import lightning as L
 import torch
 from safetensors.torch import load_file, save_file
 
