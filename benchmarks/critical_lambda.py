@@ -111,10 +111,9 @@ def lightning_uq_box(score: torch.Tensor, error: torch.Tensor) -> tuple[float, i
         return None
     try:
         with tempfile.TemporaryDirectory() as folder:
-            module = Img2ImgConformal(torch.nn.Identity())
+            module = Img2ImgConformal(torch.nn.Identity(), alpha=0.999)  # tries every lambda
             zero = torch.zeros_like(score)
-            module.model_logits = list(torch.stack([zero, zero, score], dim=1)[:, None])
-            module.labels = list(error[:, None])
+            module.model_logits, module.labels = [torch.stack([zero, zero, score], dim=1)], [error]
             trainer = SimpleNamespace(default_root_dir=folder)
             with mock.patch.object(Img2ImgConformal, "trainer", trainer):
                 return seconds(module.on_train_end, 1), int(module.num_lambdas)

@@ -43,7 +43,7 @@ def mask_size(mask: Images) -> Float[Tensor, "n"]:
     return 1 - mask.mean(dim=(1, 2, 3), dtype=torch.float64)
 
 
-def lambda_grid(family: Family, scores: list[Images]) -> Float[np.ndarray, "g"]:
+def lambda_grid(family: Family, scores: list[Tensor]) -> Float[np.ndarray, "g"]:
     """The fixed grid, from scores of selection images: 0, geometric points, inf.
 
     From a tenth of the lambda at which the masks have mean size .999 to ten times that at which all are 1.
@@ -53,7 +53,7 @@ def lambda_grid(family: Family, scores: list[Images]) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], np.geomspace(low, high, GRID_POINTS), [np.inf]])
 
 
-def _lambda_of_size(family: Family, scores: list[Images], size: float, steps: int = 40) -> float:
+def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
     """The smallest lambda, to a part in a thousand, whose masks have at most this mean size."""
     low, high = 1e-18, 1e6
     for _ in range(steps):
@@ -62,7 +62,7 @@ def _lambda_of_size(family: Family, scores: list[Images], size: float, steps: in
     return high
 
 
-def _mean_size(family: Family, scores: list[Images], lam: float) -> float:
+def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
     sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
     return float(torch.cat(sizes).mean())
 
@@ -85,6 +85,9 @@ def _batch_curves(
     item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     score, y, y_hat = item.score.map, item.batch.truth(), item.batch.y_hat
+    if distance.exponent is not None:
+        error = like_score(distance.error_map(y, y_hat), score)
+        return family.curve(score, error, distance.exponent, grid)
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
     points = []
     for g in range(len(grid)):

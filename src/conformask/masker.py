@@ -20,6 +20,7 @@ from conformask.conformal.rules import rule_from_json
 from conformask.data.images import from_user_array
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
+from conformask.distances import stored_distance
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.masks import family as family_by_name
 from conformask.results import CalibrationCard, Curves, Selection, read_arrays, write_arrays
@@ -184,9 +185,7 @@ def load(
     """
     folder = Path(folder)
     card = CalibrationCard.load(folder)
-    used = distance_by_name(card.distance if distance is None else distance)
-    if used.name != card.distance:
-        raise MismatchError(f"{folder} was calibrated for {card.distance!r}, not {used.name!r}")
+    used = stored_distance(card.distance, distance)
     arrays = read_arrays(folder / "curves.npz")
     return Masker(
         scorer=scorer or NetworkScorer.load(folder, distance=used, network=network),

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from conformask.data.images import DataRange, write_image
 from conformask.data.manifest import MANIFEST
@@ -73,7 +74,7 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
             yield source, Triplet(source.name, arrays[0], arrays[1], arrays[2], source.group)
 
 
-def _check(outputs: Images, batch: list[tuple[Source, Images, Images]]) -> None:
+def _check(outputs: Images, batch: list[tuple[Source, Tensor, Tensor]]) -> None:
     for (source, _, y), output in zip(batch, outputs, strict=True):
         if output.shape != y.shape[1:]:
             raise ImageError(

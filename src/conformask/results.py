@@ -4,12 +4,13 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -51,23 +52,27 @@ def write_json(path: Path, record: Mapping[str, Json]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read what write_json wrote.
 
     Raises:
         MissingFileError: there is no such file.
-        MismatchError: the file is not valid, or of a newer schema.
+        MismatchError: the file is not valid, lacks a needed key, or is of a newer schema.
     """
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise MismatchError(f"{path} is not valid JSON: {error}") from error
-    if record.get("schema", 0) > SCHEMA:
+        schema = int(record.get("schema", 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MismatchError(f"{path} is not a record of conformask ({error}): copy it again") from error
+    if schema > SCHEMA:
         raise MismatchError(
-            f"{path} has schema {record['schema']}, this conformask reads up to {SCHEMA}: upgrade conformask"
+            f"{path} has schema {schema}, this conformask reads up to {SCHEMA}: upgrade conformask"
         )
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise MismatchError(f"{path} lacks {', '.join(missing)}: it is damaged, copy it again")
     return record
 
 
@@ -82,11 +87,15 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
     Raises:
         MissingFileError: there is no such file.
+        MismatchError: the file is damaged.
     """
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
-    with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (ValueError, EOFError, BadZipFile) as error:
+        raise MismatchError(f"{path} is damaged ({error}): copy it again") from error
 
 
 def number(value: float | str | None) -> float:
@@ -125,7 +134,7 @@ class Curves:
         return {prefix + field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> Self:
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
         """The inverse of arrays()."""
         return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
 
@@ -151,7 +160,7 @@ class Selection:
         write_arrays(folder / "selection.npz", arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "Selection":
         """Read what save wrote."""
         arrays = read_arrays(folder / "selection.npz")
         families = sorted({key.split("/")[0] for key in arrays if "/" in key})
@@ -193,13 +202,16 @@ class CalibrationCard:
         write_json(folder / "calibration.json", dict(vars(self)))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "CalibrationCard":
         """Read what save wrote.
 
         Raises:
             MissingFileError: nothing was calibrated in this folder.
         """
-        record = read_json(folder / "calibration.json")
+        path = folder / "calibration.json"
+        if folder.is_dir() and not path.is_file():
+            raise MissingFileError(f"{folder} is not calibrated, {path.name} is missing: calibrate it first")
+        record = read_json(path, cls.__dataclass_fields__)
         values = {key: record[key] for key in cls.__dataclass_fields__}
         values["threshold"] = number(values["threshold"])
         values["sizes"] = tuple(tuple(size) for size in values["sizes"])
@@ -304,7 +316,7 @@ class Evaluation:
         write_json(folder / "evaluation.json", self.summary())
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "Evaluation":
         """Read what save wrote.
 
         Raises:

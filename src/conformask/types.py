@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conformask.results import Json, Selection
 
-Images = Float[Tensor, "n c h w"]
+Images = Float[Tensor, "n _ _ _"]
 PerImage = Float[Tensor, "n"]
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -27,14 +27,14 @@ class Triplet:
     """
 
     name: str
-    x: Float[np.ndarray, "cx hx wx"]
-    y_hat: Float[np.ndarray, "c h w"]
-    y: Float[np.ndarray, "c h w"] | None = None
+    x: Float[np.ndarray, "_ _ _"]
+    y_hat: Float[np.ndarray, "_ _ _"]
+    y: Float[np.ndarray, "_ _ _"] | None = None
     group: str | None = None
     category: str | None = None
     weight: float | None = None
 
-    def truth(self) -> Float[np.ndarray, "c h w"]:
+    def truth(self) -> Float[np.ndarray, "_ _ _"]:
         """y, or ValueError where it is unknown."""
         if self.y is None:
             raise ValueError(f"the truth y of {self.name!r} is unknown")
@@ -65,6 +65,7 @@ class Score:
     features: Float[Tensor, "n f"] | None = None
 
 
+@runtime_checkable
 class Task(Protocol):
     """Makes x from a true image, and y_hat from what a network returns."""
 
@@ -85,6 +86,7 @@ class Task(Protocol):
         """y_hat from a network's output, in [0, 1]; what x already knows is copied from it."""
 
 
+@runtime_checkable
 class Predictor(Protocol):
     """Any image-to-image network: x (N, Cx, Hx, Wx) -> y_hat (N, C, H, W)."""
 
@@ -127,6 +129,7 @@ class Distance(Protocol):
         """The pixelwise error, (N, C, H, W), whose mean says how far the images are apart."""
 
 
+@runtime_checkable
 class Family(Protocol):
     """A nested family of masks F(score; lam): 0 at lam = 0, 1 at lam = inf, never shrinking in between.
 
@@ -151,6 +154,11 @@ class Family(Protocol):
         error is |y - y_hat|^p with the shape of the score (averaged over channels for a one-channel score).
         +inf where the image passes unmasked, 0 where it fails for every lam > 0.
         """
+
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """mean(F(score; lam)^p * error) and mask size at ascending lambdas from 0 to inf, float64."""
 
     def settings(self) -> dict[str, Json]:
         """Its parameters as JSON, the name among them."""
@@ -182,6 +190,7 @@ class LambdaRule(Protocol):
         """The whole rule as JSON."""
 
 
+@runtime_checkable
 class Scorer(Protocol):
     """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
 

@@ -58,7 +58,7 @@ def test_p_above_1_is_the_convex_optimum(seed: int, exponent: float) -> None:
 @pytest.mark.parametrize("exponent", [1.0, 1.7, 2.0])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_reciprocal_newton_is_the_root(seed: int, exponent: float) -> None:
-    score, error = problem(seed, 200)
+    score, error = problem(seed, 5000)
     threshold = 0.4 * error.mean()
 
     def excess(lam: float) -> float:
@@ -71,7 +71,7 @@ def test_reciprocal_newton_is_the_root(seed: int, exponent: float) -> None:
 @pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_water_filling_critical_lambda_is_the_root(seed: int, exponent: float) -> None:
-    score, error = problem(seed, 200)
+    score, error = problem(seed, 5000)
     threshold = 0.4 * error.mean()
 
     def excess(sigma: float) -> float:
@@ -102,3 +102,17 @@ def test_selection_is_a_full_sort(distinct: int, exponent: float) -> None:
             images(score), images(error), exponent, threshold * error.mean()
         )
         assert float(found[0]) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("misled", [slice(0, 64), slice(64, 1024)])
+@pytest.mark.parametrize("exponent", [1.0, 1.7, 2.0])
+def test_newton_recovers_from_any_guess(exponent: float, misled: slice) -> None:
+    score, error = problem(0, 8192)
+    error.reshape(-1, 1024)[:, misled] *= 1e-6
+    threshold = 0.5 * error.mean()
+
+    def excess(lam: float) -> float:
+        return float(np.mean(np.minimum(1, lam / (1e-3 + score)) ** exponent * error) - threshold)
+
+    found = Reciprocal().critical_lambda(images(score), images(error), exponent, threshold)
+    assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-8)

@@ -3,16 +3,18 @@
 from pathlib import Path
 
 from conformask.cli.options import AsJson, DataRange
-from conformask.cli.output import show, table
+from conformask.cli.output import facts, show, told_sizes
 
 
-def check(data: Path, *, confidence: float = 0.9, data_range: DataRange = None, json: AsJson = False) -> None:
-    """Read every triplet: pairs, shapes, ranges, duplicates across splits, enough images for a confidence.
+def check(
+    data: Path, /, *, confidence: float = 0.9, data_range: DataRange = None, json: AsJson = False
+) -> None:
+    """Read every triplet: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.
 
     Parameters
     ----------
     data
-        A folder of triplets.
+        A folder with x/, y_hat/ and, where the truth is known, y/, or a manifest.csv.
     confidence
         The confidence that is going to be wanted.
     """
@@ -20,21 +22,16 @@ def check(data: Path, *, confidence: float = 0.9, data_range: DataRange = None, 
     from conformask.data.check import check_triplets
     from conformask.data.triplets import Triplets
 
-    found = check_triplets(
-        Triplets.from_folder(data, data_range), guarantee("marginal", confidence).smallest_calibration_set()
-    )
+    needed = guarantee("marginal", confidence).smallest_calibration_set()
+    found = check_triplets(Triplets.from_folder(data, data_range), needed)
+    parts = ", ".join(f"{count} {part}" for part, count in found.parts.items())
     rows = [
         ("triplets", f"{found.n} in {found.groups} groups"),
-        ("truth", "known" if found.has_truth else "unknown: only `mask` can use them"),
+        ("truth", "known" if found.has_truth else "unknown: only conformask mask can use them"),
         ("channels", f"x {found.x_channels}, y_hat {found.channels}"),
-        (
-            "sizes",
-            ", ".join(f"{h}x{w}" for h, w in found.sizes[:5]) + (" ..." if len(found.sizes) > 5 else ""),
-        ),
+        ("sizes", told_sizes(found.sizes)),
         ("mean |y - y_hat|", "unknown" if found.mean_error is None else f"{found.mean_error:.4f}"),
-        *[(f"{part} images", str(count)) for part, count in found.parts.items()],
+        ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
-    drawn = table(str(data), ("", ""), rows)
-    drawn.columns[-1].justify = "left"
-    verdict = [f"warning: {warning}" for warning in found.warnings] or ["nothing to complain about"]
-    show(vars(found), drawn, *verdict, as_json=json)
+    verdict = [f"warning: {warning}" for warning in found.warnings] or ["Nothing to complain about."]
+    show({"data": str(data), **vars(found)}, facts(rows), *verdict, as_json=json)

@@ -4,13 +4,11 @@ import sys
 from pathlib import Path
 
 from conformask.cli.options import AsJson
-from conformask.cli.output import show, table
+from conformask.cli.output import facts, show
 
 
 def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> None:
     """Train a x4 super-resolution network on real photographs, and masks with a promise for it; no download.
-
-    Takes two to four minutes on two cores. The photographs are those that scikit-image packages.
 
     Parameters
     ----------
@@ -24,16 +22,17 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
 
     done = demonstrate(out, seed, say=lambda stage: print(f"{stage} ...", file=sys.stderr))
     evaluation = done.evaluation
-    times = table("seconds", ("", ""), [(stage, f"{value:.1f}") for stage, value in done.seconds.items()])
     show(
         {**evaluation.summary(), "seconds": done.seconds, "out": str(out)},
         evaluation.promise,
         "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
         "tiles of each were in the calibration set. For your images, calibrate on your images.",
         "",
+        f"{evaluation.n_test} test images:",
         summary_table(evaluation),
         "",
-        times,
+        "Seconds:",
+        facts([(stage, f"{value:.1f}") for stage, value in done.seconds.items()]),
         "",
         f"Look at {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}",
         as_json=json,

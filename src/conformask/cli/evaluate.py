@@ -14,8 +14,9 @@ from conformask.results import Evaluation
 def evaluate(
     run: Path,
     data: Path,
+    /,
     *,
-    report: Annotated[Path | None, Parameter(help="Write the HTML report here.")] = None,
+    report: Annotated[Path | None, Parameter(help="Write a report here, one HTML file.")] = None,
     data_range: DataRange = None,
     json: AsJson = False,
 ) -> None:
@@ -34,26 +35,31 @@ def evaluate(
     from conformask.report.page import write_report
 
     evaluation = evaluate_masker(load(run), Triplets.from_folder(data, data_range).part("test"), out=run)
+    written = f"{run / 'evaluation.json'}"
     if report is not None:
         write_report(evaluation, report)
-    show(evaluation.summary(), evaluation.promise, summary_table(evaluation), as_json=json)
+        written += f" and {report}"
+    record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
+    text = (evaluation.promise, f"{evaluation.n_test} test images:", "", summary_table(evaluation), "")
+    show(record, *text, f"Written: {written}", as_json=json)
 
 
 def summary_table(evaluation: Evaluation) -> Table:
     """The few numbers that a person looks at first."""
-    low, high = evaluation.coverage_interval
-    small, large = evaluation.mask_size_interval
+    coverage, size = evaluation.coverage_interval, evaluation.mask_size_interval
     rows = [
-        ("coverage", f"{evaluation.coverage:.3f}", f"{low:.3f} to {high:.3f}"),
-        ("mask size", f"{evaluation.mask_size:.3f}", f"{small:.3f} to {large:.3f}"),
-        ("exact oracle's size", _told(evaluation.mask_size_oracle), "knows the truth"),
-        ("paper's Opt size", _told(evaluation.mask_size_paper_oracle), "knows the truth"),
-        ("C(M, D)", _told(evaluation.correlation_size_distance), "mask size and distance"),
+        ("coverage", f"{evaluation.coverage:.3f}", _between(coverage)),
+        ("mask size", f"{evaluation.mask_size:.3f}", _between(size)),
+        ("exact oracle's mask size", _told(evaluation.mask_size_oracle), "knows the truth"),
+        ("paper's Opt's mask size", _told(evaluation.mask_size_paper_oracle), "knows the truth"),
+        ("C(M, D)", _told(evaluation.correlation_size_distance), "mask size and unmasked distance"),
         ("C(M, M_opt)", _told(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
-    drawn = table(f"{evaluation.n_test} test images", ("", "value", "95 % interval"), rows)
-    drawn.columns[-1].justify = "left"
-    return drawn
+    return table(("", "value", ""), rows)
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
 
 
 def _told(value: float | None) -> str:

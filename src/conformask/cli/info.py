@@ -1,31 +1,54 @@
 """conformask info: what a run folder holds and promises."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from conformask.cli.options import AsJson
-from conformask.cli.output import show, table
+from conformask.cli.output import facts, show, told_sizes
 from conformask.errors import MissingFileError
-from conformask.results import CalibrationCard, read_json
+from conformask.results import CalibrationCard, Json, read_json
 
 HELD = {
     "predictor": "predictor.json",
-    "training": "training.json",
     "scorer": "scorer.json",
     "calibration": "calibration.json",
     "evaluation": "evaluation.json",
 }
+TRAINING = "training.json"
 SHOWN = {
-    "predictor": ("task", "size"),
-    "scorer": ("scorer", "distance", "channels", "per_channel", "sizes", "data_range"),
-    "calibration": (
-        "threshold", "confidence", "guarantee", "family", "rule", "exact", "n_calibration", "population",
-        "calibrated",
-    ),
-    "evaluation": ("coverage", "mask_size", "mask_size_oracle", "n_test"),
-}  # fmt: skip
+    "predictor": {"task": "task", "size": "image size"},
+    "scorer": {
+        "scorer": "scorer",
+        "distance": "distance",
+        "channels": "channels of y_hat",
+        "per_channel": "mask per channel",
+        "sizes": "image sizes",
+        "data_range": "data range",
+    },
+    "calibration": {
+        "threshold": "threshold",
+        "confidence": "confidence",
+        "guarantee": "guarantee",
+        "family": "family",
+        "rule": "lambda",
+        "exact": "",
+        "n_calibration": "calibration images",
+        "population": "population",
+        "calibrated": "calibrated",
+    },
+    "evaluation": {
+        "promise": "",
+        "n_test": "test images",
+        "coverage": "coverage",
+        "mask_size": "mask size",
+        "mask_size_oracle": "exact oracle's mask size",
+    },
+}
+"""What is told of each file, and how it is called; nameless facts are told in the JSON only."""
 
 
-def info(run: Path, *, json: AsJson = False) -> None:
+def info(run: Path, /, *, json: AsJson = False) -> None:
     """Say what a run folder holds and what it promises, without loading a network.
 
     Parameters
@@ -34,18 +57,46 @@ def info(run: Path, *, json: AsJson = False) -> None:
         A run folder or a saved masker.
     """
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
-    if not held:
-        raise MissingFileError(f"{run} holds no run: expected one of {', '.join(HELD.values())}")
+    if not held and not (run / TRAINING).is_file():
+        files = ", ".join([*HELD.values(), TRAINING])
+        raise MissingFileError(f"{run} is not a run folder: it holds none of {files}")
+    promise = CalibrationCard.load(run).promise if "calibration" in held else None
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
-    promise = CalibrationCard.load(run).promise if "calibration" in held else None
-    rows = [(f"{name}.{key}", str(value)) for name, part in record.items() for key, value in part.items()]
-    drawn = table(str(run), ("", ""), rows)
-    drawn.columns[-1].justify = "left"
+    rows = [
+        (SHOWN[name][key], _told(key, value))
+        for name, part in record.items()
+        for key, value in part.items()
+        if SHOWN[name][key]
+    ]
     show(
         {"run": str(run), "promise": promise, **record},
-        promise or "nothing is promised yet",
-        drawn,
+        *([promise] if promise else []),
+        facts(rows),
+        *_notes(record, promise, run),
         as_json=json,
     )
+
+
+def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:
+    notes = []
+    if not {"predictor", "scorer"} & set(record):
+        notes.append("The training is not finished: go on with --resume.")
+    if "scorer" in record and not promise:
+        notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA")
+    if "evaluation" in record and record["evaluation"]["promise"] != promise:
+        notes.append(f"The evaluation is of an earlier promise: repeat conformask evaluate {run} DATA")
+    return notes
+
+
+def _told(key: str, value: Any) -> str:
+    if value is None:
+        return {"data_range": "by file type", "population": "new images like these"}.get(key, "none")
+    if key == "sizes":
+        return told_sizes(value)
+    if isinstance(value, Mapping):
+        return _told(key, value.get("lam", value.get("name")))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

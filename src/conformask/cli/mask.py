@@ -6,15 +6,15 @@ from conformask.cli.options import AsJson, DataRange
 from conformask.cli.output import show
 
 
-def mask(run: Path, data: Path, out: Path, *, data_range: DataRange = None, json: AsJson = False) -> None:
-    """Write a mask for every image (16-bit PNG, or TIFF for TIFF), an overlay, and a CSV of sizes.
+def mask(run: Path, data: Path, out: Path, /, *, data_range: DataRange = None, json: AsJson = False) -> None:
+    """Write a mask for every image (16-bit PNG, or TIFF for TIFF), an overlay, and a CSV of mask sizes.
 
     Parameters
     ----------
     run
         A calibrated run folder.
     data
-        A folder with x/ and y_hat/; y/ is not needed.
+        A folder with x/ and y_hat/, or a manifest.csv; y is not needed, a split is not regarded.
     out
         Where masks/, overlays/ and sizes.csv go.
     """
@@ -26,4 +26,4 @@ def mask(run: Path, data: Path, out: Path, *, data_range: DataRange = None, json
     sizes = write_masks(masker, Triplets.from_folder(data, data_range), out)
     mean = sum(sizes.values()) / len(sizes)
     record = {"out": str(out), "n": len(sizes), "mask_size": mean, "promise": masker.promise}
-    show(record, masker.promise, f"{len(sizes)} masks in {out}, mean size {mean:.3f}", as_json=json)
+    show(record, masker.promise, f"{len(sizes)} masks in {out}, mean mask size {mean:.3f}", as_json=json)

@@ -11,8 +11,8 @@ from rich.table import Table
 from conformask.results import plain
 
 
-def show(record: Mapping[str, Any], *text: Any, as_json: bool) -> None:
-    """Print the record as JSON and nothing else, or the text (strings and rich tables)."""
+def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
+    """Print the record as JSON and nothing else, or the text."""
     if as_json:
         json.dump(plain(record), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -22,11 +22,24 @@ def show(record: Mapping[str, Any], *text: Any, as_json: bool) -> None:
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
 
 
-def table(title: str | None, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A plain table, numbers to the right."""
-    drawn = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table, numbers to the right, the last column to the left."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if index else "left")
+        inner = 0 < index < len(columns) - 1
+        drawn.add_column(column, justify="right" if inner else "left", overflow="fold")
     for row in rows:
         drawn.add_row(*row)
     return drawn
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> Table:
+    """Names and what they are, without a header."""
+    drawn = table(("", ""), rows)
+    drawn.show_header = False
+    return drawn
+
+
+def told_sizes(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
+    """Image sizes (H, W) as a person writes them."""
+    return ", ".join(f"{h}x{w}" for h, w in sizes[:most]) + (", ..." if len(sizes) > most else "")

@@ -4,31 +4,38 @@ from pathlib import Path
 
 from conformask.cli.options import (
     AsJson,
+    BatchSize,
     DataRange,
     Devices,
     Epochs,
+    Images,
+    LearningRate,
     MaxMinutes,
     Nodes,
     Resume,
+    Size,
     Split,
+    Stride,
     TaskName,
+    Width,
 )
 from conformask.cli.output import show
 
 
 def predictor(
-    images: Path,
+    images: Images,
     run: Path,
+    /,
     *,
     task: TaskName,
-    size: int,
-    stride: int | None = None,
+    size: Size,
+    stride: Stride = None,
     split: Split = "file",
-    width: int = 32,
+    width: Width = 32,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
-    batch_size: int = 16,
-    learning_rate: float = 5e-4,
+    batch_size: BatchSize = 16,
+    learning_rate: LearningRate = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
     devices: Devices = "auto",
@@ -40,20 +47,8 @@ def predictor(
 
     Parameters
     ----------
-    images
-        A folder of true images.
     run
-        Where the network and its training go.
-    size
-        Side of the images in pixels: the short side is scaled to it and the centre cut out.
-    stride
-        Cut tiles of that size every so many pixels instead.
-    width
-        Channels of the U-Net's first level.
-    batch_size
-        Images a step.
-    learning_rate
-        The largest one; it falls as a cosine.
+        A new folder for the network and its training.
     seed
         Decides the split, the weights and the order.
     """
@@ -62,13 +57,20 @@ def predictor(
     from conformask.tasks import task as task_by_name
     from conformask.training.fit import Plan
 
+    if epochs is None and max_minutes is None:
+        epochs = 30
+    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes)
     source = true_images(images, size, stride, split, seed, data_range)
-    plan = Plan(
-        epochs if epochs or max_minutes else 30, max_minutes, batch_size, learning_rate, seed, devices, nodes
-    )
     train, selection = source.part("train"), source.part("selection")
-    fitted = fit_predictor(
+    fit_predictor(
         train, selection, task=task_by_name(task), size=size, out=run, plan=plan, width=width, resume=resume
     )
-    record = {"run": str(run), "task": task, "size": size, "n_train": len(fitted.trained_on)}
-    show(record, f"trained on {len(train)} images of {len(source)}; {run} holds the predictor", as_json=json)
+    record = {"run": str(run), "task": task, "size": size, "n_images": len(source), "n_train": len(train)}
+    again = f"--task {task} --size {size}" + (f" --stride {stride} --split {split}" if stride else "")
+    again += f" --seed {seed}" if seed else ""
+    show(
+        record,
+        f"{run} holds a predictor, trained on {len(train)} of {len(source)} images",
+        f"Next: conformask triplets {images} DATA --predictor {run} {again}",
+        as_json=json,
+    )

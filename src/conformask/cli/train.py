@@ -5,23 +5,35 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, Devices, Epochs, MaxMinutes, Nodes, Resume
+from conformask.cli.options import (
+    AsJson,
+    BatchSize,
+    DataRange,
+    Devices,
+    Epochs,
+    LearningRate,
+    MaxMinutes,
+    Nodes,
+    Resume,
+    Width,
+)
 from conformask.cli.output import show
 
 
 def train(
     data: Path,
     run: Path,
+    /,
     *,
     distance: Literal["l1", "l2", "ssim"] = "l1",
     scorer: Literal["error", "mask"] = "error",
-    per_channel: Annotated[bool, Parameter(negative="")] = False,
-    paper_form: Annotated[bool, Parameter(negative="")] = False,
-    width: int = 32,
+    per_channel: Annotated[bool, Parameter(show_default=False)] = False,
+    paper_form: Annotated[bool, Parameter(show_default=False)] = False,
+    width: Width = 32,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
-    batch_size: int = 16,
-    learning_rate: float = 5e-4,
+    batch_size: BatchSize = 16,
+    learning_rate: LearningRate = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
     devices: Devices = "auto",
@@ -34,25 +46,19 @@ def train(
     Parameters
     ----------
     data
-        A folder with x/, y_hat/, y/, or a manifest.csv.
+        A folder with x/, y_hat/ and y/, or a manifest.csv.
     run
-        Where the scorer and its training go.
+        A new folder for the scorer and its training.
     distance
-        The distance that masks will be calibrated for.
+        The distance that the promise will be about.
     scorer
         error: regression of the error; mask: the paper's mask network.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form
         The U-Net of the paper, with transposed convolutions.
-    width
-        Channels of the U-Net's first level.
-    batch_size
-        Images a step.
-    learning_rate
-        The largest one; it falls as a cosine.
     seed
-        Decides weights and order.
+        Decides the weights and the order.
     """
     from conformask.data.triplets import Triplets
     from conformask.scorers.fit import fit_scorer
@@ -77,4 +83,10 @@ def train(
         resume=resume,
     )
     record = {"run": str(run), "scorer": fitted.name, "distance": distance, "per_channel": per_channel}
-    show(record, f"{run} holds the scorer; next: conformask calibrate {run} {data}", as_json=json)
+    target = data if collection.has_split else "DATA"
+    show(
+        record,
+        f"{run} holds a scorer ({scorer}, {distance})",
+        f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
+        as_json=json,
+    )

@@ -5,18 +5,19 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, Split, TaskName
+from conformask.cli.options import AsJson, DataRange, Images, Size, Split, Stride, TaskName
 from conformask.cli.output import show
 
 
 def triplets(
-    images: Path,
+    images: Images,
     data: Path,
+    /,
     *,
     task: TaskName,
     predictor: Annotated[str, Parameter(help="bicubic, biharmonic, or the run folder of a predictor.")],
-    size: int,
-    stride: int | None = None,
+    size: Size,
+    stride: Stride = None,
     split: Split = "file",
     seed: int = 0,
     data_range: DataRange = None,
@@ -26,16 +27,10 @@ def triplets(
 
     Parameters
     ----------
-    images
-        A folder of true images.
     data
-        Where the triplets go.
-    size
-        Side of the images in pixels: the short side is scaled to it and the centre cut out.
-    stride
-        Cut tiles of that size every so many pixels instead.
+        A new folder for the triplets.
     seed
-        Decides the split; the same as the predictor's.
+        Decides the split; give the predictor's.
     """
     from conformask.preparation import population_of, predictor_named, true_images, write_triplets
     from conformask.tasks import task as task_by_name
@@ -44,5 +39,5 @@ def triplets(
     made = predictor_named(predictor, task_by_name(task))
     population = population_of(stride, split)
     n = write_triplets(source, data, task=task_by_name(task), predictor=made, population=population)
-    record = {"data": str(data), "n": n, "task": task, "predictor": predictor}
-    show(record, f"{n} triplets in {data}", as_json=json)
+    record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
+    show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from conformask.conformal.rules import ConstantLambda
 from conformask.errors import InvalidArgumentError
 
 
+@runtime_checkable
 class Guarantee(Protocol):
     """Turns critical lambdas of calibration images into a rule that keeps a promise."""
 

@@ -20,7 +20,7 @@ def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float,
 def bootstrap(
     values: Values,
     *,
-    groups: np.ndarray[Any, Any] | None = None,
+    groups: np.ndarray[Any, np.dtype[Any]] | None = None,
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -36,8 +36,8 @@ def bootstrap(
 
 
 def _group_means(
-    values: Values, groups: np.ndarray[Any, Any], generator: np.random.Generator, draws: int
-) -> Values:
+    values: Values, groups: np.ndarray[Any, np.dtype[Any]], generator: np.random.Generator, draws: int
+) -> Float[np.ndarray, "r"]:
     _, index = np.unique(groups, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     chosen = generator.integers(len(sums), size=(draws, len(sums)))

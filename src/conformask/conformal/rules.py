@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -11,6 +11,7 @@ from conformask.errors import MismatchError
 from conformask.results import Json, number
 
 
+@runtime_checkable
 class Counted(Protocol):
     """Facts of n images."""
 

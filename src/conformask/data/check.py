@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformask.data.images import is_constant, pixel_hash
-from conformask.data.splits import PARTS, part_of
+from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 
@@ -25,7 +25,7 @@ class Findings:
     mean_error: float | None
     """mean |y - y_hat|."""
     parts: Mapping[str, int]
-    """Images in each part of the split, the manifest's or the default one."""
+    """Images in each part of the manifest's split; empty where there is none."""
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels."""
     warnings: tuple[str, ...]
@@ -33,6 +33,8 @@ class Findings:
 
 def check_triplets(triplets: Triplets, needed: int) -> Findings:
     """Read everything once; `needed` is how many calibration images the wanted promise takes.
+
+    Triplets that are not split are taken to be those of one part, as the verbs take them.
 
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
@@ -47,7 +49,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         shown = triplet.y_hat if triplet.y is None else triplet.y
         if not is_constant(shown):
             by_hash[pixel_hash(shown)].append(index)
-    parts = triplets.parts if triplets.has_split else tuple(map(part_of, triplets.groups))
+    parts = triplets.parts
     twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
     first = triplets[0]
     return Findings(
@@ -58,7 +60,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         x_channels=len(first.x),
         sizes=tuple(sorted(sizes)),
         mean_error=float(np.mean(errors)) if errors else None,
-        parts={part: parts.count(part) for part in PARTS},
+        parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
         duplicates=tuple((triplets.names[a], triplets.names[b]) for a, b in twins),
         warnings=tuple(_warnings(triplets, parts, twins, needed, len(sizes))),
     )
@@ -71,19 +73,32 @@ def _warnings(
     needed: int,
     n_sizes: int,
 ) -> Iterator[str]:
+    yield from _twin_warnings(triplets, parts, twins)
+    yield from _group_warnings(triplets, parts)
+    count = parts.count("calibration") if triplets.has_split else len(triplets)
+    if count < needed:
+        yield f"{count} calibration images: this confidence needs at least {needed}"
+    if n_sizes > 1:
+        yield "images of several sizes: a promise covers the sizes that were calibrated"
+
+
+def _twin_warnings(
+    triplets: Triplets, parts: Sequence[str | None], twins: Sequence[tuple[int, int]]
+) -> Iterator[str]:
     across = [(a, b) for a, b in twins if parts[a] != parts[b]]
-    if across:
-        a, b = (triplets.names[index] for index in across[0])
-        yield f"{len(across)} pairs of identical images lie in different parts, for example {a} and {b}"
+    for pairs, where in ((across, " lie in different parts"), (twins, "")):
+        if pairs:
+            a, b = (triplets.names[index] for index in pairs[0])
+            yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
+            return
+
+
+def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator[str]:
     spanning = defaultdict(set)
     for group, part in zip(triplets.groups, parts, strict=True):
         spanning[group].add(part)
     torn = [group for group, found in spanning.items() if len(found) > 1]
     if torn:
-        yield f"{len(torn)} groups lie in more than one part, for example {torn[0]!r}"
+        yield f"{len(torn)} groups lie in more than one part, for example {torn[0]!r}: keep each in one"
     if len(spanning) < len(triplets):
         yield "groups hold several images: the marginal promise needs one image a group"
-    if parts.count("calibration") < needed:
-        yield f"{parts.count('calibration')} calibration images; this confidence needs at least {needed}"
-    if n_sizes > 1:
-        yield "images of several sizes: a promise covers the sizes that were calibrated"

@@ -16,7 +16,7 @@ from conformask.types import Array
 
 DataRange = tuple[float, float]
 """(low, high): the values that become 0 and 1."""
-Image = Float[np.ndarray, "c h w"]
+Image = Float[np.ndarray, "_ _ _"]
 
 TOLERANCE = 1e-6
 """How far outside [0, 1] rounding may leave a value."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from conformask.results import read_json, write_json
 
@@ -25,7 +24,7 @@ class Provenance:
         write_json(folder / FILE, dict(vars(self)))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "Provenance":
         """Read triplets.json; nothing is known where there is none."""
         if not (folder / FILE).is_file():
             return cls()

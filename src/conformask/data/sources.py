@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import torch
@@ -107,7 +106,7 @@ class TrueImages:
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,
-    ) -> Self:
+    ) -> "TrueImages":
         """The images of a folder and the folders in it.
 
         Without a stride the short side is resized to `size` pixels (bicubic, antialiased) and the centre
@@ -140,7 +139,7 @@ class TrueImages:
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,
-    ) -> Self:
+    ) -> "TrueImages":
         """As from_folder, from named arrays (H, W) or (H, W, C)."""
         for name in images:
             check_name(name, "images")
@@ -151,7 +150,7 @@ class TrueImages:
     @classmethod
     def _of(
         cls, files: Mapping[str, Path | Array], cutting: _Cutting, data_range: DataRange | None, colour: bool
-    ) -> Self:
+    ) -> "TrueImages":
         headers = {name: _header(file) for name, file in files.items()}
         for name, header in headers.items():
             if min(header.height, header.width) < cutting.size:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class Triplets:
         self.provenance = provenance
 
     @classmethod
-    def from_folder(cls, folder: Path | str, data_range: DataRange | None = None) -> Self:
+    def from_folder(cls, folder: Path | str, data_range: DataRange | None = None) -> "Triplets":
         """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
         The suffixes may differ between the folders; without a folder y the truth is unknown.
@@ -49,7 +49,7 @@ class Triplets:
         return cls(rows_of_folder(folder), data_range, Provenance.load(folder))
 
     @classmethod
-    def from_manifest(cls, path: Path | str, data_range: DataRange | None = None) -> Self:
+    def from_manifest(cls, path: Path | str, data_range: DataRange | None = None) -> "Triplets":
         """The triplets of a CSV file, its paths relative to it.
 
         Columns: x, y_hat and optionally y, name (else the stem of y_hat), group, category, weight, split.
@@ -74,7 +74,7 @@ class Triplets:
         weights: Sequence[float] | None = None,
         names: Sequence[str] | None = None,
         data_range: DataRange | None = None,
-    ) -> Self:
+    ) -> "Triplets":
         """Triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
 
         Each argument is a sequence, or one stacked array; names default to 00000, 00001, ...

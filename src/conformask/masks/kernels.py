@@ -20,11 +20,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 NOISE = 1e-12
 """Relative rounding noise of a float64 sum over an image, below which two totals count as equal."""
-TINY = np.finfo(np.float64).tiny
+NEGLIGIBLE = 1e-200
+"""Powers of scores below it count as 0, so that no slope overflows."""
 LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """(shift, bits) of the radix digits of a non-negative float32."""
-STREAMS = 4
+STREAMS, THIN, NEAR = 4, 16, 1e-6
 
 
 def compiled(function: Function) -> Function:
@@ -34,65 +35,93 @@ def compiled(function: Function) -> Function:
 
 
 @compiled
-def raise_to(base: Array, power: float) -> None:
-    """base **= power, with vectorised loops for the common powers."""
-    if power == 2:
-        for i in range(base.size):
-            base[i] *= base[i]
-    elif power != 1:
-        for i in range(base.size):
-            base[i] **= power
+def sides(limit: Array, weight: Array, offset: float, squared: bool, u: float) -> tuple[float, float, float]:
+    """The weight of the pixels with a <= u, and of the others with their slopes w / a; see `saturation`."""
+    full, rest, slope = 0.0, 0.0, 0.0
+    for i in range(weight.size):
+        a = limit[i] + offset
+        a = a * a if squared else a
+        full += 0.0 if a > u else weight[i]
+        rest += weight[i] if a > u else 0.0
+        slope += weight[i] / a if a > u else 0.0
+    return full, rest, slope
 
 
 @compiled
-def sides(score: Array, weight: Array, slopes: Array, cut: float) -> tuple[float, float]:
-    """The weight of the pixels up to the cut, and the slopes of those beyond it."""
-    full, slope = 0.0, 0.0
-    for i in range(score.size):
-        rising = score[i] > cut
-        full += 0.0 if rising else weight[i]
-        slope += slopes[i] if rising else 0.0
-    return full, slope
+def crossed(limit: Array, offset: float, squared: bool, u: float, step: float) -> bool:
+    """Whether a pixel may lie between u and the step; if not, the sum is linear there and the step exact."""
+    if abs(step - u) > NEAR * u:
+        return True
+    low, high, count = min(u, step), max(u, step), 0
+    for i in range(limit.size):
+        a = limit[i] + offset
+        a = a * a if squared else a
+        count += 1 if low < a <= high else 0
+    return count > 0
 
 
 @compiled
-def saturation(score: Array, weight: Array, offset: float, scale: float, power: float, goals: Array) -> Array:
-    """sup{level : sum_i w_i min(1, (level / (offset + s_i))^power) <= goal} for each goal, exact.
+def saturation(
+    limit: Array, weight: Array, offset: float, squared: bool, goals: Array, start: float
+) -> Array:
+    """sup{u : sum_i w_i min(1, u / a_i) <= goal} for each goal, exact; a = offset + limit, or its square.
 
-    Newton from the left in u = (level / scale)^power, in which the sum is concave and piecewise linear: each
-    step stays left of the answer, and finitely many reach it. score and weight (n,) float32 >= 0, goals (G,)
-    float64 ascending; a scale near the largest offset + s keeps powers in range. Returns (G,): inf where the
-    whole weight is within the goal, 0 where the pixels with offset + s = 0 alone exceed it.
+    Newton: the sum is concave and piecewise linear in u, so a step from anywhere lands left of the answer,
+    from there on each goes right, and finitely many reach it. limit (n,) float32 or float64 and weight (n,)
+    float32, all >= 0; goals (G,) float64 ascending; start any guess. Returns (G,): inf where the whole weight
+    is within the goal, 0 where the pixels with a = 0 alone exceed it.
     """
-    slopes = (score + offset) * (1 / scale)
-    raise_to(slopes, power)
-    total, full, slope, u = 0.0, 0.0, 0.0, 0.0
-    for i in range(score.size):
-        rising = slopes[i] > TINY
-        slopes[i] = weight[i] / slopes[i] if rising else 0.0
-        slope += slopes[i]
-        full += 0.0 if rising else weight[i]
-        total += weight[i]
+    u, guessed = start, True
+    full, rest, slope = sides(limit, weight, offset, squared, u)
+    total = full + rest
     levels = np.full(goals.size, np.inf)
     for g in range(goals.size):
         if total > goals[g] * (1 + NOISE):
-            step = (goals[g] - full) / slope
-            while step > u:
-                u = step
-                full, slope = sides(score, weight, slopes, scale * u ** (1 / power) - offset)
-                step = (goals[g] - full) / slope
-            levels[g] = scale * u ** (1 / power)
+            step = max(0.0, (goals[g] - full) / slope)
+            while (step > u or guessed) and crossed(limit, offset, squared, u, step):
+                u, guessed = step, False
+                full, rest, slope = sides(limit, weight, offset, squared, u)
+                step = max(0.0, (goals[g] - full) / slope)
+            u = levels[g] = step if step > u or guessed else u
+            guessed = False
     return levels
+
+
+def full_below(score: Array, weight: Array, offset: float, power: float, goals: Array) -> Array:
+    """sup{l : sum_i w_i min(1, l / (offset + s_i))^power <= goal} for each goal, exact; see `saturation`.
+
+    A sixteenth of the pixels gives the guess to start from.
+    """
+    scale, limit = 1.0, score
+    if power not in (1, 2):
+        scale = float(score.max()) + offset or 1.0
+        limit = np.divide(np.add(score, offset, dtype=np.float64), scale) ** power
+        limit[limit < NEGLIGIBLE] = 0
+        offset = 0.0
+    squared = power == 2
+    few = saturation(thinned(limit), thinned(weight), offset, squared, goals[:1] / THIN, 0.0)
+    start = float(few[0]) if few.size and np.isfinite(few[0]) else 0.0
+    return scale * saturation(limit, weight, offset, squared, goals, start) ** (1 / power)
+
+
+def thinned(pixels: Array) -> Array:
+    """Every sixteenth run of 64 pixels, copied."""
+    run = 64
+    whole = pixels.size // (run * THIN) * run * THIN
+    return np.ascontiguousarray(pixels[:whole].reshape(-1, run * THIN)[:, :run]).reshape(-1)
 
 
 @compiled
 def filled(score: Array, power: float, level: float) -> float:
     """sum_i s_i min(1, level / s_i)^power, for a level above 0."""
-    share = np.minimum(1.0, level / score)
-    raise_to(share, power)
     total = 0.0
-    for i in range(score.size):
-        total += score[i] * share[i]
+    if power == 2:
+        for i in range(score.size):
+            share = min(1.0, level / score[i])
+            total += score[i] * share * share
+    else:
+        for i in range(score.size):
+            total += score[i] * min(1.0, level / score[i]) ** power
     return total
 
 

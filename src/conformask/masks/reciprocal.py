@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError
-from conformask.masks.kernels import lambdas, pairs, rounded_down, saturation
+from conformask.masks.curves import saturating_curve
+from conformask.masks.kernels import full_below, lambdas, pairs, rounded_down
 from conformask.results import Json
 from conformask.types import Images
 
@@ -58,8 +59,18 @@ class Reciprocal:
         found = np.empty(len(score))
         for index, (s, e) in enumerate(pairs(score, error, threshold)):
             goals = np.array([threshold * s.size])
-            (found[index],) = saturation(s, e, self.epsilon, 1.0, float(exponent), goals)
+            (found[index],) = full_below(s, e, self.epsilon, exponent, goals)
         return torch.from_numpy(found)
+
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        curves = [
+            saturating_curve(s.astype(np.float64) + self.epsilon, e, lam, 1.0, exponent)
+            for s, e in pairs(score, error, 0.0)
+        ]
+        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
 
     def settings(self) -> dict[str, Json]:
         """Name and epsilon."""

@@ -9,14 +9,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError
+from conformask.masks.curves import boundary_curve, saturating_curve
 from conformask.masks.kernels import (
     Array,
     filled,
+    full_below,
     images,
     lambdas,
     pairs,
     rounded_down,
-    saturation,
     selection,
 )
 from conformask.results import Json
@@ -81,6 +82,22 @@ class WaterFilling:
         found = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
         return torch.tensor(found, dtype=torch.float64)
 
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
+        curves = [
+            self._curve(s.astype(np.float64), e, level.T, exponent)
+            for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
+        ]
+        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        if self.exponent == 1:
+            return boundary_curve(s, e, level[0], level[1], exponent)
+        return saturating_curve(s, e, level[0], 1 / (self.exponent - 1), exponent)
+
     def settings(self) -> dict[str, Json]:
         """Name and exponent."""
         return {"name": self.name, "exponent": self.exponent}
@@ -96,11 +113,11 @@ class WaterFilling:
     def _sigma(self, s: Array, budgets: Array) -> Array:
         order = np.argsort(budgets)
         levels = np.empty((len(budgets), 1))
-        levels[order, 0] = _full_below(s, s, self._power(self.exponent), budgets[order] * s.size)
+        levels[order, 0] = full_below(s, s, 0.0, self._power(self.exponent), budgets[order] * s.size)
         return levels
 
     def _critical_sigma(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
-        (sigma,) = _full_below(s, e, self._power(exponent), np.array([threshold * s.size]))
+        (sigma,) = full_below(s, e, 0.0, self._power(exponent), np.array([threshold * s.size]))
         if sigma in (0, math.inf):
             return float(sigma)
         return filled(s, self._power(self.exponent), sigma) / s.size
@@ -108,8 +125,3 @@ class WaterFilling:
     def _power(self, exponent: float) -> float:
         """mask^exponent = min(1, (sigma / score)^power)."""
         return float(exponent / (self.exponent - 1))
-
-
-def _full_below(s: Array, weight: Array, power: float, goals: Array) -> Array:
-    """The sigma at which sum(weight * mask^exponent) meets each goal."""
-    return saturation(s, weight, 0.0, float(s.max()) or 1.0, power, goals)

@@ -49,9 +49,10 @@ class Regressor:
     @classmethod
     def load(cls, folder: Path) -> "Regressor":
         """Read what save wrote."""
-        card = read_json(folder / "predictor.json")
+        card = read_json(folder / "predictor.json", ("task", "size", "network", "trained_on"))
         network = UNet(**card["network"])
         network.load_state_dict(load_weights(folder / "predictor.safetensors"))
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         return cls(network, task_by_name(card["task"]), card["size"], tuple(card["trained_on"]))
 

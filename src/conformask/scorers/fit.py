@@ -89,7 +89,7 @@ def fit_scorer(
         with seeded(seed):
             network = _unet(seen, per_channel, width, paper_form).start_at(chosen.start)
         card = ScorerCard(**{**vars(card), "network": network.settings})
-    objective = _objective(chosen)
+    objective = objective_of(chosen)
     datasets = TripletDataset(train, seen.smallest), TripletDataset(selection, held_out.smallest)
     fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
     fitted = NetworkScorer(network, chosen, used, card)
@@ -117,7 +117,8 @@ def selection_record(
     return Selection(np.concatenate(unmasked), measured)
 
 
-def _objective(chosen: Head) -> Objective:
+def objective_of(chosen: Head) -> Objective:
+    """The loss of a score network on batches (x at y_hat's size, y_hat, y)."""
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y_hat, y = batch
         output = network(network_input(x, y_hat))

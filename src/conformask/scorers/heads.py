@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from conformask.errors import InvalidArgumentError
 from conformask.scorers.error_regression import ErrorRegression
@@ -10,6 +10,7 @@ from conformask.scorers.mask_network import MaskNetwork
 from conformask.types import Distance, Images, PerImage
 
 
+@runtime_checkable
 class Head(Protocol):
     """Reads the raw output of a network, (N, 1 or C, H, W)."""
 

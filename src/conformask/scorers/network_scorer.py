@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from conformask.distances import distance as distance_by_name
+from conformask.distances import stored_distance
 from conformask.errors import MismatchError
 from conformask.networks.unet import UNet
 from conformask.results import Json, Selection, read_json, write_json
@@ -107,17 +107,18 @@ class NetworkScorer:
         Raises:
             MismatchError: the run needs a distance or module that was not given, or that does not fit.
         """
-        record = read_json(folder / "scorer.json")
+        if record.get("heuristic"):
+            raise MismatchError(f"{folder} holds your own score {record['scorer']!r}: load it with scorer=")
         names = ScorerCard.__dataclass_fields__
+        record = read_json(folder / "scorer.json", names)
         card = ScorerCard(**{key: _frozen(value) for key, value in record.items() if key in names})
-        used = distance or distance_by_name(card.distance)
-        if used.name != card.distance:
-            raise MismatchError(f"{folder} was fitted for {card.distance!r}, not {used.name!r}")
+        used = stored_distance(card.distance, distance)
         if network is None:
             if card.network is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
             network = UNet(**dict(card.network))
         network.load_state_dict(load_weights(folder / "scorer.safetensors"))
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
         return cls(network, head(card.scorer, used), used, card, selection)

@@ -1,1 +1,6 @@
 """Contracts that any distance, family or scorer must pass; subclass them in your own tests."""
+
+from conformask.testing.distances import DistanceContract
+from conformask.testing.families import FamilyContract
+
+__all__ = ["DistanceContract", "FamilyContract"]

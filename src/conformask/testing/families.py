@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,6 +90,18 @@ class FamilyContract:
         if math.isfinite(lam):
             beyond = max(lam * (1 + 1e-4), 1e-30)
             assert self.distance(score, error, exponent, beyond) > threshold, f"more than {lam} passes"
+
+    def test_curve_is_that_of_the_masks(self) -> None:
+        """Distance and size at a grid of lambdas are what the masks themselves give."""
+        for score, error in cases():
+            grid = np.array(ladder(score))
+            for exponent in self.exponents:
+                distance, size = self.family.curve(score, error, exponent, grid)
+                masks = [self.mask(score, lam) for lam in grid]
+                sizes = [1 - float(mask.double().mean()) for mask in masks]
+                distances = [self.distance(score, error, exponent, lam) for lam in grid]
+                np.testing.assert_allclose(size[0], sizes, atol=1e-5)
+                np.testing.assert_allclose(distance[0], distances, rtol=1e-4, atol=1e-9)
 
     def mask(self, score: Tensor, lam: float) -> Tensor:
         """F(score; lam)."""

@@ -142,13 +142,17 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool) -
     if record.last.exists() and not resume:
         raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
     if resume and path.exists():
-        before = read_json(path)
-        changed = [key for key in identity if before.get(key) != plain(identity[key])]
+        before, now = _flat(read_json(path)), _flat(plain(identity))
+        changed = [key for key in now if before.get(key) != now[key]]
         if changed:
             raise MismatchError(
                 f"{out} was started with another {', '.join(changed)}: use the same to resume it"
             )
     write_json(path, identity)
+
+
+def _flat(identity: dict[str, Json]) -> dict[str, Json]:
+    return {**identity, **identity["plan"], "plan": None}
 
 
 def _loader(dataset: TensorDataset, plan: Plan, *, shuffle: bool) -> DataLoader[tuple[Tensor, ...]]:

@@ -7,8 +7,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
+from conformask.errors import MismatchError, MissingFileError
 from conformask.results import whole_file
 from conformask.training.budget import Budget
 
@@ -73,9 +75,19 @@ class Record(L.Callback):
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict as safetensors."""
     with whole_file(path) as aside:
-        save_file({name: tensor.contiguous().cpu() for name, tensor in state.items()}, aside)
+        aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
 
 
 def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read what save_weights wrote."""
-    return load_file(path)
+    """Read what save_weights wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is damaged.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error

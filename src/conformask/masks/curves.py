@@ -1,0 +1,48 @@
+"""Masked error and mask size of one image at a whole grid of levels, in one pass over its pixels."""
+
+from typing import Literal
+
+import numpy as np
+
+from conformask.masks.kernels import NEGLIGIBLE, Array
+
+
+def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
+    """Sums of weights by how many edges lie below a key ("left") or not above it ("right").
+
+    edges (G,) are ascending; keys and weights (n,); returns (len(weights), G + 1).
+    """
+    place = np.searchsorted(edges, keys, side=side)
+    return np.array([np.bincount(place, weight, minlength=len(edges) + 1) for weight in weights])
+
+
+def saturating_curve(
+    keys: Array, error: Array, edges: Array, power: float, exponent: float
+) -> tuple[Array, Array]:
+    """(distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 where the edge is 0.
+
+    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. What lies
+    beyond an edge is summed from the far end, so that the steep slopes of small keys do not drown it.
+    """
+    scale = keys.max() or 1.0
+    steepest = (keys / scale) ** (power * exponent)
+    ratio = np.where(steepest > NEGLIGIBLE, keys / scale, np.inf)
+    slopes = error * ratio ** -(power * exponent), ratio**-power
+    full = binned(keys, edges, error, np.ones(len(keys)), side="left").cumsum(axis=1)[:, :-1]
+    beyond = binned(keys, edges, *slopes, side="left")[:, ::-1].cumsum(axis=1)[:, -2::-1]
+    reach = np.minimum(edges / scale, 1.0)
+    distance = (full[0] + reach ** (power * exponent) * beyond[0]) / len(keys)
+    size = 1 - (full[1] + reach**power * beyond[1]) / len(keys)
+    return np.where(edges > 0, distance, 0.0), np.where(edges > 0, size.clip(0, 1), 1.0)
+
+
+def boundary_curve(
+    keys: Array, error: Array, edges: Array, fractions: Array, exponent: float
+) -> tuple[Array, Array]:
+    """(distance, size) of the masks that are 1 below an edge, the fraction at it and 0 above, each (G,)."""
+    weights = error, np.ones(len(keys))
+    error_below, below = binned(keys, edges, *weights, side="right").cumsum(axis=1)[:, :-1]
+    error_within, within = binned(keys, edges, *weights, side="left").cumsum(axis=1)[:, :-1]
+    distance = error_below + fractions**exponent * (error_within - error_below)
+    opened = below + fractions * (within - below)
+    return distance / len(keys), 1 - opened / len(keys)

@@ -1,0 +1,280 @@
+"""Bad input: each with its own error on standard error, exit status 1, and nothing half-written."""
+
+import errno
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformask.data.images import write_image
+
+
+def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
+    return (np.random.default_rng(seed).integers(0, 256, shape) / 255).astype(np.float32)
+
+
+def write_data(folder: Path, count: int = 12, shape=(3, 32, 32), suffix: str = ".npy") -> Path:
+    """Unsplit triplets of noise."""
+    for index in range(count):
+        for place, role in enumerate(("x", "y_hat", "y")):
+            write_image(folder / role / f"{index:02d}{suffix}", noise(10 * index + place, shape))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_data(tmp_path / "own_data")
+
+
+@pytest.fixture
+def refused(conformask):
+    """Asserts that a command is refused in one line that holds all the words."""
+
+    def check(tokens, *words: object) -> None:
+        answer = conformask(*tokens)
+        assert answer.status == 1, answer
+        assert answer.out == ""
+        assert "Traceback" not in answer.err
+        assert answer.err.startswith("conformask: ")
+        for word in words:
+            assert str(word) in answer.err, answer.err
+
+    return check
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def calibrating(run, data, threshold="0.05", *more):
+    return ["calibrate", run, data, "--threshold", threshold, *more]
+
+
+def test_a_missing_partner(refused, data):
+    (data / "y_hat" / "03.npy").unlink()
+    refused(["check", data], "x/03.npy", "y_hat/", "add the missing files")
+
+
+def test_different_shapes(refused, data, tmp_path):
+    write_image(data / "y" / "04.npy", noise(0, (3, 32, 30)))
+    for verb in (["check", data], ["train", data, tmp_path / "run", "--epochs", "1"]):
+        refused(verb, "'04'", "(3, 32, 30)", "(3, 32, 32)", "must be the same")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_and_infinity(refused, data, value):
+    spoilt = np.full((32, 32, 3), 0.5, np.float32)
+    spoilt[3, 4, 1] = value
+    np.save(data / "y_hat" / "05.npy", spoilt)
+    refused(["check", data], "y_hat/05.npy", "NaN or infinite", "replace")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])
+def test_a_truncated_image(refused, tmp_path, suffix):
+    data = write_data(tmp_path / "short", 3, suffix=suffix)
+    path = data / "y" / f"01{suffix}"
+    path.write_bytes(path.read_bytes()[:300])
+    refused(["check", data], path, "truncated")
+
+
+def test_an_unreadable_true_image(refused, made, tmp_path):
+    shutil.copytree(made / "images", tmp_path / "images")
+    (tmp_path / "images" / "broken.jpg").write_text("not a photograph")
+    tokens = ["triplets", tmp_path / "images", tmp_path / "data", "--task", "super_resolution"]
+    refused([*tokens, "--predictor", "bicubic", "--size", "32"], "broken.jpg", "cannot be read")
+    assert not (tmp_path / "data").exists()
+
+
+def test_mixed_channels(refused, data, tmp_path):
+    for role in ("x", "y_hat", "y"):
+        write_image(data / role / "06.npy", noise(1, (1, 32, 32)))
+    for verb in (["check", data], ["train", data, tmp_path / "run", "--epochs", "1"]):
+        refused(verb, "mixed channels", "06")
+
+
+def test_values_outside_the_range(refused, data):
+    np.save(data / "x" / "07.npy", np.full((32, 32, 3), 4.5, np.float32))
+    refused(["check", data], "x/07.npy", "4.5", "(0, 1)", "--data-range")
+
+
+def test_empty_folders(refused, tmp_path):
+    (tmp_path / "none").mkdir()
+    refused(["check", tmp_path / "none"], tmp_path / "none", "x/", "manifest.csv")
+    refused(["check", tmp_path / "nowhere"], "nowhere", "not a folder")
+    tokens = ["triplets", tmp_path / "none", tmp_path / "data", "--task", "completion", "--size", "32"]
+    refused([*tokens, "--predictor", "biharmonic"], "holds no images", ".png")
+
+
+def test_a_calibration_set_too_small(refused, own, data):
+    before = snapshot(own / "run")
+    refused(calibrating(own / "run", data, "0.05", "--confidence", "0.99"), "12 images", "at least 99")
+    assert snapshot(own / "run") == before
+
+
+def test_images_that_were_trained_on(refused, own):
+    manifest = own / "data" / "manifest.csv"
+    manifest.write_text(manifest.read_text().replace(",train", ",test"))
+    refused(["evaluate", own / "run", own / "data"], "used for training", "no step")
+    manifest.write_text(manifest.read_text().replace(",test", ",calibration"))
+    refused(calibrating(own / "run", own / "data"), "scorer or the predictor", "neither has seen")
+
+
+def test_images_that_the_predictor_was_trained_on(refused, own):
+    rest = own / "data" / "triplets.json"
+    record = json.loads(rest.read_text())
+    from conformask.data.images import pixel_hash
+    from conformask.data.triplets import Triplets
+
+    calibration = Triplets.from_folder(own / "data").part("calibration")
+    rest.write_text(json.dumps({**record, "trained_on": [pixel_hash(t.truth()) for t in calibration]}))
+    refused(calibrating(own / "run", own / "data"), "predictor", "neither has seen")
+
+
+def test_another_size_or_number_of_channels(refused, made, tmp_path):
+    small = write_data(tmp_path / "small", shape=(3, 24, 24))
+    grey = write_data(tmp_path / "grey", shape=(1, 32, 32))
+    refused(calibrating(made / "run", small), "(24, 24)", "(32, 32)", "train another")
+    refused(["evaluate", made / "run", small], "(24, 24)", "(32, 32)")
+    refused(calibrating(made / "run", grey), "3 channels", "1")
+    refused(["mask", made / "run", grey, tmp_path / "out"], "3 channels", "1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_distance(refused, own):
+    card = own / "run" / "calibration.json"
+    card.write_text(card.read_text().replace('"l1"', '"l2"'))
+    refused(["mask", own / "run", own / "data", own / "out"], "l2", "l1")
+
+
+@pytest.mark.parametrize("threshold", ["0", "-1", "nan", "inf", "abc", "q0", "q2", "q"])
+def test_bad_thresholds(refused, made, threshold):
+    refused([*calibrating(made / "run", made / "data"), f"--threshold={threshold}"], "threshold", "above 0")
+
+
+@pytest.mark.parametrize("confidence", ["0", "1", "1.5", "-0.1", "nan"])
+def test_bad_confidences(refused, made, confidence):
+    for tokens in (calibrating(made / "run", made / "data"), ["calibrate", made / "run", made / "data"]):
+        refused([*tokens, f"--confidence={confidence}"], "confidence", "between 0 and 1")
+    refused(["check", made / "data", f"--confidence={confidence}"], "confidence", "between 0 and 1")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "denied")]
+)
+def test_a_write_that_fails_leaves_nothing(refused, own, monkeypatch, error):
+    def full(*_, **__):
+        raise error
+
+    before = snapshot(own / "run")
+    monkeypatch.setattr(Path, "replace", full)
+    out = own / "out"
+    refused(["mask", own / "run", own / "data", out], "cannot write", out, error.strerror, "another folder")
+    refused(["calibrate", own / "run", "--threshold", "0.1"], "cannot write", own / "run")
+    refused(["train", own / "data", own / "new", "--width", "4", "--epochs", "1"], own / "new")
+    refused(["evaluate", own / "run", own / "data"], "cannot write", own / "run")
+    assert snapshot(own / "run") == before
+    assert not snapshot(out)
+    assert not snapshot(own / "new")
+
+
+def test_an_output_below_a_file(refused, own):
+    below = own / "file" / "sub"
+    below.parent.write_text("I am a file")
+    refused(["mask", own / "run", own / "data", below], "cannot write", below)
+    refused(["train", own / "data", below, "--width", "4", "--epochs", "1"], "cannot write", below)
+    report = ["--report", below / "report.html"]
+    refused(["evaluate", own / "run", own / "data", *report], "cannot write", below)
+
+
+@pytest.mark.parametrize("file", ["scorer.json", "calibration.json"])
+def test_a_newer_schema(refused, own, file):
+    path = own / "run" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": 99}))
+    refused(["mask", own / "run", own / "data", own / "out"], path, "99", "upgrade")
+    refused(["info", own / "run"], path, "99", "upgrade")
+
+
+@pytest.mark.parametrize("content", ["{garbage", "[]", "{}", '"text"', '{"schema": "new"}'])
+@pytest.mark.parametrize("file", ["scorer.json", "calibration.json"])
+def test_a_damaged_record(refused, own, file, content):
+    (own / "run" / file).write_text(content)
+    refused(["mask", own / "run", own / "data", own / "out"], own / "run" / file)
+
+
+@pytest.mark.parametrize("file", ["scorer.safetensors", "curves.npz", "selection.npz"])
+def test_damaged_arrays(refused, own, file):
+    path = own / "run" / file
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(["mask", own / "run", own / "data", own / "out"], path, "damaged")
+    path.write_bytes(b"")
+    refused(["mask", own / "run", own / "data", own / "out"], path, "damaged")
+    assert not (own / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["scorer.safetensors", "curves.npz", "scorer.json"])
+def test_a_missing_file_of_a_run(refused, own, file):
+    (own / "run" / file).unlink()
+    refused(["mask", own / "run", own / "data", own / "out"], own / "run" / file)
+
+
+def test_what_is_no_run_folder(refused, made, tmp_path):
+    for tokens in (
+        ["info", tmp_path],
+        ["calibrate", tmp_path],
+        ["calibrate", tmp_path, "--threshold", "0.1"],
+        ["mask", tmp_path, made / "data", tmp_path / "out"],
+        ["evaluate", tmp_path / "nowhere", made / "data"],
+    ):
+        refused(tokens, tokens[1])
+
+
+def test_a_run_that_is_not_calibrated(refused, own):
+    (own / "run" / "calibration.json").unlink()
+    for tokens in (["mask", own / "run", own / "data", own / "out"], ["evaluate", own / "run", own / "data"]):
+        refused(tokens, own / "run", "calibrate it first")
+    assert not (own / "out").exists()
+
+
+def test_train_needs_the_truth(refused, data, tmp_path):
+    shutil.rmtree(data / "y")
+    refused(["train", data, tmp_path / "run", "--epochs", "1"], "no y")
+
+
+def test_nothing_is_overwritten(refused, made):
+    tiles = ["--task", "super_resolution", "--predictor", "bicubic", "--size", "32"]
+    refused(["triplets", made / "images", made / "data", *tiles], "already holds triplets")
+    refused(
+        ["train", made / "data", made / "run", "--width", "4", "--epochs", "1"], "already holds a training"
+    )
+
+
+def test_another_predictor_or_task(refused, made, tmp_path):
+    tokens = ["triplets", made / "images", tmp_path / "data", "--size", "32", "--task", "colorization"]
+    refused([*tokens, "--predictor", "biharmonic"], "completion")
+    refused([*tokens, "--predictor", tmp_path / "nowhere"], "nowhere")
+    refused([*tokens, "--predictor", "bicubics"], "bicubics")
+
+
+def test_check_warns_of_what_spoils_a_promise(conformask, data):
+    for role in ("x", "y_hat", "y"):
+        shutil.copy(data / role / "00.npy", data / role / "11.npy")
+    lines = ["x,y_hat,y,group,split"]
+    for index in range(12):
+        split = "calibration" if index > 8 else "train"
+        lines.append(",".join([f"{role}/{index:02d}.npy" for role in ("x", "y_hat", "y")] + ["g1", split]))
+    (data / "manifest.csv").write_text("\n".join(lines))
+    record = conformask("check", data, "--json").record
+    told = "\n".join(record["warnings"])
+    assert record["duplicates"] == [["00", "11"]]
+    assert "identical images lie in different parts, for example 00 and 11" in told
+    assert "1 groups lie in more than one part, for example 'g1'" in told
+    assert "one image a group" in told
+    assert "3 calibration images: this confidence needs at least 9" in told
+    (data / "manifest.csv").unlink()
+    unsplit = conformask("check", data, "--json").record
+    assert unsplit["parts"] == {}
+    assert len(unsplit["warnings"]) == 1
+    assert "1 pairs of identical images, for example 00 and 11" in unsplit["warnings"][0]

@@ -1,0 +1,138 @@
+"""Exit statuses, help, and the purity of standard output."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conformask.cli import VERBS
+
+LOOK = """
+import sys
+from conformask.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print([name for name in ("torch", "lightning", "skimage") if name in sys.modules], file=sys.stderr)
+"""
+
+
+def fresh(*tokens: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", LOOK, *map(str, tokens)], capture_output=True, text=True, check=True
+    )
+
+
+def test_help_lists_every_verb_in_one_line(conformask):
+    answer = conformask("--help")
+    assert answer.status == 0
+    for verb in VERBS:
+        assert any(f" {verb} " in line for line in answer.out.splitlines()), verb
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_describes_its_parameters(conformask, verb):
+    answer = conformask(verb, "--help")
+    assert answer.status == 0
+    assert "--json" in answer.out
+    for noise in ("--no-", "--empty-", "None", ":class:", "`"):
+        assert noise not in answer.out
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [
+        ("nonsense",),
+        ("train",),
+        ("info", "run", "--nonsense"),
+        ("train", "data", "run", "--distance", "l7"),
+        ("calibrate", "run", "--confidence", "often"),
+        ("triplets", "images", "data", "--task", "completion", "--predictor", "biharmonic"),
+    ],
+)
+def test_bad_usage_is_2_and_says_so_on_standard_error(conformask, tokens):
+    answer = conformask(*tokens)
+    assert answer.status == 2
+    assert answer.out == ""
+    assert "Error" in answer.err
+
+
+@pytest.mark.parametrize("tokens", [("--help",), ("--version",), ("calibrate", "--help")])
+def test_help_and_version_load_no_torch(tokens):
+    answer = fresh(*tokens)
+    assert answer.stderr.strip() == "[]"
+    assert answer.stdout
+
+
+def test_info_loads_no_torch(made):
+    answer = fresh("info", made / "run", "--json")
+    assert answer.stderr.strip() == "[]"
+    assert json.loads(answer.stdout)["promise"].startswith("P(l1 <= ")
+
+
+def test_help_costs_less_than_loading_the_library_it_spares():
+    def seconds(code: str) -> float:
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+        return time.perf_counter() - started
+
+    help_page = "from conformask.cli import main; main(['--help'])"
+    assert min(seconds(help_page) for _ in range(3)) < seconds("import torch, lightning")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "keys"),
+    [
+        (("info", "run"), {"run", "promise", "scorer", "calibration"}),
+        (("check", "data"), {"n", "groups", "parts", "duplicates", "warnings", "mean_error"}),
+        (("calibrate", "run", "data"), {"choices", "distance", "confidence"}),
+        (("calibrate", "run", "--threshold", "0.05"), {"promise", "threshold", "lam", "exact"}),
+        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "promise"}),
+        (("evaluate", "run", "data"), {"coverage", "coverage_interval", "mask_size", "ratio_to_oracle"}),
+    ],
+)
+def test_json_is_one_object_and_nothing_else(conformask, own, monkeypatch, tokens, keys):
+    monkeypatch.chdir(own)
+    answer = conformask(*tokens, "--json")
+    assert answer.status == 0, answer.err
+    assert keys <= set(answer.record)
+
+
+def test_a_failure_with_json_leaves_standard_output_empty(conformask, tmp_path):
+    answer = conformask("info", tmp_path, "--json")
+    assert (answer.status, answer.out) == (1, "")
+    assert answer.err.startswith("conformask: ")
+
+
+def test_an_interrupt_is_130(conformask, monkeypatch, made):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("conformask.data.check.check_triplets", interrupted)
+    answer = conformask("check", made / "data")
+    assert answer.status == 130
+    assert "--resume" in answer.err
+
+
+def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkeypatch):
+    monkeypatch.chdir(own)
+    assert conformask("evaluate", "run", "data").status == 0
+    assert "earlier promise" not in conformask("info", "run").out
+    assert conformask("calibrate", "run", "--threshold", "0.2").status == 0
+    assert "earlier promise" in conformask("info", "run").out
+
+
+def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
+    monkeypatch.chdir(own)
+    choices = conformask("calibrate", "run", "data")
+    assert "pass unmasked" in choices.out
+    assert "Nothing is calibrated yet" in choices.out
+    recalibrated = conformask("calibrate", "run", "--threshold", "q0.5")
+    assert "on a grid" in recalibrated.out
+    assert "P(l1 <= " in recalibrated.out
+    assert "Nothing to complain about" in conformask("check", "data", "--confidence", "0.8").out
+    assert "mean mask size" in conformask("mask", "run", "data", "out").out
+    assert "coverage" in conformask("evaluate", "run", "data").out

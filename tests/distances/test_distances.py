@@ -1,0 +1,158 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.functional import mean_absolute_error, mean_squared_error
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from conformask.distances import DISTANCES, distance
+from conformask.distances.custom import Custom
+from conformask.distances.lp import Lp
+from conformask.distances.ssim import Ssim
+from conformask.errors import InvalidArgumentError
+from conformask.testing import DistanceContract
+
+GENERATOR = torch.Generator().manual_seed(0)
+Y = torch.rand(4, 3, 20, 23, generator=GENERATOR)
+Y_HAT = (
+    Y + torch.tensor([0.02, 0.1, 0.4, 0.0]).view(4, 1, 1, 1) * torch.randn(Y.shape, generator=GENERATOR)
+).clamp(0, 1)
+
+
+def brightness(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+class TestL1(DistanceContract):
+    distance = Lp(1.0)
+
+
+class TestL2(DistanceContract):
+    distance = Lp(2.0)
+    shapes = ((1, 1, 1), (3, 7, 5))
+
+
+class TestL3(DistanceContract):
+    distance = Lp(3.0)
+
+
+class TestL15(DistanceContract):
+    distance = Lp(1.5)
+
+
+class TestSsim(DistanceContract):
+    distance = Ssim()
+    shapes = ((1, 11, 11), (3, 17, 24))
+
+
+class TestCustom(DistanceContract):
+    distance = Custom(brightness, upper_bound=1.0)
+
+
+class Wrong(DistanceContract):
+    """Distances that break a law, to see that the contract tells."""
+
+    def broken(self) -> set[str]:
+        found = set()
+        for law in (name for name in dir(self) if name.startswith("test_")):
+            try:
+                getattr(self, law)()
+            except (AssertionError, RuntimeError):
+                found.add(law)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        (Custom(brightness, monotone=True), "test_monotone"),
+        (Custom(brightness, upper_bound=0.5), "test_upper_bound"),
+        (Custom(lambda a, b: (a - b).abs().mean().expand(len(a))), "test_images_do_not_mix"),
+        (Custom(lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt()), "test_gradient_is_finite"),
+        (Custom(lambda a, b: (a - b).abs().mean((1, 2, 3)) + 0.1), "test_zero_between_equal_images"),
+        (Custom(lambda a, b: 0 * (a - b).mean((1, 2, 3))), "test_not_blind"),
+        (Custom(lambda a, b: (a - b).mean((1, 2, 3))), "test_one_number_an_image"),
+    ],
+)
+def test_the_contract_tells(wrong: Custom, law: str) -> None:
+    contract = Wrong()
+    contract.distance = wrong
+    assert law in contract.broken()
+
+
+@pytest.mark.parametrize(("name", "reference"), [("l1", mean_absolute_error), ("l2", mean_squared_error)])
+def test_lp_against_torchmetrics_one_by_one(name: str, reference) -> None:
+    expected = torch.stack([reference(b.contiguous(), a) for a, b in zip(Y, Y_HAT, strict=True)])
+    found = distance(name)(Y, Y_HAT)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_ssim_against_torchmetrics_one_by_one() -> None:
+    expected = [
+        1 - structural_similarity_index_measure(b[None], a[None], data_range=1.0)
+        for a, b in zip(Y, Y_HAT, strict=True)
+    ]
+    torch.testing.assert_close(distance("ssim")(Y, Y_HAT), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    assert len({round(float(value), 3) for value in expected}) == 4
+
+
+def test_ssim_is_not_monotone() -> None:
+    y, y_hat = torch.full((1, 1, 32, 32), 0.5), torch.full((1, 1, 32, 32), 0.4)
+    half = torch.ones_like(y)
+    half[..., 16:] = 0
+    half[..., :16, :] = 0.1
+    rough = (torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+    assert any(Ssim()(m * y, m * y_hat) > Ssim()(y, y_hat) for m in (half, rough))
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_gradcheck_away_from_zero(p: float) -> None:
+    a = torch.rand(2, 1, 3, 4, dtype=torch.float64, generator=GENERATOR)
+    b = a + 0.2 + torch.rand(a.shape, dtype=torch.float64, generator=GENERATOR)
+    assert torch.autograd.gradcheck(Lp(p), (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_sums_do_not_lose_small_errors() -> None:
+    y, y_hat = torch.zeros(1, 1, 2000, 2000), torch.full((1, 1, 2000, 2000), 1e-4)
+    assert float(Lp(1.0)(y, y_hat)) == pytest.approx(float(torch.tensor(1e-4)), rel=1e-9)
+
+
+def test_by_name() -> None:
+    assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == ["l1", "l2", "ssim"]
+    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, None]
+    assert [distance(name).monotone for name in DISTANCES] == [True, True, False]
+    assert Lp(1.5).name == "l1.5"
+    lp = Lp(3.0)
+    assert distance(lp) is lp
+    assert distance(brightness).name == "brightness"
+    assert not distance(brightness).monotone
+    assert distance(brightness).exponent is distance(brightness).upper_bound is None
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown, choose from .*did you mean 'ssim'"):
+        distance("sim")
+    with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim'\]$"):
+        distance("wasserstein")
+    for p in (0.5, math.nan):
+        with pytest.raises(InvalidArgumentError, match="needs p >= 1"):
+            Lp(p)
+    with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels a side, these have \(10, 40\)"):
+        Ssim()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda a, b: (a - b).abs().mean(), r"returned \(\) for 4 images; expected a tensor of shape \(4,\)"),
+        (lambda a, b: (a - b).abs().mean((2, 3)), r"returned \(4, 3\)"),
+        (lambda a, b: 0.1, "returned float"),
+        (lambda a, b: (a - b).mean((1, 2, 3)) * math.nan, "NaN or infinity"),
+        (lambda a, b: (a - b).mean((1, 2, 3)) + math.inf, "NaN or infinity"),
+    ],
+)
+def test_callables_that_are_no_distance(function, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        distance(function)(Y, Y_HAT)

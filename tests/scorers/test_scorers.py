@@ -1,0 +1,244 @@
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conformask.data.images import pixel_hash
+from conformask.data.triplets import Triplets
+from conformask.distances import distance
+from conformask.distances.lp import Lp
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.scorers.dataset import TripletDataset, survey
+from conformask.scorers.fit import fit_scorer
+from conformask.scorers.heads import HEADS, head
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.network_scorer import NetworkScorer, network_input
+from conformask.scorers.scoring import scored
+
+LOUD, QUIET = 0.3, 0.02
+SHORT = {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "width": 8}
+
+
+def world(count: int, seed: int, size: tuple[int, int] = (16, 16), channels: int = 1) -> Triplets:
+    """x says where the error is large: a bright right half of random width."""
+    generator = np.random.default_rng(seed)
+    x, y_hat, y = [], [], []
+    for _ in range(count):
+        bright = np.zeros((*size, 1), np.float32)
+        bright[:, generator.integers(4, size[1] - 3) :] = 1
+        truth = generator.uniform(0.3, 0.7, (*size, channels)).astype(np.float32)
+        error = np.where(bright > 0, LOUD, QUIET) * generator.uniform(-1, 1, truth.shape)
+        x.append(bright)
+        y.append(truth)
+        y_hat.append((truth + error).clip(0, 1).astype(np.float32))
+    return Triplets.from_arrays(x, y_hat, y)
+
+
+TRAIN, HELD_OUT, TEST = world(40, 0), world(8, 1), world(6, 2)
+
+
+@pytest.fixture(scope="module", params=["error", "mask"])
+def fitted(request, tmp_path_factory) -> tuple[NetworkScorer, object]:
+    out = tmp_path_factory.mktemp(request.param)
+    return fit_scorer(TRAIN, selection=HELD_OUT, distance="l1", out=out, scorer=request.param, **SHORT), out
+
+
+def batch(triplets: Triplets):
+    return next(triplets.batches(len(triplets)))
+
+
+def test_the_score_knows_where_the_error_is(fitted) -> None:
+    scorer, _ = fitted
+    test = batch(TEST)
+    score = scorer(test.x, test.y_hat).map
+    assert score.shape == (6, 1, 16, 16)
+    assert (score >= 0).all()
+    loud, quiet = score[test.x == 1].mean(), score[test.x == 0].mean()
+    assert score.std() > 0.02, "a constant score"
+    assert np.corrcoef(score.flatten(), test.x.flatten())[0, 1] > 0.8
+    # E|e| is half of the largest error; the mask network's optimum is 1 - m = mu E|e| / 2, the same
+    assert float(loud) == pytest.approx(LOUD / 2, rel=0.3)
+    assert float(quiet) < LOUD / 6
+
+
+def test_the_score_does_not_depend_on_the_batch(fitted) -> None:
+    scorer, _ = fitted
+    test = batch(TEST)
+    together = scorer(test.x, test.y_hat).map
+    for k in range(len(together)):
+        alone = scorer(test.x[k : k + 1], test.y_hat[k : k + 1]).map
+        torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-4, atol=1e-6)
+
+
+def test_saved_and_loaded(fitted, tmp_path) -> None:
+    scorer, out = fitted
+    scorer.save(tmp_path)
+    test = batch(TEST)
+    for folder in (out, tmp_path):
+        again = NetworkScorer.load(folder)
+        assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
+        assert again.card == scorer.card
+        assert (again.name, again.family, again.sizes) == (scorer.name, scorer.family, ((16, 16),))
+        assert again.trained_on == scorer.trained_on
+        np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
+        assert set(again.selection.curves) == {"reciprocal", "water_filling"}
+    with pytest.raises(MismatchError, match="made for distance 'l1', not 'ssim'"):
+        NetworkScorer.load(out, distance=distance("ssim"))
+    with pytest.raises(MissingFileError):
+        NetworkScorer.load(tmp_path / "none")
+
+
+def test_what_it_keeps_of_the_selection(fitted) -> None:
+    scorer, _ = fitted
+    held = batch(HELD_OUT)
+    expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
+    np.testing.assert_allclose(scorer.selection.distance, expected, rtol=1e-5)
+    assert scorer.selection.threshold(0.1) == pytest.approx(np.quantile(expected, 0.1), rel=1e-5)
+    for curves in scorer.selection.curves.values():
+        assert curves.distance.shape == curves.size.shape == (8, len(curves.grid))
+        np.testing.assert_allclose(curves.distance[:, -1], expected, rtol=1e-5)
+
+
+def test_it_remembers_every_image_that_it_learnt_from(fitted) -> None:
+    scorer, _ = fitted
+    assert {pixel_hash(triplet.truth()) for triplet in (*TRAIN, *HELD_OUT)} == scorer.trained_on
+
+
+def test_other_channels_are_refused(fitted) -> None:
+    scorer, _ = fitted
+    with pytest.raises(MismatchError, match="x with 1 and y_hat with 1 channels, not 3 and 1"):
+        scorer(torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16))
+
+
+def test_families_that_suit() -> None:
+    assert {name: head(name, Lp(1.0)).family for name in HEADS} == {
+        "error": "water_filling",
+        "mask": "reciprocal",
+    }
+
+
+def test_error_head_predicts_the_error_to_the_power() -> None:
+    error_head = head("error", Lp(2.0))
+    assert error_head.exponent == 2.0
+    start = torch.full((1, 1, 1, 1), error_head.start)
+    assert float(error_head.score(start)) == pytest.approx(0.03**2)
+    y, y_hat = torch.rand(2, 3, 3, 5, 5)
+    assert error_head.loss(torch.zeros(3, 1, 5, 5), y, y_hat).shape == (3,)
+    assert torch.isfinite(error_head.score(torch.tensor([-1e4, 1e4]).view(2, 1, 1, 1))).all()
+
+
+def test_mixed_sizes_are_cropped(tmp_path) -> None:
+    parts = [world(6, 3), world(6, 4, (20, 23))]
+    both = [[getattr(t, role).transpose(1, 2, 0) for p in parts for t in p] for role in ("x", "y_hat", "y")]
+    mixed = Triplets.from_arrays(*both)
+    scorer = fit_scorer(mixed, selection=mixed, out=tmp_path, distance="l1", epochs=1, batch_size=5, width=4)
+    assert scorer.sizes == ((16, 16), (20, 23))
+    assert {len(item.batch.names) for item in scored(scorer, mixed, "test")} == {6}
+    crops = TripletDataset(mixed, survey(mixed).smallest)
+    x, y_hat, y = crops[6 + 12]
+    assert x.shape == y_hat.shape == y.shape == (1, 16, 16)
+    whole = mixed[6].truth()
+    places = [
+        (i, j) for i in range(5) for j in range(8) if np.array_equal(whole[:, i : i + 16, j : j + 16], y)
+    ]
+    assert len(places) == 1, "the crop is not a part of the image"
+    assert torch.equal(y, crops[6 + 12][2])
+    assert any(not torch.equal(y, crops[6 + 12 * epoch][2]) for epoch in range(2, 6))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> None:
+    generator = np.random.default_rng(5)
+    y = generator.random((8, 16, 16, 3)).astype(np.float32)
+    y_hat = (y + 0.1 * generator.random(y.shape)).clip(0, 1).astype(np.float32)
+    triplets = Triplets.from_arrays(y[:, ::4, ::4, :1], y_hat, y)
+    network = nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1)
+    scorer = fit_scorer(
+        triplets, selection=triplets, out=tmp_path, network=network, per_channel=per_channel, epochs=1
+    )
+    small = batch(triplets)
+    score = scorer(small.x, small.y_hat).map
+    assert score.shape == (8, 3 if per_channel else 1, 16, 16)
+    with pytest.raises(MismatchError, match="load it with network="):
+        NetworkScorer.load(tmp_path)
+    again = NetworkScorer.load(tmp_path, network=nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1))
+    assert torch.equal(again(small.x, small.y_hat).map, score)
+    assert network_input(small.x, small.y_hat).shape == (8, 4, 16, 16)
+
+
+def test_a_distance_of_ones_own(tmp_path) -> None:
+    def brightness(a: Tensor, b: Tensor) -> Tensor:
+        return (a - b).mean((1, 2, 3)).square()
+
+    scorer = fit_scorer(TEST, selection=HELD_OUT, distance=brightness, out=tmp_path, epochs=1, width=4)
+    with pytest.raises(MismatchError, match="distance="):
+        NetworkScorer.load(tmp_path)
+    again = NetworkScorer.load(tmp_path, distance=distance(brightness))
+    assert again.card.distance == scorer.card.distance == "brightness"
+
+
+def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
+    def refused(error: type[Exception], message: str, train: Triplets = TEST, **settings) -> None:
+        with pytest.raises(error, match=message):
+            fit_scorer(train, **{"selection": HELD_OUT, "out": tmp_path / "out", "epochs": 1, **settings})
+        assert not (tmp_path / "out").exists()
+
+    refused(InvalidArgumentError, "'eror' is unknown.*did you mean 'error'", scorer="eror")
+    refused(InvalidArgumentError, "'l7' is unknown", distance="l7")
+    refused(InvalidArgumentError, "epochs = 0", epochs=0)
+    refused(ImageError, "other channels", selection=world(3, 0, channels=3))
+    far = lambda a, b: (a - b).abs().mean((1, 2, 3)) + 1  # noqa: E731
+    refused(InvalidArgumentError, "is not 0 between two empty images", distance=far)
+    blind = Triplets.from_arrays(*[[np.zeros((16, 16), np.float32)] * 3] * 2)
+    refused(InvalidArgumentError, "no y", train=blind)
+    refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), distance="ssim")
+
+
+def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
+    scorer = fit_scorer(TRAIN, out=tmp_path, epochs=1, width=4)
+    assert 1 <= len(scorer.selection.distance) <= 10
+    assert len(scorer.trained_on) == 40
+
+
+def test_survey_of_mixed_channels_and_constant_images() -> None:
+    white = np.ones((4, 4), np.float32)
+    noise = np.random.default_rng(0).random((4, 4)).astype(np.float32)
+    found = survey(Triplets.from_arrays([white, white], [white, white], [white, noise]))
+    assert found.hashes == (pixel_hash(noise[None]),), "constant images are exempt"
+    with pytest.raises(ImageError, match="mixed channels"):
+        survey(Triplets.from_arrays([white] * 2, [white, np.ones((4, 4, 3), np.float32)],
+                                    [white, np.ones((4, 4, 3), np.float32)]))  # fmt: skip
+
+
+def test_heuristic(tmp_path) -> None:
+    def distrust(x: Tensor, y_hat: Tensor) -> Tensor:
+        return x
+
+    scorer = Heuristic(distrust, channels=1)
+    test = batch(TEST)
+    assert torch.equal(scorer(test.x, test.y_hat).map, test.x)
+    assert (scorer.name, scorer.family, scorer.distance, scorer.sizes) == (
+        "distrust",
+        "reciprocal",
+        None,
+        None,
+    )
+    assert scorer.trained_on == frozenset()
+    scorer.save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["scorer.json"]
+    with pytest.raises(MismatchError, match="scorer="):
+        NetworkScorer.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x, y_hat: x - 0.5, "negative or NaN"),
+        (lambda x, y_hat: x * torch.nan, "negative or NaN"),
+        (lambda x, y_hat: x[..., :8], r"has shape \(6, 1, 16, 8\)"),
+        (lambda x, y_hat: x.expand(-1, 2, -1, -1), "one channel or those of y_hat"),
+    ],
+)
+def test_scores_that_are_refused(function, message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        list(scored(Heuristic(function, channels=1), TEST, "test"))

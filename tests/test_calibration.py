@@ -1,0 +1,174 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conformask.calibration import (
+    Scored,
+    critical_lambdas,
+    curves,
+    lambda_grid,
+    like_score,
+    mask_size,
+    masked_distance,
+    size_at,
+)
+from conformask.conformal.crossing import first_crossing
+from conformask.conformal.guarantees import guarantee
+from conformask.distances import distance
+from conformask.distances.lp import Lp
+from conformask.masks import FAMILIES, family
+from conformask.types import Batch, Score
+
+GENERATOR = torch.Generator().manual_seed(0)
+COUNT = 14
+Y = torch.rand(COUNT, 3, 12, 13, generator=GENERATOR)
+SCALE = 0.2 * torch.rand(COUNT, 1, 12, 13, generator=GENERATOR)
+Y_HAT = (Y + SCALE * torch.randn(Y.shape, generator=GENERATOR)).clamp(0, 1)
+NAMES = tuple(f"image {k}" for k in range(COUNT))
+
+
+def items(batch_size: int = COUNT, score: Tensor = SCALE):
+    for k in range(0, COUNT, batch_size):
+        part = slice(k, k + batch_size)
+        yield Scored(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
+
+
+def signed(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_curves(name: str, p: float) -> None:
+    chosen = family(name, p)
+    grid = lambda_grid(chosen, [SCALE])
+    found = curves(items(), chosen, Lp(p), grid)
+    assert found.names.tolist() == list(NAMES)
+    assert found.distance.shape == found.size.shape == (COUNT, len(grid))
+    assert found.distance.dtype == found.size.dtype == np.float64
+    assert (np.diff(found.distance, axis=1) >= -1e-12).all(), "an lp distance grows as the mask opens"
+    assert (np.diff(found.size, axis=1) <= 1e-12).all()
+    assert (found.distance[:, 0] == 0).all()
+    assert (found.size[:, 0] == 1).all()
+    assert (found.size[:, -1] == 0).all()
+    np.testing.assert_allclose(found.distance[:, -1], Lp(p)(Y, Y_HAT).numpy(), rtol=1e-6)
+    middle = len(grid) // 2
+    lam = torch.full((COUNT,), grid[middle], dtype=torch.float64)
+    mask = chosen.apply(SCALE, chosen.level(SCALE, lam))
+    np.testing.assert_allclose(found.size[:, middle], 1 - mask.double().mean((1, 2, 3)), rtol=1e-6)
+    expected = (mask * (Y - Y_HAT)).double().abs().pow(p).mean((1, 2, 3))
+    np.testing.assert_allclose(found.distance[:, middle], expected, rtol=1e-4)
+
+
+def test_curves_are_kept_raw() -> None:
+    y = torch.full((1, 1, 4, 4), 0.5)
+    y_hat = y + torch.tensor([0.1, -0.1]).repeat(8).view(1, 1, 4, 4)
+    score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
+    item = Scored(Batch(("one",), y, y_hat, y), Score(score))
+    chosen = family("reciprocal")
+    found = curves([item], chosen, distance(signed), lambda_grid(chosen, [score]))
+    assert found.distance.max() > 0.03
+    assert found.distance[0, -1] == pytest.approx(0, abs=1e-6)
+    critical = critical_lambdas([item], chosen, distance(signed), found.grid, 0.01)
+    assert not critical.exact
+    assert 0 < critical.critical_lambdas[0] < 0.3, "it passes at the end, but not all the way"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_covers_all_sizes(name: str) -> None:
+    chosen = family(name)
+    scores = [SCALE[:5], 3 * SCALE[5:]]
+    grid = lambda_grid(chosen, scores)
+    assert grid[0] == 0
+    assert grid[-1] == math.inf
+    assert (np.diff(grid) > 0).all()
+    ratios = grid[2:-1] / grid[1:-2]
+    np.testing.assert_allclose(ratios, ratios[0])
+
+    def size(lam: float) -> float:
+        found = [
+            mask_size(chosen.apply(s, chosen.level(s, torch.full((len(s),), lam, dtype=torch.float64))))
+            for s in scores
+        ]
+        return float(torch.cat(found).mean())
+
+    assert size(grid[1]) >= 0.999
+    assert size(grid[1] * 9.9) >= 0.9989
+    assert size(grid[1] * 10.1) <= 0.9991
+    assert size(grid[-2]) == size(grid[-2] / 9.9) == 0
+    assert size(grid[-2] / 10.1) > 0
+
+
+@pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
+    grid = lambda_grid(family(name), [score])
+    assert (np.diff(grid) > 0).all()
+    assert not np.isnan(grid).any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
+    score = SCALE.expand(-1, 3, -1, -1).contiguous() if per_channel else SCALE
+    chosen = family(name, p)
+    grid = lambda_grid(chosen, [score])
+    unmasked = Lp(p)(Y, Y_HAT).numpy()
+    threshold = float(np.quantile(unmasked, 0.4))
+    found = critical_lambdas(items(score=score), chosen, Lp(p), grid, threshold)
+    assert found.exact
+    on_grid = first_crossing(grid, found.curves.distance, threshold)
+    np.testing.assert_array_equal(np.isinf(found.critical_lambdas), unmasked <= threshold)
+    if per_channel or p == 1:
+        assert (found.critical_lambdas >= on_grid * (1 - 1e-6)).all()
+        step = grid[2] / grid[1]
+        finite = np.isfinite(found.critical_lambdas)
+        assert finite.sum() >= 5
+        assert (found.critical_lambdas[finite] <= on_grid[finite] * step * (1 + 1e-6)).all()
+    for k in np.flatnonzero(np.isfinite(found.critical_lambdas)):
+        lam = torch.tensor([found.critical_lambdas[k]])
+        mask = chosen.apply(score[k : k + 1], chosen.level(score[k : k + 1], lam))
+        reached = float(masked_distance(Lp(p), mask, Y[k : k + 1], Y_HAT[k : k + 1])[0])
+        assert reached == pytest.approx(threshold, rel=1e-4)
+
+
+@pytest.mark.parametrize("wanted", ["l1", "l2", "ssim", signed])
+def test_the_batch_size_does_not_matter(wanted) -> None:
+    used = distance(wanted)
+    chosen = family("reciprocal")
+    grid = lambda_grid(chosen, [SCALE])
+    threshold = 0.5 * float(used(Y, Y_HAT).median())
+    whole, parts = (critical_lambdas(items(size), chosen, used, grid, threshold) for size in (COUNT, 3))
+    assert whole.exact == parts.exact == (used.exponent is not None)
+    assert whole.curves.names.tolist() == parts.curves.names.tolist()
+    np.testing.assert_allclose(whole.curves.distance, parts.curves.distance, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole.curves.size, parts.curves.size, atol=1e-7)
+    np.testing.assert_allclose(whole.critical_lambdas, parts.critical_lambdas, rtol=1e-5)
+    assert len(np.unique(whole.critical_lambdas)) > 3
+
+
+def test_an_error_is_averaged_for_a_one_channel_score() -> None:
+    error = torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(like_score(error, error[:, :1]), error.mean(1, keepdim=True))
+    assert like_score(error, error) is error
+
+
+def test_a_fully_masked_image_passes_any_distance() -> None:
+    for used in (distance("l1"), distance("l2"), distance("ssim")):
+        assert (masked_distance(used, torch.zeros(COUNT, 1, 12, 13), Y, Y_HAT) <= 1e-6).all()
+
+
+def test_size_at_reads_off_the_curves() -> None:
+    chosen = family("water_filling", 1.0)
+    found = curves(items(), chosen, Lp(1.0), lambda_grid(chosen, [SCALE]))
+    wanted = guarantee("marginal", 0.9)
+    sizes = [size_at(found, t, wanted) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 0
+    lam = np.sort(first_crossing(found.grid, found.distance, 0.03))[0]
+    column = int(np.flatnonzero(found.grid == lam)[0])
+    assert sizes[2] == pytest.approx(found.size[:, column].mean())

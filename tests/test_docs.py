@@ -1,0 +1,72 @@
+"""Every snippet of README and docs runs, in a folder that holds data/ and new-images/."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SNIPPET = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SETUP = {"make demo", "make test"}
+"""Run by .ci/run itself."""
+DATA = """
+from pathlib import Path
+import torch
+from conformask.data.images import write_image
+from conformask.data.photographs import packaged_photographs
+from conformask.data.sources import TrueImages
+from conformask.predictors.classical import Bicubic
+from conformask.preparation import predicted
+from conformask.tasks import task
+images = TrueImages.from_arrays(packaged_photographs(), 32, 128, how="tile")
+sr = task("super_resolution")
+for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
+    for role in ("x", "y_hat", "y"):
+        write_image(Path("data") / role / f"{index:04d}.png", getattr(triplet, role))
+        if index < 3 and role != "y":
+            write_image(Path("new-images") / role / f"{index:04d}.png", getattr(triplet, role))
+"""
+
+
+def snippets(page: Path) -> list[tuple[str, str]]:
+    return [(match[1], match[2]) for match in SNIPPET.finditer(page.read_text(encoding="utf-8"))]
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("docs")
+    run([sys.executable, "-c", DATA], path)
+    return path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+def test_snippets_run(page: Path, folder: Path) -> None:
+    for language, text in snippets(page):
+        if language == "python":
+            run([sys.executable, "-c", text], folder)
+            continue
+        for line in text.splitlines():
+            words = shlex.split(line, comments=True)
+            if words and " ".join(words) not in SETUP:
+                assert words[0] == "conformask", line
+                run([sys.executable, "-c", "from conformask.cli import main; main()", *words[1:]], folder)
+
+
+@pytest.mark.parametrize("page", PAGES + [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_readme_names_the_test_command() -> None:
+    assert any("make test" in text for language, text in snippets(ROOT / "README.md") if language == "bash")
