@@ -148,7 +148,7 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
     np.testing.assert_allclose(whole.curves.distance, parts.curves.distance, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(whole.curves.size, parts.curves.size, atol=1e-7)
     np.testing.assert_allclose(whole.critical_lambdas, parts.critical_lambdas, rtol=1e-5)
-    assert len(np.unique(whole.critical_lambdas)) > 3
+    assert len(np.unique(whole.critical_lambdas)) >= 3
 
 
 def test_an_error_is_averaged_for_a_one_channel_score() -> None:

@@ -19,6 +19,7 @@ CARD = CalibrationCard(
     n_calibration=40,
     channels=1,
     sizes=((8, 8),),
+    data_range=None,
     population=None,
     calibrated="2025-01-01T00:00:00+00:00",
     calibrated_on=("0",),

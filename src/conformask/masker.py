@@ -63,7 +63,7 @@ class Masker:
 
         Args:
             x: the degraded input: a tensor (N, Cx, Hx, Wx) in [0, 1], or an array (H, W) or (H, W, C),
-                whose integers are mapped by their type, floats in [0, 1].
+                whose values are mapped by the calibration's data_range, or by their type: floats in [0, 1].
             y_hat: the network's output, of the same kind.
             weight: of each image, where the rule asks for it.
             category: of each image, where the rule asks for it.
@@ -79,7 +79,7 @@ class Masker:
             return self.masks(x, y_hat, weight=weight, category=category)[1]
         if isinstance(x, Tensor) or isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
-        batch = (torch.from_numpy(from_user_array(image))[None] for image in (x, y_hat))
+        batch = (torch.from_numpy(from_user_array(image, self.card.data_range))[None] for image in (x, y_hat))
         mask = self.masks(*batch, weight=weight, category=category)[1][0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
@@ -253,6 +253,7 @@ def calibrate(
         n_calibration=len(calibration),
         channels=seen.channels,
         sizes=seen.sizes,
+        data_range=calibration.data_range,
         population=calibration.provenance.population,
         calibrated=_now(),
         calibrated_on=tuple(sorted(seen.hashes)),
@@ -377,7 +378,7 @@ def _rule(wanted: Guarantee, critical: Float[np.ndarray, "n"], threshold: float,
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey) -> None:
-    leaked = scorer.trained_on.intersection(seen.hashes)
+    leaked = scorer.trained_on.union(calibration.provenance.trained_on).intersection(seen.hashes)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "

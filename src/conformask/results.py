@@ -182,6 +182,8 @@ class CalibrationCard:
     n_calibration: int
     channels: int
     sizes: tuple[tuple[int, int], ...]
+    data_range: tuple[float, float] | None
+    """Values of black and white, where it was stated; the file type says them otherwise."""
     population: str | None
     """For which images the promise holds, where the data say so."""
     calibrated: str
@@ -216,6 +218,7 @@ class CalibrationCard:
         values["threshold"] = number(values["threshold"])
         values["sizes"] = tuple(tuple(size) for size in values["sizes"])
         values["calibrated_on"] = tuple(values["calibrated_on"])
+        values["data_range"] = values["data_range"] and tuple(values["data_range"])
         return cls(**values)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.data.images import write_image
+from conformask.data.images import pixel_hash, write_image
+from conformask.data.triplets import Triplets
 
 
 def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
@@ -123,13 +124,10 @@ def test_images_that_were_trained_on(refused, own):
 
 
 def test_images_that_the_predictor_was_trained_on(refused, own):
-    rest = own / "data" / "triplets.json"
-    record = json.loads(rest.read_text())
-    from conformask.data.images import pixel_hash
-    from conformask.data.triplets import Triplets
-
+    provenance = own / "data" / "triplets.json"
+    record = json.loads(provenance.read_text())
     calibration = Triplets.from_folder(own / "data").part("calibration")
-    rest.write_text(json.dumps({**record, "trained_on": [pixel_hash(t.truth()) for t in calibration]}))
+    provenance.write_text(json.dumps({**record, "trained_on": [pixel_hash(t.truth()) for t in calibration]}))
     refused(calibrating(own / "run", own / "data"), "predictor", "neither has seen")
 
 
@@ -151,7 +149,8 @@ def test_another_distance(refused, own):
 
 @pytest.mark.parametrize("threshold", ["0", "-1", "nan", "inf", "abc", "q0", "q2", "q"])
 def test_bad_thresholds(refused, made, threshold):
-    refused([*calibrating(made / "run", made / "data"), f"--threshold={threshold}"], "threshold", "above 0")
+    refused(["calibrate", made / "run", made / "data", f"--threshold={threshold}"], "threshold", "above 0")
+    refused(["calibrate", made / "run", f"--threshold={threshold}"], "threshold", "above 0")
 
 
 @pytest.mark.parametrize("confidence", ["0", "1", "1.5", "-0.1", "nan"])
@@ -278,3 +277,10 @@ def test_check_warns_of_what_spoils_a_promise(conformask, data):
     assert unsplit["parts"] == {}
     assert len(unsplit["warnings"]) == 1
     assert "1 pairs of identical images, for example 00 and 11" in unsplit["warnings"][0]
+
+
+def test_weights_of_another_network(refused, own):
+    card = own / "run" / "scorer.json"
+    card.write_text(card.read_text().replace('"width": 4', '"width": 8'))
+    path = own / "run" / "scorer.safetensors"
+    refused(["mask", own / "run", own / "data", own / "out"], path, "another network")

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,7 +15,8 @@ try:
     main(sys.argv[1:])
 except SystemExit as stop:
     assert not stop.code, stop.code
-print([name for name in ("torch", "lightning", "skimage") if name in sys.modules], file=sys.stderr)
+heavy = ("torch", "lightning", "skimage", "scipy", *(("numpy",) if sys.argv[1].startswith("--") else ()))
+print([name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
 
@@ -61,7 +61,7 @@ def test_bad_usage_is_2_and_says_so_on_standard_error(conformask, tokens):
 
 
 @pytest.mark.parametrize("tokens", [("--help",), ("--version",), ("calibrate", "--help")])
-def test_help_and_version_load_no_torch(tokens):
+def test_help_and_version_load_nothing_heavy(tokens):
     answer = fresh(*tokens)
     assert answer.stderr.strip() == "[]"
     assert answer.stdout
@@ -71,16 +71,6 @@ def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"
     assert json.loads(answer.stdout)["promise"].startswith("P(l1 <= ")
-
-
-def test_help_costs_less_than_loading_the_library_it_spares():
-    def seconds(code: str) -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
-        return time.perf_counter() - started
-
-    help_page = "from conformask.cli import main; main(['--help'])"
-    assert min(seconds(help_page) for _ in range(3)) < seconds("import torch, lightning")
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def world(generator: np.random.Generator, n: int) -> np.ndarray:
     """Curves that fail in a window, pass again beyond it, and fail for good later."""
     start = generator.uniform(0.2, 1.2, (n, 1))
     stop, end = start + generator.uniform(0.3, 1.0, (n, 1)), generator.uniform(0.8, 2.9, (n, 1))
-    return np.where((GRID >= start) & (GRID < stop) | (GRID > end), 1.0, 0.0)
+    return np.where((start <= GRID) & (stop > GRID) | (end < GRID), 1.0, 0.0)
 
 
 def test_first_crossing_keeps_coverage_where_the_largest_passing_does_not() -> None:

@@ -49,7 +49,7 @@ def calibrate(
         marginal: over new images and calibration sets together.
     """
     if threshold is None and (data is not None or confidence is None):
-        _choices(run, family, confidence or CONFIDENCE, guarantee, as_json=json)
+        _choices(run, family, CONFIDENCE if confidence is None else confidence, guarantee, as_json=json)
         return
     if data is None:
         masker = _recalibrated(run, threshold, confidence, family, guarantee)

@@ -41,8 +41,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
     """
     sizes: Counter[tuple[int, int]] = Counter()
     errors, by_hash = [], defaultdict(list)
-    for index in tracked(range(len(triplets)), "checking", len(triplets)):
-        triplet = triplets[index]
+    for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1], triplet.y_hat.shape[2]] += 1
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))

@@ -228,7 +228,7 @@ class Triplets:
         """
         if batch_size < 1:
             raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
-        for _, alike in groupby(self._checked(), key=_shapes):
+        for _, alike in groupby(self.checked(), key=_shapes):
             while chunk := list(islice(alike, batch_size)):
                 yield _stacked(chunk)
 
@@ -238,11 +238,16 @@ class Triplets:
         Raises:
             ImageError: as batches does.
         """
-        for done, _ in enumerate(self._checked(), start=1):
+        for done, _ in enumerate(self.checked(), start=1):
             if progress is not None:
                 progress(done)
 
-    def _checked(self) -> Iterator[Triplet]:
+    def checked(self) -> Iterator[Triplet]:
+        """Read in order.
+
+        Raises:
+            ImageError: an image cannot be used, or its channels differ from those of the first.
+        """
         first: Triplet | None = None
         for triplet in self:
             first = first or triplet

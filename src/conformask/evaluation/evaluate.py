@@ -79,7 +79,7 @@ def evaluate(
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     seen = survey(test, "reading test images")
-    known = masker.scorer.trained_on.union(masker.card.calibrated_on)
+    known = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
     leaked = known.intersection(seen.hashes)
     if leaked:
         raise CalibrationError(

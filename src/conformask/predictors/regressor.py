@@ -16,7 +16,7 @@ from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, fit, seeded
 from conformask.training.losses import straight_through_clip, without_autocast
 from conformask.training.module import TensorBatch
-from conformask.training.record import load_weights, save_weights
+from conformask.training.record import load_into, save_weights
 from conformask.types import Images, Task
 
 
@@ -51,7 +51,7 @@ class Regressor:
         """Read what save wrote."""
         card = read_json(folder / "predictor.json", ("task", "size", "network", "trained_on"))
         network = UNet(**card["network"])
-        network.load_state_dict(load_weights(folder / "predictor.safetensors"))
+        load_into(network, folder / "predictor.safetensors")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         return cls(network, task_by_name(card["task"]), card["size"], tuple(card["trained_on"]))

@@ -119,6 +119,7 @@ def selection_record(
 
 def objective_of(chosen: Head) -> Objective:
     """The loss of a score network on batches (x at y_hat's size, y_hat, y)."""
+
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y_hat, y = batch
         output = network(network_input(x, y_hat))

@@ -14,7 +14,7 @@ from conformask.networks.unet import UNet
 from conformask.results import Json, Selection, read_json, write_json
 from conformask.scorers.heads import Head, head
 from conformask.training.losses import without_autocast
-from conformask.training.record import load_weights, save_weights
+from conformask.training.record import load_into, save_weights
 from conformask.types import Distance, Images, Score
 
 
@@ -107,8 +107,9 @@ class NetworkScorer:
         Raises:
             MismatchError: the run needs a distance or module that was not given, or that does not fit.
         """
-        if record.get("heuristic"):
-            raise MismatchError(f"{folder} holds your own score {record['scorer']!r}: load it with scorer=")
+        own = read_json(folder / "scorer.json")
+        if own.get("heuristic"):
+            raise MismatchError(f"{folder} holds your own score {own['scorer']!r}: load it with scorer=")
         names = ScorerCard.__dataclass_fields__
         record = read_json(folder / "scorer.json", names)
         card = ScorerCard(**{key: _frozen(value) for key, value in record.items() if key in names})
@@ -117,7 +118,7 @@ class NetworkScorer:
             if card.network is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
             network = UNet(**dict(card.network))
-        network.load_state_dict(load_weights(folder / "scorer.safetensors"))
+        load_into(network, folder / "scorer.safetensors")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None

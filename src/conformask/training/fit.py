@@ -20,7 +20,7 @@ from conformask.training.budget import Budget
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
 from conformask.training.progress import ProgressBar
-from conformask.training.record import Record, load_weights
+from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
 
@@ -118,7 +118,7 @@ def fit(
             ckpt_path=record.last if record.last.exists() else None,
             weights_only=True,
         )
-    network.load_state_dict(load_weights(record.best))
+    load_into(network, record.best)
     network.eval().requires_grad_(False)
 
 

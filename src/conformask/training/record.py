@@ -2,6 +2,7 @@
 
 import csv
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,27 @@ import lightning as L
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import nn
 
 from conformask.errors import MismatchError, MissingFileError
 from conformask.results import whole_file
 from conformask.training.budget import Budget
 
+SECONDS = 30
+
 
 class Record(L.Callback):
-    """Writes after each validation; the best weights are those of the lowest selection loss."""
+    """A row of metrics.csv after each epoch; last.ckpt and the best weights every SECONDS and at the end.
+
+    The best weights are those of the lowest selection loss.
+    """
 
     def __init__(self, folder: Path, budget: Budget) -> None:
         self.folder = folder
         self.budget = budget
         self.rows: list[dict[str, float]] = []
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.written = -math.inf
 
     @property
     def last(self) -> Path:
@@ -34,17 +43,23 @@ class Record(L.Callback):
         return self.folder / "checkpoints" / "best.safetensors"
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Add a row and write everything."""
+        """Add a row, keep the weights if they are the best, and write what is due."""
         best = min((row["selection_loss"] for row in self.rows), default=math.inf)
         self.rows.append(self._row(trainer))
+        if self.rows[-1]["selection_loss"] < best or len(self.rows) == 1:
+            self.best_weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
         if trainer.is_global_zero:
-            if not self.rows[-1]["selection_loss"] >= best or not self.best.exists():
-                save_weights(pl_module.state_dict(), self.best)
             self._write_metrics()
-        with whole_file(self.last) as aside:
+        due = self.budget.spent >= 1 or self.budget.elapsed() - self.written >= SECONDS
+        if trainer.strategy.broadcast(due):
+            self._write_weights(trainer)
+
+    def _write_weights(self, trainer: L.Trainer) -> None:
+        self.written = self.budget.elapsed()
+        if trainer.is_global_zero and self.best_weights:
+            save_weights(self.best_weights, self.best)
+        with whole_file(self.last) if trainer.is_global_zero else nullcontext(self.last) as aside:
             trainer.save_checkpoint(aside)
-            if not trainer.is_global_zero:
-                return
 
     def _row(self, trainer: L.Trainer) -> dict[str, float]:
         metrics = trainer.callback_metrics
@@ -78,16 +93,18 @@ def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
         aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
 
 
-def load_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read what save_weights wrote.
+def load_into(network: nn.Module, path: Path) -> None:
+    """Give a network the weights that save_weights wrote.
 
     Raises:
         MissingFileError: there is no such file.
-        MismatchError: the file is damaged.
+        MismatchError: the file is damaged, or holds the weights of another network.
     """
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
     try:
-        return load_file(path)
+        network.load_state_dict(load_file(path))
     except SafetensorError as error:
         raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error
+    except RuntimeError as error:
+        raise MismatchError(f"{path} holds the weights of another network: {error}") from error

@@ -1,0 +1,299 @@
+import json
+import math
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from conformask.conformal.intervals import bootstrap
+from conformask.data.images import pixel_hash
+from conformask.data.triplets import Triplets
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.resplits import resplit
+from conformask.masker import Masker, calibrate
+from conformask.results import Evaluation, ImageRecords, read_json
+from conformask.scorers.heuristic import Heuristic
+from conformask.types import Images
+
+KEYS = (
+    "coverage", "coverage_interval", "mask_size", "mask_size_interval", "mask_size_oracle",
+    "mask_size_paper_oracle", "correlation_size_distance", "correlation_size_oracle",
+    "spearman_size_distance", "spearman_size_oracle", "ratio_to_oracle", "coverage_by_difficulty",
+    "threshold", "confidence", "guarantee", "distance", "family", "n_calibration", "n_test",
+)  # fmt: skip
+THRESHOLD = 0.03
+
+
+def world(count: int, seed: int, size: tuple[int, int] = (8, 9), **more) -> Triplets:
+    generator = np.random.default_rng(seed)
+    scale = generator.uniform(0.01, 0.1, (count, *size)) * generator.uniform(0.5, 1.5, (count, 1, 1))
+    factor = generator.lognormal(0, 0.5, (count, 1, 1))
+    y = generator.uniform(0.2, 0.8, (count, *size))
+    y_hat = (y + factor * scale * generator.standard_normal(y.shape)).clip(0, 1)
+    return Triplets.from_arrays(*(image.astype(np.float32) for image in (scale, y_hat, y)), **more)
+
+
+def scale_of(x: Images, y_hat: Images) -> Images:
+    return x
+
+
+def signed(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+SCORER = Heuristic(scale_of, channels=1)
+CALIBRATION, SELECTION, TEST = world(60, 0), world(20, 1), world(45, 2)
+
+
+def made(distance="l1", threshold: float = THRESHOLD, **more) -> Masker:
+    return calibrate(SCORER, CALIBRATION, threshold=threshold, distance=distance, selection=SELECTION, **more)
+
+
+@pytest.fixture(scope="module", params=["reciprocal", "water_filling"])
+def masker(request) -> Masker:
+    return made(family=request.param)
+
+
+@pytest.fixture(scope="module")
+def found(masker: Masker) -> Evaluation:
+    return evaluate(masker, TEST)
+
+
+def greedy(error: np.ndarray, threshold: float) -> float:
+    """Mask size of the exact oracle for l1: keep the smallest errors while the budget lasts."""
+    budget, kept = threshold * error.size, 0.0
+    for value in np.sort(error.astype(np.float64).ravel()):
+        share = 1.0 if value <= budget else budget / value
+        kept, budget = kept + share, budget - share * value
+        if share < 1:
+            break
+    return 1 - kept / error.size
+
+
+def paper(error: np.ndarray, threshold: float) -> float:
+    """Mask size of m = max(0, 1 - c e) with c such that mean(m e) = threshold, by bisection."""
+    if error.mean() <= threshold:
+        return 0.0
+    low, high = 0.0, 1e9
+    for _ in range(200):
+        c = (low + high) / 2
+        low, high = (c, high) if (np.maximum(0, 1 - c * error) * error).mean() > threshold else (low, c)
+    return float(1 - np.maximum(0, 1 - high * error).mean())
+
+
+def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
+    images = found.images
+    assert images.name.tolist() == list(TEST.names)
+    for k, triplet in enumerate(TEST):
+        mask = masker(triplet.x[0], triplet.y_hat[0]).astype(np.float64)
+        error = np.abs(triplet.truth()[0] - triplet.y_hat[0]).astype(np.float64)
+        assert images.distance[k] == pytest.approx((mask * error).mean(), rel=1e-4)
+        assert images.unmasked_distance[k] == pytest.approx(error.mean(), rel=1e-5)
+        assert images.size[k] == pytest.approx(1 - mask.mean(), abs=1e-6)
+        assert images.oracle_size[k] == pytest.approx(greedy(error, THRESHOLD), abs=1e-5)
+        assert images.paper_oracle_size[k] == pytest.approx(paper(error, THRESHOLD), abs=1e-4)
+        assert images.difficulty[k] == pytest.approx(triplet.x.mean(), rel=1e-5)
+        assert math.isinf(images.critical_lambda[k]) == (error.mean() <= THRESHOLD)
+    met = images.distance <= THRESHOLD * (1 + 1e-6)
+    np.testing.assert_array_equal(met, images.critical_lambda >= masker.card.rule["lam"])
+    assert 0 < met.sum() < 45
+
+
+def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
+    images = found.images
+    met = images.distance <= THRESHOLD * (1 + 1e-6)
+    assert found.coverage == met.mean()
+    exact = stats.binomtest(int(met.sum()), 45).proportion_ci(method="exact")
+    assert found.coverage_interval == pytest.approx((exact.low, exact.high))
+    assert found.mask_size == images.size.mean()
+    assert found.mask_size_interval == bootstrap(images.size)
+    assert found.mask_size_interval[0] < found.mask_size < found.mask_size_interval[1]
+    assert found.mask_size_oracle == images.oracle_size.mean()
+    assert found.mask_size_paper_oracle == images.paper_oracle_size.mean()
+    assert found.mask_size_oracle < found.mask_size_paper_oracle
+    assert found.n_paper_oracle == 45
+    assert found.ratio_to_oracle == found.mask_size / found.mask_size_oracle
+    assert found.ratio_to_oracle > 1
+    pairs = {
+        "size_distance": (images.size, images.unmasked_distance),
+        "size_oracle": (images.size, images.paper_oracle_size),
+    }
+    for name, (a, b) in pairs.items():
+        assert getattr(found, f"correlation_{name}") == pytest.approx(np.corrcoef(a, b)[0, 1])
+        ranks = np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]
+        assert getattr(found, f"spearman_{name}") == pytest.approx(ranks)
+
+
+def test_deciles_by_difficulty(found: Evaluation) -> None:
+    order = np.argsort(found.images.difficulty)
+    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    parts = np.array_split(order, 10)
+    assert found.coverage_by_difficulty == tuple(met[part].mean() for part in parts)
+    assert found.size_by_difficulty == pytest.approx([found.images.size[part].mean() for part in parts])
+    assert found.size_by_difficulty[0] < found.size_by_difficulty[-1], "the hardest are masked most"
+
+
+def test_what_was_evaluated(masker: Masker, found: Evaluation) -> None:
+    assert found.promise == masker.promise
+    assert (found.threshold, found.confidence, found.guarantee) == (THRESHOLD, 0.9, "marginal")
+    assert (found.distance, found.family, found.scorer) == ("l1", masker.family.name, "scale_of")
+    assert (found.n_calibration, found.n_test) == (60, 45)
+
+
+def test_sizes_against_thresholds(masker: Masker, found: Evaluation) -> None:
+    thresholds, sizes = np.array(found.size_by_threshold).T
+    assert (np.diff(thresholds) > 0).all()
+    assert (np.diff(sizes) <= 1e-12).all()
+    assert sizes[-1] == 0
+    assert thresholds[0] < THRESHOLD < thresholds[-1]
+    again = masker.recalibrate(threshold=float(thresholds[15]))
+    curves = masker.stored_curves()
+    assert sizes[15] == pytest.approx(curves.size[:, curves.grid == again.card.rule["lam"]].mean())
+
+
+def test_the_gallery(found: Evaluation) -> None:
+    by_kind = {kind: [e for e in found.examples if e.kind == kind] for kind in ("best", "typical", "worst")}
+    assert {kind: len(examples) for kind, examples in by_kind.items()} == {
+        "best": 3,
+        "typical": 3,
+        "worst": 3,
+    }
+    assert by_kind["worst"][0].distance == found.images.distance.max()
+    assert by_kind["best"][0].distance == found.images.distance.min()
+    for example in found.examples:
+        k = found.images.name.tolist().index(example.name)
+        assert example.size == found.images.size[k]
+        assert example.mask.dtype == np.uint8
+        assert example.mask.mean() / 255 == pytest.approx(1 - example.size, abs=0.005)
+        error = np.abs(TEST[k].truth() - TEST[k].y_hat)[0]
+        shown = example.error / 255 * example.error_scale
+        assert np.abs(shown - error.clip(max=example.error_scale)).max() < 0.01
+
+
+def test_saved_and_loaded(found: Evaluation, tmp_path) -> None:
+    found.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"evaluation.json", "evaluation.npz", "examples.npz"}
+    written = read_json(tmp_path / "evaluation.json")
+    assert set(KEYS) <= set(written)
+    assert {"schema", "conformask"} <= set(written)
+    again = Evaluation.load(tmp_path)
+    assert again.summary() == found.summary()
+    for field in fields(ImageRecords):
+        np.testing.assert_array_equal(getattr(again.images, field.name), getattr(found.images, field.name))
+    assert len(again.examples) == len(found.examples)
+    for one, other in zip(again.examples, found.examples, strict=True):
+        for field in fields(one):
+            np.testing.assert_array_equal(getattr(one, field.name), getattr(other, field.name))
+    with pytest.raises(MissingFileError):
+        Evaluation.load(tmp_path / "none")
+
+
+def test_out_receives_the_files(masker: Masker, tmp_path) -> None:
+    evaluate(masker, TEST.select(range(5)), out=tmp_path / "run")
+    assert read_json(tmp_path / "run" / "evaluation.json")["n_test"] == 5
+
+
+def test_nothing_is_made_up_for_a_distance_of_ones_own(tmp_path) -> None:
+    found = evaluate(made(signed, 0.004), TEST, out=tmp_path, opt_images=2)
+    text = json.loads((tmp_path / "evaluation.json").read_text())
+    assert text["mask_size_oracle"] is None
+    assert text["ratio_to_oracle"] is None
+    assert text["correlation_size_oracle"] is None, "two images are too few"
+    assert np.isnan(found.images.oracle_size).all()
+    assert np.isnan(found.images.paper_oracle_size[2:]).all()
+    assert found.n_paper_oracle == np.isfinite(found.images.paper_oracle_size[:2]).sum()
+    assert all(example.oracle_size is None for example in found.examples)
+    again = Evaluation.load(tmp_path)
+    assert again.summary() == found.summary()
+    assert all(example.oracle_size is None for example in again.examples)
+
+
+def test_everything_passes_unmasked(tmp_path) -> None:
+    found = evaluate(made(threshold=1.0), TEST, out=tmp_path)
+    assert (found.coverage, found.mask_size, found.mask_size_oracle) == (1.0, 0.0, 0.0)
+    assert found.ratio_to_oracle is None
+    assert found.correlation_size_distance is None
+    again = Evaluation.load(tmp_path)
+    assert again.summary() == found.summary()
+    assert np.isinf(again.images.critical_lambda).all()
+
+
+def test_groups_widen_the_interval() -> None:
+    """Nine slides of five almost equal images each."""
+    few = TEST.select(range(9))
+    x, y_hat, y = (np.repeat([getattr(t, role)[0] for t in few], 5, axis=0) for role in ("x", "y_hat", "y"))
+    y = (y + np.random.default_rng(0).uniform(0, 1e-4, y.shape).astype(np.float32)).clip(0, 1)
+    masker = made()
+    grouped, alone = (
+        evaluate(masker, Triplets.from_arrays(x, y_hat, y, groups=groups))
+        for groups in ([f"slide {k // 5}" for k in range(45)], None)
+    )
+    assert grouped.mask_size == alone.mask_size
+    assert np.ptp(grouped.mask_size_interval) > 1.5 * np.ptp(alone.mask_size_interval)
+
+
+def test_leaks_are_refused() -> None:
+    masker = made()
+    with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
+        evaluate(masker, CALIBRATION)
+    learnt = replace(SCORER, trained_on=frozenset([pixel_hash(TEST[4].truth())]))
+    with pytest.raises(CalibrationError, match="1 of 45 test images were used"):
+        evaluate(replace(masker, scorer=learnt), TEST)
+
+
+def test_what_else_is_refused() -> None:
+    masker = made()
+    with pytest.raises(MismatchError, match=r"\(8, 9\).*\(9, 9\).*does not cover"):
+        evaluate(masker, world(3, 5, (9, 9)))
+    colour = [np.random.default_rng(6).random((3, 8, 9, 3)).astype(np.float32)] * 3
+    with pytest.raises(MismatchError, match="takes 1 channels, these images have 3"):
+        evaluate(masker, Triplets.from_arrays(*colour))
+    with pytest.raises(InvalidArgumentError, match="no y"):
+        evaluate(masker, Triplets.from_arrays(*[[t.x[0] for t in TEST]] * 2))
+
+
+@pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
+def test_resplits_follow_the_law(chosen: str) -> None:
+    masker = made(family=chosen)
+    found = resplit(masker, CALIBRATION, TEST, n=400)
+    # rank floor(.1 * 61) = 6, so that coverage is 1 - 6/61 on average
+    assert found.law_mean == pytest.approx(1 - 6 / 61)
+    beta, tested = 6 * 55 / (61**2 * 62), 45
+    assert found.law_std == pytest.approx(math.sqrt(beta + (55 / 61 * 6 / 61 - beta) / tested), rel=1e-6)
+    assert found.coverage.shape == found.size.shape == (400,)
+    assert found.coverage.mean() == pytest.approx(found.law_mean, abs=4 * found.law_std / 20)
+    assert found.coverage.std() == pytest.approx(found.law_std, rel=0.2)
+    summary = found.summary()
+    assert summary["coverage"] == found.coverage.mean()
+    low, high = summary["mask_size_interval"]
+    assert low < summary["mask_size"] < high
+    other = resplit(masker, CALIBRATION, TEST, n=20, seed=1)
+    assert not np.array_equal(other.coverage, found.coverage[:20])
+
+
+def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
+    masker = made()
+    found = resplit(masker, CALIBRATION, TEST, n=1, seed=3)
+    order = np.random.default_rng(3).permutation(105).tolist()
+    everything = [*CALIBRATION, *TEST]
+    both = Triplets.from_arrays(*[[getattr(t, role)[0] for t in everything] for role in ("x", "y_hat", "y")])
+    again = calibrate(SCORER, both.select(order[:60]), threshold=THRESHOLD, distance="l1")
+    judged = evaluate(again, both.select(order[60:]))
+    assert found.coverage[0] == judged.coverage
+    assert found.size[0] == pytest.approx(judged.mask_size, abs=1e-6)
+
+
+def test_gridded_resplits_are_at_or_above_the_law() -> None:
+    found = resplit(made(signed, 0.004), CALIBRATION, TEST, n=200)
+    assert found.coverage.mean() >= found.law_mean - 4 * found.law_std / math.sqrt(200)
+
+
+def test_the_masks_are_torch_free_of_gradients() -> None:
+    masker = made()
+    batch = next(TEST.batches(45))
+    assert not masker(batch.x, batch.y_hat).requires_grad
+    assert torch.isfinite(masker(batch.x, batch.y_hat)).all()

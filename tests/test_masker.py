@@ -1,0 +1,467 @@
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conformask.data.images import pixel_hash
+from conformask.data.provenance import Provenance
+from conformask.data.triplets import Triplets
+from conformask.distances import distance as distance_by_name
+from conformask.errors import (
+    CalibrationError,
+    ConformaskError,
+    ImageError,
+    InvalidArgumentError,
+    MismatchError,
+    MissingFileError,
+)
+from conformask.masker import Masker, calibrate, load, threshold_choices
+from conformask.masks import family as family_by_name
+from conformask.masks.reciprocal import Reciprocal
+from conformask.results import Selection
+from conformask.scorers.fit import selection_record
+from conformask.scorers.heuristic import Heuristic
+from conformask.types import Distance, Family, Images
+
+
+def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int = 1) -> list[np.ndarray]:
+    """x tells the scale of the error, up to a factor with a heavy tail for each image."""
+    generator = np.random.default_rng(seed)
+    scale = generator.uniform(0.01, 0.1, (count, *size, 1))
+    factor = generator.lognormal(0, 0.7, (count, 1, 1, 1))
+    y = generator.uniform(0.2, 0.8, (count, *size, channels))
+    y_hat = (y + factor * scale * generator.standard_t(3, y.shape)).clip(0, 1)
+    return [image.astype(np.float32) for image in (scale, y_hat, y)]
+
+
+def triplets(count: int, seed: int, *shape, **more) -> Triplets:
+    return Triplets.from_arrays(*arrays(count, seed, *shape), **more)
+
+
+def scale_of(x: Images, y_hat: Images) -> Images:
+    return x
+
+
+def signed(a: Tensor, b: Tensor) -> Tensor:
+    """Not monotone: errors of both signs cancel until a mask closes some of them."""
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+SCORER = Heuristic(scale_of, channels=1)
+CALIBRATION, SELECTION = triplets(40, 0), triplets(30, 1)
+TEST = next(triplets(12, 2).batches(12))
+KEPT = selection_record(
+    SCORER, SELECTION, distance_by_name("l1"), [family_by_name("reciprocal"), family_by_name("water_filling")]
+)
+KNOWING = replace(SCORER, selection=KEPT)
+
+
+def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more) -> Masker:
+    return calibrate(scorer, calibration, threshold=threshold, distance=distance, **more)
+
+
+def distances(masker: Masker, batch=TEST) -> Tensor:
+    mask = masker(batch.x, batch.y_hat)
+    return masker.distance(mask * batch.y, mask * batch.y_hat)
+
+
+def test_the_promise() -> None:
+    assert made().promise == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
+    told = CALIBRATION.described(Provenance(population="new tiles of these files"))
+    assert made(calibration=told, confidence=0.8).promise == (
+        "P(l1 <= 0.03) >= 0.80 for new tiles of these files, like the 40 calibration images (marginal)"
+    )
+
+
+def test_the_card_says_what_was_calibrated() -> None:
+    masker = made(family="water_filling")
+    card = masker.card
+    assert (card.n_calibration, card.channels, card.sizes) == (40, 1, ((8, 8),))
+    assert card.calibrated_on == tuple(sorted(pixel_hash(t.truth()) for t in CALIBRATION))
+    assert card.exact
+    assert card.family == {"name": "water_filling", "exponent": 1.0}
+    assert card.rule == {"kind": "constant", "lam": np.sort(masker.critical_lambdas)[3]}
+    assert made(distance=signed, selection=SELECTION).card.exact is False
+
+
+@pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
+@pytest.mark.parametrize("wanted", ["l1", "l2"])
+def test_calibration_images_but_three_keep_an_exact_threshold(wanted: str, chosen: str) -> None:
+    threshold = 0.03 if wanted == "l1" else 0.002
+    masker = made(threshold=threshold, distance=wanted, family=chosen, selection=SELECTION)
+    own = next(CALIBRATION.batches(40))
+    met = distances(masker, own) <= threshold * (1 + 1e-6)
+    assert int((~met).sum()) == 3, "the fourth smallest critical lambda of 40 is deployed"
+    mask = masker(own.x, own.y_hat)
+    assert 0 < float(mask.mean()) < 1
+
+
+def test_masks_are_the_family_at_lambda() -> None:
+    masker = made()
+    lam = masker.card.rule["lam"]
+    expected = (lam / (Reciprocal().epsilon + TEST.x)).clamp(max=1)
+    torch.testing.assert_close(masker(TEST.x, TEST.y_hat), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_other_promises_move_the_masks_as_they_should() -> None:
+    size = {
+        key: float(1 - made(threshold=key[0], confidence=key[1])(TEST.x, TEST.y_hat).mean())
+        for key in ((0.03, 0.9), (0.05, 0.9), (0.03, 0.7))
+    }
+    assert size[0.05, 0.9] < size[0.03, 0.9]
+    assert size[0.03, 0.7] < size[0.03, 0.9]
+
+
+def test_nothing_is_masked_where_all_pass() -> None:
+    masker = made(threshold=1.0)
+    assert masker.card.rule["lam"] == math.inf
+    assert (masker(TEST.x, TEST.y_hat) == 1).all()
+
+
+# arrays and tensors
+
+
+def test_arrays_in_arrays_out() -> None:
+    masker = made()
+    x, y_hat = TEST.x[0, 0].numpy(), TEST.y_hat[0, 0].numpy()
+    expected = masker(TEST.x, TEST.y_hat)
+    assert isinstance(expected, Tensor)
+    assert expected.shape == (12, 1, 8, 8)
+    for given in ((x, y_hat), (x[..., None], y_hat[..., None])):
+        mask = masker(*given)
+        assert isinstance(mask, np.ndarray)
+        assert mask.shape == (8, 8)
+        np.testing.assert_allclose(mask, expected[0, 0].numpy(), rtol=1e-6)
+    with pytest.raises(InvalidArgumentError, match="both be tensors or both be arrays"):
+        masker(TEST.x, y_hat)
+    with pytest.raises(ImageError):
+        masker(x, np.full_like(y_hat, np.nan))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_colour_arrays(per_channel: bool) -> None:
+    def of_colour(x: Images, y_hat: Images) -> Images:
+        return x.expand(-1, 3, -1, -1) * torch.tensor([0.5, 1, 2]).view(3, 1, 1) if per_channel else x
+
+    scorer = Heuristic(of_colour, channels=3, per_channel=per_channel)
+    masker = made(scorer, triplets(20, 3, (8, 9), 3), selection=triplets(10, 4, (8, 9), 3))
+    x, y_hat, _ = arrays(1, 5, (8, 9), 3)
+    mask = masker(x[0], y_hat[0])
+    assert mask.shape == ((8, 9, 3) if per_channel else (8, 9))
+    tensors = [torch.from_numpy(image[0].transpose(2, 0, 1))[None] for image in (x, y_hat)]
+    expected = masker(*tensors)
+    assert expected.shape == (1, 3 if per_channel else 1, 8, 9)
+    np.testing.assert_allclose(np.atleast_3d(mask).transpose(2, 0, 1), expected[0].numpy(), rtol=1e-6)
+
+
+def test_integers_are_mapped_by_their_type() -> None:
+    masker = made()
+    x, y_hat = ((TEST.x[0, 0] * 255).byte().numpy(), (TEST.y_hat[0, 0] * 255).byte().numpy())
+    np.testing.assert_allclose(
+        masker(x, y_hat), masker(x / np.float32(255), y_hat / np.float32(255)), rtol=1e-5
+    )
+
+
+def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
+    for chosen in ("reciprocal", "water_filling"):
+        masker = made(family=chosen)
+        alone = torch.cat([masker(TEST.x[k : k + 1], TEST.y_hat[k : k + 1]) for k in range(12)])
+        torch.testing.assert_close(masker(TEST.x, TEST.y_hat), alone)
+
+
+def test_another_size_is_warned_about() -> None:
+    masker = made()
+    with pytest.warns(UserWarning, match=r"\(6, 7\).*does not cover other sizes"):
+        mask = masker(torch.rand(1, 1, 6, 7), torch.rand(1, 1, 6, 7))
+    assert mask.shape == (1, 1, 6, 7)
+    with pytest.raises(MismatchError, match="1 channels, not 3"):
+        masker(TEST.x, TEST.y_hat.expand(-1, 3, -1, -1))
+
+
+# saving, loading, recalibrating
+
+
+@pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
+def test_saved_and_loaded(tmp_path, chosen: str) -> None:
+    masker = made(family=chosen)
+    masker.save(tmp_path / "masker")
+    names = sorted(path.name for path in (tmp_path / "masker").iterdir())
+    assert names == ["calibration.json", "curves.npz", "scorer.json", "selection.npz"]
+    again = load(str(tmp_path / "masker"), scorer=SCORER)
+    assert torch.equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
+    assert again.promise == masker.promise
+    assert again.card == masker.card
+    np.testing.assert_array_equal(again.critical_lambdas, masker.critical_lambdas)
+    np.testing.assert_array_equal(again.stored_curves().distance, masker.stored_curves().distance)
+    one, other = again.recalibrate(threshold=0.05), masker.recalibrate(threshold=0.05)
+    assert torch.equal(one(TEST.x, TEST.y_hat), other(TEST.x, TEST.y_hat))
+
+
+def test_an_infinite_lambda_survives(tmp_path) -> None:
+    made(threshold=1.0).save(tmp_path)
+    assert json.loads((tmp_path / "calibration.json").read_text())["rule"]["lam"] == "inf"
+    assert (load(tmp_path, scorer=SCORER)(TEST.x, TEST.y_hat) == 1).all()
+
+
+def test_what_load_refuses(tmp_path) -> None:
+    with pytest.raises(MissingFileError):
+        load(tmp_path)
+    made().save(tmp_path / "l1")
+    with pytest.raises(MismatchError, match="scorer="):
+        load(tmp_path / "l1")
+    with pytest.raises(MismatchError, match="'l1', not 'ssim'"):
+        load(tmp_path / "l1", scorer=SCORER, distance=distance_by_name("ssim"))
+    made(distance=signed, selection=SELECTION).save(tmp_path / "own")
+    with pytest.raises(MismatchError, match=r"'signed'.*distance="):
+        load(tmp_path / "own", scorer=SCORER)
+    again = load(tmp_path / "own", scorer=SCORER, distance=signed)
+    assert again.distance.name == "signed"
+
+
+@pytest.mark.parametrize("file", ["calibration.json", "scorer.json"])
+def test_a_newer_schema_is_refused(tmp_path, file: str) -> None:
+    made().save(tmp_path)
+    record = json.loads((tmp_path / file).read_text())
+    (tmp_path / file).write_text(json.dumps({**record, "schema": 99}))
+    with pytest.raises(MismatchError, match=r"schema 99.*upgrade"):
+        load(tmp_path, scorer=SCORER if file == "calibration.json" else None)
+
+
+def test_a_broken_file_is_refused(tmp_path) -> None:
+    made().save(tmp_path)
+    text = (tmp_path / "calibration.json").read_text()
+    (tmp_path / "calibration.json").write_text(text[: len(text) // 2])
+    with pytest.raises(MismatchError, match=r"calibration\.json is not"):
+        load(tmp_path, scorer=SCORER)
+
+
+@pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
+def test_recalibration_is_conservative(chosen: str) -> None:
+    masker = made(family=chosen)
+    for threshold in (0.02, 0.03, 0.06):
+        for confidence in (0.7, 0.9):
+            exact = made(threshold=threshold, confidence=confidence, family=chosen)
+            read = masker.recalibrate(threshold=threshold, confidence=confidence)
+            lam, best = read.card.rule["lam"], exact.card.rule["lam"]
+            assert not read.card.exact
+            step = masker.stored_curves().grid[2] / masker.stored_curves().grid[1]
+            assert best / step * (1 - 1e-6) <= lam <= best * (1 + 1e-6) or lam == best == math.inf
+            assert (read(TEST.x, TEST.y_hat) <= exact(TEST.x, TEST.y_hat) + 1e-6).all()
+            assert (read.card.threshold, read.card.confidence) == (threshold, confidence)
+    assert masker.card.threshold == 0.03, "the masker itself changed"
+
+
+def test_recalibration_on_a_grid_is_what_calibration_gives() -> None:
+    for wanted in (signed,):
+        masker = made(distance=wanted, selection=SELECTION, threshold=0.004)
+        other = made(distance=wanted, selection=SELECTION, threshold=0.01, confidence=0.8)
+        read = masker.recalibrate(threshold=0.01, confidence=0.8)
+        assert read.card.rule == other.card.rule
+        assert read.rule.lam in masker.stored_curves().grid
+
+
+def test_what_recalibration_refuses() -> None:
+    masker = made()
+    with pytest.raises(InvalidArgumentError, match="above 0"):
+        masker.recalibrate(threshold=0.0)
+    with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
+        masker.recalibrate(confidence=1.0)
+    with pytest.raises(InvalidArgumentError, match="'pacc' is unknown"):
+        masker.recalibrate(guarantee="pacc")
+    with pytest.raises(CalibrationError, match=r"40 images are too few for confidence 0\.99.*at least 99"):
+        masker.recalibrate(confidence=0.99)
+    with pytest.raises(CalibrationError, match="raise the threshold"):
+        masker.recalibrate(threshold=1e-12)
+    with pytest.raises(MismatchError, match="selection="):
+        made(SCORER).recalibrate(threshold=0.05)
+
+
+# refusals
+
+
+def refused(error: type[ConformaskError], message: str, **settings) -> None:
+    with pytest.raises(error, match=message):
+        made(**settings)
+
+
+def test_too_few_images() -> None:
+    refused(
+        CalibrationError, "8 images are too few for confidence 0.9.*at least 9", calibration=triplets(8, 0)
+    )
+    made(calibration=triplets(9, 0))
+    refused(CalibrationError, "40 images.*0.99.*at least 99", confidence=0.99)
+
+
+def test_images_that_were_learnt_from() -> None:
+    leaked = frozenset([pixel_hash(CALIBRATION[7].truth()), pixel_hash(CALIBRATION[9].truth()), "0"])
+    refused(CalibrationError, "2 of 40 calibration images", scorer=replace(KNOWING, trained_on=leaked))
+    made(replace(KNOWING, trained_on=frozenset([pixel_hash(SELECTION[0].truth())])))
+
+
+def test_constant_images_are_no_leak() -> None:
+    x, y_hat, y = arrays(20, 0)
+    y[3] = 0.5
+    constant = frozenset([pixel_hash(y[3].transpose(2, 0, 1))])
+    made(replace(KNOWING, trained_on=constant), Triplets.from_arrays(x, y_hat, y))
+
+
+def test_groups_of_several_images() -> None:
+    grouped = triplets(40, 0, groups=[f"patient {k // 2}" for k in range(40)])
+    refused(CalibrationError, "40 images in 20 groups are dependent", calibration=grouped)
+    made(calibration=triplets(40, 0, groups=[f"patient {k}" for k in range(40)]))
+
+
+def test_other_channels_or_sizes() -> None:
+    refused(MismatchError, "y_hat with 1 channels, these have 3", calibration=triplets(20, 0, (8, 8), 3))
+
+    class Trained(Heuristic):
+        sizes = ((16, 16),)
+
+    refused(MismatchError, r"trained on images of \[\(16, 16\)\]", scorer=Trained(scale_of, channels=1))
+
+
+def test_another_distance() -> None:
+    class Fitted(Heuristic):
+        distance = distance_by_name("l1")
+
+    scorer = Fitted(scale_of, channels=1)
+    refused(MismatchError, "fitted for distance 'l1', not 'l2'", scorer=scorer, distance="l2")
+    assert made(scorer, distance=None).card.distance == "l1"
+    refused(InvalidArgumentError, "fitted for no distance: pass distance=", distance=None)
+    refused(InvalidArgumentError, "did you mean 'ssim'", distance="sim")
+
+
+@pytest.mark.parametrize(
+    "threshold", [0.0, -0.1, math.nan, math.inf, "0", "-1", "q0", "q1.5", "qq", "soon", ""]
+)
+def test_thresholds_that_are_none(threshold: float | str) -> None:
+    refused(InvalidArgumentError, "threshold.*distance above 0", threshold=threshold)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, 90.0, math.nan])
+def test_confidences_that_are_none(confidence: float) -> None:
+    refused(InvalidArgumentError, "confidence.*between 0 and 1", confidence=confidence)
+
+
+def test_names_that_are_unknown() -> None:
+    refused(InvalidArgumentError, "did you mean 'reciprocal'", family="reciprocol")
+    refused(InvalidArgumentError, "did you mean 'marginal'", guarantee="margin")
+
+
+def test_quantile_thresholds() -> None:
+    refused(InvalidArgumentError, "selection=", scorer=SCORER, threshold="q0.1")
+    expected = float(np.quantile([np.abs(t.truth() - t.y_hat).mean() for t in SELECTION], 0.1))
+    assert made(threshold="q0.1").card.threshold == pytest.approx(expected, rel=1e-5)
+    assert made(SCORER, threshold="q0.1", selection=SELECTION).card.threshold == pytest.approx(
+        expected, rel=1e-5
+    )
+    assert made(threshold="0.05").card.threshold == 0.05
+
+
+def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
+    refused(
+        InvalidArgumentError,
+        "'signed' needs a grid for reciprocal: pass selection=",
+        scorer=SCORER,
+        distance=signed,
+    )
+    assert made(SCORER).curves is None, "l1 needs none"
+    assert made(SCORER).card.exact
+
+
+def test_a_threshold_that_no_mask_meets() -> None:
+    far = lambda a, b: (a - b).abs().mean((1, 2, 3)).gt(0).float()  # noqa: E731
+    refused(
+        CalibrationError,
+        "0.5 cannot be promised with confidence 0.9: 100% of the calibration images.*raise the threshold",
+        distance=far,
+        selection=SELECTION,
+        threshold=0.5,
+    )
+
+
+def test_unknown_truth() -> None:
+    x, y_hat, _ = arrays(20, 0)
+    refused(InvalidArgumentError, "no y", calibration=Triplets.from_arrays(x, y_hat))
+
+
+def test_threshold_choices() -> None:
+    with pytest.raises(InvalidArgumentError, match="keeps no selection"):
+        threshold_choices(SCORER)
+
+    class Fitted(Heuristic):
+        distance = distance_by_name("l1")
+
+    choices = threshold_choices(Fitted(scale_of, channels=1, selection=KEPT))
+    assert [c.threshold for c in choices] == sorted({c.threshold for c in choices})
+    for choice in choices:
+        assert choice.pass_rate == pytest.approx(float((KEPT.distance <= choice.threshold).mean()))
+    sizes = [c.mask_size for c in choices]
+    assert sizes == sorted(sizes, reverse=True)
+    assert 0 <= sizes[-1] < sizes[0] < 1
+    with pytest.raises(CalibrationError, match="30 images are too few"):
+        threshold_choices(Fitted(scale_of, channels=1, selection=KEPT), confidence=0.99)
+
+
+# the promise itself
+
+
+def coarse(used: Distance, family: Family) -> Selection:
+    """A grid of every eighth point, for speed."""
+    kept = selection_record(SCORER, triplets(30, 999), used, [family])
+    curves = kept.curves[family.name]
+    points = [*range(0, len(curves.grid) - 1, 8), len(curves.grid) - 1]
+    fewer = replace(
+        curves, grid=curves.grid[points], distance=curves.distance[:, points], size=curves.size[:, points]
+    )
+    return replace(kept, curves={family.name: fewer})
+
+
+def coverage(
+    wanted: str | Callable, threshold: float, family: Family, cheat: float, draws: int = 300, n: int = 20
+) -> tuple[float, float]:
+    """P(d_m <= threshold) of deployed maskers, each of its own calibration set; and sigma of the mean.
+
+    cheat multiplies the deployed lambda, to see that the simulation tells.
+    """
+    used = distance_by_name(wanted)
+    tested = 8
+    scorer = SCORER if used.exponent is not None else replace(SCORER, selection=coarse(used, family))
+    met = []
+    for draw in range(draws):
+        x, y_hat, y = arrays(n + tested, 1000 + draw)
+        calibration = Triplets.from_arrays(x[:n], y_hat[:n], y[:n])
+        masker = calibrate(scorer, calibration, threshold=threshold, distance=used, family=family)
+        masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
+        new = [torch.from_numpy(image[n:].transpose(0, 3, 1, 2)) for image in (x, y_hat, y)]
+        mask = masker(*new[:2])
+        met.append(float((used(mask * new[2], mask * new[1]) <= threshold * (1 + 1e-6)).double().mean()))
+    return float(np.mean(met)), float(np.std(met) / math.sqrt(draws))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "threshold", "family"),
+    [
+        ("l1", 0.03, family_by_name("water_filling")),
+        ("l1", 0.03, family_by_name("reciprocal")),
+        (signed, 0.005, family_by_name("reciprocal")),
+    ],
+    ids=["l1 water_filling", "l1 reciprocal", "not monotone"],
+)
+def test_the_promise_is_kept(wanted: str | Callable, threshold: float, family: Family) -> None:
+    """Deployed masks of 300 calibration sets of 20 on 8 new images each; 4 sigma are allowed."""
+    mean, sigma = coverage(wanted, threshold, family, cheat=1.0)
+    assert sigma < 0.01
+    assert mean >= 0.9 - 4 * sigma
+    if wanted == "l1":
+        assert mean <= 0.9 + 1 / 21 + 4 * sigma
+
+
+def test_the_simulation_tells_a_lambda_that_is_too_large() -> None:
+    mean, sigma = coverage("l1", 0.03, family_by_name("reciprocal"), cheat=1.3, draws=60)
+    assert mean < 0.9 - 4 * sigma
