@@ -62,7 +62,7 @@ def test_snippets_run(page: Path, folder: Path) -> None:
                 run([sys.executable, "-c", "from conformask.cli import main; main()", *words[1:]], folder)
 
 
-@pytest.mark.parametrize("page", PAGES + [ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name}: {target}"

@@ -167,11 +167,30 @@ def test_integers_are_mapped_by_their_type() -> None:
     )
 
 
+def test_arrays_are_mapped_by_the_range_of_the_calibration(tmp_path) -> None:
+    x, y_hat, y = ((image * 4095).round().astype(np.uint16) for image in arrays(20, 0))
+    stated = Triplets.from_arrays(x, y_hat, y, data_range=(0, 4095))
+    masker = made(SCORER, stated, selection=SELECTION)
+    batch = next(stated.batches(20))
+    expected = masker(batch.x, batch.y_hat)[0, 0].numpy()
+    np.testing.assert_allclose(masker(x[0], y_hat[0]), expected, rtol=1e-6)
+    masker.save(tmp_path)
+    np.testing.assert_allclose(load(tmp_path, scorer=SCORER)(x[0], y_hat[0]), expected, rtol=1e-6)
+
+
 def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
     for chosen in ("reciprocal", "water_filling"):
         masker = made(family=chosen)
         alone = torch.cat([masker(TEST.x[k : k + 1], TEST.y_hat[k : k + 1]) for k in range(12)])
         torch.testing.assert_close(masker(TEST.x, TEST.y_hat), alone)
+
+
+@pytest.mark.parametrize("bad", [math.nan, -0.5])
+def test_a_new_image_whose_score_is_none(bad: float) -> None:
+    scorer = Heuristic(lambda x, y_hat: torch.full_like(x, bad), channels=1)
+    for chosen in ("reciprocal", "water_filling"):
+        with pytest.raises(ImageError, match="negative or NaN"):
+            replace(made(family=chosen), scorer=scorer)(TEST.x, TEST.y_hat)
 
 
 def test_another_size_is_warned_about() -> None:
@@ -301,6 +320,11 @@ def test_images_that_were_learnt_from() -> None:
     leaked = frozenset([pixel_hash(CALIBRATION[7].truth()), pixel_hash(CALIBRATION[9].truth()), "0"])
     refused(CalibrationError, "2 of 40 calibration images", scorer=replace(KNOWING, trained_on=leaked))
     made(replace(KNOWING, trained_on=frozenset([pixel_hash(SELECTION[0].truth())])))
+
+
+def test_images_that_the_predictor_learnt_from() -> None:
+    told = Provenance(trained_on=(pixel_hash(CALIBRATION[7].truth()),))
+    refused(CalibrationError, "1 of 40 calibration images", calibration=CALIBRATION.described(told))
 
 
 def test_constant_images_are_no_leak() -> None:

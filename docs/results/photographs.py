@@ -1,7 +1,7 @@
 """The table of docs/results/photographs.md from the runs of photographs.sh: photographs.py RUNS OUT.
 
-Every row is calibrated at confidence 0.9 and the threshold q0.1 of the selection images, evaluated on the test
-images, and dealt anew 200 times. Rows that are already in OUT/photographs.json are not made again.
+Every row is calibrated at confidence 0.9 and the threshold q0.1 of the selection images, evaluated on the
+test images, and dealt anew 200 times. Rows that are already in OUT/photographs.json are not made again.
 """
 
 import json
@@ -31,9 +31,9 @@ NAMES = {
 }
 HEAD = """# Three tasks on photographs
 
-x4 super-resolution, completion and colorization of {n} photographs at 128 pixels, U-Net regressors as predictors,
-L1, confidence 0.9, threshold = the 0.1-quantile of the unmasked distance on the selection images. {n_calibration}
-calibration and {n_test} test photographs. All networks are U-Nets of width 32; within a
+x4 super-resolution, completion and colorization of {n} photographs at 128 pixels, U-Net regressors as
+predictors, L1, confidence 0.9; the threshold is the 0.1-quantile of the unmasked distance on the selection
+images. {n_calibration} calibration and {n_test} test photographs. All networks are U-Nets of width 32; within a
 task all were trained for the same number of epochs (25 in super-resolution, 15 in the other two).
 
 Made by
@@ -41,11 +41,13 @@ Made by
     docs/results/photographs.sh IMAGES RUNS
     python docs/results/photographs.py RUNS docs/results
 
-- **size** is the mean mask size over 200 resplits of calibration and test photographs, with the range of 95 % of them;
-  **coverage** likewise is measured with the masks that each resplit would deploy, mean and standard deviation, beside
-  the Beta-binomial law's.
-- The other columns are of the one split: the oracles' sizes (exact, and the paper's Opt), C(M, D) and C(M, M_opt), and
-  the coverage in the tenth of the photographs with the largest scores.
+- **size**: mean mask size over 200 resplits of calibration and test photographs, and the range of 95 % of them.
+- **coverage**: measured with the masks that each resplit deploys, mean and standard deviation over resplits,
+  beside those of the Beta-binomial law.
+- The other columns are of the one split: mask sizes of the oracles (exact, and the paper's Opt), C(M, D),
+  C(M, M_opt), and the coverage in the tenth of the photographs with the largest mean score.
+- The mask network is the paper's method (equation 6 and the reciprocal family); error regressor + water_filling
+  with one channel is conformask's default. Oracles differ between per channel and one channel.
 
 """
 

@@ -27,7 +27,7 @@ from conformask.results import CalibrationCard, Curves, Selection, read_arrays, 
 from conformask.scorers.dataset import Survey, survey
 from conformask.scorers.fit import selection_record
 from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.scoring import scored
+from conformask.scorers.scoring import score_of, scored
 from conformask.types import Array, Distance, Facts, Family, Images, LambdaRule, Score, Scorer
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -102,7 +102,7 @@ class Masker:
                 "and does not cover other sizes",
                 stacklevel=3,
             )
-        score = self.scorer(x, y_hat)
+        score = score_of(self.scorer, x, y_hat)
         return score, self.open(score, weight=weight, category=category)
 
     def open(

@@ -11,7 +11,6 @@ from conformask.data.images import DataRange, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
-from conformask.data.splits import How
 from conformask.errors import ImageError, MismatchError
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.pairs import Pairs
@@ -88,7 +87,7 @@ def true_images(
     folder: Path,
     size: int,
     stride: int | None,
-    split: How,
+    split: str,
     seed: int,
     data_range: DataRange | None = None,
 ) -> TrueImages:
@@ -111,6 +110,6 @@ def predictor_named(name: str, task: Task) -> Predictor:
     return regressor
 
 
-def population_of(stride: int | None, split: How) -> str | None:
+def population_of(stride: int | None, split: str) -> str | None:
     """For which images a promise about tiles holds, where that is narrower than new images."""
     return "new tiles of these files" if stride is not None and split != "file" else None

@@ -289,7 +289,6 @@ def test_missing_file(tmp_path):
     ("name", "image", "settings", "message"),
     [
         ("a.jpg", np.zeros((1, 2, 2)), {}, "jpg"),
-        ("a.png", np.zeros((2, 2)), {}, "shape"),
         ("a.png", np.zeros((2, 2, 2)), {}, "shape"),
         ("a.png", np.full((1, 2, 2), 1.1), {}, "1.1"),
         ("a.png", np.zeros((1, 2, 2)), {"bits": 12}, "bits is 12"),

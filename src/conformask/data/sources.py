@@ -18,7 +18,7 @@ from conformask.data.images import (
     quantised,
     read_image,
 )
-from conformask.data.splits import How, check_how, check_part, part_of_tile
+from conformask.data.splits import check_how, check_part, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.types import Array
 
@@ -39,7 +39,7 @@ class Source:
 class _Cutting:
     size: int
     stride: int | None
-    how: How
+    how: str
     seed: int
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class TrueImages:
         folder: Path | str,
         size: int,
         stride: int | None = None,
-        how: How = "file",
+        how: str = "file",
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,
@@ -135,7 +135,7 @@ class TrueImages:
         images: Mapping[str, Array],
         size: int,
         stride: int | None = None,
-        how: How = "file",
+        how: str = "file",
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,

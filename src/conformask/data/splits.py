@@ -21,7 +21,7 @@ def part_of(group: str, seed: int = 0) -> str:
     return _deal(uniform(seed, group), PARTS, FRACTIONS)
 
 
-def part_of_tile(file: str, tile: str, how: How = "file", seed: int = 0) -> str:
+def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     """The part of a tile of a file.
 
     `file` keeps whole files together; `within` does so for train and selection and deals the tiles of all

@@ -69,9 +69,9 @@ class Triplets:
         y_hat: Iterable[Array],
         y: Iterable[Array] | None = None,
         *,
-        groups: Sequence[str] | None = None,
+        groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
-        weights: Sequence[float] | None = None,
+        weights: Sequence[float] | Array | None = None,
         names: Sequence[str] | None = None,
         data_range: DataRange | None = None,
     ) -> "Triplets":

@@ -1,12 +1,12 @@
 """Scores of a whole collection of triplets, batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from conformask.calibration import Scored
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
 from conformask.progress import tracked
-from conformask.types import Scorer
+from conformask.types import Images, Score, Scorer
 
 BATCH_SIZE = 16
 
@@ -19,15 +19,22 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     """
     batches = triplets.batches(batch_size)
     for batch in tracked(batches, title, len(triplets), batch_size):
-        score = scorer(batch.x, batch.y_hat)
-        if score.map.shape[-2:] != batch.y_hat.shape[-2:] or score.map.shape[1] not in (
-            1,
-            batch.y_hat.shape[1],
-        ):
-            raise ImageError(
-                f"the score of {batch.names[0]!r} has shape {tuple(score.map.shape)}, y_hat has "
-                f"{tuple(batch.y_hat.shape)}: same size, and one channel or those of y_hat"
-            )
-        if not bool((score.map >= 0).all()):
-            raise ImageError(f"the score of an image among {batch.names} is negative or NaN; scores are >= 0")
-        yield Scored(batch, score)
+        yield Scored(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
+
+
+def score_of(scorer: Scorer, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
+    """The score, checked: what is not a score would quietly give masks outside [0, 1].
+
+    Raises:
+        ImageError: the score has NaN or negative values, or another size than y_hat.
+    """
+    score = scorer(x, y_hat)
+    found, wanted = tuple(score.map.shape), tuple(y_hat.shape)
+    if found[-2:] != wanted[-2:] or found[1] not in (1, wanted[1]):
+        raise ImageError(
+            f"the score of {names[0]!r} has shape {found}, y_hat has {wanted}: same size, and one channel "
+            "or those of y_hat"
+        )
+    if not bool((score.map >= 0).all()):
+        raise ImageError(f"the score of an image among {names} is negative or NaN; scores are >= 0")
+    return score
