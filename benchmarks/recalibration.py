@@ -11,7 +11,7 @@ import torch
 
 from conformask.conformal.rules import ConstantLambda
 from conformask.distances import distance
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.results import CalibrationCard, Curves
 from conformask.scorers.heuristic import Heuristic
@@ -32,8 +32,8 @@ def masker() -> Masker:
     chosen = family("reciprocal")
     card = CalibrationCard(
         threshold=0.02, confidence=0.9, guarantee="marginal", distance="l1", family=chosen.settings(),
-        rule={}, exact=True, n_calibration=CURVES, channels=1, sizes=((64, 64),), data_range=None,
-        population=None, calibrated="", calibrated_on=(),
+        rule={}, exact=True, exploratory=False, n_calibration=CURVES, channels=1, sizes=((64, 64),),
+        data_range=None, population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
     return Masker(scorer, distance("l1"), chosen, ConstantLambda(0.1), card, np.ones(CURVES), curves)
 

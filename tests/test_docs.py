@@ -1,4 +1,4 @@
-"""Every snippet of README and docs runs, in a folder that holds data/ and new-images/."""
+"""Every snippet of README and docs runs, in a folder that holds the images that they name."""
 
 import re
 import shlex
@@ -25,10 +25,10 @@ from conformask.tasks import task
 images = TrueImages.from_arrays(packaged_photographs(), 32, 128, how="tile")
 sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
+    folder = ("train-images", "calibration-images", "test-images")[index % 3]
     for role in ("x", "y_hat", "y"):
-        write_image(Path("data") / role / f"{index:04d}.png", getattr(triplet, role))
-        if index < 3 and role != "y":
-            write_image(Path("new-images") / role / f"{index:04d}.png", getattr(triplet, role))
+        for place in ("data", folder, *(["new-images"] if index < 3 and role != "y" else [])):
+            write_image(Path(place) / role / f"{index:04d}.png", getattr(triplet, role))
 """
 
 

@@ -20,7 +20,9 @@ from conformask.errors import (
     MismatchError,
     MissingFileError,
 )
-from conformask.masker import Masker, calibrate, load, threshold_choices
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker, load
+from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal
 from conformask.results import Selection

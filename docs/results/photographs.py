@@ -12,7 +12,7 @@ from typing import Any
 from conformask.data.triplets import Triplets
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.resplits import resplit
-from conformask.masker import calibrate
+from conformask.masker.calibrate import calibrate
 from conformask.results import plain
 from conformask.scorers.network_scorer import NetworkScorer
 
@@ -33,21 +33,21 @@ HEAD = """# Three tasks on photographs
 
 x4 super-resolution, completion and colorization of {n} photographs at 128 pixels, U-Net regressors as
 predictors, L1, confidence 0.9; the threshold is the 0.1-quantile of the unmasked distance on the selection
-images. {n_calibration} calibration and {n_test} test photographs. All networks are U-Nets of width 32; within a
-task all were trained for the same number of epochs (25 in super-resolution, 15 in the other two).
+images. {n_calibration} calibration and {n_test} test photographs. All networks are U-Nets of width 32; within
+a task all were trained for the same number of epochs (25 in super-resolution, 15 in the other two).
 
 Made by
 
     docs/results/photographs.sh IMAGES RUNS
     python docs/results/photographs.py RUNS docs/results
 
-- **size**: mean mask size over 200 resplits of calibration and test photographs, and the range of 95 % of them.
+- **size**: mean mask size over 200 resplits of calibration and test photographs, with the range of 95 %.
 - **coverage**: measured with the masks that each resplit deploys, mean and standard deviation over resplits,
   beside those of the Beta-binomial law.
 - The other columns are of the one split: mask sizes of the oracles (exact, and the paper's Opt), C(M, D),
   C(M, M_opt), and the coverage in the tenth of the photographs with the largest mean score.
-- The mask network is the paper's method (equation 6 and the reciprocal family); error regressor + water_filling
-  with one channel is conformask's default. Oracles differ between per channel and one channel.
+- The mask network is the paper's method (equation 6, reciprocal family); error regressor + water_filling with
+  one channel is conformask's default. Oracles differ between per channel and one channel.
 
 """
 

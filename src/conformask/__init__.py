@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from conformask.deployment import write_masks as write_masks
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
-    from conformask.masker import Masker as Masker
-    from conformask.masker import calibrate as calibrate
-    from conformask.masker import load as load
-    from conformask.masker import threshold_choices as threshold_choices
+    from conformask.masker.calibrate import calibrate as calibrate
+    from conformask.masker.masker import Masker as Masker
+    from conformask.masker.masker import load as load
+    from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.report.page import write_report as write_report
     from conformask.results import Evaluation as Evaluation
     from conformask.scorers.fit import fit_scorer as fit_scorer
@@ -25,10 +25,10 @@ _HOMES = {
     "Score": "types",
     "Heuristic": "scorers.heuristic",
     "fit_scorer": "scorers.fit",
-    "threshold_choices": "masker",
-    "calibrate": "masker",
-    "Masker": "masker",
-    "load": "masker",
+    "threshold_choices": "masker.thresholds",
+    "calibrate": "masker.calibrate",
+    "Masker": "masker.masker",
+    "load": "masker.masker",
     "write_masks": "deployment",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "results",

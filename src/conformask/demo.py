@@ -15,7 +15,8 @@ from conformask.data.triplets import Triplets
 from conformask.deployment import write_masks
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import picture_of
-from conformask.masker import Masker, calibrate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import predicted
 from conformask.report.page import write_report

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conformask.data.images import write_image
 from conformask.data.triplets import Triplets
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.pictures import as_bytes, overlay
 from conformask.results import whole_file

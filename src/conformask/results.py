@@ -179,6 +179,8 @@ class CalibrationCard:
     rule: Mapping[str, Json]
     exact: bool
     """Critical lambdas solved exactly; otherwise on a grid, which is conservative."""
+    exploratory: bool
+    """Threshold or confidence were changed after the calibration."""
     n_calibration: int
     channels: int
     sizes: tuple[tuple[int, int], ...]
@@ -197,7 +199,8 @@ class CalibrationCard:
         images = f"the {self.n_calibration} calibration images"
         whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
         promise = f"P({self.distance} <= {self.threshold:.4g}) >= {self.confidence:.2f}"
-        return f"{promise} for {whom} ({self.guarantee})"
+        exploratory = ", exploratory" if self.exploratory else ""
+        return f"{promise} for {whom} ({self.guarantee}{exploratory})"
 
     def save(self, folder: Path) -> None:
         """Write calibration.json."""

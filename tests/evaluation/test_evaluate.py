@@ -14,7 +14,8 @@ from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.resplits import resplit
-from conformask.masker import Masker, calibrate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
 from conformask.results import Evaluation, ImageRecords, read_json
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Images

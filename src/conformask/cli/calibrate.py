@@ -9,7 +9,7 @@ from conformask.cli.options import AsJson, DataRange
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.masker import Masker
+    from conformask.masker.masker import Masker
 
 CONFIDENCE = 0.9
 BAR = 30
@@ -69,12 +69,13 @@ def _calibrated(
     data_range: tuple[float, float] | None,
 ) -> "Masker":
     from conformask.data.triplets import Triplets
-    from conformask.masker import calibrate as calibrate_scorer
+    from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.scorers.network_scorer import NetworkScorer
 
+    scorer = NetworkScorer.load(run)
     return calibrate_scorer(
-        NetworkScorer.load(run),
-        Triplets.from_folder(data, data_range).part("calibration"),
+        scorer,
+        Triplets.from_folder(data, data_range or scorer.card.data_range).part("calibration"),
         threshold=threshold,
         confidence=CONFIDENCE if confidence is None else confidence,
         family=family,
@@ -86,7 +87,8 @@ def _recalibrated(
     run: Path, threshold: str | None, confidence: float | None, family: str | None, guarantee: str
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError
-    from conformask.masker import load, threshold_of
+    from conformask.masker.masker import load
+    from conformask.masker.thresholds import threshold_of
 
     masker = load(run)
     if family not in (None, masker.family.name):
@@ -108,7 +110,7 @@ def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
 
 
 def _choices(run: Path, family: str | None, confidence: float, guarantee: str, *, as_json: bool) -> None:
-    from conformask.masker import threshold_choices
+    from conformask.masker.thresholds import threshold_choices
     from conformask.scorers.network_scorer import NetworkScorer
 
     scorer = NetworkScorer.load(run)

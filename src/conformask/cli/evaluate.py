@@ -31,10 +31,12 @@ def evaluate(
     """
     from conformask.data.triplets import Triplets
     from conformask.evaluation.evaluate import evaluate as evaluate_masker
-    from conformask.masker import load
+    from conformask.masker.masker import load
     from conformask.report.page import write_report
 
-    evaluation = evaluate_masker(load(run), Triplets.from_folder(data, data_range).part("test"), out=run)
+    masker = load(run)
+    test = Triplets.from_folder(data, data_range or masker.card.data_range).part("test")
+    evaluation = evaluate_masker(masker, test, out=run)
     written = f"{run / 'evaluation.json'}"
     if report is not None:
         write_report(evaluation, report)

@@ -20,10 +20,10 @@ def mask(run: Path, data: Path, out: Path, /, *, data_range: DataRange = None, j
     """
     from conformask.data.triplets import Triplets
     from conformask.deployment import write_masks
-    from conformask.masker import load
+    from conformask.masker.masker import load
 
     masker = load(run)
-    sizes = write_masks(masker, Triplets.from_folder(data, data_range), out)
+    sizes = write_masks(masker, Triplets.from_folder(data, data_range or masker.card.data_range), out)
     mean = sum(sizes.values()) / len(sizes)
     record = {"out": str(out), "n": len(sizes), "mask_size": mean, "promise": masker.promise}
     show(record, masker.promise, f"{len(sizes)} masks in {out}, mean mask size {mean:.3f}", as_json=json)

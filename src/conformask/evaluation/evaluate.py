@@ -13,7 +13,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, MismatchError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import image_records
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.results import Array, Evaluation
 from conformask.scorers.dataset import survey
 from conformask.scorers.scoring import scored

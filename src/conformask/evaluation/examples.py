@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from conformask.data.triplets import Triplets
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.report.pictures import as_bytes
 from conformask.results import Array, Example, ImageRecords
 from conformask.types import Triplet

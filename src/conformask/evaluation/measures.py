@@ -17,7 +17,7 @@ from conformask.calibration import (
     masked_distance,
 )
 from conformask.conformal.crossing import first_crossing
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.oracle import exact_oracle, paper_oracle
 from conformask.results import Array, ImageRecords
 

@@ -14,7 +14,7 @@ from conformask.conformal.guarantees import guarantee
 from conformask.conformal.marginal import marginal_rank
 from conformask.data.triplets import Triplets
 from conformask.evaluation.measures import image_records
-from conformask.masker import Masker
+from conformask.masker.masker import Masker
 from conformask.results import Json
 from conformask.scorers.scoring import scored
 

@@ -62,7 +62,8 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     An index names an image, modulo their number, and the crop: each epoch counts on.
     """
 
-    def __init__(self, triplets: Triplets, crop: tuple[int, int]) -> None:
+    def __init__(self, triplets: Triplets, crop: tuple[int, int], seed: int = 0) -> None:
+        self.seed = seed
         self.crop = crop
         self._n = len(triplets)
         self._read = Remembered(lambda index: _tensors(triplets[index]))
@@ -72,7 +73,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         images = self._read(index % self._n)
-        generator = np.random.default_rng(index)
+        generator = np.random.default_rng((self.seed, index))
         height, width = self.crop
         top, left = (
             int(generator.integers(s - c + 1)) for s, c in zip(images[1].shape[1:], self.crop, strict=True)

@@ -90,7 +90,10 @@ def fit_scorer(
             network = _unet(seen, per_channel, width, paper_form).start_at(chosen.start)
         card = ScorerCard(**{**vars(card), "network": network.settings})
     objective = objective_of(chosen)
-    datasets = TripletDataset(train, seen.smallest), TripletDataset(selection, held_out.smallest)
+    datasets = (
+        TripletDataset(train, seen.smallest, seed),
+        TripletDataset(selection, held_out.smallest, seed),
+    )
     fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
     fitted = NetworkScorer(network, chosen, used, card)
     families = [family(name, used.exponent or 1.0) for name in FAMILIES]

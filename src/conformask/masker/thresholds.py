@@ -1,0 +1,75 @@
+"""Choosing a threshold before calibration, on the selection images."""
+
+from dataclasses import dataclass
+
+from conformask.calibration import size_at
+from conformask.conformal.guarantees import guarantee as guarantee_by_name
+from conformask.errors import InvalidArgumentError
+from conformask.masker.matching import distance_for, family_for
+from conformask.masker.promise import enough, positive
+from conformask.results import Selection
+from conformask.types import Family, Scorer
+
+LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class ThresholdChoice:
+    """What a threshold would mean, judged on the selection images."""
+
+    threshold: float
+    pass_rate: float
+    """Share of images that need no mask."""
+    mask_size: float
+
+
+def threshold_choices(
+    scorer: Scorer,
+    *,
+    confidence: float = 0.9,
+    family: str | Family | None = None,
+    guarantee: str = "marginal",
+) -> list[ThresholdChoice]:
+    """Mask size and unmasked pass rate against threshold, on the selection images that the scorer keeps.
+
+    Raises:
+        InvalidArgumentError: the scorer keeps none.
+        CalibrationError: too few selection images for this confidence.
+    """
+    if scorer.selection is None:
+        raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
+    wanted, kept = guarantee_by_name(guarantee, confidence), scorer.selection
+    enough(wanted, len(kept.distance))
+    chosen = family_for(scorer, distance_for(scorer, None), family)
+    thresholds = [fraction * kept.threshold(0.1) for fraction in (0.25, 0.5)]
+    thresholds += [kept.threshold(quantile) for quantile in LISTED_QUANTILES]
+    return [
+        ThresholdChoice(t, float((kept.distance <= t).mean()), size_at(kept.curves[chosen.name], t, wanted))
+        for t in sorted(set(thresholds))
+        if t > 0
+    ]
+
+
+def threshold_of(choice: float | str, kept: Selection | None) -> float:
+    """A threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
+
+    Raises:
+        InvalidArgumentError: not a distance above 0, or a quantile without selection images.
+    """
+    if not isinstance(choice, str):
+        return positive(choice)
+    try:
+        quantile = float(choice.removeprefix("q"))
+    except ValueError:
+        quantile = -1.0
+    if not choice.startswith("q"):
+        return positive(quantile) if quantile != -1.0 else _bad_threshold(choice)
+    if not 0 < quantile < 1:
+        return _bad_threshold(choice)
+    if kept is None:
+        raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
+    return positive(kept.threshold(quantile))
+
+
+def _bad_threshold(choice: str) -> float:
+    raise InvalidArgumentError(f"threshold {choice!r}: give a distance above 0, or a quantile such as q0.1")
