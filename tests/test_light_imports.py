@@ -16,6 +16,7 @@ CARD = CalibrationCard(
     family={"name": "reciprocal"},
     rule={"kind": "constant", "lam": 0.5},
     exact=True,
+    exploratory=False,
     n_calibration=40,
     channels=1,
     sizes=((8, 8),),

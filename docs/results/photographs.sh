@@ -24,4 +24,4 @@ task() { # TASK EPOCHS
 
 task super_resolution 25
 task colorization 15
-task completion 15
+task completion 10

@@ -1,5 +1,11 @@
 """What conformask raises: each error is also the builtin exception that it specialises."""
 
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TypeVar
+
+T = TypeVar("T")
+
 
 class ConformaskError(Exception):
     """Any refusal of conformask; its message says what was wrong, where, what is allowed and what to do."""
@@ -27,3 +33,16 @@ class MismatchError(ConformaskError, ValueError):
 
 class OutputError(ConformaskError, OSError):
     """A result that could not be written (read-only folder, full disk)."""
+
+
+def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
+    """What goes by that name.
+
+    Raises:
+        InvalidArgumentError: nothing does; names what was probably meant.
+    """
+    if name in choices:
+        return choices[name]
+    near = get_close_matches(name, choices, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise InvalidArgumentError(f"{what} {name!r} is unknown, choose from {list(choices)}{hint}")

@@ -1,7 +1,6 @@
 """The guarantees by name."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float
 
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import ConstantLambda
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, chosen
 
 
 @runtime_checkable
@@ -42,8 +41,4 @@ def guarantee(name: str, confidence: float) -> Guarantee:
     """
     if not 0 < confidence < 1:
         raise InvalidArgumentError(f"confidence = {confidence:g}: must be between 0 and 1, for example 0.9")
-    if name not in GUARANTEES:
-        near = get_close_matches(name, GUARANTEES, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidArgumentError(f"guarantee {name!r} is unknown, choose from {list(GUARANTEES)}{hint}")
-    return GUARANTEES[name](confidence)
+    return chosen(GUARANTEES, name, "guarantee")(confidence)

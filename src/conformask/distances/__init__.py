@@ -1,7 +1,6 @@
 """Distances between images, one file each: one number an image, never a mean over the batch."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from functools import partial
 
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from conformask.distances.custom import Custom
 from conformask.distances.lp import Lp
 from conformask.distances.ssim import Ssim
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.types import Distance
 
 DISTANCES: Mapping[str, Callable[[], Distance]] = {
@@ -26,11 +25,7 @@ def distance(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Dis
         InvalidArgumentError: an unknown name, or something that cannot be called.
     """
     if isinstance(choice, str):
-        if choice not in DISTANCES:
-            near = get_close_matches(choice, DISTANCES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise InvalidArgumentError(f"distance {choice!r} is unknown, choose from {list(DISTANCES)}{hint}")
-        return DISTANCES[choice]()
+        return chosen(DISTANCES, choice, "distance")()
     if isinstance(choice, Distance):
         return choice
     if callable(choice):

@@ -2,10 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
-from conformask.errors import InvalidArgumentError
+from conformask.errors import chosen
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.results import Json
@@ -25,16 +24,8 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
         InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.
     """
     settings: dict[str, Any] = {"name": choice} if isinstance(choice, str) else dict(choice)
-    made = FAMILIES[_known(str(settings.pop("name", "")), FAMILIES, "family")]
-    allowed = [field.name for field in fields(made)]
-    stated = {_known(key, allowed, f"{made.name} setting"): value for key, value in settings.items()}
+    made = chosen(FAMILIES, str(settings.pop("name", "")), "family")
+    allowed = {field.name: field.name for field in fields(made)}
+    stated = {chosen(allowed, key, f"{made.name} setting"): value for key, value in settings.items()}
     given = {"exponent": exponent} if "exponent" in allowed else {}
     return made(**{**given, **stated})
-
-
-def _known(name: str, names: Mapping[str, Any] | list[str], what: str) -> str:
-    if name in names:
-        return name
-    close = get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise InvalidArgumentError(f"{what}: {name!r} is not known{hint} Known: {', '.join(names)}")

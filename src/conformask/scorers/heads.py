@@ -1,10 +1,9 @@
 """What the output of a score network means, how it is trained, and which family suits it."""
 
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from typing import ClassVar, Protocol, runtime_checkable
 
-from conformask.errors import InvalidArgumentError
+from conformask.errors import chosen
 from conformask.scorers.error_regression import ErrorRegression
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.types import Distance, Images, PerImage
@@ -37,8 +36,4 @@ def head(name: str, distance: Distance) -> Head:
     Raises:
         InvalidArgumentError: an unknown name.
     """
-    if name not in HEADS:
-        near = get_close_matches(name, HEADS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InvalidArgumentError(f"scorer {name!r} is unknown, choose from {list(HEADS)}{hint}")
-    return HEADS[name](distance)
+    return chosen(HEADS, name, "scorer")(distance)
