@@ -33,8 +33,9 @@ HEAD = """# Three tasks on photographs
 
 x4 super-resolution, completion and colorization of {n} photographs at 128 pixels, U-Net regressors as
 predictors, L1, confidence 0.9; the threshold is the 0.1-quantile of the unmasked distance on the selection
-images. {n_calibration} calibration and {n_test} test photographs. All networks are U-Nets of width 32; within
-a task all were trained for the same number of epochs (25 in super-resolution, 15 in colorization, 10 in completion).
+images. {n_calibration} calibration and {n_test} test photographs. All networks are U-Nets of width 32;
+within a task all were trained for the same number of epochs (25 in super-resolution, 15 in colorization, 10
+in completion).
 
 Made by
 
