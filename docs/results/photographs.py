@@ -43,8 +43,9 @@ Made by
     python docs/results/photographs.py RUNS docs/results
 
 - **size**: mean mask size over 200 resplits of calibration and test photographs, with the range of 95 %.
-- **coverage**: measured with the masks that each resplit deploys, mean and standard deviation over resplits,
-  beside those of the Beta-binomial law.
+- **coverage**: that of the masks which each resplit deploys, mean and standard deviation over resplits,
+  beside those of the Beta-binomial law. For the first five resplits it is also measured on the masks
+  themselves (`first_five_measured` in photographs.json).
 - The other columns are of the one split: mask sizes of the oracles (exact, and the paper's Opt), C(M, D),
   C(M, M_opt), and the coverage in the tenth of the photographs with the largest mean score.
 - The mask network is the paper's method (equation 6, reciprocal family); error regressor + water_filling with
@@ -82,6 +83,8 @@ def row(folder: Path, run: str, family: str) -> dict[str, Any]:
         "size_interval": resplits["mask_size_interval"],
         "coverage": resplits["coverage"],
         "coverage_std": resplits["coverage_std"],
+        "first_five": resplits["first_five"],
+        "first_five_measured": resplits["first_five_measured"],
         "law_mean": resplits["law_mean"],
         "law_std": resplits["law_std"],
         "split_size": evaluation.mask_size,

@@ -84,10 +84,17 @@ def curves(
 def _batch_curves(
     item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
+    if distance.exponent is None:
+        return measured_curves(item, family, distance, grid)
+    error = like_score(distance.error_map(item.batch.truth(), item.batch.y_hat), item.score.map)
+    return family.curve(item.score.map, error, distance.exponent, grid)
+
+
+def measured_curves(
+    item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(distance, size), each (N, G), measured on the masks themselves."""
     score, y, y_hat = item.score.map, item.batch.truth(), item.batch.y_hat
-    if distance.exponent is not None:
-        error = like_score(distance.error_map(y, y_hat), score)
-        return family.curve(score, error, distance.exponent, grid)
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
     points = []
     for g in range(len(grid)):

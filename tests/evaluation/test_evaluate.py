@@ -268,6 +268,7 @@ def test_resplits_follow_the_law(chosen: str) -> None:
     assert found.coverage.shape == found.size.shape == (400,)
     assert found.coverage.mean() == pytest.approx(found.law_mean, abs=4 * found.law_std / 20)
     assert found.coverage.std() == pytest.approx(found.law_std, rel=0.2)
+    np.testing.assert_allclose(found.measured, found.coverage[:5])
     summary = found.summary()
     assert summary["coverage"] == found.coverage.mean()
     low, high = summary["mask_size_interval"]

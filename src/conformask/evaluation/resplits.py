@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from conformask.calibration import curves
+from conformask.calibration import curves, measured_curves
 from conformask.conformal.crossing import passes
 from conformask.conformal.guarantees import guarantee
 from conformask.conformal.marginal import marginal_rank
@@ -18,13 +18,18 @@ from conformask.masker.masker import Masker
 from conformask.results import Json
 from conformask.scorers.scoring import scored
 
+MEASURED = 5
+"""On so many resplits coverage is measured on the masks as well."""
+
 
 @dataclass(frozen=True)
 class Resplits:
-    """One value for each resplit; every coverage and size is measured with the masks that it would deploy."""
+    """One value for each resplit; coverage and size are those of the masks that it would deploy."""
 
     coverage: Float[np.ndarray, "r"]
     size: Float[np.ndarray, "r"]
+    measured: Float[np.ndarray, "m"]
+    """Coverage of the first five resplits, measured on the masks themselves."""
     law_mean: float
     """Of Beta-binomial(n_test; n + 1 - j, j), which holds exactly where critical lambdas are distinct."""
     law_std: float
@@ -35,6 +40,8 @@ class Resplits:
         return {
             "coverage": float(self.coverage.mean()),
             "coverage_std": float(self.coverage.std()),
+            "first_five": self.coverage[: len(self.measured)].tolist(),
+            "first_five_measured": self.measured.tolist(),
             "law_mean": self.law_mean,
             "law_std": self.law_std,
             "mask_size": float(self.size.mean()),
@@ -60,12 +67,24 @@ def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200,
     size = np.concatenate([part.size for part in measured])
     rank = marginal_rank(len(calibration), masker.card.confidence)
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
+    few = [(left, wanted.rule(critical[dealt]).lam) for dealt, left in deals[:MEASURED]]
+    distances = _measured(masker, (calibration, test), np.array([lam for _, lam in few]))
+    direct = passes(distances, masker.card.threshold)
     return Resplits(
+        measured=np.array([direct[left, column].mean() for column, (left, _) in enumerate(few)]),
         coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
         size=np.array([size[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
         law_mean=float(law.mean() / len(test)),
         law_std=float(law.std() / len(test)),
     )
+
+
+def _measured(
+    masker: Masker, parts: tuple[Triplets, Triplets], lambdas: Float[np.ndarray, "g"]
+) -> Float[np.ndarray, "n g"]:
+    items = (item for part in parts for item in scored(masker.scorer, part, "resplits"))
+    found = [measured_curves(item, masker.family, masker.distance, lambdas)[0] for item in items]
+    return np.concatenate(found)
 
 
 def _deals(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:
