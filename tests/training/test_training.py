@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -365,7 +366,9 @@ def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     verb = ["train", str(tmp_path / "data"), str(run), "--epochs", "60", "--width", "4", "--batch-size", "8"]
     command = [sys.executable, "-c", "from conformask.cli import main; main()", *verb]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore Ctrl-C
+    options = {"stderr": subprocess.PIPE, "text": True, "env": environment, "preexec_fn": heed}
+    with subprocess.Popen(command, **options) as process:
         deadline = time.monotonic() + 60
         while not (run / "checkpoints" / "last.ckpt").exists() and time.monotonic() < deadline:
             time.sleep(0.02)
