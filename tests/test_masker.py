@@ -322,6 +322,7 @@ def test_images_that_were_learnt_from() -> None:
     leaked = frozenset([pixel_hash(CALIBRATION[7].truth()), pixel_hash(CALIBRATION[9].truth()), "0"])
     refused(CalibrationError, "2 of 40 calibration images", scorer=replace(KNOWING, trained_on=leaked))
     made(replace(KNOWING, trained_on=frozenset([pixel_hash(SELECTION[0].truth())])))
+    refused(CalibrationError, "2 of 40", scorer=SCORER, selection=CALIBRATION.select([3, 5]))
 
 
 def test_images_that_the_predictor_learnt_from() -> None:

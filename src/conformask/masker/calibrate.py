@@ -55,7 +55,8 @@ def calibrate(
     chosen = family_for(scorer, used, family)
     enough(wanted, len(calibration))
     seen = survey(calibration, "reading calibration images")
-    _refuse_unfit(scorer, calibration, seen)
+    chosen_on = () if selection is None else survey(selection, "reading selection images").hashes
+    _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
     kept = scorer.selection if selection is None else selection_record(scorer, selection, used, [chosen])
     level = threshold_of(threshold, kept)
     grid = kept.curves[chosen.name].grid if kept is not None and chosen.name in kept.curves else None
@@ -85,8 +86,9 @@ def calibrate(
     return Masker(scorer, used, chosen, rule, card, found.critical_lambdas, curves)
 
 
-def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey) -> None:
-    leaked = scorer.trained_on.union(calibration.provenance.trained_on).intersection(seen.hashes)
+def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: frozenset[str]) -> None:
+    known = scorer.trained_on | chosen_on | frozenset(calibration.provenance.trained_on)
+    leaked = known.intersection(seen.hashes)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
