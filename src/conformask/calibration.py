@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from conformask.types import Batch, Distance, Family, Images, PerImage, Score
 GRID_POINTS = 128
 NEARLY_ALL = 0.999
 MARGIN = 10.0
-Strings = np.ndarray[Any, np.dtype[np.str_]]
 
 
 @dataclass(frozen=True)

@@ -55,10 +55,10 @@ def predictor(
     from conformask.predictors.regressor import fit_predictor
     from conformask.preparation import true_images
     from conformask.tasks import task as task_by_name
-    from conformask.training.fit import Plan
+    from conformask.training.fit import DEFAULT_EPOCHS, Plan
 
     if epochs is None and max_minutes is None:
-        epochs = 30
+        epochs = DEFAULT_EPOCHS
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes)
     source = true_images(images, size, stride, split, seed, data_range)
     train, selection = source.part("train"), source.part("selection")

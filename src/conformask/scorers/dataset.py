@@ -9,7 +9,7 @@ from torch import Tensor
 
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
 from conformask.training.memory import Remembered
 from conformask.types import Triplet
@@ -40,20 +40,13 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
     """
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
-    channels, sizes, hashes = set(), set(), []
-    for index in tracked(range(len(triplets)), title, len(triplets)):
-        triplet = triplets[index]
-        channels.add((len(triplet.x), len(triplet.y_hat)))
-        if len(channels) > 1:
-            raise ImageError(
-                f"{triplet.name}: mixed channels (x, y_hat) {sorted(channels)}; use one kind of image"
-            )
+    sizes, hashes = set(), []
+    for triplet in tracked(triplets.checked(), title, len(triplets)):
         height, width = triplet.y_hat.shape[1:]
         sizes.add((height, width))
         if not is_constant(triplet.truth()):
             hashes.append(pixel_hash(triplet.truth()))
-    x_channels, y_channels = channels.pop()
-    return Survey(y_channels, x_channels, tuple(sorted(sizes)), tuple(hashes))
+    return Survey(len(triplet.y_hat), len(triplet.x), tuple(sorted(sizes)), tuple(hashes))
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):

@@ -19,13 +19,12 @@ from conformask.scorers.dataset import Survey, TripletDataset, survey
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
-from conformask.training.fit import Plan, fit, seeded
+from conformask.training.fit import DEFAULT_EPOCHS, Plan, fit, seeded
 from conformask.training.losses import without_autocast
 from conformask.training.module import Objective, TensorBatch
 from conformask.types import Array, Distance, Family, Images, Scorer
 
 GRID_IMAGES = 64
-DEFAULT_EPOCHS = 30
 HELD_OUT = 0.1
 
 

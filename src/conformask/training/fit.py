@@ -24,6 +24,9 @@ from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
 
+DEFAULT_EPOCHS = 30
+"""Where neither epochs nor minutes are asked for."""
+
 
 @dataclass(frozen=True)
 class Plan:
