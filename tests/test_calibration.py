@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,12 +8,17 @@ from torch import Tensor
 
 from conformask.calibration import (
     Scored,
-    critical_lambdas,
+    bound_curves,
     curves,
+    facts_of,
+    features_of,
+    joined,
     lambda_grid,
     like_score,
     mask_size,
     masked_distance,
+    measured_curves,
+    measures,
     size_at,
 )
 from conformask.conformal.crossing import first_crossing
@@ -72,9 +78,8 @@ def test_curves_are_kept_raw() -> None:
     found = curves([item], chosen, distance(signed), lambda_grid(chosen, [score]))
     assert found.distance.max() > 0.03
     assert found.distance[0, -1] == pytest.approx(0, abs=1e-6)
-    critical = critical_lambdas([item], chosen, distance(signed), found.grid, 0.01)
-    assert not critical.exact
-    assert 0 < critical.critical_lambdas[0] < 0.3, "it passes at the end, but not all the way"
+    critical = measures(item, chosen, distance(signed), found.grid, 0.01)["critical_lambda"]
+    assert 0 < critical[0] < 0.3, "it passes at the end, but not all the way"
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -119,21 +124,24 @@ def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
     grid = lambda_grid(chosen, [score])
     unmasked = Lp(p)(Y, Y_HAT).numpy()
     threshold = float(np.quantile(unmasked, 0.4))
-    found = critical_lambdas(items(score=score), chosen, Lp(p), grid, threshold)
-    assert found.exact
-    on_grid = first_crossing(grid, found.curves.distance, threshold)
-    np.testing.assert_array_equal(np.isinf(found.critical_lambdas), unmasked <= threshold)
+    found = joined(measures(item, chosen, Lp(p), grid, threshold) for item in items(score=score))
+    critical = found["critical_lambda"]
+    on_grid = first_crossing(grid, found["distance"], threshold)
+    np.testing.assert_array_equal(np.isinf(critical), unmasked <= threshold)
     if per_channel or p == 1:
-        assert (found.critical_lambdas >= on_grid * (1 - 1e-6)).all()
+        assert (critical >= on_grid * (1 - 1e-6)).all()
         step = grid[2] / grid[1]
-        finite = np.isfinite(found.critical_lambdas)
+        finite = np.isfinite(critical)
         assert finite.sum() >= 5
-        assert (found.critical_lambdas[finite] <= on_grid[finite] * step * (1 + 1e-6)).all()
-    for k in np.flatnonzero(np.isfinite(found.critical_lambdas)):
-        lam = torch.tensor([found.critical_lambdas[k]])
+        assert (critical[finite] <= on_grid[finite] * step * (1 + 1e-6)).all()
+    for k in np.flatnonzero(np.isfinite(critical)):
+        lam = torch.tensor([critical[k]])
         mask = chosen.apply(score[k : k + 1], chosen.level(score[k : k + 1], lam))
         reached = float(masked_distance(Lp(p), mask, Y[k : k + 1], Y_HAT[k : k + 1])[0])
-        assert reached == pytest.approx(threshold, rel=1e-4)
+        if name == "threshold":
+            assert reached <= threshold * (1 + 1e-6)
+        else:
+            assert reached == pytest.approx(threshold, rel=1e-4)
 
 
 @pytest.mark.parametrize("wanted", ["l1", "l2", "ssim", signed])
@@ -142,13 +150,52 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
     chosen = family("reciprocal")
     grid = lambda_grid(chosen, [SCALE])
     threshold = 0.5 * float(used(Y, Y_HAT).median())
-    whole, parts = (critical_lambdas(items(size), chosen, used, grid, threshold) for size in (COUNT, 3))
-    assert whole.exact == parts.exact == (used.exponent is not None)
-    assert whole.curves.names.tolist() == parts.curves.names.tolist()
-    np.testing.assert_allclose(whole.curves.distance, parts.curves.distance, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(whole.curves.size, parts.curves.size, atol=1e-7)
-    np.testing.assert_allclose(whole.critical_lambdas, parts.critical_lambdas, rtol=1e-5)
-    assert len(np.unique(whole.critical_lambdas)) >= 3
+    whole, parts = (
+        joined(measures(item, chosen, used, grid, threshold) for item in items(size)) for size in (COUNT, 3)
+    )
+    assert whole["names"].tolist() == parts["names"].tolist()
+    np.testing.assert_allclose(whole["distance"], parts["distance"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole["size"], parts["size"], atol=1e-7)
+    np.testing.assert_allclose(whole["features"], parts["features"], rtol=1e-6)
+    np.testing.assert_allclose(whole["critical_lambda"], parts["critical_lambda"], rtol=1e-5)
+    assert len(np.unique(whole["critical_lambda"])) >= 3
+
+
+def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    (item,) = items()
+    chosen, used = family("reciprocal"), distance("ssim")
+    grid = lambda_grid(chosen, [SCALE])[::9]
+    at_once = measured_curves(item, chosen, used, grid)
+    monkeypatch.setattr("conformask.calibration.VALUES_A_CALL", 1)
+    one_by_one = measured_curves(item, chosen, used, grid)
+    np.testing.assert_allclose(at_once, one_by_one, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
+    (item,) = items()
+    chosen = family(name, p)
+    grid = lambda_grid(chosen, [SCALE])
+    bound = bound_curves(item, chosen, p, grid)
+    furthest = Scored(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
+    np.testing.assert_allclose(curves([furthest], chosen, Lp(p), grid).distance, bound, rtol=1e-5, atol=1e-9)
+    generator = torch.Generator().manual_seed(1)
+    other = Scored(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
+    found = curves([other], chosen, Lp(p), grid)
+    assert (found.distance <= bound + 1e-9).all()
+    assert (bound <= facts_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
+
+
+def test_features_are_finite_and_tell_scores_apart() -> None:
+    maps = torch.stack([torch.zeros(1, 6, 7), torch.ones(1, 6, 7), torch.rand(1, 6, 7), SCALE[0, :, :6, :7]])
+    found = features_of(Score(maps))
+    assert found.shape == (4, 3)
+    assert np.isfinite(found).all()
+    assert len(np.unique(found.round(6), axis=0)) == 4
+    with_own = features_of(Score(maps, torch.arange(8.0).reshape(4, 2)))
+    np.testing.assert_array_equal(with_own[:, 3:], np.arange(8.0).reshape(4, 2))
+    np.testing.assert_allclose(features_of(Score(100 * maps[1:]))[:, 1:], found[1:, 1:], atol=1e-6)
 
 
 def test_an_error_is_averaged_for_a_one_channel_score() -> None:
@@ -166,7 +213,7 @@ def test_size_at_reads_off_the_curves() -> None:
     chosen = family("water_filling", 1.0)
     found = curves(items(), chosen, Lp(1.0), lambda_grid(chosen, [SCALE]))
     wanted = guarantee("marginal", 0.9)
-    sizes = [size_at(found, t, wanted) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
+    sizes = [size_at(found, t, wanted, Lp(1.0)) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 0
     lam = np.sort(first_crossing(found.grid, found.distance, 0.03))[0]

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.masker import load as load
+    from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.report.page import write_report as write_report
     from conformask.results import Evaluation as Evaluation
@@ -29,6 +30,7 @@ _HOMES = {
     "calibrate": "masker.calibrate",
     "Masker": "masker.masker",
     "load": "masker.masker",
+    "OnlineMasker": "masker.online",
     "write_masks": "deployment",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "results",

@@ -1,6 +1,6 @@
 """Scores and a calibration set -> critical lambdas, and curves that any threshold can be read off."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,11 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.conformal.crossing import first_crossing
+from conformask.conformal.evidence import Evidence
 from conformask.conformal.guarantees import Guarantee
 from conformask.results import Curves
-from conformask.types import Batch, Distance, Family, Images, PerImage, Score
+from conformask.types import Array, Batch, Distance, Facts, Family, Images, PerImage, Score
 
 GRID_POINTS = 128
+VALUES_A_CALL = 2**23
+"""Values of the masked images that a distance is given at once."""
+TINY = 1e-12
+NO_GRID = np.array([0.0, np.inf])
+"""Where there were no selection images to make a grid from; lp distances need none."""
 NEARLY_ALL = 0.999
 MARGIN = 10.0
 
@@ -65,18 +71,67 @@ def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
     return float(torch.cat(sizes).mean())
 
 
+def features_of(score: Score) -> Float[np.ndarray, "n f"]:
+    """What a score looks like, (N, 3 + F): log mean, log relative deviation and log relative median, its own.
+
+    Finite for any score; float64.
+    """
+    values = score.map.flatten(1).double()
+    mean = values.mean(dim=1) + TINY
+    shapes = (values.std(dim=1, correction=0), values.median(dim=1).values)
+    looks = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
+    own = [] if score.features is None else [score.features.double()]
+    return torch.cat([torch.stack(looks, dim=1), *own], dim=1).cpu().numpy()
+
+
+def measures(
+    item: Scored,
+    family: Family,
+    distance: Distance,
+    grid: Float[np.ndarray, "g"],
+    threshold: float | None = None,
+) -> dict[str, Array]:
+    """What calibration keeps of a batch: names, features, distance and size on the grid.
+
+    With a threshold also critical_lambda: exact for lp, the last grid point before the first crossing for
+    others.
+    """
+    along, size = _batch_curves(item, family, distance, grid)
+    found = {
+        "names": np.array(item.batch.names),
+        "features": features_of(item.score),
+        "distance": along,
+        "size": size,
+    }
+    if threshold is None:
+        return found
+    if distance.exponent is None:
+        return found | {"critical_lambda": first_crossing(grid, along, threshold)}
+    return found | {"critical_lambda": critical_lambdas(item, family, distance, grid, threshold)}
+
+
+def critical_lambdas(
+    item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"], threshold: float
+) -> Float[np.ndarray, "n"]:
+    """Exact for lp, without a grid; the last grid point before the first crossing for others."""
+    if distance.exponent is None:
+        return first_crossing(grid, measured_curves(item, family, distance, grid)[0], threshold)
+    error = like_score(distance.error_map(item.batch.truth(), item.batch.y_hat), item.score.map)
+    return family.critical_lambda(item.score.map, error, distance.exponent, threshold).cpu().numpy()
+
+
+def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
+    """Arrays of the same names, end to end."""
+    parts = list(parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def curves(
     scored: Iterable[Scored], family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> Curves:
     """Raw distance and mask size of every image at every lambda of the grid; one batch in memory."""
-    names: list[str] = []
-    distances, sizes = [], []
-    for item in scored:
-        names.extend(item.batch.names)
-        d, size = _batch_curves(item, family, distance, grid)
-        distances.append(d)
-        sizes.append(size)
-    return Curves(np.array(names), grid, np.concatenate(distances), np.concatenate(sizes))
+    found = joined(measures(item, family, distance, grid) for item in scored)
+    return Curves.from_arrays(found | {"grid": grid})
 
 
 def _batch_curves(
@@ -91,59 +146,58 @@ def _batch_curves(
 def measured_curves(
     item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distance, size), each (N, G), measured on the masks themselves."""
+    """(distance, size), each (N, G), measured on the masks themselves, as many lambdas at once as fit."""
     score, y, y_hat = item.score.map, item.batch.truth(), item.batch.y_hat
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
+    step = max(1, VALUES_A_CALL // y.numel())
     points = []
-    for g in range(len(grid)):
-        mask = family.apply(score, levels[:, g])
-        points.append((masked_distance(distance, mask, y, y_hat).double(), mask_size(mask)))
-    distances, sizes = (torch.stack(column, dim=1).cpu().numpy() for column in zip(*points, strict=True))
+    for some in torch.split(levels, step, dim=1):
+        mask = family.apply(_repeated(score, some.shape[1]), some.flatten(0, 1))
+        y_again, y_hat_again = (_repeated(image, some.shape[1]) for image in (y, y_hat))
+        values = masked_distance(distance, mask, y_again, y_hat_again).double(), mask_size(mask)
+        points.append(torch.stack(values).reshape(2, len(score), -1))
+    distances, sizes = torch.cat(points, dim=2).cpu().numpy()
     return distances, sizes
 
 
-def exact_critical_lambdas(
-    item: Scored, family: Family, distance: Distance, exponent: float, threshold: float
-) -> Float[np.ndarray, "n"]:
-    """Critical lambdas under an lp distance, without a grid."""
-    error = like_score(distance.error_map(item.batch.truth(), item.batch.y_hat), item.score.map)
-    return family.critical_lambda(item.score.map, error, exponent, threshold).cpu().numpy()
+def _repeated(images: Tensor, times: int) -> Tensor:
+    return images.repeat_interleave(times, dim=0)
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """What calibration images say at one threshold."""
+def bound_curves(
+    item: Scored, family: Family, exponent: float, grid: Float[np.ndarray, "g"]
+) -> Float[np.ndarray, "n g"]:
+    """The largest lp distance that any truth in [0, 1] could give: mean(m^p * max(y_hat, 1 - y_hat)^p)."""
+    y_hat = item.batch.y_hat
+    furthest = torch.maximum(y_hat, 1 - y_hat).clamp(0, 1).pow(exponent)
+    return family.curve(item.score.map, like_score(furthest, item.score.map), exponent, grid)[0]
 
-    curves: Curves
-    critical_lambdas: Float[np.ndarray, "n"]
-    exact: bool
-    """Solved exactly; otherwise the last grid point before the first crossing."""
 
-
-def critical_lambdas(
-    scored: Iterable[Scored],
-    family: Family,
-    distance: Distance,
-    grid: Float[np.ndarray, "g"],
+def evidence(
+    curves: Curves,
     threshold: float,
-) -> Calibration:
-    """Curves and critical lambdas in one pass over the images."""
-    exact: list[np.ndarray] = []
-
-    def passing(items: Iterable[Scored]) -> Iterator[Scored]:
-        for item in items:
-            if distance.exponent is not None:
-                exact.append(exact_critical_lambdas(item, family, distance, distance.exponent, threshold))
-            yield item
-
-    measured = curves(passing(scored), family, distance, grid)
-    if exact:
-        return Calibration(measured, np.concatenate(exact), exact=True)
-    return Calibration(measured, first_crossing(grid, measured.distance, threshold), exact=False)
+    distance: Distance,
+    critical_lambdas: Float[np.ndarray, "n"] | None = None,
+) -> Evidence:
+    """What a guarantee reads; critical lambdas are read off the curves if they are not given."""
+    if critical_lambdas is None:
+        critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
+    own = distance.exponent is not None
+    return Evidence(threshold, critical_lambdas, curves, distance.upper_bound, own, distance.monotone)
 
 
-def size_at(curves: Curves, threshold: float, guarantee: Guarantee) -> float:
+def facts_of(curves: Curves) -> Facts:
+    """The facts of images whose curves are stored, as far as they tell.
+
+    An lp distance is at most the mean of the mask, 1 - size: a bound a little above the image's own.
+    """
+    category = None if curves.category is None else curves.category.tolist()
+    return Facts(len(curves.names), curves.weight, category, curves.features, 1 - curves.size)
+
+
+def size_at(curves: Curves, threshold: float, guarantee: Guarantee, distance: Distance) -> float:
     """The mean mask size of these images if they were the calibration set, read off their curves."""
-    critical = first_crossing(curves.grid, curves.distance, threshold)
-    lam = guarantee.rule(critical).lam
-    return float(curves.size[:, np.searchsorted(curves.grid, lam)].mean())
+    seen = evidence(curves, threshold, distance)
+    lam = guarantee.fixed(seen, seen.n).rule(seen)(facts_of(curves))
+    place = np.searchsorted(curves.grid, lam, side="right") - 1
+    return float(curves.size[np.arange(seen.n), place].mean())

@@ -32,7 +32,7 @@ def write_masks(masker: Masker, triplets: Triplets, out: str | Path) -> dict[str
     suffixes = dict(zip(triplets.names, triplets.suffixes, strict=True))
     sizes: dict[str, float] = {}
     for batch in tracked(triplets.batches(BATCH_SIZE), "masks", len(triplets), BATCH_SIZE):
-        masks = masker.masks(batch.x, batch.y_hat)[1].numpy()
+        masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)[1].numpy()
         for name, mask, y_hat in zip(batch.names, masks, batch.y_hat.numpy(), strict=True):
             suffix = MASK_SUFFIXES.get(suffixes[name], ".png")
             write_image(out / "masks" / f"{name}{suffix}", mask, bits=16, round_down=True)

@@ -13,8 +13,8 @@ from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
 from conformask.errors import ImageError, MismatchError
 from conformask.predictors.classical import CLASSICAL
+from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.pairs import Pairs
-from conformask.predictors.regressor import Regressor
 from conformask.progress import tracked
 from conformask.results import whole_file
 from conformask.types import Images, Predictor, Task, Triplet
@@ -104,10 +104,10 @@ def predictor_named(name: str, task: Task) -> Predictor:
     """
     if name in CLASSICAL:
         return CLASSICAL[name](task)
-    regressor = Regressor.load(Path(name))
-    if regressor.task.name != task.name:
-        raise MismatchError(f"the predictor in {name} was trained for {regressor.task.name}, not {task.name}")
-    return regressor
+    predictor = NetworkPredictor.load(Path(name))
+    if predictor.task.name != task.name:
+        raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")
+    return predictor
 
 
 def population_of(stride: int | None, split: str) -> str | None:

@@ -1,5 +1,6 @@
 """A progress bar for loops over images."""
 
+import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
@@ -7,6 +8,12 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+RANKS = ("LOCAL_RANK", "NODE_RANK")
+
+
+def main_process() -> bool:
+    """Whether this is the first of several processes that Lightning started, or the only one."""
+    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
 def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
@@ -18,7 +25,9 @@ def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterat
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(
+        *columns, console=console, transient=True, disable=not (console.is_terminal and main_process())
+    ) as progress:
         bar = progress.add_task(title, total=total)
         for item in items:
             yield item

@@ -6,7 +6,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -128,21 +128,38 @@ class Curves:
     """(n, G) float64: d(m*y, m*y_hat), not made monotone."""
     size: Array
     """(n, G) float64: mean(1 - m)."""
+    features: Array | None = None
+    """(n, F) float64: what the score looks like."""
+    group: Array | None = None
+    """(n,) strings: images of one group are dependent."""
+    category: Array | None = None
+    """(n,) strings."""
+    weight: Array | None = None
+    """(n,) float64: likelihood ratios."""
 
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """As named arrays for an npz."""
-        return {prefix + field.name: getattr(self, field.name) for field in fields(self)}
+        values = {prefix + field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def take(self, places: Array) -> "Curves":
+        """Those of the images at these places."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows = {key: value[places] for key, value in kept.items() if key != "grid" and value is not None}
+        return replace(self, **rows)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
         """The inverse of arrays()."""
-        return cls(**{field.name: arrays[prefix + field.name] for field in fields(cls)})
+        return cls(**{f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays})
 
 
 @dataclass(frozen=True)
 class Selection:
     """selection.npz: what the choices after training need of the selection images."""
 
+    of: str
+    """The name of the distance."""
     distance: Array
     """(n,) unmasked distances."""
     curves: Mapping[str, Curves]
@@ -154,7 +171,7 @@ class Selection:
 
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
-        arrays = {"distance": self.distance}
+        arrays = {"of": np.array(self.of), "distance": self.distance}
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
         write_arrays(folder / "selection.npz", arrays)
@@ -164,7 +181,13 @@ class Selection:
         """Read what save wrote."""
         arrays = read_arrays(folder / "selection.npz")
         families = sorted({key.split("/")[0] for key in arrays if "/" in key})
-        return cls(arrays["distance"], {name: Curves.from_arrays(arrays, f"{name}/") for name in families})
+        if "of" not in arrays:
+            raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
+        return cls(
+            str(arrays["of"]),
+            arrays["distance"],
+            {name: Curves.from_arrays(arrays, f"{name}/") for name in families},
+        )
 
 
 @dataclass(frozen=True)
@@ -172,8 +195,13 @@ class CalibrationCard:
     """calibration.json: what is promised, and for which images."""
 
     threshold: float
-    confidence: float
+    confidence: float | None
+    """None for a promise about a mean."""
+    delta: float | None
+    """Share of calibration sets for which the promise may fail; None where it averages over them."""
     guarantee: str
+    claim: str
+    """What is promised, as a formula."""
     distance: str
     family: Mapping[str, Json]
     rule: Mapping[str, Json]
@@ -181,7 +209,13 @@ class CalibrationCard:
     """Critical lambdas solved exactly; otherwise on a grid, which is conservative."""
     exploratory: bool
     """Threshold or confidence were changed after the calibration."""
+    thresholds: tuple[float, ...] | None
+    """Declared before the calibration, for a simultaneous promise."""
     n_calibration: int
+    n_groups: int | None
+    """Where images of a group are dependent."""
+    n_effective: float | None
+    """Effective sample size, where images are weighted."""
     channels: int
     sizes: tuple[tuple[int, int], ...]
     data_range: tuple[float, float] | None
@@ -197,10 +231,11 @@ class CalibrationCard:
     def promise(self) -> str:
         """The promise in one sentence."""
         images = f"the {self.n_calibration} calibration images"
+        if self.n_groups is not None:
+            images += f" in {self.n_groups} groups"
         whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
-        promise = f"P({self.distance} <= {self.threshold:.4g}) >= {self.confidence:.2f}"
         exploratory = ", exploratory" if self.exploratory else ""
-        return f"{promise} for {whom} ({self.guarantee}{exploratory})"
+        return f"{self.claim} for {whom} ({self.guarantee}{exploratory})"
 
     def save(self, folder: Path) -> None:
         """Write calibration.json."""
@@ -221,7 +256,8 @@ class CalibrationCard:
         values["threshold"] = number(values["threshold"])
         values["sizes"] = tuple(tuple(size) for size in values["sizes"])
         values["calibrated_on"] = tuple(values["calibrated_on"])
-        values["data_range"] = values["data_range"] and tuple(values["data_range"])
+        for key in ("data_range", "thresholds"):
+            values[key] = values[key] and tuple(values[key])
         return cls(**values)
 
 
@@ -272,7 +308,8 @@ class Evaluation:
 
     promise: str
     threshold: float
-    confidence: float
+    confidence: float | None
+    """None for a promise about a mean."""
     guarantee: str
     distance: str
     family: str

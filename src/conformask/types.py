@@ -3,12 +3,13 @@
 Images are float32 tensors of shape (N, C, H, W) in [0, 1]; the batch axis is always there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,6 +18,8 @@ from conformask.results import Json, Selection
 Images = Float[Tensor, "n _ _ _"]
 PerImage = Float[Tensor, "n"]
 Array = np.ndarray[Any, np.dtype[Any]]
+Weigh = Callable[[Tensor, Tensor], Tensor]
+"""(x, y_hat) -> (N,): likelihood ratios of the wanted population to that of the calibration images."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,13 @@ class Batch:
     x: Images
     y_hat: Images
     y: Images | None
+    category: tuple[str, ...] | None = None
+    weight: tuple[float, ...] | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same images on a device."""
+        y = None if self.y is None else self.y.to(device)
+        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y)
 
     def truth(self) -> Images:
         """y, or ValueError where it is unknown."""
@@ -183,6 +193,10 @@ class LambdaRule(Protocol):
     def needs(self) -> frozenset[str]:
         """The names of the Facts that it reads."""
 
+    @property
+    def void(self) -> bool:
+        """Whether it masks some images whatever they look like."""
+
     def __call__(self, facts: Facts) -> Float[np.ndarray, "n"]:
         """The lambda of each image, float64."""
 
@@ -226,6 +240,10 @@ class Scorer(Protocol):
     def selection(self) -> Selection | None:
         """What it keeps of the selection images."""
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever its scores do."""
+
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """The score of each image."""
 
@@ -235,5 +253,5 @@ class Scorer(Protocol):
 
 __all__ = [
     "Array", "Batch", "Distance", "Facts", "Family", "Images", "LambdaRule", "PerImage", "Predictor", "Score",
-    "Scorer", "Task", "Triplet",
+    "Scorer", "Task", "Triplet", "Weigh",
 ]  # fmt: skip

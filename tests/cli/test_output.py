@@ -48,7 +48,7 @@ def test_every_verb_describes_its_parameters(conformask, verb):
         ("nonsense",),
         ("train",),
         ("info", "run", "--nonsense"),
-        ("train", "data", "run", "--distance", "l7"),
+        ("train", "data", "run", "--scorer", "guess"),
         ("calibrate", "run", "--confidence", "often"),
         ("triplets", "images", "data", "--task", "completion", "--predictor", "biharmonic"),
     ],

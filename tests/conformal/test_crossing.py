@@ -1,23 +1,21 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from promises import Deploy, breaks_coverage
+from worlds import GRID, THRESHOLD, World, heavy_tailed, last_passing, non_monotone
 
-from conformask.conformal.crossing import first_crossing, passes
+from conformask.conformal.crossing import between_grid_points, first_crossing, passes
+from conformask.conformal.evidence import Evidence
 from conformask.conformal.marginal import Marginal
-
-GRID = np.array([0.0, *np.linspace(0.1, 2.8, 28), math.inf])
+from conformask.conformal.rules import Rule
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:
     good = [k for k in range(len(grid)) if all(d <= threshold * (1 + 1e-6) for d in curve[1 : k + 1])]
     return float(grid[max(good)])
-
-
-def last_passing(grid: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:
-    """What a search for the largest lambda that passes finds: wrong."""
-    ok = passes(distance, threshold)
-    return grid[len(grid) - 1 - ok[:, ::-1].argmax(axis=1)]
 
 
 @pytest.mark.parametrize("monotone", [True, False])
@@ -56,22 +54,35 @@ def test_input_is_left_alone() -> None:
     assert curve[0, 0] == 5
 
 
-def world(generator: np.random.Generator, n: int) -> np.ndarray:
-    """Curves that fail in a window, pass again beyond it, and fail for good later."""
-    start = generator.uniform(0.2, 1.2, (n, 1))
-    stop, end = start + generator.uniform(0.3, 1.0, (n, 1)), generator.uniform(0.8, 2.9, (n, 1))
-    return np.where((start <= GRID) & (stop > GRID) | (end < GRID), 1.0, 0.0)
+def crossings(world: World, find: Callable[..., np.ndarray]) -> Deploy:
+    """The marginal rule on critical lambdas found in another way."""
+    critical = find(GRID, world.distance, THRESHOLD)
+    place = {name: index for index, name in enumerate(world.names.tolist())}
+
+    def deploy(evidence: Evidence) -> Rule:
+        drawn = [place[name] for name in evidence.curves.names.tolist()]
+        return Marginal(0.9).rule(replace(evidence, critical_lambdas=critical[drawn]))
+
+    return deploy
 
 
-def test_first_crossing_keeps_coverage_where_the_largest_passing_does_not() -> None:
-    generator, draws, n = np.random.default_rng(1), 3000, 20
-    covered: dict[str, list[bool]] = {"first": [], "last": []}
-    for _ in range(draws):
-        curves = world(generator, n + 1)
-        for name, find in (("first", first_crossing), ("last", last_passing)):
-            lam = Marginal(0.9).rule(find(GRID, curves[:n], 0.5)).lam
-            at = np.searchsorted(GRID, lam)
-            covered[name].append(bool(at == 0 or curves[n, at] <= 0.5))
-    sigma = math.sqrt(0.09 / draws)
-    assert np.mean(covered["first"]) >= 0.9 - 4 * sigma
-    assert np.mean(covered["last"]) < 0.9 - 8 * sigma
+@pytest.mark.parametrize("n", [9, 20, 100])
+def test_first_crossing_keeps_coverage_where_the_largest_passing_does_not(n: int) -> None:
+    world = non_monotone()
+    assert not breaks_coverage(world, crossings(world, first_crossing), n, 1000)
+    assert breaks_coverage(world, crossings(world, last_passing), n, 1000)
+
+
+def test_between_grid_points_lies_where_it_says() -> None:
+    grid = np.array([0.0, 1.0, 3.0, math.inf])
+    curves = np.array([[0, 0.1, 0.2, 0.3], [0, 0.9, 1, 1], [0, 0.1, 0.9, 0.9], [0, 0.1, 0.2, 0.9]])
+    found = between_grid_points(grid, curves, 0.5)
+    np.testing.assert_allclose(found, [math.inf, 0, 2, 3])
+    exact = heavy_tailed()
+    between = between_grid_points(GRID, exact.distance, THRESHOLD)
+    on_grid = first_crossing(GRID, exact.distance, THRESHOLD)
+    known = (on_grid > 0) & np.isfinite(on_grid)
+    following = GRID[np.searchsorted(GRID, on_grid[known]) + 1]
+    assert (between[known] >= on_grid[known]).all()
+    assert (between[known] <= following).all()
+    np.testing.assert_array_equal(between[~known], on_grid[~known])

@@ -6,13 +6,13 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from promises import breaks_coverage
 from scipy import stats
+from worlds import RANDOM, evidence_of
 
-from conformask.conformal.guarantees import GUARANTEES, guarantee
-from conformask.conformal.marginal import Marginal, marginal_rank, smallest_calibration_set
-from conformask.conformal.rules import ConstantLambda, rule_from_json
-from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.types import Facts
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.marginal import Marginal
+from conformask.conformal.rules import ConstantLambda
 
 DRAWS = 10_000
 LEVELS = np.array([0.0, 0.1, 0.2, 0.4, math.inf])
@@ -21,7 +21,7 @@ Deploy = Callable[[np.ndarray], float]
 
 
 def deployed(critical: np.ndarray) -> float:
-    return Marginal(0.9).rule(critical).lam
+    return Marginal(0.9).rule(evidence_of(critical)).lam
 
 
 def with_rank(rank: int) -> Deploy:
@@ -60,16 +60,51 @@ def test_coverage_with_ties(n: int) -> None:
 
 def test_the_bounds_catch_other_ranks() -> None:
     for n in (20, 100, 1000):
+        torch_quantile = with_rank(n + 1 - math.ceil(0.9 * n))
+        mean, sigma = uniform_coverage(n, torch_quantile)
+        assert mean < 0.9 - 4 * sigma, "without + 1 the promise is kept?"
+    for n in (20, 100, 1000):
         mean, sigma = uniform_coverage(n, with_rank(math.ceil(0.1 * (n + 1))))
         assert mean < 0.9 - 4 * sigma, "ceil instead of floor keeps the promise?"
     mean, sigma = uniform_coverage(1000, lambda critical: float(np.quantile(critical, 0.1)))
     assert mean < 0.9 - 4 * sigma, "the paper's interpolated quantile keeps the promise?"
     mean, sigma = uniform_coverage(20, with_rank(math.floor(0.1 * 21) - 1))
     assert mean > 0.9 + 1 / 21 + 4 * sigma, "a rank too few is as tight?"
+    mean, sigma = uniform_coverage(29, with_rank(math.floor(0.1 * 29)))
+    assert mean != pytest.approx(1 - 3 / 30, abs=4 * sigma), "n instead of n + 1 is as tight?"
     assert math.floor(0.1 * 9) == 0, "without + 1 nine images are void"
     assert math.floor((1 - 0.9) * 10) == 0, "without the guard floats make nine images void"
     mean, sigma = tied_coverage(20, lambda critical: LEVELS[deployed(critical) < LEVELS].min())
     assert mean < 0.9 - 4 * sigma, "the level above keeps the promise?"
+
+
+BROKEN: dict[str, Deploy] = {
+    "without + 1": lambda critical: with_rank(len(critical) + 1 - math.ceil(0.9 * len(critical)))(critical),
+    "ceil for floor": lambda critical: with_rank(math.ceil(0.1 * (len(critical) + 1)))(critical),
+    "interpolated quantile": lambda critical: float(np.quantile(critical.clip(0, 1e3), 0.1)),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_judge_of_all_worlds_notices_a_wrong_rank(name: str) -> None:
+    world, n = RANDOM["heavy_tailed"](), 25
+    assert not breaks_coverage(world, Marginal(0.9).rule, n, 4000)
+    assert breaks_coverage(
+        world, lambda evidence: ConstantLambda(BROKEN[name](evidence.critical_lambdas)), n, 4000
+    )
+
+
+def test_the_judge_notices_a_family_that_opens_ties() -> None:
+    """<= for <: the mask at a critical lambda already shows the pixels whose score it is."""
+    world = RANDOM["flat"]()
+    levels = np.unique(world.critical_lambdas)
+
+    def with_ties(evidence: Evidence) -> ConstantLambda:
+        above = levels[levels > Marginal(0.9).rule(evidence).lam]
+        return ConstantLambda(float(above.min(initial=math.inf)))
+
+    assert not breaks_coverage(world, Marginal(0.9).rule, 30, 1000)
+    assert breaks_coverage(world, with_ties, 30, 1000)
 
 
 def test_coverage_follows_the_beta_binomial_law() -> None:
@@ -90,50 +125,18 @@ def agrees(counts: np.ndarray, law: stats.rv_discrete) -> float:
     return float(stats.chisquare(observed, [*expected[often], expected[~often].sum()]).pvalue)
 
 
-def test_ranks_against_fractions() -> None:
-    for hundredths in range(1, 100):
-        confidence = Fraction(hundredths, 100)
-        enough = next(n for n in range(1, 200) if Fraction(1, n + 1) <= 1 - confidence)
-        assert smallest_calibration_set(hundredths / 100) == enough
-        for n in (*range(1, 60), 99, 100, 399, 999, 1000):
-            rank = max(j for j in range(n + 1) if Fraction(j, n + 1) <= 1 - confidence)
-            assert marginal_rank(n, hundredths / 100) == rank
-
-
-def test_known_ranks() -> None:
-    assert marginal_rank(9, 0.9) == 1
-    assert marginal_rank(8, 0.9) == 0
-    assert marginal_rank(1000, 0.9) == 100
-    assert [smallest_calibration_set(c) for c in (0.9, 0.95, 0.99, 0.5)] == [9, 19, 99, 1]
-
-
 def test_too_few_images_mask_everything() -> None:
-    assert Marginal(0.9).rule(np.full(8, math.inf)).lam == 0
-    assert Marginal(0.9).rule(np.full(9, math.inf)).lam == math.inf
-    assert Marginal(0.9).smallest_calibration_set() == 9
+    few = Marginal(0.9).rule(evidence_of(np.full(8, math.inf)))
+    assert few.lam == 0
+    assert few.void
+    assert deployed(np.full(9, math.inf)) == math.inf
+    assert Marginal(0.9).smallest_calibration_set(None, None) == 9
+    assert Marginal(0.9).coverage_range(8) == (1, 1)
 
 
 def test_the_rule_takes_an_order_statistic_in_any_order() -> None:
     critical = np.random.default_rng(3).permutation(np.arange(1.0, 41.0))
-    assert Marginal(0.9).rule(critical).lam == 4
-    assert Marginal(0.9).rule(critical[:20]).lam == sorted(critical[:20])[1]
+    assert deployed(critical) == 4
+    assert deployed(critical[:20]) == sorted(critical[:20])[1]
 
 
-@pytest.mark.parametrize("lam", [0.0, 0.25, math.inf])
-def test_rules_are_json(lam: float) -> None:
-    rule = ConstantLambda(lam)
-    again = rule_from_json({"kind": "constant", "lam": "inf" if math.isinf(lam) else lam})
-    assert again == rule
-    np.testing.assert_array_equal(again(Facts(n=3)), [lam] * 3)
-    assert rule.to_json() == {"kind": "constant", "lam": lam}
-
-
-def test_what_is_refused() -> None:
-    with pytest.raises(MismatchError, match="upgrade"):
-        rule_from_json({"kind": "oracle"})
-    for confidence in (0.0, 1.0, -0.1, math.nan):
-        with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
-            guarantee("marginal", confidence)
-    with pytest.raises(InvalidArgumentError, match="did you mean 'marginal'"):
-        guarantee("margnal", 0.9)
-    assert all(guarantee(name, 0.8).confidence == 0.8 for name in GUARANTEES)

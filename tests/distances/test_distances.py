@@ -4,13 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 from torchmetrics.functional import mean_absolute_error, mean_squared_error
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
 
-from conformask.distances import DISTANCES, distance
+from conformask.distances import DISTANCES, PERCEPTUAL, distance, stored_distance
 from conformask.distances.custom import Custom
 from conformask.distances.lp import Lp
+from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.testing import DistanceContract
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -44,6 +48,11 @@ class TestL15(DistanceContract):
 class TestSsim(DistanceContract):
     distance = Ssim()
     shapes = ((1, 11, 11), (3, 17, 24))
+
+
+class TestMsSsim(DistanceContract):
+    distance = MsSsim()
+    shapes = ((1, 176, 176), (3, 179, 183))
 
 
 class TestCustom(DistanceContract):
@@ -107,6 +116,49 @@ def test_ssim_is_not_monotone() -> None:
     assert any(Ssim()(m * y, m * y_hat) > Ssim()(y, y_hat) for m in (half, rough))
 
 
+def large(seed: int) -> Tensor:
+    return torch.rand(4, 3, 180, 177, generator=torch.Generator().manual_seed(seed))
+
+
+def test_ms_ssim_against_torchmetrics_one_by_one() -> None:
+    y = large(0)
+    y_hat = y + torch.tensor([0.02, 0.2, 0.6, -1.0]).view(4, 1, 1, 1) * (large(1) - 0.5)
+    expected = [
+        1 - multiscale_structural_similarity_index_measure(b[None], a[None], data_range=1.0)
+        for a, b in zip(y, y_hat, strict=True)
+    ]
+    torch.testing.assert_close(distance("ms_ssim")(y, y_hat), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    assert len({round(float(value), 3) for value in expected}) == 4
+
+
+def test_ms_ssim_of_the_opposite_image_is_1_with_gradient_0() -> None:
+    y = large(0)
+    y_hat = (1 - y).requires_grad_()
+    value = MsSsim()(y, y_hat)
+    assert value.tolist() == [1.0] * 4
+    value.sum().backward()
+    assert torch.equal(y_hat.grad, torch.zeros_like(y))
+
+
+@pytest.mark.parametrize("name", ["l1", "l1.5", "l2", "ssim", "ms_ssim"])
+def test_gradient_between_black_images(name: str) -> None:
+    a, b = torch.zeros(2, 1, 1, 180, 180, requires_grad=True)
+    a.retain_grad()
+    value = distance(name)(a, b)
+    assert value.shape == (1,)
+    value.sum().backward()
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["l1", "ssim", "ms_ssim"])
+def test_values_above_1_and_autocast(name: str) -> None:
+    y, y_hat = 1.05 * large(0), 1.05 * large(1)
+    expected = distance(name)(y, y_hat)
+    assert expected.isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(distance(name)(y, y_hat), expected)
+
+
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
 def test_gradcheck_away_from_zero(p: float) -> None:
     a = torch.rand(2, 1, 3, 4, dtype=torch.float64, generator=GENERATOR)
@@ -120,10 +172,11 @@ def test_sums_do_not_lose_small_errors() -> None:
 
 
 def test_by_name() -> None:
-    assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == ["l1", "l2", "ssim"]
-    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, None]
-    assert [distance(name).monotone for name in DISTANCES] == [True, True, False]
-    assert Lp(1.5).name == "l1.5"
+    names = ["l1", "l2", "ssim", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "dists"]
+    assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == names
+    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, *[None] * 6]
+    assert [distance(name).monotone for name in DISTANCES] == [True, True, *[False] * 6]
+    assert [distance(name).upper_bound for name in DISTANCES] == [1.0, 1.0, 2.0, 1.0, *[None] * 4]
     lp = Lp(3.0)
     assert distance(lp) is lp
     assert distance(brightness).name == "brightness"
@@ -131,16 +184,61 @@ def test_by_name() -> None:
     assert distance(brightness).exponent is distance(brightness).upper_bound is None
 
 
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 1.0000001, 1 / 0.3, 1e20])
+def test_any_exponent_by_name(p: float) -> None:
+    assert stored_distance(Lp(p).name) == distance(Lp(p).name) == Lp(p)
+
+
+def test_names_of_exponents() -> None:
+    assert [Lp(p).name for p in (1.0, 2.0, 1.5, 10.0)] == ["l1", "l2", "l1.5", "l10"]
+    assert distance("l1.50").name == "l1.5"
+
+
+def test_stored() -> None:
+    assert all(stored_distance(name).name == name for name in DISTANCES)
+    assert stored_distance("l1.5", "l1.5") == Lp(1.5)
+    assert stored_distance("brightness", brightness).name == "brightness"
+    with pytest.raises(MismatchError, match="your own distance 'brightness': hand it in again"):
+        stored_distance("brightness")
+    with pytest.raises(MismatchError, match=r"made for distance 'l1.5', not 'l1'"):
+        stored_distance("l1.5", "l1")
+
+
 def test_what_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown, choose from .*did you mean 'ssim'"):
         distance("sim")
-    with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim'\]$"):
+    with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim', .*\]$"):
         distance("wasserstein")
-    for p in (0.5, math.nan):
+    with pytest.raises(InvalidArgumentError, match=r"p = 0.5: an lp distance needs p >= 1"):
+        distance("l0.5")
+    with pytest.raises(InvalidArgumentError, match=r"'l1.5.2' is unknown"):
+        distance("l1.5.2")
+    for p in (0.5, math.nan, math.inf):
         with pytest.raises(InvalidArgumentError, match="needs p >= 1"):
             Lp(p)
     with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels a side, these have \(10, 40\)"):
         Ssim()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
+    for way in (MsSsim(), MsSsim().error_map):
+        with pytest.raises(InvalidArgumentError, match=r"ms_ssim needs .* 176 pixels .* \(160, 300\)"):
+            way(torch.zeros(1, 1, 160, 300), torch.zeros(1, 1, 160, 300))
+
+
+@pytest.mark.parametrize("choice", ["l1", "l1.5", "ssim", brightness, Ssim()])
+def test_weights_for_a_distance_without_a_network(choice) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"names \['lpips', .*not with '{distance(choice).name}'"):
+        distance(choice, weights_path="folder")
+    with pytest.raises(InvalidArgumentError, match="did you mean 'lpips'"):
+        distance("lpisp", weights_path="folder")
+
+
+@pytest.mark.parametrize("name", [*PERCEPTUAL, "ssim", "l3"])
+def test_a_callable_with_the_name_of_another_distance(name: str) -> None:
+    def own(a: Tensor, b: Tensor) -> Tensor:
+        return brightness(a, b)
+
+    own.__name__ = name
+    with pytest.raises(InvalidArgumentError, match=f"the name of another, '{name}'.*: rename the function"):
+        distance(own)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog, minimize
 
+from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 
@@ -65,6 +66,21 @@ def test_reciprocal_newton_is_the_root(seed: int, exponent: float) -> None:
         return float(np.mean(np.minimum(1, lam / (1e-3 + score)) ** exponent * error) - threshold)
 
     found = Reciprocal().critical_lambda(images(score), images(error), exponent, threshold)
+    assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-11)
+
+
+@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 4.0, 10.0])
+@pytest.mark.parametrize("exponent", [1.0, 1.7, 2.0])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_power_critical_lambda_is_the_root(seed: int, exponent: float, gamma: float) -> None:
+    score, error = problem(seed, 5000)
+    threshold = 0.4 * error.mean()
+
+    def excess(lam: float) -> float:
+        mask = np.minimum(1, lam / (1e-3 + score)) ** gamma
+        return float(np.mean(mask**exponent * error) - threshold)
+
+    found = Power(gamma).critical_lambda(images(score), images(error), exponent, threshold)
     assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-11)
 
 

@@ -10,7 +10,9 @@ from jaxtyping import TypeCheckError
 
 from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
+from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.threshold import Threshold
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
 
@@ -37,7 +39,30 @@ class TestWaterFilling15(FamilyContract):
     exponents = (1.0, 1.5, 3.0)
 
 
-ALL = (Reciprocal(), WaterFilling(1.0), WaterFilling(2.0))
+class TestThreshold(FamilyContract):
+    family = Threshold()
+
+
+class TestPowerHalf(FamilyContract):
+    family = Power(0.5)
+    exponents = (1.0, 1.5, 2.0)
+
+
+class TestPower1(FamilyContract):
+    family = Power(1.0)
+
+
+class TestPower2(FamilyContract):
+    family = Power()
+    smallest = 1e-18
+
+
+class TestPower4(FamilyContract):
+    family = Power(4.0, epsilon=1e-2)
+    smallest = 1e-9
+
+
+ALL = (Reciprocal(), WaterFilling(1.0), WaterFilling(2.0), Threshold(), Power(), Power(0.5))
 
 
 def images(*values: float) -> torch.Tensor:
@@ -132,8 +157,12 @@ def test_arguments_are_refused() -> None:
         with pytest.raises((InvalidArgumentError, TypeCheckError), match=r"rows|lam"):
             each.level(images(1), lam(1.0, 1.0))
     for wrong in (0.0, -1.0, math.inf, math.nan):
-        with pytest.raises(InvalidArgumentError, match="epsilon"):
-            Reciprocal(wrong)
+        for made in (Reciprocal, Power):
+            with pytest.raises(InvalidArgumentError, match="epsilon"):
+                made(epsilon=wrong)
+    for wrong in (0.0, -1.0, 0.09, 10.1, math.inf, math.nan):
+        with pytest.raises(InvalidArgumentError, match="gamma"):
+            Power(wrong)
     for wrong in (0.5, 1.01, math.inf, math.nan):
         with pytest.raises(InvalidArgumentError, match="exponent"):
             WaterFilling(wrong)
@@ -142,13 +171,19 @@ def test_arguments_are_refused() -> None:
 def test_family_by_name_and_settings() -> None:
     assert family("reciprocal") == Reciprocal()
     assert family("water_filling", 2.0) == WaterFilling(2.0)
+    assert family("threshold", 2.0) == Threshold()
+    assert family({"name": "power", "gamma": 3.0}, 2.0) == Power(3.0)
     for each in ALL:
         assert family(each.settings()) == each
     with pytest.raises(InvalidArgumentError, match="did you mean 'reciprocal'"):
         family("reciprocle")
     with pytest.raises(InvalidArgumentError, match="did you mean 'epsilon'"):
         family({"name": "reciprocal", "epsilom": 1.0})
-    assert set(FAMILIES) == {"reciprocal", "water_filling"}
+    with pytest.raises(InvalidArgumentError, match="did you mean 'gamma'"):
+        family({"name": "power", "gama": 1.0})
+    with pytest.raises(InvalidArgumentError, match="threshold setting 'epsilon' is unknown"):
+        family({"name": "threshold", "epsilon": 1.0})
+    assert set(FAMILIES) == {"reciprocal", "water_filling", "threshold", "power"}
 
 
 def test_empty_batch() -> None:

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
+from conformask.conformal.guarantees import GUARANTEES
 from conformask.errors import OutputError
 from conformask.report import figures, pictures, svg, words
 from conformask.report.page import FIGURES, render, write_report
@@ -174,13 +175,14 @@ def test_verdict(interval: tuple[float, float], standing: str) -> None:
     assert ("contains it" in verdict.text) == (standing == "agrees")
 
 
-@pytest.mark.parametrize("guarantee", ["expected", "rcps(0.1)", "conditional_mean", "pac(0.1)", "groups"])
+@pytest.mark.parametrize("guarantee", sorted(set(GUARANTEES) - {"marginal"}))
 def test_other_guarantees(guarantee: str) -> None:
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
     assert "lets through differs" in text
+    assert f"What “{guarantee}” means" in text
     assert "marginal” means" not in text
-    assert (figures.gauge(record) is None) == (not words.promises_rate(record))
+    assert (figures.gauge(record) is None) == (words.promised_share(record) is None)
 
 
 def test_overlay_and_heat() -> None:

@@ -8,6 +8,7 @@ from conformask.data.triplets import Triplets
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.masks import FAMILIES
 from conformask.scorers.dataset import TripletDataset, survey
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import HEADS, head
@@ -81,7 +82,7 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         assert (again.name, again.family, again.sizes) == (scorer.name, scorer.family, ((16, 16),))
         assert again.trained_on == scorer.trained_on
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
-        assert set(again.selection.curves) == {"reciprocal", "water_filling"}
+        assert set(again.selection.curves) == set(FAMILIES)
     with pytest.raises(MismatchError, match="made for distance 'l1', not 'ssim'"):
         NetworkScorer.load(out, distance=distance("ssim"))
     with pytest.raises(MissingFileError):
@@ -114,6 +115,7 @@ def test_families_that_suit() -> None:
     assert {name: head(name, Lp(1.0)).family for name in HEADS} == {
         "error": "water_filling",
         "mask": "reciprocal",
+        "quantile": "reciprocal",
     }
 
 
@@ -184,7 +186,7 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
         assert not (tmp_path / "out").exists()
 
     refused(InvalidArgumentError, "'eror' is unknown.*did you mean 'error'", scorer="eror")
-    refused(InvalidArgumentError, "'l7' is unknown", distance="l7")
+    refused(InvalidArgumentError, "'l1x' is unknown", distance="l1x")
     refused(InvalidArgumentError, "epochs = 0", epochs=0)
     refused(ImageError, "other channels", selection=world(3, 0, channels=3))
     far = lambda a, b: (a - b).abs().mean((1, 2, 3)) + 1  # noqa: E731

@@ -24,7 +24,7 @@ from conformask.training.budget import Budget, schedule
 from conformask.training.fit import Plan, ShuffledByEpoch, fit, seeded
 from conformask.training.losses import error_floor, gamma_deviance, mask_loss, straight_through_clip
 from conformask.training.memory import Remembered
-from conformask.training.module import TensorBatch, Training
+from conformask.training.module import TensorBatch, flipped
 from conformask.training.progress import clock
 
 
@@ -157,6 +157,7 @@ def test_straight_through_clip_keeps_the_gradient_outside() -> None:
         ({"epochs": 0}, "epochs = 0: must be above 0"),
         ({"max_minutes": -1.0}, "max_minutes"),
         ({"epochs": 1, "batch_size": 0}, "batch_size"),
+        ({"patience": 0}, "patience = 0: must be above 0"),
         ({"epochs": 1, "learning_rate": math.nan}, "learning_rate"),
     ],
 )
@@ -179,16 +180,14 @@ def test_the_order_depends_on_seed_and_epoch_only() -> None:
 
 def test_flips_depend_on_seed_and_step_and_treat_a_triplet_as_one() -> None:
     images = torch.arange(64.0).view(16, 1, 1, 4)
-    module = Training(nn.Identity(), squares, learning_rate=1.0, seed=0)
-    module._fabric = None
-    one, two = module._flipped([images, images + 1])
+    one, two = flipped([images, images + 1], 0, 0, 0)
     torch.testing.assert_close(one + 1, two)
-    flipped = (one != images).any(dim=3).flatten()
-    assert 0 < flipped.sum() < 16
-    torch.testing.assert_close(one[flipped], images[flipped].flip(-1))
-    assert torch.equal(module._flipped([images])[0], one)
-    module.seed = 1
-    assert not torch.equal(module._flipped([images])[0], one)
+    changed = (one != images).any(dim=3).flatten()
+    assert 0 < changed.sum() < 16
+    torch.testing.assert_close(one[changed], images[changed].flip(-1))
+    assert torch.equal(flipped([images], 0, 0, 0)[0], one)
+    for other in ((1, 0, 0), (0, 1, 0), (0, 0, 1)):
+        assert not torch.equal(flipped([images], *other)[0], one)
 
 
 def test_schedule_warms_up_and_falls() -> None:

@@ -31,6 +31,9 @@ VERBS = {
 
     Without a threshold, shows what each threshold would mean on the selection images, and stops. Without
     DATA, recalibrates from the curves that the last calibration stored.""",
+    "plan": """Say how many calibration images a promise needs.
+
+    And between what coverage will fluctuate from one calibration set to the next.""",
     "mask": """Write masks for new images.
 
     For each image a mask (16-bit PNG, or TIFF for TIFF; 1 = trusted) and an overlay, and a CSV of mask

@@ -1,18 +1,31 @@
 """conformask calibrate: find the lambda that keeps a promise, or help to choose a threshold."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange
-from conformask.cli.output import show, table
+from conformask.cli.options import (
+    AsJson,
+    Confidence,
+    DataRange,
+    Delta,
+    Devices,
+    GuaranteeName,
+    Nodes,
+    WeightsPath,
+    distance_of,
+)
+from conformask.cli.output import show, table, told_range
+from conformask.progress import main_process
 
 if TYPE_CHECKING:
     from conformask.masker.masker import Masker
+    from conformask.types import Distance
 
-CONFIDENCE = 0.9
 BAR = 30
+PARTS = "calibrating"
+"""Finished parts of a calibration, in the run folder."""
 
 
 def calibrate(
@@ -27,13 +40,19 @@ def calibrate(
             "the selection images, such as q0.1."
         ),
     ] = None,
-    confidence: float | None = None,
-    family: Literal["reciprocal", "water_filling"] | None = None,
-    guarantee: Literal["marginal"] = "marginal",
+    confidence: Confidence = None,
+    family: Literal["reciprocal", "water_filling", "threshold", "power"] | None = None,
+    guarantee: GuaranteeName | None = None,
+    delta: Delta = None,
     data_range: DataRange = None,
+    weights_path: WeightsPath = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
     """Calibrate a scorer on triplets that it has not seen; without DATA, recalibrate from stored curves.
+
+    A killed calibration goes on where it was.
 
     Parameters
     ----------
@@ -41,21 +60,21 @@ def calibrate(
         The run folder of conformask train.
     data
         A folder of triplets; its calibration part, or all of it where it is not split.
-    confidence
-        With which probability (the paper's beta); 0.9, or when recalibrating as before.
     family
         How a score becomes a mask; the one that suits the scorer if not given.
-    guarantee
-        marginal: over new images and calibration sets together.
     """
-    if threshold is None and (data is not None or confidence is None):
-        _choices(run, family, CONFIDENCE if confidence is None else confidence, guarantee, as_json=json)
+    wanted: dict[str, Any] = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
+    if threshold is None and (data is not None or not any(wanted.values())):
+        _choices(run, family, wanted, as_json=json)
         return
+    distance = distance_of(run, weights_path)
     if data is None:
-        masker = _recalibrated(run, threshold, confidence, family, guarantee)
+        masker = _recalibrated(run, threshold, family, wanted, distance)
     else:
-        masker = _calibrated(run, data, str(threshold), confidence, family, guarantee, data_range)
-    masker.save(run)
+        how = {"devices": devices, "nodes": nodes, "out": run / PARTS}
+        masker = _calibrated(run, data, str(threshold), family, wanted, distance, data_range, how)
+    if main_process():
+        masker.save(run)
     _tell(run, masker, as_json=json)
 
 
@@ -63,66 +82,91 @@ def _calibrated(
     run: Path,
     data: Path,
     threshold: str,
-    confidence: float | None,
     family: str | None,
-    guarantee: str,
+    wanted: dict[str, Any],
+    distance: "Distance | None",
     data_range: tuple[float, float] | None,
+    how: dict[str, Any],
 ) -> "Masker":
     from conformask.data.triplets import Triplets
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.scorers.network_scorer import NetworkScorer
 
-    scorer = NetworkScorer.load(run)
+    scorer = NetworkScorer.load(run, distance=distance)
+    collection = Triplets.from_folder(data, data_range or scorer.card.data_range)
+    kept = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
     return calibrate_scorer(
         scorer,
-        Triplets.from_folder(data, data_range or scorer.card.data_range).part("calibration"),
+        collection.part("calibration"),
         threshold=threshold,
-        confidence=CONFIDENCE if confidence is None else confidence,
         family=family,
-        guarantee=guarantee,
+        selection=None if kept or not collection.has_split else collection.part("selection"),
+        confidence=wanted["confidence"],
+        guarantee=wanted["guarantee"] or "marginal",
+        delta=wanted["delta"],
+        **how,
     )
 
 
 def _recalibrated(
-    run: Path, threshold: str | None, confidence: float | None, family: str | None, guarantee: str
+    run: Path,
+    threshold: str | None,
+    family: str | None,
+    wanted: dict[str, Any],
+    distance: "Distance | None",
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError
     from conformask.masker.masker import load
     from conformask.masker.thresholds import threshold_of
 
-    masker = load(run)
+    masker = load(run, distance=distance)
     if family not in (None, masker.family.name):
         raise InvalidArgumentError(f"another family ({family}) needs the images: give DATA as well")
     level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
-    return masker.recalibrate(threshold=level, confidence=confidence, guarantee=guarantee)
+    return masker.recalibrate(threshold=level, **wanted)
 
 
 def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
-    lam = masker.card.rule["lam"]
+    lam = masker.card.rule.get("lam")
+    coverage = masker.coverage_range
     how = "exact" if masker.card.exact else "on a grid, slightly conservative"
-    show(
-        {"run": str(run), "promise": masker.promise, **card, "lam": lam},
-        masker.promise,
-        f"lambda = {lam:.6g} ({masker.family.name}, {how})",
-        as_json=as_json,
+    rule = (
+        f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
+    told = [masker.promise, f"{rule} ({masker.family.name}, {how})"]
+    if masker.card.n_effective is not None:
+        told.append(f"effective calibration images: {masker.card.n_effective:.1f}")
+    if coverage is not None:
+        told.append(
+            f"For nine of ten such calibration sets, coverage of new images lies in {told_range(coverage)}."
+        )
+    record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
+    show(record, *told, as_json=as_json)
 
 
-def _choices(run: Path, family: str | None, confidence: float, guarantee: str, *, as_json: bool) -> None:
+def _choices(run: Path, family: str | None, wanted: dict[str, Any], *, as_json: bool) -> None:
+    from conformask.conformal.guarantees import guarantee as guarantee_by_name
     from conformask.masker.thresholds import threshold_choices
     from conformask.scorers.network_scorer import NetworkScorer
 
     scorer = NetworkScorer.load(run)
-    choices = threshold_choices(scorer, confidence=confidence, family=family, guarantee=guarantee)
+    asked = {**wanted, "guarantee": wanted["guarantee"] or "marginal"}
+    choices = threshold_choices(scorer, family=family, **asked)
+    chosen = guarantee_by_name(asked["guarantee"], wanted["confidence"], wanted["delta"])
+    at = chosen.name if chosen.confidence is None else f"{chosen.name}, confidence {chosen.confidence:g}"
     rows = [
         (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))
         for c in choices
     ]
     distance = scorer.card.distance
     show(
-        {"distance": distance, "confidence": confidence, "choices": [vars(choice) for choice in choices]},
-        f"What a threshold on {distance} would mean at confidence {confidence:g}, on the selection images:",
+        {
+            "distance": distance,
+            "confidence": chosen.confidence,
+            "choices": [vars(choice) for choice in choices],
+        },
+        f"What a threshold on {distance} would mean ({at}), on the selection images:",
         "",
         table(("threshold", "pass unmasked", "mask size", ""), rows),
         "",

@@ -22,7 +22,7 @@ def check(
     from conformask.data.check import check_triplets
     from conformask.data.triplets import Triplets
 
-    needed = guarantee("marginal", confidence).smallest_calibration_set()
+    needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     found = check_triplets(Triplets.from_folder(data, data_range), needed)
     parts = ", ".join(f"{count} {part}" for part, count in found.parts.items())
     rows = [

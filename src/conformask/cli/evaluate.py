@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange
+from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
 from conformask.cli.output import show, table
 from conformask.results import Evaluation
 
@@ -18,6 +18,7 @@ def evaluate(
     *,
     report: Annotated[Path | None, Parameter(help="Write a report here, one HTML file.")] = None,
     data_range: DataRange = None,
+    weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
     """Measure coverage and mask sizes on triplets that no step has seen; writes evaluation.json into RUN.
@@ -34,7 +35,7 @@ def evaluate(
     from conformask.masker.masker import load
     from conformask.report.page import write_report
 
-    masker = load(run)
+    masker = load(run, distance=distance_of(run, weights_path))
     test = Triplets.from_folder(data, data_range or masker.card.data_range).part("test")
     evaluation = evaluate_masker(masker, test, out=run)
     written = f"{run / 'evaluation.json'}"

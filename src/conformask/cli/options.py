@@ -1,9 +1,12 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from conformask.types import Distance
 
 AsJson = Annotated[
     bool,
@@ -34,11 +37,58 @@ Split = Annotated[
 ]
 Width = Annotated[int, Parameter(help="Channels of the U-Net's first level.")]
 Epochs = Annotated[
-    int | None, Parameter(help="How many times to see every image; 30 if --max-minutes is not given either.")
+    int | None,
+    Parameter(help="How many times to see every image; 30 if neither --max-minutes nor --patience is given."),
 ]
 MaxMinutes = Annotated[float | None, Parameter(help="How long to train, in minutes.")]
-BatchSize = Annotated[int, Parameter(help="Images a step.")]
-LearningRate = Annotated[float, Parameter(help="The largest one; it falls as a cosine.")]
+Patience = Annotated[
+    int | None,
+    Parameter(help="Stop when the selection loss has not improved for so many epochs."),
+]
+BatchSize = Annotated[int, Parameter(help="Images a step, on each device.")]
+LearningRate = Annotated[
+    float, Parameter(help="The largest one; it falls as a cosine, or is constant with --patience.")
+]
 Resume = Annotated[bool, Parameter(show_default=False, help="Go on with a training that was stopped.")]
 Devices = Annotated[str, Parameter(help="How many devices, or which; handed to Lightning.")]
 Nodes = Annotated[int, Parameter(help="How many machines; handed to Lightning.")]
+Confidence = Annotated[float | None, Parameter(help="With which probability (the paper's beta); 0.9.")]
+Delta = Annotated[
+    float | None,
+    Parameter(
+        help="Share of calibration sets for which the promise may fail, for pac, rcps, ltt and simultaneous; "
+        "0.05."
+    ),
+]
+GuaranteeName = Annotated[
+    Literal[
+        "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
+        "weighted", "adaptive", "simultaneous",
+    ],
+    Parameter(help="What is promised: docs/promises.md says which to choose."),
+]  # fmt: skip
+WeightsPath = Annotated[
+    Path | None,
+    Parameter(
+        name="--weights-path",
+        help="For lpips and dists: the file, or its folder, of the network's weights, where there is no "
+        "internet.",
+    ),
+]
+DistanceName = Annotated[
+    str,
+    Parameter(
+        help="What the promise is about: l1, l2 or another exponent such as l1.5, ssim, ms_ssim, lpips "
+        "(SqueezeNet), lpips_alex, lpips_vgg or dists."
+    ),
+]
+
+
+def distance_of(run: Path, weights_path: Path | None) -> "Distance | None":
+    """The run's distance where its weights were given; None leaves it to the run."""
+    if weights_path is None:
+        return None
+    from conformask.distances import distance
+    from conformask.results import read_json
+
+    return distance(str(read_json(run / "scorer.json", ["distance"])["distance"]), weights_path)

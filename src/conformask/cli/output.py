@@ -8,11 +8,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from conformask.progress import main_process
 from conformask.results import plain
 
 
 def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
-    """Print the record as JSON and nothing else, or the text."""
+    """Print the record as JSON and nothing else, or the text; only in the first of several processes."""
+    if not main_process():
+        return
     if as_json:
         json.dump(plain(record), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -38,6 +41,11 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
     drawn = table(("", ""), rows)
     drawn.show_header = False
     return drawn
+
+
+def told_range(coverage: Sequence[float] | None) -> str:
+    """Coverage from and to."""
+    return "no law is known" if coverage is None else f"{coverage[0]:.3f} to {coverage[1]:.3f}"
 
 
 def told_sizes(sizes: Sequence[Sequence[int]], most: int = 5) -> str:

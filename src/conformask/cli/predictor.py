@@ -1,6 +1,9 @@
 """conformask predictor: train a U-Net predictor, where the user has none."""
 
 from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
 
 from conformask.cli.options import (
     AsJson,
@@ -12,6 +15,7 @@ from conformask.cli.options import (
     LearningRate,
     MaxMinutes,
     Nodes,
+    Patience,
     Resume,
     Size,
     Split,
@@ -28,12 +32,15 @@ def predictor(
     /,
     *,
     task: TaskName,
+    kind: Literal["regressor", "gan"] = "regressor",
     size: Size,
     stride: Stride = None,
     split: Split = "file",
+    paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
+    patience: Patience = None,
     batch_size: BatchSize = 16,
     learning_rate: LearningRate = 5e-4,
     seed: int = 0,
@@ -49,28 +56,41 @@ def predictor(
     ----------
     run
         A new folder for the network and its training.
+    kind
+        regressor: L1 loss; gan: adversarial loss and 20 times L1.
+    paper_form
+        The U-Net of the paper, with transposed convolutions.
     seed
         Decides the split, the weights and the order.
     """
     from conformask.predictors.regressor import fit_predictor
     from conformask.preparation import true_images
     from conformask.tasks import task as task_by_name
-    from conformask.training.fit import DEFAULT_EPOCHS, Plan
+    from conformask.training.fit import Plan, default_epochs
 
-    if epochs is None and max_minutes is None:
-        epochs = DEFAULT_EPOCHS
-    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes)
+    epochs = default_epochs(epochs, max_minutes, patience)
+    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     source = true_images(images, size, stride, split, seed, data_range)
     train, selection = source.part("train"), source.part("selection")
     fit_predictor(
-        train, selection, task=task_by_name(task), size=size, out=run, plan=plan, width=width, resume=resume
+        train,
+        selection,
+        task=task_by_name(task),
+        size=size,
+        out=run,
+        plan=plan,
+        kind=kind,
+        width=width,
+        paper_form=paper_form,
+        resume=resume,
     )
-    record = {"run": str(run), "task": task, "size": size, "n_images": len(source), "n_train": len(train)}
+    sizes = {"size": size, "n_images": len(source), "n_train": len(train)}
+    record = {"run": str(run), "kind": kind, "task": task, **sizes}
     again = f"--task {task} --size {size}" + (f" --stride {stride} --split {split}" if stride else "")
     again += f" --seed {seed}" if seed else ""
     show(
         record,
-        f"{run} holds a predictor, trained on {len(train)} of {len(source)} images",
+        f"{run} holds a predictor ({kind}), trained on {len(train)} of {len(source)} images",
         f"Next: conformask triplets {images} DATA --predictor {run} {again}",
         as_json=json,
     )

@@ -10,11 +10,14 @@ from conformask.cli.options import (
     BatchSize,
     DataRange,
     Devices,
+    DistanceName,
     Epochs,
     LearningRate,
     MaxMinutes,
     Nodes,
+    Patience,
     Resume,
+    WeightsPath,
     Width,
 )
 from conformask.cli.output import show
@@ -25,17 +28,19 @@ def train(
     run: Path,
     /,
     *,
-    distance: Literal["l1", "l2", "ssim"] = "l1",
-    scorer: Literal["error", "mask"] = "error",
+    distance: DistanceName = "l1",
+    scorer: Literal["error", "mask", "quantile"] = "error",
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
+    patience: Patience = None,
     batch_size: BatchSize = 16,
     learning_rate: LearningRate = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
+    weights_path: WeightsPath = None,
     devices: Devices = "auto",
     nodes: Nodes = 1,
     resume: Resume = False,
@@ -49,10 +54,9 @@ def train(
         A folder with x/, y_hat/ and y/, or a manifest.csv.
     run
         A new folder for the scorer and its training.
-    distance
-        The distance that the promise will be about.
     scorer
-        error: regression of the error; mask: the paper's mask network.
+        error: regression of the error; mask: the paper's mask network; quantile: the width of intervals,
+        fitted for no distance.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form
@@ -61,13 +65,14 @@ def train(
         Decides the weights and the order.
     """
     from conformask.data.triplets import Triplets
+    from conformask.distances import distance as distance_by_name
     from conformask.scorers.fit import fit_scorer
 
     collection = Triplets.from_folder(data, data_range)
     fitted = fit_scorer(
         collection.part("train"),
         selection=collection.part("selection") if collection.has_split else None,
-        distance=distance,
+        distance=distance_by_name(distance, weights_path),
         out=run,
         scorer=scorer,
         per_channel=per_channel,
@@ -75,6 +80,7 @@ def train(
         width=width,
         epochs=epochs,
         max_minutes=max_minutes,
+        patience=patience,
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,

@@ -26,3 +26,21 @@ def first_crossing(
     failing[:, 0] = False
     first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(grid))
     return np.asarray(grid[np.maximum(first - 1, 0)], dtype=np.float64)
+
+
+def between_grid_points(
+    grid: Float[np.ndarray, "g"], distance: Float[np.ndarray, "n g"], threshold: float
+) -> Float[np.ndarray, "n"]:
+    """Where a straight line from the last passing point meets the threshold: finer, but no critical lambda.
+
+    0 and inf where first_crossing gives them, and the last passing point where the next is inf.
+    """
+    passed = np.searchsorted(grid, first_crossing(grid, distance, threshold))
+    following = np.minimum(passed + 1, len(grid) - 1)
+    rows = np.arange(len(distance))
+    low, high = distance[rows, passed], distance[rows, following]
+    share = np.clip((threshold - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
+    found, end = grid[passed], grid[following]
+    between = (passed > 0) & np.isfinite(end)
+    found[between] += share[between] * (end[between] - found[between])
+    return np.asarray(found, dtype=np.float64)

@@ -1,25 +1,12 @@
-"""The marginal guarantee: split conformal prediction on the critical lambdas (Vovk; Papadopoulos 2002)."""
+"""The marginal guarantee: split conformal prediction on the critical lambdas (Papadopoulos et al. 2002)."""
 
-import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-from jaxtyping import Float
-
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.order import coverage_range, marginal_rank, smallest, smallest_marginal_set
 from conformask.conformal.rules import ConstantLambda
-
-ROUNDING = 1e-9
-
-
-def marginal_rank(n: int, confidence: float) -> int:
-    """j = floor((1 - confidence)(n + 1)): which smallest critical lambda is deployed; 0 is none (void)."""
-    return math.floor((1 - confidence) * (n + 1) + ROUNDING)
-
-
-def smallest_calibration_set(confidence: float) -> int:
-    """The smallest n whose rank is at least 1: n >= confidence / (1 - confidence)."""
-    return max(1, math.ceil(confidence / (1 - confidence) - ROUNDING))
+from conformask.conformal.words import rate
 
 
 @dataclass(frozen=True)
@@ -27,15 +14,27 @@ class Marginal:
     """P(d(m*y, m*y_hat) <= threshold) >= confidence over calibration and test image, if exchangeable."""
 
     confidence: float
+    delta: ClassVar[None] = None
     name: ClassVar[str] = "marginal"
+    needs: ClassVar[frozenset[str]] = frozenset()
 
-    def smallest_calibration_set(self) -> int:
-        """The smallest number of calibration images that can give the promise."""
-        return smallest_calibration_set(self.confidence)
+    def claim(self, distance: str, threshold: float) -> str:
+        """P(distance <= threshold) >= confidence."""
+        return rate(distance, threshold, self.confidence)
 
-    def rule(self, critical_lambdas: Float[np.ndarray, "n"]) -> ConstantLambda:
-        """The j-th smallest critical lambda; 0 (mask everything) where the promise is void."""
-        rank = marginal_rank(len(critical_lambdas), self.confidence)
-        if rank < 1:
-            return ConstantLambda(0.0)
-        return ConstantLambda(float(np.partition(critical_lambdas, rank - 1)[rank - 1]))
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """confidence / (1 - confidence), rounded up."""
+        return smallest_marginal_set(self.confidence)
+
+    def coverage_range(self, n: int) -> tuple[float, float]:
+        """Where coverage lies for nine calibration sets of ten."""
+        return coverage_range(n, marginal_rank(n, self.confidence))
+
+    def fixed(self, selection: Evidence, n: int) -> "Marginal":
+        """Nothing is to be chosen."""
+        return self
+
+    def rule(self, evidence: Evidence) -> ConstantLambda:
+        """The j-th smallest critical lambda, j = floor((1 - confidence)(n + 1)); 0 where that is void."""
+        rank = marginal_rank(evidence.n, self.confidence)
+        return ConstantLambda(smallest(evidence.critical_lambdas, rank))

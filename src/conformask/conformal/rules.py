@@ -1,23 +1,63 @@
 """Rules from an image's facts to its lambda, as JSON."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from conformask.errors import MismatchError
+from conformask.conformal.order import ROUNDING
+from conformask.conformal.quantile_regression import LogLinear
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.results import Json, number
+
+Lambdas = Float[np.ndarray, "n"]
 
 
 @runtime_checkable
-class Counted(Protocol):
-    """Facts of n images."""
+class ImageFacts(Protocol):
+    """What is known of n images."""
 
     @property
     def n(self) -> int:
         """How many images."""
+
+    @property
+    def weight(self) -> Lambdas | None:
+        """Likelihood ratio of each image."""
+
+    @property
+    def category(self) -> Sequence[str] | None:
+        """Category of each image."""
+
+    @property
+    def features(self) -> Float[np.ndarray, "n f"] | None:
+        """What its score looks like."""
+
+    @property
+    def bound_curve(self) -> Float[np.ndarray, "n g"] | None:
+        """The largest masked distance that any truth could give, on the grid."""
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """From the facts that it needs to lambdas."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of the facts that it reads."""
+
+    @property
+    def void(self) -> bool:
+        """Whether it masks some images whatever they look like: the promise cannot be given."""
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
+        """The lambda of each image."""
+
+    def to_json(self) -> dict[str, Json]:
+        """The whole rule as JSON; infinities become "inf"."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +68,17 @@ class ConstantLambda:
     kind: ClassVar[str] = "constant"
     needs: ClassVar[frozenset[str]] = frozenset()
 
-    def __call__(self, facts: Counted) -> Float[np.ndarray, "n"]:
+    @property
+    def void(self) -> bool:
+        """Whether lambda is 0."""
+        return self.lam <= 0
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
         """lam for each image."""
         return np.full(facts.n, self.lam)
 
     def to_json(self) -> dict[str, Json]:
-        """The rule as JSON; an infinite lambda becomes "inf"."""
+        """Kind and lambda."""
         return {"kind": self.kind, "lam": self.lam}
 
     @classmethod
@@ -42,10 +87,182 @@ class ConstantLambda:
         return cls(number(record["lam"]))
 
 
-RULES = {rule.kind: rule for rule in (ConstantLambda,)}
+@dataclass(frozen=True)
+class CategoryLambda:
+    """A lambda for each category."""
+
+    lambdas: Mapping[str, float]
+    kind: ClassVar[str] = "categories"
+    needs: ClassVar[frozenset[str]] = frozenset({"category"})
+
+    @property
+    def void(self) -> bool:
+        """Whether that of any category is 0."""
+        return min(self.lambdas.values()) <= 0
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
+        """That of each image's category.
+
+        Raises:
+            InvalidArgumentError: a category that the calibration images did not have.
+        """
+        unknown = sorted(set(facts.category or ()) - set(self.lambdas))
+        if unknown:
+            raise InvalidArgumentError(
+                f"category {unknown[0]!r} was not calibrated; known are {sorted(self.lambdas)}"
+            )
+        return np.array([self.lambdas[category] for category in facts.category or ()])
+
+    def to_json(self) -> dict[str, Json]:
+        """Kind and lambdas."""
+        return {"kind": self.kind, "lambdas": dict(self.lambdas)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "CategoryLambda":
+        """The inverse of to_json."""
+        return cls({key: number(value) for key, value in record["lambdas"].items()})
 
 
-def rule_from_json(record: Mapping[str, Json]) -> ConstantLambda:
+@dataclass(frozen=True)
+class WeightedLambda:
+    """A lambda by the weight of an image: the heavier, the smaller."""
+
+    critical: tuple[float, ...]
+    """Critical lambdas, ascending, as many as any weight can reach."""
+    cumulated: tuple[float, ...]
+    """Weight of the critical lambdas up to each."""
+    total: float
+    """Weight of all calibration images."""
+    confidence: float
+    kind: ClassVar[str] = "weighted"
+    needs: ClassVar[frozenset[str]] = frozenset({"weight"})
+
+    @classmethod
+    def of(cls, critical: Lambdas, weights: Lambdas, confidence: float) -> "WeightedLambda":
+        """From all calibration images; those beyond the reach of a weightless image are left out."""
+        order = np.argsort(critical, kind="stable")
+        cumulated = weights[order].cumsum()
+        total = float(cumulated[-1])
+        reach = int(np.searchsorted(cumulated, (1 - confidence + ROUNDING) * total, side="right")) + 1
+        lambdas, sums = critical[order][:reach], cumulated[:reach]
+        return cls(tuple(map(float, lambdas)), tuple(map(float, sums)), total, confidence)
+
+    @property
+    def void(self) -> bool:
+        """Whether even a weightless image gets 0."""
+        return bool(self._lambdas(np.zeros(1))[0] <= 0)
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
+        """max{lam : (weight of critical lambdas below it + its own) / total of both <= 1 - confidence}."""
+        return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
+
+    def _lambdas(self, weight: Lambdas) -> Lambdas:
+        budget = (1 - self.confidence + ROUNDING) * (self.total + weight) - weight
+        place = np.searchsorted(np.array(self.cumulated), budget, side="right")
+        found = np.array([*self.critical, math.inf])[place]
+        return np.where(budget < 0, 0.0, found)
+
+    def to_json(self) -> dict[str, Json]:
+        """Kind and fields."""
+        lists = {"critical": list(self.critical), "cumulated": list(self.cumulated)}
+        return {"kind": self.kind, **vars(self), **lists}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "WeightedLambda":
+        """The inverse of to_json."""
+        critical, cumulated = (tuple(map(number, record[key])) for key in ("critical", "cumulated"))
+        return cls(critical, cumulated, float(record["total"]), float(record["confidence"]))
+
+
+@dataclass(frozen=True)
+class AdaptiveLambda:
+    """exp(h(features) + shift), snapped down to the grid where there is one.
+
+    Logarithms and back do not give the same float: without a grid it stays a little below, or an image whose
+    critical lambda ties with that of the rank would fail; grid points are met in spite of rounding.
+    """
+
+    h: LogLinear
+    shift: float
+    grid: Float[np.ndarray, "g"] | None = None
+    kind: ClassVar[str] = "adaptive"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    @property
+    def void(self) -> bool:
+        """Whether every image gets 0."""
+        return self.shift == -math.inf
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
+        """By the features of each image."""
+        with np.errstate(over="ignore"):
+            lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
+        if self.grid is None:
+            return lam * (1 - ROUNDING)
+        place = np.searchsorted(self.grid, lam * (1 + ROUNDING), side="right") - 1
+        return np.asarray(self.grid[place], dtype=np.float64)
+
+    def to_json(self) -> dict[str, Json]:
+        """Kind, h, shift and grid."""
+        grid = None if self.grid is None else self.grid.tolist()
+        return {"kind": self.kind, "h": self.h.to_json(), "shift": self.shift, "grid": grid}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "AdaptiveLambda":
+        """The inverse of to_json."""
+        grid = record["grid"] and np.array([number(lam) for lam in record["grid"]])
+        return cls(LogLinear.from_json(record["h"]), number(record["shift"]), grid)
+
+
+@dataclass(frozen=True)
+class BoundedRisk:
+    """The largest grid point at which calibration risk and the image's own bound are within the threshold."""
+
+    grid: Float[np.ndarray, "g"]
+    total: Float[np.ndarray, "g"]
+    """Sum of the calibration images' tail risks."""
+    n: int
+    threshold: float
+    t: float
+    steepness: float
+    """The tail risk of d is t + steepness * max(d - t, 0)."""
+    kind: ClassVar[str] = "bounded_risk"
+    needs: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
+
+    @property
+    def void(self) -> bool:
+        """Whether even an image without any possible error gets 0."""
+        return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
+
+    def __call__(self, facts: ImageFacts) -> Lambdas:
+        """By the bound curve of each image."""
+        return self.lambdas(np.asarray(facts.bound_curve))
+
+    def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
+        """max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
+        own = self.t + self.steepness * np.maximum(bound - self.t, 0)
+        exceeds = ~(self.total + own <= (self.n + 1) * self.threshold * (1 + ROUNDING))
+        first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
+        return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)
+
+    def to_json(self) -> dict[str, Json]:
+        """Kind and fields."""
+        return {"kind": self.kind, **vars(self), "grid": self.grid.tolist(), "total": self.total.tolist()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "BoundedRisk":
+        """The inverse of to_json."""
+        grid, total = (np.array([number(value) for value in record[key]]) for key in ("grid", "total"))
+        return cls(grid, total, int(record["n"]), *(float(record[key]) for key in _SCALARS))
+
+
+_SCALARS = ("threshold", "t", "steepness")
+RULES = {
+    rule.kind: rule for rule in (ConstantLambda, CategoryLambda, WeightedLambda, AdaptiveLambda, BoundedRisk)
+}
+
+
+def rule_from_json(record: Mapping[str, Json]) -> Rule:
     """The rule that to_json wrote.
 
     Raises:

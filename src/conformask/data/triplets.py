@@ -293,4 +293,7 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
     truths = [triplet.y for triplet in triplets if triplet.y is not None]
     y = torch.from_numpy(np.stack(truths)) if truths else None
-    return Batch(tuple(triplet.name for triplet in triplets), x, y_hat, y)
+    category = tuple(t.category for t in triplets if t.category is not None)
+    weight = tuple(t.weight for t in triplets if t.weight is not None)
+    names = tuple(triplet.name for triplet in triplets)
+    return Batch(names, x, y_hat, y, category or None, weight or None)

@@ -1,35 +1,64 @@
 """Distances between images, one file each: one number an image, never a mean over the batch."""
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 
 from torch import Tensor
 
 from conformask.distances.custom import Custom
+from conformask.distances.dists import Dists
 from conformask.distances.lp import Lp
+from conformask.distances.lpips import Lpips
+from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.types import Distance
+
+PERCEPTUAL: Mapping[str, Callable[..., Distance]] = {
+    "lpips": partial(Lpips, "squeeze"),
+    "lpips_alex": partial(Lpips, "alex"),
+    "lpips_vgg": partial(Lpips, "vgg"),
+    "dists": Dists,
+}
+"""Those with a network, which need torchvision and its weights; each maker takes weights_path=."""
 
 DISTANCES: Mapping[str, Callable[[], Distance]] = {
     "l1": partial(Lp, 1.0),
     "l2": partial(Lp, 2.0),
     "ssim": Ssim,
+    "ms_ssim": MsSsim,
+    **PERCEPTUAL,
 }
+"""Every distance with a name of its own; beside them `l` with any exponent >= 1, as in l1.5."""
+
+POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
 
-def distance(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Distance:
+def distance(
+    choice: str | Distance | Callable[[Tensor, Tensor], Tensor], weights_path: str | Path | None = None
+) -> Distance:
     """The distance of that name, or the given object, or a wrapped callable (a, b) -> (N,).
 
+    Args:
+        choice: "l1", "l2", `l` with any other exponent >= 1 as in "l1.5", "ssim", "ms_ssim", "lpips",
+            "lpips_alex", "lpips_vgg", "dists", or one of your own.
+        weights_path: where the weights of a named distance's network are: torchvision's file, or its folder;
+            by default torch hub's. It is looked for at the first call.
+
     Raises:
-        InvalidArgumentError: an unknown name, or something that cannot be called.
+        InvalidArgumentError: an unknown name, an exponent below 1, something that cannot be called, a
+            callable with the name of another distance, or weights for a distance that takes none.
     """
+    if weights_path is not None:
+        return _perceptual(choice)(weights_path=weights_path)
     if isinstance(choice, str):
-        return chosen(DISTANCES, choice, "distance")()
+        return _maker(choice)()
     if isinstance(choice, Distance):
         return choice
     if callable(choice):
-        return Custom(choice)
+        return _own(choice)
     raise InvalidArgumentError(
         f"distance must be a name, an object or a callable (a, b) -> (N,), not {choice!r}"
     )
@@ -43,9 +72,39 @@ def stored_distance(
     Raises:
         MismatchError: another distance was given, or none where it is a user's own.
     """
-    if given is None and name not in DISTANCES:
+    if given is None and not _taken(name):
         raise MismatchError(f"this was made for your own distance {name!r}: hand it in again with distance=")
     used = distance(name if given is None else given)
     if used.name != name:
         raise MismatchError(f"this was made for distance {name!r}, not {used.name!r}")
     return used
+
+
+def _taken(name: str) -> bool:
+    return name in DISTANCES or POWER.fullmatch(name) is not None
+
+
+def _maker(name: str) -> Callable[[], Distance]:
+    power = POWER.fullmatch(name)
+    if power and name not in DISTANCES:
+        return partial(Lp, float(power[1]))
+    return chosen(DISTANCES, name, "distance")
+
+
+def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Distance]:
+    if isinstance(choice, str) and choice in PERCEPTUAL:
+        return PERCEPTUAL[choice]
+    raise InvalidArgumentError(
+        f"weights_path= goes with the names {list(PERCEPTUAL)}, not with {distance(choice).name!r}"
+    )
+
+
+def _own(function: Callable[[Tensor, Tensor], Tensor]) -> Custom:
+    """A run folder keeps a name only, so that a user's own must not be one of ours."""
+    own = Custom(function)
+    if _taken(own.name):
+        raise InvalidArgumentError(
+            f"your distance has the name of another, {own.name!r}, and a run folder keeps only names: "
+            f"rename the function, or pass {own.name!r} for ours"
+        )
+    return own

@@ -1,5 +1,6 @@
-"""mean |a - b|^p over an image: l1, l2 and between."""
+"""mean |a - b|^p over an image: l1, l2, and any other p >= 1."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +13,10 @@ from conformask.types import Images, PerImage
 class Lp:
     """The paper's p-norm to the p, divided by the number of values; summed in float64.
 
+    Images in [0, 1] are at most 1 apart. Monotone: the smaller the mask, the smaller the distance.
+
     Raises:
-        InvalidArgumentError: p < 1, for which (P1) is not convex.
+        InvalidArgumentError: p < 1, for which (P1) is not convex, or infinite.
     """
 
     p: float
@@ -21,13 +24,13 @@ class Lp:
     upper_bound = 1.0
 
     def __post_init__(self) -> None:
-        if not self.p >= 1:
-            raise InvalidArgumentError(f"p = {self.p}: an lp distance needs p >= 1")
+        if not 1 <= self.p < math.inf:
+            raise InvalidArgumentError(f"p = {self.p}: an lp distance needs p >= 1, and finite")
 
     @property
     def name(self) -> str:
-        """l1, l2, or l with the exponent."""
-        return f"l{self.p:g}"
+        """l1, l2, or l with the whole exponent, by which `distance` finds it again."""
+        return f"l{float(self.p)!r}".removesuffix(".0")
 
     @property
     def exponent(self) -> float:

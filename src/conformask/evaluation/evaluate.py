@@ -100,10 +100,10 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
 def _size_by_threshold(masker: Masker) -> tuple[tuple[float, float], ...]:
     if masker.curves is None:
         return ()
-    wanted = guarantee(masker.card.guarantee, masker.card.confidence)
+    wanted = guarantee(masker.card.guarantee, masker.card.confidence, masker.card.delta)
     largest = max(float(masker.curves.distance[:, -1].max()), 2 * masker.card.threshold)
     thresholds = np.geomspace(masker.card.threshold / 8, largest, THRESHOLDS)
-    return tuple((float(t), size_at(masker.curves, float(t), wanted)) for t in thresholds)
+    return tuple((float(t), size_at(masker.curves, float(t), wanted, masker.distance)) for t in thresholds)
 
 
 def _mean(values: Array) -> float | None:

@@ -26,7 +26,9 @@ def examples_of(masker: Masker, test: Triplets, records: ImageRecords) -> tuple[
 
 def _example(masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int) -> Example:
     x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
-    mask = masker.masks(x, y_hat)[1][0].numpy()
+    weight = None if triplet.weight is None else [triplet.weight]
+    category = None if triplet.category is None else [triplet.category]
+    mask = masker.masks(x, y_hat, weight=weight, category=category)[1][0].numpy()
     oracle = float(records.oracle_size[index])
     return picture_of(
         triplet,

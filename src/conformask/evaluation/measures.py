@@ -10,13 +10,11 @@ from torch import Tensor
 
 from conformask.calibration import (
     Scored,
-    curves,
-    exact_critical_lambdas,
+    critical_lambdas,
     like_score,
     mask_size,
     masked_distance,
 )
-from conformask.conformal.crossing import first_crossing
 from conformask.masker.masker import Masker
 from conformask.oracle import exact_oracle, paper_oracle
 from conformask.results import Array, ImageRecords
@@ -35,7 +33,7 @@ def image_records(masker: Masker, items: Iterable[Scored], opt_images: int) -> I
 
 def _measure(masker: Masker, item: Scored, opt_images: int) -> dict[str, Array]:
     y, y_hat, score = item.batch.truth(), item.batch.y_hat, item.score
-    mask = masker.open(score)
+    mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
         "distance": _array(masked_distance(masker.distance, mask, y, y_hat)),
@@ -50,11 +48,7 @@ def _measure(masker: Masker, item: Scored, opt_images: int) -> dict[str, Array]:
 
 def critical_lambdas_of(masker: Masker, item: Scored) -> Float[np.ndarray, "n"]:
     """Critical lambdas as calibration finds them: exact for lp, else on the masker's grid."""
-    exponent, threshold = masker.distance.exponent, masker.card.threshold
-    if exponent is not None:
-        return exact_critical_lambdas(item, masker.family, masker.distance, exponent, threshold)
-    grid = masker.stored_curves().grid
-    return first_crossing(grid, curves([item], masker.family, masker.distance, grid).distance, threshold)
+    return critical_lambdas(item, masker.family, masker.distance, masker.grid, masker.card.threshold)
 
 
 def _exact_sizes(masker: Masker, item: Scored) -> Array:

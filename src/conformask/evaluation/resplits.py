@@ -10,9 +10,9 @@ from scipy import stats
 
 from conformask.calibration import curves, measured_curves
 from conformask.conformal.crossing import passes
-from conformask.conformal.guarantees import guarantee
-from conformask.conformal.marginal import marginal_rank
+from conformask.conformal.order import marginal_rank, smallest
 from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
 from conformask.evaluation.measures import image_records
 from conformask.masker.masker import Masker
 from conformask.results import Json
@@ -50,14 +50,20 @@ class Resplits:
 
 
 def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200, seed: int = 0) -> Resplits:
-    """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives."""
+    """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives.
+
+    Raises:
+        InvalidArgumentError: the promise is not the marginal one, whose law this is.
+    """
+    if masker.card.guarantee != "marginal":
+        raise InvalidArgumentError(f"resplits follow the law of marginal, not of {masker.card.guarantee}")
     parts = [
         image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)
     ]
     critical = np.concatenate([part.critical_lambda for part in parts])
-    wanted = guarantee(masker.card.guarantee, masker.card.confidence)
+    rank = marginal_rank(len(calibration), masker.card.confidence or 0.0)
     deals = list(_deals(len(critical), len(calibration), n, seed))
-    lambdas = np.array([wanted.rule(critical[dealt]).lam for dealt, _ in deals])
+    lambdas = np.array([smallest(critical[dealt], rank) for dealt, _ in deals])
     grid, place = np.unique(lambdas, return_inverse=True)
     measured = [
         curves(scored(masker.scorer, part, "resplits"), masker.family, masker.distance, grid)
@@ -65,13 +71,11 @@ def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200,
     ]
     met = passes(np.concatenate([part.distance for part in measured]), masker.card.threshold)
     size = np.concatenate([part.size for part in measured])
-    rank = marginal_rank(len(calibration), masker.card.confidence)
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
-    few = [(left, wanted.rule(critical[dealt]).lam) for dealt, left in deals[:MEASURED]]
-    distances = _measured(masker, (calibration, test), np.array([lam for _, lam in few]))
+    distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
     direct = passes(distances, masker.card.threshold)
     return Resplits(
-        measured=np.array([direct[left, column].mean() for column, (left, _) in enumerate(few)]),
+        measured=np.array([direct[left, column].mean() for column, (_, left) in enumerate(deals[:MEASURED])]),
         coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
         size=np.array([size[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
         law_mean=float(law.mean() / len(test)),

@@ -1,23 +1,38 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
-from conformask.calibration import critical_lambdas
-from conformask.conformal.guarantees import guarantee as guarantee_by_name
+from conformask.calibration import NO_GRID, Scored, evidence, measures
+from conformask.conformal.guarantees import Guarantee
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
-from conformask.masker.masker import Masker
-from conformask.masker.matching import distance_for, family_for
-from conformask.masker.promise import enough, now, rule_for
+from conformask.masker.masker import Masker, weights_of
+from conformask.masker.matching import distance_for, family_for, guarantee_for
+from conformask.masker.promise import columns_kept, enough, now, rule_for, sample_of
 from conformask.masker.thresholds import threshold_of
-from conformask.results import CalibrationCard
-from conformask.scorers.dataset import Survey, survey
+from conformask.results import Array, CalibrationCard, Curves, Json, Selection
+from conformask.scorers.dataset import Survey, columns_of, labelled, survey
 from conformask.scorers.fit import selection_record
-from conformask.scorers.scoring import scored
-from conformask.types import Distance, Family, Scorer
+from conformask.scorers.streaming import Streaming, gathered
+from conformask.types import Distance, Family, Scorer, Weigh
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Everything that is fixed before a calibration image is looked at."""
+
+    wanted: Guarantee
+    distance: Distance
+    family: Family
+    threshold: float
+    grid: Float[np.ndarray, "g"] | None
+    weigh: Weigh | None
 
 
 def calibrate(
@@ -25,56 +40,125 @@ def calibrate(
     calibration: Triplets,
     *,
     threshold: float | str,
-    confidence: float = 0.9,
-    family: str | Family | None = None,
+    confidence: float | None = None,
+    family: str | Mapping[str, Json] | Family | None = None,
     guarantee: str = "marginal",
+    delta: float | None = None,
     selection: Triplets | None = None,
     distance: str | Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
+    weight: Weigh | None = None,
+    out: str | Path | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> Masker:
     """Find the lambda with which masks keep the promise.
 
     Args:
         scorer: from fit_scorer, or any Scorer.
-        calibration: triplets that neither the scorer nor the predictor has seen.
+        calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest masked distance wanted (the paper's alpha), or "q0.1": the 0.1-quantile of
             the unmasked distance on the selection images.
-        confidence: with which probability (the paper's beta).
-        family: a name or an object; the scorer's own if None.
-        guarantee: "marginal".
-        selection: triplets for the grid and for q-thresholds, instead of those that the scorer keeps.
+        confidence: with which probability (the paper's beta); 0.9 if None, where the guarantee takes one.
+        family: a name, settings such as {"name": "power", "gamma": 2}, or an object; None is the scorer's.
+        guarantee: marginal, pac, expected, conditional_mean, rcps, rcps_hb, ltt, groups, categories,
+            weighted, adaptive or simultaneous: see docs/promises.md.
+        delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
+        selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         distance: for a scorer that was fitted for none.
+        weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
+        out: a folder for finished parts, from which a killed calibration goes on; it is removed at the end.
+        devices: handed to Lightning; several need out.
+        nodes: handed to Lightning.
 
     Raises:
-        InvalidArgumentError: an argument outside what is allowed.
+        InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
+            that is not there.
         CalibrationError: the promise cannot be given; says what it would need.
         MismatchError: images or a distance that the scorer was not fitted for.
         ImageError: an image that cannot be used.
     """
-    wanted = guarantee_by_name(guarantee, confidence)
+    how = Streaming(None if out is None else Path(out), devices, nodes)
     used = distance_for(scorer, distance)
+    wanted = guarantee_for(used, guarantee, confidence, delta)
     chosen = family_for(scorer, used, family)
-    enough(wanted, len(calibration))
+    kept = scorer.selection
+    if selection is not None:
+        kept = selection_record(scorer, selection, used, [chosen])
+    elif kept is not None and kept.of != used.name:
+        kept = None
+    choices = _fixed(wanted, used, chosen, threshold, kept, len(calibration), weight)
+    known = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
+    enough(choices.wanted, choices.threshold, used, len(calibration), known)
     seen = survey(calibration, "reading calibration images")
     chosen_on = () if selection is None else survey(selection, "reading selection images").hashes
     _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
-    kept = scorer.selection if selection is None else selection_record(scorer, selection, used, [chosen])
+    curves, critical = _gathered(scorer, calibration, choices, seen, how)
+    enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
+    rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
+    card = _card(choices, calibration, seen, curves, rule.to_json())
+    stored = None if choices.grid is None else curves
+    return Masker(scorer, used, chosen, rule, card, critical, stored, weight)
+
+
+def _fixed(
+    wanted: Guarantee,
+    distance: Distance,
+    family: Family,
+    threshold: float | str,
+    kept: Selection | None,
+    n: int,
+    weigh: Weigh | None,
+) -> Choices:
+    """Make every choice on the selection images."""
     level = threshold_of(threshold, kept)
-    grid = kept.curves[chosen.name].grid if kept is not None and chosen.name in kept.curves else None
-    if grid is None and used.exponent is None:
-        raise InvalidArgumentError(f"distance {used.name!r} needs a grid for {chosen.name}: pass selection=")
-    points = np.array([0.0, np.inf]) if grid is None else grid
-    found = critical_lambdas(scored(scorer, calibration, "calibrating"), chosen, used, points, level)
-    rule = rule_for(wanted, found.critical_lambdas, level, used.name)
-    card = CalibrationCard(
-        threshold=level,
-        confidence=confidence,
+    curves = None if kept is None else kept.curves.get(family.name)
+    if curves is None and (distance.exponent is None or wanted.needs & {"grid", "selection"}):
+        what = f"distance {distance.name!r}" if distance.exponent is None else f"guarantee {wanted.name!r}"
+        raise InvalidArgumentError(
+            f"{what} needs selection images for a grid and other choices, none are kept for {family.name}: "
+            "pass selection="
+        )
+    if curves is not None and "selection" in wanted.needs:
+        wanted = wanted.fixed(evidence(curves, level, distance), n)
+    return Choices(wanted, distance, family, level, None if curves is None else curves.grid, weigh)
+
+
+def _gathered(
+    scorer: Scorer, calibration: Triplets, choices: Choices, seen: Survey, how: Streaming
+) -> tuple[Curves, Float[np.ndarray, "n"]]:
+    grid = NO_GRID if choices.grid is None else choices.grid
+
+    def measure(item: Scored) -> dict[str, Array]:
+        found = measures(item, choices.family, choices.distance, grid, choices.threshold)
+        if choices.weigh is None:
+            return found
+        return found | {"weight": weights_of(choices.weigh, item.batch)}
+
+    key = (choices.family.settings(), choices.distance.name, grid.tolist(), choices.threshold, seen.hashes)
+    found = gathered(scorer, calibration, measure, "calibrating", key, how)
+    critical = found.pop("critical_lambda")
+    curves = Curves.from_arrays(found | {"grid": grid})
+    return labelled(curves, calibration), critical
+
+
+def _card(
+    choices: Choices, calibration: Triplets, seen: Survey, curves: Curves, rule: Mapping[str, Json]
+) -> CalibrationCard:
+    wanted = choices.wanted
+    return CalibrationCard(
+        threshold=choices.threshold,
+        confidence=wanted.confidence,
+        delta=wanted.delta,
         guarantee=wanted.name,
-        distance=used.name,
-        family=chosen.settings(),
-        rule=rule.to_json(),
-        exact=found.exact,
+        claim=wanted.claim(choices.distance.name, choices.threshold),
+        distance=choices.distance.name,
+        family=choices.family.settings(),
+        rule=rule,
+        exact=choices.distance.exponent is not None and "grid" not in wanted.needs,
         exploratory=False,
+        thresholds=getattr(wanted, "thresholds", None),
         n_calibration=len(calibration),
+        **sample_of(wanted, curves),
         channels=seen.channels,
         sizes=seen.sizes,
         data_range=calibration.data_range,
@@ -82,8 +166,6 @@ def calibrate(
         calibrated=now(),
         calibrated_on=tuple(sorted(seen.hashes)),
     )
-    curves = None if grid is None else found.curves
-    return Masker(scorer, used, chosen, rule, card, found.critical_lambdas, curves)
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: frozenset[str]) -> None:
@@ -93,12 +175,6 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
             "scorer or the predictor; the promise needs images that neither has seen"
-        )
-    if len(set(calibration.groups)) < len(calibration):
-        raise CalibrationError(
-            f"{len(calibration)} images in {len(set(calibration.groups))} groups are dependent: the marginal "
-            "promise needs one image a group; keep one of each, or promise new tiles of these files "
-            "(--split within)"
         )
     if seen.channels != scorer.channels:
         raise MismatchError(

@@ -10,18 +10,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conformask.conformal.crossing import SLACK, first_crossing
+from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of
+from conformask.conformal.crossing import SLACK
+from conformask.conformal.guarantees import Guarantee, takes
 from conformask.conformal.guarantees import guarantee as guarantee_by_name
 from conformask.conformal.rules import rule_from_json
+from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
 from conformask.distances import stored_distance
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.masker.promise import now, positive, rule_for
+from conformask.masker.matching import guarantee_for
+from conformask.masker.promise import columns_kept, enough, now, positive, rule_for, sample_of
 from conformask.masks import family as family_by_name
 from conformask.results import CalibrationCard, Curves, read_arrays, write_arrays
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
-from conformask.types import Array, Distance, Facts, Family, Images, LambdaRule, Score, Scorer
+from conformask.types import Array, Batch, Distance, Facts, Family, Images, LambdaRule, Score, Scorer, Weigh
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,26 @@ class Masker:
     critical_lambdas: Float[np.ndarray, "n"]
     """Of the calibration images, in the order of the curves."""
     curves: Curves | None
+    weigh: Weigh | None = None
+    """The likelihood ratio of a weighted promise, where it is a callable."""
 
     @property
     def promise(self) -> str:
         """For example "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images (marginal)"."""
         return self.card.promise
+
+    @property
+    def coverage_range(self) -> tuple[float, float] | None:
+        """Between which values coverage lies for nine calibration sets of ten; None where no law is known."""
+        return self._wanted().coverage_range(self.card.n_calibration)
+
+    @property
+    def grid(self) -> Float[np.ndarray, "g"]:
+        """Lambdas at which curves are known; 0 and inf where none are stored."""
+        return NO_GRID if self.curves is None else self.curves.grid
+
+    def _wanted(self) -> Guarantee:
+        return guarantee_by_name(self.card.guarantee, self.card.confidence, self.card.delta)
 
     def __call__(
         self,
@@ -96,21 +115,40 @@ class Masker:
                 "and does not cover other sizes",
                 stacklevel=3,
             )
+        names = tuple(f"image {index}" for index in range(len(x)))
+        categories = None if category is None else tuple(category)
+        weights = None if weight is None else tuple(map(float, weight))
+        batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat)
-        return score, self.open(score, weight=weight, category=category)
+        return score, self.open(Scored(batch, score))
 
-    def open(
-        self, score: Score, *, weight: Sequence[float] | None = None, category: Sequence[str] | None = None
-    ) -> Images:
-        """The masks of scored images: gathers the facts that the rule needs, then applies the family."""
-        facts = Facts(
-            n=len(score.map),
-            weight=None if weight is None else np.asarray(weight, dtype=np.float64),
-            category=category,
-            features=None if score.features is None else score.features.cpu().numpy(),
+    def open(self, item: Scored) -> Images:
+        """The masks of scored images: gathers the facts that the rule needs, then applies the family.
+
+        Raises:
+            InvalidArgumentError: the rule needs a weight or category, and it is not given.
+        """
+        lam = torch.as_tensor(self.rule(self._facts(item)), device=item.score.map.device)
+        return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
+
+    def _facts(self, item: Scored) -> Facts:
+        needs, batch, bound = self.rule.needs, item.batch, None
+        weight = None if batch.weight is None else np.array(batch.weight)
+        if "weight" in needs and self.weigh is not None:
+            weight = weights_of(self.weigh, batch)
+        if "bound_curve" in needs and self.distance.exponent is not None:
+            bound = bound_curves(item, self.family, self.distance.exponent, self.stored_curves().grid)
+        given = {"weight": weight, "category": batch.category}
+        for fact in given.keys() & needs:
+            if given[fact] is None:
+                raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
+        return Facts(
+            n=len(batch.names),
+            weight=weight,
+            category=batch.category,
+            features=features_of(item.score) if "features" in needs else None,
+            bound_curve=bound,
         )
-        lam = torch.as_tensor(self.rule(facts), device=score.map.device)
-        return self.family.apply(score.map, self.family.level(score.map, lam))
 
     def stored_curves(self) -> Curves:
         """The curves of the calibration images.
@@ -123,35 +161,69 @@ class Masker:
         return self.curves
 
     def recalibrate(
-        self, *, threshold: float | None = None, confidence: float | None = None, guarantee: str | None = None
+        self,
+        *,
+        threshold: float | None = None,
+        confidence: float | None = None,
+        guarantee: str | None = None,
+        delta: float | None = None,
     ) -> "Masker":
         """A new masker for another promise, from the stored curves, without touching an image.
 
-        On the grid of the curves: slightly conservative where the distance has an exact solution.
+        On the grid of the curves: slightly conservative where the distance has an exact solution. A
+        simultaneous promise covers every confidence and, snapped down to those declared, every threshold;
+        any other becomes exploratory.
 
         Raises:
             MismatchError: no curves are stored.
+            InvalidArgumentError: a promise that needs what the curves do not hold.
             CalibrationError: the promise cannot be given.
         """
-        curves = self.stored_curves()
-        threshold = positive(self.card.threshold if threshold is None else threshold)
-        wanted = guarantee_by_name(
-            self.card.guarantee if guarantee is None else guarantee,
-            self.card.confidence if confidence is None else confidence,
+        curves, card = self.stored_curves(), self.card
+        threshold = positive(card.threshold if threshold is None else threshold)
+        name = card.guarantee if guarantee is None else guarantee
+        before = {"confidence": card.confidence, "delta": card.delta}
+        wanted = guarantee_for(
+            self.distance,
+            name,
+            before["confidence"] if confidence is None and "confidence" in takes(name) else confidence,
+            before["delta"] if delta is None and "delta" in takes(name) else delta,
         )
-        critical = first_crossing(curves.grid, curves.distance, threshold)
-        rule = rule_for(wanted, critical, threshold, self.card.distance)
+        wanted, threshold = self._settled(wanted, threshold)
+        enough(wanted, threshold, self.distance, card.n_calibration, columns_kept(curves))
+        seen = evidence(curves, threshold, self.distance)
+        rule = rule_for(wanted, seen, card.distance)
         card = replace(
-            self.card,
+            card,
             threshold=threshold,
             confidence=wanted.confidence,
+            delta=wanted.delta,
             guarantee=wanted.name,
+            claim=wanted.claim(card.distance, threshold),
             rule=rule.to_json(),
             exact=False,
-            exploratory=True,
+            exploratory=wanted.name != "simultaneous" or wanted.delta != card.delta,
+            **sample_of(wanted, curves),
             calibrated=now(),
         )
-        return replace(self, rule=rule, card=card, critical_lambdas=critical)
+        return replace(self, rule=rule, card=card, critical_lambdas=seen.critical_lambdas)
+
+    def _settled(self, wanted: Guarantee, threshold: float) -> tuple[Guarantee, float]:
+        """With the choices made before the calibration, or made again on the selection images."""
+        if isinstance(wanted, Simultaneous):
+            if self.card.thresholds is None:
+                raise InvalidArgumentError(
+                    "simultaneous thresholds are declared before a calibration: calibrate DATA with it"
+                )
+            wanted = replace(wanted, thresholds=self.card.thresholds)
+            return wanted, wanted.snapped(threshold)
+        if "selection" not in wanted.needs:
+            return wanted, threshold
+        kept = None if self.scorer.selection is None else self.scorer.selection.curves.get(self.family.name)
+        if kept is None:
+            raise InvalidArgumentError(f"{wanted.name} takes choices on selection images, and none are kept")
+        seen = evidence(kept, threshold, self.distance)
+        return wanted.fixed(seen, self.card.n_calibration), threshold
 
     def save(self, folder: str | Path) -> None:
         """Write a run folder: scorer.*, selection.npz, curves.npz, calibration.json. No pickle."""
@@ -169,10 +241,12 @@ def load(
     network: nn.Module | None = None,
     scorer: Scorer | None = None,
     family: Family | None = None,
+    weight: Weigh | None = None,
 ) -> Masker:
     """Read what Masker.save wrote.
 
-    What a user brought as code (distance, network, scorer, family) is handed in, never imported from a file.
+    What a user brought as code (distance, network, scorer, family, weight) is handed in, never imported from
+    a file.
 
     Raises:
         MissingFileError: the folder holds no calibrated masker.
@@ -190,4 +264,20 @@ def load(
         card=card,
         critical_lambdas=arrays["critical_lambda"],
         curves=Curves.from_arrays(arrays) if "grid" in arrays else None,
+        weigh=weight,
     )
+
+
+def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
+    """The callable's likelihood ratios.
+
+    Raises:
+        InvalidArgumentError: it does not give one finite number above 0 for each image.
+    """
+    values = weigh(batch.x, batch.y_hat).detach().double().cpu().numpy()
+    if values.shape != (len(batch.names),) or not (np.isfinite(values) & (values > 0)).all():
+        raise InvalidArgumentError(
+            f"weight= must give a finite number above 0 for each of {len(batch.names)} images, "
+            f"not {values.shape} values from {values.min():g} to {values.max():g}"
+        )
+    return values

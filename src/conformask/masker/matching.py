@@ -1,18 +1,24 @@
-"""The distance and the family that go with a scorer."""
+"""The distance and the family that go with a scorer, and the guarantee that goes with them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from conformask.conformal.guarantees import Guarantee
+from conformask.conformal.guarantees import guarantee as guarantee_by_name
 from conformask.distances import distance as distance_by_name
+from conformask.distances import stored_distance
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masks import family as family_by_name
+from conformask.results import Json
 from conformask.types import Distance, Family, Scorer
 
 
-def family_for(scorer: Scorer, distance: Distance, choice: str | Family | None) -> Family:
-    """The chosen family for this distance, or the one that suits the scorer."""
-    if choice is None or isinstance(choice, str):
+def family_for(
+    scorer: Scorer, distance: Distance, choice: str | Mapping[str, Json] | Family | None
+) -> Family:
+    """The chosen family (by name or settings) for this distance, or the one that suits the scorer."""
+    if choice is None or isinstance(choice, str | Mapping):
         return family_by_name(choice or scorer.family, distance.exponent or 1.0)
     return choice
 
@@ -20,14 +26,29 @@ def family_for(scorer: Scorer, distance: Distance, choice: str | Family | None) 
 def distance_for(
     scorer: Scorer, choice: str | Distance | Callable[[Tensor, Tensor], Tensor] | None
 ) -> Distance:
-    """The distance that the scorer was fitted for; the given one where it was fitted for none."""
-    if choice is None and scorer.distance is None:
-        raise InvalidArgumentError("this scorer was fitted for no distance: pass distance=")
-    if choice is None and scorer.distance is not None:
-        return scorer.distance
-    used = distance_by_name(choice)  # type: ignore[arg-type]
+    """The distance that the scorer was fitted for; where for none the given one, or its selection images'."""
+    if choice is None:
+        if scorer.distance is None and scorer.selection is None:
+            raise InvalidArgumentError("this scorer was fitted for no distance: pass distance=")
+        return scorer.distance or stored_distance(scorer.selection.of)  # type: ignore[union-attr]
+    used = distance_by_name(choice)
     if scorer.distance is not None and scorer.distance.name != used.name:
         raise MismatchError(
             f"this scorer was fitted for distance {scorer.distance.name!r}, not {used.name!r}: train another"
         )
     return used
+
+
+def guarantee_for(distance: Distance, name: str, confidence: float | None, delta: float | None) -> Guarantee:
+    """The guarantee of that name, if it can be given for this distance.
+
+    Raises:
+        InvalidArgumentError: as `guarantee` does, or a mean of a distance that can be arbitrarily large.
+    """
+    wanted = guarantee_by_name(name, confidence, delta)
+    if "upper_bound" in wanted.needs and distance.upper_bound is None:
+        raise InvalidArgumentError(
+            f"the {name} guarantee bounds a mean and needs a distance with an upper bound, "
+            f"{distance.name!r} declares none: choose marginal, pac or ltt"
+        )
+    return wanted

@@ -1,13 +1,23 @@
 """What a promise needs before it can be given."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
+from conformask.conformal.evidence import Evidence
 from conformask.conformal.guarantees import Guarantee
-from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.planning import unit_of
+from conformask.conformal.rules import Rule
+from conformask.conformal.weighted import effective_sample_size
 from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.results import Array, Curves
+from conformask.types import Distance
+
+PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
+Columns = Mapping[str, Array | None]
+"""group, category and weight of the images, as far as they have them."""
 
 
 def positive(threshold: float) -> float:
@@ -17,30 +27,83 @@ def positive(threshold: float) -> float:
     return float(threshold)
 
 
-def enough(wanted: Guarantee, n: int) -> None:
-    """Refuse a calibration set that is too small, with a CalibrationError that says what it needs."""
-    needed = wanted.smallest_calibration_set()
-    if n < needed:
+def enough(wanted: Guarantee, threshold: float, distance: Distance, n: int, columns: Columns) -> None:
+    """Refuse what cannot be promised for n images with these groups, categories and weights.
+
+    Raises:
+        InvalidArgumentError: a column that the guarantee reads is missing.
+        CalibrationError: dependent or too few images; says how many it needs.
+    """
+    for need in PLURALS.keys() & wanted.needs:
+        if columns.get(need) is None:
+            raise InvalidArgumentError(
+                f"the {wanted.name} guarantee reads the {need} of each image: add a column {need} to the "
+                f"manifest, or {PLURALS[need]}= to the arrays"
+            )
+    _independent(wanted, n, columns.get("group"))
+    count, unit = counted(wanted, n, columns)
+    own = distance.exponent is not None and "bound_curve" in wanted.needs
+    needed = wanted.smallest_calibration_set(threshold, None if own else distance.upper_bound)
+    if count < needed:
+        told = (
+            f"threshold {threshold:.4g}" if wanted.confidence is None else f"confidence {wanted.confidence:g}"
+        )
         raise CalibrationError(
-            f"{n} images are too few for confidence {wanted.confidence:g} ({wanted.name}): it needs at least "
-            f"{needed}; add images or lower the confidence"
+            f"{count} {unit} are too few for {told} ({wanted.name}): it needs at least {needed}; "
+            "add images or ask for less"
         )
 
 
-def rule_for(
-    wanted: Guarantee, critical: Float[np.ndarray, "n"], threshold: float, distance: str
-) -> ConstantLambda:
-    """The rule that keeps the promise, or CalibrationError where only closed masks would."""
-    enough(wanted, len(critical))
-    rule = wanted.rule(critical)
-    if rule.lam <= 0:
-        fail = float((critical <= 0).mean())
+def _independent(wanted: Guarantee, n: int, group: Array | None) -> None:
+    groups = n if group is None else len(np.unique(group))
+    if groups < n and "group" not in wanted.needs:
         raise CalibrationError(
-            f"{distance} <= {threshold:.4g} cannot be promised with confidence {wanted.confidence:g}: "
-            f"{fail:.0%} of the calibration images exceed it under every mask that opens anything; "
-            "raise the threshold or lower the confidence"
+            f"{n} images in {groups} groups are dependent: the {wanted.name} promise needs one image a "
+            "group; use the guarantee groups, keep one of each, or promise new tiles of these files "
+            "(--split within)"
+        )
+
+
+def counted(wanted: Guarantee, n: int, columns: Columns) -> tuple[int, str]:
+    """How many of what the guarantee counts: images, groups, effective images, images of a category."""
+    group, category, weight = (columns.get(name) for name in ("group", "category", "weight"))
+    if "group" in wanted.needs and group is not None:
+        return len(np.unique(group)), "groups"
+    if "category" in wanted.needs and category is not None:
+        names, counts = np.unique(category, return_counts=True)
+        return int(counts.min()), f"images of category {names[counts.argmin()]}"
+    if "weight" in wanted.needs and weight is not None:
+        return int(effective_sample_size(weight)), "effective images"
+    return n, unit_of(wanted)
+
+
+def rule_for(wanted: Guarantee, seen: Evidence, distance: str) -> Rule:
+    """The rule that keeps the promise, or CalibrationError where only closed masks would."""
+    rule = wanted.rule(seen)
+    if rule.void:
+        fail = float((seen.critical_lambdas <= 0).mean())
+        raise CalibrationError(
+            f"{wanted.claim(distance, seen.threshold)} ({wanted.name}) cannot be promised: "
+            f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under every mask that opens "
+            "anything; raise the threshold, lower the confidence or add images"
         )
     return rule
+
+
+def columns_kept(curves: Curves) -> Columns:
+    """The columns that curves keep."""
+    return {name: getattr(curves, name) for name in PLURALS}
+
+
+def sample_of(wanted: Guarantee, curves: Curves) -> dict[str, Any]:
+    """How many groups or effective images a promise rests on, for the card; None where it counts images."""
+    grouped, weighted = "group" in wanted.needs, "weight" in wanted.needs
+    return {
+        "n_groups": len(np.unique(curves.group)) if grouped and curves.group is not None else None,
+        "n_effective": effective_sample_size(curves.weight)
+        if weighted and curves.weight is not None
+        else None,
+    }
 
 
 def now() -> str:

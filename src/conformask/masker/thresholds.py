@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from conformask.calibration import size_at
-from conformask.conformal.guarantees import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import distance_for, family_for
-from conformask.masker.promise import enough, positive
+from conformask.masker.matching import distance_for, family_for, guarantee_for
+from conformask.masker.promise import columns_kept, enough, positive
 from conformask.results import Selection
 from conformask.types import Family, Scorer
 
@@ -26,9 +25,10 @@ class ThresholdChoice:
 def threshold_choices(
     scorer: Scorer,
     *,
-    confidence: float = 0.9,
+    confidence: float | None = None,
     family: str | Family | None = None,
     guarantee: str = "marginal",
+    delta: float | None = None,
 ) -> list[ThresholdChoice]:
     """Mask size and unmasked pass rate against threshold, on the selection images that the scorer keeps.
 
@@ -38,16 +38,20 @@ def threshold_choices(
     """
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
-    wanted, kept = guarantee_by_name(guarantee, confidence), scorer.selection
-    enough(wanted, len(kept.distance))
-    chosen = family_for(scorer, distance_for(scorer, None), family)
+    kept, used = scorer.selection, distance_for(scorer, None)
+    wanted = guarantee_for(used, guarantee, confidence, delta)
+    chosen = family_for(scorer, used, family)
+    if chosen.name not in kept.curves:
+        raise InvalidArgumentError(f"no selection images are kept for the family {chosen.name}")
+    curves = kept.curves[chosen.name]
     thresholds = [fraction * kept.threshold(0.1) for fraction in (0.25, 0.5)]
     thresholds += [kept.threshold(quantile) for quantile in LISTED_QUANTILES]
-    return [
-        ThresholdChoice(t, float((kept.distance <= t).mean()), size_at(kept.curves[chosen.name], t, wanted))
-        for t in sorted(set(thresholds))
-        if t > 0
-    ]
+    choices = []
+    for level in sorted({t for t in thresholds if t > 0}):
+        enough(wanted, level, used, len(kept.distance), columns_kept(curves))
+        size = size_at(curves, level, wanted, used)
+        choices.append(ThresholdChoice(level, float((kept.distance <= level).mean()), size))
+    return choices
 
 
 def threshold_of(choice: float | str, kept: Selection | None) -> float:

@@ -5,13 +5,15 @@ from dataclasses import fields
 from typing import Any
 
 from conformask.errors import chosen
+from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.threshold import Threshold
 from conformask.masks.water_filling import WaterFilling
 from conformask.results import Json
 from conformask.types import Family
 
-FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling]] = {
-    family.name: family for family in (Reciprocal, WaterFilling)
+FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Threshold] | type[Power]] = {
+    family.name: family for family in (Reciprocal, WaterFilling, Threshold, Power)
 }
 
 

@@ -63,9 +63,8 @@ class UNet(nn.Module):
 
     def forward(self, image: Images) -> Images:
         """The network's raw output."""
-        padded, (height, width) = _pad(image, 2 ** len(self.down)), image.shape[-2:]
-        skips = [padded] if self.sees_input else []
-        features = padded
+        features, (height, width) = padded(image, 2 ** len(self.down)), image.shape[-2:]
+        skips = [features] if self.sees_input else []
         for down in self.down:
             features = down(features)
             skips.append(features)
@@ -117,6 +116,7 @@ class TransposedUp(nn.Module):
         return F.relu(self.norm(self.convolution(features)))
 
 
-def _pad(image: Images, multiple: int) -> Images:
+def padded(image: Images, multiple: int) -> Images:
+    """The image, its last row and column repeated until its sides divide by `multiple`."""
     bottom, right = (-side % multiple for side in image.shape[-2:])
     return F.pad(image, (0, right, 0, bottom), mode="replicate")

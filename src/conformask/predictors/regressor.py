@@ -1,67 +1,40 @@
-"""A U-Net that recovers y from x, trained with the L1 loss."""
+"""Trains a U-Net that recovers y from x: with the L1 loss, or as the generator of a GAN."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.sources import TrueImages
+from conformask.errors import chosen
 from conformask.networks.unet import UNet, levels_for
+from conformask.predictors.gan import adversarial
+from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
-from conformask.results import Json, read_json, write_json
-from conformask.tasks import task as task_by_name
-from conformask.training.fit import Plan, fit, seeded
-from conformask.training.losses import straight_through_clip, without_autocast
-from conformask.training.module import TensorBatch
-from conformask.training.record import load_into, save_weights
-from conformask.types import Images, Task
+from conformask.results import Json
+from conformask.training.adversarial import Adversarial
+from conformask.training.fit import Plan, fit_module, seeded
+from conformask.training.module import TensorBatch, Training
+from conformask.training.processes import is_first_process
+from conformask.types import Task
 
 
-@dataclass(frozen=True)
-class Regressor:
-    """A trained network for a task, and the hashes of the images that it was trained on."""
+def regression(network: UNet, task: Task, plan: Plan) -> Training:
+    """Minimises the L1 between y and y_hat."""
 
-    network: UNet
-    task: Task
-    size: int
-    trained_on: tuple[str, ...] = ()
-    name = "regressor"
+    def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
+        x, y = batch
+        return (y - restore(network, task, x)).abs().mean(dim=(1, 2, 3))
 
-    @torch.no_grad()
-    def __call__(self, x: Images) -> Images:
-        """y_hat, in [0, 1], in float32."""
-        return restore(self.network, self.task, x)
-
-    def save(self, folder: Path) -> None:
-        """Write predictor.safetensors and predictor.json."""
-        save_weights(self.network.state_dict(), folder / "predictor.safetensors")
-        card: dict[str, Json] = {
-            "task": self.task.name,
-            "size": self.size,
-            "network": self.network.settings,
-            "trained_on": self.trained_on,
-        }
-        write_json(folder / "predictor.json", card)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Regressor":
-        """Read what save wrote."""
-        card = read_json(folder / "predictor.json", ("task", "size", "network", "trained_on"))
-        network = UNet(**card["network"])
-        load_into(network, folder / "predictor.safetensors")
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.eval().requires_grad_(False)
-        return cls(network, task_by_name(card["task"]), card["size"], tuple(card["trained_on"]))
+    return Training(network, l1, learning_rate=plan.learning_rate, seed=plan.seed)
 
 
-def restore(network: nn.Module, task: Task, x: Images) -> Images:
-    """y_hat of a network that keeps the size."""
-    output: Images = network(2 * task.enlarge(x) - 1)
-    with without_autocast(x):
-        return task.compose(x, straight_through_clip(output.float() + 0.5))
+KINDS: Mapping[str, Callable[[UNet, Task, Plan], Training | Adversarial]] = {
+    "regressor": regression,
+    "gan": adversarial,
+}
 
 
 def fit_predictor(
@@ -72,23 +45,46 @@ def fit_predictor(
     size: int,
     out: Path,
     plan: Plan,
+    kind: str = "regressor",
     width: int = 32,
+    paper_form: bool = False,
     resume: bool = False,
-) -> Regressor:
-    """Train a U-Net on the true images' pairs; out receives a run folder that a killed run resumes from."""
+) -> NetworkPredictor:
+    """Train a U-Net on the true images' pairs; out receives a run folder that a killed run resumes from.
+
+    Args:
+        train: the images to learn from.
+        selection: those whose L1 says which epoch of a regressor is kept, and when patience is lost.
+        task: how x is made from y.
+        size: the side of the images, which decides the levels of the U-Net.
+        out: the run folder.
+        plan: how long and how to train; the paper's is Plan(epochs=10, batch_size=50, learning_rate=1e-5).
+        kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
+        width: channels of the U-Net's first level.
+        paper_form: the U-Net of the paper, with transposed convolutions.
+        resume: go on with a run that was stopped.
+
+    Raises:
+        InvalidArgumentError: an unknown kind.
+        ImageError: an image that the task cannot use.
+        MismatchError: out holds another run.
+    """
+    made = chosen(KINDS, kind, "kind")
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
     truths = [pairs[index][1].numpy() for index in tracked(range(len(pairs)), "reading images", len(pairs))]
     channels = len(task.enlarge(pairs[0][0][None])[0])
     with seeded(plan.seed):
-        network = UNet(channels, len(truths[0]), width=width, levels=levels_for(size)).start_at(0.0)
-
-    def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
-        x, y = batch
-        return (y - restore(network, task, x)).abs().mean(dim=(1, 2, 3))
-
+        network = UNet(
+            channels, len(truths[0]), width=width, levels=levels_for(size), paper_form=paper_form
+        ).start_at(0.0)
+        module = made(network, task, plan)
     trained_on = tuple(pixel_hash(y) for y in truths if not is_constant(y))
-    identity: dict[str, Json] = {"task": task.name, "size": size, "width": width, "trained_on": trained_on}
-    fit(network, l1, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
-    regressor = Regressor(network, task, size, trained_on)
-    regressor.save(out)
-    return regressor
+    identity: dict[str, Json] = {
+        "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
+        "trained_on": trained_on,
+    }  # fmt: skip
+    fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
+    predictor = NetworkPredictor(network, task, size, trained_on, kind)
+    if is_first_process():
+        predictor.save(out)
+    return predictor

@@ -110,7 +110,9 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
     intervals = [clopper_pearson(share, count) for _, share in parts]
-    low = max(0.0, math.floor(10 * min(evaluation.confidence, *(a for a, _ in intervals)) - 0.5) / 10)
+    promised = words.promised_share(evaluation)
+    lowest = min([a for a, _ in intervals] + ([] if promised is None else [promised]))
+    low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
     on = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
     xs, ys = zip(*parts, strict=True)
     titles = [
@@ -119,12 +121,10 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
     ]
     marks = [
         svg.axes(on, DIFFICULTY, "images within the threshold", (svg.plain, svg.percent), xs),
-        svg.band(on, evaluation.confidence, 1.0, svg.OURS) if words.promises_rate(evaluation) else "",
+        "" if promised is None else svg.band(on, promised, 1.0, svg.OURS),
         svg.whiskers(on, xs, intervals, svg.OURS),
         svg.points(on, xs, ys, titles, svg.OURS, 5.5),
-        svg.level(on, evaluation.confidence, f"promised on average, {svg.percent(evaluation.confidence)}")
-        if words.promises_rate(evaluation)
-        else "",
+        "" if promised is None else svg.level(on, promised, f"promised on average, {svg.percent(promised)}"),
     ]
     return svg.document("Coverage by difficulty: " + "; ".join(titles), marks)
 
@@ -167,9 +167,10 @@ def size_by_threshold(evaluation: Evaluation) -> str | None:
 
 def gauge(evaluation: Evaluation) -> str | None:
     """The measured coverage with its interval on a line, beside the promised share."""
-    if not words.promises_rate(evaluation):
+    promised = words.promised_share(evaluation)
+    if promised is None:
         return None
-    (low, high), promised, measured = evaluation.coverage_interval, evaluation.confidence, evaluation.coverage
+    (low, high), measured = evaluation.coverage_interval, evaluation.coverage
     start, end = min(low, promised), max(high, promised)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)

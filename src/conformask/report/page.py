@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from conformask.report import figures, words
+from conformask.report.meaning import meaning_of
 from conformask.report.pictures import Picture, heat_gradient, pictures
 from conformask.results import Evaluation, Example, whole_file
 
@@ -66,7 +67,7 @@ def render(evaluation: Evaluation) -> str:
         verdict=words.verdict(evaluation),
         interval=" to ".join(map(words.share, evaluation.coverage_interval)),
         coverage=words.share(evaluation.coverage),
-        confidence=words.percent(evaluation.confidence),
+        meaning=meaning_of(evaluation),
         distance=words.distance_label(evaluation),
         tested=words.plural(evaluation.n_test, "test image"),
         gauge=Markup(gauge) if gauge else None,

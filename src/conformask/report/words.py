@@ -11,6 +11,8 @@ DISTANCES = {
     "ssim": "1 − SSIM",
     "ms_ssim": "1 − MS-SSIM",
     "lpips": "LPIPS",
+    "lpips_alex": "LPIPS (AlexNet)",
+    "lpips_vgg": "LPIPS (VGG)",
     "dists": "DISTS",
 }
 ABSENT = "does not exist for this distance"
@@ -62,21 +64,23 @@ def distance_label(evaluation: Evaluation) -> str:
     return DISTANCES.get(evaluation.distance, evaluation.distance)
 
 
-def promises_rate(evaluation: Evaluation) -> bool:
-    """Whether the promise is a share of images within the threshold, as opposed to a mean distance."""
-    return not evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
+def promised_share(evaluation: Evaluation) -> float | None:
+    """The promised share of images within the threshold; None where the promise is about a mean distance."""
+    about_mean = evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
+    return None if about_mean else evaluation.confidence
 
 
 def headline(evaluation: Evaluation) -> str:
     """The promise in one sentence."""
     limit = f"{evaluation.threshold:.4g} in {distance_label(evaluation)}"
-    if promises_rate(evaluation):
+    promised = promised_share(evaluation)
+    if promised is not None:
         return (
-            f"On at least {percent(evaluation.confidence)} of new images, "
+            f"On at least {percent(promised)} of new images, "
             f"what the mask lets through differs from the truth by at most {limit}."
         )
     start = "On average over new images"
-    if evaluation.guarantee.startswith("conditional_mean"):
+    if evaluation.confidence is not None:
         start = (
             f"For at least {percent(evaluation.confidence)} of new inputs, on average over possible truths"
         )
@@ -85,21 +89,22 @@ def headline(evaluation: Evaluation) -> str:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Whether the test images agree with the promise, said plainly."""
-    if not promises_rate(evaluation):
+    promised = promised_share(evaluation)
+    if promised is None:
         return _mean_verdict(evaluation)
-    standing, title, finding = _finding(evaluation)
+    standing, title, finding = _finding(evaluation.coverage_interval, promised)
     about = "The promise is about the average over calibration sets and test images"
     if evaluation.guarantee.startswith(("pac", "ltt", "simultaneous")):
         about = "The promise is a lower bound for this very calibration, with a stated probability"
-    return Verdict(standing, title, f"{about}; this interval {finding}{_spread(evaluation)}")
+    return Verdict(standing, title, f"{about}; this interval {finding}{_spread(evaluation, promised)}")
 
 
-def _finding(evaluation: Evaluation) -> tuple[str, str, str]:
-    low, high = evaluation.coverage_interval
-    if low > evaluation.confidence + 1e-9:
+def _finding(interval: tuple[float, float], promised: float) -> tuple[str, str, str]:
+    low, high = interval
+    if low > promised + 1e-9:
         finding = "does not contain it but lies above: the masks are more careful than promised."
         return "above", "Above the promise", finding
-    if high < evaluation.confidence - 1e-9:
+    if high < promised - 1e-9:
         finding = "does not contain it and lies below. Are these images like those of the calibration?"
         return "below", "Below the promise", finding
     return "agrees", "Agrees with the promise", "contains it."
@@ -119,12 +124,11 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
     return Verdict(standing, title, text)
 
 
-def _spread(evaluation: Evaluation) -> str:
+def _spread(evaluation: Evaluation, promised: float) -> str:
     """How far one calibration set can be from the average, for the marginal guarantee."""
     if not evaluation.guarantee.startswith("marginal") or evaluation.n_calibration < 1:
         return ""
-    beta = evaluation.confidence
-    deviation = math.sqrt(beta * (1 - beta) / (evaluation.n_calibration + 2))
+    deviation = math.sqrt(promised * (1 - promised) / (evaluation.n_calibration + 2))
     return (
         f" From one set of {plural(evaluation.n_calibration, 'calibration image')} to the next, "
         f"the true coverage itself varies by about ±{100 * deviation:.1f} points."
@@ -134,8 +138,8 @@ def _spread(evaluation: Evaluation) -> str:
 def tiles(evaluation: Evaluation) -> list[Tile]:
     """The key numbers, in the order in which they are asked for."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
-    rate = promises_rate(evaluation)
-    promised = f"promised {percent(evaluation.confidence)}" if rate else "share within the threshold"
+    share_promised = promised_share(evaluation)
+    promised = f"promised {percent(share_promised)}" if share_promised else "share within the threshold"
     return [
         Tile("Coverage", share(evaluation.coverage), promised),
         Tile(
@@ -185,10 +189,14 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Correlation of mask size with unmasked distance", _pair(evaluation, "size_distance")),
         ("Correlation of mask size with the paper’s Opt", _pair(evaluation, "size_oracle")),
         ("Distance, threshold", f"{distance_label(evaluation)}, {evaluation.threshold:.6g}"),
-        ("Guarantee, confidence", f"{evaluation.guarantee}, {percent(evaluation.confidence)}"),
+        ("Guarantee, confidence", f"{evaluation.guarantee}, {_level(evaluation)}"),
         ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
         ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
     ]
+
+
+def _level(evaluation: Evaluation) -> str:
+    return "on the mean" if evaluation.confidence is None else percent(evaluation.confidence)
 
 
 def _paper_oracle(evaluation: Evaluation) -> str:

@@ -1,6 +1,7 @@
 """Triplets as training takes them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,9 @@ from conformask.data.images import is_constant, pixel_hash
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
+from conformask.results import Curves
 from conformask.training.memory import Remembered
-from conformask.types import Triplet
+from conformask.types import Array, Triplet
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         if not is_constant(triplet.truth()):
             hashes.append(pixel_hash(triplet.truth()))
     return Survey(len(triplet.y_hat), len(triplet.x), tuple(sorted(sizes)), tuple(hashes))
+
+
+def columns_of(triplets: Triplets) -> dict[str, Array | None]:
+    """group, category and weight of the triplets; None for what they do not have."""
+    category, weight = triplets.categories, triplets.weights
+    return {
+        "group": np.array(triplets.groups),
+        "category": None if None in category else np.array(category),
+        "weight": None if None in weight else np.array(weight, dtype=np.float64),
+    }
+
+
+def labelled(curves: Curves, triplets: Triplets) -> Curves:
+    """The curves of these triplets with their columns, but for those that the curves have already."""
+    columns: dict[str, Any] = columns_of(triplets)
+    return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):

@@ -30,6 +30,10 @@ class ErrorRegression:
         """log of an error that is typical of networks worth masking."""
         return self.exponent * math.log(TYPICAL_ERROR)
 
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """As many as the score has channels."""
+        return channels if per_channel else 1
+
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """Gamma deviance; errors are averaged over channels for a one-channel output."""
         error = like_score(self.distance.error_map(y, y_hat), output)

@@ -8,21 +8,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conformask.calibration import curves, lambda_grid
+from conformask.calibration import joined, lambda_grid, measures
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
-from conformask.results import Selection
-from conformask.scorers.dataset import Survey, TripletDataset, survey
+from conformask.results import Curves, Selection
+from conformask.scorers.dataset import Survey, TripletDataset, labelled, survey
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
-from conformask.training.fit import DEFAULT_EPOCHS, Plan, fit, seeded
+from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.losses import without_autocast
 from conformask.training.module import Objective, TensorBatch
-from conformask.types import Array, Distance, Family, Images, Scorer
+from conformask.training.processes import is_first_process
+from conformask.types import Array, Distance, Family, Scorer
 
 GRID_IMAGES = 64
 HELD_OUT = 0.1
@@ -41,6 +42,7 @@ def fit_scorer(
     paper_form: bool = False,
     epochs: int | None = None,
     max_minutes: float | None = None,
+    patience: int | None = None,
     batch_size: int = 16,
     learning_rate: float = 5e-4,
     seed: int = 0,
@@ -53,19 +55,24 @@ def fit_scorer(
     Args:
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
-        distance: a name, an object or a callable; the scorer is fitted for it.
+        distance: a name, an object or a callable; the scorer is fitted for it ("quantile" for none: there
+            it says what the record of the selection images is about).
         out: the run folder.
-        scorer: "error" (error regression) or "mask" (the paper's mask network, equation 6).
+        scorer: "error" (error regression), "mask" (the paper's mask network, equation 6) or "quantile"
+            (the paper's baseline).
         per_channel: a score with the channels of y_hat instead of one.
-        network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels; default a U-Net.
+        network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
+            to 2 * C; default a U-Net.
         width: channels of the U-Net's first level.
         paper_form: the U-Net of the paper, with transposed convolutions.
-        epochs: how long to train (30 if neither this nor max_minutes is given).
+        epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
         max_minutes: how long to train, in minutes.
-        batch_size: images a step.
-        learning_rate: the largest one; it falls as a cosine.
+        patience: stop when the selection loss has not improved for so many epochs.
+        batch_size: images a step, on each device.
+        learning_rate: the largest one; it falls as a cosine, or is constant with patience.
         seed: decides weights and order.
-        devices: handed to Lightning.
+        devices: handed to Lightning, which starts this program again for each device; all of them run it
+            to its end, and the first one writes.
         nodes: handed to Lightning.
         resume: go on with a run that was stopped.
 
@@ -75,9 +82,8 @@ def fit_scorer(
         MismatchError: out holds another run.
     """
     out, used = Path(out), distance_by_name(distance)
-    if epochs is None and max_minutes is None:
-        epochs = DEFAULT_EPOCHS
-    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes)
+    epochs = default_epochs(epochs, max_minutes, patience)
+    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     chosen = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
@@ -86,7 +92,8 @@ def fit_scorer(
     card = _card(scorer, used, per_channel, seen, held_out, train)
     if network is None:
         with seeded(seed):
-            network = _unet(seen, per_channel, width, paper_form).start_at(chosen.start)
+            outputs = chosen.outputs(seen.channels, per_channel)
+            network = _unet(seen, outputs, width, paper_form).start_at(chosen.start)
         card = ScorerCard(**{**vars(card), "network": network.settings})
     objective = objective_of(chosen)
     datasets = (
@@ -94,10 +101,11 @@ def fit_scorer(
         TripletDataset(selection, held_out.smallest, seed),
     )
     fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
-    fitted = NetworkScorer(network, chosen, used, card)
+    fitted = NetworkScorer(network, chosen, card)
     families = [family(name, used.exponent or 1.0) for name in FAMILIES]
     fitted = replace(fitted, selection=selection_record(fitted, selection, used, families))
-    fitted.save(out)
+    if is_first_process():
+        fitted.save(out)
     return fitted
 
 
@@ -105,18 +113,18 @@ def selection_record(
     scorer: Scorer, selection: Triplets, distance: Distance, families: Sequence[Family]
 ) -> Selection:
     """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
+    few = selection.select(range(min(GRID_IMAGES, len(selection))))
+    maps = [item.score.map for item in scored(scorer, few, "grids")]
+    grids = {chosen.name: lambda_grid(chosen, maps) for chosen in families}
     unmasked: list[Array] = []
-    maps: list[Images] = []
+    parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
     for item in scored(scorer, selection, "selection"):
-        unmasked.append(distance(item.batch.truth(), item.batch.y_hat).double().cpu().numpy())
-        if sum(len(m) for m in maps) < GRID_IMAGES:
-            maps.append(item.score.map)
-    measured = {}
-    for chosen in families:
-        grid = lambda_grid(chosen, maps)
-        batches = scored(scorer, selection, f"curves, {chosen.name}")
-        measured[chosen.name] = curves(batches, chosen, distance, grid)
-    return Selection(np.concatenate(unmasked), measured)
+        unmasked.append(distance(item.batch.truth(), item.batch.y_hat).detach().double().cpu().numpy())
+        for chosen in families:
+            parts[chosen.name].append(measures(item, chosen, distance, grids[chosen.name]))
+    curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
+    kept = {name: labelled(found, selection) for name, found in curves.items()}
+    return Selection(distance.name, np.concatenate(unmasked), kept)
 
 
 def objective_of(chosen: Head) -> Objective:
@@ -131,10 +139,10 @@ def objective_of(chosen: Head) -> Objective:
     return objective
 
 
-def _unet(seen: Survey, per_channel: bool, width: int, paper_form: bool) -> UNet:
+def _unet(seen: Survey, outputs: int, width: int, paper_form: bool) -> UNet:
     return UNet(
         seen.x_channels + seen.channels,
-        seen.channels if per_channel else 1,
+        outputs,
         width=width,
         levels=levels_for(min(seen.smallest)),
         paper_form=paper_form,

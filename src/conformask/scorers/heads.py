@@ -3,31 +3,46 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
+from conformask.distances import stored_distance
 from conformask.errors import chosen
 from conformask.scorers.error_regression import ErrorRegression
 from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.quantile import Quantile
 from conformask.types import Distance, Images, PerImage
 
 
 @runtime_checkable
 class Head(Protocol):
-    """Reads the raw output of a network, (N, 1 or C, H, W)."""
+    """Reads the raw output of a network, (N, outputs, H, W)."""
 
     name: ClassVar[str]
     family: ClassVar[str]
 
     @property
+    def distance(self) -> Distance | None:
+        """The distance that it is fitted for; None if for none."""
+
+    @property
     def start(self) -> float:
         """The raw output from which training starts."""
+
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """Channels of the network's output, for y_hat of `channels` and a score with one or as many."""
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """What training minimises, for each image."""
 
     def score(self, output: Images) -> Images:
-        """The score map, >= 0."""
+        """The score map, >= 0; where a score of one channel is wanted, its mean over channels is taken."""
 
 
-HEADS: Mapping[str, Callable[[Distance], Head]] = {"error": ErrorRegression, "mask": MaskNetwork}
+FREE: Mapping[str, Head] = {"quantile": Quantile()}
+"""Fitted for no distance."""
+HEADS: Mapping[str, Callable[[Distance], Head]] = {
+    "error": ErrorRegression,
+    "mask": MaskNetwork,
+    "quantile": lambda _: FREE["quantile"],
+}
 
 
 def head(name: str, distance: Distance) -> Head:
@@ -37,3 +52,12 @@ def head(name: str, distance: Distance) -> Head:
         InvalidArgumentError: an unknown name.
     """
     return chosen(HEADS, name, "scorer")(distance)
+
+
+def stored_head(name: str, stored: str, given: Distance | None) -> Head:
+    """The head of a run folder: `stored` names its distance, and the given one has to be that.
+
+    Raises:
+        MismatchError: another distance was given, or none where it is a user's own.
+    """
+    return FREE[name] if name in FREE else head(name, stored_distance(stored, given))

@@ -16,6 +16,10 @@ class MaskNetwork:
     family: ClassVar[str] = "reciprocal"
     start: ClassVar[float] = 0.0
 
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """As many as the score has channels."""
+        return channels if per_channel else 1
+
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """Equation (6) with mu = 2."""
         return mask_loss(straight_through_clip(1 - output), y, y_hat, self.distance)

@@ -1,5 +1,6 @@
 """A trained score network: the scorer that conformask makes itself."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,11 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from conformask.distances import stored_distance
 from conformask.errors import MismatchError
 from conformask.networks.unet import UNet
 from conformask.results import Json, Selection, read_json, write_json
-from conformask.scorers.heads import Head, head
+from conformask.scorers.heads import Head, stored_head
 from conformask.training.losses import without_autocast
 from conformask.training.record import load_into, save_weights
 from conformask.types import Distance, Images, Score
@@ -24,6 +24,7 @@ class ScorerCard:
 
     scorer: str
     distance: str
+    """The distance that the scorer was fitted for; in any case the one that selection.npz is about."""
     channels: int
     x_channels: int
     per_channel: bool
@@ -42,14 +43,18 @@ class NetworkScorer:
 
     network: nn.Module
     head: Head
-    distance: Distance
     card: ScorerCard
     selection: Selection | None = None
 
     @property
     def name(self) -> str:
-        """error or mask."""
+        """error, mask or quantile."""
         return self.card.scorer
+
+    @property
+    def distance(self) -> Distance | None:
+        """The distance that it was fitted for; None if for none."""
+        return self.head.distance
 
     @property
     def channels(self) -> int:
@@ -76,9 +81,17 @@ class NetworkScorer:
         """The family that suits the score."""
         return self.head.family
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the weights."""
+        digest = hashlib.sha256(repr(self.card).encode())
+        for name, weights in self.network.state_dict().items():
+            digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
     @torch.no_grad()
     def __call__(self, x: Images, y_hat: Images) -> Score:
-        """The score of each image, in float32, as if no other were in the batch.
+        """The score of each image, in float32, as if no other were in the batch; on the images' device.
 
         Raises:
             MismatchError: other channels than those of the training images.
@@ -88,8 +101,10 @@ class NetworkScorer:
                 f"this scorer takes x with {self.card.x_channels} and y_hat with {self.channels} channels, "
                 f"not {x.shape[1]} and {y_hat.shape[1]}"
             )
+        self.network.to(y_hat.device)
         with without_autocast(y_hat):
-            return Score(self.head.score(self.network(network_input(x, y_hat)).float()))
+            score = self.head.score(self.network(network_input(x, y_hat)).float())
+        return Score(score if self.per_channel else score.mean(dim=1, keepdim=True))
 
     def save(self, folder: Path) -> None:
         """Write scorer.safetensors, scorer.json and selection.npz."""
@@ -105,7 +120,8 @@ class NetworkScorer:
         """Read what save wrote; a user's own distance or module is handed in, never imported from a file.
 
         Raises:
-            MismatchError: the run needs a distance or module that was not given, or that does not fit.
+            MismatchError: the run needs a distance or module that was not given, or that does not fit; a
+                scorer that was fitted for no distance takes any.
         """
         own = read_json(folder / "scorer.json")
         if own.get("heuristic"):
@@ -113,7 +129,7 @@ class NetworkScorer:
         names = ScorerCard.__dataclass_fields__
         record = read_json(folder / "scorer.json", names)
         card = ScorerCard(**{key: _frozen(value) for key, value in record.items() if key in names})
-        used = stored_distance(card.distance, distance)
+        chosen = stored_head(card.scorer, card.distance, distance)
         if network is None:
             if card.network is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
@@ -122,7 +138,7 @@ class NetworkScorer:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-        return cls(network, head(card.scorer, used), used, card, selection)
+        return cls(network, chosen, card, selection)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
+import torch
+
 from conformask.calibration import Scored
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
@@ -12,13 +14,19 @@ BATCH_SIZE = 16
 
 
 def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
-    """Each batch of images of one shape with its score.
+    """Each batch of images of one shape with its score, under a progress bar.
 
     Raises:
         ImageError: the score has NaN or negative values, or another size than y_hat.
     """
-    batches = triplets.batches(batch_size)
-    for batch in tracked(batches, title, len(triplets), batch_size):
+    return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), batch_size)
+
+
+def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
+    """As scored, without a progress bar; on the accelerator where there is one."""
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    for batch in triplets.batches(batch_size):
+        batch = batch.to(device)
         yield Scored(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
 
 

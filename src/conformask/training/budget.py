@@ -1,4 +1,4 @@
-"""How long to train: a number of epochs or of minutes, and the learning rate that follows from it."""
+"""How long to train: epochs, minutes or patience, and the learning rate that follows from it."""
 
 import math
 import time
@@ -10,15 +10,27 @@ WARM_UP = 0.03
 
 
 class Budget(L.Callback):
-    """Stops when the epochs or minutes are spent; the learning rate warms up, then falls as a cosine.
+    """Stops when epochs or minutes are spent, or the selection loss has not improved for `patience` epochs.
 
-    Minutes are those of training itself, over all resumptions.
+    The learning rate warms up, then falls as a cosine; with patience, whose end nobody knows, it is constant.
+    Minutes are those of training itself, over all resumptions. With several processes the first one's clock
+    counts, so that all take the same steps.
     """
 
-    def __init__(self, *, epochs: int | None, max_minutes: float | None, learning_rate: float) -> None:
+    def __init__(
+        self,
+        *,
+        epochs: int | None,
+        max_minutes: float | None,
+        learning_rate: float,
+        patience: int | None = None,
+    ) -> None:
         self.epochs = epochs
         self.seconds = None if max_minutes is None else 60 * max_minutes
         self.learning_rate = learning_rate
+        self.patience = patience
+        self.best = math.inf
+        self.waited = 0
         self.spent = 0.0
         self.elapsed_before = 0.0
         self.started = 0.0
@@ -32,30 +44,44 @@ class Budget(L.Callback):
         return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock; a run that was finished stays so."""
         self.started = time.monotonic()
+        trainer.should_stop = self.spent >= 1.0
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
-        for group in trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate * schedule(self.spent)
+        share = schedule(self.spent) if self.patience is None else 1.0
+        for optimizer in trainer.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.learning_rate * share
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         """Stop when the budget is spent."""
         done = trainer.current_epoch + (args[-1] + 1) / trainer.num_training_batches
         by_epochs = done / self.epochs if self.epochs else 0.0
-        by_time = self.elapsed() / self.seconds if self.seconds else 0.0
+        by_time = trainer.strategy.broadcast(self.elapsed()) / self.seconds if self.seconds else 0.0
         self.spent = min(1.0, max(by_epochs, by_time))
-        trainer.should_stop = bool(trainer.strategy.reduce_boolean_decision(self.spent >= 1.0, all=False))
+        trainer.should_stop = self.spent >= 1.0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stop when patience is lost."""
+        loss = float(trainer.callback_metrics["selection_loss"])
+        self.waited = 0 if loss < self.best else self.waited + 1
+        self.best = min(self.best, loss)
+        if self.patience is not None and self.waited >= self.patience:
+            self.spent = 1.0
+            trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run goes on from."""
-        return {"spent": self.spent, "elapsed": self.elapsed()}
+        return {"spent": self.spent, "elapsed": self.elapsed(), "best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from there."""
         self.spent = state_dict["spent"]
         self.elapsed_before = state_dict["elapsed"]
+        self.best = state_dict["best"]
+        self.waited = int(state_dict["waited"])
 
 
 def schedule(spent: float) -> float:

@@ -1,4 +1,8 @@
-"""Trains a network on tensors, within a budget, into a run folder from which a killed run resumes."""
+"""Trains a network on tensors, within a budget, into a run folder from which a killed run resumes.
+
+With several devices Lightning starts the same command again for each of them: every process reads the
+images, trains on its share of each epoch, and ends with the same weights; only the first one writes.
+"""
 
 import contextlib
 import logging
@@ -7,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.results import Json, plain, read_json, write_json
+from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
@@ -25,12 +31,16 @@ from conformask.training.record import Record, load_into
 TensorDataset = Dataset[tuple[Tensor, ...]]
 
 DEFAULT_EPOCHS = 30
-"""Where neither epochs nor minutes are asked for."""
+"""Where neither epochs nor minutes nor patience are asked for."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained; devices and nodes are handed to Lightning.
+    """How a network is trained; it ends with the first of epochs, max_minutes and patience that is spent.
+
+    patience counts epochs in which the selection loss has not improved; with it the learning rate is
+    constant, else it falls as a cosine. batch_size is that of each device. devices and nodes are handed to
+    Lightning; nodes need a run folder that all of them see.
 
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
@@ -43,14 +53,15 @@ class Plan:
     seed: int = 0
     devices: int | str = "auto"
     nodes: int = 1
+    patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "nodes"):
+        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "nodes", "patience"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise InvalidArgumentError(f"{name} = {value}: must be above 0")
-        if self.epochs is None and self.max_minutes is None:
-            raise InvalidArgumentError("say how long to train: epochs or max_minutes")
+        if self.epochs is None and self.max_minutes is None and self.patience is None:
+            raise InvalidArgumentError("say how long to train: epochs, max_minutes or patience")
 
     def settings(self) -> dict[str, Json]:
         """What decides the result: all but where it runs."""
@@ -78,6 +89,12 @@ class ShuffledByEpoch(Sampler[int]):
 
     def __len__(self) -> int:
         return self.n
+
+
+def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None) -> int | None:
+    """The epochs that were asked for; DEFAULT_EPOCHS where nothing says how long to train."""
+    asked = (epochs, max_minutes, patience)
+    return DEFAULT_EPOCHS if all(budget is None for budget in asked) else epochs
 
 
 @contextlib.contextmanager
@@ -108,39 +125,64 @@ def fit(
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
-    budget = Budget(epochs=plan.epochs, max_minutes=plan.max_minutes, learning_rate=plan.learning_rate)
-    record = Record(out, budget)
-    _claim(out, {**identity, "plan": plan.settings()}, record, resume)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed)
+    fit_module(module, train, selection, out, plan, title=title, identity=identity, resume=resume)
+
+
+def fit_module(
+    module: Training | Adversarial,
+    train: TensorDataset,
+    selection: TensorDataset,
+    out: Path,
+    plan: Plan,
+    *,
+    title: str,
+    identity: dict[str, Json],
+    resume: bool = False,
+) -> None:
+    """Train module.network in place, as fit does; a GAN's ends with the weights of its last epoch."""
+    budget = Budget(
+        epochs=plan.epochs,
+        max_minutes=plan.max_minutes,
+        learning_rate=plan.learning_rate,
+        patience=plan.patience,
+    )
+    record = Record(out, budget)
     with _quiet(), _interruptible():
-        _trainer(plan, [budget, record, ProgressBar(title, budget)]).fit(
+        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget)], module)
+        _claim(out, {**identity, "plan": plan.settings()}, record, resume, writes=trainer.is_global_zero)
+        module.to(memory_format=torch.channels_last)
+        trainer.fit(
             module,
-            _loader(train, plan, shuffle=True),
-            _loader(selection, plan, shuffle=False),
+            _loader(train, plan, trainer.world_size, shuffle=True),
+            _loader(selection, plan, trainer.world_size, shuffle=False),
             ckpt_path=record.last if record.last.exists() else None,
             weights_only=True,
         )
-    load_into(network, record.best)
-    network.eval().requires_grad_(False)
+    load_into(module.network, record.best)
+    module.network.eval().requires_grad_(False)
 
 
-def _trainer(plan: Plan, callbacks: list[L.Callback]) -> L.Trainer:
-    return L.Trainer(
-        max_epochs=plan.epochs or -1,
-        devices=plan.devices,
-        num_nodes=plan.nodes,
-        precision=best_precision(),
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+def _trainer(plan: Plan, callbacks: list[L.Callback], module: L.LightningModule) -> L.Trainer:
+    settings: dict[str, Any] = {
+        "max_epochs": plan.epochs or -1,
+        "devices": plan.devices,
+        "num_nodes": plan.nodes,
+        "precision": best_precision(),
+        "callbacks": callbacks,
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "num_sanity_val_steps": 0,
+    }
+    trainer = L.Trainer(**settings)
+    if trainer.world_size > 1 and not module.automatic_optimization:  # each step leaves some weights alone
+        return L.Trainer(**settings, strategy="ddp_find_unused_parameters_true")
+    return trainer
 
 
-def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool) -> None:
+def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *, writes: bool) -> None:
     path = out / "training.json"
     if record.last.exists() and not resume:
         raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
@@ -151,18 +193,22 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool) -
             raise MismatchError(
                 f"{out} was started with another {', '.join(changed)}: use the same to resume it"
             )
-    write_json(path, identity)
+    if writes:
+        write_json(path, identity)
 
 
 def _flat(identity: dict[str, Json]) -> dict[str, Json]:
     return {**identity, **identity["plan"], "plan": None}
 
 
-def _loader(dataset: TensorDataset, plan: Plan, *, shuffle: bool) -> DataLoader[tuple[Tensor, ...]]:
+def _loader(
+    dataset: TensorDataset, plan: Plan, processes: int, *, shuffle: bool
+) -> DataLoader[tuple[Tensor, ...]]:
+    """Batches of a process' share; Lightning deals the sampler's indices to the processes in turn."""
     n = len(dataset)  # type: ignore[arg-type]
     return DataLoader(
         dataset,
-        batch_size=min(plan.batch_size, n),
+        batch_size=min(plan.batch_size, -(-n // processes)),
         sampler=ShuffledByEpoch(n, plan.seed) if shuffle else None,
         drop_last=shuffle,
     )

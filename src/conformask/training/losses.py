@@ -29,6 +29,15 @@ def gamma_deviance(log_excess: Images, error: Images, floor: float) -> PerImage:
     return (predicted.log() + (error + floor) / predicted).mean(dim=(1, 2, 3))
 
 
+def pinball(bound: Images, y: Images, level: float) -> PerImage:
+    """mean max(level * (y - bound), (level - 1) * (y - bound)).
+
+    Its minimiser is the quantile: y < bound with probability level.
+    """
+    excess = y - bound
+    return torch.maximum(level * excess, (level - 1) * excess).mean(dim=(1, 2, 3))
+
+
 def straight_through_clip(value: Tensor) -> Tensor:
     """clip(value, 0, 1) whose gradient is that of the identity, so that clipped pixels still learn."""
     return value + (value.clamp(0, 1) - value).detach()

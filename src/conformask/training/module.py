@@ -1,7 +1,7 @@
-"""The one Lightning module: a network, and an objective on batches of tensors."""
+"""The Lightning module of every network that minimises one loss: a network, and an objective on tensors."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
@@ -15,6 +15,11 @@ Objective = Callable[[nn.Module, TensorBatch], Tensor]
 class Training(L.LightningModule):
     """AdamW on mean(objective), with random horizontal flips that depend on the seed and step only."""
 
+    losses: ClassVar[tuple[str, ...]] = ("loss",)
+    """What it logs once an epoch, beside selection_loss."""
+    keeps_last: ClassVar[bool] = False
+    """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
+
     def __init__(self, network: nn.Module, objective: Objective, *, learning_rate: float, seed: int) -> None:
         super().__init__()
         self.network = network
@@ -24,8 +29,9 @@ class Training(L.LightningModule):
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         """The loss of one batch."""
-        loss = self.objective(self.network, self._flipped(batch)).mean()
-        self.log("loss", loss, on_step=True, on_epoch=True)
+        batch = flipped(batch, self.seed, self.global_step, self.global_rank)
+        loss = self.objective(self.network, batch).mean()
+        self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
@@ -37,12 +43,6 @@ class Training(L.LightningModule):
         """AdamW; the budget sets its learning rate step by step."""
         return torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=1e-4)
 
-    def _flipped(self, batch: TensorBatch) -> TensorBatch:
-        generator = torch.Generator().manual_seed(hash((self.seed, self.global_step, self.global_rank)))
-        flip = torch.rand(len(batch[0]), generator=generator) < 0.5
-        flip = flip.view(-1, 1, 1, 1).to(batch[0].device)
-        return [torch.where(flip, images.flip(-1), images) for images in batch]
-
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """The network's weights alone."""
         return self.network.state_dict(*args, **kwargs)
@@ -50,3 +50,11 @@ class Training(L.LightningModule):
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         """The inverse of state_dict."""
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
+
+
+def flipped(batch: TensorBatch, seed: int, step: int, rank: int) -> TensorBatch:
+    """Half of the images mirrored left to right, all roles of an image alike."""
+    generator = torch.Generator().manual_seed(hash((seed, step, rank)))
+    flip = torch.rand(len(batch[0]), generator=generator) < 0.5
+    flip = flip.view(-1, 1, 1, 1).to(batch[0].device)
+    return [torch.where(flip, images.flip(-1), images) for images in batch]

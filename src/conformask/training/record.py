@@ -22,7 +22,7 @@ SECONDS = 30
 class Record(L.Callback):
     """A row of metrics.csv after each epoch; last.ckpt and the best weights every SECONDS and at the end.
 
-    The best weights are those of the lowest selection loss.
+    The best weights are those of the lowest selection loss, or of the last epoch where the module says so.
     """
 
     def __init__(self, folder: Path, budget: Budget) -> None:
@@ -39,15 +39,16 @@ class Record(L.Callback):
 
     @property
     def best(self) -> Path:
-        """The weights of the lowest selection loss."""
+        """The weights that training ends with."""
         return self.folder / "checkpoints" / "best.safetensors"
 
-    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Add a row, keep the weights if they are the best, and write what is due."""
         best = min((row["selection_loss"] for row in self.rows), default=math.inf)
-        self.rows.append(self._row(trainer))
-        if self.rows[-1]["selection_loss"] < best or len(self.rows) == 1:
-            self.best_weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        self.rows.append(self._row(trainer, pl_module.losses))
+        if pl_module.keeps_last or self.rows[-1]["selection_loss"] < best or len(self.rows) == 1:
+            weights = pl_module.network.state_dict()
+            self.best_weights = {name: value.clone() for name, value in weights.items()}
         if trainer.is_global_zero:
             self._write_metrics()
         due = self.budget.spent >= 1 or self.budget.elapsed() - self.written >= SECONDS
@@ -61,13 +62,12 @@ class Record(L.Callback):
         with whole_file(self.last) if trainer.is_global_zero else nullcontext(self.last) as aside:
             trainer.save_checkpoint(aside)
 
-    def _row(self, trainer: L.Trainer) -> dict[str, float]:
-        metrics = trainer.callback_metrics
+    def _row(self, trainer: L.Trainer, losses: tuple[str, ...]) -> dict[str, float]:
+        logged = {name: float(trainer.callback_metrics[name]) for name in (*losses, "selection_loss")}
         return {
             "epoch": trainer.current_epoch,
-            "step": trainer.global_step,
-            "loss": float(metrics["loss_epoch"]),
-            "selection_loss": float(metrics["selection_loss"]),
+            "step": trainer.global_step // len(trainer.optimizers),
+            **logged,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "seconds": round(self.budget.elapsed(), 2),
         }

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from synthetic_triplets import arrays, scale_of, signed, triplets
 from torch import Tensor
 
 from conformask.data.images import pixel_hash
@@ -29,30 +30,6 @@ from conformask.results import Selection
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Distance, Family, Images
-
-
-def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int = 1) -> list[np.ndarray]:
-    """x tells the scale of the error, up to a factor with a heavy tail for each image."""
-    generator = np.random.default_rng(seed)
-    scale = generator.uniform(0.01, 0.1, (count, *size, 1))
-    factor = generator.lognormal(0, 0.7, (count, 1, 1, 1))
-    y = generator.uniform(0.2, 0.8, (count, *size, channels))
-    y_hat = (y + factor * scale * generator.standard_t(3, y.shape)).clip(0, 1)
-    return [image.astype(np.float32) for image in (scale, y_hat, y)]
-
-
-def triplets(count: int, seed: int, *shape, **more) -> Triplets:
-    return Triplets.from_arrays(*arrays(count, seed, *shape), **more)
-
-
-def scale_of(x: Images, y_hat: Images) -> Images:
-    return x
-
-
-def signed(a: Tensor, b: Tensor) -> Tensor:
-    """Not monotone: errors of both signs cancel until a mask closes some of them."""
-    return (a - b).mean((1, 2, 3)).abs()
-
 
 SCORER = Heuristic(scale_of, channels=1)
 CALIBRATION, SELECTION = triplets(40, 0), triplets(30, 1)
@@ -359,7 +336,8 @@ def test_another_distance() -> None:
     scorer = Fitted(scale_of, channels=1)
     refused(MismatchError, "fitted for distance 'l1', not 'l2'", scorer=scorer, distance="l2")
     assert made(scorer, distance=None).card.distance == "l1"
-    refused(InvalidArgumentError, "fitted for no distance: pass distance=", distance=None)
+    refused(InvalidArgumentError, "fitted for no distance: pass distance=", scorer=SCORER, distance=None)
+    assert made(distance=None).card.distance == "l1", "that of the selection images which it keeps"
     refused(InvalidArgumentError, "did you mean 'ssim'", distance="sim")
 
 
@@ -393,7 +371,7 @@ def test_quantile_thresholds() -> None:
 def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
     refused(
         InvalidArgumentError,
-        "'signed' needs a grid for reciprocal: pass selection=",
+        "'signed' needs selection images .* for reciprocal: pass selection=",
         scorer=SCORER,
         distance=signed,
     )
@@ -405,7 +383,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
     far = lambda a, b: (a - b).abs().mean((1, 2, 3)).gt(0).float()  # noqa: E731
     refused(
         CalibrationError,
-        "0.5 cannot be promised with confidence 0.9: 100% of the calibration images.*raise the threshold",
+        "0.5\\) >= 0.90 .marginal. cannot be promised: 100% of the 40 .*raise the threshold",
         distance=far,
         selection=SELECTION,
         threshold=0.5,

@@ -1,0 +1,63 @@
+"""Ranks that keep pac promises at every confidence at once: an exact band for uniform order statistics."""
+
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, special, stats
+
+NEGLIGIBLE = 1e-18
+"""Probabilities below this are dropped, which makes the band wider, never narrower."""
+
+
+@lru_cache(maxsize=64)
+def pointwise_delta(n: int, delta: float) -> float:
+    """The delta of one rank, such that all n ranks hold at once with probability 1 - delta.
+
+    The j-th of n uniform order statistics exceeds its bound, the 1 - pointwise delta quantile of
+    Beta(j, n + 1 - j), for some j with probability delta.
+    """
+
+    def excess(log_delta: float) -> float:
+        return 1 - below_all(rank_bounds(n, float(np.exp(log_delta)))) - delta
+
+    low, high = np.log(delta / n), np.log(delta)
+    if n == 1 or excess(low) > 0:
+        return float(np.exp(low))
+    solved = float(optimize.brentq(excess, low, high, xtol=1e-4))
+    while excess(solved) > 0:
+        solved -= 1e-4
+    return float(np.exp(solved))
+
+
+def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
+    """What each of n uniform order statistics exceeds with probability delta alone."""
+    ranks = np.arange(1, n + 1)
+    return np.asarray(stats.beta.isf(delta, ranks, n + 1 - ranks))
+
+
+def below_all(bounds: Float[np.ndarray, "n"]) -> float:
+    """P(U_(j) <= bounds_j for all j), U uniform, by Noe's recursion in the form of a Poisson process.
+
+    At each bound at least so many points must have come (Khmaladze and Shinjikashvili 2001; Moscovich and
+    Nadler 2017). Bounds are ascending.
+    """
+    n = len(bounds)
+    start, mass = 0, np.array([1.0])
+    for needed, step in enumerate(np.diff(bounds, prepend=0.0, append=1.0), start=1):
+        mass = np.convolve(mass, _increments(n * step))
+        lost = max(0, min(needed, n) - start)
+        mass, start = mass[lost:], start + lost
+        kept = np.flatnonzero(mass > NEGLIGIBLE)
+        if len(kept) == 0:
+            return 0.0
+        mass, start = mass[kept[0] : kept[-1] + 1], start + int(kept[0])
+    if not start <= n < start + len(mass):
+        return 0.0
+    return float(mass[n - start] / stats.poisson.pmf(n, n))
+
+
+def _increments(rate: float) -> Float[np.ndarray, "k"]:
+    """The Poisson law of new points, as far as it is not negligible."""
+    counts = np.arange(int(rate + 12 * np.sqrt(rate) + 24))
+    return np.asarray(np.exp(special.xlogy(counts, rate) - rate - special.gammaln(counts + 1)))

@@ -1,0 +1,47 @@
+"""What calibration images say about a threshold: numbers only."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from conformask.errors import MismatchError
+from conformask.results import Array, Curves
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Critical lambdas and curves of n images, and what the distance promises of itself."""
+
+    threshold: float
+    critical_lambdas: Float[np.ndarray, "n"]
+    """0 where an image fails under every mask that opens anything, inf where it passes unmasked."""
+    curves: Curves
+    upper_bound: float | None = None
+    """The largest value of the distance."""
+    own_bound: bool = False
+    """Whether each image has a bound of its own at every lambda (lp distances)."""
+    monotone: bool = True
+    """Whether the distance never grows when a nested mask shrinks."""
+
+    @property
+    def n(self) -> int:
+        """How many images."""
+        return len(self.critical_lambdas)
+
+    def risk(self) -> Float[np.ndarray, "n g"]:
+        """The running maximum of the distance along the grid: what the image risks at any lambda up to it."""
+        return np.asarray(np.maximum.accumulate(self.curves.distance, axis=1))
+
+    def column(self, name: str) -> Array:
+        """A column of the curves that the guarantee needs, by its field's name.
+
+        Raises:
+            MismatchError: it was not stored.
+        """
+        values: Array | None = getattr(self.curves, name)
+        if values is None:
+            raise MismatchError(
+                f"these curves have no {name}: they are of an older conformask, make them again"
+            )
+        return values

@@ -1,0 +1,74 @@
+"""Which order statistic of the critical lambdas keeps a promise. Order statistics never interpolate."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float
+from scipy import stats
+
+ROUNDING = 1e-9
+"""Allowed on every floor and comparison with 1 - confidence: 1 / (9 + 1) <= 1 - .9 is false in floats."""
+
+
+def marginal_rank(n: int, confidence: float) -> int:
+    """j = floor((1 - confidence)(n + 1)): which smallest critical lambda is deployed; 0 is none (void)."""
+    return math.floor((1 - confidence) * (n + 1) + ROUNDING)
+
+
+def smallest_marginal_set(confidence: float) -> int:
+    """The smallest n whose marginal rank is at least 1: n >= confidence / (1 - confidence)."""
+    return max(1, math.ceil((1 - ROUNDING) / (1 - confidence)) - 1)
+
+
+def binomial_rank(n: int, confidence: float, delta: float) -> int:
+    """max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}, the rank of a tolerance bound (Wilks 1941)."""
+    successes = int(stats.binom.ppf(delta, n, 1 - confidence))
+    exceeds = stats.binom.cdf(successes, n, 1 - confidence) > delta * (1 + ROUNDING)
+    return successes if exceeds else successes + 1
+
+
+def smallest_binomial_set(confidence: float, delta: float) -> int:
+    """The smallest n whose binomial rank is at least 1: confidence^n <= delta."""
+    return max(1, math.ceil((math.log(delta) + ROUNDING) / math.log(confidence)))
+
+
+def smallest_set(suffices: Callable[[int], bool]) -> int:
+    """The smallest n that suffices, by doubling and bisection: all larger n suffice too."""
+    high = 1
+    while not suffices(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+def smallest(critical: Float[np.ndarray, "n"], rank: int) -> float:
+    """The rank-th smallest critical lambda; 0 (mask everything) where the rank is 0."""
+    return 0.0 if rank < 1 else float(np.partition(critical, rank - 1)[rank - 1])
+
+
+def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"], budget: float) -> float:
+    """max{lam : the weights of the critical lambdas below it sum to at most the budget}.
+
+    0 (mask everything) where the budget is negative, inf where all weights are within it.
+    """
+    if budget < -ROUNDING:
+        return 0.0
+    order = np.argsort(critical, kind="stable")
+    place = int(np.searchsorted(weights[order].cumsum(), budget + ROUNDING, side="right"))
+    return float(critical[order[place]]) if place < len(critical) else math.inf
+
+
+def coverage_range(n: int, rank: int, level: float = 0.9) -> tuple[float, float]:
+    """Between which values coverage lies for this share of calibration sets: Beta(n + 1 - j, j).
+
+    Exact where critical lambdas are distinct, at or above it otherwise; (1, 1) where everything is masked.
+    """
+    if rank < 1:
+        return 1.0, 1.0
+    tail = (1 - level) / 2
+    low, high = stats.beta.ppf([tail, 1 - tail], n + 1 - rank, rank)
+    return float(low), float(high)

@@ -1,0 +1,49 @@
+"""How many calibration images a promise needs, and how far coverage will fluctuate."""
+
+from dataclasses import dataclass
+
+from conformask.conformal.guarantees import Guarantee
+
+UNITS = {"group": "groups", "category": "images of each category", "weight": "effective images"}
+"""What is counted, by what a guarantee needs; images otherwise."""
+SIZES = (1, 2, 5, 10, 20, 50)
+"""Multiples of the smallest set that a plan tells of."""
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """What n calibration images would give."""
+
+    n: int
+    coverage: tuple[float, float] | None
+    """Between these coverage lies for nine calibration sets of ten; None where no law is known."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a promise needs."""
+
+    n_calibration: int
+    """The smallest calibration set that can give it."""
+    unit: str
+    """What is counted: images, groups, ..."""
+    prospects: tuple[Prospect, ...]
+
+
+def plan(
+    wanted: Guarantee, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
+) -> Plan:
+    """The smallest calibration set, and coverage for it and larger ones (or for n).
+
+    Raises:
+        InvalidArgumentError: a promise about a mean without a threshold.
+    """
+    smallest = wanted.smallest_calibration_set(threshold, upper_bound)
+    sizes = [smallest * factor for factor in SIZES] if n is None else [n]
+    prospects = tuple(Prospect(size, wanted.coverage_range(size)) for size in sizes)
+    return Plan(smallest, unit_of(wanted), prospects)
+
+
+def unit_of(wanted: Guarantee) -> str:
+    """What a guarantee counts."""
+    return next((unit for need, unit in UNITS.items() if need in wanted.needs), "images")

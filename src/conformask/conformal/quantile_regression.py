@@ -1,0 +1,54 @@
+"""Linear quantile regression (Koenker and Bassett 1978), as a linear program."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, sparse
+
+from conformask.results import Json
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """An intercept and a coefficient for each feature; predicts a logarithm."""
+
+    intercept: float
+    coefficients: tuple[float, ...]
+
+    def __call__(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:
+        """The prediction for each row."""
+        return np.asarray(self.intercept + features @ np.array(self.coefficients))
+
+    def to_json(self) -> dict[str, Json]:
+        """As JSON."""
+        return {"intercept": self.intercept, "coefficients": list(self.coefficients)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "LogLinear":
+        """The inverse of to_json."""
+        return cls(float(record["intercept"]), tuple(map(float, record["coefficients"])))
+
+
+def quantile_regression(
+    features: Float[np.ndarray, "n f"], target: Float[np.ndarray, "n"], quantile: float
+) -> LogLinear:
+    """The linear function that minimises the pinball loss at the quantile."""
+    n, f = features.shape
+    centre, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    design = sparse.csr_array(np.column_stack([np.ones(n), (features - centre) / scale]))
+    cost = np.concatenate([np.zeros(f + 1), np.full(n, quantile), np.full(n, 1 - quantile)])
+    equality = sparse.hstack([design, sparse.eye_array(n), -sparse.eye_array(n)], format="csr")
+    bounds = [(None, None)] * (f + 1) + [(0, None)] * (2 * n)
+    solved = optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
+    slopes = solved.x[1 : f + 1] / scale
+    return LogLinear(float(solved.x[0] - slopes @ centre), tuple(map(float, slopes)))
+
+
+def constant(
+    features: Float[np.ndarray, "n f"], target: Float[np.ndarray, "n"], quantile: float
+) -> LogLinear:
+    """0 whatever the features: too few images to learn more from."""
+    return LogLinear(0.0, (0.0,) * features.shape[1])

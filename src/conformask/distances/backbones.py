@@ -1,0 +1,120 @@
+"""The networks under LPIPS and DISTS: torchvision's, with weights from a file that is already there.
+
+Nothing is downloaded, no pickled code is run, and the random numbers of the program are left alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.types import Images
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A network of torchvision's and the layers after which a distance looks at it."""
+
+    architecture: str
+    taps: tuple[int, ...]
+    smallest_side: int
+    """The smallest image, in pixels a side, of which every tapped layer still sees something."""
+
+
+SQUEEZENET = Backbone("squeezenet1_1", (1, 4, 7, 9, 10, 11, 12), smallest_side=17)
+ALEXNET = Backbone("alexnet", (1, 4, 7, 9, 11), smallest_side=31)
+VGG16 = Backbone("vgg16", (3, 8, 15, 22, 29), smallest_side=16)
+
+
+class Taps(nn.Module):
+    """A chain of layers that returns what leaves some of them."""
+
+    def __init__(self, layers: Sequence[nn.Module], taps: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers[: taps[-1] + 1])
+        self.taps = taps
+
+    def forward(self, images: Images) -> list[Tensor]:
+        """The tapped activations, (N, C_k, H_k, W_k), from the shallowest to the deepest."""
+        found = []
+        for position, layer in enumerate(self.layers):
+            images = layer(images)
+            if position in self.taps:
+                found.append(images)
+        return found
+
+
+def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None) -> Path:
+    """The file with a backbone's weights: the given one, or torchvision's own name in a folder.
+
+    The folder is the given one or, without any, torch hub's `checkpoints` (below TORCH_HOME).
+
+    Raises:
+        InvalidArgumentError: torchvision is missing.
+        MissingFileError: no such file; says where it is published and where to put it.
+    """
+    url = str(_torchvision(name).get_model_weights(backbone.architecture)["IMAGENET1K_V1"].url)
+    hub = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    given = hub if weights_path is None else Path(weights_path).expanduser()
+    path = given / hub.name if given.is_dir() else given
+    if not path.is_file():
+        raise MissingFileError(
+            f"{name} needs torchvision's weights of {backbone.architecture}, and there is no file {path}: "
+            f"put {url} into the folder {path.parent}, or name the file or its folder by weights_path="
+        )
+    return path.resolve()
+
+
+def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
+    """The backbone's layers with the weights in that file, of which only `features.*` is read.
+
+    Raises:
+        InvalidArgumentError: torchvision is missing.
+        MismatchError: the file cannot be read or is of another network.
+    """
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+        layers: nn.Sequential = _torchvision(name).get_model(backbone.architecture, weights=None).features
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        own = {key.removeprefix("features."): value for key, value in state.items() if key[:9] == "features."}
+        layers.load_state_dict(own, assign=True)
+    except (AttributeError, EOFError, RuntimeError, TypeError, UnpicklingError) as error:
+        raise MismatchError(
+            f"{path} does not hold torchvision's weights of {backbone.architecture}, which {name} needs"
+        ) from error
+    return layers
+
+
+def packaged(name: str, file: str) -> dict[str, Tensor]:
+    """The few weights that torchmetrics ships with a distance, as tensors on the CPU.
+
+    Raises:
+        MissingFileError: this torchmetrics does not ship them.
+    """
+    path = Path(str(files("torchmetrics.functional.image"))) / file
+    if not path.is_file():
+        raise MissingFileError(f"{name} needs {path}: pip install 'torchmetrics>=1.7'")
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def frozen(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network for use: float32, evaluation mode, no gradients of its weights, on that device."""
+    return network.float().eval().requires_grad_(False).to(device)
+
+
+def _torchvision(name: str) -> Any:
+    """torchvision.models, imported when first needed."""
+    try:
+        return import_module("torchvision.models")
+    except (ImportError, RuntimeError) as error:
+        raise InvalidArgumentError(
+            f"distance {name!r} needs torchvision: pip install 'conformask[perceptual]' ({error})"
+        ) from error

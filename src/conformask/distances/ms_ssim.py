@@ -1,0 +1,73 @@
+"""1 - MS-SSIM (Wang et al. 2003): SSIM over five scales, each by torchmetrics."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from conformask.distances.inputs import check_size, without_autocast
+from conformask.distances.ssim import SMALLEST_SIDE as WINDOW
+from conformask.distances.ssim import Ssim
+from conformask.types import Images, PerImage
+
+BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+"""The published exponents, from the finest scale to the coarsest."""
+SMALLEST_SIDE = WINDOW * 2 ** (len(BETAS) - 1)
+"""176 pixels: halved four times, an image must still hold the window."""
+NOTHING_ALIKE = 1e-8
+"""A scale's similarity up to here counts as 0, so that no gradient of its power overflows."""
+
+
+@dataclass(frozen=True)
+class MsSsim:
+    """1 - prod_j relu(similarity_j)^beta_j: the contrast term at four scales, SSIM at the fifth.
+
+    The window is SSIM's, data_range 1. Negative similarities count as 0 (torchmetrics' normalize="relu"),
+    hence values in [0, 1]: an image with such a scale is at distance 1 and gives gradient 0. Not monotone
+    under nested masks.
+    """
+
+    name = "ms_ssim"
+    monotone = False
+    exponent = None
+    upper_bound = 1.0
+
+    def __call__(self, a: Images, b: Images) -> PerImage:
+        """1 - MS-SSIM(a, b) of each image, float32, shape (N,), in [0, 1].
+
+        Raises:
+            InvalidArgumentError: a side is shorter than 176 pixels.
+        """
+        check_size(self.name, a, SMALLEST_SIDE)
+        with without_autocast(a):
+            return 1 - _power(_similarities(a.float(), b.float())).prod(dim=1)
+
+    def error_map(self, y: Images, y_hat: Images) -> Images:
+        """1 - SSIM at each pixel of the finest scale: what MS-SSIM sees at full size.
+
+        Raises:
+            InvalidArgumentError: a side is shorter than 176 pixels.
+        """
+        check_size(self.name, y, SMALLEST_SIDE)
+        return Ssim().error_map(y, y_hat)
+
+
+def _similarities(a: Images, b: Images) -> Tensor:
+    """The similarity at each scale, (N, 5)."""
+    found = []
+    for _ in BETAS:
+        whole, contrast = structural_similarity_index_measure(
+            a, b, sigma=1.5, reduction="none", data_range=1.0, return_contrast_sensitivity=True
+        )
+        found.append(contrast)
+        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
+    return torch.stack([*found[:-1], whole], dim=1)
+
+
+def _power(similarities: Tensor) -> Tensor:
+    """relu(s)^beta, whose gradient is 0, and not infinite, where s is not positive."""
+    alike = similarities > NOTHING_ALIKE
+    betas = similarities.new_tensor(BETAS)
+    return torch.where(alike, similarities, 1.0).pow(betas) * alike

@@ -1,0 +1,130 @@
+"""A masker for a stream whose images drift: lambda follows the failures (Gibbs and Candes 2021)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.calibration import Scored, critical_lambdas, masked_distance
+from conformask.conformal.crossing import passes
+from conformask.conformal.online import OnlineLambda
+from conformask.data.images import check_name, from_user_array
+from conformask.errors import InvalidArgumentError
+from conformask.masker.masker import Masker
+from conformask.results import read_arrays, read_json, write_arrays, write_json
+from conformask.scorers.scoring import score_of
+from conformask.types import Array, Batch, Images
+
+STATE = "online.json"
+WAITING = "online"
+"""A folder with the images whose truth is not yet known."""
+
+
+@dataclass
+class OnlineMasker:
+    """Masks one image after the other; learns from each truth when it becomes known, however late.
+
+    On any sequence, whatever drifts, the share of failures is at most 1 - confidence, plus
+    (gamma_1 + eta * confidence) / (eta * T) after T truths; wider by the delay of the truths.
+
+    Raises:
+        InvalidArgumentError: a masker without a confidence, or eta outside (0, 1).
+    """
+
+    masker: Masker
+    eta: float = 0.05
+    """How far a failure moves the level of the quantile: larger follows faster and wavers more."""
+    state: OnlineLambda = field(init=False)
+    waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
+    """Images whose truth is not yet known."""
+
+    def __post_init__(self) -> None:
+        confidence = self.masker.card.confidence
+        if confidence is None:
+            raise InvalidArgumentError(
+                f"{self.masker.card.guarantee} has no confidence to keep: calibrate with marginal"
+            )
+        self.state = OnlineLambda(confidence, self.eta, past=self.masker.critical_lambdas.tolist())
+
+    @property
+    def lam(self) -> float:
+        """The lambda of the next mask."""
+        return self.state.lam
+
+    def mask(self, name: str, x: Array, y_hat: Array) -> Array:
+        """The mask of a new image, arrays as Masker takes them; the name says later whose truth it is.
+
+        Raises:
+            InvalidArgumentError: an image of that name still waits for its truth.
+            ImageError: values outside the range, NaN or infinity.
+        """
+        check_name(name, "name")
+        if name in self.waiting:
+            raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
+        images = {"x": x, "y_hat": y_hat}
+        arrays = {role: from_user_array(image, self.masker.card.data_range) for role, image in images.items()}
+        item = self._scored(name, arrays, None)
+        mask = self._opened(item)[0].cpu().numpy()
+        self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
+        return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
+
+    def learn(self, name: str, y: Array) -> bool:
+        """Take in the truth of an earlier image; whether its mask had kept the threshold.
+
+        Raises:
+            InvalidArgumentError: no image of that name waits.
+        """
+        if name not in self.waiting:
+            raise InvalidArgumentError(
+                f"no image {name!r} waits for its truth; waiting: {sorted(self.waiting)}"
+            )
+        arrays = self.waiting[name]
+        truth = from_user_array(y, self.masker.card.data_range)
+        item = self._scored(name, arrays, torch.from_numpy(truth)[None])
+        mask = self._opened(item, float(arrays["lam"]))
+        used, threshold = self.masker.distance, self.masker.card.threshold
+        distance = masked_distance(used, mask, item.batch.truth(), item.batch.y_hat).detach().cpu().numpy()
+        kept = bool(passes(distance, threshold)[0])
+        critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
+        self.state.learn(float(critical[0]), failed=not kept)
+        del self.waiting[name]
+        return kept
+
+    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Scored:
+        x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))
+        batch = Batch((name,), x, y_hat, y)
+        return Scored(batch, score_of(self.masker.scorer, x, y_hat, (name,)))
+
+    def _opened(self, item: Scored, lam: float | None = None) -> Images:
+        score, family = item.score.map, self.masker.family
+        lams = torch.tensor([self.lam if lam is None else lam], dtype=torch.float64, device=score.device)
+        return family.apply(score, family.level(score, lams))
+
+    def save(self, folder: str | Path) -> None:
+        """Write online.json, and the images that wait into online/; the masker is saved by itself."""
+        folder = Path(folder)
+        for name, arrays in self.waiting.items():
+            write_arrays(folder / WAITING / f"{name}.npz", arrays)
+        write_json(folder / STATE, {**self.state.to_json(), "waiting": sorted(self.waiting)})
+        for path in (folder / WAITING).glob("*.npz"):
+            if path.stem not in self.waiting:
+                path.unlink()
+
+    @classmethod
+    def load(cls, masker: Masker, folder: str | Path) -> "OnlineMasker":
+        """Read what save wrote.
+
+        Raises:
+            MissingFileError: nothing was saved there.
+        """
+        folder = Path(folder)
+        record = read_json(folder / STATE, ("confidence", "eta", "gamma", "past", "waiting"))
+        online = cls(masker, float(record["eta"]))
+        online.state = OnlineLambda.from_json(record)
+        online.waiting = {
+            name: read_arrays(folder / WAITING / f"{name}.npz") for name in map(str, record["waiting"])
+        }
+        return online

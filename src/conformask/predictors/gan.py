@@ -1,0 +1,26 @@
+"""A conditional GAN whose generator is the U-Net (Isola et al. 2017)."""
+
+from torch import nn
+
+from conformask.networks.patchgan import PatchGAN
+from conformask.networks.unet import UNet
+from conformask.predictors.network_predictor import restore
+from conformask.training.adversarial import Adversarial
+from conformask.training.fit import Plan
+from conformask.training.module import TensorBatch
+from conformask.types import Images, Task
+
+
+def adversarial(network: UNet, task: Task, plan: Plan) -> Adversarial:
+    """The U-Net against a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
+
+    What x already knows is thus the same in both, and only the rest is judged.
+    """
+
+    def generate(network: nn.Module, batch: TensorBatch) -> tuple[Images, Images, Images]:
+        x, y = batch
+        return task.enlarge(x), restore(network, task, x), y
+
+    channels = network.settings["in_channels"] + network.settings["out_channels"]
+    discriminator = PatchGAN(channels, width=2 * network.settings["width"])
+    return Adversarial(network, discriminator, generate, learning_rate=plan.learning_rate, seed=plan.seed)

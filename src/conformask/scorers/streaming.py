@@ -1,0 +1,91 @@
+"""Measures of a collection larger than memory: part by part, resumable, on several devices."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.fabric import Fabric
+
+from conformask.calibration import Scored, joined
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.progress import tracked
+from conformask.results import read_arrays, write_arrays
+from conformask.scorers.scoring import BATCH_SIZE, scored_batches
+from conformask.types import Array, Scorer
+
+PART = 64
+"""Images of a part: so many are lost at most when a run is killed."""
+Measure = Callable[[Scored], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """Where finished parts are kept, and on what the work is done; devices are handed to Lightning.
+
+    Raises:
+        InvalidArgumentError: several processes without a folder that they share.
+    """
+
+    folder: Path | None = None
+    """None keeps the parts in memory; the measures of an image are small, the images are not kept."""
+    devices: int | str = 1
+    nodes: int = 1
+    batch_size: int = BATCH_SIZE
+
+    def __post_init__(self) -> None:
+        if self.folder is None and (self.devices not in (1, "1") or self.nodes > 1):
+            raise InvalidArgumentError("several devices need a folder for their parts")
+
+
+def gathered(
+    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, how: Streaming
+) -> dict[str, Array]:
+    """The measures of all images, in their order, whatever the batches and processes.
+
+    key says what is measured; parts of a killed run are taken up again if it, the scorer and the images are
+    the same.
+
+    Raises:
+        MismatchError: parts that another process should have written are not there.
+    """
+    starts = range(0, len(triplets), PART)
+    if how.folder is None:
+        batches = tracked(_batches(scorer, triplets, starts, how.batch_size), title, len(triplets))
+        return joined(measure(item) for item in batches)
+    fingerprint = _fingerprint(scorer, triplets, key)
+    files = [how.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
+    fabric = Fabric(devices=how.devices, num_nodes=how.nodes)
+    fabric.launch()
+    mine = range(fabric.global_rank, len(files), fabric.world_size)
+    for place in tracked(mine, title, len(mine)):
+        if not _readable(files[place]):
+            items = _batches(scorer, triplets, starts[place : place + 1], how.batch_size)
+            write_arrays(files[place], joined(measure(item) for item in items))
+    fabric.barrier()
+    found = joined(map(read_arrays, files))
+    fabric.barrier()
+    if fabric.is_global_zero:
+        shutil.rmtree(how.folder)
+    return found
+
+
+def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[Scored]:
+    for start in starts:
+        part = triplets.select(range(start, min(start + PART, len(triplets))))
+        yield from scored_batches(scorer, part, batch_size)
+
+
+def _readable(file: Path) -> bool:
+    """Whether a part was finished; a damaged one is made again."""
+    with suppress(MismatchError):
+        return file.is_file() and bool(read_arrays(file))
+    return False
+
+
+def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
+    told = repr((scorer.fingerprint, triplets.names, triplets.data_range, key))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

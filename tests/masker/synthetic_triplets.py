@@ -1,0 +1,28 @@
+import numpy as np
+from torch import Tensor
+
+from conformask.data.triplets import Triplets
+from conformask.types import Images
+
+
+def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int = 1) -> list[np.ndarray]:
+    """x tells the scale of the error, up to a factor with a heavy tail for each image."""
+    generator = np.random.default_rng(seed)
+    scale = generator.uniform(0.01, 0.1, (count, *size, 1))
+    factor = generator.lognormal(0, 0.7, (count, 1, 1, 1))
+    y = generator.uniform(0.2, 0.8, (count, *size, channels))
+    y_hat = (y + factor * scale * generator.standard_t(3, y.shape)).clip(0, 1)
+    return [image.astype(np.float32) for image in (scale, y_hat, y)]
+
+
+def triplets(count: int, seed: int, *shape, **more) -> Triplets:
+    return Triplets.from_arrays(*arrays(count, seed, *shape), **more)
+
+
+def scale_of(x: Images, y_hat: Images) -> Images:
+    return x
+
+
+def signed(a: Tensor, b: Tensor) -> Tensor:
+    """Not monotone: errors of both signs cancel until a mask closes some of them."""
+    return (a - b).mean((1, 2, 3)).abs()

@@ -1,0 +1,294 @@
+"""Every guarantee through calibrate, masks and files; their promises are simulated in tests/conformal."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic_triplets import arrays, scale_of, signed, triplets
+from torch import Tensor
+
+from conformask.conformal.guarantees import GUARANTEES
+from conformask.data.triplets import Triplets
+from conformask.distances import distance as distance_by_name
+from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
+from conformask.evaluation.evaluate import evaluate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker, load
+from conformask.masks import family as family_by_name
+from conformask.results import plain
+from conformask.scorers.fit import selection_record
+from conformask.scorers.heuristic import Heuristic
+from conformask.types import Batch
+
+COUNT = 120
+GROUPS = [f"slide {k % 30}" for k in range(COUNT)]
+CATEGORIES = ["stain A" if k % 3 else "stain B" for k in range(COUNT)]
+WEIGHTS = [0.5 + (k % 5) / 4 for k in range(COUNT)]
+SELECTION = triplets(60, 1)
+SCORER = Heuristic(scale_of, channels=1)
+KNOWING = replace(
+    SCORER,
+    selection=selection_record(SCORER, SELECTION, distance_by_name("l1"), [family_by_name("reciprocal")]),
+)
+COLUMNS = {
+    "groups": {"groups": GROUPS},
+    "categories": {"categories": CATEGORIES},
+    "weighted": {"weights": WEIGHTS},
+}
+TEST = triplets(40, 2, categories=["stain A"] * 40, weights=[1.0] * 40)
+
+
+def calibration_for(guarantee: str) -> Triplets:
+    return triplets(COUNT, 0, **COLUMNS.get(guarantee, {}))
+
+
+def made(guarantee: str, calibration: Triplets | None = None, **more) -> Masker:
+    given = {"threshold": 0.04, "distance": "l1", **more}
+    images = calibration_for(guarantee) if calibration is None else calibration
+    return calibrate(KNOWING, images, guarantee=guarantee, **given)
+
+
+def masked(masker: Masker, batch: Batch) -> Tensor:
+    return masker(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
+
+
+@pytest.fixture(scope="module", params=sorted(GUARANTEES))
+def masker(request: pytest.FixtureRequest) -> Masker:
+    return made(request.param)
+
+
+def test_what_is_said(masker: Masker) -> None:
+    card = masker.card
+    assert masker.promise.startswith(card.claim)
+    assert f"({card.guarantee})" in masker.promise
+    assert (
+        card.claim
+        == {
+            "marginal": "P(l1 <= 0.04) >= 0.90",
+            "adaptive": "P(l1 <= 0.04) >= 0.90",
+            "groups": "P(l1 <= 0.04) >= 0.90 in a new group,",
+            "categories": "P(l1 <= 0.04 | category) >= 0.90",
+            "weighted": "P(l1 <= 0.04) >= 0.90 in the population of the weights,",
+            "pac": "with probability 0.95 over calibration sets, P(l1 <= 0.04) >= 0.90",
+            "ltt": "with probability 0.95 over calibration sets, P(l1 <= 0.04) >= 0.90",
+            "expected": "E l1 <= 0.04",
+            "conditional_mean": "P(E[l1 | x] <= 0.04) >= 0.90",
+            "rcps": "with probability 0.95 over calibration sets, E l1 <= 0.04",
+            "rcps_hb": "with probability 0.95 over calibration sets, E l1 <= 0.04",
+            "simultaneous": "with probability 0.95 over calibration sets, "
+            "for 64 thresholds and every confidence at once, P(l1 <= 0.04) >= 0.90",
+        }[card.guarantee]
+    )
+    assert card.n_groups == (30 if card.guarantee == "groups" else None)
+    assert ("in 30 groups" in masker.promise) == (card.guarantee == "groups")
+    weights = np.array(WEIGHTS)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    assert card.n_effective == (pytest.approx(effective) if card.guarantee == "weighted" else None)
+
+
+def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
+    (batch,) = TEST.batches(40)
+    mask = masked(masker, batch)
+    assert 0.02 < float(mask.mean()) < 1
+    kept = masker.distance(mask * batch.truth(), mask * batch.y_hat) <= 0.04
+    assert float(kept.float().mean()) >= (0.6 if masker.card.confidence is None else 0.75)
+
+
+def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
+    masker.save(tmp_path)
+    again = load(tmp_path, scorer=KNOWING)
+    assert again.promise == masker.promise
+    assert plain(vars(again.card)) == plain(vars(masker.card))
+    (batch,) = TEST.batches(40)
+    torch.testing.assert_close(masked(again, batch), masked(masker, batch))
+
+
+def test_evaluated(masker: Masker) -> None:
+    found = evaluate(masker, TEST)
+    assert found.confidence == masker.card.confidence
+    assert found.guarantee == masker.card.guarantee
+    assert len(found.size_by_threshold) > 10
+    sizes = [size for _, size in found.size_by_threshold]
+    assert sizes[-1] <= sizes[0]
+
+
+def test_the_order_does_not_matter(masker: Masker) -> None:
+    order = np.random.default_rng(3).permutation(COUNT)
+    shuffled = made(masker.card.guarantee, calibration_for(masker.card.guarantee).select(order.tolist()))
+    (batch,) = TEST.batches(40)
+    torch.testing.assert_close(masked(shuffled, batch), masked(masker, batch))
+
+
+def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
+    name = masker.card.guarantee
+    again = masker.recalibrate(threshold=0.04)
+    (batch,) = TEST.batches(40)
+    before, after = masked(masker, batch), masked(again, batch)
+    assert (after <= before * 1.001 + 1e-6).all()
+    assert float(after.mean()) > 0.75 * float(before.mean()), "at most a grid step smaller"
+    assert again.card.exploratory == (name != "simultaneous")
+    wider = masker.recalibrate(threshold=0.06)
+    assert float(masked(wider, batch).mean()) > float(after.mean())
+
+
+def test_conservative_as_they_should_be() -> None:
+    size = {name: float(1 - masked(made(name), next(TEST.batches(40))).mean()) for name in GUARANTEES}
+    assert size["marginal"] < size["pac"] < size["simultaneous"]
+    assert size["expected"] < size["marginal"], "a mean is less than a quantile"
+    assert size["expected"] < size["rcps"] < size["rcps_hb"]
+    assert size["conditional_mean"] > size["expected"]
+
+
+def test_from_one_promise_to_another() -> None:
+    masker = made("marginal")
+    assert masker.recalibrate(guarantee="pac", delta=0.2).card.delta == 0.2
+    assert masker.recalibrate(guarantee="expected").card.confidence is None
+    back = masker.recalibrate(guarantee="expected").recalibrate(guarantee="marginal", confidence=0.8)
+    assert back.card.confidence == 0.8
+    assert back.card.delta is None
+    assert masker.recalibrate(guarantee="pac").card.delta == 0.05
+    with pytest.raises(InvalidArgumentError, match="takes no delta"):
+        masker.recalibrate(delta=0.1)
+    with pytest.raises(InvalidArgumentError, match="takes no confidence"):
+        masker.recalibrate(guarantee="rcps", confidence=0.8)
+    with pytest.raises(InvalidArgumentError, match="declared before a calibration"):
+        masker.recalibrate(guarantee="simultaneous")
+    with pytest.raises(InvalidArgumentError, match="add a column category"):
+        masker.recalibrate(guarantee="categories")
+
+
+def test_a_simultaneous_promise_stays_one() -> None:
+    masker = made("simultaneous")
+    declared = masker.card.thresholds
+    assert declared is not None
+    assert len(declared) == 64
+    assert 0.04 in declared
+    moved = masker.recalibrate(threshold=0.0512, confidence=0.8)
+    assert not moved.card.exploratory
+    assert moved.card.threshold == max(a for a in declared if a <= 0.0512)
+    with pytest.raises(InvalidArgumentError, match="below every declared"):
+        masker.recalibrate(threshold=declared[0] / 2)
+    other = moved.recalibrate(delta=0.01)
+    assert other.card.exploratory, "another delta was chosen after looking"
+
+
+# what they need
+
+
+def refused(error: type[ConformaskError], message: str, guarantee: str, **more) -> None:
+    with pytest.raises(error, match=message):
+        made(guarantee, **more)
+
+
+@pytest.mark.parametrize("guarantee", sorted(set(GUARANTEES) - {"groups"}))
+def test_dependent_images_are_refused(guarantee: str) -> None:
+    dependent = triplets(COUNT, 0, groups=GROUPS, categories=CATEGORIES, weights=WEIGHTS)
+    refused(CalibrationError, "120 images in 30 groups are dependent", guarantee, calibration=dependent)
+
+
+@pytest.mark.parametrize(("guarantee", "column"), [("categories", "category"), ("weighted", "weight")])
+def test_missing_columns(guarantee: str, column: str) -> None:
+    refused(InvalidArgumentError, f"add a column {column}", guarantee, calibration=triplets(COUNT, 0))
+
+
+@pytest.mark.parametrize("guarantee", ["expected", "conditional_mean", "rcps", "rcps_hb"])
+def test_means_of_unbounded_distances_are_refused(guarantee: str) -> None:
+    message = "needs a distance with an upper bound, 'signed' declares none: choose marginal"
+    refused(InvalidArgumentError, message, guarantee, distance=signed, selection=SELECTION)
+
+
+def test_too_few_of_what_counts() -> None:
+    few = triplets(COUNT, 0, groups=[f"slide {k % 8}" for k in range(COUNT)])
+    refused(CalibrationError, "8 groups are too few.*at least 9", "groups", calibration=few)
+    rare = triplets(COUNT, 0, categories=["rare" if k < 5 else "common" for k in range(COUNT)])
+    refused(CalibrationError, "5 images of category rare are too few", "categories", calibration=rare)
+    heavy = triplets(COUNT, 0, weights=[100.0 if k < 4 else 0.01 for k in range(COUNT)])
+    refused(CalibrationError, "4 effective images are too few", "weighted", calibration=heavy)
+    refused(CalibrationError, "28 images are too few.*at least 29", "pac", calibration=triplets(28, 0))
+    refused(CalibrationError, "at least 150", "rcps_hb", threshold=0.0199)
+
+
+def test_conditional_mean_says_how_many_it_needs() -> None:
+    ssim = {
+        "distance": "ssim",
+        "selection": triplets(60, 1, (16, 16)),
+        "calibration": triplets(40, 0, (16, 16)),
+    }
+    refused(
+        CalibrationError,
+        r"40 images are too few.*\(conditional_mean\)",
+        "conditional_mean",
+        threshold=0.3,
+        **ssim,
+    )
+
+
+def test_levels_that_are_not_taken() -> None:
+    refused(InvalidArgumentError, "the expected guarantee takes no confidence", "expected", confidence=0.9)
+    refused(InvalidArgumentError, "the marginal guarantee takes no delta", "marginal", delta=0.1)
+    refused(InvalidArgumentError, r"delta = 1: must be between 0 and 1", "pac", delta=1.0)
+
+
+def test_no_selection_images_for_a_choice() -> None:
+    for guarantee in ("expected", "conditional_mean", "adaptive", "ltt", "simultaneous", "rcps"):
+        with pytest.raises(InvalidArgumentError, match="needs selection images"):
+            calibrate(SCORER, calibration_for(guarantee), threshold=0.04, distance="l1", guarantee=guarantee)
+    for guarantee in ("marginal", "pac", "groups", "categories", "weighted"):
+        images = calibration_for(guarantee)
+        calibrate(SCORER, images, threshold=0.04, distance="l1", guarantee=guarantee)
+
+
+# facts
+
+
+def test_a_mask_needs_its_category_and_weight() -> None:
+    (batch,) = triplets(3, 2).batches(3)
+    with pytest.raises(InvalidArgumentError, match="category of each image: pass category="):
+        made("categories")(batch.x, batch.y_hat)
+    with pytest.raises(InvalidArgumentError, match="weight of each image: pass weight="):
+        made("weighted")(batch.x, batch.y_hat)
+    with pytest.raises(InvalidArgumentError, match="'stain C' was not calibrated"):
+        made("categories")(batch.x, batch.y_hat, category=["stain A", "stain C", "stain A"])
+    x, y_hat, _ = arrays(1, 2)
+    one = made("categories")(x[0], y_hat[0], category=["stain A"])
+    assert isinstance(one, np.ndarray)
+    assert one.shape == (8, 8)
+
+
+def test_weights_by_a_callable() -> None:
+    def brightness(x: Tensor, y_hat: Tensor) -> Tensor:
+        return y_hat.mean((1, 2, 3))
+
+    masker = made("weighted", triplets(COUNT, 0), weight=brightness)
+    column = [float(triplet.y_hat.mean()) for triplet in triplets(COUNT, 0)]
+    by_column = made("weighted", triplets(COUNT, 0, weights=column))
+    (batch,) = TEST.batches(40)
+    told = by_column(batch.x, batch.y_hat, weight=batch.y_hat.mean((1, 2, 3)).tolist())
+    torch.testing.assert_close(masker(batch.x, batch.y_hat), told)
+    with pytest.raises(InvalidArgumentError, match="finite number above 0 for each of"):
+        made("weighted", triplets(COUNT, 0), weight=lambda x, y_hat: -brightness(x, y_hat))
+
+
+def test_heavier_images_get_smaller_lambdas() -> None:
+    masker = made("weighted")
+    (batch,) = TEST.batches(40)
+    sizes = [float(masker(batch.x, batch.y_hat, weight=[w] * 40).mean()) for w in (0.01, 1.0, 10.0, 1e6)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[2]
+    assert sizes[3] == 0, "a new image that outweighs the calibration set is masked"
+
+
+def test_an_adaptive_lambda_of_a_gridded_distance_is_on_the_grid() -> None:
+    masker = made("adaptive", distance=signed, selection=SELECTION, threshold=0.004)
+    assert masker.card.rule["grid"][-1] == math.inf
+    assert not masker.card.exact
+
+
+def test_ranges_of_coverage() -> None:
+    low, high = made("marginal").coverage_range
+    assert low < 0.9 < high
+    low, high = made("pac").coverage_range
+    assert low == pytest.approx(0.9, abs=0.01)
+    assert made("expected").coverage_range is None

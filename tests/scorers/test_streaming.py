@@ -1,0 +1,111 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from conformask.calibration import Scored
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.streaming import Streaming, gathered
+from conformask.types import Images
+
+COUNT = 37
+GENERATOR = np.random.default_rng(0)
+Y_HAT, Y = GENERATOR.random((2, COUNT, 6, 7), dtype=np.float32)
+TRIPLETS = Triplets.from_arrays(Y_HAT, Y_HAT, Y)
+
+
+def doubt(x: Images, y_hat: Images) -> Images:
+    return y_hat + 0.1
+
+
+SCORER = Heuristic(doubt, channels=1)
+
+
+class Measure:
+    """Counts the images that it measures, and is killed at one of them."""
+
+    def __init__(self, killed_at: int | None = None) -> None:
+        self.seen: list[str] = []
+        self.killed_at = killed_at
+
+    def __call__(self, item: Scored) -> dict[str, np.ndarray]:
+        if self.killed_at is not None and len(self.seen) >= self.killed_at:
+            raise KeyboardInterrupt
+        self.seen += item.batch.names
+        error = (item.score.map * (item.batch.truth() - item.batch.y_hat)).double()
+        rows = torch.stack([error.mean((1, 2, 3)), error.square().mean((1, 2, 3))], dim=1)
+        return {"names": np.array(item.batch.names), "rows": rows.numpy()}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformask.scorers.streaming.PART", 8)
+
+
+def gather(measure: Measure, how: Streaming, key: object = "key", triplets: Triplets = TRIPLETS):
+    return gathered(SCORER, triplets, measure, "measuring", key, how)
+
+
+@pytest.fixture(name="folder")
+def parts_folder(tmp_path: Path) -> Path:
+    return tmp_path / "parts"
+
+
+def test_parts_are_the_whole(folder: Path) -> None:
+    expected = ((Y_HAT + 0.1) * (Y - Y_HAT)).astype(np.float64).mean((1, 2))
+    in_memory = gather(Measure(), Streaming())
+    on_disk = gather(Measure(), Streaming(folder))
+    for found in (in_memory, on_disk):
+        assert found["names"].tolist() == list(TRIPLETS.names)
+        np.testing.assert_allclose(found["rows"][:, 0], expected, rtol=1e-4, atol=1e-8)
+    assert not folder.exists(), "parts are removed at the end"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
+def test_the_batch_size_does_not_matter(batch_size: int, folder: Path) -> None:
+    expected = gather(Measure(), Streaming())["rows"]
+    for where in (None, folder):
+        found = gather(Measure(), Streaming(where, batch_size=batch_size))["rows"]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def killed(folder: Path, after: int = 20) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        gather(Measure(killed_at=after), Streaming(folder))
+
+
+def test_a_killed_run_goes_on(folder: Path) -> None:
+    killed(folder)
+    assert len(list(folder.glob("*.npz"))) == 3
+    again = Measure()
+    found = gather(again, Streaming(folder))
+    assert again.seen == list(TRIPLETS.names[24:]), "three parts of eight were finished"
+    np.testing.assert_array_equal(found["rows"], gather(Measure(), Streaming())["rows"])
+
+
+def test_a_damaged_part_is_made_again(folder: Path) -> None:
+    killed(folder)
+    first = min(folder.glob("*.npz"))
+    first.write_bytes(first.read_bytes()[:40])
+    again = Measure()
+    found = gather(again, Streaming(folder))
+    assert again.seen == [*TRIPLETS.names[:8], *TRIPLETS.names[24:]]
+    np.testing.assert_array_equal(found["rows"], gather(Measure(), Streaming())["rows"])
+
+
+def test_parts_of_something_else_are_not_taken(folder: Path) -> None:
+    for key, triplets in (("another", TRIPLETS), ("key", TRIPLETS.select(range(30)))):
+        killed(folder)
+        again = Measure()
+        gather(again, Streaming(folder), key, triplets)
+        assert len(again.seen) == len(triplets)
+
+
+def test_several_devices_need_a_folder() -> None:
+    with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
+        Streaming(None, devices=2)
+    with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
+        Streaming(None, nodes=2)

@@ -1,0 +1,114 @@
+"""Training that stops when the selection loss has not improved for a while."""
+
+import csv
+from pathlib import Path
+
+import lightning as L
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+from conformask.training.budget import Budget
+from conformask.training.fit import DEFAULT_EPOCHS, Plan, default_epochs, fit
+from conformask.training.module import TensorBatch
+
+PATIENCE = 3
+RATE = 0.03
+PLAN = Plan(patience=PATIENCE, batch_size=8, learning_rate=RATE)
+
+
+class Counting(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return super().__getitem__(index % len(self))
+
+
+WORLD = Counting(torch.zeros(24, 1, 2, 2))
+
+
+class Level(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.level.expand_as(image)
+
+
+def rising(network: nn.Module, batch: TensorBatch) -> Tensor:
+    """Training lets the level rise without end; the selection loss is least where it passes 0.2."""
+    level = network(batch[0]).mean((1, 2, 3))
+    return -level if network.training else (level - 0.2).square()
+
+
+def train(out: Path, plan: Plan = PLAN, *, resume: bool = False) -> Level:
+    network = Level()
+    fit(network, rising, WORLD, WORLD, out, plan, title="test", identity={}, resume=resume)
+    return network
+
+
+def column(out: Path, name: str) -> list[float]:
+    with (out / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_it_stops_when_the_loss_has_not_improved_and_keeps_the_best(tmp_path: Path) -> None:
+    network = train(tmp_path)
+    losses = column(tmp_path, "selection_loss")
+    best = losses.index(min(losses))
+    assert best > 0
+    assert len(losses) == best + 1 + PATIENCE
+    assert (float(network.level) - 0.2) ** 2 == pytest.approx(min(losses), rel=0.1)
+
+
+def test_the_learning_rate_is_constant(tmp_path: Path) -> None:
+    train(tmp_path)
+    assert set(column(tmp_path, "learning_rate")) == {RATE}
+
+
+def test_epochs_are_a_cap(tmp_path: Path) -> None:
+    train(tmp_path, Plan(epochs=2, patience=PATIENCE, batch_size=8, learning_rate=RATE))
+    assert len(column(tmp_path, "epoch")) == 2
+
+
+def test_a_run_that_lost_patience_is_finished(tmp_path: Path) -> None:
+    first = train(tmp_path)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    again = train(tmp_path, resume=True)
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    assert torch.equal(first.level, again.level)
+
+
+def test_a_killed_run_remembers_how_long_it_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = train(tmp_path / "whole")
+    losses = column(tmp_path / "whole", "selection_loss")
+    original = Budget.on_train_batch_start
+
+    def killed(self: Budget, trainer: L.Trainer, module: L.LightningModule, batch, index: int) -> None:
+        if trainer.current_epoch == len(losses) - 1:
+            raise KeyboardInterrupt
+        original(self, trainer, module, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "on_train_batch_start", killed)
+        patch.setattr("conformask.training.record.SECONDS", 0)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / "killed")
+    resumed = train(tmp_path / "killed", resume=True)
+    assert column(tmp_path / "killed", "selection_loss") == losses
+    assert torch.equal(resumed.level, whole.level)
+
+
+def test_a_finished_run_by_minutes_is_finished(tmp_path: Path) -> None:
+    plan = Plan(max_minutes=0.2 / 60, batch_size=8)
+    train(tmp_path, plan)
+    before = column(tmp_path, "step")
+    train(tmp_path, plan, resume=True)
+    assert column(tmp_path, "step") == before
+
+
+def test_epochs_are_thirty_only_where_nothing_else_is_said() -> None:
+    assert default_epochs(None, None, None) == DEFAULT_EPOCHS
+    assert default_epochs(None, 1.0, None) is None
+    assert default_epochs(None, None, 5) is None
+    assert default_epochs(7, 1.0, 5) == 7
