@@ -15,8 +15,10 @@ from conformask.results import Curves
 from conformask.types import Array, Batch, Distance, Facts, Family, Images, PerImage, Score
 
 GRID_POINTS = 128
-VALUES_A_CALL = 2**23
-"""Values of the masked images that a distance is given at once."""
+VALUES_A_CALL = 2**16
+"""Values of the masked images that a distance is given at once: what stays in a processor's cache."""
+ON_ACCELERATOR = 2**7
+"""So many times as many on an accelerator."""
 TINY = 1e-12
 NO_GRID = np.array([0.0, np.inf])
 """Where there were no selection images to make a grid from; lp distances need none."""
@@ -47,14 +49,14 @@ def mask_size(mask: Images) -> Float[Tensor, "n"]:
     return 1 - mask.mean(dim=(1, 2, 3), dtype=torch.float64)
 
 
-def lambda_grid(family: Family, scores: list[Tensor]) -> Float[np.ndarray, "g"]:
+def lambda_grid(family: Family, scores: list[Tensor], points: int = GRID_POINTS) -> Float[np.ndarray, "g"]:
     """The fixed grid, from scores of selection images: 0, geometric points, inf.
 
     From a tenth of the lambda at which the masks have mean size .999 to ten times that at which all are 1.
     """
     low = _lambda_of_size(family, scores, NEARLY_ALL) / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
-    return np.concatenate([[0.0], np.geomspace(low, high, GRID_POINTS), [np.inf]])
+    return np.concatenate([[0.0], np.geomspace(low, high, points), [np.inf]])
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
@@ -146,22 +148,32 @@ def _batch_curves(
 def measured_curves(
     item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distance, size), each (N, G), measured on the masks themselves, as many lambdas at once as fit."""
+    """(distance, size), each (N, G), measured on the masks, as many lambdas at once as is quick."""
     score, y, y_hat = item.score.map, item.batch.truth(), item.batch.y_hat
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
-    step = max(1, VALUES_A_CALL // y.numel())
+    values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
     points = []
-    for some in torch.split(levels, step, dim=1):
-        mask = family.apply(_repeated(score, some.shape[1]), some.flatten(0, 1))
-        y_again, y_hat_again = (_repeated(image, some.shape[1]) for image in (y, y_hat))
-        values = masked_distance(distance, mask, y_again, y_hat_again).double(), mask_size(mask)
-        points.append(torch.stack(values).reshape(2, len(score), -1))
+    for some in torch.split(levels, max(1, values // y.numel()), dim=1):
+        lambdas = some.shape[1]
+        mask = family.apply(score.repeat_interleave(lambdas, dim=0), some.flatten(0, 1))
+        places = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
+        measured = _distances(distance, mask, y, y_hat, places), mask_size(mask)
+        points.append(torch.stack(measured).reshape(2, len(score), -1))
     distances, sizes = torch.cat(points, dim=2).cpu().numpy()
     return distances, sizes
 
 
-def _repeated(images: Tensor, times: int) -> Tensor:
-    return images.repeat_interleave(times, dim=0)
+def _distances(distance: Distance, masks: Tensor, y: Images, y_hat: Images, places: Tensor) -> Tensor:
+    """d of each mask on the image at its place; that of fully open masks is measured once an image."""
+    opened = masks.flatten(1).amin(dim=1) == 1
+    found = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
+    if not bool(opened.all()):
+        at = places[~opened]
+        found[~opened] = masked_distance(distance, masks[~opened], y[at], y_hat[at]).double()
+    if bool(opened.any()):
+        whole, back = torch.unique(places[opened], return_inverse=True)
+        found[opened] = distance(y[whole], y_hat[whole]).double()[back]
+    return found
 
 
 def bound_curves(

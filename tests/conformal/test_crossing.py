@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from promises import Deploy, breaks_coverage
-from worlds import GRID, THRESHOLD, World, heavy_tailed, last_passing, non_monotone
+from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 from conformask.conformal.crossing import between_grid_points, first_crossing, passes
 from conformask.conformal.evidence import Evidence
@@ -54,14 +54,12 @@ def test_input_is_left_alone() -> None:
     assert curve[0, 0] == 5
 
 
-def crossings(world: World, find: Callable[..., np.ndarray]) -> Deploy:
+def with_crossings(find: Callable[..., np.ndarray]) -> Deploy:
     """The marginal rule on critical lambdas found in another way."""
-    critical = find(GRID, world.distance, THRESHOLD)
-    place = {name: index for index, name in enumerate(world.names.tolist())}
 
     def deploy(evidence: Evidence) -> Rule:
-        drawn = [place[name] for name in evidence.curves.names.tolist()]
-        return Marginal(0.9).rule(replace(evidence, critical_lambdas=critical[drawn]))
+        critical = find(GRID, evidence.curves.distance, THRESHOLD)
+        return Marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
 
     return deploy
 
@@ -69,8 +67,8 @@ def crossings(world: World, find: Callable[..., np.ndarray]) -> Deploy:
 @pytest.mark.parametrize("n", [9, 20, 100])
 def test_first_crossing_keeps_coverage_where_the_largest_passing_does_not(n: int) -> None:
     world = non_monotone()
-    assert not breaks_coverage(world, crossings(world, first_crossing), n, 1000)
-    assert breaks_coverage(world, crossings(world, last_passing), n, 1000)
+    assert not breaks_coverage(world, with_crossings(first_crossing), n, 1000)
+    assert breaks_coverage(world, with_crossings(last_passing), n, 1000)
 
 
 def test_between_grid_points_lies_where_it_says() -> None:

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
-from promises import Deploy, breaks_pac
+from promises import Deploy, breaks_pac, simulated
 from scipy import stats
-from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
+from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
@@ -36,17 +36,10 @@ def smallest_risk(evidence: Evidence) -> ConstantLambda:
     return ConstantLambda(float(GRID[np.flatnonzero(rate <= 0.1).max()]))
 
 
-def just_failing(rate: float = 0.101) -> World:
-    """All images alike along the grid; slightly too many fail."""
-    fails = np.arange(20_000) < rate * 20_000
-    curves = np.where(fails[:, None] & (GRID > 0), 0.5, 0.0)
-    return World("just failing", curves, curves, np.zeros(20_000), monotone=False)
-
-
 @pytest.mark.parametrize("n", [20, 22, 50, 100, 1000])
 @pytest.mark.parametrize("rate", [0.101, 0.13])
 def test_hardest_worlds(n: int, rate: float) -> None:
-    assert not breaks_pac(just_failing(rate), Ltt(0.9, 0.1).rule, n, 2000 if n < 1000 else 500)
+    assert not breaks_pac(constant_risk(rate, 0.5), Ltt(0.9, 0.1).rule, n, 2000 if n < 1000 else 500)
 
 
 @pytest.mark.parametrize(
@@ -54,8 +47,8 @@ def test_hardest_worlds(n: int, rate: float) -> None:
     [
         (best, RANDOM["flickering"](), 100),
         (smallest_risk, RANDOM["flickering"](), 100),
-        (strict, just_failing(), 22),
-        (smallest_risk, just_failing(), 50),
+        (strict, constant_risk(0.101, 0.5), 22),
+        (smallest_risk, constant_risk(0.101, 0.5), 50),
     ],
 )
 def test_the_judge_notices_broken_tests(broken: Deploy, world: World, n: int) -> None:
@@ -64,9 +57,9 @@ def test_the_judge_notices_broken_tests(broken: Deploy, world: World, n: int) ->
 
 
 def test_it_is_tight_where_all_lambdas_are_alike() -> None:
-    n, world = 60, just_failing()
+    n, world = 60, constant_risk(0.101, 0.5)
     rule, generator, draws = Ltt(0.9, 0.1).rule, np.random.default_rng(0), 4000
-    missed = np.mean([rule(world.evidence(world.draw(generator, n))).lam > 0 for _ in range(draws)])
+    missed = np.mean([rule(world.evidence(world.draw(generator, n))).lam > 0 for _ in simulated(draws)])
     law = stats.binom.cdf(binomial_rank(n, 0.9, 0.1) - 1, n, 0.101)
     assert missed == pytest.approx(law, abs=4 * np.sqrt(law * (1 - law) / draws))
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from promises import breaks_coverage
+from promises import breaks_coverage, simulated
 from scipy import stats
 from worlds import RANDOM, evidence_of
 
@@ -31,7 +31,7 @@ def with_rank(rank: int) -> Deploy:
 def uniform_coverage(n: int, deploy: Deploy, seed: int = 0) -> tuple[float, float]:
     """Mean and sigma of P(lam_test >= lambda given the calibration set), critical lambdas uniform."""
     generator = np.random.default_rng(seed)
-    coverage = np.array([1 - deploy(generator.random(n)) for _ in range(DRAWS)])
+    coverage = np.array([1 - deploy(generator.random(n)) for _ in simulated(DRAWS)])
     return float(coverage.mean()), float(coverage.std() / math.sqrt(DRAWS))
 
 
@@ -39,7 +39,7 @@ def tied_coverage(n: int, deploy: Deploy) -> tuple[float, float]:
     """As uniform_coverage, with a few levels, 0 and inf among them; lambda = 0 always covers."""
     generator = np.random.default_rng(1)
     at_least = dict(zip(LEVELS.tolist(), SHARES[::-1].cumsum()[::-1].tolist(), strict=True))
-    draws = [deploy(generator.choice(LEVELS, n, p=SHARES)) for _ in range(DRAWS)]
+    draws = [deploy(generator.choice(LEVELS, n, p=SHARES)) for _ in simulated(DRAWS)]
     coverage = np.array([at_least[lam] for lam in draws])
     return float(coverage.mean()), float(coverage.std() / math.sqrt(DRAWS))
 
@@ -111,7 +111,7 @@ def test_coverage_follows_the_beta_binomial_law() -> None:
     n, tested = 20, 30
     generator = np.random.default_rng(2)
     counts = np.zeros(tested + 1)
-    for _ in range(DRAWS):
+    for _ in simulated(DRAWS):
         critical = generator.standard_cauchy(n + tested)
         counts[int((critical[n:] >= deployed(critical[:n])).sum())] += 1
     assert agrees(counts, stats.betabinom(tested, n + 1 - 2, 2)) > 1e-4
@@ -138,5 +138,3 @@ def test_the_rule_takes_an_order_statistic_in_any_order() -> None:
     critical = np.random.default_rng(3).permutation(np.arange(1.0, 41.0))
     assert deployed(critical) == 4
     assert deployed(critical[:20]) == sorted(critical[:20])[1]
-
-

@@ -19,12 +19,13 @@ from promises import (
     coverage,
     falls_short,
     risk,
+    simulated,
 )
 from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
 from conformask.conformal.guarantees import GUARANTEES, guarantee, takes
 
-DRAWS = {5: 1000, 9: 1000, 20: 1000, 100: 600, 1000: 150}
+DRAWS = {5: 2000, 9: 2000, 20: 2000, 100: 1000, 1000: 250}
 Judge = Callable[[World, Deploy, int, int], bool]
 
 
@@ -48,7 +49,7 @@ def breaks_tilted(world: World, deploy: Deploy, n: int, draws: int) -> bool:
 def breaks_groups(world: World, deploy: Deploy, n: int, draws: int) -> bool:
     fields, generator = Fields.of(world), np.random.default_rng(n)
     draws = draws // 3
-    found = [fields.coverage_of_all(deploy(fields.evidence(generator, n)).lam) for _ in range(draws)]
+    found = [fields.coverage_of_all(deploy(fields.evidence(generator, n)).lam) for _ in simulated(draws)]
     return falls_short(np.array(found), CONFIDENCE)
 
 
@@ -57,7 +58,7 @@ def breaks_categories(world: World, deploy: Deploy, n: int, draws: int) -> bool:
     generator = np.random.default_rng(n)
     members = {c: np.flatnonzero(world.category == c) for c in np.unique(world.category)}
     found: dict[str, list[float]] = {c: [] for c in members}
-    for _ in range(draws):
+    for _ in simulated(draws):
         drawn = [generator.choice(images, n + k * n // 2) for k, images in enumerate(members.values())]
         rule = deploy(world.evidence(np.concatenate(drawn)))
         for category, images in members.items():

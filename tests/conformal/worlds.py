@@ -70,8 +70,8 @@ class World:
     def evidence(self, places: np.ndarray, **columns: np.ndarray) -> Evidence:
         rows = {"features": self.features, "category": self.category, "weight": self.weight}
         given = {name: values[places] for name, values in rows.items()} | columns
-        distance = self.distance[places]
-        curves = Curves(self.names[places], GRID, distance, distance, **given)
+        distance, names = self.distance[places], given.pop("names", self.names[places])
+        curves = Curves(names, GRID, distance, distance, **given)
         return Evidence(THRESHOLD, self.critical_lambdas[places], curves, 1.0, monotone=self.monotone)
 
     def facts(self, places: np.ndarray) -> Facts:
@@ -173,6 +173,31 @@ def flickering(seed: int = 3) -> World:
 
 
 @lru_cache
+def staircase() -> World:
+    """Distances jump from nothing to everything, evenly along the grid."""
+    jump = np.arange(IMAGES) % (3 * len(GRID))
+    curves = np.where((np.arange(len(GRID)) > jump[:, None]) & (GRID > 0), 1.0, 0.0)
+    return World("a staircase", curves, curves, -jump.astype(float))
+
+
+@lru_cache
+def constant_risk(rate: float, height: float = 1.0) -> World:
+    """From the first lambda to the last the same images fail."""
+    fails = np.arange(IMAGES) < rate * IMAGES
+    curves = np.where(fails[:, None] & (GRID > 0), height, 0.0)
+    return World("constant risk", curves, curves, np.zeros(IMAGES))
+
+
+@lru_cache
+def swinging(rate: float) -> World:
+    """Each lambda has unlucky images of its own: the best of many lambdas seems safe."""
+    fails = np.random.default_rng(5).random((IMAGES, len(GRID))) < rate
+    curves = np.where(fails & (GRID > 0), 1.0, 0.0)
+    bound = np.where(GRID > 0, np.ones((IMAGES, 1)), 0)
+    return World("swinging", curves, bound, np.zeros(IMAGES), monotone=False)
+
+
+@lru_cache
 def without_error() -> World:
     """Everything passes unmasked."""
     nothing, bound = np.zeros((IMAGES, len(GRID))), np.where(GRID > 0, np.full((IMAGES, 1), 0.05), 0)
@@ -207,8 +232,9 @@ class Fields:
     @classmethod
     def of(cls, world: World, seed: int = 4) -> "Fields":
         generator = np.random.default_rng(seed)
-        wanted = np.sort(generator.choice([1, 2, 4, 12, 40], size=IMAGES))[::-1]
-        group = np.repeat(np.arange(len(wanted)), wanted)[: len(world.distance)]
+        wanted = np.sort(generator.choice([1, 2, 4, 12, 40], size=IMAGES // 10))[::-1]
+        group = np.repeat(np.arange(len(wanted)), wanted)[-len(world.distance) :]
+        group -= group[0]
         order = np.argsort(world.hardness - 1e-3 * world.critical_lambdas.clip(0, 1e3), kind="stable")
         place_of = np.empty(len(order), dtype=int)
         place_of[order] = np.arange(len(order))

@@ -107,6 +107,20 @@ def test_ssim_against_torchmetrics_one_by_one() -> None:
     assert len({round(float(value), 3) for value in expected}) == 4
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 11, 11), (2, 3, 40, 23), (1, 1, 128, 70), (1, 1, 530, 16)])
+def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, noise = torch.rand(2, *shape, generator=generator)
+    b = (a + 0.3 * (noise - 0.5)).clamp(0, 1)
+    ours, theirs = (b.clone().requires_grad_() for _ in range(2))
+    value = distance("ssim")(a, ours)
+    expected = 1 - structural_similarity_index_measure(theirs, a, data_range=1.0, reduction="none")
+    torch.testing.assert_close(value, expected.reshape(-1), rtol=1e-5, atol=1e-6)
+    value.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
 def test_ssim_is_not_monotone() -> None:
     y, y_hat = torch.full((1, 1, 32, 32), 0.5), torch.full((1, 1, 32, 32), 0.4)
     half = torch.ones_like(y)

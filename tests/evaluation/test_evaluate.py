@@ -294,6 +294,27 @@ def test_gridded_resplits_are_at_or_above_the_law() -> None:
     assert found.coverage.mean() >= found.law_mean - 4 * found.law_std / math.sqrt(200)
 
 
+@pytest.mark.parametrize(("distance", "threshold"), [("l1", THRESHOLD), (signed, 0.004)])
+def test_resplits_take_up_what_an_evaluation_measured(distance: object, threshold: float) -> None:
+    masker = made(distance, threshold)
+    judged = evaluate(masker, TEST)
+    found = resplit(masker, CALIBRATION, TEST, n=50, evaluated=judged.images)
+    anew = resplit(masker, CALIBRATION, TEST, n=50)
+    for name in ("coverage", "size", "measured"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(anew, name))
+
+
+def test_sizes_of_opt_that_are_known_are_taken_as_they_are() -> None:
+    masker = made()
+    judged = evaluate(masker, TEST)
+    sizes = judged.images.paper_oracle_size.copy()
+    sizes[20:] = np.nan
+    known = evaluate(masker, TEST, opt_sizes=sizes)
+    np.testing.assert_array_equal(known.images.paper_oracle_size, sizes)
+    assert known.n_paper_oracle == np.isfinite(sizes).sum() < judged.n_paper_oracle
+    assert evaluate(masker, TEST, opt_sizes=judged.images.paper_oracle_size).summary() == judged.summary()
+
+
 def test_the_masks_are_torch_free_of_gradients() -> None:
     masker = made()
     batch = next(TEST.batches(45))

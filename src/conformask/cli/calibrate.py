@@ -1,5 +1,6 @@
 """conformask calibrate: find the lambda that keeps a promise, or help to choose a threshold."""
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -123,7 +124,12 @@ def _recalibrated(
     if family not in (None, masker.family.name):
         raise InvalidArgumentError(f"another family ({family}) needs the images: give DATA as well")
     level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
-    return masker.recalibrate(threshold=level, **wanted)
+    made = masker.recalibrate(threshold=level, **wanted)
+    if level is not None and made.card.threshold < level:
+        warnings.warn(
+            f"{level:g} was lowered to the declared threshold {made.card.threshold:g}", stacklevel=1
+        )
+    return made
 
 
 def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:

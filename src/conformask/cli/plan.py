@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName
 from conformask.cli.output import show, table, told_range
@@ -48,11 +49,17 @@ def plan(
     }
     levels = {"confidence": wanted.confidence, "delta": wanted.delta}
     told = [wanted.name, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
-    rows = [(f"{p.n}", told_range(p.coverage)) for p in found.prospects]
-    show(
-        record,
-        f"{', '.join(told)} needs at least {found.n_calibration} calibration {found.unit}.",
-        "",
-        table((found.unit, "coverage, nine calibration sets of ten"), rows),
-        as_json=json,
-    )
+    needed = f"{found.unit} needed to calibrate: at least {found.n_calibration}"
+    text: list[str | Table] = [f"{', '.join(told)}: {needed}"]
+    if own:
+        text.append(
+            "So few would hardly open a mask: with every further image the bound of each matters less."
+        )
+    laws = [p for p in found.prospects if p.coverage is not None]
+    if laws:
+        rows = [(f"{p.n}", told_range(p.coverage)) for p in laws]
+        text += ["", table((found.unit, "coverage, for nine calibration sets of ten"), rows)]
+    elif n is not None:
+        few = n < found.n_calibration
+        text.append(f"{n} are too few." if few else "How far coverage would fluctuate is not known.")
+    show(record, *text, as_json=json)

@@ -21,8 +21,8 @@ class Groups:
     needs: ClassVar[frozenset[str]] = frozenset({"group"})
 
     def claim(self, distance: str, threshold: float) -> str:
-        """P(distance <= threshold) >= confidence."""
-        return rate(distance, threshold, self.confidence) + " in a new group,"
+        """P(distance <= threshold in a new group) >= confidence."""
+        return rate(distance, threshold, self.confidence, " in a new group")
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Groups: confidence / (1 - confidence), rounded up; many more for masks that are not too large."""

@@ -16,7 +16,7 @@ class Prospect:
 
     n: int
     coverage: tuple[float, float] | None
-    """Between these coverage lies for nine calibration sets of ten; None where no law is known."""
+    """Where coverage lies for nine calibration sets of ten; None where n is too few or no law is known."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,9 @@ def plan(
     """
     smallest = wanted.smallest_calibration_set(threshold, upper_bound)
     sizes = [smallest * factor for factor in SIZES] if n is None else [n]
-    prospects = tuple(Prospect(size, wanted.coverage_range(size)) for size in sizes)
+    prospects = tuple(
+        Prospect(size, None if size < smallest else wanted.coverage_range(size)) for size in sizes
+    )
     return Plan(smallest, unit_of(wanted), prospects)
 
 

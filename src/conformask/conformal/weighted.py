@@ -22,8 +22,8 @@ class Weighted:
     needs: ClassVar[frozenset[str]] = frozenset({"weight"})
 
     def claim(self, distance: str, threshold: float) -> str:
-        """P(distance <= threshold) >= confidence."""
-        return rate(distance, threshold, self.confidence) + " in the population of the weights,"
+        """P(distance <= threshold as weighted) >= confidence."""
+        return rate(distance, threshold, self.confidence, " as weighted")
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Effective images: confidence / (1 - confidence), rounded up."""

@@ -7,7 +7,7 @@ from conformask.errors import InvalidArgumentError
 
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
-How = Literal["file", "within", "tile"]
+How = Literal["file", "within", "tile", "paper"]
 
 
 def uniform(*keys: object) -> float:
@@ -25,13 +25,14 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     """The part of a tile of a file.
 
     `file` keeps whole files together; `within` does so for train and selection and deals the tiles of all
-    other files to calibration and test; `tile` deals all four by tile.
+    other files to calibration and test; `tile` deals all four by tile; `paper` does so too, and does not
+    mind that tiles overlap.
 
     Raises:
         InvalidArgumentError: another `how`.
     """
     check_how(how)
-    if how == "tile":
+    if how in ("tile", "paper"):
         return part_of(tile, seed)
     part = part_of(file, seed)
     if how == "file" or part in PARTS[:2]:
@@ -41,7 +42,7 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
 
 
 def check_how(how: str) -> None:
-    """Refuse a way of splitting that is not file, within or tile."""
+    """Refuse an unknown way of splitting."""
     if how not in get_args(How):
         raise InvalidArgumentError(f"split {how!r} is unknown; choose from {list(get_args(How))}")
 

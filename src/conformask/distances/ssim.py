@@ -1,7 +1,9 @@
-"""1 - SSIM (Wang et al. 2004), by torchmetrics, with the settings that do not depend on the batch."""
+"""1 - SSIM (Wang et al. 2004) as torchmetrics has it, with the settings that do not depend on the batch."""
 
 from dataclasses import dataclass
+from functools import cache
 
+import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
@@ -10,6 +12,10 @@ from conformask.types import Images, PerImage
 
 SMALLEST_SIDE = 11
 """Of the Gaussian window, in pixels."""
+SIGMA = 1.5
+C1, C2 = 0.01**2, 0.03**2
+LARGEST_DENSE = 512
+"""Up to this side, in pixels, the window is a matrix."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,38 @@ class Ssim:
 
 def _similarity(a: Images, b: Images) -> tuple[Tensor, Tensor]:
     check_size("ssim", a, SMALLEST_SIDE)
+    dense = max(a.shape[-2:]) <= LARGEST_DENSE
     with without_autocast(a):
-        value, full = structural_similarity_index_measure(
-            a.float(), b.float(), sigma=1.5, reduction="none", data_range=1.0, return_full_image=True
-        )
+        value, full = (_by_matrices if dense else _by_torchmetrics)(a.float(), b.float())
     return value.reshape(len(a)), full.reshape(a.shape)
+
+
+def _by_torchmetrics(a: Images, b: Images) -> tuple[Tensor, Tensor]:
+    value, full = structural_similarity_index_measure(
+        a, b, sigma=SIGMA, reduction="none", data_range=1.0, return_full_image=True
+    )
+    return value, full
+
+
+def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
+    """The same numbers many times faster: the window is separable, and a small side is one matrix product."""
+    rows, columns = (_window(side, a.device) for side in a.shape[-2:])
+    planes = torch.cat((a, b, a * a, b * b, a * b))
+    mean_a, mean_b, aa, bb, ab = (rows @ planes @ columns.T).chunk(5)
+    variances = (aa - mean_a**2).clamp(min=0) + (bb - mean_b**2).clamp(min=0)
+    covariance = ab - mean_a * mean_b
+    luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
+    full = luminance * (2 * covariance + C2) / (variances + C2)
+    return full.mean(dim=(1, 2, 3)), full
+
+
+@cache
+def _window(side: int, device: torch.device) -> Tensor:
+    """The Gaussian window along a side, reflected at its ends, as a matrix (side, side)."""
+    with torch.inference_mode(False):
+        offsets = torch.arange(SMALLEST_SIDE) - SMALLEST_SIDE // 2
+        weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)
+        places = (torch.arange(side)[:, None] + offsets).abs()
+        places = side - 1 - (side - 1 - places).abs()
+        matrix = torch.zeros(side, side)
+        return matrix.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1)).to(device)

@@ -24,11 +24,17 @@ THRESHOLDS = 40
 
 
 def evaluate(
-    masker: Masker, test: Triplets, *, out: str | Path | None = None, opt_images: int = OPT_IMAGES
+    masker: Masker,
+    test: Triplets,
+    *,
+    out: str | Path | None = None,
+    opt_images: int = OPT_IMAGES,
+    opt_sizes: Array | None = None,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
+    Where its mask sizes are known already, (n_test,), NaN for those that are not, give them as `opt_sizes`.
 
     Raises:
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
@@ -36,7 +42,7 @@ def evaluate(
         ImageError: an image that cannot be used.
     """
     _refuse_unfit(masker, test)
-    records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images)
+    records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)
     groups = np.array(test.groups)
     met = passes(records.distance, masker.card.threshold)
     order = np.argsort(records.difficulty, kind="stable")

@@ -20,18 +20,28 @@ from conformask.oracle import exact_oracle, paper_oracle
 from conformask.results import Array, ImageRecords
 
 
-def image_records(masker: Masker, items: Iterable[Scored], opt_images: int) -> ImageRecords:
-    """Measure every image; the paper's Opt of an iterated distance only for the first `opt_images`."""
+def image_records(
+    masker: Masker, items: Iterable[Scored], opt_images: int, opt_sizes: Array | None = None
+) -> ImageRecords:
+    """Measure every image; the paper's Opt of an iterated distance only for the first `opt_images`.
+
+    Where the sizes of Opt are given they are taken as they are.
+    """
     batches: list[dict[str, Array]] = []
     done = 0
     for item in items:
-        batches.append(_measure(masker, item, max(0, opt_images - done)))
-        done += len(item.batch.names)
+        count = len(item.batch.names)
+        if opt_sizes is None:
+            opt = _paper_sizes(masker, item, max(0, opt_images - done))
+        else:
+            opt = opt_sizes[done : done + count]
+        batches.append(_measure(masker, item) | {"paper_oracle_size": opt})
+        done += count
     names = [field.name for field in fields(ImageRecords)]
     return ImageRecords(**{name: np.concatenate([batch[name] for batch in batches]) for name in names})
 
 
-def _measure(masker: Masker, item: Scored, opt_images: int) -> dict[str, Array]:
+def _measure(masker: Masker, item: Scored) -> dict[str, Array]:
     y, y_hat, score = item.batch.truth(), item.batch.y_hat, item.score
     mask = masker.open(item)
     return {
@@ -40,7 +50,6 @@ def _measure(masker: Masker, item: Scored, opt_images: int) -> dict[str, Array]:
         "unmasked_distance": _array(masker.distance(y, y_hat)),
         "size": _array(mask_size(mask)),
         "oracle_size": _exact_sizes(masker, item),
-        "paper_oracle_size": _paper_sizes(masker, item, opt_images),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(score.map.mean(dim=(1, 2, 3))),
     }

@@ -15,7 +15,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.evaluation.measures import image_records
 from conformask.masker.masker import Masker
-from conformask.results import Json
+from conformask.results import ImageRecords, Json
 from conformask.scorers.scoring import scored
 
 MEASURED = 5
@@ -49,18 +49,24 @@ class Resplits:
         }
 
 
-def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200, seed: int = 0) -> Resplits:
+def resplit(
+    masker: Masker,
+    calibration: Triplets,
+    test: Triplets,
+    n: int = 200,
+    seed: int = 0,
+    evaluated: ImageRecords | None = None,
+) -> Resplits:
     """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives.
+
+    With what an evaluation measured on the test images, critical lambdas are not computed again.
 
     Raises:
         InvalidArgumentError: the promise is not the marginal one, whose law this is.
     """
     if masker.card.guarantee != "marginal":
         raise InvalidArgumentError(f"resplits follow the law of marginal, not of {masker.card.guarantee}")
-    parts = [
-        image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)
-    ]
-    critical = np.concatenate([part.critical_lambda for part in parts])
+    critical = _critical(masker, calibration, test, evaluated)
     rank = marginal_rank(len(calibration), masker.card.confidence or 0.0)
     deals = list(_deals(len(critical), len(calibration), n, seed))
     lambdas = np.array([smallest(critical[dealt], rank) for dealt, _ in deals])
@@ -72,8 +78,11 @@ def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200,
     met = passes(np.concatenate([part.distance for part in measured]), masker.card.threshold)
     size = np.concatenate([part.size for part in measured])
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
-    distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
-    direct = passes(distances, masker.card.threshold)
+    if masker.distance.exponent is None:
+        direct = met[:, place[:MEASURED]]
+    else:
+        distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
+        direct = passes(distances, masker.card.threshold)
     return Resplits(
         measured=np.array([direct[left, column].mean() for column, (_, left) in enumerate(deals[:MEASURED])]),
         coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
@@ -81,6 +90,17 @@ def resplit(masker: Masker, calibration: Triplets, test: Triplets, n: int = 200,
         law_mean=float(law.mean() / len(test)),
         law_std=float(law.std() / len(test)),
     )
+
+
+def _critical(
+    masker: Masker, calibration: Triplets, test: Triplets, evaluated: ImageRecords | None
+) -> Float[np.ndarray, "n"]:
+    if evaluated is not None:
+        return np.concatenate([masker.critical_lambdas, evaluated.critical_lambda])
+    parts = [
+        image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)
+    ]
+    return np.concatenate([part.critical_lambda for part in parts])
 
 
 def _measured(

@@ -213,7 +213,7 @@ class Masker:
         if isinstance(wanted, Simultaneous):
             if self.card.thresholds is None:
                 raise InvalidArgumentError(
-                    "simultaneous thresholds are declared before a calibration: calibrate DATA with it"
+                    "simultaneous thresholds are declared before a calibration: calibrate images with it"
                 )
             wanted = replace(wanted, thresholds=self.card.thresholds)
             return wanted, wanted.snapped(threshold)

@@ -31,7 +31,7 @@ class OnlineMasker:
     (gamma_1 + eta * confidence) / (eta * T) after T truths; wider by the delay of the truths.
 
     Raises:
-        InvalidArgumentError: a masker without a confidence, or eta outside (0, 1).
+        InvalidArgumentError: a masker whose promise is not the marginal one, or eta outside (0, 1).
     """
 
     masker: Masker
@@ -43,9 +43,10 @@ class OnlineMasker:
 
     def __post_init__(self) -> None:
         confidence = self.masker.card.confidence
-        if confidence is None:
+        if self.masker.card.guarantee != "marginal" or confidence is None:
             raise InvalidArgumentError(
-                f"{self.masker.card.guarantee} has no confidence to keep: calibrate with marginal"
+                f"a stream follows one lambda for all images, not {self.masker.card.guarantee}: calibrate "
+                "with marginal"
             )
         self.state = OnlineLambda(confidence, self.eta, past=self.masker.critical_lambdas.tolist())
 
@@ -104,7 +105,7 @@ class OnlineMasker:
         return family.apply(score, family.level(score, lams))
 
     def save(self, folder: str | Path) -> None:
-        """Write online.json, and the images that wait into online/; the masker is saved by itself."""
+        """Write online.json, and the images that wait into online/; the masker has its own save."""
         folder = Path(folder)
         for name, arrays in self.waiting.items():
             write_arrays(folder / WAITING / f"{name}.npz", arrays)

@@ -82,10 +82,12 @@ def rule_for(wanted: Guarantee, seen: Evidence, distance: str) -> Rule:
     rule = wanted.rule(seen)
     if rule.void:
         fail = float((seen.critical_lambdas <= 0).mean())
+        why = "the images are too few or too different for it"
+        if fail > 0:
+            why = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
         raise CalibrationError(
-            f"{wanted.claim(distance, seen.threshold)} ({wanted.name}) cannot be promised: "
-            f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under every mask that opens "
-            "anything; raise the threshold, lower the confidence or add images"
+            f"{wanted.claim(distance, seen.threshold)} ({wanted.name}) cannot be promised: {why}; "
+            "raise the threshold, lower the confidence or add images"
         )
     return rule
 

@@ -71,20 +71,23 @@ def fit_predictor(
     """
     made = chosen(KINDS, kind, "kind")
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
-    truths = [pairs[index][1].numpy() for index in tracked(range(len(pairs)), "reading images", len(pairs))]
-    channels = len(task.enlarge(pairs[0][0][None])[0])
+    trained_on = []
+    for index in tracked(range(len(pairs)), "reading images", len(pairs)):
+        truth = pairs[index][1].numpy()
+        trained_on += [] if is_constant(truth) else [pixel_hash(truth)]
+    x, y = pairs[0]
+    channels = len(task.enlarge(x[None])[0])
     with seeded(plan.seed):
         network = UNet(
-            channels, len(truths[0]), width=width, levels=levels_for(size), paper_form=paper_form
+            channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form
         ).start_at(0.0)
         module = made(network, task, plan)
-    trained_on = tuple(pixel_hash(y) for y in truths if not is_constant(y))
     identity: dict[str, Json] = {
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
-        "trained_on": trained_on,
+        "trained_on": tuple(trained_on),
     }  # fmt: skip
     fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
-    predictor = NetworkPredictor(network, task, size, trained_on, kind)
+    predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
     if is_first_process():
         predictor.save(out)
     return predictor

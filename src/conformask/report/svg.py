@@ -78,10 +78,10 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
 
-def document(label: str, marks: Iterable[str], height: float = HEIGHT) -> str:
+def document(label: str, marks: Iterable[str], height: float = HEIGHT, width: float = WIDTH) -> str:
     """A whole SVG image, described to those who cannot see it."""
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" role="img" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(label)}" font-size="13" style="width:100%;height:auto;fill:{INK};'
         f'font-family:inherit;font-variant-numeric:tabular-nums">{"".join(marks)}</svg>'
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conformask.calibration import joined, lambda_grid, measures
+from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
@@ -49,6 +49,7 @@ def fit_scorer(
     devices: int | str = "auto",
     nodes: int = 1,
     resume: bool = False,
+    grid_points: int = GRID_POINTS,
 ) -> NetworkScorer:
     """Train a score network on (x, y_hat, y) and write a run folder.
 
@@ -75,6 +76,8 @@ def fit_scorer(
             to its end, and the first one writes.
         nodes: handed to Lightning.
         resume: go on with a run that was stopped.
+        grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
+            family and, for lp distances, of all others.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
@@ -87,8 +90,9 @@ def fit_scorer(
     chosen = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
+    _check_distance(used, train)
     seen, held_out = survey(train), survey(selection, "reading selection images")
-    _check(used, train, seen, held_out)
+    _check_channels(seen, held_out)
     card = _card(scorer, used, per_channel, seen, held_out, train)
     if network is None:
         with seeded(seed):
@@ -102,20 +106,26 @@ def fit_scorer(
     )
     fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
     fitted = NetworkScorer(network, chosen, card)
-    families = [family(name, used.exponent or 1.0) for name in FAMILIES]
-    fitted = replace(fitted, selection=selection_record(fitted, selection, used, families))
+    names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
+    families = [family(name, used.exponent or 1.0) for name in names]
+    record = selection_record(fitted, selection, used, families, grid_points)
+    fitted = replace(fitted, selection=record)
     if is_first_process():
         fitted.save(out)
     return fitted
 
 
 def selection_record(
-    scorer: Scorer, selection: Triplets, distance: Distance, families: Sequence[Family]
+    scorer: Scorer,
+    selection: Triplets,
+    distance: Distance,
+    families: Sequence[Family],
+    points: int = GRID_POINTS,
 ) -> Selection:
     """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
     few = selection.select(range(min(GRID_IMAGES, len(selection))))
     maps = [item.score.map for item in scored(scorer, few, "grids")]
-    grids = {chosen.name: lambda_grid(chosen, maps) for chosen in families}
+    grids = {chosen.name: lambda_grid(chosen, maps, points) for chosen in families}
     unmasked: list[Array] = []
     parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
     for item in scored(scorer, selection, "selection"):
@@ -165,11 +175,13 @@ def _card(
     )
 
 
-def _check(distance: Distance, train: Triplets, seen: Survey, held_out: Survey) -> None:
-    """Refuse what would only fail after hours."""
-    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
-        raise ImageError("the selection images have other channels than the training images")
-    triplet = train[0]
-    zeros = torch.zeros(1, *triplet.y_hat.shape)
+def _check_distance(distance: Distance, train: Triplets) -> None:
+    """Refuse what would only fail after hours: weights that are missing, images that are too small."""
+    zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(distance(zeros, zeros)) <= 1e-6:
         raise InvalidArgumentError(f"distance {distance.name!r} is not 0 between two empty images")
+
+
+def _check_channels(seen: Survey, held_out: Survey) -> None:
+    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
+        raise ImageError("the selection images have other channels than the training images")

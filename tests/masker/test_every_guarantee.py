@@ -68,9 +68,9 @@ def test_what_is_said(masker: Masker) -> None:
         == {
             "marginal": "P(l1 <= 0.04) >= 0.90",
             "adaptive": "P(l1 <= 0.04) >= 0.90",
-            "groups": "P(l1 <= 0.04) >= 0.90 in a new group,",
+            "groups": "P(l1 <= 0.04 in a new group) >= 0.90",
             "categories": "P(l1 <= 0.04 | category) >= 0.90",
-            "weighted": "P(l1 <= 0.04) >= 0.90 in the population of the weights,",
+            "weighted": "P(l1 <= 0.04 as weighted) >= 0.90",
             "pac": "with probability 0.95 over calibration sets, P(l1 <= 0.04) >= 0.90",
             "ltt": "with probability 0.95 over calibration sets, P(l1 <= 0.04) >= 0.90",
             "expected": "E l1 <= 0.04",

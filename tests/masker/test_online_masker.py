@@ -103,5 +103,5 @@ def test_a_mean_has_no_confidence_to_follow() -> None:
         selection=selection,
     )
     assert isinstance(mean, Masker)
-    with pytest.raises(InvalidArgumentError, match="expected has no confidence"):
+    with pytest.raises(InvalidArgumentError, match="not expected: calibrate with marginal"):
         OnlineMasker(mean)

@@ -1,0 +1,46 @@
+import pytest
+
+from conformask.conformal.guarantees import GUARANTEES, guarantee
+from conformask.conformal.planning import SIZES, plan, unit_of
+from conformask.errors import InvalidArgumentError
+
+
+def test_the_smallest_sets_of_the_literature() -> None:
+    assert plan(guarantee("marginal", 0.95)).n_calibration == 19
+    assert plan(guarantee("pac", 0.95, 0.05)).n_calibration == 59
+    assert plan(guarantee("ltt", 0.9, 0.1)).n_calibration == 22
+    assert plan(guarantee("expected"), 0.02, 1.0).n_calibration == 49
+    assert plan(guarantee("groups", 0.9)).n_calibration == 9
+
+
+def test_units() -> None:
+    units = {name: unit_of(guarantee(name)) for name in GUARANTEES}
+    assert units["groups"] == "groups"
+    assert units["categories"] == "images of each category"
+    assert units["weighted"] == "effective images"
+    assert units["marginal"] == units["rcps"] == "images"
+
+
+@pytest.mark.parametrize("name", ["marginal", "pac", "adaptive"])
+def test_coverage_narrows_with_more_images(name: str) -> None:
+    made = plan(guarantee(name, 0.9))
+    assert [prospect.n for prospect in made.prospects] == [made.n_calibration * k for k in SIZES]
+    widths = [prospect.coverage[1] - prospect.coverage[0] for prospect in made.prospects if prospect.coverage]
+    assert len(widths) == len(SIZES)
+    assert widths[-1] < min(widths[:-1])
+    if name == "pac":
+        assert all(prospect.coverage[0] >= 0.9 for prospect in made.prospects if prospect.coverage)
+
+
+def test_a_size_of_ones_own() -> None:
+    (only,) = plan(guarantee("marginal", 0.9), n=1000).prospects
+    assert only.n == 1000
+    assert only.coverage == pytest.approx((0.884, 0.915), abs=0.002)
+    assert plan(guarantee("rcps"), 0.1, 1.0, n=50).prospects[0].coverage is None
+
+
+@pytest.mark.parametrize("name", ["expected", "conditional_mean", "rcps", "rcps_hb"])
+def test_a_promise_about_a_mean_asks_for_the_threshold(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="give one"):
+        plan(guarantee(name), None, 1.0)
+    assert plan(guarantee(name), 0.1, 1.0).n_calibration > 1
