@@ -42,6 +42,10 @@ VERBS = {
 
     The images must be new to every step; RUN receives evaluation.json.""",
     "info": "Say what a run folder holds and promises.",
+    "paper": """Reproduce the paper's experiments on your images.
+
+    All sixteen rows of its Table 1: predictors, masks, baselines and oracles, the table and the figures. A
+    run that was stopped goes on when the same command is given again.""",
 }
 
 

@@ -1,0 +1,76 @@
+"""conformask paper: the paper's experiments on any folders of images."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from conformask.cli.options import AsJson, Devices, Nodes, WeightsPath
+from conformask.cli.output import show
+
+
+def paper(
+    *,
+    out: Path,
+    preset: Literal["smoke", "cpu", "long", "paper"] = "cpu",
+    photos: Annotated[
+        Path | None, Parameter(help="A folder of photographs, with the folders in it (Places365's as it is).")
+    ] = None,
+    cells: Annotated[Path | None, Parameter(help="A folder of micrographs, which are cut to tiles.")] = None,
+    rows: Annotated[
+        str | None, Parameter(help="Numbers in the table, such as 1,2,5; all 16 if not given.")
+    ] = None,
+    split: Annotated[
+        Literal["within", "paper"],
+        Parameter(
+            help="within keeps whole fields of cells for training; paper deals all their tiles at random, "
+            "though they overlap."
+        ),
+    ] = "within",
+    weights_path: WeightsPath = None,
+    devices: Devices = "auto",
+    nodes: Nodes = 1,
+    json: AsJson = False,
+) -> None:
+    """Run the sixteen rows of the paper's Table 1; what is done already is not done again.
+
+    Parameters
+    ----------
+    out
+        Where paper.csv, paper.md, the figures and the finished stages go.
+    preset
+        smoke: minutes, to see that all works; cpu: 128 pixels, about 80 minutes on two cores; long: as cpu,
+        each network until it no longer improves; paper: the paper's own numbers, for GPUs.
+    """
+    from conformask.paper.reproduce import reproduce
+    from conformask.paper.table import lines
+
+    done = reproduce(
+        out,
+        preset=preset,
+        photos=photos,
+        cells=cells,
+        rows=_numbers(rows),
+        split=split,
+        devices=devices,
+        nodes=nodes,
+        weights_path=weights_path,
+    )
+    files = [str(path) for path in done.files]
+    record = {"out": str(out), "preset": preset, "seconds": round(done.seconds, 1), "files": files}
+    table = [vars(line) for line in lines(done.finished)]
+    text = f"{len(done.finished)} rows are done: look at {out / 'paper.md'} and {out / 'paper.csv'}"
+    show({**record, "rows": table}, text, as_json=json)
+
+
+def _numbers(rows: str | None) -> list[int] | None:
+    from conformask.errors import InvalidArgumentError
+
+    if rows is None:
+        return None
+    try:
+        return [int(number) for number in rows.split(",")]
+    except ValueError:
+        raise InvalidArgumentError(
+            f"--rows {rows}: give numbers with commas between, such as 1,2,5"
+        ) from None

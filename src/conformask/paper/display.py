@@ -1,0 +1,79 @@
+"""What a long run says on standard error: a line a stage, and rows x stages on a terminal."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from conformask.paper.plan import RowPlan
+from conformask.paper.stages import Cache, Stage, unique
+from conformask.progress import main_process
+
+
+@dataclass
+class Display:
+    """Knows all stages of a run, which are done, and about how long the others will take."""
+
+    plans: Sequence[RowPlan]
+    cache: Cache
+    console: Console = field(default_factory=lambda: Console(stderr=True, highlight=False))
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.stages = unique(stage for plan in self.plans for stage in plan.stages())
+
+    def begin(self, plan: RowPlan, stage: Stage) -> None:
+        """Say what is going to be done."""
+        done = sum(self.cache.done(each) for each in self.stages)
+        left = clock(self.remaining())
+        self._say(
+            f"[{done + 1}/{len(self.stages)}] row {plan.row.number}: {stage.kind} {stage.name}, {left} left"
+        )
+
+    def failed(self, plan: RowPlan, error: Exception) -> None:
+        """Say that a row cannot be finished."""
+        self._say(f"row {plan.row.number} failed: {error}")
+
+    def finished(self, plan: RowPlan) -> None:
+        """Say that a row is finished."""
+        self._say(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
+        if self.console.is_terminal and main_process():
+            self.console.print(self.matrix())
+
+    def remaining(self) -> float:
+        """Seconds, judged by stages alike that are done, and by what was expected where there are none."""
+        measured = defaultdict(list)
+        for stage in self.stages:
+            seconds = self.cache.seconds(stage)
+            if seconds is not None:
+                measured[stage.likeness].append(seconds)
+        return sum(
+            sum(alike) / len(alike) if (alike := measured[stage.likeness]) else stage.expected
+            for stage in self.stages
+            if not self.cache.done(stage)
+        )
+
+    def matrix(self) -> Table:
+        """Rows x stages: how many of each kind are done."""
+        kinds = list(dict.fromkeys(stage.kind for stage in self.stages))
+        drawn = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
+        for plan in self.plans:
+            row, found = plan.row, list(plan.stages())
+            cells = [[self.cache.done(stage) for stage in found if stage.kind == kind] for kind in kinds]
+            told = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
+            drawn.add_row(told, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
+        return drawn
+
+    def _say(self, text: str) -> None:
+        if main_process():
+            self.console.print(text, markup=False, soft_wrap=True)
+
+
+def clock(seconds: float) -> str:
+    """Hours and minutes, or minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

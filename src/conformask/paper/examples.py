@@ -1,0 +1,140 @@
+"""The paper's figures 2 and 4: input, truth, output, calibrated masks and error of a few test images."""
+
+import base64
+import io
+from dataclasses import dataclass, replace
+from html import escape
+
+from PIL import Image
+
+from conformask.paper.panels import DEFAULT, MASK, TASKS, Method, distance_name, row_title
+from conformask.paper.records import RowResult
+from conformask.report import svg
+from conformask.report.pictures import Picture, pictures
+from conformask.report.words import figure
+from conformask.results import Example
+
+EACH, LONGEST, LIGHT = 3, 160, 14_000
+"""Examples a row; longest side of a picture; longer PNG URIs become JPEG, to keep the page small."""
+SIDE, GAP, TEXT = 154.0, 11.0, 56.0
+"""Of a strip drawn as SVG: a picture's box, the space between two, the lines under them."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A picture with its label and the notes under it."""
+
+    picture: Picture
+    label: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An example: its name and its pictures, None where a method has no mask of it."""
+
+    name: str
+    cells: tuple[Cell | None, ...]
+
+
+def strips(result: RowResult) -> list[Strip]:
+    """A few test images of a row with their pictures, those first that both methods have kept."""
+    ours, default = (_examples(result, method) for method in (MASK, DEFAULT))
+    names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
+    shown = {name: ours.get(name) or default[name] for name in names}
+    firsts = {example.kind: name for name, example in reversed(shown.items())}
+    order = [firsts[kind] for kind in ("typical", "best", "worst") if kind in firsts]
+    chosen = list(dict.fromkeys([*order, *names]))[:EACH]
+    return [_strip(result, shown[name], ours.get(name), default.get(name)) for name in chosen]
+
+
+def drawing(result: RowResult) -> str | None:
+    """The strips of a row as one SVG image with the pictures inside; None where there are none."""
+    found = strips(result)
+    if not found:
+        return None
+    marks = [svg.text(4, 18, title(result), style="font-weight:600;font-size:14.5px")]
+    y = 32.0
+    for strip in found:
+        tall = max(SIDE * _aspect(cell.picture) for cell in strip.cells if cell)
+        for i, cell in enumerate(strip.cells):
+            marks.append(_cell(4 + i * (SIDE + GAP), y, tall, cell) if cell else "")
+        y += tall + TEXT + GAP
+    names = ", ".join(strip.name for strip in found)
+    return svg.document(
+        f"{title(result)}: inputs, truths, outputs, masks and errors of {names}",
+        marks,
+        y,
+        8 + 6 * SIDE + 5 * GAP,
+    )
+
+
+def title(result: RowResult) -> str:
+    """The row with its task and threshold."""
+    task = TASKS.get(result.row.task, result.row.task)
+    return f"{task} · {row_title(result)}, threshold {result.threshold:.3g}"
+
+
+def _examples(result: RowResult, method: Method) -> dict[str, Example]:
+    evaluation = result.methods.get(method.key)
+    return {e.name: e for e in evaluation.examples if e.kind != "whole"} if evaluation else {}
+
+
+def _strip(result: RowResult, shown: Example, ours: Example | None, default: Example | None) -> Strip:
+    found = pictures(shown, LONGEST)
+    cells = (
+        _picture(found["input"], "Input x", shown.name),
+        _picture(found["truth"], "Truth y"),
+        _picture(found["output"], "Output ŷ"),
+        _mask(result, MASK, ours),
+        _mask(result, DEFAULT, default),
+        _picture(found["error"], "Error |y − ŷ|", f"0 to {shown.error_scale:.2g}"),
+    )
+    return Strip(shown.name, cells)
+
+
+def _mask(result: RowResult, method: Method, example: Example | None) -> Cell | None:
+    if example is None:
+        return None
+    met = "✓" if example.distance <= result.threshold * (1 + 1e-6) else "✗"
+    distance = f"{distance_name(result)} {figure(example.distance)} {met}"
+    label = "Mask: default" if method is DEFAULT else "Mask: network"
+    return _picture(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)
+
+
+def _picture(picture: Picture, label: str, *notes: str) -> Cell:
+    return Cell(replace(picture, src=lighter(picture.src)), label, notes)
+
+
+def lighter(src: str) -> str:
+    """A PNG URI, or the same picture as JPEG where that keeps the page small."""
+    if len(src) <= LIGHT:
+        return src
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1]))) as image:
+        image.save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+    jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return min(src, jpeg, key=len)
+
+
+def _aspect(picture: Picture) -> float:
+    return picture.height / picture.width
+
+
+def _cell(x: float, y: float, tall: float, cell: Cell) -> str:
+    """A picture in its box, its label and the note below."""
+    box = f'x="{x:g}" y="{y:g}" width="{SIDE:g}" height="{SIDE * _aspect(cell.picture):g}"'
+    sharp = "image-rendering:pixelated" if cell.picture.pixelated else ""
+    image = (
+        f'<image {box} href="{escape(cell.picture.src)}" style="{sharp}"/>'
+        f'<rect {box} style="fill:none;stroke:{svg.RULE}"/>'
+    )
+    below = [
+        svg.text(x, y + tall + 32 + 15 * i, _shortened(note), style=f"fill:{svg.QUIET};font-size:11.5px")
+        for i, note in enumerate(cell.notes)
+    ]
+    return image + svg.text(x, y + tall + 16, cell.label, style="font-size:12.5px") + "".join(below)
+
+
+def _shortened(words: str, most: int = 22) -> str:
+    return words if len(words) <= most else words[:10] + "…" + words[-(most - 11) :]

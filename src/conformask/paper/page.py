@@ -1,0 +1,210 @@
+"""The figures of the paper's experiments on disk: an SVG file each, and one HTML page with all of them."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from markupsafe import Markup
+
+from conformask.paper import examples
+from conformask.paper.figures import figures
+from conformask.paper.panels import METHODS, OPT, RIVALS, TASKS, Method, beyond, finite, row_title, sizes_of
+from conformask.paper.records import RowResult
+from conformask.report import svg
+from conformask.report.pictures import heat_gradient
+from conformask.report.words import figure, share
+from conformask.results import whole_file
+
+REPORT = Path(svg.__file__).parent
+FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"
+MARGIN = 16
+"""Around a figure in a file of its own."""
+PALETTE = {"quantile": ("#6f7783", "#a3abb7"), "default": ("#9a6500", "#e0ab45")}
+"""Colours that the report does not have, on light and on dark ground."""
+
+KINDS = {
+    "summary": (
+        "Figure 3: the summary",
+        "One row for each task: the regressor, with L1. From top to bottom: masked distances, mask sizes, "
+        "mask sizes against Opt’s. Each is explained below, where all rows are.",
+    ),
+    "distances": (
+        "Figures 5 to 7: is the threshold kept?",
+        "A dot is a test image, at the distance that remains after masking. Look for how few dots lie above "
+        "the dashed threshold: one in ten is allowed, and the share is written below each method. "
+        "Opt sees the truth and sits on the line or below it. "
+        "The closer a cloud crowds under the line, the less was masked in vain. "
+        "A number in brackets: the images with an Opt, where not all have one.",
+    ),
+    "histograms": (
+        "Figures 8 to 10: how much is masked?",
+        "Mask sizes of the test images, a lane for each method; the upright line is the mean, and each lane "
+        "is scaled to its own highest bin. Further left is better: less is hidden for the same promise.",
+    ),
+    "scatter": (
+        "Figures 11 to 13: do masks grow where they must?",
+        "Each mark is a test image: its mask size against that of Opt, which knows the truth. A narrow cloud "
+        "along the dotted diagonal means that the method masks much only where it is needed; height above "
+        "the diagonal is waste. r is Pearson’s correlation.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row in the table at the head of the page."""
+
+    number: int
+    anchor: str | None
+    title: str
+    task: str
+    threshold: str
+    tested: str
+    sizes: tuple[str, ...]
+    beyond: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on the page."""
+
+    number: int
+    title: str
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The example images of a row."""
+
+    anchor: str
+    title: str
+    strips: list[examples.Strip]
+
+
+def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
+    """Write out/figures/*.svg and out/paper.html, each whole or not at all, and return their paths.
+
+    Rows that are not finished are simply not in `results`; a figure without any data is not written.
+
+    Raises:
+        OutputError: the folder cannot be written to, or the disk is full.
+    """
+    results = sorted(results, key=lambda result: result.row.number)
+    drawn = figures(results)
+    files = {out / "figures" / name: standalone(text) for name, text in _named(results, drawn)}
+    files[out / "paper.html"] = render(results, drawn)
+    for path, text in files.items():
+        with whole_file(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return list(files)
+
+
+def render(results: Sequence[RowResult], drawn: Mapping[int, str]) -> str:
+    """The page as HTML; names are escaped, every picture is inside."""
+    loader = FileSystemLoader([Path(__file__).parent, REPORT], encoding="utf-8")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    galleries = [
+        Gallery(_anchor(result), examples.title(result), found)
+        for result in results
+        if (found := examples.strips(result))
+    ]
+    return environment.get_template("page.html").render(
+        entries=[_entry(result) for result in results],
+        methods=METHODS,
+        rivals=RIVALS,
+        sections=_sections(drawn),
+        galleries=galleries,
+        palette=PALETTE,
+        heat_gradient=heat_gradient(),
+        version=version("conformask"),
+        today=datetime.now(UTC).date().isoformat(),
+    )
+
+
+def standalone(text: str) -> str:
+    """A figure as a file of its own: plain colours that any program reads, darker ones where asked for."""
+    light, dark = _palettes()
+    text = re.sub(r"var\(--(\w+), (#\w+)\)", lambda found: light.get(found[1], found[2]), text)
+    width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
+    wide, tall = width + 2 * MARGIN, height + 2 * MARGIN
+    text = re.sub(r'viewBox="[^"]+"', f'viewBox="{-MARGIN} {-MARGIN} {wide:g} {tall:g}"', text, count=1)
+    text = text.replace("width:100%;height:auto;", "", 1).replace(
+        "font-family:inherit", f"font-family:{FONT}", 1
+    )
+    text = text.replace('role="img"', f'width="{wide:g}" height="{tall:g}" role="img"', 1)
+    rules = "".join(
+        f'[style*="{what}:{light[name]}"]{{{what}:{shade}!important}}'
+        for name, shade in dark.items()
+        for what in ("fill", "stroke")
+    )
+    ground = (
+        f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
+        f'<rect x="{-MARGIN}" y="{-MARGIN}" width="100%" height="100%" style="fill:{light["card"]}"/>'
+    )
+    head, rest = text.split(">", 1)
+    return f"{head}>{ground}{rest}\n"
+
+
+def _palettes() -> tuple[dict[str, str], dict[str, str]]:
+    """The colours of the report's style sheet and ours, light and dark."""
+    light, dark, *_ = (REPORT / "style.css").read_text(encoding="utf-8").split("@media")
+    found = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
+    for name, shades in PALETTE.items():
+        for palette, shade in zip(found, shades, strict=True):
+            palette[name] = shade
+    return found[0], found[1]
+
+
+def _named(results: Sequence[RowResult], drawn: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+    """The figures by the names of their files."""
+    for result in results:
+        if text := examples.drawing(result):
+            yield f"figure-02-row{result.row.number:02d}.svg", text
+    for number, text in drawn.items():
+        yield f"figure-{number:02d}.svg", text
+
+
+def _sections(drawn: Mapping[int, str]) -> list[tuple[str, str, list[Drawn]]]:
+    """The kinds of figures that have data, with their title, what to see, and a figure for each task."""
+    numbers = dict(zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True))
+    names = [*TASKS.values()]
+    titles = {
+        n: f"Figure {n}: {names[(n - 5) % 3]}" if n > 3 else "" for group in numbers.values() for n in group
+    }
+    found = [
+        (*KINDS[kind], [Drawn(n, titles[n], Markup(drawn[n])) for n in numbers[kind] if n in drawn])
+        for kind in KINDS
+    ]
+    return [section for section in found if section[2]]
+
+
+def _anchor(result: RowResult) -> str:
+    return f"row-{result.row.number:02d}"
+
+
+def _entry(result: RowResult) -> Entry:
+    counts = [evaluation.n_test for evaluation in result.methods.values()]
+    return Entry(
+        number=result.row.number,
+        anchor=_anchor(result) if examples.strips(result) else None,
+        title=row_title(result).split(" · ", 1)[1],
+        task=TASKS.get(result.row.task, result.row.task),
+        threshold=figure(result.threshold),
+        tested=f"{max(counts, default=0):,}",
+        sizes=tuple(_mean(result, method) for method in METHODS),
+        beyond=tuple(share(beyond(result, method)) for method in RIVALS),
+    )
+
+
+def _mean(result: RowResult, method: Method) -> str:
+    """The mean mask size; Opt's with the number of images where it was not computed on all."""
+    found = finite(sizes_of(result, method))
+    if not found.size:
+        return "–"
+    some = method is OPT and found.size < len(result.opt_size)
+    return f"{found.mean():.3f}" + (f" ({found.size})" if some else "")

@@ -1,0 +1,319 @@
+"""Panels of the paper's figures: one row of its table each, the methods named beside their marks.
+
+A row without data has no panel.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from conformask.paper.records import RowResult
+from conformask.report import svg
+from conformask.report.words import DISTANCES, share
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+TASKS = {
+    "completion": "Image completion",
+    "super_resolution": "Super-resolution",
+    "colorization": "Colorization",
+}
+WORDS = {"photos": "photographs", "gan": "GAN"}
+MOST_POINTS = 300
+"""More marks than this in a panel cannot be told apart; an even selection is drawn."""
+BINS = 32
+DOT = 4.2
+"""Diameter of a dot; less in a narrow column."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method is named and drawn, in colour and in black and white."""
+
+    key: str
+    name: str
+    short: str
+    colour: str
+    glyph: str
+    """A path around the place of a value."""
+    stroke: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size of a panel."""
+
+    width: float
+    height: float
+
+    def plot(
+        self, x: svg.Domain, y: svg.Domain, top: float = 66, left: float = 58, right: float = 16
+    ) -> svg.Plot:
+        """Scales with room for the axes, and for a heading above the label of the vertical axis."""
+        return svg.Plot(svg.Scale(*x, left, self.width - right), svg.Scale(*y, self.height - 52, top))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The marks of a panel, in its own coordinates, and what they say in words."""
+
+    marks: str
+    says: str
+
+
+EXACT = Method("exact", "Exact oracle", "Exact", svg.ORACLE, "m0-3v6m-3-3h6", 1.4)
+OPT = Method("opt", "Opt", "Opt", svg.OPT, "m0-3v6m-3-3h6", 1.4)
+MASK = Method("mask", "Mask network", "Mask", svg.OURS, "h0", 5)
+QUANTILE = Method(
+    "quantile", "Quantile", "Quantile", "var(--quantile, #6f7783)", "m-2.4-2.4l4.8 4.8m0-4.8l-4.8 4.8", 1.4
+)
+DEFAULT = Method(
+    "default", "Default", "Default", "var(--default, #9a6500)", "m0-3.4l3.4 3.4l-3.4 3.4l-3.4-3.4z", 1.4
+)
+RIVALS = (MASK, QUANTILE, DEFAULT)
+METHODS = (EXACT, OPT, *RIVALS)
+HALF, THIRD = Frame(480, 316), Frame(312, 276)
+
+
+def row_title(result: RowResult) -> str:
+    """The row in words: Row 5 · cells, regressor, L1."""
+    row = result.row
+    parts = (WORDS.get(row.data, row.data), WORDS.get(row.network, row.network), distance_name(result))
+    return f"Row {row.number} · " + ", ".join(part.replace("_", " ") for part in parts)
+
+
+def distance_name(result: RowResult) -> str:
+    """The distance as people write it."""
+    return DISTANCES.get(result.row.distance, result.row.distance)
+
+
+def sizes_of(result: RowResult, method: Method) -> Array:
+    """Mask sizes of the test images by a method; empty where it has none."""
+    if method.key in ("exact", "opt"):
+        return result.exact_size if method is EXACT else result.opt_size
+    return result.methods[method.key].images.size if method.key in result.methods else np.empty(0)
+
+
+def distances_of(result: RowResult, method: Method) -> Array:
+    """Masked distances of the test images by a method; empty where it has none."""
+    if method is OPT:
+        return result.opt_distance
+    return result.methods[method.key].images.distance if method.key in result.methods else np.empty(0)
+
+
+def beyond(result: RowResult, method: Method) -> float:
+    """The share of a method's images that miss the threshold; NaN where it has none."""
+    found = finite(distances_of(result, method))
+    return float((found > result.threshold * (1 + 1e-6)).mean()) if found.size else math.nan
+
+
+def finite(values: Array) -> Array:
+    """The values that exist."""
+    return values[np.isfinite(values)]
+
+
+def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
+    """Masked distances of each method as a cloud as wide as they are dense, and the threshold."""
+    found = {m: finite(distances_of(result, m)) for m in (OPT, *RIVALS)}
+    found = {method: values for method, values in found.items() if values.size}
+    if not found:
+        return None
+    threshold, high = result.threshold, _ceiling(np.concatenate(list(found.values())), result.threshold)
+    on = frame.plot((0.5, len(found) + 0.5), (0, high), top=36 if not headed else 66)
+    names = [_counted(m.short if frame.width < HALF.width else m.name, result, m) for m in found]
+    shares = [share(beyond(result, method)) for method in found]
+    columns = range(1, len(found) + 1)
+    notes = [
+        svg.text(on.x(at), on.y.start + 36, words, "middle")
+        for at, words in zip(columns, shares, strict=True)
+    ]
+    marks = [
+        _head(result, frame, headed, ""),
+        svg.axes(
+            on,
+            "",
+            f"masked distance, {distance_name(result)}",
+            (lambda at: names[int(at) - 1], svg.plain),
+            columns,
+        ),
+        svg.group(
+            [svg.text(on.x.start - 8, on.y.start + 36, "beyond", "end"), *notes],
+            f"fill:{svg.QUIET};font-size:12px",
+        ),
+        *(_swarm(on, at, method, values) for at, (method, values) in enumerate(found.items(), start=1)),
+        svg.level(on, threshold, f"threshold {threshold:.3g}"),
+    ]
+    says = "; ".join(f"{m.name} {s} beyond" for m, s in zip(found, shares, strict=True))
+    return Panel("".join(marks), f"{row_title(result)}, threshold {threshold:.3g}: {says}")
+
+
+def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
+    """Mask sizes of each method as a histogram in its own lane, over a common axis, with the mean."""
+    found = {method: finite(sizes_of(result, method)) for method in METHODS}
+    found = {method: values for method, values in found.items() if values.size}
+    if not any(method in found for method in RIVALS):
+        return None
+    high = _extent(list(found.values()))
+    edges = [float(edge) for edge in np.linspace(0, high, BINS + 1)]
+    on = frame.plot((0, high), (0, len(found)), top=26 if not headed else 54, left=84, right=66)
+    upright = [svg.segment(on.x(v), on.y.start, on.x(v), on.y.end) for v in svg.ticks(0, high, 5)]
+    marks = [
+        _head(result, frame, headed, f"threshold {result.threshold:.3g}"),
+        svg.group(upright, f"stroke:{svg.RULE}"),
+        svg.axes(on, "mask size, the share masked out", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
+        svg.text(frame.width - 10, on.y.end - 8, "mean", "end", f"fill:{svg.QUIET};font-size:12.5px"),
+        *(
+            _lane(on, len(found) - i, m, _counted(m.short, result, m), values, edges)
+            for i, (m, values) in enumerate(found.items(), start=1)
+        ),
+    ]
+    says = "; ".join(f"{method.name} {values.mean():.3f}" for method, values in found.items())
+    return Panel("".join(marks), f"{row_title(result)}, mean mask sizes: {says}")
+
+
+def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS) -> Panel | None:
+    """Mask sizes against those of the paper's Opt, with Pearson's r; the methods are named above."""
+    found = {m: _pairs(result, m) for m in methods}
+    found = {method: pairs for method, pairs in found.items() if len(pairs)}
+    if not found:
+        return None
+    high = _extent([pairs for pairs in (_pairs(result, m) for m in RIVALS) if len(pairs)])
+    on = frame.plot((0, high), (0, high))
+    numbers = {method: _correlation(pairs) for method, pairs in found.items()}
+    alone = len(methods) == 1
+    marks = [
+        svg.axes(
+            on,
+            "mask size of Opt, which sees the truth",
+            "mask size" + ("" if alone else "; above: Pearson’s r"),
+        ),
+        svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
+        *(_cloud(on, _thinned(pairs, MOST_POINTS if alone else 120), m) for m, pairs in found.items()),
+        _key(numbers, "r = " if alone else ""),
+    ]
+    says = "; ".join(f"{method.name} r = {r}" for method, r in numbers.items())
+    return Panel("".join(marks), f"{row_title(result)}, mask size against Opt's: {says}")
+
+
+def _head(result: RowResult, frame: Frame, headed: bool, right: str) -> str:
+    """The row at the left above the panel and a quiet fact at the right."""
+    words = svg.text(4, 16, row_title(result), style="font-weight:600")
+    return words + svg.text(frame.width - 10, 16, right, "end", f"fill:{svg.QUIET}") if headed else ""
+
+
+def _counted(name: str, result: RowResult, method: Method) -> str:
+    """The name, with the number of images in brackets where Opt was not computed on all."""
+    some = method is OPT and not np.isfinite(result.opt_size).all()
+    return f"{name} ({np.isfinite(result.opt_size).sum()})" if some else name
+
+
+def _ceiling(values: Array, threshold: float) -> float:
+    """The top of a distance axis: all values, unless they dwarf the threshold."""
+    return max(1.25 * threshold, min(1.05 * float(values.max()), 2.4 * threshold), 1e-12)
+
+
+def _extent(found: Sequence[Array]) -> float:
+    """The end of an axis of mask sizes."""
+    return min(max(1.05 * max(float(values.max()) for values in found), 0.01), 1.0)
+
+
+def _swarm(on: svg.Plot, at: int, method: Method, values: Array) -> str:
+    """Dots side by side around a column, so that width shows density; those above the axis are counted."""
+    above = int((values > on.y.high).sum())
+    kept = _thinned(np.sort(values[values <= on.y.high]))
+    step = on.x(1) - on.x(0)
+    dot = min(DOT, 0.05 * step)
+    xs = at + _aside([on.y(value) for value in kept], 0.42 * step, dot) / step
+    note = svg.text(
+        on.x(at), on.y.end + 4, f"{above} above ↑", "middle", f"fill:{method.colour};font-size:12px"
+    )
+    return _cloud(on, np.stack([xs, kept], axis=1), replace(method, glyph="h0", stroke=dot)) + (
+        note if above else ""
+    )
+
+
+def _aside(heights: Sequence[float], most: float, dot: float) -> Array:
+    """How far each dot moves from the middle of its column to touch no other; dots overlap in a full one."""
+    tries = sorted(np.arange(-most, most + 1e-9, 0.4 * dot), key=abs)
+    placed: list[tuple[float, float]] = []
+    for i, y in enumerate(heights):
+        near = [(x, z) for x, z in placed if abs(z - y) < dot]
+        free = (x for x in tries if all((x - u) ** 2 + (y - v) ** 2 >= dot**2 for u, v in near))
+        placed.append((float(next(free, (2 * (i * 0.618034 % 1) - 1) * most)), y))
+    return np.array([x for x, _ in placed])
+
+
+def _lane(on: svg.Plot, base: int, method: Method, name: str, values: Array, edges: Sequence[float]) -> str:
+    """One histogram on its own base line, as high as its lane allows, and its mean."""
+    counts = np.histogram(values, edges)[0]
+    foot, tall = on.y(base), on.y(0) - on.y(1)
+    lane = svg.Plot(on.x, svg.Scale(0, float(counts.max()), foot, foot - 0.82 * tall))
+    spans = zip(edges, edges[1:], counts, strict=False)
+    titles = [f"{method.name}, mask size {a:.3g} to {b:.3g}: {count} images" for a, b, count in spans]
+    mean = float(values.mean())
+    style = f"fill:{method.colour};font-weight:600"
+    return (
+        svg.group([svg.segment(on.x.start, foot, on.x.end, foot)], f"stroke:{svg.QUIET};stroke-width:.75")
+        + svg.group(
+            [svg.bars(lane, edges, [float(c) for c in counts], titles, method.colour)], "fill-opacity:.75"
+        )
+        + svg.group(
+            [svg.segment(on.x(mean), foot + 3, on.x(mean), foot - 0.86 * tall)],
+            f"stroke:{svg.INK};stroke-width:1.5",
+        )
+        + svg.text(on.x.start - 8, foot - 5, name, "end", style)
+        + svg.text(on.x.end + 56, foot - 5, f"{mean:.3f}", "end", style)
+    )
+
+
+def _cloud(on: svg.Plot, pairs: Array, method: Method) -> str:
+    """A glyph of the method for each pair (k, 2); overlaps grow darker."""
+    marks = [f'<path d="M{on.x(x):.1f} {on.y(y):.1f}{method.glyph}"/>' for x, y in pairs]
+    words = f"<title>{escape(method.name)}: {len(marks)} images drawn</title>"
+    return (
+        f'<g class="cloud {method.key}" style="{_ink(method)};stroke-opacity:.6">{words}{"".join(marks)}</g>'
+    )
+
+
+def _ink(method: Method) -> str:
+    return f"fill:none;stroke:{method.colour};stroke-width:{method.stroke:g};stroke-linecap:round"
+
+
+def _pairs(result: RowResult, method: Method) -> Array:
+    """(k, 2): Opt's mask size and the method's, on the images that have both."""
+    sizes = sizes_of(result, method)
+    if not sizes.size:
+        return np.empty((0, 2))
+    both: Array = np.stack([result.opt_size, sizes], axis=1)
+    known: Array = both[np.isfinite(both).all(axis=1)]
+    return known
+
+
+def _correlation(pairs: Array) -> str:
+    """Pearson's r, where there is one."""
+    if len(pairs) < 2 or not pairs.std(axis=0).all():
+        return "not defined"
+    return f"{np.corrcoef(pairs.T)[0, 1]:.2f}"
+
+
+def _thinned(values: Array, most: int = MOST_POINTS) -> Array:
+    """An even selection."""
+    kept: Array = values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
+    return kept
+
+
+def _key(numbers: Mapping[Method, str], before: str) -> str:
+    """The methods with their glyphs and a number each, in a line above the panel."""
+    marks, x = [], 4.0
+    for method, number in numbers.items():
+        name = f"{method.name}, {before}{number}" if len(numbers) == 1 else f"{method.short} {number}"
+        marks.append(svg.group([f'<path d="M{x + 5:g} 12{method.glyph}"/>'], _ink(method)))
+        marks.append(
+            svg.text(x + 14, 16.5, name, style=f"fill:{method.colour};font-weight:600;font-size:12px")
+        )
+        x += 24 + 7.2 * len(name)
+    return "".join(marks)

@@ -1,0 +1,91 @@
+"""Which stages the rows consist of, and on which others each of them builds."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from conformask.paper.settings import (
+    CONFIDENCE,
+    METHODS,
+    QUANTILE,
+    SEED,
+    Preset,
+    Row,
+)
+from conformask.paper.stages import Stage
+from conformask.results import Json
+
+FREE = "l1"
+"""What the record of the selection images of Quantile is about, which is trained for no distance."""
+COSTS: Mapping[str, float] = {"ssim": 40.0, "lpips": 100.0}
+"""Seconds of measuring with a distance, where nothing was measured yet."""
+TRAINING = 60.0
+"""Seconds of training a network, where none was trained yet."""
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """The stages of a row."""
+
+    row: Row
+    images: Stage
+    predictor: Stage
+    triplets: Stage
+    scorers: Mapping[str, Stage]
+    opt: Stage
+    calibrations: Mapping[str, Stage]
+    evaluations: Mapping[str, Stage]
+
+    def stages(self) -> Iterator[Stage]:
+        """All of them, in the order in which they are run."""
+        yield from (self.images, self.predictor, self.triplets, *self.scorers.values(), self.opt)
+        yield from (*self.calibrations.values(), *self.evaluations.values())
+
+
+def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
+    """The stages of a row on these images; rows with the same network share its stages."""
+    network = f"{row.task}-{row.data}-{row.network}"
+    about: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
+    predictor = Stage(
+        "predictor",
+        network,
+        {**about, "size": preset.size, "seed": SEED, **asdict(preset.predictor)},
+        (images,),
+        TRAINING,
+    )
+    triplets = Stage("triplets", network, about, (predictor,))
+    scorers = {method: _scorer(method, row, preset, network, triplets) for method in METHODS}
+    cost = COSTS.get(row.distance, 5.0)
+    measured: dict[str, Json] = {"distance": row.distance, "data": row.data}
+    opt = Stage(
+        "opt",
+        f"{network}-{row.distance}",
+        {**measured, "quantile": QUANTILE, "images": preset.opt_images},
+        (triplets,),
+        2 * cost,
+    )
+    calibrated = {**measured, "confidence": CONFIDENCE, "quantile": QUANTILE, "points": points(row, preset)}
+    calibrations = {
+        method: Stage("calibration", f"{network}-{row.distance}-{method}", calibrated, (scorer,), cost)
+        for method, scorer in scorers.items()
+    }
+    evaluated = {**measured, "resplits": preset.resplits, "seed": SEED}
+    evaluations = {
+        method: Stage("evaluation", f"{network}-{row.distance}-{method}", evaluated, (stage, opt), cost)
+        for method, stage in calibrations.items()
+    }
+    return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
+
+
+def _scorer(method: str, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
+    distance = FREE if method == "quantile" else row.distance
+    settings: dict[str, Json] = {
+        "scorer": METHODS[method], "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
+        "points": None if method == "quantile" else points(row, preset), **asdict(preset.scorer),
+    }  # fmt: skip
+    expected = TRAINING + COSTS.get(distance, 0.0) / 3
+    return Stage("scorer", f"{network}-{distance}-{method}", settings, (triplets,), expected)
+
+
+def points(row: Row, preset: Preset) -> int | None:
+    """Grid points of curves that are measured mask by mask; None leaves those of lp as they are."""
+    return {"ssim": preset.ssim_points, "lpips": preset.lpips_points}.get(row.distance)

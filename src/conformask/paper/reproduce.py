@@ -1,0 +1,203 @@
+"""The paper's experiments in one call: all stages of all rows, then the table and the figures."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from conformask.errors import ConformaskError, chosen
+from conformask.paper.display import Display
+from conformask.paper.page import write_page
+from conformask.paper.plan import RowPlan, plan_row
+from conformask.paper.records import Finished, RowResult, Run
+from conformask.paper.settings import METHODS, PRESETS, Preset
+from conformask.paper.sources import SPLITS, Collection, collections_of, distances_of, rows_of
+from conformask.paper.stages import Cache, unique
+from conformask.paper.table import write_table
+from conformask.paper.work import OPT, RESPLITS, Workshop, counts_of
+from conformask.progress import main_process
+from conformask.results import Array, Evaluation, read_arrays, read_json
+from conformask.types import Distance
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """What a run left."""
+
+    finished: tuple[Finished, ...]
+    files: tuple[Path, ...]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Setting:
+    """What all rows share."""
+
+    name: str
+    preset: Preset
+    split: str
+    cache: Cache
+    collections: Mapping[str, Collection]
+    distances: Mapping[str, Distance]
+    devices: str
+    nodes: int
+
+    def workshop(self, plan: RowPlan) -> Workshop:
+        row = plan.row
+        return Workshop(
+            plan,
+            self.preset,
+            self.cache,
+            self.collections[row.data],
+            self.distances[row.distance],
+            self.devices,
+            self.nodes,
+        )
+
+
+def reproduce(
+    out: str | Path,
+    *,
+    preset: str | Preset = "cpu",
+    photos: str | Path | None = None,
+    cells: str | Path | None = None,
+    rows: Sequence[int] | None = None,
+    split: str = "within",
+    devices: str = "auto",
+    nodes: int = 1,
+    weights_path: str | Path | None = None,
+) -> Reproduction:
+    """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
+
+    What is done already is not done again, so that a killed run goes on when it is started again.
+
+    Args:
+        out: the folder for everything.
+        preset: smoke, cpu, long, paper, or settings of your own.
+        photos: a folder of photographs, with the folders in it, such as those of Places365.
+        cells: a folder of micrographs, which are cut to tiles.
+        rows: their numbers in the table, 1 to 16; all if None.
+        split: how tiles of the cells are dealt: "within" keeps whole fields for training, "paper" deals all
+            tiles at random although they overlap.
+        devices: handed to Lightning.
+        nodes: handed to Lightning.
+        weights_path: the file, or its folder, of the network under LPIPS, where there is no internet.
+
+    Raises:
+        InvalidArgumentError: an unknown preset or row, a folder that is missing or has too few images.
+        MissingFileError: no such folder, no images in it, or no network for LPIPS.
+        ImageError: an image that cannot be used.
+        ConformaskError: rows that failed; the others are finished.
+    """
+    name, how = (preset, chosen(PRESETS, preset, "preset")) if isinstance(preset, str) else ("own", preset)
+    chosen(SPLITS, split, "split")
+    wanted, cache = rows_of(rows), Cache(Path(out) / "stages")
+    folders = {"photos": _path(photos), "cells": _path(cells)}
+    collections = collections_of(wanted, how, folders, split)
+    distances = distances_of(wanted, how, _path(weights_path))
+    images = {data: collection.stage(data) for data, collection in collections.items()}
+    plans = [plan_row(row, how, images[row.data]) for row in wanted]
+    setting = _Setting(name, how, split, cache, collections, distances, devices, nodes)
+    return _run(plans, setting, Path(out))
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
+
+
+def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction:
+    display = Display(plans, setting.cache)
+    started = time.monotonic()
+    _read_all(plans, setting, display)
+    finished: list[Finished] = []
+    failed: dict[int, ConformaskError] = {}
+    files: tuple[Path, ...] = ()
+    for plan in plans:
+        try:
+            finished.append(_row(setting.workshop(plan), display))
+        except ConformaskError as error:
+            failed[plan.row.number] = error
+            display.failed(plan, error)
+            continue
+        display.finished(plan)
+        files = _write(finished, plans, setting, out)
+    if finished and main_process():
+        files = (*files, *write_page([each.result for each in finished], out))
+    if failed:
+        told = "; ".join(f"row {number}: {error}" for number, error in failed.items())
+        raise ConformaskError(f"{len(failed)} of {len(plans)} rows failed, the others are finished. {told}")
+    return Reproduction(tuple(finished), files, time.monotonic() - started)
+
+
+def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> None:
+    """Every image of every collection, before any training."""
+    for plan in {plan.row.data: plan for plan in plans}.values():
+        if not setting.cache.done(plan.images):
+            display.begin(plan, plan.images)
+        setting.cache.run(plan.images, setting.workshop(plan).images)
+
+
+def _row(shop: Workshop, display: Display) -> Finished:
+    """Run what is not done of a row."""
+    plan, cache = shop.plan, shop.cache
+    works = {
+        plan.images: shop.images,
+        plan.predictor: shop.predictor,
+        plan.triplets: shop.triplets,
+        plan.opt: shop.opt,
+    }
+    works |= {stage: partial(shop.scorer, method) for method, stage in plan.scorers.items()}
+    works |= {stage: partial(shop.calibration, method) for method, stage in plan.calibrations.items()}
+    works |= {stage: partial(shop.evaluation, method) for method, stage in plan.evaluations.items()}
+    for stage in plan.stages():
+        if not cache.done(stage):
+            display.begin(plan, stage)
+        cache.run(stage, works[stage])
+    return finished_row(shop)
+
+
+def finished_row(shop: Workshop) -> Finished:
+    """Read back what the stages of a row left."""
+    plan, cache = shop.plan, shop.cache
+    folders = {method: cache.folder(plan.evaluations[method]) for method in METHODS}
+    evaluations = {method: Evaluation.load(folder) for method, folder in folders.items()}
+    oracles = read_arrays(cache.folder(plan.opt) / OPT)
+    result = RowResult(
+        row=plan.row,
+        threshold=evaluations["mask"].threshold,
+        methods=evaluations,
+        opt_size=oracles["opt_size"],
+        exact_size=oracles["exact_size"],
+        opt_distance=oracles["opt_distance"],
+    )
+    return Finished(
+        result=result,
+        resplits={method: _resplits(folder) for method, folder in folders.items()},
+        images=counts_of(shop.data()),
+        seconds=sum(cache.seconds(stage) or 0.0 for stage in unique(plan.stages())),
+    )
+
+
+def _resplits(folder: Path) -> Mapping[str, float | Array]:
+    summary = read_json(folder / f"{RESPLITS}.json")
+    law = {name: float(summary[name]) for name in ("law_mean", "law_std")}
+    return {
+        **read_arrays(folder / f"{RESPLITS}.npz"),
+        **law,
+        "measured": np.array(summary["first_five_measured"]),
+    }
+
+
+def _write(
+    finished: Sequence[Finished], plans: Sequence[RowPlan], setting: _Setting, out: Path
+) -> tuple[Path, ...]:
+    """The table of the rows that are finished so far."""
+    if not main_process():
+        return ()
+    display = Display(plans, setting.cache)
+    seconds = sum(setting.cache.seconds(stage) or 0.0 for stage in display.stages)
+    run = Run(setting.name, setting.preset, setting.split, seconds, len(plans))
+    return write_table(finished, run, out)

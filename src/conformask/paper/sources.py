@@ -1,0 +1,144 @@
+"""The true images of the rows, and everything that can be refused before hours of work."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from conformask.data.images import list_images
+from conformask.data.sources import TrueImages
+from conformask.data.splits import PARTS, uniform
+from conformask.distances import distance as distance_by_name
+from conformask.errors import InvalidArgumentError
+from conformask.paper.settings import ROWS, SEED, Counts, Preset, Row
+from conformask.paper.stages import Stage
+from conformask.preparation import population_of, true_images
+from conformask.progress import tracked
+from conformask.results import Json
+from conformask.tasks import task as task_by_name
+from conformask.types import Distance
+
+SPLITS: Mapping[str, str] = {"within": "within", "paper": "paper"}
+"""How tiles of the cells are dealt: whole fields kept for training, or all at random as in the paper."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """True images of one kind, dealt to the four parts."""
+
+    images: TrueImages
+    files: str
+    """A hash of the names and sizes of their files."""
+    settings: Mapping[str, Json]
+    population: str | None
+
+    def stage(self, data: str) -> Stage:
+        """The stage in which every image is read once."""
+        return Stage("images", data, {**self.settings, "data": data, "files": self.files}, (), 10.0)
+
+    def read_all(self) -> None:
+        """Decode every image.
+
+        Raises:
+            ImageError: one cannot be read.
+        """
+        for _ in tracked(self.images, "reading every image", len(self.images)):
+            pass
+
+
+def rows_of(numbers: Sequence[int] | None) -> tuple[Row, ...]:
+    """The rows of these numbers, all if None.
+
+    Raises:
+        InvalidArgumentError: there is no such row.
+    """
+    known = {row.number: row for row in ROWS}
+    wanted = list(known) if numbers is None else list(dict.fromkeys(numbers))
+    unknown = [number for number in wanted if number not in known]
+    if unknown or not wanted:
+        told = ", ".join(map(str, unknown)) or "none"
+        raise InvalidArgumentError(f"rows: {told}; the table has rows {min(known)} to {max(known)}")
+    return tuple(known[number] for number in sorted(wanted))
+
+
+def collections_of(
+    rows: Sequence[Row], preset: Preset, folders: Mapping[str, Path | None], split: str
+) -> dict[str, Collection]:
+    """The images that the rows need.
+
+    Raises:
+        InvalidArgumentError: a folder is not given, or has too few images for the preset.
+        MissingFileError: no such folder, or no images in it.
+        ImageError: an image whose header cannot be read, that is too small, or has no colours.
+    """
+    found = {}
+    for data in dict.fromkeys(row.data for row in rows):
+        using = [row for row in rows if row.data == data]
+        folder = folders.get(data)
+        if folder is None:
+            told = ", ".join(str(row.number) for row in using)
+            raise InvalidArgumentError(
+                f"rows {told} need --{data}: a folder of images, or choose other --rows"
+            )
+        found[data] = _collection(data, folder, preset, split)
+        for row in using:
+            task_by_name(row.task).truth(torch.zeros(1, found[data].images.channels, *[preset.size] * 2))
+    return found
+
+
+def distances_of(rows: Sequence[Row], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
+    """The distances that the rows need, each called once.
+
+    Raises:
+        MissingFileError: the weights of the network under LPIPS are not there.
+        InvalidArgumentError: torchvision is missing, or images are too small.
+    """
+    found = {}
+    for name in dict.fromkeys(row.distance for row in rows):
+        found[name] = distance_by_name(name, weights_path if name == "lpips" else None)
+        zeros = torch.zeros(1, 1, preset.size, preset.size)
+        found[name](zeros, zeros)
+    return found
+
+
+def _collection(data: str, folder: Path, preset: Preset, split: str) -> Collection:
+    stride = preset.stride if data == "cells" else None
+    how = SPLITS[split] if stride is not None else "file"
+    counts: Counts = getattr(preset, data)
+    every = true_images(folder, preset.size, stride, how, SEED)
+    chosen = limited(every, counts)
+    _check_counts(data, folder, chosen, preset.needed)
+    settings: dict[str, Json] = {
+        "size": preset.size, "stride": stride, "split": how, "seed": SEED, "counts": asdict(counts),
+    }  # fmt: skip
+    return Collection(chosen, _hash_of_files(folder), settings, population_of(stride, how))
+
+
+def limited(images: TrueImages, counts: Counts) -> TrueImages:
+    """At most so many images of each part, chosen by hash of their names, in their order."""
+    kept: list[int] = []
+    for part, most in asdict(counts).items():
+        places = [index for index, source in enumerate(images.sources) if source.part == part]
+        places.sort(key=lambda index: uniform(SEED, "limit", images.sources[index].name))
+        kept += places[:most]
+    return images.select(sorted(kept))
+
+
+def _check_counts(data: str, folder: Path, images: TrueImages, needed: Counts) -> None:
+    parts = [source.part for source in images.sources]
+    found = {part: parts.count(part) for part in PARTS}
+    if any(found[part] < least for part, least in asdict(needed).items()):
+        told = ", ".join(f"{found[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
+        raise InvalidArgumentError(
+            f"{folder} has too few images for --{data} with this preset: {told} images (found of needed); "
+            "add images, or choose a smaller preset"
+        )
+
+
+def _hash_of_files(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in list_images(folder, recursive=True):
+        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]

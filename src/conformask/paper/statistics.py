@@ -1,0 +1,80 @@
+"""What the table says of test images: means, correlations, ratios and differences, with 95 % intervals."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformask.types import Array
+
+DRAWS = 2000
+LEVEL = 0.95
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number and its bootstrap interval over images; NaN where it does not exist."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether it exists."""
+        return bool(np.isfinite(self.value))
+
+
+NOTHING = Estimate(np.nan, np.nan, np.nan)
+
+
+def mean(values: Array) -> Estimate:
+    """The mean of the known values."""
+    return _estimate(lambda drawn: drawn[0].mean(axis=-1), values)
+
+
+def correlation(a: Array, b: Array) -> Estimate:
+    """Pearson's, where both are known; none of fewer than three images or of a constant."""
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < FEWEST or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+        return NOTHING
+    return _estimate(_pearson, a, b)
+
+
+def ratio(a: Array, b: Array) -> Estimate:
+    """mean a / mean b of the images where both are known."""
+    return _estimate(lambda drawn: drawn[0].mean(axis=-1) / drawn[1].mean(axis=-1), a, b)
+
+
+def difference(a: Array, b: Array) -> Estimate:
+    """mean a - mean b, paired by image."""
+    return mean(a - b)
+
+
+def significant(found: Estimate) -> bool:
+    """Whether the interval of a difference excludes 0."""
+    return found.known and not found.low <= 0 <= found.high
+
+
+def _estimate(measure: Callable[[tuple[Array, ...]], Array], *columns: Array) -> Estimate:
+    known = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    kept = [column[known] for column in columns]
+    n = len(kept[0])
+    if n == 0:
+        return NOTHING
+    places = np.random.default_rng(0).integers(n, size=(DRAWS, n))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(measure(tuple(kept)))
+        drawn = measure(tuple(column[places] for column in kept))
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0 or not np.isfinite(value):
+        return NOTHING
+    tail = (1 - LEVEL) / 2
+    return Estimate(value, float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1 - tail)))
+
+
+def _pearson(drawn: tuple[Array, ...]) -> Array:
+    a, b = (column - column.mean(axis=-1, keepdims=True) for column in drawn)
+    covariance = (a * b).sum(axis=-1)
+    return np.asarray(covariance / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)))

@@ -1,0 +1,144 @@
+"""paper.csv: one line a row and method."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from conformask.conformal.crossing import passes
+from conformask.paper import statistics
+from conformask.paper.records import Finished, Run
+from conformask.paper.settings import METHODS
+from conformask.paper.statistics import NOTHING, Estimate
+from conformask.paper.text import page
+from conformask.results import whole_file
+from conformask.types import Array
+
+ORACLES = ("exact", "opt")
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of paper.csv.
+
+    Sizes, their bootstrap interval (95 %, over images) and correlations are those of the test images of the
+    one split; coverage is the mean over resplits, for an oracle the share of images on which it reached the
+    threshold. What does not exist is NaN, and empty in the file.
+    """
+
+    row: int
+    task: str
+    data: str
+    network: str
+    distance: str
+    method: str
+    mask_size: float
+    mask_size_low: float
+    mask_size_high: float
+    coverage: float
+    c_size_distance: float
+    c_size_opt: float
+    n_calibration: int
+    n_test: int
+
+
+COLUMNS = tuple(field.name for field in fields(Line))
+
+
+def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path, ...]:
+    """Write paper.csv and paper.md."""
+    table, text = out / "paper.csv", out / "paper.md"
+    with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        for line in lines(finished):
+            writer.writerow({name: _told(value) for name, value in vars(line).items()})
+    with whole_file(text) as aside:
+        aside.write_text(page(finished, run), encoding="utf-8")
+    return table, text
+
+
+def lines(finished: Sequence[Finished]) -> Iterator[Line]:
+    """Of each row: exact, opt, mask, quantile and default."""
+    for each in finished:
+        for oracle in ORACLES:
+            yield _oracle_line(each, oracle)
+        for method in METHODS:
+            yield _method_line(each, method)
+
+
+def _method_line(each: Finished, method: str) -> Line:
+    evaluation = each.result.methods[method]
+    images = evaluation.images
+    return _line(
+        each,
+        method,
+        statistics.mean(images.size),
+        float(each.resplits[method]["coverage"].mean()),
+        statistics.correlation(images.size, images.unmasked_distance),
+        statistics.correlation(images.size, each.result.opt_size),
+        (evaluation.n_calibration, evaluation.n_test),
+    )
+
+
+def _oracle_line(each: Finished, oracle: str) -> Line:
+    result = each.result
+    size: Array = {"exact": result.exact_size, "opt": result.opt_size}[oracle]
+    unmasked = result.methods["mask"].images.unmasked_distance
+    against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
+    return _line(
+        each,
+        oracle,
+        statistics.mean(size),
+        1.0
+        if oracle == "exact" and np.isfinite(size).any()
+        else opt_coverage(each)
+        if oracle == "opt"
+        else np.nan,
+        statistics.correlation(size, unmasked),
+        against_opt,
+        (0, int(np.isfinite(size).sum())),
+    )
+
+
+def opt_coverage(each: Finished) -> float:
+    """The share of images, of those on which Opt was computed, whose masked distance it brought down."""
+    distance = each.result.opt_distance
+    met = passes(distance[np.isfinite(distance)], each.result.threshold)
+    return float(met.mean()) if len(met) else np.nan
+
+
+def _line(
+    each: Finished,
+    method: str,
+    size: Estimate,
+    coverage: float,
+    with_distance: Estimate,
+    with_opt: Estimate,
+    counts: tuple[int, int],
+) -> Line:
+    row = each.result.row
+    return Line(
+        row=row.number,
+        task=row.task,
+        data=row.data,
+        network=row.network,
+        distance=row.distance,
+        method=method,
+        mask_size=size.value,
+        mask_size_low=size.low,
+        mask_size_high=size.high,
+        coverage=coverage,
+        c_size_distance=with_distance.value,
+        c_size_opt=with_opt.value,
+        n_calibration=counts[0],
+        n_test=counts[1],
+    )
+
+
+def _told(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:.6g}"

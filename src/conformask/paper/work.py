@@ -1,0 +1,232 @@
+"""What each stage of a row does."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from conformask.calibration import GRID_POINTS, mask_size, masked_distance
+from conformask.data.triplets import Triplets
+from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.resplits import resplit
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker, load
+from conformask.masks import family
+from conformask.oracle import exact_oracle, paper_oracle
+from conformask.paper.plan import FREE, RowPlan, points
+from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, Row
+from conformask.paper.sources import Collection
+from conformask.paper.stages import Cache
+from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.regressor import fit_predictor
+from conformask.preparation import write_triplets
+from conformask.progress import tracked
+from conformask.results import read_arrays, write_arrays, write_json
+from conformask.scorers.fit import fit_scorer, selection_record
+from conformask.scorers.network_scorer import NetworkScorer
+from conformask.tasks import task as task_by_name
+from conformask.training.fit import Plan
+from conformask.types import Array, Batch, Distance, Images, Predictor
+
+OPT = "opt.npz"
+RESPLITS = "resplits"
+BATCH_SIZE = 16
+OPT_BATCH = 4
+"""Images on which Opt is iterated together: as long as the slowest of them takes."""
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A row's stages as functions on their folders."""
+
+    plan: RowPlan
+    preset: Preset
+    cache: Cache
+    collection: Collection
+    distance: Distance
+    devices: str
+    nodes: int
+
+    @property
+    def row(self) -> Row:
+        """Whose stages these are."""
+        return self.plan.row
+
+    def images(self, folder: Path) -> None:
+        """Read every image once; leaves nothing."""
+        self.collection.read_all()
+
+    def predictor(self, folder: Path) -> None:
+        """Train the network that is to be masked."""
+        how, images = self.preset.predictor, self.collection.images
+        fit_predictor(
+            images.part("train"),
+            images.part("selection"),
+            task=task_by_name(self.row.task),
+            size=self.preset.size,
+            out=folder,
+            plan=Plan(
+                epochs=how.epochs,
+                patience=how.patience,
+                batch_size=how.batch_size,
+                learning_rate=how.learning_rate,
+                seed=SEED,
+                devices=self.devices,
+                nodes=self.nodes,
+            ),
+            kind=self.row.network,
+            width=how.width,
+            paper_form=how.paper_form,
+            resume=True,
+        )
+
+    def triplets(self, folder: Path) -> None:
+        """Run the network on all images."""
+        trained = NetworkPredictor.load(self.cache.folder(self.plan.predictor))
+        write_triplets(
+            self.collection.images,
+            folder,
+            task=trained.task,
+            predictor=Accelerated(trained, trained.name, trained.trained_on),
+            population=self.collection.population,
+        )
+
+    def scorer(self, method: str, folder: Path) -> None:
+        """Train the score network of a method."""
+        data = self.data()
+        free = method == "quantile"
+        fit_scorer(
+            data.part("train"),
+            selection=data.part("selection"),
+            distance=FREE if free else self.distance,
+            out=folder,
+            scorer=METHODS[method],
+            per_channel=True,
+            grid_points=(None if free else points(self.row, self.preset)) or GRID_POINTS,
+            devices=self.devices,
+            nodes=self.nodes,
+            seed=SEED,
+            resume=True,
+            **asdict(self.preset.scorer),
+        )
+
+    def opt(self, folder: Path) -> None:
+        """The oracles, which no method changes: sizes and distances, NaN where not computed."""
+        data = self.data()
+        threshold = threshold_of(self.distance, data.part("selection"))
+        write_arrays(folder / OPT, oracles(self.distance, data.part("test"), threshold, self.preset))
+
+    def calibration(self, method: str, folder: Path) -> None:
+        """Calibrate a method; leaves what a saved masker does but for the scorer."""
+        data = self.data()
+        masker = calibrate(
+            self._scorer_about(method, data.part("selection")),
+            data.part("calibration"),
+            threshold=THRESHOLD,
+            confidence=CONFIDENCE,
+            distance=self.distance,
+        )
+        arrays = {"critical_lambda": masker.critical_lambdas}
+        write_arrays(folder / "curves.npz", arrays | (masker.curves.arrays() if masker.curves else {}))
+        masker.card.save(folder)
+
+    def evaluation(self, method: str, folder: Path) -> None:
+        """Evaluate a method on the test images, and over resplits."""
+        data, masker = self.data(), self._masker(method)
+        opt_sizes = read_arrays(self.cache.folder(self.plan.opt) / OPT)["opt_size"]
+        test = data.part("test")
+        evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
+        dealt = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, evaluation.images)
+        evaluation.save(folder)
+        write_arrays(folder / f"{RESPLITS}.npz", {"coverage": dealt.coverage, "size": dealt.size})
+        write_json(folder / f"{RESPLITS}.json", dealt.summary())
+
+    def data(self) -> Triplets:
+        """The triplets."""
+        return Triplets.from_folder(self.cache.folder(self.plan.triplets))
+
+    def _loaded(self, method: str) -> NetworkScorer:
+        distance = None if method == "quantile" else self.distance
+        return NetworkScorer.load(self.cache.folder(self.plan.scorers[method]), distance=distance)
+
+    def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
+        """The scorer, with a record of the selection images that is about this row's distance."""
+        scorer = self._loaded(method)
+        if scorer.selection is not None and scorer.selection.of == self.distance.name:
+            return scorer
+        families = [family(scorer.family, self.distance.exponent or 1.0)]
+        count = points(self.row, self.preset) or GRID_POINTS
+        return replace(scorer, selection=selection_record(scorer, selection, self.distance, families, count))
+
+    def _masker(self, method: str) -> Masker:
+        return load(
+            self.cache.folder(self.plan.calibrations[method]),
+            distance=self.distance,
+            scorer=self._loaded(method),
+        )
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """A predictor that is run on the accelerator, where there is one."""
+
+    predictor: Predictor
+    name: str
+    trained_on: tuple[str, ...]
+
+    def __call__(self, x: Images) -> Images:
+        """Its output, back on the CPU."""
+        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        return self.predictor(x.to(device)).cpu()
+
+
+def threshold_of(distance: Distance, selection: Triplets) -> float:
+    """The quantile of the unmasked distance on the selection images, as calibration finds it."""
+    found = [
+        distance(batch.truth(), batch.y_hat).detach().double().cpu().numpy()
+        for batch in map(_placed, selection.batches(BATCH_SIZE))
+    ]
+    return float(np.quantile(np.concatenate(found), QUANTILE))
+
+
+def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset) -> dict[str, Array]:
+    """threshold, opt_size, opt_distance and exact_size of the test images.
+
+    The paper's Opt is solved on all of them for lp, else iterated on opt_images spread evenly over them.
+    """
+    n, exponent = len(test), distance.exponent
+    some = np.linspace(0, n - 1, min(n, preset.opt_images)).round().astype(int)
+    places = np.arange(n) if exponent is not None else some
+    size = BATCH_SIZE if exponent is not None else OPT_BATCH
+    found = {name: np.full(n, np.nan) for name in ("opt_size", "opt_distance", "exact_size")}
+    start = 0
+    for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), size):
+        at = places[start : start + len(batch.names)]
+        for name, values in _oracles(distance, _placed(batch), threshold).items():
+            found[name][at] = values
+        start += len(at)
+    return found | {"threshold": np.array(threshold), "computed": places}
+
+
+def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Array]:
+    y, y_hat = batch.truth(), batch.y_hat
+    mask, reached = paper_oracle(distance, y, y_hat, threshold, per_channel=True)
+    found = {
+        "opt_size": torch.where(reached, mask_size(mask), torch.nan),
+        "opt_distance": masked_distance(distance, mask, y, y_hat).double(),
+    }
+    if distance.exponent is not None:
+        exact = exact_oracle(distance.error_map(y, y_hat), threshold, distance.exponent)
+        found["exact_size"] = mask_size(exact)
+    return {name: values.detach().cpu().numpy() for name, values in found.items()}
+
+
+def _placed(batch: Batch) -> Batch:
+    return batch.to(torch.accelerator.current_accelerator() or torch.device("cpu"))
+
+
+def counts_of(data: Triplets) -> Mapping[str, int]:
+    """Images of each part."""
+    return {part: data.parts.count(part) for part in ("train", "selection", "calibration", "test")}
