@@ -8,7 +8,7 @@ demo: .venv/installed            ## the whole story on packaged photographs, int
 	$(BIN)/conformask demo --out demo
 
 test: .venv/developing           ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff check
@@ -21,6 +21,7 @@ bench: .venv/developing          ## speed side by side with what one would use i
 	$(BIN)/python benchmarks/critical_lambda.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/recalibration.py
+	$(BIN)/python benchmarks/growth.py
 
 format: .venv/developing
 	$(BIN)/ruff check --fix

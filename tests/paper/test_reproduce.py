@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,14 +18,20 @@ from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.paper.reproduce import Reproduction, reproduce
 from conformask.paper.settings import ROWS
 from conformask.paper.table import COLUMNS
+from conformask.results import CalibrationCard
 
 WITHOUT_LPIPS = [row.number for row in ROWS if row.distance != "lpips"]
+PAPER = [Path(sys.executable).with_name("conformask"), "paper", "--preset", "smoke"]
 METHODS = ["exact", "opt", "mask", "quantile", "default"]
 
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nowhere"))
+
+
+pytestmark = pytest.mark.xdist_group("paper")
+"""All in one process, which runs the rows once."""
 
 
 @pytest.fixture(scope="module")
@@ -112,8 +119,7 @@ def test_again_nothing_is_done_again(
 
 
 def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from conformask.cli import main; main()", "paper", "--preset", "smoke"]
-    command += ["--photos", str(made_photos), "--out", str(tmp_path), "--rows", "9"]
+    command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     stages = tmp_path / "stages"
@@ -131,27 +137,29 @@ def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path)) == len(METHODS)
 
 
-def test_two_processes_give_the_table_of_one(made_photos: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from conformask.cli import main; main()", "paper", "--preset", "smoke"]
-    command += [
-        "--photos",
-        str(made_photos),
-        "--out",
-        str(tmp_path),
-        "--rows",
-        "9",
-        "--devices",
-        "2",
-        "--json",
-    ]
+def lambdas(out: Path) -> dict[str, float]:
+    """The lambda of each method."""
+    cards = {path.name: CalibrationCard.load(path) for path in (out / "stages").glob("calibration-*")}
+    return {name: float(card.rule["lam"]) for name, card in cards.items()}
+
+
+def test_two_processes_calibrate_as_one(made_photos: Path, tmp_path: Path) -> None:
+    """They train, score and calibrate together; then one process calibrates the same networks again."""
+    command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9", "--devices", "2", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["rows"]) == len(METHODS)
-    one = reproduce(tmp_path, preset="smoke", photos=made_photos, rows=[9]).finished[0]
-    told = {line["method"]: line for line in read(tmp_path)}
-    for method, evaluation in one.result.methods.items():
-        assert float(told[method]["mask_size"]) == pytest.approx(evaluation.mask_size, rel=1e-5)
+    told = {line["method"]: line for line in json.loads(done.stdout)["rows"]}
+    assert set(told) == set(METHODS)
+    together = lambdas(tmp_path)
+    for kind in ("calibration", "evaluation"):
+        for folder in (tmp_path / "stages").glob(f"{kind}-*"):
+            shutil.rmtree(folder)
+    alone = reproduce(tmp_path, preset="smoke", photos=made_photos, rows=[9]).finished[0]
+    assert len(together) == 3
+    assert lambdas(tmp_path) == pytest.approx(together, rel=1e-6)
+    for method, evaluation in alone.result.methods.items():
+        assert told[method]["mask_size"] == pytest.approx(evaluation.mask_size, rel=1e-5)
 
 
 def test_the_folders_of_places365_work_as_they_are(made_photos: Path, tmp_path: Path) -> None:

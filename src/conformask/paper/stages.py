@@ -17,7 +17,7 @@ from conformask.results import Json, plain, read_json, write_json
 VERSION = 1
 """Counts on whenever a stage comes to compute something else from the same settings."""
 DONE = "done.json"
-TRAININGS = ("predictor", "scorer")
+TOGETHER = ("predictor", "scorer", "calibration")
 """Kinds of stages that several processes work on together, and that go on where they were stopped."""
 POLL_SECONDS = 0.5
 
@@ -72,15 +72,15 @@ class Cache:
     def run(self, stage: Stage, make: Callable[[Path], None]) -> Path:
         """Have the stage done, and return its folder; what was done is not made again.
 
-        A killed training goes on where it was, other stages begin anew. Of several processes all train, and
-        the first one does the rest.
+        A killed training or calibration goes on where it was, other stages begin anew. Of several processes
+        all do these, and the first one does the rest.
         """
         folder = self.folder(stage)
         if self.done(stage):
             return folder
-        training = stage.kind in TRAININGS
-        if main_process() or training:
-            if not training:
+        together = stage.kind in TOGETHER
+        if main_process() or together:
+            if not together:
                 shutil.rmtree(folder, ignore_errors=True)
             started = time.monotonic()
             make(folder)

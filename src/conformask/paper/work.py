@@ -28,6 +28,7 @@ from conformask.scorers.fit import fit_scorer, selection_record
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan
+from conformask.training.processes import is_first_process
 from conformask.types import Array, Batch, Distance, Images, Predictor
 
 OPT = "opt.npz"
@@ -127,10 +128,14 @@ class Workshop:
             threshold=THRESHOLD,
             confidence=CONFIDENCE,
             distance=self.distance,
+            out=folder / "parts",
+            devices=self.devices,
+            nodes=self.nodes,
         )
-        arrays = {"critical_lambda": masker.critical_lambdas}
-        write_arrays(folder / "curves.npz", arrays | (masker.curves.arrays() if masker.curves else {}))
-        masker.card.save(folder)
+        if is_first_process():
+            arrays = {"critical_lambda": masker.critical_lambdas}
+            write_arrays(folder / "curves.npz", arrays | (masker.curves.arrays() if masker.curves else {}))
+            masker.card.save(folder)
 
     def evaluation(self, method: str, folder: Path) -> None:
         """Evaluate a method on the test images, and over resplits."""
