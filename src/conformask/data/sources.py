@@ -20,6 +20,7 @@ from conformask.data.images import (
 )
 from conformask.data.splits import check_how, check_part, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.progress import tracked
 from conformask.types import Array
 
 
@@ -151,7 +152,8 @@ class TrueImages:
     def _of(
         cls, files: Mapping[str, Path | Array], cutting: _Cutting, data_range: DataRange | None, colour: bool
     ) -> "TrueImages":
-        headers = {name: _header(file) for name, file in files.items()}
+        found = tracked(files.items(), "looking at images", len(files))
+        headers = {name: _header(file) for name, file in found}
         for name, header in headers.items():
             if min(header.height, header.width) < cutting.size:
                 raise ImageError(
