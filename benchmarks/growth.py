@@ -85,7 +85,7 @@ def calibrate(name: str, n: int) -> dict[str, float]:
     """Curves and critical lambdas of n images, and the rule of each guarantee."""
     used, chosen = distance(name), family("water_filling")
     selection = next(Stream(10**6, 10**6 + 64).batches(64))
-    grid = lambda_grid(chosen, [SCORER(selection.x, selection.y_hat).map])
+    grid = lambda_grid(chosen, used, [Scored(selection, SCORER(selection.x, selection.y_hat))])
     threshold = float(torch.quantile(used(selection.truth(), selection.y_hat).double(), THRESHOLD_QUANTILE))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
     with tempfile.TemporaryDirectory() as folder:

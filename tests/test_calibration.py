@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from conformask.calibration import (
+    GRID_POINTS,
     Scored,
     bound_curves,
     curves,
@@ -26,7 +27,7 @@ from conformask.conformal.guarantees import guarantee
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.masks import FAMILIES, family
-from conformask.types import Batch, Score
+from conformask.types import Batch, Distance, Family, Score
 
 GENERATOR = torch.Generator().manual_seed(0)
 COUNT = 14
@@ -42,6 +43,10 @@ def items(batch_size: int = COUNT, score: Tensor = SCALE):
         yield Scored(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
 
 
+def grid_of(chosen: Family, used: Distance, points: int = GRID_POINTS, score: Tensor = SCALE) -> np.ndarray:
+    return lambda_grid(chosen, used, list(items(score=score)), points)
+
+
 def signed(a: Tensor, b: Tensor) -> Tensor:
     return (a - b).mean((1, 2, 3)).abs()
 
@@ -50,7 +55,7 @@ def signed(a: Tensor, b: Tensor) -> Tensor:
 @pytest.mark.parametrize("p", [1.0, 2.0])
 def test_curves(name: str, p: float) -> None:
     chosen = family(name, p)
-    grid = lambda_grid(chosen, [SCALE])
+    grid = grid_of(chosen, Lp(p))
     found = curves(items(), chosen, Lp(p), grid)
     assert found.names.tolist() == list(NAMES)
     assert found.distance.shape == found.size.shape == (COUNT, len(grid))
@@ -75,7 +80,7 @@ def test_curves_are_kept_raw() -> None:
     score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
     item = Scored(Batch(("one",), y, y_hat, y), Score(score))
     chosen = family("reciprocal")
-    found = curves([item], chosen, distance(signed), lambda_grid(chosen, [score]))
+    found = curves([item], chosen, distance(signed), lambda_grid(chosen, distance(signed), [item]))
     assert found.distance.max() > 0.03
     assert found.distance[0, -1] == pytest.approx(0, abs=1e-6)
     critical = measures(item, chosen, distance(signed), found.grid, 0.01)["critical_lambda"]
@@ -86,12 +91,12 @@ def test_curves_are_kept_raw() -> None:
 def test_the_grid_covers_all_sizes(name: str) -> None:
     chosen = family(name)
     scores = [SCALE[:5], 3 * SCALE[5:]]
-    grid = lambda_grid(chosen, scores)
+    uneven = items(score=torch.cat(scores))
+    grid = lambda_grid(chosen, Lp(1.0), list(uneven))
     assert grid[0] == 0
     assert grid[-1] == math.inf
+    assert len(grid) == GRID_POINTS + 2
     assert (np.diff(grid) > 0).all()
-    ratios = grid[2:-1] / grid[1:-2]
-    np.testing.assert_allclose(ratios, ratios[0])
 
     def size(lam: float) -> float:
         found = [
@@ -107,10 +112,25 @@ def test_the_grid_covers_all_sizes(name: str) -> None:
     assert size(grid[-2] / 10.1) > 0
 
 
+@pytest.mark.parametrize("wanted", ["l1", "ssim"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> None:
+    chosen, used = family(name), distance(wanted)
+
+    def longest_steps(points: int) -> tuple[float, float]:
+        found = curves(items(), chosen, used, grid_of(chosen, used, points))
+        risk = np.maximum.accumulate(found.distance, axis=1).mean(axis=0)
+        return float(-np.diff(found.size.mean(axis=0)).min()), float(np.diff(risk).max() / risk[-1])
+
+    for points in (24, 96):
+        assert max(longest_steps(points)) < 5 / points
+
+
 @pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
-    grid = lambda_grid(family(name), [score])
+    flat = Scored(Batch(NAMES[:3], *(image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))), Score(score))
+    grid = lambda_grid(family(name), Lp(1.0), [flat])
     assert (np.diff(grid) > 0).all()
     assert not np.isnan(grid).any()
 
@@ -121,7 +141,7 @@ def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
 def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
     score = SCALE.expand(-1, 3, -1, -1).contiguous() if per_channel else SCALE
     chosen = family(name, p)
-    grid = lambda_grid(chosen, [score])
+    grid = grid_of(chosen, Lp(p), score=score)
     unmasked = Lp(p)(Y, Y_HAT).numpy()
     threshold = float(np.quantile(unmasked, 0.4))
     found = joined(measures(item, chosen, Lp(p), grid, threshold) for item in items(score=score))
@@ -130,10 +150,10 @@ def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
     np.testing.assert_array_equal(np.isinf(critical), unmasked <= threshold)
     if per_channel or p == 1:
         assert (critical >= on_grid * (1 - 1e-6)).all()
-        step = grid[2] / grid[1]
         finite = np.isfinite(critical)
+        following = grid[np.searchsorted(grid, on_grid[finite]) + 1]
         assert finite.sum() >= 5
-        assert (critical[finite] <= on_grid[finite] * step * (1 + 1e-6)).all()
+        assert (critical[finite] <= following * (1 + 1e-6)).all()
     for k in np.flatnonzero(np.isfinite(critical)):
         lam = torch.tensor([critical[k]])
         mask = chosen.apply(score[k : k + 1], chosen.level(score[k : k + 1], lam))
@@ -148,7 +168,7 @@ def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
 def test_the_batch_size_does_not_matter(wanted) -> None:
     used = distance(wanted)
     chosen = family("reciprocal")
-    grid = lambda_grid(chosen, [SCALE])
+    grid = grid_of(chosen, used)
     threshold = 0.5 * float(used(Y, Y_HAT).median())
     whole, parts = (
         joined(measures(item, chosen, used, grid, threshold) for item in items(size)) for size in (COUNT, 3)
@@ -164,7 +184,7 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
 def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     (item,) = items()
     chosen, used = family("reciprocal"), distance("ssim")
-    grid = lambda_grid(chosen, [SCALE])[::9]
+    grid = grid_of(chosen, used)[::9]
     at_once = measured_curves(item, chosen, used, grid)
     monkeypatch.setattr("conformask.calibration.VALUES_A_CALL", 1)
     one_by_one = measured_curves(item, chosen, used, grid)
@@ -176,7 +196,7 @@ def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
     (item,) = items()
     chosen = family(name, p)
-    grid = lambda_grid(chosen, [SCALE])
+    grid = grid_of(chosen, Lp(p))
     bound = bound_curves(item, chosen, p, grid)
     furthest = Scored(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
     np.testing.assert_allclose(curves([furthest], chosen, Lp(p), grid).distance, bound, rtol=1e-5, atol=1e-9)
@@ -211,7 +231,7 @@ def test_a_fully_masked_image_passes_any_distance() -> None:
 
 def test_size_at_reads_off_the_curves() -> None:
     chosen = family("water_filling", 1.0)
-    found = curves(items(), chosen, Lp(1.0), lambda_grid(chosen, [SCALE]))
+    found = curves(items(), chosen, Lp(1.0), grid_of(chosen, Lp(1.0)))
     wanted = guarantee("marginal", 0.9)
     sizes = [size_at(found, t, wanted, Lp(1.0)) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
     assert sizes == sorted(sizes, reverse=True)

@@ -1,6 +1,6 @@
 """Scores and a calibration set -> critical lambdas, and curves that any threshold can be read off."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ NO_GRID = np.array([0.0, np.inf])
 """Where there were no selection images to make a grid from; lp distances need none."""
 NEARLY_ALL = 0.999
 MARGIN = 10.0
+EVEN = 0.25
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,36 @@ def mask_size(mask: Images) -> Float[Tensor, "n"]:
     return 1 - mask.mean(dim=(1, 2, 3), dtype=torch.float64)
 
 
-def lambda_grid(family: Family, scores: list[Tensor], points: int = GRID_POINTS) -> Float[np.ndarray, "g"]:
-    """The fixed grid, from scores of selection images: 0, geometric points, inf.
+def lambda_grid(
+    family: Family, distance: Distance, items: Sequence[Scored], points: int = GRID_POINTS
+) -> Float[np.ndarray, "g"]:
+    """The fixed grid, from selection images: 0, points, inf. No threshold enters.
 
-    From a tenth of the lambda at which the masks have mean size .999 to ten times that at which all are 1.
+    The points reach from a tenth of the lambda at which the masks have mean size .999 to ten times that at
+    which all are 1, and lie close together where the mean size or the mean distance of these images changes.
     """
+    scores = [item.score.map for item in items]
     low = _lambda_of_size(family, scores, NEARLY_ALL) / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
-    return np.concatenate([[0.0], np.geomspace(low, high, points), [np.inf]])
+    even = np.geomspace(low, high, points)
+    return np.concatenate([[0.0], _concentrated(curves(items, family, distance, even)), [np.inf]])
+
+
+def _concentrated(found: Curves) -> Float[np.ndarray, "g"]:
+    """As many points between the same ends, an equal part of the way of size and distance from each other.
+
+    A part EVEN of the way is that of log lambda, so that no stretch is left without points.
+    """
+    logs, risk = np.log(found.grid), np.maximum.accumulate(found.distance, axis=1).mean(axis=0)
+    ways = (logs, -found.size.mean(axis=0), risk)
+    lengths = [max(float(way[-1] - way[0]), TINY) for way in ways]
+    path = sum(
+        share * (way - way[0]) / length
+        for share, way, length in zip((EVEN, 1.0, 1.0), ways, lengths, strict=True)
+    )
+    placed = np.exp(np.interp(np.linspace(0, path[-1], len(logs)), path, logs))
+    placed[[0, -1]] = found.grid[[0, -1]]
+    return np.asarray(placed)
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:

@@ -270,7 +270,11 @@ def _choices(run: Run) -> str:
     preset = run.preset
     sizes = f"images of {preset.size} pixels, networks of width {preset.predictor.width}, and "
     sizes += _how_long(run)
-    told = [("Scale", f"{sizes}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5."), *CHOICES]
+    scale = (
+        f"{sizes}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5. The stripes that completion "
+        "fills are an eighth of the side, 32 of 256 pixels in the paper."
+    )
+    told = [("Scale", scale), *CHOICES]
     lines = "\n".join(f"- **{name}**: {text}" for name, text in told)
     return f"## Where our reading of the paper had a choice\n\n{lines}\n"
 

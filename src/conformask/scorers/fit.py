@@ -124,8 +124,8 @@ def selection_record(
 ) -> Selection:
     """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
     few = selection.select(range(min(GRID_IMAGES, len(selection))))
-    maps = [item.score.map for item in scored(scorer, few, "grids")]
-    grids = {chosen.name: lambda_grid(chosen, maps, points) for chosen in families}
+    items = list(scored(scorer, few, "grids"))
+    grids = {chosen.name: lambda_grid(chosen, distance, items, points) for chosen in families}
     unmasked: list[Array] = []
     parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
     for item in scored(scorer, selection, "selection"):
