@@ -85,6 +85,7 @@ def row_result(row: Row, n: int = 40, opt: float = 1.0, side: int = 24) -> RowRe
         methods=methods,
         opt_size=np.where(there, np.clip(1.05 * exact, 0, 1), np.nan),
         exact_size=exact if oracle else np.full(n, np.nan),
+        exact_distance=np.minimum(unmasked, threshold) if oracle else np.full(n, np.nan),
         opt_distance=np.where(there, np.minimum(unmasked, threshold), np.nan),
     )
 

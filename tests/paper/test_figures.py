@@ -91,7 +91,7 @@ def without(result: RowResult, *methods: str) -> RowResult:
 
 def no_opt(result: RowResult) -> RowResult:
     nothing = np.full(len(result.opt_size), np.nan)
-    return replace(result, opt_size=nothing, exact_size=nothing, opt_distance=nothing)
+    return replace(result, opt_size=nothing, exact_size=nothing, exact_distance=nothing, opt_distance=nothing)
 
 
 def test_all_rows(rows: list[RowResult]) -> None:

@@ -76,7 +76,7 @@ def evaluate(
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=_size_by_threshold(masker),
         images=records,
-        examples=examples_of(masker, test, records),
+        examples=examples_of(masker, test, records, records.distance),
     )
     if out is not None:
         evaluation.save(Path(out))

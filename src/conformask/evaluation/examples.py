@@ -12,9 +12,9 @@ from conformask.types import Triplet
 EACH = 3
 
 
-def examples_of(masker: Masker, test: Triplets, records: ImageRecords) -> tuple[Example, ...]:
-    """Three of each kind, by masked distance."""
-    order = np.argsort(records.distance, kind="stable")
+def examples_of(masker: Masker, test: Triplets, records: ImageRecords, by: Array) -> tuple[Example, ...]:
+    """Three of each kind, the best those of the least `by`, (n_test,)."""
+    order = np.argsort(by, kind="stable")
     middle = max(0, (len(order) - EACH) // 2)
     kinds = {"best": order[:EACH], "typical": order[middle : middle + EACH], "worst": order[::-1][:EACH]}
     chosen: dict[int, str] = {}

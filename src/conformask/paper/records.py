@@ -21,6 +21,8 @@ class RowResult:
     """Mask size of the paper's Opt, (n_test,); NaN where it was not computed or missed the threshold."""
     exact_size: Array
     """Mask size of the exact oracle, (n_test,); NaN where there is none."""
+    exact_distance: Array
+    """Masked distance of the exact oracle, (n_test,); NaN where there is none."""
     opt_distance: Array
     """Masked distance of the paper's Opt, (n_test,); NaN where it was not computed."""
 

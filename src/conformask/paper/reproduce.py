@@ -171,6 +171,7 @@ def finished_row(shop: Workshop) -> Finished:
         methods=evaluations,
         opt_size=oracles["opt_size"],
         exact_size=oracles["exact_size"],
+        exact_distance=oracles["exact_distance"],
         opt_distance=oracles["opt_distance"],
     )
     return Finished(

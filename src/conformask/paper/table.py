@@ -85,28 +85,26 @@ def _method_line(each: Finished, method: str) -> Line:
 
 def _oracle_line(each: Finished, oracle: str) -> Line:
     result = each.result
-    size: Array = {"exact": result.exact_size, "opt": result.opt_size}[oracle]
+    size, distance = {
+        "exact": (result.exact_size, result.exact_distance),
+        "opt": (result.opt_size, result.opt_distance),
+    }[oracle]
     unmasked = result.methods["mask"].images.unmasked_distance
     against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
     return _line(
         each,
         oracle,
         statistics.mean(size),
-        1.0
-        if oracle == "exact" and np.isfinite(size).any()
-        else opt_coverage(each)
-        if oracle == "opt"
-        else np.nan,
+        _kept(distance, result.threshold),
         statistics.correlation(size, unmasked),
         against_opt,
         (0, int(np.isfinite(size).sum())),
     )
 
 
-def opt_coverage(each: Finished) -> float:
-    """The share of images, of those on which Opt was computed, whose masked distance it brought down."""
-    distance = each.result.opt_distance
-    met = passes(distance[np.isfinite(distance)], each.result.threshold)
+def _kept(distance: Array, threshold: float) -> float:
+    """The share of images, of those on which an oracle was computed, that it brought below the threshold."""
+    met = passes(distance[np.isfinite(distance)], threshold)
     return float(met.mean()) if len(met) else np.nan
 
 

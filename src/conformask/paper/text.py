@@ -107,7 +107,8 @@ conformask's own error regression.
 
 Sizes and correlations are those of the test images of one split, with bootstrap intervals (95 %) over the
 test images; where Opt is iterated (SSIM, LPIPS) what concerns it is that of the images on which it was.
-Coverage is given over resplits.
+Coverage is given over resplits. The figures are on [one page](paper.html), and each is a file in
+[figures](figures).
 """
 
 

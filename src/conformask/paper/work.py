@@ -10,6 +10,7 @@ import torch
 from conformask.calibration import GRID_POINTS, mask_size, masked_distance
 from conformask.data.triplets import Triplets
 from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker, load
@@ -143,8 +144,10 @@ class Workshop:
         opt_sizes = read_arrays(self.cache.folder(self.plan.opt) / OPT)["opt_size"]
         test = data.part("test")
         evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
-        dealt = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, evaluation.images)
-        evaluation.save(folder)
+        images = evaluation.images
+        shown = examples_of(masker, test, images, images.unmasked_distance)  # the same for all methods
+        dealt = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
+        replace(evaluation, examples=shown).save(folder)
         write_arrays(folder / f"{RESPLITS}.npz", {"coverage": dealt.coverage, "size": dealt.size})
         write_json(folder / f"{RESPLITS}.json", dealt.summary())
 
@@ -197,7 +200,7 @@ def threshold_of(distance: Distance, selection: Triplets) -> float:
 
 
 def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset) -> dict[str, Array]:
-    """threshold, opt_size, opt_distance and exact_size of the test images.
+    """threshold, size and distance of Opt and of the exact oracle on the test images.
 
     The paper's Opt is solved on all of them for lp, else iterated on opt_images spread evenly over them.
     """
@@ -205,7 +208,8 @@ def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset
     some = np.linspace(0, n - 1, min(n, preset.opt_images)).round().astype(int)
     places = np.arange(n) if exponent is not None else some
     size = BATCH_SIZE if exponent is not None else OPT_BATCH
-    found = {name: np.full(n, np.nan) for name in ("opt_size", "opt_distance", "exact_size")}
+    names = ("opt_size", "opt_distance", "exact_size", "exact_distance")
+    found = {name: np.full(n, np.nan) for name in names}
     start = 0
     for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), size):
         at = places[start : start + len(batch.names)]
@@ -225,6 +229,7 @@ def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Ar
     if distance.exponent is not None:
         exact = exact_oracle(distance.error_map(y, y_hat), threshold, distance.exponent)
         found["exact_size"] = mask_size(exact)
+        found["exact_distance"] = masked_distance(distance, exact, y, y_hat).double()
     return {name: values.detach().cpu().numpy() for name, values in found.items()}
 
 
