@@ -39,7 +39,7 @@ def paper(
     out
         Where paper.csv, paper.md, the figures and the finished stages go.
     preset
-        smoke: minutes, to see that all works; cpu: 128 pixels, about 80 minutes on two cores; long: as cpu,
+        smoke: minutes, to see that all works; cpu: 128 pixels, about two hours on two cores; long: as cpu,
         each network until it no longer improves; paper: the paper's own numbers, for GPUs.
     """
     from conformask.paper.reproduce import reproduce

@@ -14,7 +14,7 @@ from conformask.report.pictures import Picture, pictures
 from conformask.report.words import figure
 from conformask.results import Example
 
-EACH, LONGEST, LIGHT = 3, 160, 14_000
+EACH, LONGEST, LIGHT = 3, 160, 5_000
 """Examples a row; longest side of a picture; longer PNG URIs become JPEG, to keep the page small."""
 SIDE, GAP, TEXT = 154.0, 11.0, 56.0
 """Of a strip drawn as SVG: a picture's box, the space between two, the lines under them."""
@@ -112,7 +112,7 @@ def lighter(src: str) -> str:
         return src
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1]))) as image:
-        image.save(buffer, "JPEG", quality=90, subsampling=0, optimize=True)
+        image.save(buffer, "JPEG", quality=80, optimize=True)
     jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return min(src, jpeg, key=len)
 
