@@ -5,8 +5,10 @@ import io
 from dataclasses import dataclass, replace
 from html import escape
 
+import numpy as np
 from PIL import Image
 
+from conformask.conformal.crossing import passes
 from conformask.paper.panels import DEFAULT, MASK, TASKS, Method, distance_name, row_title
 from conformask.paper.records import RowResult
 from conformask.report import svg
@@ -96,7 +98,7 @@ def _strip(result: RowResult, shown: Example, ours: Example | None, default: Exa
 def _mask(result: RowResult, method: Method, example: Example | None) -> Cell | None:
     if example is None:
         return None
-    met = "✓" if example.distance <= result.threshold * (1 + 1e-6) else "✗"
+    met = "✓" if passes(np.array(example.distance), result.threshold) else "✗"
     distance = f"{distance_name(result)} {figure(example.distance)} {met}"
     label = "Mask: default" if method is DEFAULT else "Mask: network"
     return _picture(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)

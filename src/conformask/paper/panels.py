@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from conformask.conformal.crossing import passes
 from conformask.paper.records import RowResult
 from conformask.report import svg
 from conformask.report.words import DISTANCES, share
@@ -108,7 +109,7 @@ def distances_of(result: RowResult, method: Method) -> Array:
 def beyond(result: RowResult, method: Method) -> float:
     """The share of a method's images that miss the threshold; NaN where it has none."""
     found = finite(distances_of(result, method))
-    return float((found > result.threshold * (1 + 1e-6)).mean()) if found.size else math.nan
+    return float((~passes(found, result.threshold)).mean()) if found.size else math.nan
 
 
 def finite(values: Array) -> Array:

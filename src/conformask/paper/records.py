@@ -37,8 +37,6 @@ class Finished:
     coverage of the first five as measured on the masks."""
     images: Mapping[str, int]
     """Images of each part."""
-    seconds: float
-    """What its stages took, those that it shares with other rows among them."""
 
 
 @dataclass(frozen=True)

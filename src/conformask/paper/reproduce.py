@@ -178,7 +178,6 @@ def finished_row(shop: Workshop) -> Finished:
         result=result,
         resplits={method: _resplits(folder) for method, folder in folders.items()},
         images=counts_of(shop.data()),
-        seconds=sum(cache.seconds(stage) or 0.0 for stage in unique(plan.stages())),
     )
 
 
@@ -198,7 +197,7 @@ def _write(
     """The table of the rows that are finished so far."""
     if not main_process():
         return ()
-    display = Display(plans, setting.cache)
-    seconds = sum(setting.cache.seconds(stage) or 0.0 for stage in display.stages)
+    stages = unique(stage for plan in plans for stage in plan.stages())
+    seconds = sum(setting.cache.seconds(stage) or 0.0 for stage in stages)
     run = Run(setting.name, setting.preset, setting.split, seconds, len(plans))
     return write_table(finished, run, out)

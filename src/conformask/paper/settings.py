@@ -2,9 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
-
-Split = Literal["within", "tile"]
 
 
 @dataclass(frozen=True)
