@@ -53,8 +53,9 @@ def check_masks(masker, data, out, sizes) -> None:
         read = decode(out / "masks" / f"{triplet.name}.png")
         assert read.dtype == np.uint16
         back = (read / 65535).astype(np.float32)
-        assert (back <= mask[0]).all()
-        np.testing.assert_allclose(back, mask[0], atol=1 / 65000)
+        boundary = (mask[0] > 0) & (mask[0] < 1)  # its share feels the rounding of all scores in a batch
+        assert (back <= mask[0])[~boundary].all()
+        assert (np.abs(back - mask[0]) <= np.where(boundary, 1e-3, 1 / 65000)).all()
         assert sizes[triplet.name] == pytest.approx(1 - mask.mean(), abs=1e-5)
         assert (out / "overlays" / f"{triplet.name}.png").is_file()
 
@@ -67,7 +68,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     found = conformask("check", "data")
     assert found["warnings"] == []
     assert sum(found["parts"].values()) == made["n"]
-    assert conformask("train", "data", "run", *SMALL)["scorer"] == "error"
+    assert conformask("train", "data", "run", *SMALL)["scorer"] == "mask"
     choices = conformask("calibrate", "run", "data")["choices"]
     assert [c["threshold"] for c in choices] == sorted(c["threshold"] for c in choices)
     threshold = choices[2]["threshold"]

@@ -26,7 +26,7 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
     Raises:
         InvalidArgumentError: an error or the threshold is negative or NaN.
     """
-    best = WaterFilling(exponent)
+    best = WaterFilling(exponent, kappa=0.0)
     budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
     return best.apply(error_p, best.level(error_p, budget))
 

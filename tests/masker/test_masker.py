@@ -63,7 +63,7 @@ def test_the_card_says_what_was_calibrated() -> None:
     assert (card.n_calibration, card.channels, card.sizes) == (40, 1, ((8, 8),))
     assert card.calibrated_on == tuple(sorted(pixel_hash(t.truth()) for t in CALIBRATION))
     assert card.exact
-    assert card.family == {"name": "water_filling", "exponent": 1.0}
+    assert card.family == {"name": "water_filling", "exponent": 1.0, "kappa": -0.25}
     assert card.rule == {"kind": "constant", "lam": np.sort(masker.critical_lambdas)[3]}
     assert made(distance=signed, selection=SELECTION).card.exact is False
 

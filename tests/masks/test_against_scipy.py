@@ -21,7 +21,7 @@ def problem(seed: int, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
 
 
 def filled(score: np.ndarray, exponent: float, budget: float) -> np.ndarray:
-    family, lam = WaterFilling(exponent), torch.tensor([budget], dtype=torch.float64)
+    family, lam = WaterFilling(exponent, kappa=0.0), torch.tensor([budget], dtype=torch.float64)
     mask: np.ndarray = (
         family.apply(images(score), family.level(images(score), lam)).double().flatten().numpy()
     )
@@ -80,7 +80,7 @@ def test_power_critical_lambda_is_the_root(seed: int, exponent: float, gamma: fl
         mask = np.minimum(1, lam / (1e-3 + score)) ** gamma
         return float(np.mean(mask**exponent * error) - threshold)
 
-    found = Power(gamma).critical_lambda(images(score), images(error), exponent, threshold)
+    found = Power(gamma, kappa=0.0).critical_lambda(images(score), images(error), exponent, threshold)
     assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-11)
 
 
@@ -95,7 +95,7 @@ def test_water_filling_critical_lambda_is_the_root(seed: int, exponent: float) -
 
     sigma = brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13)
     budget = np.mean(np.minimum(1, sigma / score) ** (1.7 / 0.7) * score)
-    found = WaterFilling(1.7).critical_lambda(images(score), images(error), exponent, threshold)
+    found = WaterFilling(1.7, kappa=0.0).critical_lambda(images(score), images(error), exponent, threshold)
     assert float(found[0]) == pytest.approx(budget, rel=1e-9)
 
 
@@ -114,7 +114,7 @@ def test_selection_is_a_full_sort(distinct: int, exponent: float) -> None:
         below, at = score < boundary, score == boundary
         fraction = ((goal - error[below].sum()) / error[at].sum()) ** (1 / exponent)
         expected = (score[below].sum() + max(0, fraction) * score[at].sum()) / score.size
-        found = WaterFilling(1.0).critical_lambda(
+        found = WaterFilling(1.0, kappa=0.0).critical_lambda(
             images(score), images(error), exponent, threshold * error.mean()
         )
         assert float(found[0]) == pytest.approx(expected, rel=1e-11)

@@ -12,7 +12,6 @@ from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
-from conformask.masks.threshold import Threshold
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
 
@@ -30,6 +29,10 @@ class TestWaterFilling1(FamilyContract):
     family = WaterFilling(1.0)
 
 
+class TestWaterFillingOfOneBudget(FamilyContract):
+    family = WaterFilling(1.0, kappa=0.0)
+
+
 class TestWaterFilling2(FamilyContract):
     family = WaterFilling(2.0)
 
@@ -37,10 +40,6 @@ class TestWaterFilling2(FamilyContract):
 class TestWaterFilling15(FamilyContract):
     family = WaterFilling(1.5)
     exponents = (1.0, 1.5, 3.0)
-
-
-class TestThreshold(FamilyContract):
-    family = Threshold()
 
 
 class TestPowerHalf(FamilyContract):
@@ -53,16 +52,18 @@ class TestPower1(FamilyContract):
 
 
 class TestPower2(FamilyContract):
-    family = Power()
+    family = Power(2.0)
     smallest = 1e-18
 
 
 class TestPower4(FamilyContract):
-    family = Power(4.0, epsilon=1e-2)
+    family = Power(epsilon=1e-2)
     smallest = 1e-9
 
 
-ALL = (Reciprocal(), WaterFilling(1.0), WaterFilling(2.0), Threshold(), Power(), Power(0.5))
+EVEN = WaterFilling(1.0, kappa=0.0)
+"""Every image has the same budget."""
+ALL = (Reciprocal(), EVEN, WaterFilling(1.0), WaterFilling(2.0), Power(), Power(0.5))
 
 
 def images(*values: float) -> torch.Tensor:
@@ -74,7 +75,7 @@ def lam(*values: float) -> torch.Tensor:
 
 
 def test_ties_share_the_fraction() -> None:
-    score, each = images(0.1, 0.2, 0.2, 0.5), WaterFilling(1.0)
+    score, each = images(0.1, 0.2, 0.2, 0.5), EVEN
     mask = each.apply(score, each.level(score, lam(0.3 / 4)))
     torch.testing.assert_close(mask, images(1, 0.5, 0.5, 0))
     found = each.critical_lambda(score, images(0, 1, 3, 0), 1.0, 0.5)
@@ -97,13 +98,28 @@ def test_total_on_the_threshold_is_infinite_though_pixels_beyond_have_no_error()
 
 def test_water_filling_skips_ahead_over_pixels_without_error() -> None:
     score, error = images(1, 2, 3, 4), images(0, 0, 0, 1)
-    assert WaterFilling(1.0).critical_lambda(score, error, 1.0, 0.0) == 6 / 4
+    assert EVEN.critical_lambda(score, error, 1.0, 0.0) == 6 / 4
+
+
+@pytest.mark.parametrize("each", [WaterFilling(1.0, -0.5), WaterFilling(2.0, -0.5), Power(2.0, 1e-9, -0.5)])
+def test_an_image_of_four_times_the_score_gets_half_the_lambda(each) -> None:  # type: ignore[no-untyped-def]
+    easy, error = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
+    power = Power(each.gamma, each.epsilon, 0.0) if isinstance(each, Power) else None
+    even = power or WaterFilling(each.exponent, 0.0)
+    for score in (easy, 4 * easy):
+        share = float(score.double().mean()) ** -0.5
+        alike = even.apply(score, even.level(score, lam(0.1 * share)))
+        torch.testing.assert_close(each.apply(score, each.level(score, lam(0.1))), alike)
+        found = each.critical_lambda(score, error, 1.0, 0.2)
+        torch.testing.assert_close(found * share, even.critical_lambda(score, error, 1.0, 0.2))
+    first, second = (each.critical_lambda(score, error, 1.0, 0.2) for score in (easy, 4 * easy))
+    torch.testing.assert_close(second, 8 * first, rtol=1e-5, atol=0)  # 4 times the lambda at half the share
 
 
 def test_budget_is_spent() -> None:
     score = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for exponent in (1.0, 1.3, 2.0, 4.0):
-        each = WaterFilling(exponent)
+        each = WaterFilling(exponent, kappa=0.0)
         mask = each.apply(score, each.level(score, lam(1e-4, 0.1, 0.4)))
         spent = (mask.double() ** exponent * score.double()).mean((1, 2, 3))
         assert (spent <= lam(1e-4, 0.1, 0.4) * (1 + 1e-6)).all()
@@ -133,8 +149,7 @@ def test_critical_lambda_is_the_supremum(values, share, each, exponent) -> None:
 
 def test_negative_zero_is_zero() -> None:
     score = images(-0.0, 0.0, 1.0)
-    level = WaterFilling(1.0).level(score, lam(0.1))
-    torch.testing.assert_close(WaterFilling(1.0).apply(score, level), images(1, 1, 0.3))
+    torch.testing.assert_close(EVEN.apply(score, EVEN.level(score, lam(0.1))), images(1, 1, 0.3))
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
@@ -163,6 +178,10 @@ def test_arguments_are_refused() -> None:
     for wrong in (0.0, -1.0, 0.09, 10.1, math.inf, math.nan):
         with pytest.raises(InvalidArgumentError, match="gamma"):
             Power(wrong)
+    for wrong in (0.1, -1.1, -math.inf, math.nan):
+        for chosen in (WaterFilling, Power):
+            with pytest.raises(InvalidArgumentError, match="kappa"):
+                chosen(kappa=wrong)
     for wrong in (0.5, 1.01, math.inf, math.nan):
         with pytest.raises(InvalidArgumentError, match="exponent"):
             WaterFilling(wrong)
@@ -171,8 +190,8 @@ def test_arguments_are_refused() -> None:
 def test_family_by_name_and_settings() -> None:
     assert family("reciprocal") == Reciprocal()
     assert family("water_filling", 2.0) == WaterFilling(2.0)
-    assert family("threshold", 2.0) == Threshold()
     assert family({"name": "power", "gamma": 3.0}, 2.0) == Power(3.0)
+    assert family({"name": "water_filling", "kappa": 0}, 1.0) == EVEN
     for each in ALL:
         assert family(each.settings()) == each
     with pytest.raises(InvalidArgumentError, match="did you mean 'reciprocal'"):
@@ -181,9 +200,9 @@ def test_family_by_name_and_settings() -> None:
         family({"name": "reciprocal", "epsilom": 1.0})
     with pytest.raises(InvalidArgumentError, match="did you mean 'gamma'"):
         family({"name": "power", "gama": 1.0})
-    with pytest.raises(InvalidArgumentError, match="threshold setting 'epsilon' is unknown"):
-        family({"name": "threshold", "epsilon": 1.0})
-    assert set(FAMILIES) == {"reciprocal", "water_filling", "threshold", "power"}
+    with pytest.raises(InvalidArgumentError, match="water_filling setting 'epsilon' is unknown"):
+        family({"name": "water_filling", "epsilon": 1.0})
+    assert set(FAMILIES) == {"reciprocal", "water_filling", "power"}
 
 
 def test_empty_batch() -> None:

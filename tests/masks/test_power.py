@@ -16,7 +16,7 @@ GRID = np.concatenate([[0.0], np.geomspace(1e-6, 10, 30), [np.inf]])
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: ignore[no-untyped-def]
     score, error, lams = torch.from_numpy(s), torch.from_numpy(e), torch.full((3,), lam, dtype=torch.float64)
-    one, other = Power(1.0, epsilon), Reciprocal(epsilon)
+    one, other = Power(1.0, epsilon, kappa=0.0), Reciprocal(epsilon)
     level = one.level(score, lams)
     assert torch.equal(level, other.level(score, lams))
     assert torch.equal(one.apply(score, level), other.apply(score, level))
@@ -33,7 +33,7 @@ def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: i
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_mask_is_the_reciprocal_one_to_the_gamma(s, lam, gamma) -> None:  # type: ignore[no-untyped-def]
     score, lams = torch.from_numpy(s), torch.full((3,), lam, dtype=torch.float64)
-    mask = Power(gamma).apply(score, Power(gamma).level(score, lams))
+    mask = Power(gamma, kappa=0.0).apply(score, Power(gamma, kappa=0.0).level(score, lams))
     expected = np.minimum(1, lam / (1e-3 + s.astype(float))) ** gamma
     np.testing.assert_allclose(mask.numpy(), expected, rtol=1e-5, atol=1e-37)
 
@@ -44,7 +44,7 @@ def test_neighbouring_lambdas_are_nested(gamma: float) -> None:
     lam = torch.from_numpy(np.arange(500, dtype=np.int32) + np.float32(0.4).view(np.int32)).view(
         torch.float32
     )
-    masks = Power(gamma).apply(score.expand(500, -1, -1, -1), lam[:, None])
+    masks = Power(gamma, kappa=0.0).apply(score.expand(500, -1, -1, -1), lam[:, None])
     assert (masks.diff(dim=0) >= 0).all()
     assert (masks <= 1).all()
 
@@ -55,7 +55,7 @@ def test_flat_scores_stay_within_float32_of_the_threshold(gamma: float, exponent
     values = torch.rand(500, generator=torch.Generator().manual_seed(0)) + 0.01
     score, error = values[:, None, None, None].expand(-1, 1, 2, 2).contiguous(), torch.ones(500, 1, 2, 2)
     threshold = 0.3
-    critical = Power(gamma).critical_lambda(score, error, exponent, threshold)
-    mask = Power(gamma).apply(score, Power(gamma).level(score, critical)).double()
+    critical = Power(gamma, kappa=0.0).critical_lambda(score, error, exponent, threshold)
+    mask = Power(gamma, kappa=0.0).apply(score, Power(gamma, kappa=0.0).level(score, critical)).double()
     reached = (mask**exponent).mean((1, 2, 3))
     assert (reached <= threshold * (1 + exponent * (gamma + 1) * 2**-23)).all()

@@ -91,7 +91,7 @@ def evaluation(
         "guarantee": "marginal",
         "distance": "l1",
         "family": "water_filling",
-        "scorer": "error",
+        "scorer": "mask",
         "n_calibration": 400,
         "n_test": n,
         "coverage": coverage,

@@ -11,7 +11,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError, M
 from conformask.masks import FAMILIES
 from conformask.scorers.dataset import TripletDataset, survey
 from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heads import HEADS, head
+from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
@@ -38,10 +38,10 @@ def world(count: int, seed: int, size: tuple[int, int] = (16, 16), channels: int
 TRAIN, HELD_OUT, TEST = world(40, 0), world(8, 1), world(6, 2)
 
 
-@pytest.fixture(scope="module", params=["error", "mask"])
-def fitted(request, tmp_path_factory) -> tuple[NetworkScorer, object]:
-    out = tmp_path_factory.mktemp(request.param)
-    return fit_scorer(TRAIN, selection=HELD_OUT, distance="l1", out=out, scorer=request.param, **SHORT), out
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory) -> tuple[NetworkScorer, object]:
+    out = tmp_path_factory.mktemp("mask")
+    return fit_scorer(TRAIN, selection=HELD_OUT, distance="l1", out=out, **SHORT), out
 
 
 def batch(triplets: Triplets):
@@ -57,7 +57,7 @@ def test_the_score_knows_where_the_error_is(fitted) -> None:
     loud, quiet = score[test.x == 1].mean(), score[test.x == 0].mean()
     assert score.std() > 0.02, "a constant score"
     assert np.corrcoef(score.flatten(), test.x.flatten())[0, 1] > 0.8
-    # E|e| is half of the largest error; the mask network's optimum is 1 - m = mu E|e| / 2, the same
+    # E|e| is half of the largest error, and the optimum is 1 - m = mu E|e| / 2, the same
     assert float(loud) == pytest.approx(LOUD / 2, rel=0.3)
     assert float(quiet) < LOUD / 6
 
@@ -112,21 +112,18 @@ def test_other_channels_are_refused(fitted) -> None:
 
 
 def test_families_that_suit() -> None:
-    assert {name: head(name, Lp(1.0)).family for name in HEADS} == {
-        "error": "water_filling",
-        "mask": "reciprocal",
-        "quantile": "reciprocal",
-    }
+    assert head("mask", Lp(1.0)).family == head("mask", Lp(2.0)).family == "water_filling"
+    assert head("mask", distance("ssim")).family == "power"
+    assert head("quantile", Lp(1.0)).family == "reciprocal"
 
 
-def test_error_head_predicts_the_error_to_the_power() -> None:
-    error_head = head("error", Lp(2.0))
-    assert error_head.exponent == 2.0
-    start = torch.full((1, 1, 1, 1), error_head.start)
-    assert float(error_head.score(start)) == pytest.approx(0.03**2)
-    y, y_hat = torch.rand(2, 3, 3, 5, 5)
-    assert error_head.loss(torch.zeros(3, 1, 5, 5), y, y_hat).shape == (3,)
-    assert torch.isfinite(error_head.score(torch.tensor([-1e4, 1e4]).view(2, 1, 1, 1))).all()
+def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
+    output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
+    score = head("mask", Lp(1.0)).score(output).flatten()
+    assert (score > 0).all()
+    assert (score[:-2].diff() > 0).all()
+    assert score[4:].tolist() == pytest.approx([1e-4, 0.5, 1, 1])
+    torch.testing.assert_close(score[:4], torch.zeros(4), rtol=0, atol=1e-4)
 
 
 def test_mixed_sizes_are_cropped(tmp_path) -> None:
@@ -185,12 +182,16 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
             fit_scorer(train, **{"selection": HELD_OUT, "out": tmp_path / "out", "epochs": 1, **settings})
         assert not (tmp_path / "out").exists()
 
-    refused(InvalidArgumentError, "'eror' is unknown.*did you mean 'error'", scorer="eror")
+    refused(InvalidArgumentError, "'msk' is unknown.*did you mean 'mask'", scorer="msk")
     refused(InvalidArgumentError, "'l1x' is unknown", distance="l1x")
     refused(InvalidArgumentError, "epochs = 0", epochs=0)
     refused(ImageError, "other channels", selection=world(3, 0, channels=3))
     far = lambda a, b: (a - b).abs().mean((1, 2, 3)) + 1  # noqa: E731
     refused(InvalidArgumentError, "is not 0 between two empty images", distance=far)
+    counted = lambda a, b: ((a - b).abs() > 0.1).float().mean((1, 2, 3))  # noqa: E731
+    by_numpy = lambda a, b: torch.from_numpy(np.abs(a.numpy() - b.numpy())).mean((1, 2, 3))  # noqa: E731
+    for blunt in (counted, by_numpy):
+        refused(InvalidArgumentError, "has no gradient in torch.*take scorer 'quantile'", distance=blunt)
     blind = Triplets.from_arrays(*[[np.zeros((16, 16), np.float32)] * 3] * 2)
     refused(InvalidArgumentError, "no y", train=blind)
     refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), distance="ssim")

@@ -22,7 +22,7 @@ from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.training.budget import Budget, schedule
 from conformask.training.fit import Plan, ShuffledByEpoch, fit, seeded
-from conformask.training.losses import error_floor, gamma_deviance, mask_loss, straight_through_clip
+from conformask.training.losses import mask_loss, straight_through_clip
 from conformask.training.memory import Remembered
 from conformask.training.module import TensorBatch, flipped
 from conformask.training.progress import clock
@@ -84,32 +84,11 @@ def optimum(loss, start: float) -> float:
     return float(value.detach())
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1.0])
-def test_gamma_deviance_is_least_at_the_mean(scale: float) -> None:
-    error = scale * torch.randn(1, 1, 40, 50, generator=torch.Generator().manual_seed(1)).exp()
-    mean, median = float(error.mean()), float(error.median())
-    found = math.exp(
-        optimum(lambda v: gamma_deviance(v.expand_as(error), error, 1e-3 * scale).sum(), math.log(median))
-    )
-    assert found == pytest.approx(mean, rel=0.01)
-    assert mean > 1.4 * median, "the samples are not skewed enough to tell mean from median"
-
-
-def test_gamma_deviance_is_bounded_below_where_there_is_no_error() -> None:
-    error, floor = torch.zeros(1, 1, 3, 3), error_floor(1.0)
-    lowest = float(gamma_deviance(torch.full_like(error, -100.0), error, floor)[0])
-    assert lowest == pytest.approx(math.log(floor) + 1, abs=1e-4)
-    assert lowest == pytest.approx(float(gamma_deviance(torch.full_like(error, -50.0), error, floor)[0]))
-    assert error_floor(2.0) == pytest.approx(1e-6)
-
-
 def test_losses_are_per_image() -> None:
     y, y_hat = torch.rand(2, 3, 1, 5, 5, generator=GENERATOR)
     both = mask_loss(0.5 * y, y, y_hat, Lp(1.0))
     assert both.shape == (3,)
     torch.testing.assert_close(both[1:2], mask_loss(0.5 * y[1:2], y[1:2], y_hat[1:2], Lp(1.0)))
-    error = (y - y_hat).abs()
-    torch.testing.assert_close(gamma_deviance(y, error, 1e-3)[1:2], gamma_deviance(y[1:2], error[1:2], 1e-3))
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.3, 0.7), (0.0, 1.0), (0.9, 0.3)])
@@ -123,6 +102,13 @@ def test_mask_loss_is_least_at_one_minus_the_error(error: float, expected: float
     )
     assert min(max(found, 0.0), 1.0) == pytest.approx(1 - mean, abs=0.01)
     assert 1 - mean == pytest.approx(expected, abs=0.15)
+
+
+def test_mask_loss_of_l1_is_least_squares_of_the_error() -> None:
+    mask, y, y_hat = torch.rand(3, 4, 1, 5, 5, generator=GENERATOR)
+    error = (y - y_hat).abs()
+    squares = ((1 - mask - error) ** 2 + 2 * error - error**2).mean((1, 2, 3))
+    torch.testing.assert_close(mask_loss(mask, y, y_hat, Lp(1.0)), squares)
 
 
 def test_mask_loss_clips_to_zero_where_mu_is_large() -> None:

@@ -42,7 +42,7 @@ def calibrate(
         ),
     ] = None,
     confidence: Confidence = None,
-    family: Literal["reciprocal", "water_filling", "threshold", "power"] | None = None,
+    family: Literal["reciprocal", "water_filling", "power"] | None = None,
     guarantee: GuaranteeName | None = None,
     delta: Delta = None,
     data_range: DataRange = None,

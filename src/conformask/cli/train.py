@@ -29,7 +29,7 @@ def train(
     /,
     *,
     distance: DistanceName = "l1",
-    scorer: Literal["error", "mask", "quantile"] = "error",
+    scorer: Literal["mask", "quantile"] = "mask",
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,
@@ -55,8 +55,7 @@ def train(
     run
         A new folder for the scorer and its training.
     scorer
-        error: regression of the error; mask: the paper's mask network; quantile: the width of intervals,
-        fitted for no distance.
+        mask: the paper's mask network; quantile: the width of intervals, fitted for no distance.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form

@@ -7,13 +7,12 @@ from typing import Any
 from conformask.errors import chosen
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
-from conformask.masks.threshold import Threshold
 from conformask.masks.water_filling import WaterFilling
 from conformask.results import Json
 from conformask.types import Family
 
-FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Threshold] | type[Power]] = {
-    family.name: family for family in (Reciprocal, WaterFilling, Threshold, Power)
+FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Power]] = {
+    family.name: family for family in (Reciprocal, WaterFilling, Power)
 }
 
 

@@ -46,10 +46,3 @@ def boundary_curve(
     distance = error_below + fractions**exponent * (error_within - error_below)
     opened = below + fractions * (within - below)
     return distance / len(keys), 1 - opened / len(keys)
-
-
-def step_curve(keys: Array, error: Array, edges: Array) -> tuple[Array, Array]:
-    """(distance, size) of the masks that are 1 below an edge and 0 at it and above, each (G,)."""
-    weights = error, np.ones(len(keys))
-    error_below, below = binned(keys, edges, *weights, side="right").cumsum(axis=1)[:, :-1]
-    return error_below / len(keys), 1 - below / len(keys)

@@ -262,19 +262,11 @@ def rounded_down(values: Array) -> Array:
     return np.where(rounded > values, np.nextafter(rounded, np.float32(0)), rounded)
 
 
-def rounded_up(values: Array) -> Array:
-    """As float32, never below the float64 value: a float32 is below the one exactly if below the other."""
-    with np.errstate(over="ignore"):
-        rounded: Array = values.astype(np.float32)
-        above = np.nextafter(rounded, np.float32(np.inf))
-    return np.where(rounded < values, above, rounded)
-
-
-def lambda_level(score: Tensor, lam: Tensor, rounded: Callable[[Array], Array]) -> Tensor:
-    """The level that is lam itself: (N, 1) or (N, G, 1), as rounded, on the score's device.
+def lambda_level(score: Tensor, lam: Tensor) -> Tensor:
+    """The level that is lam itself: (N, 1) or (N, G, 1), float32 rounded down, on the score's device.
 
     Raises:
         InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
     """
-    values = rounded(lambdas(lam, len(score)))
+    values = rounded_down(lambdas(lam, len(score)))
     return torch.from_numpy(values).reshape(*lam.shape, 1).to(score.device)

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.masks.kernels import lambda_level, rounded_down
+from conformask.masks.kernels import lambda_level
 from conformask.masks.saturating import Saturating, check_epsilon
 from conformask.results import Json
 from conformask.types import Images
@@ -32,7 +32,7 @@ class Reciprocal:
         Raises:
             InvalidArgumentError: a lambda is negative or NaN.
         """
-        return lambda_level(score, lam, rounded_down)
+        return lambda_level(score, lam)
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
@@ -56,7 +56,7 @@ class Reciprocal:
         Raises:
             InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
         """
-        return self._shape.curve(score, error, exponent, lam)
+        return self._shape.curve(score, error, exponent, np.tile(lam, (len(score), 1)))
 
     def settings(self) -> dict[str, Json]:
         """Name and epsilon."""

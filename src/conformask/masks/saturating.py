@@ -52,11 +52,11 @@ class Saturating:
         return torch.from_numpy(found)
 
     def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "n g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        """mean(mask^p * error) and mask size at each image's ascending lambdas, each (N, G) float64."""
         curves = [
-            saturating_curve(s.astype(np.float64) + self.epsilon, e, lam, self.gamma, exponent)
-            for s, e in pairs(score, error, 0.0)
+            saturating_curve(s.astype(np.float64) + self.epsilon, e, edges, self.gamma, exponent)
+            for (s, e), edges in zip(pairs(score, error, 0.0), lam, strict=True)
         ]
         return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])

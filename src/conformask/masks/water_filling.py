@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import boundary_curve, saturating_curve
+from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.kernels import (
     Array,
     filled,
@@ -26,17 +27,18 @@ from conformask.types import Images
 
 @dataclass(frozen=True)
 class WaterFilling:
-    """argmax sum(m) subject to mean(m^p * score) <= lam and 0 <= m <= 1, p the exponent.
+    """argmax sum(m) subject to mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1, p the exponent.
 
     p = 1: the pixels of smallest score, until the budget is spent; the level is the boundary score and the
     fraction that pixels at it share. p > 1: m = min(1, (sigma / score)^(1/(p-1))); the level is sigma, below
     which pixels are full. lam = 0 masks everything; with lam > 0 a pixel of score 0 is never masked.
 
     Raises:
-        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf).
+        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf), or kappa not in [-1, 0].
     """
 
     exponent: float = 1.0
+    kappa: float = KAPPA
     name = "water_filling"
 
     def __post_init__(self) -> None:
@@ -45,14 +47,15 @@ class WaterFilling:
                 f"exponent: {self.exponent}; water_filling takes 1, or 1.1 and above (between them "
                 "powers of the score leave the range of floats)"
             )
+        check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """The level that spends lam, (N, L) or (N, G, L), L = 2 for p = 1 and 1 above; float32, rounded down.
+        """The level that spends the budget, (N, L) or (N, G, L), L = 2 for p = 1, else 1; rounded down.
 
         Raises:
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
         """
-        budgets = lambdas(lam, len(score))
+        budgets = lambdas(spent(score, lam, self.kappa), len(score))
         fill = self._boundary if self.exponent == 1 else self._sigma
         levels = [fill(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))
@@ -80,7 +83,7 @@ class WaterFilling:
         """
         critical = self._critical_boundary if self.exponent == 1 else self._critical_sigma
         found = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
-        return torch.tensor(found, dtype=torch.float64)
+        return torch.from_numpy(np.array(found, dtype=np.float64) / shares(score, self.kappa))
 
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
@@ -99,8 +102,8 @@ class WaterFilling:
         return saturating_curve(s, e, level[0], 1 / (self.exponent - 1), exponent)
 
     def settings(self) -> dict[str, Json]:
-        """Name and exponent."""
-        return {"name": self.name, "exponent": self.exponent}
+        """Name, exponent and kappa."""
+        return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
 
     def _boundary(self, s: Array, budgets: Array) -> Array:
         return selection(s, s, budgets * s.size)[:, :2]

@@ -53,7 +53,7 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
         TRAINING,
     )
     triplets = Stage("triplets", network, about, (predictor,))
-    scorers = {method: _scorer(method, row, preset, network, triplets) for method in METHODS}
+    scorers = {name: _scorer(how.scorer, row, preset, network, triplets) for name, how in METHODS.items()}
     cost = COSTS.get(row.distance, 5.0)
     measured: dict[str, Json] = {"distance": row.distance, "data": row.data}
     opt = Stage(
@@ -65,7 +65,13 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
     )
     calibrated = {**measured, "confidence": CONFIDENCE, "quantile": QUANTILE, "points": points(row, preset)}
     calibrations = {
-        method: Stage("calibration", f"{network}-{row.distance}-{method}", calibrated, (scorer,), cost)
+        method: Stage(
+            "calibration",
+            f"{network}-{row.distance}-{method}",
+            {**calibrated, "family": METHODS[method].family},
+            (scorer,),
+            cost,
+        )
         for method, scorer in scorers.items()
     }
     evaluated = {**measured, "resplits": preset.resplits, "seed": SEED}
@@ -76,14 +82,15 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
-def _scorer(method: str, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
-    distance = FREE if method == "quantile" else row.distance
+def _scorer(scorer: str, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
+    free = scorer == "quantile"
+    distance = FREE if free else row.distance
     settings: dict[str, Json] = {
-        "scorer": METHODS[method], "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
-        "points": None if method == "quantile" else points(row, preset), **asdict(preset.scorer),
+        "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
+        "points": None if free else points(row, preset), **asdict(preset.scorer),
     }  # fmt: skip
     expected = TRAINING + COSTS.get(distance, 0.0) / 3
-    return Stage("scorer", f"{network}-{distance}-{method}", settings, (triplets,), expected)
+    return Stage("scorer", f"{network}-{distance}-{scorer}", settings, (triplets,), expected)
 
 
 def points(row: Row, preset: Preset) -> int | None:

@@ -61,8 +61,22 @@ THRESHOLD = f"q{QUANTILE}"
 """The threshold is this quantile of the unmasked distance on the selection images."""
 SEED = 0
 
-METHODS: Mapping[str, str] = {"mask": "mask", "quantile": "quantile", "default": "error"}
-"""Scorer of each method of the table: the paper's, its baseline, and conformask's own."""
+
+@dataclass(frozen=True)
+class Method:
+    """A score with a family of masks."""
+
+    scorer: str
+    family: str | None
+    """None is the one that suits the scorer."""
+
+
+METHODS: Mapping[str, Method] = {
+    "mask": Method("mask", "reciprocal"),
+    "quantile": Method("quantile", "reciprocal"),
+    "default": Method("mask", None),
+}
+"""The methods of the table: the paper's, its baseline, and conformask's own."""
 
 
 @dataclass(frozen=True)

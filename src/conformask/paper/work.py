@@ -98,13 +98,13 @@ class Workshop:
     def scorer(self, method: str, folder: Path) -> None:
         """Train the score network of a method."""
         data = self.data()
-        free = method == "quantile"
+        free = self._fitted_for(method) is None
         fit_scorer(
             data.part("train"),
             selection=data.part("selection"),
             distance=FREE if free else self.distance,
             out=folder,
-            scorer=METHODS[method],
+            scorer=METHODS[method].scorer,
             per_channel=True,
             grid_points=(None if free else points(self.row, self.preset)) or GRID_POINTS,
             devices=self.devices,
@@ -128,6 +128,7 @@ class Workshop:
             data.part("calibration"),
             threshold=THRESHOLD,
             confidence=CONFIDENCE,
+            family=METHODS[method].family,
             distance=self.distance,
             out=folder / "parts",
             devices=self.devices,
@@ -155,16 +156,20 @@ class Workshop:
         """The triplets."""
         return Triplets.from_folder(self.cache.folder(self.plan.triplets))
 
+    def _fitted_for(self, method: str) -> Distance | None:
+        return None if METHODS[method].scorer == "quantile" else self.distance
+
     def _loaded(self, method: str) -> NetworkScorer:
-        distance = None if method == "quantile" else self.distance
-        return NetworkScorer.load(self.cache.folder(self.plan.scorers[method]), distance=distance)
+        folder = self.cache.folder(self.plan.scorers[method])
+        return NetworkScorer.load(folder, distance=self._fitted_for(method))
 
     def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
-        """The scorer, with a record of the selection images that is about this row's distance."""
+        """The scorer, with a record of the selection images about this row's distance and method's family."""
         scorer = self._loaded(method)
-        if scorer.selection is not None and scorer.selection.of == self.distance.name:
+        chosen, kept = METHODS[method].family or scorer.family, scorer.selection
+        if kept is not None and kept.of == self.distance.name and chosen in kept.curves:
             return scorer
-        families = [family(scorer.family, self.distance.exponent or 1.0)]
+        families = [family(chosen, self.distance.exponent or 1.0)]
         count = points(self.row, self.preset) or GRID_POINTS
         return replace(scorer, selection=selection_record(scorer, selection, self.distance, families, count))
 

@@ -1,5 +1,6 @@
 """Fits a score network to triplets and keeps what later choices need from the selection split."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.losses import without_autocast
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
-from conformask.types import Array, Distance, Family, Scorer
+from conformask.types import Array, Distance, Family, Images, Scorer
 
 GRID_IMAGES = 64
 HELD_OUT = 0.1
@@ -35,7 +36,7 @@ def fit_scorer(
     selection: Triplets | None = None,
     distance: str | Distance | Callable[[Tensor, Tensor], Tensor] = "l1",
     out: str | Path,
-    scorer: str = "error",
+    scorer: str = "mask",
     per_channel: bool = False,
     network: nn.Module | None = None,
     width: int = 32,
@@ -59,8 +60,7 @@ def fit_scorer(
         distance: a name, an object or a callable; the scorer is fitted for it ("quantile" for none: there
             it says what the record of the selection images is about).
         out: the run folder.
-        scorer: "error" (error regression), "mask" (the paper's mask network, equation 6) or "quantile"
-            (the paper's baseline).
+        scorer: "mask" (the paper's mask network, equation 6) or "quantile" (the paper's baseline).
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; default a U-Net.
@@ -90,7 +90,7 @@ def fit_scorer(
     chosen = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    _check_distance(used, train)
+    _check_distance(used, chosen, train)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
     card = _card(scorer, used, per_channel, seen, held_out, train)
@@ -175,11 +175,22 @@ def _card(
     )
 
 
-def _check_distance(distance: Distance, train: Triplets) -> None:
-    """Refuse what would only fail after hours: weights that are missing, images that are too small."""
+def _check_distance(distance: Distance, chosen: Head, train: Triplets) -> None:
+    """Refuse what would only fail after hours: weights, size of images, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(distance(zeros, zeros)) <= 1e-6:
         raise InvalidArgumentError(f"distance {distance.name!r} is not 0 between two empty images")
+    if chosen.distance is not None and not _differentiable(distance, zeros):
+        raise InvalidArgumentError(
+            f"distance {distance.name!r} has no gradient in torch, which scorer {chosen.name!r} learns by: "
+            "take scorer 'quantile', which is fitted for no distance"
+        )
+
+
+def _differentiable(distance: Distance, images: Images) -> bool:
+    with contextlib.suppress(RuntimeError):  # such as that of .numpy() on what needs a gradient
+        return distance(images.clone().requires_grad_(), images).requires_grad
+    return False
 
 
 def _check_channels(seen: Survey, held_out: Survey) -> None:

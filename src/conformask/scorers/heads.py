@@ -5,7 +5,6 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from conformask.distances import stored_distance
 from conformask.errors import chosen
-from conformask.scorers.error_regression import ErrorRegression
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.quantile import Quantile
 from conformask.types import Distance, Images, PerImage
@@ -16,7 +15,10 @@ class Head(Protocol):
     """Reads the raw output of a network, (N, outputs, H, W)."""
 
     name: ClassVar[str]
-    family: ClassVar[str]
+
+    @property
+    def family(self) -> str:
+        """The family that suits the score."""
 
     @property
     def distance(self) -> Distance | None:
@@ -39,7 +41,6 @@ class Head(Protocol):
 FREE: Mapping[str, Head] = {"quantile": Quantile()}
 """Fitted for no distance."""
 HEADS: Mapping[str, Callable[[Distance], Head]] = {
-    "error": ErrorRegression,
     "mask": MaskNetwork,
     "quantile": lambda _: FREE["quantile"],
 }

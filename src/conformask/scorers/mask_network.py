@@ -1,10 +1,19 @@
-"""The paper's mask network (equation 6): the score is 1 - m."""
+"""The paper's mask network (equation 6): the score is 1 - m.
+
+For L1 it is least squares in disguise: (m - 1)^2 + 2 m e = (1 - m - e)^2 + 2 e - e^2, so that the score
+estimates the mean error E[e], and is made for water-filling.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+
 from conformask.training.losses import mask_loss, straight_through_clip
 from conformask.types import Distance, Images, PerImage
+
+FLOOR = 1e-4
+"""Scores below it are no estimates any more, they only keep their order."""
 
 
 @dataclass(frozen=True)
@@ -13,8 +22,12 @@ class MaskNetwork:
 
     distance: Distance
     name: ClassVar[str] = "mask"
-    family: ClassVar[str] = "reciprocal"
     start: ClassVar[float] = 0.0
+
+    @property
+    def family(self) -> str:
+        """water_filling for lp, power for distances whose error is no sum over pixels."""
+        return "power" if self.distance.exponent is None else "water_filling"
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """As many as the score has channels."""
@@ -25,5 +38,9 @@ class MaskNetwork:
         return mask_loss(straight_through_clip(1 - output), y, y_hat, self.distance)
 
     def score(self, output: Images) -> Images:
-        """1 - m, in [0, 1]."""
-        return output.clamp(0, 1)
+        """1 - m, in (0, 1]; what the clip would make 0 falls towards 0 instead, in its order.
+
+        Water-filling never masks a pixel of score 0, so that an image with errors there could not be saved.
+        """
+        below = FLOOR**2 / (2 * FLOOR - output.clamp(max=FLOOR))
+        return torch.where(output > FLOOR, output.clamp(max=1), below)

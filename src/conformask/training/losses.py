@@ -5,28 +5,11 @@ from torch import Tensor
 
 from conformask.types import Distance, Images, PerImage
 
-SMALLEST_ERROR = 1e-3
-"""Errors below this fraction of the range are not told apart; without it the deviance is unbounded below."""
-
 
 def mask_loss(mask: Images, y: Images, y_hat: Images, distance: Distance, mu: float = 2.0) -> PerImage:
     """Equation (6): mean (m - 1)^2 + mu * d(m*y, m*y_hat)."""
     opened = (mask - 1).square().mean(dim=(1, 2, 3))
     return opened + mu * distance(mask * y, mask * y_hat).float()
-
-
-def error_floor(exponent: float) -> float:
-    """delta of the Gamma deviance for errors |y - y_hat|^exponent."""
-    return float(SMALLEST_ERROR**exponent)
-
-
-def gamma_deviance(log_excess: Images, error: Images, floor: float) -> PerImage:
-    """mean log d + (e + floor)/d with d = floor + exp(log_excess).
-
-    Whatever the scale of the error e >= 0, its minimiser is the conditional mean: d - floor = E[e].
-    """
-    predicted = floor + log_excess.exp()
-    return (predicted.log() + (error + floor) / predicted).mean(dim=(1, 2, 3))
 
 
 def pinball(bound: Images, y: Images, level: float) -> PerImage:

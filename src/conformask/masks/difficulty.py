@@ -1,0 +1,43 @@
+"""What a unit of lambda buys on an image: less on one that looks hard.
+
+With one lambda for all images those that break the promise are mostly the hard ones. A lambda that falls
+slowly with the mean score gives them their coverage back and costs hardly any size (docs/results/
+smaller-masks.md). Any factor that depends on the score alone keeps masks nested, and the promise with them.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.errors import InvalidArgumentError
+from conformask.masks.kernels import lambdas
+from conformask.types import Images
+
+KAPPA = -0.25
+
+
+def check_kappa(kappa: float) -> None:
+    """Refuse what would favour hard images, or break scores near 0.
+
+    Raises:
+        InvalidArgumentError: kappa is not in [-1, 0].
+    """
+    if not -1 <= kappa <= 0:
+        raise InvalidArgumentError(f"kappa: {kappa}; it must lie in [-1, 0], and 0 treats all images alike")
+
+
+def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
+    """mean(score)^kappa of each image, float64; 1 where there is no score."""
+    mean = score.mean(dim=(1, 2, 3), dtype=torch.float64).cpu().numpy()
+    return np.where(mean > 0, mean, 1.0) ** kappa
+
+
+def spent(score: Images, lam: Tensor, kappa: float) -> Tensor:
+    """lam, (N,) or (N, G), times the share of its image; float64, on the CPU.
+
+    Raises:
+        InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
+    """
+    values = lambdas(lam, len(score)) * shares(score, kappa)[:, None]
+    return torch.from_numpy(values).reshape(lam.shape)
