@@ -1,119 +1,331 @@
-"""Which score with which family gives the smallest masks: every pair, on the selection images of a paper run.
+"""Which score with which family gives the smallest masks, on the selection images of a paper run.
 
-    python benchmarks/smaller_masks.py RUN [--photos DIR] [--cells DIR] [--rows 1,5,9,13] [--preset cpu]
+    python benchmarks/smaller_masks.py RUN --photos DIR --cells DIR [--rows 1,2,5] [--preset cpu]
 
-RUN is the folder of a finished `conformask paper`, with the folders of images that it was given; nothing is
-trained here. No calibration or test image is looked at. The selection images are dealt 200 times to two
-halves: one gives lambda, the other the mean mask size, coverage, and the coverage of its hardest fifth (by
-the mean of the error regressor's score, for all contenders alike). Lambdas between grid points are
-interpolated, so that no contender gains or loses by the grid. With kappa the budget of an image is lambda *
-difficulty^kappa, so that hard images are given less. Writes benchmarks/results/smaller_masks.json.
+RUN is the folder of a `conformask paper`, with the folders of images that it was given; its predictors and
+triplets are taken, and no calibration or test image is looked at. For L1 and L2 every score is trained here,
+on the same images and for as many epochs; for SSIM and LPIPS the mask network of the run is crossed with the
+families. Some rows also say what more images, epochs or width would give, and row 9 what the best possible
+masks are in a world whose errors are known.
+
+The selection images are dealt 200 times to two halves: one gives lambda, the other the mean mask size,
+coverage, and coverage by fifth of difficulty (the mean score of the run's mask network, for all contenders
+alike). Lambdas between grid points are interpolated, so that no contender gains or loses by the grid. With
+kappa an image's lambda is lambda * (its mean score)^kappa. Writes benchmarks/results/smaller_masks/row-N.json
+after each contender, and goes on there; benchmarks/smaller_masks_page.py makes a page of it.
 """
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from contenders import (
+    Data,
+    ErrorRegression,
+    LinearErrorRegression,
+    UpperError,
+    fine_tuned,
+    symmetry,
+    trained,
+    undone,
+)
+from torch import Tensor
 
-from conformask.calibration import GRID_POINTS, curves, lambda_grid
+from conformask.calibration import GRID_POINTS, Scored, curves, features_of, lambda_grid
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.order import marginal_rank, smallest
+from conformask.conformal.quantile_regression import quantile_regression
+from conformask.data.triplets import Triplets
+from conformask.masks.difficulty import KAPPA
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
-from conformask.masks.threshold import Threshold
 from conformask.masks.water_filling import WaterFilling
+from conformask.networks.unet import UNet
 from conformask.paper.plan import plan_row, points
-from conformask.paper.settings import CONFIDENCE, METHODS, PRESETS, QUANTILE
+from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop
 from conformask.results import Array, Curves
-from conformask.scorers.scoring import scored
-from conformask.types import Family
+from conformask.scorers.heads import Head
+from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.network_scorer import network_input
+from conformask.scorers.quantile import Quantile
+from conformask.types import Batch, Distance, Family, Score
 
-RESULT = Path(__file__).parent / "results" / "smaller_masks.json"
-DEALS, SEED, HARDEST = 200, 0, 0.2
-GAMMAS, KAPPAS = (2.0, 4.0), (-0.25, -0.5)
+RESULTS = Path(__file__).parent / "results" / "smaller_masks"
+DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
+EPOCHS, LONGER = 8, 24
+KAPPAS = (0.0, KAPPA, 2 * KAPPA)
 MEASURED = 64
 """Selection images, where the distance is measured mask by mask."""
+VARIED = (5, 9)
+"""Rows on which the training of the mask network is varied."""
+UNSEEN = (0.0, 0.2, 0.4)
+"""Standard deviations of the log of an image's error that nothing tells, in the known world."""
 
 
 @dataclass(frozen=True)
-class Contender:
-    """What the selection images say of a score and a family."""
+class Judge:
+    """The selection images of a row."""
 
-    curves: Curves
-    critical: Array
+    batch: Batch
+    distance: Distance
+    threshold: float
     difficulty: Array
-    kappa: float
+    points: int
 
-    def dealt(self) -> dict[str, float]:
+    def crossed(self, score: Tensor) -> Iterator[tuple[str, dict[str, object]]]:
+        """What a score gives with each family."""
+        for title, family in families(self.distance.exponent):
+            found = self._curves(score, family)
+            for kappa in KAPPAS[:1] if title == "reciprocal" else KAPPAS:
+                yield f"{title} {kappa:+g}" if kappa else title, self.judged(score, found, kappa)
+
+    def default(self, score: Tensor, *, adaptive: bool = False) -> dict[str, object]:
+        """What a score gives with the default family for lp; adaptive: with lambda by quantile regression."""
+        found = self._curves(score, WaterFilling(self.distance.exponent or 1.0, kappa=0.0))
+        return self.judged(score, found, KAPPA, adaptive=adaptive)
+
+    def _curves(self, score: Tensor, family: Family) -> Curves:
+        items = [Scored(self.batch, Score(score))]
+        return curves(items, family, self.distance, lambda_grid(family, self.distance, items, self.points))
+
+    def judged(
+        self, score: Tensor, found: Curves, kappa: float, *, adaptive: bool = False
+    ) -> dict[str, object]:
         """Means over random halves."""
-        scale = self.difficulty**self.kappa
-        normalised, generator = self.critical / scale, np.random.default_rng(SEED)
-        found = [self._half(normalised, scale, generator) for _ in range(DEALS)]
-        return dict(
-            zip(("size", "coverage", "coverage_hardest"), np.mean(found, axis=0).tolist(), strict=True)
-        )
-
-    def _half(self, normalised: Array, scale: Array, generator: np.random.Generator) -> tuple[float, ...]:
-        order = generator.permutation(len(scale))
-        calibration, rest = np.split(order, [len(order) // 2])
-        shared = smallest(normalised[calibration], marginal_rank(len(calibration), CONFIDENCE))
-        met = normalised[rest] >= shared
-        hardest = self.difficulty[rest] >= np.quantile(self.difficulty[rest], 1 - HARDEST)
-        sizes = [self._size(place, shared * scale[place]) for place in rest]
-        return float(np.mean(sizes)), float(met.mean()), float(met[hardest].mean())
-
-    def _size(self, place: int, lam: float) -> float:
-        grid = self.curves.grid[1:-1]
-        return float(np.interp(np.log(max(lam, grid[0])), np.log(grid), self.curves.size[place, 1:-1]))
-
-
-def families(exponent: float | None) -> Iterator[tuple[str, Family, float]]:
-    """(name, family, kappa)."""
-    yield "reciprocal", Reciprocal(), 0.0
-    for gamma in GAMMAS:
-        yield f"power {gamma:g}", Power(gamma), 0.0
-    yield "threshold", Threshold(), 0.0
-    for kappa in (0.0, *KAPPAS):
-        yield "water_filling" + (f" {kappa:+g}" if kappa else ""), WaterFilling(exponent or 1.0), kappa
+        critical = between_grid_points(found.grid, found.distance, self.threshold)
+        share = score.mean(dim=(1, 2, 3)).double().numpy() ** kappa
+        features, generator = features_of(Score(score)), np.random.default_rng(SEED)
+        dealt = []
+        for _ in range(DEALS):
+            order = generator.permutation(len(critical))
+            calibration, rest = np.split(order, [len(order) // 2])
+            scale = _adapted(critical, features, calibration) if adaptive else share
+            lam = smallest((critical / scale)[calibration], marginal_rank(len(calibration), CONFIDENCE))
+            met = (critical / scale)[rest] >= lam
+            sizes = [_size(found, place, lam * scale[place]) for place in rest]
+            fifths = np.array_split(met[np.argsort(self.difficulty[rest])], FIFTHS)
+            dealt.append([np.mean(sizes), met.mean(), *(fifth.mean() for fifth in fifths)])
+        means, spread = np.mean(dealt, axis=0), np.quantile(np.array(dealt)[:, 0], (0.025, 0.975))
+        known = [_size(found, place, critical[place]) for place in range(len(critical))]
+        return {
+            "size": float(means[0]),
+            "range": spread.tolist(),
+            "coverage": float(means[1]),
+            "by_fifth": means[2:].tolist(),
+            "size_if_lambda_were_known": float(np.mean(known)),
+        }
 
 
-def contenders(shop: Workshop) -> Iterator[tuple[str, str, dict[str, float]]]:
-    """(score, family, what it gives)."""
-    distance, images = shop.distance, shop.data().part("selection")
-    if distance.exponent is None:
-        images = images.select(range(min(MEASURED, len(images))))
-    items = {method: list(scored(shop._loaded(method), images, method)) for method in METHODS}
-    difficulty = torch.cat([item.score.map.mean(dim=(1, 2, 3)) for item in items["default"]]).double().numpy()
-    unmasked = torch.cat([distance(item.batch.truth(), item.batch.y_hat) for item in items["default"]])
-    threshold = float(np.quantile(unmasked.double().numpy(), QUANTILE))
-    for method, name in METHODS.items():
-        known: dict[Family, Curves] = {}
-        for title, family, kappa in families(distance.exponent):
-            if family not in known:
-                count = points(shop.row, shop.preset) or GRID_POINTS
-                grid = lambda_grid(family, distance, items[method], count)
-                known[family] = curves(items[method], family, distance, grid)
-            found = known[family]
-            critical = between_grid_points(found.grid, found.distance, threshold)
-            yield name, title, Contender(found, critical, difficulty, kappa).dealt()
+def _size(found: Curves, place: int, lam: float) -> float:
+    grid = found.grid[1:-1]
+    return float(np.interp(np.log(max(lam, grid[0])), np.log(grid), found.size[place, 1:-1]))
+
+
+def _adapted(critical: Array, features: Array, calibration: Array) -> Array:
+    """exp h of every image, h never fitted on the image itself."""
+    scale = np.ones(len(critical))
+    outside = np.setdiff1d(np.arange(len(critical)), calibration)
+    for held in (*np.array_split(calibration, FOLDS), outside):
+        used = np.setdiff1d(calibration, held)
+        used = used[np.isfinite(critical[used]) & (critical[used] > 0)]
+        model = quantile_regression(features[used], np.log(critical[used]), 1 - CONFIDENCE)
+        scale[held] = np.exp(model.intercept + features[held] @ np.array(model.coefficients))
+    return scale
+
+
+def families(exponent: float | None) -> Iterator[tuple[str, Family]]:
+    """Name and family, without kappa."""
+    yield "reciprocal", Reciprocal()
+    for gamma in (2.0, 4.0, 10.0):
+        yield f"power {gamma:g}", Power(gamma, kappa=0.0)
+    yield "water_filling", WaterFilling(exponent or 1.0, kappa=0.0)
+
+
+def whole(triplets: Triplets) -> Batch:
+    """All of them in one batch."""
+    return next(triplets.batches(len(triplets)))
+
+
+def data_of(batch: Batch) -> Data:
+    """As the contenders are trained on it."""
+    size = batch.y_hat.shape[-2:]
+    x = batch.x if batch.x.shape[-2:] == size else torch.nn.functional.interpolate(
+        batch.x, size=size, mode="bilinear", antialias=False
+    )  # fmt: skip
+    return x, batch.y_hat, batch.truth()
+
+
+def scored(network: UNet, head: Head, data: Data, *, turned: bool = False) -> Tensor:
+    """The score of each image; turned: its mean over the eight symmetries."""
+    turns = [(flip, quarters) for flip in (False, True) for quarters in range(4)] if turned else [(False, 0)]
+    maps = []
+    for x, y_hat in zip(data[0].split(16), data[1].split(16), strict=True):
+        seen = [
+            undone(*turn)(head.score(network(network_input(symmetry(*turn)(x), symmetry(*turn)(y_hat)))))
+            for turn in turns
+        ]
+        maps.append(torch.stack(seen).mean(dim=0))
+    return torch.cat(maps)
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The file of a row, written after each contender."""
+
+    path: Path
+
+    def once(self, title: str, made: Callable[[], Mapping[str, object]]) -> None:
+        """Make what is not there yet."""
+        known = json.loads(self.path.read_text()) if self.path.exists() else {}
+        if title not in known:
+            known[title] = made()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps(known, indent=1) + "\n")
+            for name, found in known[title].items():
+                print(f"  {title:28}{name:24}{found['size']:.3f}  {found['by_fifth'][-1]:.2f}", flush=True)
+
+
+def lp_scores(notebook: Notebook, judge: Judge, train: Data) -> None:
+    """Every score with every family."""
+    held = data_of(judge.batch)
+    heads = [
+        head(judge.distance) for head in (MaskNetwork, ErrorRegression, LinearErrorRegression, UpperError)
+    ]
+
+    def made(head: Head) -> dict[str, object]:
+        return dict(judge.crossed(scored(_with_gradients(trained, head, train, EPOCHS), head, held)))
+
+    for head in (*heads, Quantile()):
+        notebook.once(head.name, partial(made, head))
+
+
+def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
+    """The mask network with the default family, trained otherwise."""
+    head, held, fit = MaskNetwork(judge.distance), data_of(judge.batch), partial(_with_gradients, trained)
+
+    def told(network: UNet, **how: bool) -> dict[str, object]:
+        return {"default": judge.default(scored(network, head, held, **how))}
+
+    def part(share: int) -> Data:
+        x, y_hat, y = (images[::share] for images in train)
+        return x, y_hat, y
+
+    plain = fit(head, train, EPOCHS)
+    tuned = partial(_with_gradients, fine_tuned)
+    ways: dict[str, Callable[[], dict[str, object]]] = {
+        "as it is": lambda: told(plain),
+        "mean over flips and turns": lambda: told(plain, turned=True),
+        "lambda by quantile regression": lambda: {
+            "default": judge.default(scored(plain, head, held), adaptive=True)
+        },
+        "trained on flips and turns": lambda: told(fit(head, train, EPOCHS, symmetric=True)),
+        "ensemble of three": lambda: {
+            "default": judge.default(
+                torch.stack([scored(fit(head, train, EPOCHS, seed=k), head, held) for k in range(3)]).mean(0)
+            )
+        },
+        "half the images": lambda: told(fit(head, part(2), 2 * EPOCHS)),
+        "a quarter of the images": lambda: told(fit(head, part(4), 4 * EPOCHS)),
+        "width 8": lambda: told(fit(head, train, EPOCHS, width=8)),
+        "width 32": lambda: told(fit(head, train, EPOCHS, width=32)),
+        "three times the epochs": lambda: told(fit(head, train, LONGER)),
+        "conformal fine-tuning": lambda: told(
+            tuned(fit(head, train, EPOCHS), head, train, judge.threshold, KAPPA, EPOCHS // 2)
+        ),
+    }
+    for title, made in ways.items():
+        notebook.once(title, made)
+
+
+def known_world(notebook: Notebook, judge: Judge, train: Data) -> None:
+    """Errors that are Laplace noise of a scale that x and y_hat tell, times a factor that nothing tells."""
+    distance, held = judge.distance, data_of(judge.batch)
+
+    def world(data: Data, unseen: float, seed: int) -> tuple[Data, Tensor]:
+        x, y_hat, _ = data
+        generator = np.random.default_rng(seed)
+        scale = known_scale(y_hat)
+        factor = np.exp(unseen * generator.standard_normal((len(x), 1, 1, 1)))
+        noise = generator.laplace(size=tuple(y_hat.shape)) * factor
+        return (x, y_hat, y_hat + scale * torch.from_numpy(noise).float()), scale
+
+    def made(unseen: float) -> dict[str, object]:
+        (learnt, _), (seen, scale) = world(train, unseen, 1), world(held, unseen, 2)
+        batch = Batch(judge.batch.names, judge.batch.x, seen[1], seen[2])
+        threshold = float(np.quantile(distance(seen[2], seen[1]).numpy(), QUANTILE))
+        difficulty = scale.mean(dim=(1, 2, 3)).double().numpy()
+        here = Judge(batch, distance, threshold, difficulty, judge.points)
+        head = MaskNetwork(distance)
+        learnt_score = scored(_with_gradients(trained, head, learnt, EPOCHS), head, seen)
+        return {"learnt": here.default(learnt_score), "known": here.default(scale)}
+
+    for unseen in UNSEEN:
+        notebook.once(f"known world, {unseen:g}", partial(made, unseen))
+
+
+def known_scale(y_hat: Tensor) -> Tensor:
+    """More at edges, and on images of a low mean."""
+    across, down = (torch.diff(y_hat, dim=dim, append=y_hat.narrow(dim, -1, 1)).abs() for dim in (2, 3))
+    dark = torch.exp(2 * (0.5 - y_hat.mean(dim=(1, 2, 3), keepdim=True)))
+    return (0.01 + 0.3 * (across + down)) * dark
+
+
+def _with_gradients(made: Callable[..., UNet], *what: object, **how: object) -> UNet:
+    with torch.enable_grad():
+        return made(*what, **how)
+
+
+def judge_of(shop: Workshop) -> Judge:
+    """The selection images of a row, and how hard the run's mask network finds them."""
+    images = shop.data().part("selection")
+    if shop.distance.exponent is None and len(images) > MEASURED:
+        images = images.select(np.linspace(0, len(images) - 1, MEASURED).round().astype(int).tolist())
+    batch = whole(images)
+    unmasked = shop.distance(batch.truth(), batch.y_hat).double().numpy()
+    difficulty = _scores_of_the_run(shop, batch).mean(dim=(1, 2, 3)).double().numpy()
+    threshold = float(np.quantile(unmasked, QUANTILE))
+    return Judge(batch, shop.distance, threshold, difficulty, points(shop.row, shop.preset) or GRID_POINTS)
+
+
+def _scores_of_the_run(shop: Workshop, batch: Batch) -> Tensor:
+    network = shop._loaded("mask")
+    pairs = zip(batch.x.split(16), batch.y_hat.split(16), strict=True)
+    return torch.cat([network(x, y_hat).map for x, y_hat in pairs])
+
+
+def explore(shop: Workshop) -> None:
+    """All that is asked of a row."""
+    row, judge = shop.row, judge_of(shop)
+    notebook = Notebook(RESULTS / f"row-{row.number}.json")
+    print(f"\nrow {row.number}: {row.task} of {row.data}, {row.network}, {row.distance}", flush=True)
+    if shop.distance.exponent is None:
+        notebook.once("mask", lambda: dict(judge.crossed(_scores_of_the_run(shop, judge.batch))))
+        return
+    train = data_of(whole(shop.data().part("train")))
+    lp_scores(notebook, judge, train)
+    if row.number in VARIED:
+        variants(notebook, judge, train)
+    if row.number == VARIED[-1]:
+        known_world(notebook, judge, train)
 
 
 def shops(given: argparse.Namespace) -> Iterator[Workshop]:
-    """The finished rows of the run."""
+    """The rows of the run whose mask network is trained."""
     rows = rows_of([int(number) for number in given.rows.split(",")] if given.rows else None)
     how, cache = PRESETS[given.preset], Cache(given.run / "stages")
     folders = {"photos": given.photos, "cells": given.cells}
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        if all(cache.done(stage) for stage in plan.scorers.values()):
+        if cache.done(plan.scorers["mask"]):
             yield Workshop(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
 
 
@@ -125,16 +337,8 @@ def main() -> None:
     options.add_argument("--rows")
     options.add_argument("--preset", choices=PRESETS, default="cpu")
     given = options.parse_args()
-    record: dict[str, list[Mapping[str, object]]] = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for shop in shops(given):
-        row, lines = shop.row, []
-        print(f"\nrow {row.number}: {row.task} of {row.data}, {row.network}, {row.distance}")
-        for score, family, found in contenders(shop):
-            lines.append({"score": score, "family": family, **found})
-            told = "  ".join(f"{name} {value:.3f}" for name, value in found.items())
-            print(f"  {score:9}{family:22}{told}", flush=True)
-        record[str(row.number)] = lines
-        RESULT.write_text(json.dumps(record, indent=2) + "\n")
+        explore(shop)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Task and predictor over true images -> triplets on disk."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from conformask.data.images import DataRange, write_image
+from conformask.data.images import DataRange, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
-from conformask.errors import ImageError, MismatchError
+from conformask.errors import ImageError, MismatchError, MissingFileError
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.own import own_predictor
 from conformask.predictors.pairs import Pairs
 from conformask.progress import tracked
 from conformask.results import whole_file
@@ -66,21 +68,65 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
     starts = range(0, len(pairs), BATCH_SIZE)
     for start in tracked(starts, "triplets", len(starts)):
         batch = [pairs[index] for index in range(start, min(start + BATCH_SIZE, len(pairs)))]
-        outputs = predictor(torch.cat([x for _, x, _ in batch]))
-        _check(outputs, batch)
+        outputs = _outputs(predictor, {source.name: x for source, x, _ in batch})
         for (source, x, y), y_hat in zip(batch, outputs, strict=True):
+            _check_output(source.name, y_hat, y.shape[1:])
             arrays = [image.float().numpy() for image in (x[0], y_hat, y[0])]
             yield source, Triplet(source.name, arrays[0], arrays[1], arrays[2], source.group)
 
 
-def _check(outputs: Images, batch: list[tuple[Source, Tensor, Tensor]]) -> None:
-    for (source, _, y), output in zip(batch, outputs, strict=True):
-        if output.shape != y.shape[1:]:
-            raise ImageError(
-                f"{source.name}: the predictor returned {tuple(output.shape)}, y has {tuple(y.shape[1:])}"
-            )
-        if not bool(torch.isfinite(output).all()):
-            raise ImageError(f"{source.name}: the predictor returned NaN or infinity")
+def add_outputs(
+    data: str | Path, predictor: Predictor, data_range: DataRange | None = None, batch_size: int = BATCH_SIZE
+) -> int:
+    """Run the predictor on every image of data/x and write its output to data/y_hat, at 16 bits (npy for
+    other than one or three channels). What is there already is kept, so that a killed run goes on.
+
+    Returns how many images there are.
+
+    Raises:
+        MissingFileError: there is no folder x/ in data, or an image of y/ has no partner in x/.
+        ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
+            that of y; names the image.
+    """
+    folder = Path(data)
+    inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
+    if not inputs:
+        raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
+    left = [name for name in inputs if name not in done]
+    for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
+        names = left[start : start + batch_size]
+        read = {name: torch.from_numpy(read_image(inputs[name], data_range))[None] for name in names}
+        for name, output in zip(names, _outputs(predictor, read), strict=True):
+            expected = read_image(truths[name], data_range).shape if name in truths else output.shape
+            _check_output(name, output, expected)
+            suffix = "png" if len(output) in (1, 3) else "npy"
+            write_image(folder / "y_hat" / f"{name}.{suffix}", output.numpy(), bits=16)
+    return len(inputs)
+
+
+def _images_of(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in list_images(folder)} if folder.is_dir() else {}
+
+
+def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:
+    """Together where they have one shape, else one by one; an image on which the predictor fails is named."""
+    if len({image.shape for image in images.values()}) == 1:
+        with suppress(Exception):
+            return list(predictor(torch.cat(list(images.values()))))
+    found = []
+    for name, image in images.items():
+        try:
+            found.append(predictor(image)[0])
+        except Exception as error:
+            raise ImageError(f"{name}: the predictor failed, {type(error).__name__}: {error}") from error
+    return found
+
+
+def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
+    if tuple(output.shape) != tuple(expected):
+        raise ImageError(f"{name}: the predictor returned {tuple(output.shape)}, y has {tuple(expected)}")
+    if not bool(torch.isfinite(output).all()):
+        raise ImageError(f"{name}: the predictor returned NaN or infinity")
 
 
 def true_images(
@@ -96,14 +142,17 @@ def true_images(
 
 
 def predictor_named(name: str, task: Task) -> Predictor:
-    """bicubic, biharmonic, or the predictor of a run folder.
+    """bicubic, biharmonic, the predictor of a run folder, or a user's own network.
 
     Raises:
-        MismatchError: the run's predictor was trained for another task.
-        MissingFileError: no such run folder.
+        InvalidArgumentError: none of these.
+        MismatchError: the run's predictor was trained for another task, or a file is damaged.
+        MissingFileError: no such run folder or file.
     """
     if name in CLASSICAL:
         return CLASSICAL[name](task)
+    if not Path(name).is_dir():
+        return own_predictor(name)
     predictor = NetworkPredictor.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")

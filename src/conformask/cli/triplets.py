@@ -5,39 +5,74 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, Images, Size, Split, Stride, TaskName
+from conformask.cli.options import AsJson, DataRange, Split, Stride, TaskName
 from conformask.cli.output import show
 
 
 def triplets(
-    images: Images,
-    data: Path,
+    images: Path,
+    data: Path | None = None,
     /,
     *,
-    task: TaskName,
-    predictor: Annotated[str, Parameter(help="bicubic, biharmonic, or the run folder of a predictor.")],
-    size: Size,
+    predictor: Annotated[
+        str,
+        Parameter(
+            help="Your network: package.module:function on arrays (H, W, C) in [0, 1], a TorchScript file "
+            "(.pt) or an .onnx file; or bicubic, biharmonic, or the run folder of a predictor."
+        ),
+    ],
+    task: TaskName | None = None,
+    size: Annotated[
+        int | None,
+        Parameter(help="Side in pixels: the short side is scaled to it and the centre cut out."),
+    ] = None,
     stride: Stride = None,
     split: Split = "file",
     seed: int = 0,
     data_range: DataRange = None,
     json: AsJson = False,
 ) -> None:
-    """Make triplets from true images: degrade them, run a predictor, write x/, y_hat/, y/ and manifest.csv.
+    """Make triplets: run your network on IMAGES/x, or degrade true images first.
+
+    With --task IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
+    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added; a killed run goes on where it was.
 
     Parameters
     ----------
+    images
+        A folder with x/ and y/, or with --task a folder of true images.
     data
-        A new folder for the triplets.
+        With --task, a new folder for the triplets.
     seed
         Decides the split; give the predictor's.
     """
+    from conformask.errors import InvalidArgumentError
     from conformask.preparation import population_of, predictor_named, true_images, write_triplets
     from conformask.tasks import task as task_by_name
 
+    if task is None:
+        if (data, size, stride) != (None, None, None):
+            raise InvalidArgumentError(
+                "DATA, --size and --stride go with --task, which makes x from true images"
+            )
+        _add_outputs(images, predictor, data_range, as_json=json)
+        return
+    if data is None or size is None:
+        raise InvalidArgumentError("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, data_range)
     made = predictor_named(predictor, task_by_name(task))
     population = population_of(stride, split)
     n = write_triplets(source, data, task=task_by_name(task), predictor=made, population=population)
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)
+
+
+def _add_outputs(
+    data: Path, predictor: str, data_range: tuple[float, float] | None, *, as_json: bool
+) -> None:
+    from conformask.predictors.own import own_predictor
+    from conformask.preparation import add_outputs
+
+    n = add_outputs(data, own_predictor(predictor), data_range)
+    record = {"data": str(data), "n": n, "predictor": predictor}
+    show(record, f"{n} outputs in {data / 'y_hat'}", f"Next: conformask check {data}", as_json=as_json)

@@ -22,7 +22,7 @@ class Quantile:
     family: ClassVar[str] = "reciprocal"
     distance: ClassVar[None] = None
     start: ClassVar[float] = 0.07
-    """-log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, from which error regression starts."""
+    """-log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, typical of networks worth masking."""
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """Two for each channel."""

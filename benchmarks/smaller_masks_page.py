@@ -1,0 +1,245 @@
+"""docs/results/smaller-masks.md, from the results of smaller_masks.py and a finished `conformask paper`.
+
+    python benchmarks/smaller_masks_page.py RUN [--preset cpu] [--photos DIR] [--cells DIR]
+
+RUN's calibration and test images are dealt 200 times anew to sets of the same sizes, from the critical
+lambdas and sizes that the run stored: mean mask sizes, coverage, and coverage by tenth of difficulty (the
+mean score of the row's mask network, for all methods alike).
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from smaller_masks import DEALS, KAPPA, RESULTS, shops
+
+from conformask.conformal.order import marginal_rank, smallest
+from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
+from conformask.paper.work import RESPLITS, Workshop
+from conformask.results import Array, read_arrays
+
+ROOT = Path(__file__).parents[1]
+PAGE, TABLE = ROOT / "docs" / "results" / "smaller-masks.md", ROOT / "docs" / "results" / "paper.csv"
+TENTHS, SEED, NAMES = 10, 0, {"mask": "paper's", "quantile": "Quantile", "default": "default"}
+TOLD = Path(__file__).parent / "smaller_masks.md"
+"""What people wrote around the tables: {names} of tables in braces."""
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A row on images that no choice has seen."""
+
+    number: int
+    sizes: dict[str, Array]
+    """Mean size over each deal, for each method."""
+    tenths: dict[str, Array]
+    """Coverage by tenth of difficulty, mean over deals."""
+    coverage: dict[str, float]
+    oracle: float
+    correlations: dict[str, tuple[float, float]]
+
+
+def confirmed(given: argparse.Namespace) -> Iterator[Confirmed]:
+    """The finished rows of the run."""
+    with TABLE.open() as file:
+        table = {(int(line["row"]), line["method"]): line for line in csv.DictReader(file)}
+    for shop in shops(given):
+        if all(shop.cache.done(stage) for stage in shop.plan.evaluations.values()):
+            yield _confirmed(shop, table)
+
+
+def _confirmed(shop: Workshop, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
+    number, folder = shop.row.number, shop.cache.folder
+    stored = {name: read_arrays(folder(shop.plan.evaluations[name]) / "evaluation.npz") for name in METHODS}
+    curves = {name: read_arrays(folder(shop.plan.calibrations[name]) / "curves.npz") for name in METHODS}
+    found = {
+        name: read_arrays(folder(shop.plan.evaluations[name]) / f"{RESPLITS}.npz")["size"] for name in METHODS
+    }
+    difficulty = np.r_[np.exp(curves["mask"]["features"][:, 0]), stored["mask"]["difficulty"]]
+    dealt = {
+        name: _dealt(curves[name]["critical_lambda"], stored[name]["critical_lambda"], difficulty)
+        for name in METHODS
+    }
+    oracle = table[number, "exact" if table[number, "exact"]["mask_size"] else "opt"]
+    told = {
+        name: (float(table[number, name]["c_size_distance"]), float(table[number, name]["c_size_opt"]))
+        for name in METHODS
+    }
+    return Confirmed(
+        number,
+        found,
+        {name: tenths for name, (_, tenths) in dealt.items()},
+        {name: coverage for name, (coverage, _) in dealt.items()},
+        float(oracle["mask_size"]),
+        told,
+    )
+
+
+def _dealt(calibration: Array, test: Array, difficulty: Array) -> tuple[float, Array]:
+    """(coverage, coverage by tenth of difficulty), means over deals to as many images as there were."""
+    critical, generator = np.r_[calibration, test], np.random.default_rng(SEED)
+    found = []
+    for _ in range(DEALS):
+        first, rest = np.split(generator.permutation(len(critical)), [len(calibration)])
+        met = critical[rest] >= smallest(critical[first], marginal_rank(len(first), CONFIDENCE))
+        tenths = np.array_split(met[np.argsort(difficulty[rest])], TENTHS)
+        found.append([met.mean(), *(tenth.mean() for tenth in tenths)])
+    means = np.mean(found, axis=0)
+    return float(means[0]), means[1:]
+
+
+def confirmation(rows: Sequence[Confirmed]) -> str:
+    """Sizes and ratios, one line a row."""
+    columns = ("row", "paper's", "Quantile", "default", "default / paper's", "default / Quantile", "/ oracle")
+    lines = []
+    for row in rows:
+        ours, quantile, own = (row.sizes[name] for name in METHODS)
+        told = [_range(own / ours), _range(own / quantile), f"{np.mean(own) / row.oracle:.2f}"]
+        lines.append([_title(row.number), *(f"{np.mean(size):.3f}" for size in (ours, quantile, own)), *told])
+    means = [
+        np.mean([np.mean(row.sizes["default"]) / np.mean(row.sizes[other]) for row in rows])
+        for other in ("mask", "quantile")
+    ]
+    lines.append(["mean", "", "", "", *(f"**{mean:.2f}**" for mean in means), ""])
+    return _table(columns, lines)
+
+
+def by_difficulty(rows: Sequence[Confirmed]) -> str:
+    """Coverage by tenth of difficulty, rows pooled."""
+    columns = (
+        "method",
+        *(f"{k + 1}" for k in range(TENTHS)),
+        "all",
+        "rows whose hardest tenth is below 0.85",
+    )
+    lines = []
+    for name, title in NAMES.items():
+        pooled = np.mean([row.tenths[name] for row in rows], axis=0)
+        low = [str(row.number) for row in rows if row.tenths[name][-1] < CONFIDENCE - 0.05]
+        whole = np.mean([row.coverage[name] for row in rows])
+        lines.append([title, *(f"{value:.2f}" for value in pooled), f"{whole:.3f}", ", ".join(low) or "none"])
+    return _table(columns, lines)
+
+
+def correlations(rows: Sequence[Confirmed]) -> str:
+    """C(M, D) and C(M, M_opt), one line a row."""
+    columns = ("row", *(f"{c} {title}" for c in ("C(M, D)", "C(M, M_opt)") for title in NAMES.values()))
+    lines = [
+        [str(row.number), *(f"{row.correlations[name][k]:.2f}" for k in range(2) for name in METHODS)]
+        for row in rows
+    ]
+    return _table(columns, lines)
+
+
+def _explored() -> dict[int, dict[str, dict[str, dict[str, object]]]]:
+    files = sorted(RESULTS.glob("row-*.json"), key=lambda path: int(path.stem[4:]))
+    return {int(path.stem[4:]): json.loads(path.read_text()) for path in files}
+
+
+def crossed(explored: dict[int, dict[str, dict[str, dict[str, object]]]], exponent: bool) -> str:
+    """Every score with every family: size, and coverage of the hardest fifth."""
+    rows = {
+        number: found
+        for number, found in explored.items()
+        if (ROWS[number - 1].distance in ("l1", "l2")) == exponent
+    }
+    cells: dict[tuple[str, str], dict[int, dict[str, object]]] = {}
+    for number, found in rows.items():
+        for score in found:
+            if "reciprocal" in found[score]:
+                for family, result in found[score].items():
+                    cells.setdefault((score, family), {})[number] = result
+    columns = ("score", "family, kappa", *(_title(number) for number in rows), "size / paper's method")
+    lines = []
+    for (score, family), results in cells.items():
+        if len(results) < len(rows):
+            continue
+        sizes = np.array([results[number]["size"] for number in rows], dtype=float)
+        first = np.array([rows[number]["mask"]["reciprocal"]["size"] for number in rows], dtype=float)
+        told = [_cell(results[number]) for number in rows]
+        lines.append([score, family, *told, f"{np.mean(sizes / first):.2f}"])
+    return _table(columns, lines)
+
+
+def varied(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The mask network with the default family, trained otherwise."""
+    rows = {number: found for number, found in explored.items() if "as it is" in found}
+    titles = list(
+        dict.fromkeys(title for found in rows.values() for title in found if "default" in found[title])
+    )
+    columns = ("", *(_title(number) for number in rows), *(f"if lambda were known, {n}" for n in rows))
+    lines = []
+    for title in titles:
+        found = [each.get(title, {}).get("default") for each in rows.values()]
+        known = [f"{one['size_if_lambda_were_known']:.3f}" if one else "-" for one in found]
+        lines.append([title, *(_cell(one) if one else "-" for one in found), *known])
+    return _table(columns, lines)
+
+
+def known_world(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """Learnt against known scores."""
+    columns = (
+        "sd of log error that nothing tells",
+        "learnt",
+        "known",
+        "learnt / known",
+        "known, if lambda were",
+    )
+    lines = []
+    for found in explored.values():
+        for title in sorted(title for title in found if title.startswith("known world")):
+            learnt, known = found[title]["learnt"], found[title]["known"]
+            ratio = float(str(learnt["size"])) / float(str(known["size"]))
+            best = f"{known['size_if_lambda_were_known']:.3f}"
+            lines.append([title.split(", ")[1], _cell(learnt), _cell(known), f"{ratio:.2f}", best])
+    return _table(columns, lines)
+
+
+def _cell(result: dict[str, object]) -> str:
+    return f"{result['size']:.3f} ({result['by_fifth'][-1]:.2f})"  # type: ignore[index]
+
+
+def _title(number: int) -> str:
+    row = ROWS[number - 1]
+    return f"{number}: {row.task.replace('_', '-')}, {row.data}, {row.network}, {row.distance}"
+
+
+def _range(ratios: Array) -> str:
+    low, high = np.quantile(ratios, (0.025, 0.975))
+    return f"{np.mean(ratios):.2f} ({low:.2f} to {high:.2f})"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser()
+    options.add_argument("run", type=Path)
+    options.add_argument("--photos", type=Path)
+    options.add_argument("--cells", type=Path)
+    options.add_argument("--preset", default="cpu")
+    given = argparse.Namespace(**vars(options.parse_args()), rows=None)
+    rows, explored = list(confirmed(given)), _explored()
+    tables = {
+        "confirmation": confirmation(rows),
+        "by_difficulty": by_difficulty(rows),
+        "correlations": correlations(rows),
+        "crossed_lp": crossed(explored, True),
+        "crossed_others": crossed(explored, False),
+        "varied": varied(explored),
+        "known_world": known_world(explored),
+        "kappa": f"{KAPPA:g}",
+        "preset": given.preset,
+    }
+    PAGE.write_text(TOLD.read_text(encoding="utf-8").format(**tables), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from conformask.cli import main
+from conformask.data.images import read_image, write_image
+from conformask.data.triplets import Triplets
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.predictors.own import OwnPredictor, own_predictor
+from conformask.preparation import add_outputs
+
+MODULE = """
+import numpy as np
+
+calls = []
+
+
+def dimmed(image):
+    calls.append(image.shape)
+    return 0.5 * image
+
+
+def grey(image):
+    return image.mean(axis=2)
+
+
+def loud(image):
+    return 3 * image - 1
+
+
+def broken(image):
+    if image.mean() > 0.55:
+        raise ValueError("too bright")
+    return np.full_like(image, np.nan) if image.mean() > 0.4 else image
+
+
+def cropped(image):
+    return image[:-1]
+
+
+nothing = 3
+"""
+X = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in the working folder, new for each test."""
+    name = f"mine_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return name
+
+
+def halving(path: Path, batch: int | str, kind: int = TensorProto.FLOAT) -> str:
+    value = helper.make_tensor("half", kind, [1], [0.5])
+    shape = [batch, 3, "height", "width"]
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["in", "half"], ["out"])],
+        "halving",
+        [helper.make_tensor_value_info("in", kind, shape)],
+        [helper.make_tensor_value_info("out", kind, shape)],
+        [value],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
+    return str(path)
+
+
+class Halving(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 0.5 * x
+
+
+def test_a_function_on_arrays(mine: str) -> None:
+    torch.testing.assert_close(own_predictor(f"{mine}:dimmed")(X), 0.5 * X)
+    torch.testing.assert_close(own_predictor(f"{mine}:grey")(X), X.mean(1, keepdim=True))
+    torch.testing.assert_close(own_predictor(f"{mine}:loud")(X), (3 * X - 1).clamp(0, 1))
+
+
+def test_torchscript(tmp_path: Path) -> None:
+    torch.jit.trace(Halving(), X).save(str(tmp_path / "net.pt"))
+    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt"))(X), 0.5 * X)
+
+
+@pytest.mark.parametrize("batch", ["batch", 1])
+def test_onnx_with_any_batch_and_with_one(tmp_path: Path, batch: int | str) -> None:
+    torch.testing.assert_close(own_predictor(halving(tmp_path / "net.onnx", batch))(X), 0.5 * X)
+
+
+def test_onnx_in_half_precision(tmp_path: Path) -> None:
+    found = own_predictor(halving(tmp_path / "net.onnx", "batch", TensorProto.FLOAT16))(X)
+    torch.testing.assert_close(found, 0.5 * X, rtol=1e-3, atol=1e-3)
+    assert found.dtype == torch.float32
+
+
+def test_what_is_no_network_is_refused(tmp_path: Path, mine: str) -> None:
+    for suffix in (".pt", ".onnx"):
+        damaged = tmp_path / f"damaged{suffix}"
+        damaged.write_bytes(b"no network")
+        with pytest.raises(MismatchError, match=f"damaged{suffix} is damaged or no"):
+            own_predictor(str(damaged))
+        with pytest.raises(MissingFileError, match="does not exist"):
+            own_predictor(str(tmp_path / f"none{suffix}"))
+    with pytest.raises(InvalidArgumentError, match=r"give package.module:function, or a file .onnx"):
+        own_predictor("sharpen")
+    with pytest.raises(MissingFileError, match="No module named 'nowhere'"):
+        own_predictor("nowhere:sharpen")
+    for name in ("dimed", "nothing"):
+        with pytest.raises(InvalidArgumentError, match=f"has no function '{name}'"):
+            own_predictor(f"{mine}:{name}")
+
+
+def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
+    for index, level in enumerate(levels):
+        image = np.full((3, 8, 8), level, np.float32)
+        image[0] = 0
+        for role in ("x", "y"):
+            write_image(folder / role / f"{index}.png", image)
+    return folder
+
+
+def test_outputs_are_added_by_command_line_and_not_made_twice(
+    mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = pairs(tmp_path / "data")
+    write_image(data / "y_hat" / "1.png", np.ones((3, 8, 8), np.float32))
+    main(["triplets", str(data), "--predictor", f"{mine}:dimmed", "--json"])
+    assert json.loads(capsys.readouterr().out) == {"data": str(data), "n": 3, "predictor": f"{mine}:dimmed"}
+    made = Triplets.from_folder(data)
+    np.testing.assert_allclose(made[0].y_hat, 0.5 * made[0].x, atol=1e-4)
+    assert (made[1].y_hat == 1).all(), "what was there is kept"
+    assert len(__import__(mine).calls) == 2
+
+
+def test_other_channels_go_to_npy(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    np.save(tmp_path / "x" / "a.npy", np.random.default_rng(0).random((8, 8, 5)))
+    assert add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half")) == 1
+    np.testing.assert_allclose(
+        read_image(tmp_path / "y_hat" / "a.npy"), 0.5 * read_image(tmp_path / "x" / "a.npy")
+    )
+
+
+def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> None:
+    predictor = own_predictor(f"{mine}:broken")
+    with pytest.raises(ImageError, match=r"^2: the predictor failed, ValueError: too bright"):
+        add_outputs(pairs(tmp_path / "loud"), predictor)
+    nan = pairs(tmp_path / "nan", (0.2, 0.65))
+    with pytest.raises(ImageError, match=r"^1: the predictor returned NaN"):
+        add_outputs(nan, predictor)
+    assert [path.name for path in (nan / "y_hat").iterdir()] == ["0.png"]
+    with pytest.raises(ImageError, match=r"^0: the predictor returned \(3, 7, 8\), y has \(3, 8, 8\)"):
+        add_outputs(pairs(tmp_path / "cropped"), own_predictor(f"{mine}:cropped"))
+    with pytest.raises(MissingFileError, match="no images in x/"):
+        add_outputs(tmp_path / "empty", predictor)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["in", "out", "--predictor", "a:b"], "go with --task"),
+        (["in", "--predictor", "bicubic", "--task", "super_resolution"], "give DATA and --size"),
+    ],
+)
+def test_half_a_command_is_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["triplets", *words])
+    assert stop.value.code == 1
+    assert message in capsys.readouterr().err
