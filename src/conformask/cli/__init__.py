@@ -41,6 +41,9 @@ VERBS = {
     "evaluate": """Measure coverage and mask sizes on test images.
 
     The images must be new to every step; RUN receives evaluation.json.""",
+    "monitor": """Say whether new images still look like those of the calibration.
+
+    Compares scores and mask sizes, for which no truth is needed; where there is truth, coverage too.""",
     "info": "Say what a run folder holds and promises.",
     "paper": """Reproduce the paper's experiments on your images.
 

@@ -128,8 +128,16 @@ class Masker:
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
         """
-        lam = torch.as_tensor(self.rule(self._facts(item)), device=item.score.map.device)
+        lam = torch.as_tensor(self.lambdas(item), device=item.score.map.device)
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
+
+    def lambdas(self, item: Scored) -> Float[np.ndarray, "n"]:
+        """The lambda of each scored image.
+
+        Raises:
+            InvalidArgumentError: the rule needs a weight or category, and it is not given.
+        """
+        return self.rule(self._facts(item))
 
     def _facts(self, item: Scored) -> Facts:
         needs, batch, bound = self.rule.needs, item.batch, None

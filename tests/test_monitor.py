@@ -1,0 +1,125 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_triplets import arrays, scale_of, triplets
+
+from conformask.cli import main
+from conformask.data.images import write_image
+from conformask.data.triplets import Triplets
+from conformask.distances import distance
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
+from conformask.masks import family
+from conformask.monitor import Monitoring, monitor
+from conformask.scorers.fit import fit_scorer, selection_record
+from conformask.scorers.heuristic import Heuristic
+
+SCORER = Heuristic(scale_of, channels=1, family="water_filling")
+KEPT = selection_record(SCORER, triplets(30, 1), distance("l1"), [family("water_filling")])
+KNOWING = replace(SCORER, selection=KEPT)
+
+
+def masker_of(calibration: Triplets, **more: object) -> Masker:
+    return calibrate(KNOWING, calibration, threshold=0.03, distance="l1", **more)
+
+
+def louder(count: int, seed: int, factor: float) -> Triplets:
+    """Scores and errors are factor times as large."""
+    x, y_hat, y = arrays(count, seed)
+    return Triplets.from_arrays(factor * x, (y + factor * (y_hat - y)).clip(0, 1), y)
+
+
+def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> None:
+    level, runs = 0.1, 200
+    alarms = [
+        monitor(masker_of(triplets(25, 1000 + k)), triplets(20, 5000 + k), level=level).shifted
+        for k in range(runs)
+    ]
+    assert np.mean(alarms) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+
+
+def test_a_shift_is_seen_without_truth() -> None:
+    masker = masker_of(triplets(60, 0))
+    seen = monitor(masker, louder(40, 7, 1.3))
+    assert seen.shifted
+    assert (seen.n_calibration, seen.n_new) == (60, 40)
+    mean = seen.comparisons[0]
+    assert mean.measure == "mean score"
+    assert mean.new / mean.calibration == pytest.approx(1.3, rel=0.05)
+    assert mean.p_value < 1e-6
+    assert seen.p_value == pytest.approx(4 * min(each.p_value for each in seen.comparisons))
+    x, y_hat, _ = arrays(40, 7)
+    blind = monitor(masker, Triplets.from_arrays(1.3 * x, y_hat))
+    assert blind.shifted
+    assert (blind.coverage, blind.coverage_interval, blind.failing) == (None, None, False)
+
+
+def test_coverage_is_that_of_the_masks() -> None:
+    masker, new = masker_of(triplets(60, 0)), triplets(50, 3)
+    batch = next(new.batches(50))
+    mask = masker(batch.x, batch.y_hat)
+    met = masker.distance(mask * batch.y, mask * batch.y_hat) <= 0.03 * (1 + 1e-6)
+    seen = monitor(masker, new)
+    assert seen.coverage == pytest.approx(float(met.double().mean()))
+    assert not seen.failing
+    x, y_hat, y = arrays(50, 3)
+    worse = monitor(masker, Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y))
+    assert worse.failing, "three times the error at the same scores"
+    assert worse.comparisons == seen.comparisons, "scores cannot tell"
+
+
+def test_mask_sizes_are_compared_at_the_same_lambda() -> None:
+    calibration = triplets(60, 0)
+    seen = monitor(masker_of(calibration), calibration)
+    assert [each.p_value for each in seen.comparisons] == [1.0] * 4, "the very images of the calibration"
+    size = seen.comparisons[-1]
+    assert size.measure == "mask size"
+    assert size.new == pytest.approx(size.calibration, abs=1e-6)
+
+
+def test_of_each_group_one_image_is_compared() -> None:
+    masker = masker_of(triplets(30, 0, groups=[k // 2 for k in range(30)]), guarantee="groups")
+    once = monitor(masker, triplets(10, 3))
+    assert (once.n_calibration, once.n_new) == (15, 10)
+    x, y_hat, y = (np.repeat(images, 6, axis=0) for images in arrays(10, 3))
+    repeated = Triplets.from_arrays(x, y_hat, y, groups=[k // 6 for k in range(60)])
+    assert monitor(masker, repeated).comparisons == once.comparisons
+
+
+def test_what_cannot_be_monitored_is_refused() -> None:
+    masker = masker_of(triplets(30, 0))
+    for level in (0.0, 1.0, -1.0):
+        with pytest.raises(InvalidArgumentError, match="level"):
+            monitor(masker, triplets(5, 2), level=level)
+    with pytest.raises(MismatchError, match="no curves are stored"):
+        monitor(replace(masker, curves=None), triplets(5, 2))
+    weighted = masker_of(triplets(30, 0, weights=[1.0] * 30), guarantee="weighted")
+    with pytest.raises(InvalidArgumentError, match="weighted promise"):
+        monitor(weighted, triplets(5, 2))
+
+
+def written(folder: Path, collection: Triplets) -> Path:
+    for triplet in collection:
+        for role in ("x", "y_hat", "y"):
+            write_image(folder / role / f"{triplet.name}.png", getattr(triplet, role), bits=16)
+    return folder
+
+
+def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scorer = fit_scorer(triplets(12, 0), selection=triplets(12, 1), out=tmp_path / "run", epochs=1, width=4)
+    calibrate(scorer, triplets(30, 2), threshold=0.03).save(tmp_path / "run")
+    same, other = written(tmp_path / "same", triplets(20, 3)), written(tmp_path / "other", louder(20, 4, 4.0))
+    told: list[Monitoring | dict[str, object]] = []
+    for data in (same, other):
+        main(["monitor", str(tmp_path / "run"), str(data), "--json"])
+        told.append(json.loads(capsys.readouterr().out))
+    assert [record["shifted"] for record in told] == [False, True]
+    main(["monitor", str(tmp_path / "run"), str(other)])
+    text = capsys.readouterr().out
+    assert "SHIFTED" in text
+    assert "Coverage with their truth" in text
+    assert "mask size" in text
