@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_triplets import arrays, scale_of, signed, triplets
 from torch import Tensor
 
 from conformask.data.images import pixel_hash
@@ -30,6 +29,7 @@ from conformask.results import Selection
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Distance, Family, Images
+from synthetic_triplets import arrays, scale_of, signed, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
 CALIBRATION, SELECTION = triplets(40, 0), triplets(30, 1)
@@ -189,7 +189,14 @@ def test_saved_and_loaded(tmp_path, chosen: str) -> None:
     masker = made(family=chosen)
     masker.save(tmp_path / "masker")
     names = sorted(path.name for path in (tmp_path / "masker").iterdir())
-    assert names == ["calibration.json", "curves.npz", "scorer.json", "selection.npz"]
+    assert names == [
+        "CARD.md",
+        "calibration.json",
+        "checksums.json",
+        "curves.npz",
+        "scorer.json",
+        "selection.npz",
+    ]
     again = load(str(tmp_path / "masker"), scorer=SCORER)
     assert torch.equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
     assert again.promise == masker.promise
@@ -228,6 +235,31 @@ def test_a_newer_schema_is_refused(tmp_path, file: str) -> None:
     (tmp_path / file).write_text(json.dumps({**record, "schema": 99}))
     with pytest.raises(MismatchError, match=r"schema 99.*upgrade"):
         load(tmp_path, scorer=SCORER if file == "calibration.json" else None)
+
+
+@pytest.mark.parametrize("file", ["calibration.json", "curves.npz"])
+def test_a_file_of_another_masker_is_refused(tmp_path, file: str) -> None:
+    made().save(tmp_path / "strict")
+    made(confidence=0.8).save(tmp_path / "lax")
+    made(calibration=triplets(40, 9)).save(tmp_path / "other")
+    exchanged = tmp_path / "strict" / file
+    exchanged.write_bytes((tmp_path / ("lax" if file.endswith("json") else "other") / file).read_bytes())
+    with pytest.raises(MismatchError, match=rf"{file} is not the file that was saved with this masker"):
+        load(tmp_path / "strict", scorer=SCORER)
+    (tmp_path / "strict" / "checksums.json").unlink()
+    load(tmp_path / "strict", scorer=SCORER)
+
+
+def test_the_card_for_people(tmp_path) -> None:
+    masker = made(calibration=CALIBRATION.described(Provenance(population="new tiles of these files")))
+    masker.save(tmp_path)
+    text = (tmp_path / "CARD.md").read_text()
+    assert f"**{masker.promise}**" in text
+    for told in ("l1, 0.03, confidence 0.9", "| guarantee | marginal |", "8 x 8 pixels", "40: new tiles"):
+        assert told in text
+    assert "exploratory" not in text
+    masker.recalibrate(threshold=0.05).save(tmp_path)
+    assert "changed after the calibration: exploratory" in (tmp_path / "CARD.md").read_text()
 
 
 def test_a_broken_file_is_refused(tmp_path) -> None:

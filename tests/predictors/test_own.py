@@ -173,5 +173,5 @@ def test_half_a_command_is_refused(
 ) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["triplets", *words])
-    assert stop.value.code == 1
+    assert stop.value.code == 2
     assert message in capsys.readouterr().err

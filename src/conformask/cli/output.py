@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -23,6 +23,12 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
     console = Console(highlight=False)
     for part in text:
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
+
+
+def bad_usage(message: str) -> NoReturn:
+    """Say what is wrong with the command, and exit with 2."""
+    print(f"Error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

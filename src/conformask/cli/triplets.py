@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from conformask.cli.options import AsJson, DataRange, Split, Stride, TaskName
-from conformask.cli.output import show
+from conformask.cli.output import bad_usage, show
 
 
 def triplets(
@@ -46,19 +46,16 @@ def triplets(
     seed
         Decides the split; give the predictor's.
     """
-    from conformask.errors import InvalidArgumentError
     from conformask.preparation import population_of, predictor_named, true_images, write_triplets
     from conformask.tasks import task as task_by_name
 
     if task is None:
         if (data, size, stride) != (None, None, None):
-            raise InvalidArgumentError(
-                "DATA, --size and --stride go with --task, which makes x from true images"
-            )
+            bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         _add_outputs(images, predictor, data_range, as_json=json)
         return
     if data is None or size is None:
-        raise InvalidArgumentError("--task makes x from true images: give DATA and --size too")
+        bad_usage("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, data_range)
     made = predictor_named(predictor, task_by_name(task))
     population = population_of(stride, split)

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,12 @@ from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
 from conformask.distances import stored_distance
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.masker.checksums import seal, verify
 from conformask.masker.matching import guarantee_for
 from conformask.masker.promise import columns_kept, enough, now, positive, rule_for, sample_of
 from conformask.masks import family as family_by_name
-from conformask.results import CalibrationCard, Curves, read_arrays, write_arrays
+from conformask.report.card import card_text
+from conformask.results import CalibrationCard, Curves, read_arrays, whole_file, write_arrays
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Batch, Distance, Facts, Family, Images, LambdaRule, Score, Scorer, Weigh
@@ -234,12 +237,15 @@ class Masker:
         return wanted.fixed(seen, self.card.n_calibration), threshold
 
     def save(self, folder: str | Path) -> None:
-        """Write a run folder: scorer.*, selection.npz, curves.npz, calibration.json. No pickle."""
+        """Write a run folder: scorer.*, selection.npz, curves.npz, calibration.json, CARD.md. No pickle."""
         folder = Path(folder)
         self.scorer.save(folder)
         arrays = {"critical_lambda": self.critical_lambdas}
         write_arrays(folder / "curves.npz", arrays | (self.curves.arrays() if self.curves else {}))
         self.card.save(folder)
+        with whole_file(folder / "CARD.md") as aside:
+            aside.write_text(card_text(self.card, self.scorer.name, version("conformask")), encoding="utf-8")
+        seal(folder)
 
 
 def load(
@@ -258,13 +264,14 @@ def load(
 
     Raises:
         MissingFileError: the folder holds no calibrated masker.
-        MismatchError: the folder needs code that was not given, or is of a newer schema.
+        MismatchError: the folder needs code that was not given, is of a newer schema, or a file in it was not
+            saved with the others.
     """
     folder = Path(folder)
     card = CalibrationCard.load(folder)
     used = stored_distance(card.distance, distance)
     arrays = read_arrays(folder / "curves.npz")
-    return Masker(
+    masker = Masker(
         scorer=scorer or NetworkScorer.load(folder, distance=used, network=network),
         distance=used,
         family=family or family_by_name(card.family),
@@ -274,6 +281,8 @@ def load(
         curves=Curves.from_arrays(arrays) if "grid" in arrays else None,
         weigh=weight,
     )
+    verify(folder)
+    return masker
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:

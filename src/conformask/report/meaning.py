@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from conformask.report.words import percent
-from conformask.results import Evaluation
+from conformask.results import CalibrationCard, Evaluation
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ MEANINGS = {
 }
 
 
-def meaning_of(evaluation: Evaluation) -> Meaning:
-    """The two sentences of the evaluation's guarantee."""
-    level = "" if evaluation.confidence is None else percent(evaluation.confidence)
-    holds, silent = MEANINGS[evaluation.guarantee]
+def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
+    """The two sentences of its guarantee."""
+    level = "" if about.confidence is None else percent(about.confidence)
+    holds, silent = MEANINGS[about.guarantee]
     start = f"Not {level} " if silent.startswith("for") else "Not "
     return Meaning(holds.format(c=level) + NO_MODEL, start + silent + ELSEWHERE + (level and EVENLY))

@@ -1,0 +1,44 @@
+"""CARD.md, which lies beside a saved masker: what it promises, for whom, and its limits."""
+
+from conformask.report.meaning import meaning_of
+from conformask.results import CalibrationCard
+
+
+def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
+    """The card in Markdown."""
+    meaning = meaning_of(card)
+    confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
+    delta = "" if card.delta is None else f", delta {card.delta:g}"
+    sizes = ", ".join(f"{height} x {width}" for height, width in card.sizes)
+    family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
+    how = "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
+    limits = [
+        f"Calibrated on images of {sizes} pixels with {card.channels} channels; the promise does not cover "
+        "other sizes.",
+        "Images of another source need another calibration; `conformask monitor` watches for them.",
+        "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
+    ]
+    if card.exploratory:
+        limits.insert(0, "Threshold or confidence were changed after the calibration: exploratory.")
+    told = "\n".join(f"- {limit}" for limit in limits)
+    return f"""# Masks with a promise
+
+**{card.promise}**
+
+{meaning.holds}
+
+{meaning.silent}
+
+| | |
+| --- | --- |
+| distance, threshold | {card.distance}, {card.threshold:.6g}{confidence}{delta} |
+| guarantee | {card.guarantee} |
+| scorer | {scorer} |
+| masks | {card.family["name"]} ({family}); {how} |
+| calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
+| calibrated | {card.calibrated} by conformask {version} |
+
+## Limits
+
+{told}
+"""
