@@ -1,9 +1,13 @@
 """conformask check: look at triplets before hours of work."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from conformask.cli.options import AsJson, DataRange
 from conformask.cli.output import facts, show, told_sizes
+
+if TYPE_CHECKING:
+    from conformask.data.check import Findings
 
 
 def check(
@@ -30,8 +34,16 @@ def check(
         ("truth", "known" if found.has_truth else "unknown: only conformask mask can use them"),
         ("channels", f"x {found.x_channels}, y_hat {found.channels}"),
         ("sizes", told_sizes(found.sizes)),
-        ("mean |y - y_hat|", "unknown" if found.mean_error is None else f"{found.mean_error:.4f}"),
+        ("mean |y - y_hat|", _told_errors(found)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
     verdict = [f"warning: {warning}" for warning in found.warnings] or ["Nothing to complain about."]
     show({"data": str(data), **vars(found)}, facts(rows), *verdict, as_json=json)
+
+
+def _told_errors(found: "Findings") -> str:
+    if found.mean_error is None or found.error_quantiles is None:
+        return "unknown"
+    low, middle, high = found.error_quantiles
+    worst = "" if found.worst is None else f"; most on {found.worst}"
+    return f"{found.mean_error:.4f}; by image {low:.4f} (10 %), {middle:.4f} (half), {high:.4f} (90 %){worst}"

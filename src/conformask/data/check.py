@@ -5,11 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 
-from conformask.data.images import is_constant, pixel_hash
+from conformask.data.images import Image, is_constant, pixel_hash
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
+
+THUMB = 16
+ALIKE = 0.98
+"""Correlation of thumbs: the same scene again, resaved, brightened or noisy."""
+FLAT = 0.25
+"""Thumbs of less contrast than this part of the median, such as empty fields, tell nothing."""
+CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -24,10 +32,16 @@ class Findings:
     sizes: tuple[tuple[int, int], ...]
     mean_error: float | None
     """mean |y - y_hat|."""
+    error_quantiles: tuple[float, float, float] | None
+    """0.1, 0.5 and 0.9 of the images' mean |y - y_hat|."""
+    worst: str | None
+    """The image of the largest mean |y - y_hat|."""
     parts: Mapping[str, int]
     """Images in each part of the manifest's split; empty where there is none."""
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels."""
+    near_duplicates: tuple[tuple[str, str], ...]
+    """Pairs of names that lie in different parts and look alike, at THUMB x THUMB pixels."""
     warnings: tuple[str, ...]
 
 
@@ -40,17 +54,19 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         ImageError: an image cannot be used, or its channels differ from the first's.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    errors, by_hash = [], defaultdict(list)
+    errors, thumbs, by_hash = [], [], defaultdict(list)
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1], triplet.y_hat.shape[2]] += 1
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
         shown = triplet.y_hat if triplet.y is None else triplet.y
+        thumbs.append(thumb(shown))
         if not is_constant(shown):
             by_hash[pixel_hash(shown)].append(index)
     parts = triplets.parts
     twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
-    first = triplets[0]
+    alike = [pair for pair in lookalikes(np.stack(thumbs), parts) if pair not in twins]
+    names, first = triplets.names, triplets[0]
     return Findings(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -60,9 +76,44 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         sizes=tuple(sorted(sizes)),
         mean_error=float(np.mean(errors)) if errors else None,
         parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
-        duplicates=tuple((triplets.names[a], triplets.names[b]) for a, b in twins),
-        warnings=tuple(_warnings(triplets, parts, twins, needed, len(sizes))),
+        error_quantiles=_quantiles(errors) if errors else None,
+        worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
+        duplicates=tuple((names[a], names[b]) for a, b in twins),
+        near_duplicates=tuple((names[a], names[b]) for a, b in alike),
+        warnings=(*_warnings(triplets, parts, twins, needed, len(sizes)), *_alike_warnings(names, alike)),
     )
+
+
+def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
+    low, middle, high = np.quantile(errors, (0.1, 0.5, 0.9)).tolist()
+    return low, middle, high
+
+
+def thumb(image: Image) -> Float[np.ndarray, "p"]:
+    """The means of THUMB x THUMB parts of an image (C, H, W), averaged over channels."""
+    grey = image.mean(axis=0, dtype=np.float64)
+    for axis in (0, 1):
+        side = grey.shape[axis]
+        starts = np.minimum(np.arange(THUMB) * side // THUMB, side - 1)
+        counts = np.diff(np.append(starts, side)).clip(1)
+        grey = np.add.reduceat(grey, starts, axis=axis) / np.expand_dims(counts, 1 - axis)
+    flat: Float[np.ndarray, "p"] = grey.ravel()
+    return flat
+
+
+def lookalikes(thumbs: Float[np.ndarray, "n p"], parts: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Pairs of different parts whose thumbs correlate above ALIKE, after what all images share is removed."""
+    if len({*parts}) < 2:
+        return []
+    centred = thumbs - thumbs.mean(axis=1, keepdims=True)
+    centred -= centred.mean(axis=0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > FLAT * np.median(length))
+    label, found = np.unique([str(part) for part in parts], return_inverse=True)[1], []
+    for start in range(0, len(unit), CHUNK):
+        rows, columns = np.nonzero(unit[start : start + CHUNK] @ unit.T > ALIKE)
+        found += [(int(a), int(b)) for a, b in zip(rows + start, columns, strict=True) if a < b]
+    return [(a, b) for a, b in found if label[a] != label[b]]
 
 
 def _warnings(
@@ -90,6 +141,15 @@ def _twin_warnings(
             a, b = (triplets.names[index] for index in pairs[0])
             yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
             return
+
+
+def _alike_warnings(names: Sequence[str], alike: Sequence[tuple[int, int]]) -> Iterator[str]:
+    if alike:
+        a, b = (names[index] for index in alike[0])
+        yield (
+            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: look at "
+            "them, and give images of one scene one group"
+        )
 
 
 def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator[str]:
