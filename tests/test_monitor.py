@@ -4,7 +4,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_triplets import arrays, scale_of, triplets
 
 from conformask.cli import main
 from conformask.data.images import write_image
@@ -17,6 +16,7 @@ from conformask.masks import family
 from conformask.monitor import Monitoring, monitor
 from conformask.scorers.fit import fit_scorer, selection_record
 from conformask.scorers.heuristic import Heuristic
+from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1, family="water_filling")
 KEPT = selection_record(SCORER, triplets(30, 1), distance("l1"), [family("water_filling")])

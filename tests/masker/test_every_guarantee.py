@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from synthetic_triplets import arrays, scale_of, signed, triplets
 from torch import Tensor
 
 from conformask.conformal.guarantees import GUARANTEES
@@ -21,6 +20,7 @@ from conformask.results import plain
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch
+from synthetic_triplets import arrays, scale_of, signed, triplets
 
 COUNT = 120
 GROUPS = [f"slide {k % 30}" for k in range(COUNT)]

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
-from synthetic_triplets import arrays, scale_of, triplets
 
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masker.online import OnlineMasker
 from conformask.scorers.heuristic import Heuristic
+from synthetic_triplets import arrays, scale_of, triplets
 
 MASKER = calibrate(
     Heuristic(scale_of, channels=1), triplets(40, 0), threshold=0.03, distance="l1", confidence=0.8
