@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from conformask.masker.masker import load as load
     from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
-    from conformask.monitor import monitor as monitor
+    from conformask.monitoring import monitor as monitor
     from conformask.report.page import write_report as write_report
     from conformask.results import Evaluation as Evaluation
     from conformask.scorers.fit import fit_scorer as fit_scorer
@@ -36,7 +36,7 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "Evaluation": "results",
     "write_report": "report.page",
-    "monitor": "monitor",
+    "monitor": "monitoring",
     "ConformaskError": "errors",
 }
 __all__ = list(_HOMES)

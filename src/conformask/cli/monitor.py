@@ -9,7 +9,7 @@ from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.monitor import Monitoring
+    from conformask.monitoring import Monitoring
 
 
 def monitor(
@@ -37,7 +37,7 @@ def monitor(
 
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import load
-    from conformask.monitor import monitor as watch
+    from conformask.monitoring import monitor as watch
 
     masker = load(run, distance=distance_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range)

@@ -13,7 +13,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
-from conformask.monitor import Monitoring, monitor
+from conformask.monitoring import Monitoring, monitor
 from conformask.scorers.fit import fit_scorer, selection_record
 from conformask.scorers.heuristic import Heuristic
 from synthetic_triplets import arrays, scale_of, triplets
