@@ -5,10 +5,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.data.images import DataRange, list_images, read_image, write_image
+from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
@@ -78,8 +79,10 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
 def add_outputs(
     data: str | Path, predictor: Predictor, data_range: DataRange | None = None, batch_size: int = BATCH_SIZE
 ) -> int:
-    """Run the predictor on every image of data/x and write its output to data/y_hat, at 16 bits (npy for
-    other than one or three channels). What is there already is kept, so that a killed run goes on.
+    """Run the predictor on every image of data/x and write its output to data/y_hat.
+
+    All three folders are then read with the same data_range. What is there already is kept, so that a killed
+    run goes on.
 
     Returns how many images there are.
 
@@ -99,9 +102,18 @@ def add_outputs(
         for name, output in zip(names, _outputs(predictor, read), strict=True):
             expected = read_image(truths[name], data_range).shape if name in truths else output.shape
             _check_output(name, output, expected)
-            suffix = "png" if len(output) in (1, 3) else "npy"
-            write_image(folder / "y_hat" / f"{name}.{suffix}", output.numpy(), bits=16)
+            _write_output(folder / "y_hat" / name, output.numpy(), data_range)
     return len(inputs)
+
+
+def _write_output(stem: Path, output: Image, data_range: DataRange | None) -> None:
+    """A 16-bit PNG; npy, in the units of data_range where one is stated or there are other channels."""
+    if data_range is None and len(output) in (1, 3):
+        write_image(stem.with_name(f"{stem.name}.png"), output, bits=16)
+        return
+    low, high = data_range or (0.0, 1.0)
+    with whole_file(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:
+        np.save(file, np.moveaxis(low + (high - low) * output, 0, -1), allow_pickle=False)
 
 
 def _images_of(folder: Path) -> dict[str, Path]:

@@ -147,6 +147,17 @@ def test_other_channels_go_to_npy(tmp_path: Path) -> None:
     )
 
 
+def test_outputs_are_in_the_units_of_the_data_range(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 4096, (8, 9)).astype(np.uint16)
+    for role in ("x", "y"):
+        (tmp_path / role).mkdir()
+        np.save(tmp_path / role / "a.npy", counts)
+    add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half"), (0, 4095))
+    triplet = Triplets.from_folder(tmp_path, (0, 4095))[0]
+    np.testing.assert_allclose(triplet.x[0], counts / 4095, rtol=1e-6)
+    np.testing.assert_allclose(triplet.y_hat, 0.5 * triplet.x, rtol=1e-6)
+
+
 def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> None:
     predictor = own_predictor(f"{mine}:broken")
     with pytest.raises(ImageError, match=r"^2: the predictor failed, ValueError: too bright"):
