@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from promises import Deploy, breaks_coverage
+from scipy import stats
 from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
-from conformask.conformal.crossing import between_grid_points, first_crossing, passes
+from conformask.conformal.crossing import between_grid_points, first_crossing, passes, refined
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import Rule
+from conformask.results import Curves
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:
@@ -84,3 +86,42 @@ def test_between_grid_points_lies_where_it_says() -> None:
     assert (between[known] >= on_grid[known]).all()
     assert (between[known] <= following).all()
     np.testing.assert_array_equal(between[~known], on_grid[~known])
+
+
+def test_refined_lies_around_the_lambda_of_the_confidence() -> None:
+    grid = np.array([0.0, 1e-3, 1.0, 10.0, 1e3, math.inf])
+    critical = np.random.default_rng(0).uniform(2, 9, 400)
+    found = refined(grid, critical, 0.9)
+    assert set(grid) <= set(found)
+    added = np.setdiff1d(found, grid)
+    below = (critical[:, None] < added).mean(axis=0)
+    assert below.min() < 0.1 < below.max()
+    assert np.diff(below).max() < 0.01, "hardly an image is lost from point to point"
+    assert below.min() > 0.05
+    assert below.max() < 0.15
+
+
+@pytest.mark.parametrize("critical", [[0.0] * 5, [math.inf] * 5, [0.0, math.inf], [5.0], [5.0] * 9])
+def test_refined_keeps_to_the_grid_where_nothing_is_to_be_found(critical: list[float]) -> None:
+    grid = np.array([0.0, 1.0, 10.0, math.inf])
+    found = refined(grid, np.array(critical), 0.9)
+    assert (np.diff(found) > 0).all()
+    assert set(grid) <= set(found)
+    assert len(found) <= len(grid) + 24
+
+
+def test_refined_wins_back_coverage_that_a_coarse_grid_gives_away() -> None:
+    """Images pass up to their own lambda; the grid has a point for each factor of 1.5."""
+    generator = np.random.default_rng(0)
+    coarse = np.array([0.0, *1.5 ** np.arange(-20, 20), math.inf])
+    plain, fine = [], []
+    for _ in range(300):
+        selection, calibration = generator.lognormal(0, 1, 136), generator.lognormal(0, 1, 1000)
+        for grid, coverage in ((coarse, plain), (refined(coarse, selection, 0.9), fine)):
+            failing = (grid > calibration[:, None]).astype(float)
+            curves = Curves(np.arange(1000).astype(str), grid, failing, failing)
+            critical = first_crossing(grid, failing, 0.5)
+            lam = Marginal(0.9).rule(Evidence(0.5, critical, curves, monotone=False)).lam
+            coverage.append(stats.lognorm.sf(lam, 1))
+    assert 0.9 - 4 * np.std(fine) / math.sqrt(300) <= np.mean(fine) < 0.91
+    assert np.mean(plain) > 0.93

@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 SLACK = 1e-6
 """Success is distance <= threshold * (1 + SLACK), so that exact solutions, on the threshold, count."""
+REFINED = 24
+SPREAD = 3.0
 
 
 def passes(distance: Float[np.ndarray, "..."], threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -44,3 +46,17 @@ def between_grid_points(
     between = (passed > 0) & np.isfinite(end)
     found[between] += share[between] * (end[between] - found[between])
     return np.asarray(found, dtype=np.float64)
+
+
+def refined(
+    grid: Float[np.ndarray, "g"], critical: Float[np.ndarray, "n"], confidence: float
+) -> Float[np.ndarray, "h"]:
+    """The grid and up to REFINED points more, where the lambda of this confidence is likely to lie.
+
+    critical are those of other images than the calibration's. The points are quantiles of them, within SPREAD
+    standard errors of 1 - confidence, so that from one point to the next few images are lost.
+    """
+    half = SPREAD * np.sqrt(confidence * (1 - confidence) / len(critical))
+    shares = np.linspace(max(1 - confidence - half, 0), min(1 - confidence + half, 1), REFINED)
+    points = np.quantile(np.clip(critical, grid[1], grid[-2]), shares)
+    return np.union1d(grid, points)

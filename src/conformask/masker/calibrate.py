@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.calibration import NO_GRID, Scored, evidence, measures
+from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.guarantees import Guarantee
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
@@ -120,7 +121,16 @@ def _fixed(
         )
     if curves is not None and "selection" in wanted.needs:
         wanted = wanted.fixed(evidence(curves, level, distance), n)
-    return Choices(wanted, distance, family, level, None if curves is None else curves.grid, weigh)
+    return Choices(wanted, distance, family, level, _grid(curves, wanted, distance, level), weigh)
+
+
+def _grid(
+    kept: Curves | None, wanted: Guarantee, distance: Distance, threshold: float
+) -> Float[np.ndarray, "g"] | None:
+    """The grid of the selection images, finer where lambda is likely to lie if it has to be a grid point."""
+    if kept is None or wanted.confidence is None or not (distance.exponent is None or "grid" in wanted.needs):
+        return None if kept is None else kept.grid
+    return refined(kept.grid, between_grid_points(kept.grid, kept.distance, threshold), wanted.confidence)
 
 
 def _gathered(
