@@ -40,6 +40,7 @@ def row(item: str) -> str:
     if found is None:
         raise ValueError(f"the help of the command line reads differently: {item}")
     tags = dict(TAG.findall(found["tags"]))
-    text = found["text"] + (f" One of {tags['choices']}." if "choices" in tags else "")
+    text = found["text"].replace("|", r"\|") + (f" One of {tags['choices']}." if "choices" in tags else "")
     default = f"`{tags['default']}`" if "default" in tags else "required" if "" in tags else ""
-    return f"| `{found['name']}` | {text.replace('|', chr(92) + '|')} | {default} |"
+    name, *values = found["name"].split()
+    return f"| `{name}` {' '.join(values)} | {text} | {default} |"

@@ -89,7 +89,7 @@ def test_another_host_in_a_style_would_be_noticed() -> None:
 def test_every_verb_is_in_the_reference(site: Path) -> None:
     page = read(site / "reference" / "command-line.html")
     assert [verb for verb in VERBS if f'id="conformask-{verb}"' not in page] == []
-    assert "<code>--threshold STR</code>" in page
+    assert "<code>--threshold</code> STR" in page
     assert "conformask calibrate [OPTIONS] RUN [DATA]" in page
 
 
