@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench format
+.PHONY: demo test check docs bench format
 
 demo: .venv/installed            ## the whole story on packaged photographs, into demo/
 	$(BIN)/conformask demo --out demo
@@ -16,6 +16,10 @@ check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest tests/test_docs.py
+	$(MAKE) docs
+
+docs: .venv/developing           ## the documentation, into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: .venv/developing          ## speed side by side with what one would use instead
 	$(BIN)/python benchmarks/critical_lambda.py

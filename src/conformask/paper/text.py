@@ -108,7 +108,7 @@ conformask's own: the mask network with another family of masks.
 Sizes and correlations are those of the test images of one split, with bootstrap intervals (95 %) over the
 test images; where Opt is iterated (SSIM, LPIPS) what concerns it is that of the images on which it was.
 Coverage is given over resplits. The figures are on [one page](paper.html), and each is a file in
-[figures](figures).
+the folder figures.
 """
 
 

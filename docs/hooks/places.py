@@ -1,0 +1,41 @@
+"""Pages that lie elsewhere in the repository than in the site; links are written as in the repository.
+
+They lie outside docs/, or beside a file that would get their name: paper.md beside paper.html.
+"""
+
+import posixpath
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+PAGES = {
+    "benchmarks/README.md": "benchmarks.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "docs/results/paper.md": "results/table-1.md",
+    "CHANGELOG.md": "changelog.md",
+}
+"""Their places in the repository, and in the site."""
+LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    root = Path(config.config_file_path).parent
+    for source, name in PAGES.items():
+        files.append(File.generated(config, name, abs_src_path=str(root / source)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    name = page.file.src_uri
+    source = {called: place for place, called in PAGES.items()}.get(name, f"docs/{name}")
+
+    def in_site(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link[0]))
+        called = PAGES.get(target, target.removeprefix("docs/"))
+        return posixpath.relpath(called, posixpath.dirname(name) or ".")
+
+    return LINK.sub(in_site, markdown)

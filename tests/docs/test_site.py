@@ -1,0 +1,107 @@
+"""The built site: whole references, and nothing in it comes from another host."""
+
+import html
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import conformask
+from conformask.cli import VERBS
+
+ROOT = Path(__file__).parents[2]
+FOREIGN = re.compile(r"(https?:)?//")
+
+
+class Assets(HTMLParser):
+    """What a browser fetches to show a page; links that a person follows are none."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        names = ("src", "srcset", "data", "poster", *(["href", "xlink:href"] if tag != "a" else []))
+        if (tag, given.get("rel")) not in (("link", "canonical"), ("link", "prev"), ("link", "next")):
+            self.found += [value for name in names if (value := given.get(name))]
+
+
+def foreign(page: str) -> list[str]:
+    return [address for address in Assets(page).found if FOREIGN.match(address)]
+
+
+def foreign_in_style(style: str) -> list[str]:
+    return re.findall(r"(?:url\(|@import )\s*['\"]?((?:https?:)?//[^'\")]*)", style)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built: Path = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(built)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return built
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_nothing_comes_from_another_host(site: Path) -> None:
+    pages, styles = list(site.rglob("*.html")), list(site.rglob("*.css"))
+    assert len(pages) > 10
+    assert {page.name: found for page in pages if (found := foreign(read(page)))} == {}
+    assert {style.name: found for style in styles if (found := foreign_in_style(read(style)))} == {}
+
+
+def test_no_page_needs_the_script_that_the_theme_fetches(site: Path) -> None:
+    assert not [page for page in site.rglob("*.html") if 'class="mermaid"' in read(page)]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        '<script src="https://cdn.example/a.js"></script>',
+        '<link rel="stylesheet" href="//fonts.example/a.css">',
+        '<img src="http://example/a.png">',
+    ],
+)
+def test_another_host_would_be_noticed(page: str) -> None:
+    assert foreign(page)
+
+
+def test_a_link_to_follow_is_no_asset() -> None:
+    assert not foreign('<a href="https://example.org">')
+
+
+def test_another_host_in_a_style_would_be_noticed() -> None:
+    assert foreign_in_style("@font-face { src: url(https://fonts.example/a.woff2) }")
+
+
+def test_every_verb_is_in_the_reference(site: Path) -> None:
+    page = read(site / "reference" / "command-line.html")
+    assert [verb for verb in VERBS if f'id="conformask-{verb}"' not in page] == []
+    assert "<code>--threshold</code> STR" in page
+    assert "conformask calibrate [OPTIONS] RUN [DATA]" in page
+
+
+def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    page = read(site / "reference" / "python.html")
+    assert [name for name in conformask.__all__ if f'id="conformask.{name}"' not in page] == []
+
+
+def test_shapes_are_shown_as_they_are_written(site: Path) -> None:
+    page = html.unescape(re.sub(r"<[^>]+>", "", read(site / "reference" / "python.html")))
+    assert 'Float[Tensor, "n *g"]' in page
+
+
+def test_search_knows_the_pages(site: Path) -> None:
+    assert "Hounsfield" in read(site / "search" / "search_index.json")
