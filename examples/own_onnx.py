@@ -27,7 +27,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("data", nargs="?", type=Path, help="a folder with x/ and y/")
 parser.add_argument("--model", type=Path, help="an .onnx file, (N, C, H, W) in [0, 1] to the same")
 parser.add_argument("--out", type=Path, default=Path("examples/out/own_onnx"))
-parser.add_argument("--epochs", type=int, default=12, help="how long each of the two networks is trained")
+parser.add_argument("--epochs", type=int, default=16, help="how long each of the two networks is trained")
 options = parser.parse_args([] if "ipykernel" in sys.modules else None)
 TILE, STRIDE, NOISE = 64, 80, 0.12
 LEARNT_FROM = ("astronaut", "ihc")
@@ -140,17 +140,18 @@ print("promise:", masker.promise)
 masker
 
 # %%
-some = split.test.select(range(0, len(split.test), -(-len(split.test) // 4)))
-batch = next(some.batches(4))
-figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
-figure.save(options.out / "figure.png")
-figure
-
-# %%
 evaluation = cm.evaluate(masker, split.test, out=options.out)
 print(f"coverage on {evaluation.n_test} test images: {evaluation.coverage:.1%}, promised 90%")
 print(f"mean mask size {evaluation.mask_size:.2f}")
 evaluation
+
+# %%
+easy_to_hard = np.argsort(evaluation.images.size)
+places = (len(easy_to_hard) * np.array([0.3, 0.5, 0.7, 0.9])).astype(int)
+batch = next(split.test.select(easy_to_hard[places]).batches(4))
+figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
+figure.save(options.out / "figure.png")
+figure
 
 # %% [markdown]
 # ## 5. A new image

@@ -52,7 +52,7 @@ def show(
     return Strip(masker.promise, tuple(rows))
 
 
-def _check(x: Images, y_hat: Images, y: Images | None) -> None:
+def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
     if len(x) != len(y_hat):
         raise InvalidArgumentError(f"x has {len(x)} images and y_hat {len(y_hat)}: give as many of both")
     if y is not None and y.shape != y_hat.shape:

@@ -100,7 +100,8 @@ class Triplets:
         return len(self._rows)
 
     def __repr__(self) -> str:
-        return f"Triplets({', '.join([f'{len(self)} images', *self._told()])})"
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return f"Triplets({', '.join([images, *self._told()])})"
 
     def _told(self) -> Iterator[str]:
         """What is known without reading an image; the sizes are those of the first, from its header."""
