@@ -22,6 +22,7 @@ from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
 from conformask.predictors.own import own_predictor
 from conformask.preparation import add_outputs
+from conformask.results import write_json
 
 parser = argparse.ArgumentParser()
 parser.add_argument("data", nargs="?", type=Path, help="a folder with x/ and y/")
@@ -180,7 +181,8 @@ outputs = predictor(torch.from_numpy(np.stack(darker))).numpy()
 shifted = cm.Triplets.from_arrays(
     *([np.moveaxis(image, 0, -1) for image in images] for images in (darker, outputs))
 )
-for name, images in (("test images", split.test), ("darker images, twice the noise", shifted)):
-    found = cm.monitor(masker, images)
-    verdict = "calibrate again" if found.shifted else "like the calibration images"
-    print(f"{name}: p = {found.p_value:.2g}, {verdict}")
+found = {"unshifted": cm.monitor(masker, split.test), "shifted": cm.monitor(masker, shifted)}
+for name, monitoring in found.items():
+    verdict = "calibrate again" if monitoring.shifted else "like the calibration images"
+    print(f"{name}: p = {monitoring.p_value:.2g}, {verdict}")
+write_json(options.out / "monitoring.json", {name: each.p_value for name, each in found.items()})
