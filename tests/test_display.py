@@ -180,6 +180,8 @@ def test_what_does_not_belong_together_is_refused() -> None:
     masker, batch = masker_of(1), batch_of(1)
     with pytest.raises(InvalidArgumentError, match="x has 2 images and y_hat 3"):
         show(masker, batch.x[:2], batch.y_hat, batch.y)
+    with pytest.raises(InvalidArgumentError, match="x has 0 images"):
+        show(masker, batch.x[:0], batch.y_hat[:0])
     with pytest.raises(InvalidArgumentError, match=r"y has shape \(2, 1, 8, 12\)"):
         show(masker, batch.x, batch.y_hat, batch.y[:2])
     with pytest.raises(ImageError, match="y has values outside"):

@@ -53,8 +53,8 @@ def show(
 
 
 def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
-    if len(x) != len(y_hat):
-        raise InvalidArgumentError(f"x has {len(x)} images and y_hat {len(y_hat)}: give as many of both")
+    if len(x) != len(y_hat) or not len(x):
+        raise InvalidArgumentError(f"x has {len(x)} images and y_hat {len(y_hat)}: give as many, at least 1")
     if y is not None and y.shape != y_hat.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(y.shape)} and y_hat {tuple(y_hat.shape)} (N, C, H, W): they must be the same"

@@ -395,6 +395,5 @@ class Evaluation:
 
 def _example(arrays: Mapping[str, Array]) -> Example:
     values: dict[str, Any] = {key: a.item() if a.ndim == 0 else a for key, a in arrays.items()}
-    if np.isnan(values["oracle_size"]):
-        values["oracle_size"] = None
-    return Example(**values)
+    oracle = values.pop("oracle_size")
+    return Example(**values, oracle_size=None if np.isnan(oracle) else oracle)

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 WIDEST, LONGEST = 220, 480
 """Of a picture in a notebook, and of one kept in it."""
 TILE, GAP, LINE, MARGIN = 208, 12, 20, 16
-INK, QUIET, PAPER = (29, 33, 41), (93, 100, 112), "white"
+INK, QUIET, EDGE, PAPER = (29, 33, 41), (93, 100, 112), (214, 216, 212), "white"
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 ASCII = str.maketrans({"ŷ": "y_hat", "−": "-", "✓": "", "✗": "", "\N{NO-BREAK SPACE}": " "})
 """For what the font inside Pillow cannot write."""
@@ -108,6 +108,7 @@ def _drawn(row: Row, font: Font, width: int) -> Image.Image:
     for column, (label, tile) in enumerate(zip(row.pictures, tiles, strict=True)):
         left = column * (TILE + GAP)
         sheet.paste(tile, (left, 0))
+        pen.rectangle((left, 0, left + tile.width - 1, tile.height - 1), outline=EDGE)
         pen.text((left, below), label.translate(ASCII), fill=QUIET, font=font)
     for index, line in enumerate(facts):
         pen.text((0, below + (1 + index) * LINE), line, fill=INK, font=font)
