@@ -44,7 +44,7 @@ a folder of your own.
 
 ## Your own ONNX network
 
-![Four denoised tiles, their errors and masks](images/example-own-onnx.png)
+![Four sharpened tiles, their errors and masks](images/example-own-onnx.png)
 
 [examples/own_onnx.py](../examples/own_onnx.py) runs an `.onnx` file on a folder of inputs, calibrates masks
 for it and watches whether new images still look like those of the calibration. Your file and your folder
@@ -53,7 +53,7 @@ take the place of the stand-ins by `--model` and an argument.
 {own_onnx}
 
 `cm.monitor` found p = {unshifted:.2g} for the test images, no sign that they differ from those of the
-calibration, and p = {shifted:.2g} for the same images darker and with twice the noise: time to calibrate
+calibration, and p = {shifted:.2g} for the same images darker and with twice the blur: time to calibrate
 again.
 """
 

@@ -3,7 +3,7 @@
 #
 # Run it as `python examples/own_onnx.py [DATA] [--model NET.onnx]`, or cell by cell in an editor or a
 # notebook. DATA holds `x/`, the inputs of your network, and `y/`, the truths, matched by name. Without
-# them, noisy tiles of the photographs that scikit-image packages are used, and a small network that is
+# them, blurred tiles of the photographs that scikit-image packages are used, and a small network that is
 # trained and exported here stands in for yours. It needs `pip install 'conformask[onnx]'`.
 
 # %%
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import conformask as cm
@@ -30,19 +31,19 @@ parser.add_argument("--model", type=Path, help="an .onnx file, (N, C, H, W) in [
 parser.add_argument("--out", type=Path, default=Path("examples/out/own_onnx"))
 parser.add_argument("--epochs", type=int, default=16, help="how long each of the two networks is trained")
 options = parser.parse_args([] if "ipykernel" in sys.modules else None)
-TILE, STRIDE, NOISE = 64, 80, 0.12
+TILE, STRIDE, BLUR = 64, 80, 1.5
 LEARNT_FROM = ("astronaut", "ihc")
 generator = np.random.default_rng(0)
 
 # %% [markdown]
 # ## 1. A stand-in for your network
 #
-# It removes noise from colour photographs, was trained on two photographs that are not in DATA, and ends as
+# It sharpens blurred colour photographs, was trained on two photographs that are not in DATA, and ends as
 # a file. Skip this cell with `--model`.
 
 
 # %%
-class Denoiser(nn.Module):
+class Sharpener(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
@@ -52,11 +53,12 @@ class Denoiser(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x - self.layers(x)
+        return x + self.layers(x)
 
 
-def noisy(y: np.ndarray, level: float = NOISE) -> np.ndarray:
-    return (y + generator.normal(0, level, y.shape)).clip(0, 1).astype(np.float32)
+def blurred(y: np.ndarray, blur: float = BLUR) -> np.ndarray:
+    soft = gaussian_filter(y, (0, blur, blur)) + generator.normal(0, 0.01, y.shape)
+    return soft.clip(0, 1).astype(np.float32)
 
 
 def tiles_of(chosen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -68,12 +70,12 @@ model = options.model
 if model is None:
     torch.manual_seed(0)
     learnt_from = np.stack(list(tiles_of({name: photographs[name] for name in LEARNT_FROM}).values()))
-    network = Denoiser()
+    network = Sharpener()
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-3)
     for _ in range(options.epochs):
         for places in np.array_split(generator.permutation(len(learnt_from)), max(1, len(learnt_from) // 8)):
             y = torch.from_numpy(learnt_from[places])
-            loss = (network(torch.from_numpy(noisy(learnt_from[places]))) - y).abs().mean()
+            loss = (network(torch.from_numpy(blurred(learnt_from[places]))) - y).abs().mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -103,7 +105,7 @@ if data is None:
     data = options.out / "data"
     mine = tiles_of({name: image for name, image in photographs.items() if name not in LEARNT_FROM})
     for name, y in mine.items():
-        write_image(data / "x" / f"{name}.png", noisy(y))
+        write_image(data / "x" / f"{name}.png", blurred(y))
         write_image(data / "y" / f"{name}.png", y)
     Provenance(population="new tiles of these photographs").save(data)
 
@@ -172,11 +174,11 @@ cm.show(masker, x, y_hat).save(options.out / "new-image.png")
 # ## 6. Does the promise still apply?
 #
 # It is about images like those of the calibration. `cm.monitor` compares new ones with them, before any
-# truth is known. The test images should pass; the same images darker and with twice the noise should not.
+# truth is known. The test images should pass; the same images darker and with twice the blur should not.
 
 # %%
 truths = [triplet.truth() for triplet in split.test]
-darker = [noisy(0.5 * y, 2 * NOISE) for y in truths]
+darker = [blurred(0.5 * y, 2 * BLUR) for y in truths]
 outputs = predictor(torch.from_numpy(np.stack(darker))).numpy()
 shifted = cm.Triplets.from_arrays(
     *([np.moveaxis(image, 0, -1) for image in images] for images in (darker, outputs))
