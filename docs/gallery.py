@@ -19,11 +19,11 @@ TEXT = """# Gallery
 Three scripts that run from a fresh clone, download nothing and take one to three minutes on two cores. Open
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
 an argument. The numbers are those of one run of each, written here by `docs/gallery.py`. In the pictures,
-black in the mask and blue in the last column is not trusted; the four images of each go from easy to hard.
+black in the mask and blue in the last column is not trusted; the images of each go from easy to hard.
 
 ## Photographs
 
-![Four enlarged tiles, their errors and masks](images/example-photographs.png)
+![A few enlarged tiles, their errors and masks](images/example-photographs.png)
 
 [examples/photographs.py](../examples/photographs.py) enlarges photographs four times and asks which details
 can be trusted. It chooses a threshold on images that the promise does not rest on, calibrates, and asks for
@@ -33,7 +33,7 @@ a stricter promise afterwards without touching an image.
 
 ## Microscopy
 
-![Four restored tiles of fluorescent cells, their errors and masks](images/example-microscopy.png)
+![A few restored tiles of fluorescent cells, their errors and masks](images/example-microscopy.png)
 
 [examples/microscopy.py](../examples/microscopy.py) restores fields of cells, taken in little light, from
 16-bit TIFF files of a 12-bit camera. Tiles of one field resemble each other, so whole fields are dealt to
@@ -44,7 +44,7 @@ a folder of your own.
 
 ## Your own ONNX network
 
-![Four sharpened tiles, their errors and masks](images/example-own-onnx.png)
+![A few sharpened tiles, their errors and masks](images/example-own-onnx.png)
 
 [examples/own_onnx.py](../examples/own_onnx.py) runs an `.onnx` file on a folder of inputs, calibrates masks
 for it and watches whether new images still look like those of the calibration. Your file and your folder

@@ -158,7 +158,7 @@ scorer = cm.fit_scorer(
     resume=True,
 )
 choices = cm.threshold_choices(scorer, guarantee="groups", confidence=0.9)
-threshold = next((choice.threshold for choice in choices if choice.mask_size <= 0.3), choices[-1].threshold)
+threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).threshold
 masker = cm.calibrate(scorer, split.calibration, threshold=threshold, guarantee="groups", confidence=0.9)
 masker.save(options.out / "masker")
 print("promise:", masker.promise)

@@ -57,7 +57,7 @@ class Sharpener(nn.Module):
 
 
 def blurred(y: np.ndarray, blur: float = BLUR) -> np.ndarray:
-    soft = gaussian_filter(y, (0, blur, blur)) + generator.normal(0, 0.01, y.shape)
+    soft = gaussian_filter(y, blur, axes=(-2, -1)) + generator.normal(0, 0.01, y.shape)
     return soft.clip(0, 1).astype(np.float32)
 
 
@@ -136,7 +136,7 @@ scorer = cm.fit_scorer(
     resume=True,
 )
 choices = cm.threshold_choices(scorer, confidence=0.9)
-threshold = next((choice.threshold for choice in choices if choice.mask_size <= 0.3), choices[-1].threshold)
+threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).threshold
 masker = cm.calibrate(scorer, split.calibration, threshold=threshold, confidence=0.9)
 masker.save(options.out / "masker")
 print("promise:", masker.promise)
@@ -150,8 +150,8 @@ evaluation
 
 # %%
 easy_to_hard = np.argsort(evaluation.images.size)
-places = (len(easy_to_hard) * np.array([0.3, 0.5, 0.7, 0.9])).astype(int)
-batch = next(split.test.select(easy_to_hard[places]).batches(4))
+places = (len(easy_to_hard) * np.array([0.3, 0.6, 0.9])).astype(int)
+batch = next(split.test.select(easy_to_hard[places]).batches(3))
 figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
 figure.save(options.out / "figure.png")
 figure
