@@ -21,6 +21,9 @@ them in an editor that knows `# %%` cells to walk through them as notebooks; eac
 an argument. The numbers are those of one run of each, written here by `docs/gallery.py`. In the pictures,
 black in the mask and blue in the last column is not trusted; the images of each go from easy to hard.
 
+A promise is about an average over calibration sets and new images, so the coverage of one run lies above or
+below it; an interval that contains the promised 90 % agrees with it.
+
 ## Photographs
 
 ![A few enlarged tiles, their errors and masks](images/example-photographs.png)
@@ -38,7 +41,7 @@ a stricter promise afterwards without touching an image.
 [examples/microscopy.py](../examples/microscopy.py) restores fields of cells, taken in little light, from
 16-bit TIFF files of a 12-bit camera. Tiles of one field resemble each other, so whole fields are dealt to
 training and calibration, and the promise is about a tile of a new field. The fields are synthetic; give it
-a folder of your own.
+a folder of your own. The interval below counts tiles as if they were independent, so it is too narrow.
 
 {microscopy}
 

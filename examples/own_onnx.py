@@ -31,7 +31,7 @@ parser.add_argument("--model", type=Path, help="an .onnx file, (N, C, H, W) in [
 parser.add_argument("--out", type=Path, default=Path("examples/out/own_onnx"))
 parser.add_argument("--epochs", type=int, default=16, help="how long each of the two networks is trained")
 options = parser.parse_args([] if "ipykernel" in sys.modules else None)
-TILE, STRIDE, BLUR = 64, 80, 1.5
+TILE, BLUR = 64, 1.5
 LEARNT_FROM = ("astronaut", "ihc")
 generator = np.random.default_rng(0)
 
@@ -62,7 +62,7 @@ def blurred(y: np.ndarray, blur: float = BLUR) -> np.ndarray:
 
 
 def tiles_of(chosen: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {source.name: image for source, image in TrueImages.from_arrays(chosen, TILE, STRIDE)}
+    return {source.name: image for source, image in TrueImages.from_arrays(chosen, TILE, TILE)}
 
 
 photographs = packaged_photographs()
