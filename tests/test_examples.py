@@ -33,9 +33,7 @@ def check(example: str, said: str, out: Path) -> None:
     coverage, images = re.findall(r"coverage on (\d+) test images: ([\d.]+)%, promised 90%", said)[0][::-1]
     assert int(images) == evaluation["n_test"]
     assert float(coverage) == pytest.approx(100 * evaluation["coverage"], abs=0.051)
-    low, high = evaluation["coverage_interval"]
-    assert low <= 1.0
-    assert high >= 0.75, "so far below 90 % lies no calibration by chance"
+    assert evaluation["coverage_interval"][1] >= 0.75, "so far below 90 % lies no calibration by chance"
     assert {path.name for path in out.glob("*.png")} == FIGURES[example]
     for name in FIGURES[example]:
         with Image.open(out / name) as figure:
