@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
     from conformask.deployment import write_masks as write_masks
+    from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.masker.calibrate import calibrate as calibrate
@@ -32,6 +33,7 @@ _HOMES = {
     "Masker": "masker.masker",
     "load": "masker.masker",
     "OnlineMasker": "masker.online",
+    "show": "display",
     "write_masks": "deployment",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "results",

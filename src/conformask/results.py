@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -183,11 +184,8 @@ class Selection:
         families = sorted({key.split("/")[0] for key in arrays if "/" in key})
         if "of" not in arrays:
             raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
-        return cls(
-            str(arrays["of"]),
-            arrays["distance"],
-            {name: Curves.from_arrays(arrays, f"{name}/") for name in families},
-        )
+        curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
+        return cls(str(arrays["of"]), arrays["distance"], curves)
 
 
 @dataclass(frozen=True)
@@ -342,6 +340,23 @@ class Evaluation:
     images: ImageRecords
     examples: tuple[Example, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{name}</td><td>{told}</td></tr>" for name, told in self._told().items())
+        return f"<p><b>{escape(self.promise)}</b></p><table>{rows}</table>"
+
+    def _told(self) -> dict[str, str]:
+        low, high = self.coverage_interval
+        told = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
+        return told | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
+
+    def table(self) -> list[dict[str, Json]]:
+        """One dict of plain values an image, as pandas.DataFrame takes it; NaN where there is no value."""
+        columns = {name: values.tolist() for name, values in vars(self.images).items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
         left_out = {"images", "examples"}
@@ -352,9 +367,8 @@ class Evaluation:
         write_arrays(folder / "evaluation.npz", asdict(self.images))
         examples: dict[str, Array] = {}
         for index, example in enumerate(self.examples):
-            for field in fields(Example):
-                value = getattr(example, field.name)
-                examples[f"{index:03d}/{field.name}"] = np.asarray(np.nan if value is None else value)
+            for name, value in vars(example).items():
+                examples[f"{index:03d}/{name}"] = np.asarray(np.nan if value is None else value)
         write_arrays(folder / "examples.npz", examples)
         write_json(folder / "evaluation.json", self.summary())
 
@@ -368,23 +382,18 @@ class Evaluation:
         summary = read_json(folder / "evaluation.json")
         arrays = read_arrays(folder / "examples.npz")
         indices = sorted({key.split("/")[0] for key in arrays})
-        examples = tuple(
-            _example({f.name: arrays[f"{i}/{f.name}"] for f in fields(Example)}) for i in indices
-        )
+        names = [field.name for field in fields(Example)]
+        examples = tuple(_example({name: arrays[f"{i}/{name}"] for name in names}) for i in indices)
         values = {field.name: summary[field.name] for field in fields(cls) if field.name in summary}
         for key, value in values.items():
             if isinstance(value, list):
-                values[key] = tuple(
-                    tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value
-                )
+                pairs = (tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value)
+                values[key] = tuple(pairs)
         images = ImageRecords(**read_arrays(folder / "evaluation.npz"))
         return cls(**values, images=images, examples=examples)
 
 
 def _example(arrays: Mapping[str, Array]) -> Example:
-    values: dict[str, Any] = {
-        key: array.item() if array.ndim == 0 else array for key, array in arrays.items()
-    }
-    if np.isnan(values["oracle_size"]):
-        values["oracle_size"] = None
-    return Example(**values)
+    values: dict[str, Any] = {key: a.item() if a.ndim == 0 else a for key, a in arrays.items()}
+    oracle = values.pop("oracle_size")
+    return Example(**values, oracle_size=None if np.isnan(oracle) else oracle)

@@ -1,6 +1,7 @@
 """Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from conformask.data.decoding import header_of, read_header
 from conformask.data.images import DataRange, Image, from_user_array, read_image
 from conformask.data.manifest import MANIFEST, Row, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.splits import PARTS, check_part, part_of, uniform
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.types import Array, Batch, Triplet
 
 LABELS = ("groups", "categories", "names")
@@ -96,6 +98,22 @@ class Triplets:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    def __repr__(self) -> str:
+        images = "1 image" if len(self) == 1 else f"{len(self)} images"
+        return f"Triplets({', '.join([images, *self._told()])})"
+
+    def _told(self) -> Iterator[str]:
+        """What is known without reading an image; the sizes are those of the first, from its header."""
+        groups = len(set(self.groups))
+        if groups < len(self):
+            yield f"{groups} groups"
+        for row in self._rows[:1]:
+            with suppress(ConformaskError):
+                yield f"first x {_told_shape(row.x)}, y_hat {_told_shape(row.y_hat)}"
+        yield "with y" if self.has_truth else "without y"
+        if self.has_split:
+            yield "split"
 
     def __iter__(self) -> Iterator[Triplet]:
         return (self[index] for index in range(len(self)))
@@ -263,6 +281,12 @@ class Splits:
     selection: Triplets
     calibration: Triplets
     test: Triplets
+
+
+def _told_shape(image: Path | Array) -> str:
+    header = read_header(image) if isinstance(image, Path) else header_of(image)
+    channels = "channel" if header.channels == 1 else "channels"
+    return f"{header.height} x {header.width} with {header.channels} {channels}"
 
 
 def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:

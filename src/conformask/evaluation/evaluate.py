@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from conformask.calibration import size_at
 from conformask.conformal.crossing import passes
-from conformask.conformal.guarantees import guarantee
 from conformask.conformal.intervals import bootstrap, clopper_pearson
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, MismatchError
@@ -20,7 +18,6 @@ from conformask.scorers.scoring import scored
 
 DECILES = 10
 OPT_IMAGES = 40
-THRESHOLDS = 40
 
 
 def evaluate(
@@ -74,7 +71,7 @@ def evaluate(
         spearman_size_oracle=_correlation(records.size, opt, stats.spearmanr),
         coverage_by_difficulty=tuple(float(met[part].mean()) for part in deciles),
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
-        size_by_threshold=_size_by_threshold(masker),
+        size_by_threshold=masker.size_by_threshold(),
         images=records,
         examples=examples_of(masker, test, records, records.distance),
     )
@@ -101,15 +98,6 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
             f"the masker was calibrated on images of {list(masker.card.sizes)}, these have "
             f"{list(seen.sizes)}: its promise does not cover them"
         )
-
-
-def _size_by_threshold(masker: Masker) -> tuple[tuple[float, float], ...]:
-    if masker.curves is None:
-        return ()
-    wanted = guarantee(masker.card.guarantee, masker.card.confidence, masker.card.delta)
-    largest = max(float(masker.curves.distance[:, -1].max()), 2 * masker.card.threshold)
-    thresholds = np.geomspace(masker.card.threshold / 8, largest, THRESHOLDS)
-    return tuple((float(t), size_at(masker.curves, float(t), wanted, masker.distance)) for t in thresholds)
 
 
 def _mean(values: Array) -> float | None:

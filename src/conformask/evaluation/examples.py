@@ -5,7 +5,7 @@ import torch
 
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.report.pictures import as_bytes
+from conformask.report.pictures import as_bytes, error_bytes
 from conformask.results import Array, Example, ImageRecords
 from conformask.types import Triplet
 
@@ -44,8 +44,7 @@ def picture_of(
     triplet: Triplet, mask: Array, *, kind: str, size: float, distance: float, oracle_size: float | None
 ) -> Example:
     """A triplet and its mask (1 or C, H, W), ready to show."""
-    error = np.abs(triplet.truth() - triplet.y_hat).mean(axis=0)
-    scale = float(np.quantile(error, 0.995)) or 1.0
+    error, scale = error_bytes(triplet.truth(), triplet.y_hat)
     return Example(
         name=triplet.name,
         kind=kind,
@@ -53,7 +52,7 @@ def picture_of(
         y=as_bytes(triplet.truth()),
         y_hat=as_bytes(triplet.y_hat),
         mask=as_bytes(mask),
-        error=as_bytes(error[None] / scale),
+        error=error,
         error_scale=scale,
         size=size,
         distance=distance,

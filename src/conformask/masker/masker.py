@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of
+from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of, size_at
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.guarantees import Guarantee, takes
 from conformask.conformal.guarantees import guarantee as guarantee_by_name
@@ -25,10 +25,13 @@ from conformask.masker.matching import guarantee_for
 from conformask.masker.promise import columns_kept, enough, now, positive, rule_for, sample_of
 from conformask.masks import family as family_by_name
 from conformask.report.card import card_text
+from conformask.report.notebook import masker_html
 from conformask.results import CalibrationCard, Curves, read_arrays, whole_file, write_arrays
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Batch, Distance, Facts, Family, Images, LambdaRule, Score, Scorer, Weigh
+
+THRESHOLDS = 40
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,12 @@ class Masker:
     curves: Curves | None
     weigh: Weigh | None = None
     """The likelihood ratio of a weighted promise, where it is a callable."""
+
+    def __repr__(self) -> str:
+        return f"Masker({self.promise}; scorer {self.scorer.name}, family {self.family.name})"
+
+    def _repr_html_(self) -> str:
+        return masker_html(self.card, self.scorer.name, self.size_by_threshold())
 
     @property
     def promise(self) -> str:
@@ -92,9 +101,21 @@ class Masker:
             return self.masks(x, y_hat, weight=weight, category=category)[1]
         if isinstance(x, Tensor) or isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
-        batch = (torch.from_numpy(from_user_array(image, self.card.data_range))[None] for image in (x, y_hat))
+        batch = (self.batch_of(name, image) for name, image in (("x", x), ("y_hat", y_hat)))
         mask = self.masks(*batch, weight=weight, category=category)[1][0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
+
+    def batch_of(self, name: str, image: Tensor | Array) -> Images:
+        """What a user calls `name`, an array (H, W) or (H, W, C) or a tensor (N, C, H, W), as a batch.
+
+        Raises:
+            ImageError: values outside the range, NaN or infinity.
+        """
+        if not isinstance(image, Tensor):
+            return torch.from_numpy(from_user_array(image, self.card.data_range, name))[None]
+        if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
+            raise ImageError(f"{name} has values outside [0, 1], or NaN: scale or clip it first")
+        return image
 
     def masks(
         self,
@@ -105,9 +126,7 @@ class Masker:
         category: Sequence[str] | None = None,
     ) -> tuple[Score, Images]:
         """Score and mask of each image."""
-        for name, images in (("x", x), ("y_hat", y_hat)):
-            if not bool(((images >= -SLACK) & (images <= 1 + SLACK)).all()):
-                raise ImageError(f"{name} has values outside [0, 1], or NaN: scale or clip it first")
+        x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
         if y_hat.shape[1] != self.card.channels:
             raise MismatchError(
                 f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
@@ -170,6 +189,18 @@ class Masker:
         if self.curves is None:
             raise MismatchError("no curves are stored: calibrate with selection= so that a grid can be made")
         return self.curves
+
+    def size_by_threshold(self) -> tuple[tuple[float, float], ...]:
+        """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending.
+
+        Empty where no curves are stored.
+        """
+        if self.curves is None:
+            return ()
+        card, wanted = self.card, self._wanted()
+        largest = max(float(self.curves.distance[:, -1].max()), 2 * card.threshold)
+        thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
+        return tuple((float(t), size_at(self.curves, float(t), wanted, self.distance)) for t in thresholds)
 
     def recalibrate(
         self,

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import betaincinv
 
 from conformask.report import svg, words
-from conformask.results import Evaluation
+from conformask.results import CalibrationCard, Evaluation
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Figure = Callable[[Evaluation], str | None]
@@ -145,18 +145,21 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
 
 def size_by_threshold(evaluation: Evaluation) -> str | None:
     """What other thresholds would cost: mean mask size against threshold, the chosen one marked."""
-    curve = [
-        (t, size) for t, size in evaluation.size_by_threshold if math.isfinite(t) and math.isfinite(size)
-    ]
+    return size_curve(evaluation.size_by_threshold, evaluation)
+
+
+def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | CalibrationCard) -> str | None:
+    """Mean mask size against threshold, from pairs of them; that of the evaluation or card marked."""
+    curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
     if len(curve) < 2:
         return None
     xs, ys = zip(*curve, strict=True)
-    chosen, cost = evaluation.threshold, float(np.interp(evaluation.threshold, xs, ys))
+    chosen, cost = about.threshold, float(np.interp(about.threshold, xs, ys))
     low, high = min(xs[0], chosen), max(xs[-1], chosen)
     on = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
     titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
     marks = [
-        svg.axes(on, f"threshold on the distance {words.distance_label(evaluation)}", "mean mask size"),
+        svg.axes(on, f"threshold on the distance {words.distance_label(about)}", "mean mask size"),
         svg.line(on, xs, ys, svg.OURS),
         svg.points(on, xs, ys, titles, svg.OURS, 2.5),
         svg.upright(on, chosen, f"chosen, {svg.plain(chosen)}"),

@@ -5,12 +5,12 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from conformask.report import figures, words
 from conformask.report.meaning import meaning_of
 from conformask.report.pictures import Picture, heat_gradient, pictures
+from conformask.report.templates import template
 from conformask.results import Evaluation, Example, whole_file
 
 GALLERY, WHOLE = 640, 1600
@@ -58,10 +58,8 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 
 def render(evaluation: Evaluation) -> str:
     """The report as HTML; every name in it is escaped, every picture is inside."""
-    loader = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     gauge = figures.gauge(evaluation)
-    return environment.get_template("template.html").render(
+    return template("template.html").render(
         evaluation=evaluation,
         headline=words.headline(evaluation),
         verdict=words.verdict(evaluation),

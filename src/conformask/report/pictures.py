@@ -47,18 +47,30 @@ class Picture:
 
 def pictures(example: Example, longest: int) -> dict[str, Picture]:
     """All pictures of an example, by name: input, truth, output, mask, overlay, error."""
-    labels = {
+    panels = {
         "input": ("Input x", example.x),
         "truth": ("Truth y", example.y),
         "output": ("Output ŷ", example.y_hat),
         "mask": ("Mask m", gray(example.mask)),
         "overlay": ("Output, veiled", overlay(example.y_hat, example.mask)),
-        "error": (f"Error |y − ŷ|, 0 to {example.error_scale:.2g}", heat(example.error)),
+        "error": (error_label(example.error_scale), heat(example.error)),
     }
     return {
-        name: _picture(label, example.name, array, longest, max(example.y_hat.shape[:2]) <= SMALL)
-        for name, (label, array) in labels.items()
+        name: picture(label, example.name, array, longest, max(example.y_hat.shape[:2]) <= SMALL)
+        for name, (label, array) in panels.items()
     }
+
+
+def error_label(scale: float) -> str:
+    """What stands under a picture of the error."""
+    return f"Error |y − ŷ|, 0 to {scale:.2g}"
+
+
+def error_bytes(y: Array, y_hat: Array) -> tuple[Array, float]:
+    """|y - y_hat| of images (C, H, W), averaged over channels, as uint8 (H, W), and what 255 stands for."""
+    error = np.abs(y - y_hat).mean(axis=0)
+    scale = float(np.quantile(error, 0.995)) or 1.0
+    return as_bytes(error[None] / scale), scale
 
 
 def gray(image: Array) -> Array:
@@ -91,12 +103,18 @@ def heat_gradient() -> str:
 
 def data_uri(image: Array) -> str:
     """A uint8 image, (H, W) or (H, W, 3), as a PNG inside a URI."""
+    return "data:image/png;base64," + base64.b64encode(png(Image.fromarray(image.squeeze()))).decode("ascii")
+
+
+def png(image: Image.Image) -> bytes:
+    """The content of a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(image.squeeze()).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
-def _picture(label: str, name: str, image: Array, longest: int, pixelated: bool) -> Picture:
+def picture(label: str, name: str, image: Array, longest: int, pixelated: bool) -> Picture:
+    """A uint8 image, no side longer than `longest`, described as the label of the name."""
     image = _shrunk(image, longest)
     height, width = image.shape[:2]
     return Picture(label, f"{label} of {name}", data_uri(image), width, height, pixelated)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from conformask.results import Evaluation
+from conformask.results import CalibrationCard, Evaluation
 
 DISTANCES = {
     "l1": "L1",
@@ -59,9 +59,9 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def distance_label(evaluation: Evaluation) -> str:
+def distance_label(about: Evaluation | CalibrationCard) -> str:
     """The distance as people write it."""
-    return DISTANCES.get(evaluation.distance, evaluation.distance)
+    return DISTANCES.get(about.distance, about.distance)
 
 
 def promised_share(evaluation: Evaluation) -> float | None:

@@ -46,6 +46,10 @@ class NetworkScorer:
     card: ScorerCard
     selection: Selection | None = None
 
+    def __repr__(self) -> str:
+        card = self.card
+        return f"NetworkScorer({card.scorer} for {card.distance}, {card.channels} channels of y_hat)"
+
     @property
     def name(self) -> str:
         """error, mask or quantile."""

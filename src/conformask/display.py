@@ -1,0 +1,92 @@
+"""A figure of masks: what the network saw and made, what may be trusted, and the promise."""
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from conformask.calibration import mask_size, masked_distance
+from conformask.conformal.crossing import passes
+from conformask.errors import InvalidArgumentError
+from conformask.masker.masker import Masker
+from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
+from conformask.report.strip import Row, Strip
+from conformask.report.words import distance_label
+from conformask.types import Array, Images
+
+
+def show(
+    masker: Masker,
+    x: Tensor | Array,
+    y_hat: Tensor | Array,
+    y: Tensor | Array | None = None,
+    *,
+    weight: Sequence[float] | None = None,
+    category: Sequence[str] | None = None,
+) -> Strip:
+    """Input, output, mask and veiled output of each image, with the promise; a notebook displays it.
+
+    With the truth also y, the error, and whether the masked distance is within the threshold.
+
+    Args:
+        masker: from calibrate or load.
+        x: the degraded input, as the masker takes it: a tensor (N, Cx, Hx, Wx) in [0, 1], or an array
+            (H, W) or (H, W, C) in the calibration's data_range.
+        y_hat: the network's output, of the same kind.
+        y: the truth, where it is known; of the shape of y_hat.
+        weight: of each image, where the rule asks for it.
+        category: of each image, where the rule asks for it.
+
+    Raises:
+        InvalidArgumentError: other numbers of images, or y of another shape than y_hat.
+        MismatchError: other channels than those of the calibration images.
+        ImageError: values outside the range, NaN or infinity.
+    """
+    inputs, outputs = masker.batch_of("x", x), masker.batch_of("y_hat", y_hat)
+    truths = None if y is None else masker.batch_of("y", y)
+    _check(inputs, outputs, truths)
+    masks = masker.masks(inputs, outputs, weight=weight, category=category)[1]
+    truth = [None] * len(masks) if truths is None else truths
+    pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
+    told = _measured(masker, masks, truths, outputs)
+    rows = [Row(shown, facts, met) for shown, (facts, met) in zip(pictures, told, strict=True)]
+    return Strip(masker.promise, tuple(rows))
+
+
+def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
+    if len(x) != len(y_hat) or not len(x):
+        raise InvalidArgumentError(f"x has {len(x)} images and y_hat {len(y_hat)}: give as many, at least 1")
+    if y is not None and y.shape != y_hat.shape:
+        raise InvalidArgumentError(
+            f"y has shape {tuple(y.shape)} and y_hat {tuple(y_hat.shape)} (N, C, H, W): they must be the same"
+        )
+
+
+def _measured(
+    masker: Masker, masks: Images, y: Images | None, y_hat: Images
+) -> list[tuple[tuple[str, ...], bool | None]]:
+    """The facts of each image, and whether it is within the threshold."""
+    sizes = [f"mask size {size:.3f}" for size in mask_size(masks).tolist()]
+    if y is None:
+        return [((size,), None) for size in sizes]
+    threshold, label = masker.card.threshold, distance_label(masker.card)
+    before = masker.distance(y, y_hat).detach().cpu().numpy()
+    after = masked_distance(masker.distance, masks, y, y_hat).detach().cpu().numpy()
+    told = [
+        (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
+        for size, masked, unmasked in zip(sizes, after, before, strict=True)
+    ]
+    return list(zip(told, passes(after, threshold).tolist(), strict=True))
+
+
+def _pictures(x: Tensor, y_hat: Tensor, mask: Tensor, y: Tensor | None) -> dict[str, Array]:
+    """By label, in the order in which they are read."""
+    output, opened = as_bytes(_array(y_hat)), as_bytes(_array(mask))
+    shown = {"Input x": as_bytes(_array(x)), "Output ŷ": output}
+    if y is not None:
+        error, scale = error_bytes(_array(y), _array(y_hat))
+        shown |= {"Truth y": as_bytes(_array(y)), error_label(scale): heat(error)}
+    return shown | {"Mask m": gray(opened), "Output, veiled": overlay(output, opened)}
+
+
+def _array(image: Tensor) -> Array:
+    return image.detach().cpu().numpy()

@@ -1,0 +1,133 @@
+"""Images side by side under their promise: HTML for a notebook, PNG for a file."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image, ImageDraw, ImageFont
+
+from conformask.errors import InvalidArgumentError
+from conformask.report.pictures import SMALL, Picture, picture, png
+from conformask.report.templates import template
+from conformask.results import whole_file
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+WIDEST, LONGEST = 220, 480
+"""Of a picture in a notebook, and of one kept in it."""
+TILE, GAP, LINE, MARGIN = 208, 12, 20, 16
+INK, QUIET, EDGE, PAPER = (29, 33, 41), (93, 100, 112), (214, 216, 212), "white"
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+ASCII = str.maketrans({"ŷ": "y_hat", "−": "-", "✓": "", "✗": "", "\N{NO-BREAK SPACE}": " "})
+"""For what the font inside Pillow cannot write."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image."""
+
+    pictures: Mapping[str, Array]
+    """uint8 (H, W) or (H, W, 3), by label."""
+    facts: tuple[str, ...]
+    met: bool | None
+    """Whether its masked distance is within the threshold; None where the truth is unknown."""
+
+
+@dataclass(frozen=True)
+class Strip:
+    """What show() gives: a notebook displays it, save() writes it."""
+
+    promise: str
+    rows: tuple[Row, ...]
+
+    def __repr__(self) -> str:
+        told = "; ".join(", ".join(row.facts) for row in self.rows)
+        return f"Strip({self.promise}: {told})"
+
+    def _repr_html_(self) -> str:
+        return template("strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
+
+    def _repr_png_(self) -> bytes:
+        return png(_sheet(self))
+
+    def save(self, path: Path | str) -> Path:
+        """Write a .png, or a .html that needs nothing but itself, and return its path.
+
+        Raises:
+            InvalidArgumentError: another suffix.
+            OutputError: the folder cannot be written to, or the disk is full.
+        """
+        path = Path(path)
+        contents = {".png": self._repr_png_, ".html": self._page}
+        if path.suffix.lower() not in contents:
+            raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends in .png or .html")
+        content = contents[path.suffix.lower()]()
+        with whole_file(path) as aside:
+            aside.write_bytes(content)
+        return path
+
+    def _page(self) -> bytes:
+        page = template("strip_page.html").render(promise=self.promise, fragment=Markup(self._repr_html_()))
+        return page.encode()
+
+
+def _pictures(row: Row) -> Iterator[Picture]:
+    for label, image in row.pictures.items():
+        yield picture(label, "this image", image, LONGEST, max(image.shape[:2]) <= SMALL)
+
+
+def _sheet(strip: Strip) -> Image.Image:
+    """All rows, from top to bottom, below the promise."""
+    columns = max(len(row.pictures) for row in strip.rows)
+    inner = columns * (TILE + GAP) - GAP
+    bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
+    promise = _wrapped(strip.promise, bold, inner)
+    drawn = [_drawn(row, plain, inner) for row in strip.rows]
+    top = MARGIN + len(promise) * LINE + GAP
+    height = top + sum(row.height + GAP for row in drawn)
+    sheet = Image.new("RGB", (inner + 2 * MARGIN, height), PAPER)
+    for index, line in enumerate(promise):
+        ImageDraw.Draw(sheet).text((MARGIN, MARGIN + index * LINE), line, fill=INK, font=bold)
+    for row in drawn:
+        sheet.paste(row, (MARGIN, top))
+        top += row.height + GAP
+    return sheet
+
+
+def _drawn(row: Row, font: Font, width: int) -> Image.Image:
+    """The pictures of a row, their labels, and the facts."""
+    tiles = [_tile(image) for image in row.pictures.values()]
+    below = max(tile.height for tile in tiles) + 4
+    verdict = {None: [], True: ["within the threshold"], False: ["beyond the threshold"]}[row.met]
+    facts = _wrapped("   ".join([*verdict, *row.facts]).translate(ASCII), font, width)
+    sheet = Image.new("RGB", (width, below + (1 + len(facts)) * LINE), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, (label, tile) in enumerate(zip(row.pictures, tiles, strict=True)):
+        left = column * (TILE + GAP)
+        sheet.paste(tile, (left, 0))
+        pen.rectangle((left, 0, left + tile.width - 1, tile.height - 1), outline=EDGE)
+        pen.text((left, below), label.translate(ASCII), fill=QUIET, font=font)
+    for index, line in enumerate(facts):
+        pen.text((0, below + (1 + index) * LINE), line, fill=INK, font=font)
+    return sheet
+
+
+def _tile(image: Array) -> Image.Image:
+    """As wide as a tile: few pixels stay visible as squares, many are averaged."""
+    size = (TILE, max(1, round(TILE * image.shape[0] / image.shape[1])))
+    how = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.LANCZOS
+    return Image.fromarray(image).convert("RGB").resize(size, how)
+
+
+def _wrapped(text: str, font: Font, width: int) -> list[str]:
+    lines = [""]
+    for word in text.translate(ASCII).split(" "):
+        longer = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and font.getlength(longer) > width:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines

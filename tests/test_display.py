@@ -1,0 +1,252 @@
+import io
+import json
+import re
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import conformask as cm
+from conformask.data.images import write_image
+from conformask.display import show
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
+from conformask.evaluation.evaluate import evaluate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
+from conformask.report.strip import Row, Strip
+from conformask.scorers.heuristic import Heuristic
+from conformask.types import Batch, Images
+from synthetic_triplets import arrays, scale_of, triplets
+
+PLACES = {"Input x", "Output ŷ", "Mask m", "Output, veiled"}
+
+
+class Pictures(HTMLParser):
+    """The pictures of a piece of HTML, and whether its tags nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[int, int]] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag != "img":
+            self.open += [tag] if tag != "meta" else []
+            return
+        source = dict(attrs)["src"] or ""
+        assert source.startswith("data:image/png;base64,"), "nothing is loaded from elsewhere"
+        self.found.append(Image.open(io.BytesIO(b64decode(source.split(",")[1]))).size)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def enlarged(x: Images, y_hat: Images) -> Images:
+    return torch.nn.functional.interpolate(x.mean(dim=1, keepdim=True), size=y_hat.shape[-2:])
+
+
+def halved(count: int, seed: int, channels: int, **more) -> cm.Triplets:
+    """x has half the sides of y_hat."""
+    x, y_hat, y = arrays(count, seed, (8, 12), channels)
+    return cm.Triplets.from_arrays(np.repeat(x[:, ::2, ::2], channels, axis=-1), y_hat, y, **more)
+
+
+def masker_of(channels: int, **more) -> Masker:
+    scorer = Heuristic(enlarged, channels=channels)
+    return calibrate(scorer, halved(40, 0, channels), threshold=0.03, distance="l1", **more)
+
+
+def batch_of(channels: int, count: int = 3) -> Batch:
+    return next(halved(count, 2, channels).batches(count))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_batch_with_its_truth(channels: int) -> None:
+    masker, batch = masker_of(channels), batch_of(channels)
+    strip = show(masker, batch.x, batch.y_hat, batch.y)
+    mask = masker(batch.x, batch.y_hat)
+    assert strip.promise == masker.promise
+    for index, row in enumerate(strip.rows):
+        labels = list(row.pictures)
+        assert labels[:3] == ["Input x", "Output ŷ", "Truth y"]
+        assert re.fullmatch(r"Error \|y − ŷ\|, 0 to 0\.\d+", labels[3])
+        assert labels[4:] == ["Mask m", "Output, veiled"]
+        shape = (8, 12) if channels == 1 else (8, 12, 3)
+        assert row.pictures["Output ŷ"].shape == shape
+        assert row.pictures["Input x"].shape[:2] == (4, 6)
+        assert row.pictures["Output, veiled"].shape == (8, 12, 3)
+        shown = row.pictures["Mask m"].astype(float) / 255
+        np.testing.assert_allclose(shown, mask[index, 0].numpy(), atol=0.51 / 255)
+        truth, output = batch.y[index].numpy().astype(float), batch.y_hat[index].numpy().astype(float)
+        distance = float(np.abs(mask[index].numpy() * (truth - output)).mean())
+        size = 1 - float(mask[index].double().mean())
+        unmasked = float(np.abs(truth - output).mean())
+        assert row.facts == (
+            f"mask size {size:.3f}",
+            f"L1 masked {distance:.4g} of at most 0.03",
+            f"unmasked {unmasked:.4g}",
+        )
+        assert row.met is (distance <= 0.03)
+
+
+def test_an_array_without_truth_is_the_same_image() -> None:
+    masker, batch = masker_of(3), batch_of(3)
+    x, y_hat = (np.moveaxis(image[1].numpy(), 0, -1) for image in (batch.x, batch.y_hat))
+    (row,) = show(masker, x, y_hat).rows
+    same = show(masker, batch.x, batch.y_hat).rows[1]
+    assert set(row.pictures) == PLACES
+    assert row.met is None
+    assert row.facts == same.facts
+    for label in PLACES:
+        np.testing.assert_array_equal(row.pictures[label], same.pictures[label])
+
+
+def test_arrays_are_read_in_the_calibrations_range() -> None:
+    x, y_hat, y = (np.rint(1000 * image).astype(np.uint16) for image in arrays(40, 0, (8, 8)))
+    calibration = cm.Triplets.from_arrays(x, y_hat, y, data_range=(0, 1000))
+    masker = calibrate(Heuristic(scale_of, channels=1), calibration, threshold=0.03, distance="l1")
+    (row,) = show(masker, x[0], y_hat[0], y[0]).rows
+    np.testing.assert_array_equal(row.pictures["Truth y"], np.rint(y[0, :, :, 0] / 1000 * 255))
+
+
+def test_facts_that_the_rule_needs_are_handed_on() -> None:
+    kinds = ["a", "b"] * 20
+    scorer = Heuristic(enlarged, channels=1)
+    calibration = halved(40, 0, 1, categories=kinds)
+    masker = calibrate(scorer, calibration, threshold=0.05, distance="l1", guarantee="categories")
+    batch = batch_of(1, 2)
+    with pytest.raises(InvalidArgumentError, match="category"):
+        show(masker, batch.x, batch.y_hat)
+    strip = show(masker, batch.x, batch.y_hat, category=["a", "b"])
+    mask = masker(batch.x, batch.y_hat, category=["a", "b"])
+    told = [f"mask size {1 - float(each.double().mean()):.3f}" for each in mask]
+    assert [row.facts[0] for row in strip.rows] == told
+
+
+def test_a_notebook_gets_html_and_a_png() -> None:
+    batch = batch_of(1)
+    strip = show(masker_of(1), batch.x, batch.y_hat, batch.y)
+    html = strip._repr_html_()
+    assert Pictures(html).found == [size for _ in range(3) for size in [(6, 4), *[(12, 8)] * 5]]
+    assert html.count('class="pixelated"') == 18
+    assert "P(l1 &lt;= 0.03) &gt;= 0.90" in html
+    assert sum("the threshold" in part for part in html.split("<span")) == 3
+    sheet = Image.open(io.BytesIO(strip._repr_png_()))
+    assert sheet.format == "PNG"
+    assert sheet.width > 6 * 200
+    assert "L1 masked" in repr(strip)
+    assert len(repr(strip)) < 500
+
+
+def test_many_pixels_are_shrunk_in_the_page() -> None:
+    image = np.zeros((600, 1200), np.uint8)
+    strip = strip_of(image)
+    assert Pictures(strip._repr_html_()).found == [(480, 240)]
+    assert "pixelated" not in strip._repr_html_().split("</style>")[1]
+
+
+def strip_of(image: np.ndarray) -> Strip:
+    return Strip("a <promise>", (Row({"Input x": image}, ("a fact",), None),))
+
+
+def test_it_is_saved_whole_as_png_or_html(tmp_path: Path) -> None:
+    batch = batch_of(3)
+    strip = show(masker_of(3), batch.x, batch.y_hat)
+    assert strip.save(tmp_path / "new" / "figure.png").read_bytes() == strip._repr_png_()
+    page = strip.save(str(tmp_path / "figure.HTML")).read_text(encoding="utf-8")
+    assert page.startswith("<!doctype html>")
+    assert len(Pictures(page.removeprefix("<!doctype html>")).found) == 12
+    with pytest.raises(InvalidArgumentError, match=r"figure\.svg.*\.png or \.html"):
+        strip.save(tmp_path / "figure.svg")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError):
+        strip.save(tmp_path / "file" / "figure.png")
+    assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["figure.HTML", "figure.png"]
+
+
+def test_names_are_escaped() -> None:
+    html = strip_of(np.zeros((2, 2), np.uint8))._repr_html_()
+    assert "a &lt;promise&gt;" in html
+    assert "<promise>" not in html
+
+
+def test_what_does_not_belong_together_is_refused() -> None:
+    masker, batch = masker_of(1), batch_of(1)
+    with pytest.raises(InvalidArgumentError, match="x has 2 images and y_hat 3"):
+        show(masker, batch.x[:2], batch.y_hat, batch.y)
+    with pytest.raises(InvalidArgumentError, match="x has 0 images"):
+        show(masker, batch.x[:0], batch.y_hat[:0])
+    with pytest.raises(InvalidArgumentError, match=r"y has shape \(2, 1, 8, 12\)"):
+        show(masker, batch.x, batch.y_hat, batch.y[:2])
+    with pytest.raises(ImageError, match="y has values outside"):
+        show(masker, batch.x, batch.y_hat, batch.y + 2)
+    with pytest.raises(MismatchError, match="1 channels, not 3"):
+        show(masker, batch.x, batch.y_hat.expand(-1, 3, -1, -1))
+
+
+# what tells itself
+
+
+def test_a_masker_tells_its_promise() -> None:
+    masker = masker_of(1, selection=halved(30, 1, 1))
+    assert repr(masker) == f"Masker({masker.promise}; scorer enlarged, family reciprocal)"
+    html = masker._repr_html_()
+    Pictures(html)
+    for told in ("what holds", "what does not", "L1 at most 0.03, confidence 0.9", "8 x 12", "40 images"):
+        assert told in html
+    assert f"{masker.card.rule['lam']:.6g}, exact" in html
+    assert "mean mask size" in html
+    assert masker.size_by_threshold() == evaluate(masker, halved(5, 3, 1)).size_by_threshold
+    bare = masker_of(1)
+    assert bare.size_by_threshold() == ()
+    assert "<svg" not in bare._repr_html_()
+
+
+def test_a_rule_by_category_tells_what_lambda_depends_on() -> None:
+    calibration = halved(40, 0, 1, categories=["a", "b"] * 20)
+    scorer = Heuristic(enlarged, channels=1)
+    masker = calibrate(scorer, calibration, threshold=0.05, distance="l1", guarantee="categories")
+    assert f"of each image, by the rule {masker.card.rule['kind']}" in masker._repr_html_()
+
+
+def test_an_evaluation_tells_itself_and_its_records() -> None:
+    evaluation = evaluate(masker_of(1), halved(10, 3, 1))
+    met = round(10 * evaluation.coverage)
+    assert f"coverage {met}0.0%" in repr(evaluation)
+    assert "test images 10)" in repr(evaluation)
+    Pictures(evaluation._repr_html_())
+    assert f"{met}0.0%" in evaluation._repr_html_()
+    table = evaluation.table()
+    assert [record["name"] for record in table] == evaluation.images.name.tolist()
+    assert [record["size"] for record in table] == evaluation.images.size.tolist()
+    assert {type(value) for record in table for value in record.values()} == {str, float}
+    json.dumps(table)
+
+
+def test_pandas_takes_the_records() -> None:
+    pandas = pytest.importorskip("pandas")
+    evaluation = evaluate(masker_of(1), halved(10, 3, 1))
+    frame = pandas.DataFrame(evaluation.table())
+    assert frame["distance"].dtype == np.float64
+    assert frame["size"].mean() == pytest.approx(evaluation.mask_size)
+
+
+def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:
+    assert repr(halved(4, 0, 3)) == (
+        "Triplets(4 images, first x 4 x 6 with 3 channels, y_hat 8 x 12 with 3 channels, with y)"
+    )
+    assert repr(triplets(4, 0, groups=[1, 1, 2, 2])).startswith("Triplets(4 images, 2 groups, first x 8 x 8")
+    for role in ("x", "y_hat"):
+        write_image(tmp_path / role / "a.png", np.zeros((1, 5, 6), np.float32))
+        (tmp_path / role / "b.png").write_bytes(b"damaged, and not looked at")
+    told = "first x 5 x 6 with 1 channel, y_hat 5 x 6 with 1 channel, without y"
+    found = cm.Triplets.from_folder(tmp_path)
+    assert repr(found) == f"Triplets(2 images, {told})"
+    assert repr(found.select([1])) == "Triplets(1 image, without y)"
+    assert repr(found.select([])) == "Triplets(0 images, with y)"

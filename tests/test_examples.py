@@ -1,0 +1,84 @@
+"""The examples run from a fresh clone, as a person starts them, with one epoch."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DOCS = EXAMPLES.parent / "docs"
+FIGURES = {
+    "photographs": {"figure.png", "stricter.png"},
+    "microscopy": {"figure.png"},
+    "own_onnx": {"figure.png", "new-image.png"},
+}
+NUCLEI = EXAMPLES.parents[1] / "shared" / "data" / "nuclei"
+
+
+def run(example: str, folder: Path, *arguments: str) -> str:
+    command = [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def check(example: str, said: str, out: Path) -> None:
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert f"promise: {evaluation['promise']}" in said
+    coverage, images = re.findall(r"coverage on (\d+) test images: ([\d.]+)%, promised 90%", said)[0][::-1]
+    assert int(images) == evaluation["n_test"]
+    assert float(coverage) == pytest.approx(100 * evaluation["coverage"], abs=0.051)
+    assert evaluation["coverage_interval"][1] >= 0.75, "so far below 90 % lies no calibration by chance"
+    assert {path.name for path in out.glob("*.png")} == FIGURES[example]
+    for name in FIGURES[example]:
+        with Image.open(out / name) as figure:
+            assert min(figure.size) > 200
+
+
+def cells(example: Path) -> list[str]:
+    return [line for line in example.read_text(encoding="utf-8").splitlines() if line.startswith("# %%")]
+
+
+def test_all_examples_are_run() -> None:
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(FIGURES)
+    for path in EXAMPLES.glob("*.py"):
+        assert cells(path)[:2] == ["# %% [markdown]", "# %%"]
+
+
+@pytest.mark.xdist_group("examples")
+@pytest.mark.parametrize("example", FIGURES)
+def test_an_example_runs(example: str, tmp_path: Path) -> None:
+    said = run(example, tmp_path, "--epochs", "1", "--out", "out")
+    check(example, said, tmp_path / "out")
+    if example == "own_onnx":
+        assert re.search(r"^unshifted: p = .*like the calibration images$", said, re.MULTILINE)
+        assert re.search(r"^shifted: p = .*calibrate again$", said, re.MULTILINE)
+
+
+def test_the_gallery_tells_what_its_record_says() -> None:
+    page, record = runpy.run_path(str(DOCS / "gallery.py"))["page"], DOCS / "results" / "examples.json"
+    text = (DOCS / "gallery.md").read_text(encoding="utf-8")
+    assert text == page(json.loads(record.read_text(encoding="utf-8")))
+    for name in re.findall(r"!\[.*\]\((.*)\)", text):
+        assert (DOCS / name).stat().st_size < 250_000
+
+
+@pytest.mark.xdist_group("examples")
+def test_microscopy_takes_files_of_yours(tmp_path: Path) -> None:
+    if not NUCLEI.is_dir():
+        pytest.skip("no images in ../shared/data/nuclei")
+    grey = []
+    for path in sorted(NUCLEI.glob("*.png")):
+        with Image.open(path) as image:
+            grey += [path] if image.mode == "L" and image.size == (256, 256) else []
+    (tmp_path / "mine").mkdir()
+    for path in grey[:140]:
+        with Image.open(path) as image:
+            image.crop((96, 96, 160, 160)).save(tmp_path / "mine" / path.name)
+    said = run("microscopy", tmp_path, "mine", "--epochs", "1", "--out", "out")
+    check("microscopy", said, tmp_path / "out")
