@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from conformask.deployment import write_masks as write_masks
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
+    from conformask.exporting.export import export as export
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.masker import load as load
@@ -37,6 +38,7 @@ _HOMES = {
     "Evaluation": "results",
     "write_report": "report.page",
     "monitor": "monitoring",
+    "export": "exporting.export",
     "ConformaskError": "errors",
 }
 __all__ = list(_HOMES)
