@@ -1,8 +1,11 @@
 """The families in operations that an ONNX graph has: no compiled kernels, no loops, no branches on values.
 
-What they compute is what `masks` says; sums are float64 and levels are rounded down to float32 as there.
+What they compute is what `masks` says; sums are float64 and levels are rounded down to float32 as there. The
+exporter writes constants in float32, so that 1e-200 would be 0 and 1 + 1e-12 would be 1: such bounds are written
+with constants that float32 holds.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -17,8 +20,8 @@ from conformask.types import Family, Images, PerImage
 
 Opening = Callable[[Images, PerImage], Images]
 """(score float32, lam float64) -> mask."""
-PREDECESSOR = 1 - 2**-24
-"""A positive float32 times it is the next smaller one."""
+TO_NEXT = 2.0**24
+"""A positive float32 less its part of that is the next smaller one."""
 
 
 def opening(family: Family) -> Opening:
@@ -59,7 +62,7 @@ def water_filling(score: Images, lam: PerImage, exponent: float, kappa: float) -
 def boundary(score: Images, ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Images:
     """1 below the score at which the budget is spent, at it the fraction that fits, 0 above."""
     spent = ascending.double().cumsum(1)
-    whole = spent[:, -1:] <= budget * (1 + NOISE)
+    whole = within_noise(spent[:, -1:], budget)
     edge = torch.where(spent > budget, ascending, torch.inf).amin(1, keepdim=True)
     edge = torch.where(whole, torch.inf, edge)
     below = torch.where(ascending < edge, ascending.double(), 0.0).sum(1, keepdim=True)
@@ -82,16 +85,21 @@ def sigma(
     values = ascending.double()
     scale = torch.where(values[:, -1:] > 0, values[:, -1:], 1.0)
     limits = (values / scale) ** power
-    counts = limits >= NEGLIGIBLE
+    counts = limits.log() >= math.log(NEGLIGIBLE)
     slopes = torch.where(counts, values / limits, 0.0)
     total = values.cumsum(1)
     opened = F.pad(total[:, :-1], (1, 0))
     rest = slopes.flip(1).cumsum(1).flip(1)
     u = torch.where(counts, (budget - opened) / rest, 0.0).amax(1, keepdim=True)
-    level = torch.where(total[:, -1:] <= budget * (1 + NOISE), torch.inf, scale * u ** (1 / power))
+    level = torch.where(within_noise(total[:, -1:], budget), torch.inf, scale * u ** (1 / power))
     edge = spread(rounded_down(level[:, 0]))
     partial_mask = torch.where(score <= edge, 1.0, (edge / score) ** (1 / (exponent - 1)))
     return torch.where(edge > 0, partial_mask, 0.0)
+
+
+def within_noise(total: Float[Tensor, "n 1"], budget: Float[Tensor, "n 1"]) -> Tensor:
+    """total <= budget * (1 + NOISE)."""
+    return total - budget <= budget / (1 / NOISE)
 
 
 def share(score: Images, kappa: float) -> PerImage:
@@ -103,7 +111,7 @@ def share(score: Images, kappa: float) -> PerImage:
 def rounded_down(values: PerImage) -> PerImage:
     """As float32, not above the float64 value."""
     rounded = values.float()
-    return torch.where(rounded.double() > values, rounded * PREDECESSOR, rounded)
+    return torch.where(rounded.double() > values, rounded - rounded / TO_NEXT, rounded)
 
 
 def spread(values: Tensor) -> Tensor:

@@ -86,7 +86,12 @@ def translated(masker: Masker) -> "ModelProto":
                 graph, (x, y_hat, lam), dynamic_shapes=(free, free, {0: Dim.AUTO}), strict=False
             )
             exported = torch.onnx.export(
-                program, input_names=INPUTS, output_names=OUTPUTS, opset_version=OPSET, verbose=False
+                program,
+                input_names=INPUTS,
+                output_names=OUTPUTS,
+                opset_version=OPSET,
+                optimize=False,  # it takes 1 + 1e-6 for 1; onnxruntime optimises, exactly
+                verbose=False,
             )
             model = cast("ONNXProgram", exported).model_proto
         except ConformaskError:
@@ -95,7 +100,15 @@ def translated(masker: Masker) -> "ModelProto":
             raise MismatchError(
                 f"{masker.scorer.name!r} cannot be exported to ONNX, torch says: {first_line(error)}"
             ) from error
-    return named(model)
+    return named(without_traces(model))
+
+
+def without_traces(model: "ModelProto") -> "ModelProto":
+    """Without the lines of source code, and their paths, that torch notes at each node and value."""
+    del model.graph.value_info[:]
+    for part in (model.graph, *model.graph.node):
+        del part.metadata_props[:]
+    return model
 
 
 def named(model: "ModelProto") -> "ModelProto":
@@ -105,7 +118,7 @@ def named(model: "ModelProto") -> "ModelProto":
     for tensor, axes in AXES.items():
         for axis, name in axes.items():
             names.setdefault(shapes[tensor][axis].dim_param, name)
-    for tensor in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+    for tensor in (*model.graph.input, *model.graph.output):
         for dim in tensor.type.tensor_type.shape.dim:
             if dim.dim_param:
                 dim.dim_param = renamed(dim.dim_param, names)
