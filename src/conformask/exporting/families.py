@@ -1,8 +1,8 @@
 """The families in operations that an ONNX graph has: no compiled kernels, no loops, no branches on values.
 
 What they compute is what `masks` says; sums are float64 and levels are rounded down to float32 as there. The
-exporter writes constants in float32, so that 1e-200 would be 0 and 1 + 1e-12 would be 1: such bounds are written
-with constants that float32 holds.
+exporter writes constants in float32, so that 1e-200 would be 0 and 1 + 1e-12 would be 1: such bounds are
+written with constants that float32 holds.
 """
 
 import math
@@ -22,6 +22,7 @@ Opening = Callable[[Images, PerImage], Images]
 """(score float32, lam float64) -> mask."""
 TO_NEXT = 2.0**24
 """A positive float32 less its part of that is the next smaller one."""
+LARGEST = torch.finfo(torch.float32).max
 
 
 def opening(family: Family) -> Opening:
@@ -111,7 +112,7 @@ def share(score: Images, kappa: float) -> PerImage:
 def rounded_down(values: PerImage) -> PerImage:
     """As float32, not above the float64 value."""
     rounded = values.float()
-    return torch.where(rounded.double() > values, rounded - rounded / TO_NEXT, rounded)
+    return torch.where(rounded.double() > values, rounded - rounded.clamp(max=LARGEST) / TO_NEXT, rounded)
 
 
 def spread(values: Tensor) -> Tensor:
