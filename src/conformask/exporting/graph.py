@@ -38,7 +38,7 @@ class Graph(nn.Module):
 
     def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
         """Mask and score of each image at its lambda."""
-        score = self.score_map(x, y_hat).float()
+        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, and keeps its own name
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
         return torch.where(spread(usable), self.opened(score, lam.double()), 0.0), score
