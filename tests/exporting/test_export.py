@@ -26,6 +26,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
 from synthetic_triplets import scale_of, triplets
 
+pytestmark = pytest.mark.xdist_group("export")
 SIDE = 16
 CALIBRATION, SELECTION = triplets(40, 0, (SIDE, SIDE), 3), triplets(30, 1, (SIDE, SIDE), 3)
 TEST = next(triplets(5, 2, (SIDE, SIDE), 3).batches(5))

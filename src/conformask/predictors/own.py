@@ -37,8 +37,8 @@ def own_predictor(told: str) -> OwnPredictor:
     """The network that `told` names.
 
     package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
-    and returns one, (H, W, C) or (H, W). A .pt, .pth or .ts file is TorchScript and a .onnx file ONNX, both
-    from (N, C, H, W) in [0, 1] to (N, C, H, W).
+    and returns one of floats, (H, W, C) or (H, W). A .pt, .pth or .ts file is TorchScript and a .onnx file
+    ONNX, both from (N, C, H, W) in [0, 1] to (N, C, H, W).
 
     Raises:
         InvalidArgumentError: none of these, or there is no such function in the module.
