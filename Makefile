@@ -25,6 +25,7 @@ bench: .venv/developing          ## speed side by side with what one would use i
 	$(BIN)/python benchmarks/critical_lambda.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/recalibration.py
+	$(BIN)/python benchmarks/exported.py
 	$(BIN)/python benchmarks/growth.py
 
 format: .venv/developing

@@ -16,6 +16,7 @@ SETUP = {"make demo", "make test"}
 DATA = """
 from pathlib import Path
 import torch
+import conformask as cm
 from conformask.data.images import write_image
 from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
@@ -32,6 +33,10 @@ for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     if index < 3:
         for role in ("x", "y"):
             write_image(Path("mine") / role / f"{index:04d}.png", getattr(triplet, role))
+split = cm.Triplets.from_folder("data").split(seed=0)
+more = {"distance": "l1", "epochs": 1, "width": 4, "out": "runs/setup"}
+scorer = cm.fit_scorer(split.train, selection=split.selection, **more)
+cm.calibrate(scorer, split.calibration, threshold=0.02).save("masker")
 Path("enhance.py").write_text("def enlarge(image): return image.repeat(4, axis=0).repeat(4, axis=1)")
 """
 

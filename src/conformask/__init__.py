@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
+    from conformask.exporting.export import export as export
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.masker import load as load
@@ -39,6 +40,7 @@ _HOMES = {
     "Evaluation": "results",
     "write_report": "report.page",
     "monitor": "monitoring",
+    "export": "exporting.export",
     "ConformaskError": "errors",
 }
 __all__ = list(_HOMES)

@@ -35,6 +35,12 @@ class OutputError(ConformaskError, OSError):
     """A result that could not be written (read-only folder, full disk)."""
 
 
+def one_line(error: BaseException) -> str:
+    """What an error of other code says, in one line: of a traceback the last, where the cause stands."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip() if "Traceback" in str(error) else " ".join(line.strip() for line in lines)
+
+
 def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
     """What goes by that name.
 

@@ -13,7 +13,7 @@ from conformask.data.images import DataRange, Image, list_images, read_image, wr
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
-from conformask.errors import ImageError, MismatchError, MissingFileError
+from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.own import own_predictor
@@ -130,7 +130,8 @@ def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]
         try:
             found.append(predictor(image)[0])
         except Exception as error:
-            raise ImageError(f"{name}: the predictor failed, {type(error).__name__}: {error}") from error
+            told = f"{type(error).__name__}: {one_line(error)}"
+            raise ImageError(f"{name}: the predictor failed, {told}") from error
     return found
 
 

@@ -284,3 +284,29 @@ def test_weights_of_another_network(refused, own):
     card.write_text(card.read_text().replace('"width": 4', '"width": 8'))
     path = own / "run" / "scorer.safetensors"
     refused(["mask", own / "run", own / "data", own / "out"], path, "another network")
+
+
+def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, own):
+    card = own / "run" / "calibration.json"
+    assert conformask("info", own / "run", "--json").record["promise"].startswith("P(l1 <= ")
+    record = json.loads(card.read_text())
+    card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
+    told = conformask("info", own / "run", "--json").record
+    assert told["promise"] is None
+    assert f"{card} is not the file that was saved with this masker" in told["void"]
+    assert "its promise is void" in conformask("info", own / "run").out
+
+
+@pytest.mark.parametrize("sums", ["[]", "3"])
+def test_damaged_checksums(refused, own, sums):
+    path = own / "run" / "checksums.json"
+    path.write_text(f'{{"schema": 1, "sha256": {sums}}}')
+    refused(["mask", own / "run", own / "data", own / "out"], path, "damaged")
+
+
+@pytest.mark.parametrize("rule", [{}, {"lam": "wide"}, {"lam": []}])
+def test_a_damaged_rule(refused, own, rule):
+    card = own / "run" / "calibration.json"
+    damaged = {"kind": "constant", **rule}
+    card.write_text(json.dumps({**json.loads(card.read_text()), "rule": damaged}))
+    refused(["mask", own / "run", own / "data", own / "out"], "the rule 'constant' is damaged", "again")

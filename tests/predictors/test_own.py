@@ -43,6 +43,22 @@ def cropped(image):
     return image[:-1]
 
 
+def in_bytes(image):
+    return (255 * image).astype(np.uint8)
+
+
+def one_number(image):
+    return 0.3
+
+
+def nothing_returned(image):
+    pass
+
+
+def blinding(image):
+    return image + np.inf
+
+
 nothing = 3
 """
 X = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
@@ -58,9 +74,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def halving(path: Path, batch: int | str, kind: int = TensorProto.FLOAT) -> str:
+def halving(path: Path, batch: int | str, kind: int = TensorProto.FLOAT, channels: int = 3) -> str:
     value = helper.make_tensor("half", kind, [1], [0.5])
-    shape = [batch, 3, "height", "width"]
+    shape = [batch, channels, "height", "width"]
     graph = helper.make_graph(
         [helper.make_node("Mul", ["in", "half"], ["out"])],
         "halving",
@@ -123,6 +139,49 @@ def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
         for role in ("x", "y"):
             write_image(folder / role / f"{index}.png", image)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("function", "told"),
+    [
+        ("in_bytes", r"ndarray of shape \(8, 8, 3\) and type uint8, not floats in \[0, 1\]"),
+        ("one_number", r"float of shape \(\)"),
+        ("nothing_returned", "NoneType"),
+        ("blinding", "returned NaN or infinity"),
+    ],
+)
+def test_what_is_no_output_is_refused(mine: str, tmp_path: Path, function: str, told: str) -> None:
+    data = pairs(tmp_path / "data")
+    with pytest.raises(ImageError, match=f"^0: the predictor .*{told}"):
+        add_outputs(data, own_predictor(f"{mine}:{function}"))
+    assert not (data / "y_hat").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import nowhere_installed", "ModuleNotFoundError: No module named 'nowhere_installed'"),
+        ("def f(image) return image", "SyntaxError"),
+        ("raise RuntimeError('no GPU here')", "RuntimeError: no GPU here"),
+    ],
+)
+def test_a_module_that_cannot_be_imported(mine: str, tmp_path: Path, code: str, told: str) -> None:
+    (tmp_path / f"{mine}_spoilt.py").write_text(code)
+    with pytest.raises(MismatchError, match=f"importing {mine}_spoilt failed, {told}"):
+        own_predictor(f"{mine}_spoilt:f")
+
+
+def test_the_error_of_other_code_is_told_in_one_line(tmp_path: Path) -> None:
+    grey = own_predictor(halving(tmp_path / "net.onnx", "batch", channels=1))
+    with pytest.raises(ImageError, match=r"^0: .* Got: 3 Expected: 1") as stop:
+        add_outputs(pairs(tmp_path / "data"), grey)
+    assert "\n" not in str(stop.value)
+
+
+def test_weights_instead_of_torchscript(tmp_path: Path) -> None:
+    torch.save(Halving().state_dict(), tmp_path / "net.pt")
+    with pytest.raises(MismatchError, match=r"with torch\.jit\.script\(network\)\.save"):
+        own_predictor(str(tmp_path / "net.pt"))
 
 
 def test_outputs_are_added_by_command_line_and_not_made_twice(

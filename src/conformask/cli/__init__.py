@@ -45,6 +45,13 @@ VERBS = {
 
     Compares scores and mask sizes, for which no truth is needed; where there is truth, coverage too.""",
     "info": "Say what a run folder holds and promises.",
+    "export": """Write a masker as one ONNX file that needs onnxruntime only.
+
+    Lambda is an input of the graph, so that recalibration needs no new export; the file's metadata hold the
+    calibrated lambda, the promise and the whole calibration. onnxruntime's masks are compared with PyTorch's
+    before the file appears. Promises by category or weight are exported too: you pass each image's own
+    lambda. adaptive, and with l1 or l2 expected and conditional_mean, are refused: there only
+    conformask can find it.""",
     "paper": """Reproduce the paper's experiments on your images.
 
     All sixteen rows of its Table 1: predictors, masks, baselines and oracles, the table and the figures. A

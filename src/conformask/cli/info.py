@@ -6,7 +6,8 @@ from typing import Any
 
 from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, told_sizes
-from conformask.errors import MissingFileError
+from conformask.errors import MismatchError, MissingFileError
+from conformask.masker.checksums import verify
 from conformask.results import CalibrationCard, Json, read_json
 
 HELD = {
@@ -60,7 +61,7 @@ def info(run: Path, /, *, json: AsJson = False) -> None:
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it holds none of {files}")
-    promise = CalibrationCard.load(run).promise if "calibration" in held else None
+    promise, void = _promised(run) if "calibration" in held else (None, None)
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
@@ -71,12 +72,22 @@ def info(run: Path, /, *, json: AsJson = False) -> None:
         if SHOWN[name][key]
     ]
     show(
-        {"run": str(run), "promise": promise, **record},
+        {"run": str(run), "promise": promise, "void": void, **record},
         *([promise] if promise else []),
         facts(rows),
-        *_notes(record, promise, run),
+        *([void] if void else _notes(record, promise, run)),
         as_json=json,
     )
+
+
+def _promised(run: Path) -> tuple[str | None, str | None]:
+    """The promise, or why there is none: a file that was not saved with the others."""
+    promise = CalibrationCard.load(run).promise
+    try:
+        verify(run)
+    except MismatchError as error:
+        return None, str(error)
+    return promise, None
 
 
 def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:

@@ -266,8 +266,14 @@ def rule_from_json(record: Mapping[str, Json]) -> Rule:
     """The rule that to_json wrote.
 
     Raises:
-        MismatchError: a kind that this version does not know.
+        MismatchError: a kind that this version does not know, or a damaged record.
     """
     if record["kind"] not in RULES:
         raise MismatchError(f"the rule {record['kind']!r} is unknown to this conformask: upgrade it")
-    return RULES[record["kind"]].from_json(record)
+    try:
+        return RULES[record["kind"]].from_json(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MismatchError(
+            f"the rule {record['kind']!r} is damaged ({type(error).__name__}: {error}): copy the masker "
+            "again, or calibrate again"
+        ) from error

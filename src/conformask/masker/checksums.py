@@ -1,6 +1,7 @@
 """Whether the files of a saved masker are still those that were saved together."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from conformask.errors import MismatchError
@@ -23,7 +24,10 @@ def verify(folder: Path) -> None:
     """
     if not (folder / CHECKSUMS).is_file():
         return
-    for name, expected in read_json(folder / CHECKSUMS, ["sha256"])["sha256"].items():
+    sums = read_json(folder / CHECKSUMS, ["sha256"])["sha256"]
+    if not isinstance(sums, Mapping):
+        raise MismatchError(f"{folder / CHECKSUMS} is damaged: copy the whole folder anew")
+    for name, expected in sums.items():
         if not (folder / name).is_file() or _sha256(folder / name) != expected:
             raise MismatchError(
                 f"{folder / name} is not the file that was saved with this masker: its promise is void. "

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.types import Array, Images
 
 Run = Callable[[Images], Images]
@@ -28,16 +28,17 @@ class OwnPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """The network's output, float32, on the CPU."""
-        return self.run(x).detach().cpu().float().clamp(0, 1)
+        """The network's output, float32, on the CPU; infinity, which is no bright white, becomes NaN."""
+        found = self.run(x).detach().cpu().float()
+        return torch.where(found.isfinite(), found.clamp(0, 1), torch.nan)
 
 
 def own_predictor(told: str) -> OwnPredictor:
     """The network that `told` names.
 
     package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
-    and returns one, (H, W, C) or (H, W). A .pt, .pth or .ts file is TorchScript and a .onnx file ONNX, both
-    from (N, C, H, W) in [0, 1] to (N, C, H, W).
+    and returns one of floats, (H, W, C) or (H, W). A .pt, .pth or .ts file is TorchScript and a .onnx file
+    ONNX, both from (N, C, H, W) in [0, 1] to (N, C, H, W).
 
     Raises:
         InvalidArgumentError: none of these, or there is no such function in the module.
@@ -58,8 +59,12 @@ def _of_module(told: str) -> Run:
         sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise MissingFileError(f"predictor {told!r}: {error}; start where the module lies") from error
+    except Exception as error:  # a user's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise MissingFileError(f"predictor {told!r}: {error}; start where the module lies") from error
+        raise MismatchError(
+            f"predictor {told!r}: importing {module} failed, {type(error).__name__}: {one_line(error)}"
+        ) from error
     if not callable(getattr(found, function, None)):
         raise InvalidArgumentError(f"predictor {told!r}: {module} has no function {function!r}")
     return _each(getattr(found, function))
@@ -69,11 +74,26 @@ def _each(function: Callable[[Array], Array]) -> Run:
     """A function of one array as a function of a batch."""
 
     def run(x: Images) -> Images:
-        found = [np.asarray(function(image)) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+        found = [_image(function(image)) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
         planes = [image[..., None] if image.ndim == 2 else image for image in found]
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
 
     return run
+
+
+def _image(returned: Any) -> Array:
+    """What a function returned, if it is an image.
+
+    Raises:
+        ImageError: it is none.
+    """
+    image = np.asarray(returned.detach().cpu() if isinstance(returned, torch.Tensor) else returned)
+    if image.ndim not in (2, 3) or image.dtype.kind != "f":
+        raise ImageError(
+            f"it returned {type(returned).__name__} of shape {image.shape} and type {image.dtype}, not "
+            "floats in [0, 1] of shape (H, W, C) or (H, W)"
+        )
+    return image
 
 
 def _torchscript(told: str) -> Run:
@@ -81,7 +101,10 @@ def _torchscript(told: str) -> Run:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(_file(told), map_location="cpu")  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        raise MismatchError(f"{told} is damaged or no TorchScript file: {_first_line(error)}") from error
+        raise MismatchError(
+            f"{told} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
+            "write the network with torch.jit.script(network).save(...), not torch.save"
+        ) from error
     run: Run = network.eval()
     return run
 
@@ -95,7 +118,9 @@ def _onnx(told: str) -> Run:
     try:
         session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime's own errors share no type
-        raise MismatchError(f"{told} is damaged or no ONNX file: {_first_line(error)}") from error
+        raise MismatchError(
+            f"{told} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
+        ) from error
     (given, *others), single = session.get_inputs(), session.get_inputs()[0].shape[0] == 1
     if others:
         raise MismatchError(f"{told} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
@@ -113,10 +138,6 @@ def _file(told: str) -> str:
     if not Path(told).is_file():
         raise MissingFileError(f"{told} does not exist")
     return told
-
-
-def _first_line(error: Exception) -> Any:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 OPENED: Mapping[str, Callable[[str], Run]] = {

@@ -66,6 +66,11 @@ class NetworkScorer:
         return self.card.channels
 
     @property
+    def x_channels(self) -> int:
+        """Channels of x."""
+        return self.card.x_channels
+
+    @property
     def per_channel(self) -> bool:
         """Whether the score has the channels of y_hat."""
         return self.card.per_channel
@@ -107,8 +112,12 @@ class NetworkScorer:
             )
         self.network.to(y_hat.device)
         with without_autocast(y_hat):
-            score = self.head.score(self.network(network_input(x, y_hat)).float())
-        return Score(score if self.per_channel else score.mean(dim=1, keepdim=True))
+            return Score(self.score_map(x, y_hat))
+
+    def score_map(self, x: Images, y_hat: Images) -> Images:
+        """What __call__ computes and nothing around it, for an exporter to trace."""
+        score = self.head.score(self.network(network_input(x, y_hat)).float())
+        return score if self.per_channel else score.mean(dim=1, keepdim=True)
 
     def save(self, folder: Path) -> None:
         """Write scorer.safetensors, scorer.json and selection.npz."""

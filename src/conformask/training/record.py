@@ -107,4 +107,5 @@ def load_into(network: nn.Module, path: Path) -> None:
     except SafetensorError as error:
         raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error
     except RuntimeError as error:
-        raise MismatchError(f"{path} holds the weights of another network: {error}") from error
+        first = " ".join(line.strip() for line in str(error).splitlines()[:2])
+        raise MismatchError(f"{path} holds the weights of another network: {first}") from error

@@ -1,0 +1,81 @@
+"""Score and mask of one image in onnxruntime, from an exported file, beside the same in PyTorch."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+
+from conformask.calibration import NO_GRID
+from conformask.conformal.rules import ConstantLambda
+from conformask.distances import distance
+from conformask.exporting.export import export
+from conformask.masker.masker import Masker
+from conformask.masks import FAMILIES, family
+from conformask.networks.unet import UNet
+from conformask.results import CalibrationCard
+from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
+
+SIDE, WIDTH, REPEATS, THREADS, LAM = 256, 32, 9, 2, 0.02
+OUT = Path(__file__).parent / "results" / "exported.json"
+
+
+def masker(name: str) -> Masker:
+    """An untrained U-Net of the default size with a family."""
+    sizes, chosen, used = ((SIDE, SIDE),), family(name), distance("l1")
+    network = UNet(6, 1, width=WIDTH).eval().requires_grad_(False)
+    network.to(memory_format=torch.channels_last)  # as loading does
+    card = ScorerCard("mask", "l1", 3, 3, False, sizes, None, network.settings, ())
+    calibration = CalibrationCard(
+        threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
+        family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
+        n_groups=None, n_effective=None, channels=3, sizes=sizes, data_range=None, population=None,
+        calibrated="", calibrated_on=(),
+    )  # fmt: skip
+    scorer = NetworkScorer(network, MaskNetwork(used), card)
+    return Masker(scorer, used, chosen, ConstantLambda(LAM), calibration, np.full(len(NO_GRID), LAM), None)
+
+
+def alternating(*actions: Callable[[], object]) -> list[float]:
+    """The shortest time of each in seconds, taken in turn."""
+    times = []
+    for _ in range(REPEATS):
+        for action in actions:
+            started = time.perf_counter()
+            action()
+            times.append(time.perf_counter() - started)
+    return [min(times[place :: len(actions)]) for place in range(len(actions))]
+
+
+def measured(name: str, folder: Path) -> dict[str, float]:
+    """Seconds an image, and their ratio."""
+    made = masker(name)
+    export(made, folder / "masker.onnx")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(folder / "masker.onnx", options)
+    x, y_hat = torch.rand(2, 1, 3, SIDE, SIDE)
+    given = {"x": x.numpy(), "y_hat": y_hat.numpy(), "lam": np.array([LAM])}
+    pytorch, onnx = alternating(lambda: made.masks(x, y_hat), lambda: session.run(None, given))
+    return {"pytorch": pytorch, "onnxruntime": onnx, "ratio": onnx / pytorch}
+
+
+def main() -> None:
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder:
+        found = {name: measured(name, Path(folder)) for name in FAMILIES}
+    for name, row in found.items():
+        print(f"{name:14s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    head = {"side": SIDE, "width": WIDTH, "threads": THREADS, "cores": os.cpu_count()}
+    OUT.write_text(json.dumps({**head, "families": found}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
