@@ -47,6 +47,10 @@ def in_bytes(image):
     return (255 * image).astype(np.uint8)
 
 
+def to_255(image):
+    return 255 * image
+
+
 def one_number(image):
     return 0.3
 
@@ -145,6 +149,7 @@ def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
     ("function", "told"),
     [
         ("in_bytes", r"ndarray of shape \(8, 8, 3\) and type uint8, not floats in \[0, 1\]"),
+        ("to_255", r"values from 0 to 51; it must return \[0, 1\]"),
         ("one_number", r"float of shape \(\)"),
         ("nothing_returned", "NoneType"),
         ("blinding", "returned NaN or infinity"),

@@ -17,10 +17,13 @@ from conformask.types import Array, Images
 
 Run = Callable[[Images], Images]
 
+FAR = 4.0
+"""How far from 0 no output in [0, 1] goes astray."""
+
 
 @dataclass(frozen=True)
 class OwnPredictor:
-    """Runs x (N, C, H, W) in [0, 1] through a user's network; what leaves [0, 1] is clipped."""
+    """Runs x (N, C, H, W) in [0, 1] through a user's network; what leaves [0, 1] a little is clipped."""
 
     run: Run
     name: str
@@ -28,8 +31,18 @@ class OwnPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """The network's output, float32, on the CPU; infinity, which is no bright white, becomes NaN."""
+        """The network's output, float32, on the CPU; infinity, which is no bright white, becomes NaN.
+
+        Raises:
+            ImageError: values far outside [0, 1], such as 0 to 255.
+        """
         found = self.run(x).detach().cpu().float()
+        finite = found[found.isfinite()]
+        if finite.numel() and finite.abs().max() > FAR:
+            raise ImageError(
+                f"it returned values from {finite.min():.4g} to {finite.max():.4g}; it must return [0, 1]: "
+                "divide by its range"
+            )
         return torch.where(found.isfinite(), found.clamp(0, 1), torch.nan)
 
 
