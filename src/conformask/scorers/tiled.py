@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.results import Selection
+from conformask.scorers.scoring import score_of
 from conformask.types import Array, Distance, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
@@ -126,7 +127,7 @@ class Tiled:
         return Score(whole)
 
     def parts(
-        self, read: Read, size: tuple[int, int], factor: int = 1
+        self, read: Read, size: tuple[int, int], factor: int = 1, name: str = "the images"
     ) -> Iterator[tuple[slice, slice, Images]]:
         """Rows, columns and weighted score of each tile; added up in their places they are the score.
 
@@ -134,14 +135,16 @@ class Tiled:
             read: gives x and y_hat at rows and columns of y_hat.
             size: of y_hat, (H, W).
             factor: how many times x is smaller; tiles start and end at multiples of it.
+            name: of the image, for errors.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
+            ImageError: the score has NaN or negative values, or another size than y_hat.
         """
         sides = [self.spans(length, factor) for length in size]
         for down, across in product(*sides):
             rows, columns = slice(down.start, down.stop), slice(across.start, across.stop)
-            score = self.scorer(*read(rows, columns))
+            score = score_of(self.scorer, *read(rows, columns), (name,))
             if score.features is not None:
                 raise MismatchError(
                     f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
