@@ -288,8 +288,9 @@ def load(
 
 def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
     """The scorer, by tiles where the card says so."""
-    kept = card.tiles is None or card.tiles == getattr(scorer, "tiles", None)
-    return scorer if kept else Tiled(scorer, *card.tiles)
+    if card.tiles is None or card.tiles == getattr(scorer, "tiles", None):
+        return scorer
+    return Tiled(scorer, *card.tiles)
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
