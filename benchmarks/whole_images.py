@@ -6,23 +6,30 @@ import tempfile
 import threading
 import time
 import warnings
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import zarr
+from PIL import Image
 
 from conformask.conformal.rules import ConstantLambda
+from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
 from conformask.deployment import write_masks
 from conformask.distances import distance
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.networks.unet import UNet
+from conformask.predictors.classical import Bicubic
+from conformask.preparation import predicted
 from conformask.results import CalibrationCard
+from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.tiled import Tiled
+from conformask.tasks import task
 
 OUT = Path(__file__).parent / "results" / "whole_images.json"
 CHUNK = 1024
@@ -150,21 +157,72 @@ def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
     }
 
 
+def seams(cells: Path) -> dict[str, float]:
+    """A small scorer of cell images, trained on tiles of 128: its scores by tiles of 256 against one pass."""
+    images = TrueImages.from_folder(cells, 128, 256, how="tile")
+    images = images.select(range(min(len(images), 160)))
+    sr = task("super_resolution")
+    made = [triplet for _, triplet in predicted(images, sr, Bicubic(sr))]
+    stacks = ([np.moveaxis(getattr(t, role), 0, -1) for t in made] for role in ("x", "y_hat", "y"))
+    train, held = Triplets.from_arrays(*stacks).holdout(0.1)
+    with tempfile.TemporaryDirectory() as told:
+        scorer = fit_scorer(train, selection=held, distance="l1", width=8, epochs=6, out=told)
+    whole = TrueImages.from_folder(cells, 1020, 1020)
+    _, cell = next(iter(predicted(whole.select([len(whole) - 1]), sr, Bicubic(sr))))
+    x, y_hat = torch.from_numpy(cell.x)[None], torch.from_numpy(cell.y_hat)[None]
+    tiled = Tiled(scorer, 256, 64)
+    one, many = scorer(x, y_hat).map[0, 0].numpy(), tiled(x, y_hat).map[0, 0].numpy()
+    chosen, lam = family("water_filling"), torch.tensor([0.3 * float(one.mean() ** 1.25)]).double()
+    masks = [chosen.apply(s, chosen.level(s, lam)).numpy()[0] for s in map(_images, (one, many))]
+    _picture(masks, one, many)
+    borders = np.zeros(y_hat.shape[-1] - 1, bool)
+    for span, after in pairwise(tiled.spans(y_hat.shape[-1], 4)):
+        middle = (span.stop + after.start) // 2
+        borders[middle - 17 : middle + 16] = True
+    return {
+        "mean_difference_over_mean_score": float(np.abs(one - many).mean() / one.mean()),
+        "masks_differ_by": float(np.abs(masks[0] - masks[1]).mean()),
+        "step_at_borders_over_elsewhere_tiles": _steps(many, borders),
+        "step_at_borders_over_elsewhere_one_pass": _steps(one, borders),
+    }
+
+
+def _images(score: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(score)[None, None]
+
+
+def _steps(score: np.ndarray, borders: np.ndarray) -> float:
+    """The mean step between neighbouring pixels where tiles are blended, over that elsewhere; both ways."""
+    steps = [np.abs(np.diff(side, axis=1)) for side in (score, score.T)]
+    at, elsewhere = (np.mean([s[:, where].mean() for s in steps]) for where in (borders, ~borders))
+    return float(at / elsewhere)
+
+
+def _picture(masks: list[np.ndarray], one: np.ndarray, many: np.ndarray) -> None:
+    """One pass left, tiles right; masks above, scores below."""
+    top = max(float(one.max()), float(many.max()))
+    rows = [np.concatenate([mask[0] for mask in masks], 1), np.concatenate([one, many], 1) / top]
+    Image.fromarray((255 * np.concatenate(rows)).astype(np.uint8)).save(OUT.with_suffix(".png"))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=20_000, help="of the image whose memory is measured")
     parser.add_argument("--throughput-side", type=int, default=4096)
     parser.add_argument("--width", type=int, default=32, help="of the network whose throughput is measured")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", choices=["memory", "throughput"])
+    parser.add_argument("--cells", type=Path, help="a folder of grey images of 1022 pixels or more")
+    parser.add_argument("--only", choices=["memory", "throughput", "seams"])
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     record = json.loads(OUT.read_text()) if OUT.is_file() else {}
     record["threads"] = torch.get_num_threads()
-    if given.only != "memory":
+    if given.only in (None, "throughput"):
         record["throughput"] = throughput(given.throughput_side, given.width, given.rounds)
-    if given.only != "throughput":
+    if given.only in (None, "memory"):
         record["memory"] = memory(given.side)
+    if given.only in (None, "seams") and given.cells is not None:
+        record["seams"] = seams(given.cells)
     OUT.write_text(json.dumps(record, indent=2) + "\n")
     print(json.dumps(record, indent=2))
 

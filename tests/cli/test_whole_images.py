@@ -29,7 +29,7 @@ def whole(own: Path) -> Path:
     """whole/ holds photographs of mixed sizes, new/ a large OME-Zarr; x is four times smaller."""
     for index, (name, pixels) in enumerate(packaged_photographs().items()):
         for turn in range(2):
-            y = np.moveaxis(np.rot90(pixels, turn)[200 : 264 + 8 * index, 100:180] / 255, -1, 0)
+            y = np.moveaxis(np.rot90(pixels, turn)[100 : 164 + 8 * (index % 4), 100:180] / 255, -1, 0)
             x = halved(y, 4)
             y_hat = x.repeat(4, axis=1).repeat(4, axis=2)
             for role, image in (("x", x), ("y_hat", y_hat), ("y", y)):
