@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conformask.results import Evaluation as Evaluation
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
+    from conformask.scorers.tiled import Tiled as Tiled
     from conformask.types import Score as Score
 
 _HOMES = {
@@ -42,6 +43,7 @@ _HOMES = {
     "monitor": "monitoring",
     "export": "exporting.export",
     "ConformaskError": "errors",
+    "Tiled": "scorers.tiled",
 }
 __all__ = list(_HOMES)
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.data.decoding import name_and_suffix
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
@@ -117,7 +118,7 @@ def _write_output(stem: Path, output: Image, data_range: DataRange | None) -> No
 
 
 def _images_of(folder: Path) -> dict[str, Path]:
-    return {path.stem: path for path in list_images(folder)} if folder.is_dir() else {}
+    return {name_and_suffix(path)[0]: path for path in list_images(folder)} if folder.is_dir() else {}
 
 
 def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:

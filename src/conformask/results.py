@@ -224,6 +224,8 @@ class CalibrationCard:
     """When, in UTC."""
     calibrated_on: tuple[str, ...]
     """Pixel hashes of the calibration images."""
+    tiles: tuple[int, int] | None = None
+    """Side and overlap of the tiles by which whole images were scored; None where each was one pass."""
 
     @property
     def promise(self) -> str:
@@ -249,12 +251,12 @@ class CalibrationCard:
         path = folder / "calibration.json"
         if folder.is_dir() and not path.is_file():
             raise MissingFileError(f"{folder} is not calibrated, {path.name} is missing: calibrate it first")
-        record = read_json(path, cls.__dataclass_fields__)
+        record = {"tiles": None} | read_json(path, cls.__dataclass_fields__.keys() - {"tiles"})
         values = {key: record[key] for key in cls.__dataclass_fields__}
         values["threshold"] = number(values["threshold"])
         values["sizes"] = tuple(tuple(size) for size in values["sizes"])
         values["calibrated_on"] = tuple(values["calibrated_on"])
-        for key in ("data_range", "thresholds"):
+        for key in ("data_range", "thresholds", "tiles"):
             values[key] = values[key] and tuple(values[key])
         return cls(**values)
 

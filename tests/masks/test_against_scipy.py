@@ -3,6 +3,7 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog, minimize
 
+from conformask.masks.kernels import LARGE
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
@@ -132,3 +133,20 @@ def test_newton_recovers_from_any_guess(exponent: float, misled: slice) -> None:
 
     found = Reciprocal().critical_lambda(images(score), images(error), exponent, threshold)
     assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-8)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_an_image_too_large_to_copy(ties: bool) -> None:
+    """Beyond LARGE pixels the kernel reads again instead of copying; the answer is that of a sort."""
+    generator = np.random.default_rng(0)
+    score = generator.lognormal(-3, 1, LARGE + 100).astype(np.float32)
+    if ties:
+        score[: LARGE // 2] = np.float32(0.05)
+    order = np.sort(score.astype(np.float64))
+    spent = order.cumsum()
+    goal = 0.3 * spent[-1]
+    boundary = order[np.searchsorted(spent, goal, side="right")]
+    below, at = spent[np.searchsorted(order, boundary) - 1], boundary * (order == boundary).sum()
+    level = WaterFilling(1.0, kappa=0.0).level(images(score), torch.tensor([goal / score.size]).double())
+    assert float(level[0, 0]) == pytest.approx(boundary, rel=1e-6)
+    assert float(level[0, 1]) == pytest.approx((goal - below) / at, abs=1e-5)

@@ -36,8 +36,9 @@ VERBS = {
     And between what coverage will fluctuate from one calibration set to the next.""",
     "mask": """Write masks for new images.
 
-    For each image a mask (16-bit PNG, or TIFF for TIFF; 1 = trusted) and an overlay, and a CSV of mask
-    sizes.""",
+    For each image a mask (16-bit PNG, or TIFF and OME-Zarr as y_hat; 1 = trusted) and an overlay, and a CSV
+    of mask sizes. Images larger than 1024 pixels, and OME-Zarr, are masked whole, by overlapping tiles, with
+    bounded memory; a promise calibrated on tiles does not cover them, one of calibrate --whole does.""",
     "evaluate": """Measure coverage and mask sizes on test images.
 
     The images must be new to every step; RUN receives evaluation.json.""",

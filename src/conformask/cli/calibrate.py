@@ -17,7 +17,7 @@ from conformask.cli.options import (
     WeightsPath,
     distance_of,
 )
-from conformask.cli.output import show, table, told_range
+from conformask.cli.output import bad_usage, show, table, told_range
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
@@ -46,6 +46,14 @@ def calibrate(
     guarantee: GuaranteeName | None = None,
     delta: Delta = None,
     data_range: DataRange = None,
+    whole: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="DATA holds whole images of any size: score them by overlapping tiles of 1024 pixels. The "
+            "promise is then about whole images.",
+        ),
+    ] = False,
     weights_path: WeightsPath = None,
     devices: Devices = "1",
     nodes: Nodes = 1,
@@ -68,12 +76,16 @@ def calibrate(
     if threshold is None and (data is not None or not any(wanted.values())):
         _choices(run, family, wanted, as_json=json)
         return
+    if whole and data is None:
+        bad_usage("--whole calibrates images: give DATA as well")
     distance = distance_of(run, weights_path)
     if data is None:
         masker = _recalibrated(run, threshold, family, wanted, distance)
     else:
         how = {"devices": devices, "nodes": nodes, "out": run / PARTS}
-        masker = _calibrated(run, data, str(threshold), family, wanted, distance, data_range, how)
+        masker = _calibrated(
+            run, data, str(threshold), family, wanted, distance, data_range, how, whole=whole
+        )
     if main_process():
         masker.save(run)
     _tell(run, masker, as_json=json)
@@ -88,16 +100,19 @@ def _calibrated(
     distance: "Distance | None",
     data_range: tuple[float, float] | None,
     how: dict[str, Any],
+    *,
+    whole: bool,
 ) -> "Masker":
     from conformask.data.triplets import Triplets
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.tiled import Tiled
 
     scorer = NetworkScorer.load(run, distance=distance)
     collection = Triplets.from_folder(data, data_range or scorer.card.data_range)
     kept = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
     return calibrate_scorer(
-        scorer,
+        Tiled(scorer) if whole else scorer,
         collection.part("calibration"),
         threshold=threshold,
         family=family,

@@ -7,7 +7,11 @@ from conformask.cli.output import show
 
 
 def mask(run: Path, data: Path, out: Path, /, *, data_range: DataRange = None, json: AsJson = False) -> None:
-    """Write a mask for every image (16-bit PNG, or TIFF for TIFF), an overlay, and a CSV of mask sizes.
+    """Write a mask for every image (16-bit PNG, or TIFF and OME-Zarr as y_hat), an overlay, mask sizes.
+
+    Images that no tile of 1024 pixels holds, and OME-Zarr folders, are masked whole, by overlapping tiles,
+    with bounded memory. A promise that was calibrated on tiles does not cover them, which is said; calibrate
+    with --whole for one that does.
 
     Parameters
     ----------

@@ -9,10 +9,13 @@ import numpy as np
 from PIL import Image as Pillow
 from PIL import ImageOps
 
+from conformask.data.ome_zarr import decode_zarr, open_level
 from conformask.errors import ConformaskError, ImageError, MissingFileError
 from conformask.types import Array
 
 T = TypeVar("T")
+Rows = Callable[[int, int], Array]
+"""(top, bottom) -> rows of the whole width, (h, W) or (h, W, C), in the file's own type."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH_AT = 24
@@ -21,6 +24,7 @@ PNG_GREY = (0, 4)
 EXIF_ORIENTATION = 0x0112
 SIDEWAYS = 5
 """From this EXIF orientation on, height and width change places."""
+ZARR = ".zarr"
 MODES = {"1": "L", "L": "L", "LA": "L", "La": "L", "I;16": "L", "I;16B": "L", "I": "L"}
 """What a Pillow mode is converted to; all others become RGB."""
 
@@ -55,6 +59,31 @@ def read_header(path: Path) -> Header:
     return _attempt(path, _HEADERS)
 
 
+def open_rows(path: Path) -> Rows:
+    """The pixels of a file, rows at a time, as decode would give them.
+
+    OME-Zarr and npy are read as they are asked for; a compressed TIFF is decoded once, into a temporary file;
+    PNG and JPEG are decoded whole.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ImageError: it cannot be decoded, or is a stack of images.
+    """
+    return _attempt(path, _ROWS)
+
+
+def name_and_suffix(path: Path) -> tuple[str, str]:
+    """("NAME", ".ome.tif") of NAME.ome.tif, ("NAME", ".png") of NAME.png."""
+    stem, suffix = path.stem, path.suffix.lower()
+    return (stem[:-4], f".ome{suffix}") if stem.lower().endswith(".ome") and stem[:-4] else (stem, suffix)
+
+
+def is_image(path: Path) -> bool:
+    """Whether there is something that could be read: an image file, or the folder of an OME-Zarr image."""
+    suffix = path.suffix.lower()
+    return suffix in IMAGE_SUFFIXES and (path.is_dir() if suffix == ZARR else path.is_file())
+
+
 def header_of(array: Array) -> Header:
     """The header of an image (H, W) or (H, W, C) in memory."""
     if array.ndim not in (2, 3):
@@ -69,7 +98,7 @@ def bits_of(dtype: np.dtype[Any]) -> int:
 
 
 def _attempt(path: Path, readers: dict[str, Callable[[Path], T]]) -> T:
-    if not path.is_file():
+    if not (path.is_file() or path.is_dir()):
         raise MissingFileError(f"{path} does not exist")
     reader = readers.get(path.suffix.lower())
     if reader is None:
@@ -138,6 +167,16 @@ def _decode_tiff(path: Path) -> Array:
         return _displayed(path, _channels_last(array, axes), page)
 
 
+def _map_tiff(path: Path) -> Rows:
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        series, page = _only_image(path, file)
+        array = _channels_last(series.asarray(out="memmap"), series.axes)
+        _displayed(path, array[:1], page)  # reads the colours of a palette while the file is open
+    return lambda top, bottom: _displayed(path, array[top:bottom], page)
+
+
 def _only_image(path: Path, file: Any) -> tuple[Any, Any]:
     series = file.series[0]
     planes = [axis for axis in series.axes if axis not in "YXSC"]
@@ -192,6 +231,27 @@ def _header_npy(path: Path) -> Header:
     return header_of(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
+def _map_npy(path: Path) -> Rows:
+    return _rows_of(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _header_zarr(path: Path) -> Header:
+    level = open_level(path)
+    return Header(*level.shape, bits_of(level.array.dtype))
+
+
+def _rows_zarr(path: Path) -> Rows:
+    return open_level(path).rows
+
+
+def _rows_pillow(path: Path) -> Rows:
+    return _rows_of(_decode_pillow(path))
+
+
+def _rows_of(array: Array) -> Rows:
+    return lambda top, bottom: array[top:bottom]
+
+
 _DECODERS: dict[str, Callable[[Path], Array]] = {
     ".png": _decode_pillow,
     ".jpg": _decode_pillow,
@@ -199,6 +259,7 @@ _DECODERS: dict[str, Callable[[Path], Array]] = {
     ".tif": _decode_tiff,
     ".tiff": _decode_tiff,
     ".npy": _decode_npy,
+    ZARR: decode_zarr,
 }
 _HEADERS: dict[str, Callable[[Path], Header]] = {
     ".png": _header_pillow,
@@ -207,5 +268,15 @@ _HEADERS: dict[str, Callable[[Path], Header]] = {
     ".tif": _header_tiff,
     ".tiff": _header_tiff,
     ".npy": _header_npy,
+    ZARR: _header_zarr,
+}
+_ROWS: dict[str, Callable[[Path], Rows]] = {
+    ".png": _rows_pillow,
+    ".jpg": _rows_pillow,
+    ".jpeg": _rows_pillow,
+    ".tif": _map_tiff,
+    ".tiff": _map_tiff,
+    ".npy": _map_npy,
+    ZARR: _rows_zarr,
 }
 IMAGE_SUFFIXES = tuple(_DECODERS)

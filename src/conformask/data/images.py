@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.data.decoding import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from conformask.data.decoding import decode
+from conformask.data.decoding import decode, is_image
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.results import whole_file
 from conformask.types import Array
@@ -24,10 +24,10 @@ HASH_LEVELS = 65535
 
 
 def read_image(path: Path | str, data_range: DataRange | None = None) -> Image:
-    """Read PNG, JPEG, TIFF or npy as float32 (C, H, W) in [0, 1]; alpha is dropped, palettes become RGB.
+    """Read PNG, JPEG, TIFF, npy or OME-Zarr as float32 (C, H, W) in [0, 1].
 
-    The range follows from the file's type, 8 bit (0, 255), 16 bit (0, 65535), float (0, 1), unless it is
-    given; it is never guessed from the content.
+    Alpha is dropped, palettes become RGB. The range follows from the file's type, 8 bit (0, 255), 16 bit
+    (0, 65535), float (0, 1), unless it is given; it is never guessed from the content.
 
     Raises:
         MissingFileError: there is no such file.
@@ -111,17 +111,18 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
     path = Path(path)
     writer = _writer(path)
     _check_writable(path, image)
-    content = image.astype(np.float32) if path.suffix.lower() == ".npy" else _levels(image, bits, round_down)
+    content = image.astype(np.float32) if path.suffix.lower() == ".npy" else levels(image, bits, round_down)
     with whole_file(path) as aside:
         writer(aside, content[0] if len(content) == 1 else np.moveaxis(content, 0, -1))
 
 
 def quantised(image: Image, bits: int) -> Image:
     """The image as it is read back from a file of 8 or 16 bits, float32."""
-    return (_levels(image, bits, False) / (2.0**bits - 1)).astype(np.float32)
+    return (levels(image, bits, False) / (2.0**bits - 1)).astype(np.float32)
 
 
-def _levels(image: Image, bits: int, round_down: bool) -> Array:
+def levels(image: Image, bits: int, round_down: bool) -> Array:
+    """[0, 1] as integers of 8 or 16 bits; rounded down, no value read back is above the one given."""
     if bits not in (8, 16):
         raise InvalidArgumentError(f"bits is {bits}; choose 8 or 16")
     top = 2.0**bits - 1
@@ -189,7 +190,7 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
 
 def _is_image(path: Path, folder: Path) -> bool:
     hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+    return not hidden and is_image(path)
 
 
 def check_name(name: str, where: str) -> None:

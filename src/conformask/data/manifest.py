@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 
+from conformask.data.decoding import is_image, name_and_suffix
 from conformask.data.images import check_name, list_images
 from conformask.data.splits import PARTS
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
@@ -81,9 +82,10 @@ def rows_of_folder(folder: Path) -> list[Row]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in list_images(folder):
-        if path.stem in found:
-            raise ImageError(f"{path} and {found[path.stem].name} have one stem; keep one of them")
-        found[path.stem] = path
+        stem, _ = name_and_suffix(path)
+        if stem in found:
+            raise ImageError(f"{path} and {found[stem].name} have one stem; keep one of them")
+        found[stem] = path
     return found
 
 
@@ -136,7 +138,7 @@ def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[Row]:
 
 def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> Row:
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
-    name = line.get("name") or y_hat.stem
+    name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
     return Row(
         name,
@@ -154,7 +156,7 @@ def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
     if not line[role]:
         raise InvalidArgumentError(f"{where}: {role} is empty; give the path of an image")
     path = folder / line[role]
-    if not path.is_file():
+    if not (path.is_file() or is_image(path)):
         raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
     return path
 

@@ -1,24 +1,27 @@
 """Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from conformask.data.decoding import header_of, read_header
+from conformask.data.decoding import header_of, name_and_suffix, read_header
 from conformask.data.images import DataRange, Image, from_user_array, read_image
 from conformask.data.manifest import MANIFEST, Row, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
+from conformask.data.rasters import Raster, open_raster
 from conformask.data.splits import PARTS, check_part, part_of, uniform
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.types import Array, Batch, Triplet
 
 LABELS = ("groups", "categories", "names")
+VALUES = 16 * 1024 * 1024
 
 
 class Triplets:
@@ -140,6 +143,15 @@ class Triplets:
             return read_image(image, self.data_range)
         return from_user_array(image, self.data_range, f"{role} of triplet {row.name!r}")
 
+    def raster(self, index: int, role: Literal["x", "y_hat"]) -> Raster:
+        """An image of a triplet, to be read window by window; only its header is read now.
+
+        Raises:
+            ImageError: the header cannot be read, or chunks of a zarr are missing.
+        """
+        row = self._rows[index]
+        return open_raster(getattr(row, role), self.data_range, f"{role} of triplet {row.name!r}")
+
     @property
     def names(self) -> tuple[str, ...]:
         """The name of each triplet."""
@@ -158,9 +170,8 @@ class Triplets:
     @property
     def suffixes(self) -> tuple[str, ...]:
         """The file type of each y_hat, ".npy" for arrays."""
-        return tuple(
-            row.y_hat.suffix.lower() if isinstance(row.y_hat, Path) else ".npy" for row in self._rows
-        )
+        files = (row.y_hat for row in self._rows)
+        return tuple(name_and_suffix(file)[1] if isinstance(file, Path) else ".npy" for file in files)
 
     @property
     def categories(self) -> tuple[str | None, ...]:
@@ -241,13 +252,16 @@ class Triplets:
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
 
+        Of large images fewer: no batch holds more than VALUES of y_hat, unless one image does.
+
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
         if batch_size < 1:
             raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
-        for _, alike in groupby(self.checked(), key=_shapes):
-            while chunk := list(islice(alike, batch_size)):
+        for shapes, alike in groupby(self.checked(), key=_shapes):
+            most = max(1, min(batch_size, VALUES // math.prod(shapes[1])))
+            while chunk := list(islice(alike, most)):
                 yield _stacked(chunk)
 
     def validate(self, progress: Callable[[int], None] | None = None) -> None:
@@ -309,7 +323,7 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
             )
 
 
-def _shapes(triplet: Triplet) -> tuple[tuple[int, ...] | None, ...]:
+def _shapes(triplet: Triplet) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
     return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
 
 

@@ -93,7 +93,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
         raise MismatchError(
             f"the masker takes {masker.card.channels} channels, these images have {seen.channels}"
         )
-    if not set(seen.sizes) <= set(masker.card.sizes):
+    if masker.card.tiles is None and not set(seen.sizes) <= set(masker.card.sizes):
         raise MismatchError(
             f"the masker was calibrated on images of {list(masker.card.sizes)}, these have "
             f"{list(seen.sizes)}: its promise does not cover them"

@@ -23,6 +23,8 @@ from conformask.scorers.fit import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.types import Distance, Family, Scorer, Weigh
 
+WHOLE = "whole images"
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -55,7 +57,7 @@ def calibrate(
     """Find the lambda with which masks keep the promise.
 
     Args:
-        scorer: from fit_scorer, or any Scorer.
+        scorer: from fit_scorer, or any Scorer; Tiled(scorer) for whole images of any size.
         calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest masked distance wanted (the paper's alpha), or "q0.1": the 0.1-quantile of
             the unmasked distance on the selection images.
@@ -96,7 +98,7 @@ def calibrate(
     curves, critical = _gathered(scorer, calibration, choices, seen, how)
     enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
-    card = _card(choices, calibration, seen, curves, rule.to_json())
+    card = _card(scorer, choices, calibration, seen, curves, rule.to_json())
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, chosen, rule, card, critical, stored, weight)
 
@@ -152,9 +154,14 @@ def _gathered(
 
 
 def _card(
-    choices: Choices, calibration: Triplets, seen: Survey, curves: Curves, rule: Mapping[str, Json]
+    scorer: Scorer,
+    choices: Choices,
+    calibration: Triplets,
+    seen: Survey,
+    curves: Curves,
+    rule: Mapping[str, Json],
 ) -> CalibrationCard:
-    wanted = choices.wanted
+    wanted, tiles = choices.wanted, getattr(scorer, "tiles", None)
     return CalibrationCard(
         threshold=choices.threshold,
         confidence=wanted.confidence,
@@ -172,9 +179,10 @@ def _card(
         channels=seen.channels,
         sizes=seen.sizes,
         data_range=calibration.data_range,
-        population=calibration.provenance.population,
+        population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=tuple(sorted(seen.hashes)),
+        tiles=tiles,
     )
 
 

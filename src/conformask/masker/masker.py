@@ -29,6 +29,7 @@ from conformask.report.notebook import masker_html
 from conformask.results import CalibrationCard, Curves, read_arrays, whole_file, write_arrays
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
+from conformask.scorers.tiled import Tiled
 from conformask.types import Array, Batch, Distance, Facts, Family, Images, LambdaRule, Score, Scorer, Weigh
 
 THRESHOLDS = 40
@@ -131,7 +132,7 @@ class Masker:
             raise MismatchError(
                 f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
             )
-        if tuple(y_hat.shape[-2:]) not in self.card.sizes:
+        if self.card.tiles is None and tuple(y_hat.shape[-2:]) not in self.card.sizes:
             warnings.warn(
                 f"images of {tuple(y_hat.shape[-2:])}: the promise was calibrated on {list(self.card.sizes)} "
                 "and does not cover other sizes",
@@ -303,7 +304,7 @@ def load(
     used = stored_distance(card.distance, distance)
     arrays = read_arrays(folder / "curves.npz")
     masker = Masker(
-        scorer=scorer or NetworkScorer.load(folder, distance=used, network=network),
+        scorer=as_calibrated(scorer or NetworkScorer.load(folder, distance=used, network=network), card),
         distance=used,
         family=family or family_by_name(card.family),
         rule=rule_from_json(card.rule),
@@ -314,6 +315,13 @@ def load(
     )
     verify(folder)
     return masker
+
+
+def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
+    """The scorer, by tiles where the card says so."""
+    if card.tiles is None or card.tiles == getattr(scorer, "tiles", None):
+        return scorer
+    return Tiled(scorer, *card.tiles)
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:

@@ -15,6 +15,8 @@ from conformask.masks.kernels import lambdas
 from conformask.types import Images
 
 KAPPA = -0.25
+PIXELS = 2**22
+"""So many at once are summed: torch converts all that it sums."""
 
 
 def check_kappa(kappa: float) -> None:
@@ -29,7 +31,9 @@ def check_kappa(kappa: float) -> None:
 
 def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
     """mean(score)^kappa of each image, float64; 1 where there is no score."""
-    mean = score.mean(dim=(1, 2, 3), dtype=torch.float64).cpu().numpy()
+    parts = torch.split(score.flatten(1), PIXELS, dim=1)
+    sums = torch.stack([part.sum(dim=1, dtype=torch.float64) for part in parts]).sum(dim=0)
+    mean = (sums / max(1, score[:1].numel())).cpu().numpy()
     return np.where(mean > 0, mean, 1.0) ** kappa
 
 

@@ -26,6 +26,8 @@ LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """(shift, bits) of the radix digits of a non-negative float32."""
 STREAMS, THIN, NEAR = 4, 16, 1e-6
+LARGE = 2**25
+"""Pixels from which on an image is read again rather than copied in part: its copy could be as large."""
 
 
 def compiled(function: Function) -> Function:
@@ -90,7 +92,7 @@ def saturation(
 def full_below(score: Array, weight: Array, offset: float, power: float, goals: Array) -> Array:
     """sup{l : sum_i w_i min(1, l / (offset + s_i))^power <= goal} for each goal, exact; see `saturation`.
 
-    A sixteenth of the pixels gives the guess to start from.
+    A sixteenth of the pixels, or fewer of a large image, gives the guess to start from.
     """
     scale, limit = 1.0, score
     if power not in (1, 2):
@@ -99,16 +101,21 @@ def full_below(score: Array, weight: Array, offset: float, power: float, goals: 
         limit[limit < NEGLIGIBLE] = 0
         offset = 0.0
     squared = power == 2
-    few = saturation(thinned(limit), thinned(weight), offset, squared, goals[:1] / THIN, 0.0)
+    few = saturation(thinned(limit), thinned(weight), offset, squared, goals[:1] / thinning(limit.size), 0.0)
     start = float(few[0]) if few.size and np.isfinite(few[0]) else 0.0
     return scale * saturation(limit, weight, offset, squared, goals, start) ** (1 / power)
 
 
+def thinning(size: int) -> int:
+    """Every how many-th run of pixels is enough for a guess."""
+    return THIN * max(1, size // LARGE)
+
+
 def thinned(pixels: Array) -> Array:
-    """Every sixteenth run of 64 pixels, copied."""
-    run = 64
-    whole = pixels.size // (run * THIN) * run * THIN
-    return np.ascontiguousarray(pixels[:whole].reshape(-1, run * THIN)[:, :run]).reshape(-1)
+    """Every sixteenth run of 64 pixels, or fewer of a large image, copied."""
+    run, every = 64, 64 * thinning(pixels.size)
+    whole = pixels.size // every * every
+    return np.ascontiguousarray(pixels[:whole].reshape(-1, every)[:, :run]).reshape(-1)
 
 
 @compiled
@@ -176,6 +183,48 @@ def sum_below(score: Array, pivot: float) -> float:
 
 
 @compiled
+def histogram_within(keys: Array, weight: Array, shift: int, bits: int, prefix: int) -> Array:
+    """As `histogram`, of the keys whose higher digits are the prefix."""
+    sums = np.zeros(1 << bits)
+    for i in range(keys.size):
+        if keys[i] >> np.uint32(shift + bits) == np.uint32(prefix):
+            sums[(keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)] += weight[i]
+    return sums
+
+
+@compiled
+def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
+    """The weight of the pixels with this key, and how many they are."""
+    total, count = 0.0, 0
+    for i in range(keys.size):
+        if keys[i] == np.uint32(key):
+            total += weight[i]
+            count += 1
+    return total, count
+
+
+@compiled
+def boundary(keys: Array, weight: Array, coarse: Array, goal: float) -> tuple[int, float, float, int]:
+    """The key at which the cumulative weight exceeds the goal; the weight below and at it, and their number.
+
+    From the histogram of the first digit on; copies the keys of a bin, unless they could be too many.
+    """
+    digit, below = crossing(coarse, 0.0, goal)
+    if keys.size > LARGE:
+        key = digit
+        for shift, bits in DIGITS[1:]:
+            digit, below = crossing(histogram_within(keys, weight, shift, bits, key), below, goal)
+            key = (key << bits) | digit
+        at, count = sum_at(keys, weight, key)
+        return key, below, at, count
+    kept, kept_weight = members(keys, weight, *DIGITS[0], digit)
+    for shift, bits in DIGITS[1:]:
+        digit, below = crossing(histogram(kept, kept_weight, shift, bits), below, goal)
+        kept, kept_weight = members(kept, kept_weight, shift, bits, digit)
+    return int(kept[0]), below, sum_below(kept_weight, np.inf), kept.size
+
+
+@compiled
 def selection(score: Array, weight: Array, goals: Array) -> Array:
     """Fill pixels in order of score until their weight is the goal; by radix selection, without a sort.
 
@@ -191,14 +240,10 @@ def selection(score: Array, weight: Array, goals: Array) -> Array:
         if total <= goals[g] * (1 + NOISE):
             found[g] = np.array([np.inf, 0.0, sum_below(score, np.inf), 0.0])
             continue
-        digit, below = crossing(coarse, 0.0, goals[g])
-        keys, kept = members(bits_of_score, weight, *DIGITS[0], digit)
-        for shift, bits in DIGITS[1:]:
-            digit, below = crossing(histogram(keys, kept, shift, bits), below, goals[g])
-            keys, kept = members(keys, kept, shift, bits, digit)
-        pivot = np.float64(keys[:1].view(np.float32)[0])
-        fraction = min(1.0, max(0.0, (goals[g] - below) / sum_below(kept, np.inf)))
-        found[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * keys.size])
+        key, below, at, count = boundary(bits_of_score, weight, coarse, goals[g])
+        pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
+        fraction = min(1.0, max(0.0, (goals[g] - below) / at))
+        found[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * count])
     return found
 
 

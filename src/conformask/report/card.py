@@ -13,8 +13,8 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
     how = "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     limits = [
-        f"Calibrated on images of {sizes} pixels with {card.channels} channels; the promise does not cover "
-        "other sizes.",
+        f"Calibrated on {_told_images(card, sizes)} with {card.channels} channels; the promise does not "
+        f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
     ]
@@ -42,3 +42,10 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
 
 {told}
 """
+
+
+def _told_images(card: CalibrationCard, sizes: str) -> str:
+    if card.tiles is None:
+        return f"images of {sizes} pixels"
+    tile, overlap = card.tiles
+    return f"whole images of {sizes} pixels, scored by tiles of {tile} that overlap by {overlap},"

@@ -1,0 +1,197 @@
+"""The mask of an image of any size: scores tile by tile to a temporary file, then the mask block by block.
+
+A family such as water_filling looks at the whole score before it opens a pixel; it reads it from that file,
+whose pages the system may drop from memory at any time.
+"""
+
+import shutil
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.calibration import Scored
+from conformask.data.images import levels
+from conformask.data.mask_files import Blocks, grid, write_blocks
+from conformask.data.rasters import Raster
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError, MismatchError, OutputError
+from conformask.masker.masker import Masker
+from conformask.progress import tracked
+from conformask.report.overview import Overview
+from conformask.scorers.tiled import GRAIN, TILE, Tiled, reduced
+from conformask.types import Array, Batch, Images, Score
+
+IN_MEMORY = 2**26
+"""Pixels up to which a rule may ask for facts of the whole image, such as its features."""
+BYTES = 6
+"""For each pixel on the disk: a score of 32 and a mask of 16 bits."""
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """A triplet without its truth, to be read window by window."""
+
+    name: str
+    suffix: str
+    """The file type of y_hat."""
+    x: Raster
+    y_hat: Raster
+    category: str | None
+    weight: float | None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What is left of a mask once it lies on the disk."""
+
+    size: float
+    """mean(1 - m)."""
+    y_hat: Array
+    """(C, h, w): an overview."""
+    mask: Array
+    """(1 or C, h, w): an overview."""
+
+
+def tiled_scorer(masker: Masker) -> Tiled:
+    """The scorer that a masker has for whole images; tiles hold any image of its calibration, in one pass."""
+    if masker.card.tiles is not None:
+        return cast(Tiled, masker.scorer)
+    longest = max(TILE, *(side for size in masker.card.sizes for side in size))
+    return Tiled(masker.scorer, -(-longest // GRAIN) * GRAIN)
+
+
+def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
+    """The triplets, by place, that no tile holds, or that are OME-Zarr; each looked at before the first work.
+
+    Raises:
+        ImageError: a header cannot be read, or chunks of a zarr are missing.
+        MismatchError: other channels than those of the calibration images, or an x that tiles cannot follow.
+        InvalidArgumentError: an image too large for what the promise has to know of it.
+    """
+    tiled, found = tiled_scorer(masker), {}
+    kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
+    for index, (suffix, category, weight) in enumerate(kinds):
+        y_hat = triplets.raster(index, "y_hat")
+        if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
+            x = triplets.raster(index, "x")
+            found[index] = WholeImage(triplets.names[index], suffix, x, y_hat, category, weight)
+            _check(masker, tiled, found[index])
+    return found
+
+
+def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
+    """Write the mask of a whole image, 16 bits, rounded down; whole or not at all.
+
+    Raises:
+        ImageError: a window cannot be read, holds NaN or values outside the range; says where.
+        OutputError: the disk has no room, or cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = image.y_hat.size
+    channels = masker.card.channels if masker.scorer.per_channel else 1
+    _check_room(path, BYTES * channels * height * width)
+    with tempfile.TemporaryFile(dir=path.parent) as file:
+        score = np.memmap(file, np.float32, "w+", shape=(1, channels, height, width))
+        _score(tiled_scorer(masker), image, score)
+        opened = _Opened(masker, image, torch.from_numpy(score))
+        write_blocks(path, score.shape[1:], opened.blocks())
+        return opened.written
+
+
+class _Opened:
+    """The mask of a scored image, block by block, and what is summed on the way."""
+
+    def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
+        self._family, self._image, self._score = masker.family, image, score
+        lam = torch.from_numpy(masker.lambdas(Scored(_facts_of(masker, image), Score(score))))
+        self._level = masker.family.level(score, lam)
+        self._total = 0.0
+        self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
+        self._mask = Overview(score.shape[1], image.y_hat.size)
+
+    def blocks(self) -> Blocks:
+        places = list(grid(self._image.y_hat.size))
+        for rows, columns in tracked(places, f"mask of {self._image.name}", len(places)):
+            mask = self._family.apply(self._score[..., rows, columns], self._level)[0].numpy()
+            self._total += float(mask.sum(dtype=np.float64))
+            self._mask.add(rows, columns, mask)
+            self._y_hat.add(rows, columns, self._image.y_hat.read(rows, columns))
+            yield rows, columns, levels(mask, 16, round_down=True)
+
+    @property
+    def written(self) -> Written:
+        return Written(1 - self._total / self._score.numel(), self._y_hat.image, self._mask.image)
+
+
+def _score(tiled: Tiled, image: WholeImage, score: Array) -> None:
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    factor = tiled.factor(image.x.size, image.y_hat.size)
+
+    def read(rows: slice, columns: slice) -> tuple[Images, Images]:
+        x = image.x.read(reduced(rows, factor), reduced(columns, factor))
+        both = (x, image.y_hat.read(rows, columns))
+        return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
+
+    count = int(np.prod([len(tiled.spans(side, factor)) for side in image.y_hat.size]))
+    parts = tiled.parts(read, image.y_hat.size, factor, image.name)
+    for rows, columns, part in tracked(parts, f"score of {image.name}", count):
+        score[..., rows, columns] += part.cpu().numpy()
+
+
+def _facts_of(masker: Masker, image: WholeImage) -> Batch:
+    """What the rule may ask for; the pixels only where it needs them."""
+    x = y_hat = torch.empty(1, 1, 0, 0)
+    if _asks_for_pixels(masker):
+        x, y_hat = (
+            torch.from_numpy(raster.read(*(slice(0, side) for side in raster.size)))[None]
+            for raster in (image.x, image.y_hat)
+        )
+    category = None if image.category is None else (image.category,)
+    weight = None if image.weight is None else (image.weight,)
+    return Batch((image.name,), x, y_hat, None, category, weight)
+
+
+def _asks_for_pixels(masker: Masker) -> bool:
+    needs = masker.rule.needs
+    return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
+
+
+def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
+    (height, width), card = image.y_hat.size, masker.card
+    if image.y_hat.header.channels != card.channels:
+        raise MismatchError(
+            f"{image.y_hat.name}: this masker takes y_hat with {card.channels} channels, not "
+            f"{image.y_hat.header.channels}"
+        )
+    tiled.factor(image.x.size, image.y_hat.size)
+    if _asks_for_pixels(masker) and height * width > IN_MEMORY:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} has {height} x {width} pixels: the {card.guarantee} promise reads "
+            f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
+            f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
+        )
+    if card.tiles is None and (height, width) not in card.sizes:
+        told = ", ".join(f"{h} x {w}" for h, w in card.sizes)
+        warnings.warn(
+            f"images of {height} x {width} pixels, by tiles: the promise was calibrated on tiles of {told} "
+            "and does not cover whole images; calibrate whole images with --whole for one that does",
+            stacklevel=4,
+        )
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise OutputError(
+            f"{path} needs {needed / 1e9:.1f} GB beside it for scores and mask, and {free / 1e9:.1f} GB are "
+            "free: choose another folder"
+        )
+
+
+__all__ = ["WholeImage", "Written", "tiled_scorer", "whole_images", "write_whole"]

@@ -1,0 +1,205 @@
+"""Scores of images of any size: overlapping tiles, smoothly blended."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise, product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.results import Selection
+from conformask.scorers.scoring import score_of
+from conformask.types import Array, Distance, Images, Score, Scorer
+
+TILE, OVERLAP = 1024, 64
+GRAIN = 32
+"""Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
+Read = Callable[[slice, slice], tuple[Images, Images]]
+"""Rows and columns of y_hat -> (x, y_hat) there."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Where a tile lies along one side, and how much each of its pixels counts."""
+
+    start: int
+    stop: int
+    weight: Array
+    """(stop - start,) float32; over all tiles the weights of a pixel sum to 1."""
+
+
+@dataclass(frozen=True)
+class Tiled:
+    """A scorer of images of any size: one pass where a tile holds the image, else blended tiles.
+
+    Neighbouring tiles share at least `overlap` pixels. Their scores are blended by raised cosines over half
+    the overlap; the outermost quarter, where a network sees the end of the tile instead of the image, does
+    not count. A network that looks at most a quarter of the overlap far gives the scores of one pass, to
+    1e-5; others differ by what they would see further away (benchmarks/README.md). A score that depends on
+    the whole image at once has no meaning by tiles.
+
+    Raises:
+        InvalidArgumentError: tile or overlap is no multiple of 32, or the overlap above a quarter of the
+            tile.
+    """
+
+    scorer: Scorer
+    tile: int = TILE
+    overlap: int = OVERLAP
+    sizes = None
+    """Images of any size."""
+
+    def __post_init__(self) -> None:
+        if self.tile % GRAIN or self.overlap % GRAIN or not 0 < 4 * self.overlap <= self.tile:
+            raise InvalidArgumentError(
+                f"tile {self.tile} and overlap {self.overlap} must be multiples of {GRAIN} pixels, and the "
+                f"overlap at most a quarter of the tile, such as {TILE} and {OVERLAP}"
+            )
+
+    @property
+    def name(self) -> str:
+        """The scorer's."""
+        return self.scorer.name
+
+    @property
+    def distance(self) -> Distance | None:
+        """The scorer's."""
+        return self.scorer.distance
+
+    @property
+    def channels(self) -> int:
+        """The scorer's."""
+        return self.scorer.channels
+
+    @property
+    def per_channel(self) -> bool:
+        """The scorer's."""
+        return self.scorer.per_channel
+
+    @property
+    def family(self) -> str:
+        """The scorer's."""
+        return self.scorer.family
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """The scorer's."""
+        return self.scorer.trained_on
+
+    @property
+    def selection(self) -> Selection | None:
+        """The scorer's."""
+        return self.scorer.selection
+
+    @property
+    def tiles(self) -> tuple[int, int]:
+        """Tile and overlap, as the card of a masker keeps them."""
+        return self.tile, self.overlap
+
+    @property
+    def fingerprint(self) -> str:
+        """The scorer's, with the tiles."""
+        return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """The score of each image.
+
+        Raises:
+            MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile
+                does not hold the image; or the score comes with features of an image.
+        """
+        size, factor = (y_hat.shape[-2], y_hat.shape[-1]), self.factor(x.shape[-2:], y_hat.shape[-2:])
+        if max(size) <= self.tile:
+            return self.scorer(x, y_hat)
+
+        def read(rows: slice, columns: slice) -> tuple[Images, Images]:
+            return x[..., reduced(rows, factor), reduced(columns, factor)], y_hat[..., rows, columns]
+
+        whole: Tensor | None = None
+        for rows, columns, part in self.parts(read, size, factor):
+            whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
+            whole[..., rows, columns] += part
+        assert whole is not None
+        return Score(whole)
+
+    def parts(
+        self, read: Read, size: tuple[int, int], factor: int = 1, name: str = "the images"
+    ) -> Iterator[tuple[slice, slice, Images]]:
+        """Rows, columns and weighted score of each tile; added up in their places they are the score.
+
+        Args:
+            read: gives x and y_hat at rows and columns of y_hat.
+            size: of y_hat, (H, W).
+            factor: how many times x is smaller; tiles start and end at multiples of it.
+            name: of the image, for errors.
+
+        Raises:
+            MismatchError: the score comes with features, which tiles do not have.
+            ImageError: the score has NaN or negative values, or another size than y_hat.
+        """
+        sides = [self.spans(length, factor) for length in size]
+        for down, across in product(*sides):
+            rows, columns = slice(down.start, down.stop), slice(across.start, across.stop)
+            score = score_of(self.scorer, *read(rows, columns), (name,))
+            if score.features is not None:
+                raise MismatchError(
+                    f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
+                )
+            weight = torch.from_numpy(np.outer(down.weight, across.weight))
+            yield rows, columns, score.map * weight.to(score.map.device)
+
+    def factor(self, x_size: tuple[int, ...], size: tuple[int, ...]) -> int:
+        """How many times x is smaller than y_hat; 1 where one tile holds the image.
+
+        Raises:
+            MismatchError: x is larger, or not a whole number of times smaller.
+        """
+        if max(size) <= self.tile:
+            return 1
+        (height, width), (x_height, x_width) = size, x_size
+        factor = height // x_height
+        if (factor * x_height, factor * x_width) != (height, width):
+            raise MismatchError(
+                f"x of {x_height} x {x_width} and y_hat of {height} x {width} pixels: by tiles, y_hat must "
+                "be as large as x or a whole number of times as large on both sides; resize x to y_hat's size"
+            )
+        if 4 * math.lcm(GRAIN, factor) > self.tile:
+            raise MismatchError(
+                f"x is {factor} times smaller than y_hat, too much for tiles of {self.tile}: resize x to "
+                "y_hat's size"
+            )
+        return factor
+
+    def spans(self, length: int, factor: int = 1) -> list[Span]:
+        """The tiles along a side; they start and end at multiples of the factor."""
+        if length <= self.tile:
+            return [Span(0, length, np.ones(length, np.float32))]
+        grain = math.lcm(GRAIN, factor)
+        tile = self.tile // grain * grain
+        step, last = (tile - self.overlap) // grain * grain, math.ceil((length - tile) / grain) * grain
+        starts = [*range(0, last, step), last]
+        ends = [*(start + tile for start in starts[:-1]), length]
+        middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
+        ramps = [_ramp(length, middle, self.overlap // 2) for middle in middles]
+        steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
+        weights = [up - down for up, down in pairwise(steps)]
+        return [Span(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
+
+    def save(self, folder: Path) -> None:
+        """Write the scorer; the card of a masker keeps the tiles."""
+        self.scorer.save(folder)
+
+
+def reduced(side: slice, factor: int) -> slice:
+    """The same stretch of a side that is so many times smaller."""
+    return slice(side.start // factor, side.stop // factor)
+
+
+def _ramp(length: int, middle: int, width: int) -> Array:
+    """A raised cosine from 0 to 1 around the middle, (length,) float32."""
+    place = ((np.arange(length) + 0.5 - middle) / width).clip(-0.5, 0.5)
+    return (0.5 + 0.5 * np.sin(np.pi * place)).astype(np.float32)

@@ -1,0 +1,219 @@
+"""Masks of whole images: those of one pass, tile by tile, onto disk."""
+
+import csv
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+import conformask as cm
+from conformask.data.images import read_image
+from conformask.data.triplets import Triplets
+from conformask.deployment import whole, write_masks
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
+from conformask.masker.masker import Masker
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.tiled import Tiled
+from synthetic_triplets import arrays, scale_of, triplets
+
+SIZE = (300, 200)
+ROUNDING = 1 / 65535 + 1e-6
+SCORER = Heuristic(scale_of, channels=1)
+FAMILIES = ["reciprocal", "water_filling", "power"]
+
+
+def calibrated(scorer=None, count: int = 40, size: tuple[int, int] = (150, 140), **how) -> Masker:
+    """On images of one size, by tiles of 128 unless a scorer is given."""
+    how = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", "family": "water_filling"} | how
+    return cm.calibrate(scorer or Tiled(SCORER, 128, 32), triplets(count, 0, size), **how)
+
+
+@pytest.fixture(scope="module")
+def masker() -> Masker:
+    return calibrated()
+
+
+def write_zarr(path: Path, array: np.ndarray) -> None:
+    axes = [{"name": "y"}, {"name": "x"}]
+    image = {"axes": axes, "datasets": [{"path": "0"}]}
+    group = zarr.create_group(path, attributes={"ome": {"version": "0.5", "multiscales": [image]}})
+    group.create_array("0", data=array, chunks=(64, 64))
+
+
+def write_tiff(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, array, compression="zlib")
+
+
+def folder_of(folder: Path, suffix: str, count: int = 2) -> Path:
+    x, y_hat, _ = arrays(count, 9, SIZE)
+    write = write_zarr if suffix.endswith("zarr") else write_tiff
+    for index in range(count):
+        for role, images in (("x", x), ("y_hat", y_hat)):
+            write(folder / role / f"{index}{suffix}", images[index, ..., 0])
+    return folder
+
+
+def mask_of(path: Path) -> np.ndarray:
+    """As zarr and tifffile read it."""
+    if path.suffix != ".zarr":
+        return tifffile.imread(path) / 65535
+    group = zarr.open_group(path, mode="r")
+    return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]][0] / 65535
+
+
+@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
+def test_masks_are_those_of_one_call(masker: Masker, tmp_path: Path, suffix: str, recwarn) -> None:
+    data = Triplets.from_folder(folder_of(tmp_path, suffix))
+    sizes = write_masks(masker, data, tmp_path / "out")
+    assert not recwarn
+    for triplet in data:
+        expected = masker(triplet.x[0], triplet.y_hat[0])
+        found = mask_of(tmp_path / "out" / "masks" / f"{triplet.name}{suffix}")
+        assert (found <= expected + 1e-6).all()
+        assert np.abs(found - expected).max() < ROUNDING
+        assert sizes[triplet.name] == pytest.approx(1 - expected.mean(), abs=1e-6)
+    with (tmp_path / "out" / "sizes.csv").open() as file:
+        assert [row["name"] for row in csv.DictReader(file)] == ["0", "1"]
+    left = {path.name for path in (tmp_path / "out" / "masks").iterdir()}
+    assert left == {f"0{suffix}", f"1{suffix}"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> None:
+    """By Masker.masks with the scorer alone; a zarr goes by blocks whatever its size."""
+    masker = calibrated(Tiled(SCORER), family=family)
+    alone = replace(masker, scorer=SCORER, card=replace(masker.card, tiles=None))
+    data = Triplets.from_folder(folder_of(tmp_path, ".ome.zarr", 1))
+    write_masks(masker, data, tmp_path / "out")
+    with pytest.warns(UserWarning, match="other sizes"):
+        expected = alone(data[0].x[0], data[0].y_hat[0])
+    found = mask_of(tmp_path / "out" / "masks" / "0.ome.zarr")
+    assert np.abs(found - expected).max() < ROUNDING
+
+
+def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tmp_path: Path) -> None:
+    x, y_hat, _ = arrays(1, 9, SIZE)
+    x_small, y_small, _ = arrays(1, 8, (100, 100))
+    data = Triplets.from_arrays([x[0], x_small[0]], [y_hat[0], y_small[0]], names=["large", "small"])
+    assert list(write_masks(masker, data, tmp_path)) == ["large", "small"]
+    for name, image in (("large", y_hat[0]), ("small", y_small[0])):
+        assert read_image(tmp_path / "masks" / f"{name}.png").shape[1:] == image.shape[:2]
+
+
+def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "TILE", 256)
+    masker = calibrated(SCORER, 8)
+    with pytest.warns(UserWarning, match=r"300 x 200 .* calibrated on tiles of 150 x 140 .*--whole"):
+        write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 1)), tmp_path / "out")
+
+
+def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatch, recwarn) -> None:
+    """The promise was calibrated on scores of one pass, so tiles would void it."""
+    monkeypatch.setattr(whole, "TILE", 256)
+    calls = []
+
+    def looking(x, y_hat):
+        calls.append(tuple(y_hat.shape[-2:]))
+        return x
+
+    masker = calibrated(Heuristic(looking, channels=1), 8, (290, 30))
+    calls.clear()
+    x, y_hat, _ = arrays(1, 9, (290, 30))
+    write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
+    assert calls == [(290, 30)]
+    assert not recwarn
+
+
+def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: Path) -> None:
+    masker.save(tmp_path)
+    loaded = cm.load(tmp_path, scorer=SCORER)
+    assert loaded.scorer == Tiled(SCORER, 128, 32)
+    assert "whole images" in loaded.promise
+    assert "tiles of 128 that overlap by 32" in (tmp_path / "CARD.md").read_text()
+    assert cm.load(tmp_path, scorer=masker.scorer).scorer == masker.scorer
+
+
+def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("conformask.report.overview.LONGEST", 50)
+    monkeypatch.setattr("conformask.data.mask_files.BLOCK", 64)
+    data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
+    written = whole.write_whole(masker, whole.whole_images(masker, data)[0], tmp_path / "m.ome.zarr")
+    for found, full in ((written.y_hat, data[0].y_hat[0]), (written.mask, mask_of(tmp_path / "m.ome.zarr"))):
+        means = full[:300, :198].reshape(50, 6, 33, 6).mean(axis=(1, 3))
+        np.testing.assert_allclose(found[0, :, :33], means, atol=1e-4)
+        np.testing.assert_allclose(
+            found[0, :, 33], full[:, 198:].reshape(50, 6, 2).mean(axis=(1, 2)), atol=1e-4
+        )
+    write_masks(masker, data, tmp_path)
+    assert Image.open(tmp_path / "overlays" / "0.png").size == (34, 50)
+
+
+def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ".ome.zarr", 3)
+    zarr.open_array(folder / "y_hat" / "1.ome.zarr" / "0", mode="r+")[250, 150] = np.nan
+    with pytest.raises(ImageError, match=r"1\.ome\.zarr \(rows .* holds NaN"):
+        write_masks(masker, Triplets.from_folder(folder), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["0.ome.zarr"]
+    assert (tmp_path / "out" / "sizes.csv").read_text().splitlines()[1].startswith("0,")
+
+
+def test_missing_chunks_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, ".ome.zarr", 2)
+    (folder / "x" / "1.ome.zarr" / "0" / "c" / "2" / "1").unlink()
+    with pytest.raises(ImageError, match=r"x/1\.ome\.zarr is missing chunks c/2/1"):
+        write_masks(masker, Triplets.from_folder(folder), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_channels_and_sizes_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
+    y_hat = np.zeros((300, 200, 3), np.float32)
+    with pytest.raises(MismatchError, match="1 channels, not 3"):
+        write_masks(masker, Triplets.from_arrays([y_hat], [y_hat]), tmp_path / "out")
+    with pytest.raises(MismatchError, match="299 x 200"):
+        write_masks(masker, Triplets.from_arrays([y_hat[:299, :, 0]], [y_hat[..., 0]]), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
+    free = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
+    with pytest.raises(OutputError, match=r"needs 0\.0 GB beside it"):
+        write_masks(masker, data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("guarantee", ["adaptive", "expected"])
+def test_rules_that_look_at_the_image(
+    guarantee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In memory up to a size, then refused, before any work."""
+    how = {"guarantee": guarantee, "selection": triplets(40, 5, (150, 140)), "threshold": 0.05}
+    masker = calibrated(**how, **({"confidence": None} if guarantee == "expected" else {}))
+    assert masker.rule.needs & {"features", "bound_curve"}
+    data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
+    write_masks(masker, data, tmp_path / "out")
+    expected = masker(data[0].x[0], data[0].y_hat[0])
+    assert np.abs(mask_of(tmp_path / "out" / "masks" / "0.tif") - expected).max() < ROUNDING
+    monkeypatch.setattr(whole, "IN_MEMORY", 1000)
+    with pytest.raises(InvalidArgumentError, match=f"300 x 200 pixels: the {guarantee} promise"):
+        write_masks(masker, data, tmp_path / "out")
+
+
+def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
+    x, y_hat, y = arrays(40, 0, (20, 20))
+    kinds = ["a", "b"] * 20
+    labelled = Triplets.from_arrays(x, y_hat, y, categories=kinds)
+    how = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", "guarantee": "categories"}
+    masker = cm.calibrate(Tiled(SCORER, 128, 32), labelled, **how)
+    x, y_hat, _ = arrays(1, 9, SIZE)
+    write_masks(masker, Triplets.from_arrays(x, y_hat, categories=["b"]), tmp_path)
+    expected = masker(x[0], y_hat[0], category=["b"])
+    assert np.abs(read_image(tmp_path / "masks" / "00000.png")[0] - expected).max() < ROUNDING
+    with pytest.raises(InvalidArgumentError, match="category"):
+        write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)

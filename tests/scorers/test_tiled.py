@@ -1,0 +1,136 @@
+"""Scores by tiles: those of one pass, where the network does not look too far."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.network_scorer import network_input
+from conformask.scorers.tiled import Tiled
+from conformask.types import Score, Scorer
+
+TILE, OVERLAP = 128, 32
+
+
+def noise(seed: int, *shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def convolution(reach: int, channels: int = 2) -> nn.Module:
+    """A random kernel that looks `reach` pixels far, edges repeated."""
+    side = 2 * reach + 1
+    weight = noise(0, 1, channels, side, side) / side**2
+
+    def network(images: torch.Tensor) -> torch.Tensor:
+        return F.conv2d(F.pad(images, (reach,) * 4, mode="replicate"), weight).abs()
+
+    return network
+
+
+def near(reach: int, channels: int = 2) -> Tiled:
+    network = convolution(reach, channels)
+    scorer = Heuristic(lambda x, y_hat: network(network_input(x, y_hat)), channels=channels - 1)
+    return Tiled(scorer, TILE, OVERLAP)
+
+
+@pytest.mark.parametrize("length", [1, 128, 129, 160, 224, 225, 1000, 1021, 4096])
+@pytest.mark.parametrize("factor", [1, 2, 4, 3])
+def test_weights_sum_to_one_and_tiles_overlap(length: int, factor: int) -> None:
+    tiled = Tiled(near(1).scorer) if factor == 3 else near(1)
+    length *= factor
+    spans, sums = tiled.spans(length, factor), np.zeros(length)
+    for span in spans:
+        assert 0 < span.stop - span.start <= tiled.tile
+        assert span.start % factor == span.stop % factor == 0
+        sums[span.start : span.stop] += span.weight
+        assert (span.weight >= 0).all()
+    np.testing.assert_allclose(sums, 1, atol=1e-6)
+    assert (spans[0].start, spans[-1].stop) == (0, length)
+    assert all(left.stop - right.start >= tiled.overlap for left, right in pairwise(spans))
+
+
+@pytest.mark.parametrize("size", [(129, 128), (300, 261), (224, 417)])
+def test_as_one_pass_where_the_network_looks_a_quarter_of_the_overlap(size: tuple[int, int]) -> None:
+    tiled = near(OVERLAP // 4)
+    x, y_hat = noise(1, 2, 1, *size), noise(2, 2, 1, *size)
+    torch.testing.assert_close(tiled(x, y_hat).map, tiled.scorer(x, y_hat).map, rtol=0, atol=1e-5)
+
+
+def test_not_as_one_pass_where_it_looks_further() -> None:
+    """So that the test above could fail."""
+    tiled = near(OVERLAP)
+    x, y_hat = noise(1, 1, 1, 300, 261), noise(2, 1, 1, 300, 261)
+    assert (tiled(x, y_hat).map - tiled.scorer(x, y_hat).map).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4])
+def test_a_smaller_x_is_cut_where_y_hat_is(factor: int) -> None:
+    tiled = Tiled(near(3).scorer, 512, OVERLAP)
+    x, y_hat = noise(1, 1, 1, 290, 170), noise(2, 1, 1, 290 * factor, 170 * factor)
+    torch.testing.assert_close(tiled(x, y_hat).map, tiled.scorer(x, y_hat).map, rtol=0, atol=1e-5)
+
+
+def test_a_strided_network_sees_the_same_grid() -> None:
+    """Pooling over 8 pixels would differ in tiles that start elsewhere."""
+
+    def pooled(x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(F.avg_pool2d(y_hat, 8, ceil_mode=True), scale_factor=8)[
+            ..., : y_hat.shape[-2], : y_hat.shape[-1]
+        ]
+
+    tiled = Tiled(Heuristic(pooled, channels=1), TILE, OVERLAP)
+    y_hat = noise(1, 1, 1, 301, 262)
+    torch.testing.assert_close(tiled(y_hat, y_hat).map, pooled(y_hat, y_hat), rtol=0, atol=1e-5)
+
+
+def test_blending_has_no_seam() -> None:
+    """Tiles that disagree by 1 all over: no step between neighbours is above that of the raised cosine."""
+    calls = iter(range(100))
+    tiled = Tiled(
+        Heuristic(lambda x, y_hat: torch.full_like(y_hat, next(calls) % 2), channels=1), TILE, OVERLAP
+    )
+    y_hat = noise(1, 1, 1, 128, 500)
+    steps = tiled(y_hat, y_hat).map.diff(dim=-1).abs()
+    assert 0 < steps.max() <= np.pi / 2 / (OVERLAP // 2) * 1.01
+
+
+def test_one_tile_is_one_pass_of_any_shape() -> None:
+    tiled = near(3)
+    x, y_hat = noise(1, 1, 1, 50, 45), noise(2, 1, 1, 128, 100)
+    assert torch.equal(tiled(x, y_hat).map, tiled.scorer(x, y_hat).map)
+
+
+def test_it_is_a_scorer_and_keeps_what_its_scorer_says() -> None:
+    tiled = near(3)
+    assert isinstance(tiled, Scorer)
+    assert (tiled.channels, tiled.per_channel, tiled.sizes) == (1, False, None)
+    others = (tiled.scorer, Tiled(tiled.scorer, 256, OVERLAP), Tiled(tiled.scorer, 256, 64))
+    assert len({tiled.fingerprint, *(other.fingerprint for other in others)}) == 4
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(100, 32), (128, 0), (128, 64), (128, 20), (0, 0)])
+def test_tiles_that_cannot_be(tile: int, overlap: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=f"tile {tile} and overlap {overlap}"):
+        Tiled(near(1).scorer, tile, overlap)
+
+
+@pytest.mark.parametrize("x_size", [(150, 150), (600, 600), (150, 300), (300, 100), (10, 10)])
+def test_an_x_that_tiles_cannot_follow(x_size: tuple[int, int]) -> None:
+    with pytest.raises(MismatchError, match=f"{x_size[0]} x {x_size[1]}|10 times|30 times"):
+        near(1)(noise(1, 1, 1, *x_size), noise(2, 1, 1, 300, 290))
+
+
+def test_features_are_refused() -> None:
+    class Looking(Heuristic):
+        def __call__(self, x, y_hat):
+            return Score(y_hat, y_hat.mean(dim=(2, 3)))
+
+    with pytest.raises(MismatchError, match="features"):
+        Tiled(Looking(lambda x, y_hat: y_hat, channels=1), TILE, OVERLAP)(
+            noise(1, 1, 1, 200, 200), noise(2, 1, 1, 200, 200)
+        )
