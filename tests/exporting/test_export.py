@@ -24,6 +24,7 @@ from conformask.results import plain
 from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
+from conformask.scorers.tiled import Tiled
 from synthetic_triplets import scale_of, triplets
 
 pytestmark = pytest.mark.xdist_group("export")
@@ -261,6 +262,12 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     refused(adaptive, tmp_path, InvalidArgumentError, "adaptive promise .* features, .* conformask mask")
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else object())
     refused(plain_masker, tmp_path, MissingFileError, r"needs onnxscript: pip install 'conformask\[onnx\]'")
+
+
+def test_whole_images_by_tiles(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="scored by tiles, and a graph scores in one pass"):
+        export(calibrated(Tiled(scorer(unet()))), tmp_path / "masker.onnx")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_family_of_your_own(plain_masker: Masker, tmp_path: Path) -> None:

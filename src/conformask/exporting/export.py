@@ -42,7 +42,8 @@ def export(masker: Masker, path: str | Path) -> Export:
         path: ends with .onnx.
 
     Raises:
-        InvalidArgumentError: another ending, or a promise whose lambda only conformask can find.
+        InvalidArgumentError: another ending, a promise whose lambda only conformask can find, or one about
+            whole images scored by tiles.
         MissingFileError: onnx, onnxscript or onnxruntime is not installed.
         MismatchError: the network cannot be exported, or onnxruntime differs from PyTorch.
         OutputError: the file cannot be written.
@@ -88,6 +89,11 @@ def _refuse(masker: Masker, path: Path) -> None:
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise MissingFileError(f"export needs {', '.join(missing)}: pip install 'conformask[onnx]'")
+    if masker.card.tiles is not None:
+        raise InvalidArgumentError(
+            "this promise is about whole images scored by tiles, and a graph scores in one pass: calibrate "
+            "without --whole, or use conformask mask"
+        )
     unknown = masker.rule.needs - OF_IMAGE
     if unknown:
         raise InvalidArgumentError(
