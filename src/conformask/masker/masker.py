@@ -112,18 +112,23 @@ class Masker:
             raise MismatchError(
                 f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
             )
-        if tuple(y_hat.shape[-2:]) not in self.card.sizes:
-            warnings.warn(
-                f"images of {tuple(y_hat.shape[-2:])}: the promise was calibrated on {list(self.card.sizes)} "
-                "and does not cover other sizes",
-                stacklevel=3,
-            )
+        if reason := self.not_covered((y_hat.shape[-2], y_hat.shape[-1])):
+            warnings.warn(reason, stacklevel=3)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat)
         return score, self.open(Scored(batch, score))
+
+    def not_covered(self, size: tuple[int, int]) -> str | None:
+        """Why the promise does not cover images of this size (H, W); None where it does."""
+        if size in self.card.sizes:
+            return None
+        return (
+            f"images of {size}: the promise was calibrated on {list(self.card.sizes)} "
+            "and does not cover other sizes"
+        )
 
     def open(self, item: Scored) -> Images:
         """The masks of scored images: gathers the facts that the rule needs, then applies the family.
