@@ -52,7 +52,7 @@ class Promised:
 
 
 def masker_at(masker: Masker, setting: Setting) -> tuple[Masker, Promised]:
-    """The masker itself at the calibrated setting, otherwise recalibrated; closed where none can be promised."""
+    """The masker itself as calibrated, otherwise recalibrated; closed where no promise is possible."""
     wanted, kept = (setting.threshold, setting.confidence), (masker.card.threshold, masker.card.confidence)
     if all(want is None or want == have for want, have in zip(wanted, kept, strict=True)):
         return masker, _promised(masker)

@@ -1,0 +1,26 @@
+// One request at a time; of those that wait meanwhile only the latest is made.
+
+export class Latest {
+  #busy = false;
+  #waiting = null;
+
+  constructor(ask) {
+    this.ask = ask;
+  }
+
+  async want(...wanted) {
+    if (this.#busy) {
+      this.#waiting = wanted;
+      return;
+    }
+    this.#busy = true;
+    try {
+      await this.ask(...wanted);
+    } finally {
+      this.#busy = false;
+      const waiting = this.#waiting;
+      this.#waiting = null;
+      if (waiting) this.want(...waiting);
+    }
+  }
+}
