@@ -108,10 +108,7 @@ class Masker:
         for name, images in (("x", x), ("y_hat", y_hat)):
             if not bool(((images >= -SLACK) & (images <= 1 + SLACK)).all()):
                 raise ImageError(f"{name} has values outside [0, 1], or NaN: scale or clip it first")
-        if y_hat.shape[1] != self.card.channels:
-            raise MismatchError(
-                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
-            )
+        self.check_channels(y_hat)
         if reason := self.not_covered((y_hat.shape[-2], y_hat.shape[-1])):
             warnings.warn(reason, stacklevel=3)
         names = tuple(f"image {index}" for index in range(len(x)))
@@ -120,6 +117,17 @@ class Masker:
         batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat)
         return score, self.open(Scored(batch, score))
+
+    def check_channels(self, y_hat: Images) -> None:
+        """Refuse images of other channels than the calibration's.
+
+        Raises:
+            MismatchError: they have others.
+        """
+        if y_hat.shape[1] != self.card.channels:
+            raise MismatchError(
+                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
+            )
 
     def not_covered(self, size: tuple[int, int]) -> str | None:
         """Why the promise does not cover images of this size (H, W); None where it does."""

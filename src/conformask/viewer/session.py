@@ -123,7 +123,9 @@ class Session:
 
     def _scored(self, triplets: Triplets, index: int) -> Scored:
         with self._network:
-            return next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
+            item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
+        self.masker.check_channels(item.batch.y_hat)
+        return item
 
     def _place(self, name: str) -> tuple[Triplets, int]:
         if name not in self._places:

@@ -181,11 +181,9 @@ export class ImagePage {
     by("#back").hidden = !right;
     this.#stage.swipe(Boolean(right));
     by("#swipe").setAttribute("aria-pressed", Boolean(right));
-    by("#pair").hidden = !right;
     by("#legend").textContent = this.#legend(right ?? left);
     for (const [side, shown] of [["left", left], ["right", right]]) {
-      by(`#${side}-tag`).hidden = !right;
-      by(`#${side}-tag`).textContent = TITLES[shown] ?? "";
+      by(`#${side}`).hidden = !right;
       if (right) by(`#${side}`).value = shown;
     }
     for (const button of by("#views").children)

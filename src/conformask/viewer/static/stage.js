@@ -104,6 +104,7 @@ export class Stage {
   #drag(event) {
     const known = this.#pointers.get(event.pointerId);
     const now = this.#inside(event);
+    if (event.target.closest("select")) return;
     if (event.type === "pointerdown") {
       this.#stage.setPointerCapture(event.pointerId);
       this.#pointers.set(event.pointerId, { at: now, border: event.target === this.#handle });

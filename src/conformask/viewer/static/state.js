@@ -33,7 +33,7 @@ function decoded(text) {
 export function write(state) {
   const kept = state.name === null ? ["search", "sort"] : ["threshold", "confidence", "view", "swipe"];
   const usual = { view: "overlay", sort: "name" };
-  const said = kept.filter((key) => state[key] !== null && state[key] !== "" && state[key] !== usual[key]);
+  const said = kept.filter((key) => state[key] && state[key] !== usual[key]);
   const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
   const path = state.name === null ? "/" : `/image/${encodeURIComponent(state.name)}`;
   return `#${path}${query ? `?${query}` : ""}`;
