@@ -1,5 +1,6 @@
 """A viewer of bicubic super-resolution of packaged photographs, with a score that needs no training."""
 
+import shutil
 import threading
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import uvicorn
 from fastapi.testclient import TestClient
+from playwright.sync_api import sync_playwright
 from torch import Tensor
 
 from conformask.data.photographs import packaged_photographs
@@ -44,7 +46,7 @@ class World:
 
 @pytest.fixture(scope="session")
 def tiles() -> Triplets:
-    photographs = {name: pixels[:240, :240] for name, pixels in packaged_photographs().items()}
+    photographs = {name: pixels[:192, :192] for name, pixels in packaged_photographs().items()}
     sr = task("super_resolution")
     made = [
         triplet
@@ -96,3 +98,49 @@ def address(world):
         yield url_of(bound)
         server.should_exit = True
         thread.join(10)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (make browser)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page at the size of a laptop; nothing may go wrong in it, or leave the origin."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 800})
+    wrong = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda said: wrong.append(said.text) if _is_wrong(said) else None)
+    opened.on(
+        "request", lambda sent: None if sent.url.startswith((address, "blob:")) else wrong.append(sent.url)
+    )
+    opened.on("response", lambda got: wrong.append(f"{got.status} {got.url}") if _is_refused(got) else None)
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+def _is_wrong(said) -> bool:
+    """Chromium tells refused requests twice; the response tells which."""
+    return said.type in ("error", "warning") and "Failed to load resource" not in said.text
+
+
+def _is_refused(got) -> bool:
+    return got.status >= 400 and not got.url.endswith("/api/uploads")

@@ -16,6 +16,8 @@ from conformask.viewer.app import application
 from conformask.viewer.cache import Cache
 from conformask.viewer.session import Session
 
+pytestmark = pytest.mark.xdist_group("viewer")
+
 OURS = "http://127.0.0.1:8000"
 
 

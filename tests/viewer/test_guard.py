@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("viewer")
+
 OURS = "http://127.0.0.1:8000"
 EVIL = "https://evil.example"
 

@@ -13,6 +13,8 @@ from starlette.requests import Request
 from conformask.errors import ImageError
 from conformask.viewer import uploads
 
+pytestmark = pytest.mark.xdist_group("viewer")
+
 
 def png(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -109,9 +110,10 @@ def _ends(unmasked: np.ndarray, threshold: float, declared: tuple[float, ...] | 
 
 def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
     """From 0.5 to the highest that the calibration images can carry at a generous threshold."""
-    least = round(LEAST_CONFIDENCE * STEPS)
-    tried = [step / STEPS for step in range(least, STEPS)]
-    refused = bisect_left(tried, True, key=lambda confidence: _refused(masker, threshold, confidence))
+    n = masker.card.n_calibration
+    least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
+    tried = [step / STEPS for step in range(least, most + 1)]
+    refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
     kept = masker.card.confidence or LEAST_CONFIDENCE
     highest = tried[refused - 1] if refused else kept
     return min(LEAST_CONFIDENCE, kept), max(highest, kept)

@@ -50,6 +50,7 @@ export class Sliders {
   #listen(move) {
     const [low, high] = this.#threshold;
     const kept = this.#kept;
+    const [least, most] = this.#confidence ?? [0, 1];
     const send = (change, event) => move({ ...change }, event.timeStamp);
     const threshold = (value) => ({ threshold: value > 0 && value !== kept.threshold ? value : null });
     const confidence = (value) => ({ confidence: value > 0 && value !== kept.confidence ? value : null });
@@ -58,7 +59,7 @@ export class Sliders {
     by("#threshold-number").addEventListener("change", (event) => send(threshold(Number(event.target.value)), event));
     by("#confidence").addEventListener("input", (event) => send(confidence(Number(event.target.value)), event));
     by("#confidence-number").addEventListener("change", (event) =>
-      send(confidence(rounded(event.target.value / 100)), event));
+      send(confidence(rounded(Math.min(most, Math.max(least, event.target.value / 100)))), event));
     by("#reset").addEventListener("click", (event) => send({ threshold: null, confidence: null }, event));
   }
 
