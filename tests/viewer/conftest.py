@@ -85,7 +85,7 @@ def client(session) -> TestClient:
     return TestClient(application(session, PORT), base_url=OURS, headers={"Origin": OURS})
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def address(world):
     """Where a real server shows the world, looked through already."""
     shown = Session(world.masker, world.shown)

@@ -9,11 +9,12 @@ const FAMILIES = {
     return (s) => (sigma <= 0 ? 0 : s <= sigma ? 1 : (sigma / s) ** (1 / (exponent - 1)));
   },
 };
+const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
 const VEIL_SHADE = 0.6; // as conformask.report.pictures.overlay
 
 // The mask of a score (channels, pixels) as one byte a pixel, averaged over channels.
 export function trust(score, channels, level, family) {
-  const opened = FAMILIES[family.name](family, level.map(Number));
+  const opened = FAMILIES[family.name](family, level.map(number));
   const pixels = score.length / channels;
   const bytes = new Uint8ClampedArray(pixels);
   if (channels === 1) {
