@@ -21,6 +21,7 @@ from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.scorers.heuristic import Heuristic
 from conformask.tasks import task
+from conformask.types import Triplet
 from conformask.viewer.app import application
 from conformask.viewer.serve import listening, url_of
 from conformask.viewer.session import Session
@@ -43,10 +44,20 @@ class World:
     masker: Masker
     shown: Triplets
 
+    @property
+    def partly(self) -> Triplet:
+        """The image whose mask is nearest to half open."""
+        sizes = [abs(0.5 - float(self.masker(x, y_hat).mean())) for x, y_hat in map(_pair, self.shown)]
+        return self.shown[int(np.argmin(sizes))]
+
+
+def _pair(triplet: Triplet) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(triplet.x)[None], torch.from_numpy(triplet.y_hat)[None]
+
 
 @pytest.fixture(scope="session")
 def tiles() -> Triplets:
-    photographs = {name: pixels[:192, :192] for name, pixels in packaged_photographs().items()}
+    photographs = {name: pixels[:144, :144] for name, pixels in packaged_photographs().items()}
     sr = task("super_resolution")
     made = [
         triplet

@@ -98,7 +98,7 @@ def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, til
         selection=parts[1],
         distance="l1",
         threshold="q0.5",
-        confidence=0.7,
+        confidence=0.6,
         guarantee="simultaneous",
         delta=0.2,
     )

@@ -91,7 +91,7 @@ async function start() {
   const about = await api.session();
   const sliders = new Sliders(about, change);
   gallery = new Gallery(change);
-  page = new ImagePage(about, sliders, change);
+  page = new ImagePage(about, sliders, change, fail);
   showPromise(by("#gallery-promise"), about.promised);
   prepareUpload(about.upload, async (name) => {
     await gallery.refresh();

@@ -31,10 +31,12 @@ export class ImagePage {
   #trust = null;
   #state = null;
   #timer = null;
-  #promise = new Latest((name, setting, moved) => this.#ask(name, setting, moved));
-  #distance = new Latest((name, setting) => this.#measure(name, setting));
+  #promise;
+  #distance;
 
-  constructor(about, sliders, change) {
+  constructor(about, sliders, change, fail) {
+    this.#promise = new Latest((name, setting, moved) => this.#ask(name, setting, moved), fail);
+    this.#distance = new Latest((name, setting) => this.#measure(name, setting), fail);
     this.#about = about;
     this.#sliders = sliders;
     this.#change = change;
@@ -137,7 +139,8 @@ export class ImagePage {
 
   async #measure(name, setting) {
     const told = await api.distance(name, setting);
-    if (name !== this.#name) return;
+    const moved = setting.threshold !== this.#state.threshold || setting.confidence !== this.#state.confidence;
+    if (name !== this.#name || moved) return;
     const size = by("#facts dd").textContent;
     this.#facts([
       ["Mask size", size, ""],

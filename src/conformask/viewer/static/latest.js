@@ -4,8 +4,9 @@ export class Latest {
   #busy = false;
   #waiting = null;
 
-  constructor(ask) {
+  constructor(ask, fail) {
     this.ask = ask;
+    this.fail = fail;
   }
 
   async want(...wanted) {
@@ -14,13 +15,10 @@ export class Latest {
       return;
     }
     this.#busy = true;
-    try {
-      await this.ask(...wanted);
-    } finally {
-      this.#busy = false;
-      const waiting = this.#waiting;
-      this.#waiting = null;
-      if (waiting) this.want(...waiting);
-    }
+    await this.ask(...wanted).catch(this.fail);
+    this.#busy = false;
+    const waiting = this.#waiting;
+    this.#waiting = null;
+    if (waiting) this.want(...waiting);
   }
 }
