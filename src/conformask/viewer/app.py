@@ -42,9 +42,13 @@ def application(session: Session, port: int) -> FastAPI:
     return app
 
 
-def _session(request: Request) -> Session:
+async def _session(request: Request) -> Session:
     session: Session = request.app.state.session
     return session
+
+
+async def _setting(threshold: float | None = None, confidence: float | None = None) -> Setting:
+    return Setting(threshold, confidence)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -61,7 +65,7 @@ def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = No
 
 router = APIRouter()
 Shown = Annotated[Session, Depends(_session)]
-Wanted = Annotated[Setting, Depends(Setting)]
+Wanted = Annotated[Setting, Depends(_setting)]
 
 
 @router.get("/")
