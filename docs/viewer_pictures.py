@@ -20,8 +20,8 @@ from conformask.viewer.app import application
 from conformask.viewer.serve import listening, url_of
 from conformask.viewer.session import Session
 
-GALLERY = "#/?sort=smallest"
-IMAGE = "#/image/coffee_r01_c05?threshold=0.015&swipe=truth,overlay"
+GALLERY = "#/"
+IMAGE = "#/image/coffee_r04_c03?threshold=0.03&swipe=truth,overlay"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 

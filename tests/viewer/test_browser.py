@@ -333,6 +333,18 @@ def test_a_deep_link_restores_everything_and_back_goes_back(page, address, world
     expect(page.locator("#name")).to_have_text(first)
 
 
+def test_a_link_to_an_image_that_is_not_there_is_told(browser, address, world):
+    lost = browser.new_page()
+    lost.goto(f"{address}#/image/nobody")
+    expect(lost.locator("#failure")).to_have_text("there is no image 'nobody' here")
+    expect(lost.locator("#waiting")).to_be_hidden()
+    lost.keyboard.press("Escape")
+    expect(lost.locator("#failure")).to_be_hidden()
+    lost.locator("#grid a").first.click()
+    expect(lost.locator("#image code")).to_have_text(world.masker.promise)
+    lost.close()
+
+
 def test_keys(page, address, world):
     page.goto(address)
     page.locator("#grid a").first.focus()

@@ -78,7 +78,7 @@ export class ImagePage {
     const before = this.#state;
     this.#state = state;
     this.#sliders.show(setting);
-    if (state.name !== this.#name) return this.#open(state.name, setting);
+    if (state.name !== this.#name) return this.#open(state.name, setting).catch((error) => this.#close(error));
     if (before.threshold !== state.threshold || before.confidence !== state.confidence)
       this.#promise.want(state.name, setting, moved);
     return this.#draw();
@@ -103,6 +103,13 @@ export class ImagePage {
     await this.#ask(name, setting);
     by("#waiting").hidden = true;
     by("#plane").hidden = false;
+  }
+
+  #close(error) {
+    this.#name = null;
+    by("#waiting").hidden = true;
+    for (const part of ["#image-promise", "#facts"]) by(part).replaceChildren();
+    throw error;
   }
 
   #allow() {
