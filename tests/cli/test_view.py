@@ -19,7 +19,7 @@ def viewer(made):
 
     def start(*options: str) -> subprocess.Popen:
         run, data = str(made / "run"), str(made / "data")
-        command = [sys.executable, "-c", START, "view", run, data, "--no-open", *options]
+        command = [sys.executable, "-c", START, "view", run, data, "--headless", *options]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return running[-1]
 
@@ -44,7 +44,7 @@ def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
 def test_a_port_in_use_is_told_at_once(conformask, made):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        answer = conformask("view", made / "run", made / "data", "--no-open", "--port", port)
+        answer = conformask("view", made / "run", made / "data", "--headless", "--port", port)
     assert (answer.status, answer.out) == (1, "")
     assert f"port {port} cannot be used" in answer.err
     assert "choose another with --port" in answer.err
@@ -52,7 +52,7 @@ def test_a_port_in_use_is_told_at_once(conformask, made):
 
 @pytest.mark.parametrize("port", [-1, 70000])
 def test_no_such_port(conformask, made, port):
-    answer = conformask("view", made / "run", made / "data", "--no-open", f"--port={port}")
+    answer = conformask("view", made / "run", made / "data", "--headless", f"--port={port}")
     assert answer.status == 1
     assert "give 0 (any free one) to 65535" in answer.err
 
@@ -60,12 +60,12 @@ def test_no_such_port(conformask, made, port):
 def test_without_the_extra_it_says_what_to_install(conformask, made, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "conformask.viewer.serve", raising=False)
-    answer = conformask("view", made / "run", made / "data", "--no-open")
+    answer = conformask("view", made / "run", made / "data", "--headless")
     assert answer.status == 1
     assert "pip install 'conformask[view]'" in answer.err
 
 
 def test_a_run_that_is_not_calibrated_is_refused(conformask, made, tmp_path):
-    answer = conformask("view", tmp_path, made / "data", "--no-open", "--port", 0)
+    answer = conformask("view", tmp_path, made / "data", "--headless", "--port", 0)
     assert answer.status == 1
     assert "calibrate it first" in answer.err

@@ -16,7 +16,7 @@ def view(
     /,
     *,
     port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
-    no_open: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
+    headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     data_range: DataRange = None,
     weights_path: WeightsPath = None,
     json: AsJson = False,
@@ -46,4 +46,4 @@ def view(
         url = url_of(bound)
         show({"url": url}, masker.promise, f"{url}  (Ctrl-C ends it)", as_json=json)
         sys.stdout.flush()
-        serve(session, bound, browser=not no_open)
+        serve(session, bound, browser=not headless)
