@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs bench format
+.PHONY: demo test check docs bench format browser
 
 demo: .venv/installed            ## the whole story on packaged photographs, into demo/
 	$(BIN)/conformask demo --out demo
 
-test: .venv/developing           ## all tests
+test: .venv/developing browser   ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 check: .venv/developing          ## style, types, imports, documentation
@@ -27,6 +27,13 @@ bench: .venv/developing          ## speed side by side with what one would use i
 	$(BIN)/python benchmarks/recalibration.py
 	$(BIN)/python benchmarks/exported.py
 	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/viewer.py
+
+browser:                         ## Debian's Chromium for the viewer's tests, where root runs this; they skip without one
+	@command -v chromium chromium-browser google-chrome > /dev/null || \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
+	apt-get update -qq && apt-get install -qq --no-install-recommends chromium > /dev/null; } || \
+	echo "no Chromium: the viewer's tests in a browser are skipped"
 
 format: .venv/developing
 	$(BIN)/ruff check --fix

@@ -45,6 +45,10 @@ VERBS = {
     "monitor": """Say whether new images still look like those of the calibration.
 
     Compares scores and mask sizes, for which no truth is needed; where there is truth, coverage too.""",
+    "view": """Look at images with their masks in a browser.
+
+    Starts a web page on this machine alone: gallery, swipe comparison, zoom, sliders for threshold and
+    confidence that say what is promised, upload of a pair. Ctrl-C ends it.""",
     "info": "Say what a run folder holds and promises.",
     "export": """Write a masker as one ONNX file that needs onnxruntime only.
 

@@ -10,7 +10,7 @@ NEGLIGIBLE = 1e-18
 """Probabilities below this are dropped, which makes the band wider, never narrower."""
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=1024)
 def pointwise_delta(n: int, delta: float) -> float:
     """The delta of one rank, such that all n ranks hold at once with probability 1 - delta.
 

@@ -128,22 +128,35 @@ class Masker:
     ) -> tuple[Score, Images]:
         """Score and mask of each image."""
         x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
-        if y_hat.shape[1] != self.card.channels:
-            raise MismatchError(
-                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
-            )
-        if self.card.tiles is None and tuple(y_hat.shape[-2:]) not in self.card.sizes:
-            warnings.warn(
-                f"images of {tuple(y_hat.shape[-2:])}: the promise was calibrated on {list(self.card.sizes)} "
-                "and does not cover other sizes",
-                stacklevel=3,
-            )
+        self.check_channels(y_hat)
+        if reason := self.not_covered((y_hat.shape[-2], y_hat.shape[-1])):
+            warnings.warn(reason, stacklevel=3)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat)
         return score, self.open(Scored(batch, score))
+
+    def check_channels(self, y_hat: Images) -> None:
+        """Refuse images of other channels than the calibration's.
+
+        Raises:
+            MismatchError: they have others.
+        """
+        if y_hat.shape[1] != self.card.channels:
+            raise MismatchError(
+                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
+            )
+
+    def not_covered(self, size: tuple[int, int]) -> str | None:
+        """Why the promise does not cover images of this size (H, W); None where it does."""
+        if size in self.card.sizes or self.card.tiles is not None:
+            return None
+        return (
+            f"images of {size}: the promise was calibrated on {list(self.card.sizes)} "
+            "and does not cover other sizes"
+        )
 
     def open(self, item: Scored) -> Images:
         """The masks of scored images: gathers the facts that the rule needs, then applies the family.

@@ -152,7 +152,7 @@ def standalone(text: str) -> str:
 
 def _palettes() -> tuple[dict[str, str], dict[str, str]]:
     """The colours of the report's style sheet and ours, light and dark."""
-    light, dark, *_ = (REPORT / "style.css").read_text(encoding="utf-8").split("@media")
+    light, dark, *_ = (REPORT / "palette.css").read_text(encoding="utf-8").split("@media")
     found = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
     for name, shades in PALETTE.items():
         for palette, shade in zip(found, shades, strict=True):

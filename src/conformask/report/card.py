@@ -1,6 +1,6 @@
 """CARD.md, which lies beside a saved masker: what it promises, for whom, and its limits."""
 
-from conformask.report.meaning import meaning_of
+from conformask.report.meaning import EXPLORATORY, meaning_of
 from conformask.results import CalibrationCard
 
 
@@ -19,7 +19,7 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
     ]
     if card.exploratory:
-        limits.insert(0, "Threshold or confidence were changed after the calibration: exploratory.")
+        limits.insert(0, EXPLORATORY.text)
     told = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 

@@ -16,6 +16,33 @@ class Meaning:
     """What is not."""
 
 
+@dataclass(frozen=True)
+class Standing:
+    """How far a promise can be relied on."""
+
+    name: str
+    """calibrated, simultaneous, exploratory or impossible: a class of the style sheet."""
+    title: str
+    text: str
+
+
+CALIBRATED = Standing(
+    "calibrated",
+    "As calibrated",
+    "Threshold and confidence were fixed before a calibration image was looked at.",
+)
+SIMULTANEOUS = Standing(
+    "simultaneous",
+    "Simultaneous",
+    "One promise for every declared threshold and every confidence at once: it holds wherever they are set, "
+    "before or after looking.",
+)
+EXPLORATORY = Standing(
+    "exploratory",
+    "Exploratory",
+    "Threshold or confidence were changed after the calibration: exploratory. To rely on them, calibrate "
+    "with them on images that no choice has seen, or with the guarantee simultaneous.",
+)
 AGAIN = "Draw calibration images and a new image from the same source, again and again: "
 ONCE = "For all but a small share of calibration sets (delta), this very calibration keeps: "
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
@@ -71,3 +98,10 @@ def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
     holds, silent = MEANINGS[about.guarantee]
     start = f"Not {level} " if silent.startswith("for") else "Not "
     return Meaning(holds.format(c=level) + NO_MODEL, start + silent + ELSEWHERE + (level and EVENLY))
+
+
+def standing_of(card: CalibrationCard) -> Standing:
+    """Whether the promise was fixed beforehand, covers every setting, or was changed after looking."""
+    if card.exploratory:
+        return EXPLORATORY
+    return SIMULTANEOUS if card.guarantee == "simultaneous" else CALIBRATED

@@ -15,6 +15,7 @@ DISTANCES = {
     "lpips_vgg": "LPIPS (VGG)",
     "dists": "DISTS",
 }
+Promise = Evaluation | CalibrationCard
 ABSENT = "does not exist for this distance"
 
 
@@ -59,18 +60,18 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def distance_label(about: Evaluation | CalibrationCard) -> str:
+def distance_label(about: Promise) -> str:
     """The distance as people write it."""
     return DISTANCES.get(about.distance, about.distance)
 
 
-def promised_share(evaluation: Evaluation) -> float | None:
+def promised_share(evaluation: Promise) -> float | None:
     """The promised share of images within the threshold; None where the promise is about a mean distance."""
     about_mean = evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
     return None if about_mean else evaluation.confidence
 
 
-def headline(evaluation: Evaluation) -> str:
+def headline(evaluation: Promise) -> str:
     """The promise in one sentence."""
     limit = f"{evaluation.threshold:.4g} in {distance_label(evaluation)}"
     promised = promised_share(evaluation)

@@ -1,0 +1,49 @@
+"""conformask view: the viewer, in a browser on this machine."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
+from conformask.cli.output import show
+
+
+def view(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
+    headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
+    data_range: DataRange = None,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Look at images with their masks, and move threshold and confidence; ends with Ctrl-C.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder or a saved masker.
+    data
+        A folder with x/ and y_hat/, with y/ where the truth is known, or a manifest.csv.
+    """
+    from conformask.data.triplets import Triplets
+    from conformask.errors import MissingFileError
+    from conformask.masker.masker import load
+
+    try:
+        from conformask.viewer.serve import listening, serve, url_of
+    except ModuleNotFoundError as error:
+        raise MissingFileError(f"the viewer needs {error.name}: pip install 'conformask[view]'") from error
+    from conformask.viewer.session import Session
+
+    masker = load(run, distance=distance_of(run, weights_path))
+    session = Session(masker, Triplets.from_folder(data, data_range or masker.card.data_range))
+    with listening(port) as bound:
+        url = url_of(bound)
+        show({"url": url}, masker.promise, f"{url}  (Ctrl-C ends it)", as_json=json)
+        sys.stdout.flush()
+        serve(session, bound, browser=not headless)

@@ -1,0 +1,127 @@
+"""Where the sliders may go, and what is promised there, in the words of the report."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from conformask.conformal.rules import ConstantLambda
+from conformask.errors import ConformaskError
+from conformask.masker.masker import Masker
+from conformask.report.meaning import Standing, meaning_of, standing_of
+from conformask.report.words import headline
+
+LEAST_CONFIDENCE, STEPS = 0.5, 1000
+BELOW, ABOVE = 0.02, 0.99
+"""Quantiles of the unmasked distances, as ends of the threshold slider."""
+ROOM = 10.0
+"""How far below the lower quantile the slider goes: masks there are nearly closed."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A position of the sliders; None stands for the calibrated value."""
+
+    threshold: float | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True)
+class Sliders:
+    """Ends of the sliders."""
+
+    threshold: tuple[float, float]
+    confidence: tuple[float, float] | None
+    """None where the promise is about a mean."""
+    stuck: str | None
+    """Why they cannot be moved; None where they can."""
+
+
+@dataclass(frozen=True)
+class Promised:
+    """What a setting promises; no sentences where nothing can be promised."""
+
+    threshold: float
+    """As it is used: a simultaneous promise takes the declared one at or below the slider."""
+    confidence: float | None
+    standing: Standing
+    headline: str | None
+    promise: str | None
+    holds: str | None
+    silent: str | None
+
+
+def masker_at(masker: Masker, setting: Setting) -> tuple[Masker, Promised]:
+    """The masker itself as calibrated, otherwise recalibrated; closed where no promise is possible."""
+    wanted, kept = (setting.threshold, setting.confidence), (masker.card.threshold, masker.card.confidence)
+    if all(want is None or want == have for want, have in zip(wanted, kept, strict=True)):
+        return masker, _promised(masker)
+    try:
+        moved = masker.recalibrate(threshold=setting.threshold, confidence=setting.confidence)
+    except ConformaskError as error:
+        return replace(masker, rule=ConstantLambda(0.0)), _impossible(masker, setting, error)
+    return moved, _promised(moved)
+
+
+def _promised(masker: Masker) -> Promised:
+    card, meaning = masker.card, meaning_of(masker.card)
+    return Promised(
+        threshold=card.threshold,
+        confidence=card.confidence,
+        standing=standing_of(card),
+        headline=headline(card),
+        promise=masker.promise,
+        holds=meaning.holds,
+        silent=meaning.silent,
+    )
+
+
+def _impossible(masker: Masker, setting: Setting, error: ConformaskError) -> Promised:
+    return Promised(
+        threshold=masker.card.threshold if setting.threshold is None else setting.threshold,
+        confidence=masker.card.confidence if setting.confidence is None else setting.confidence,
+        standing=Standing("impossible", "No promise here", f"{error}. Everything is masked."),
+        headline=None,
+        promise=None,
+        holds=None,
+        silent=None,
+    )
+
+
+def sliders(masker: Masker) -> Sliders:
+    """From where masks are nearly closed to where hardly one is needed, and to the highest confidence."""
+    card = masker.card
+    fixed = None if card.confidence is None else (card.confidence, card.confidence)
+    try:
+        unmasked = masker.stored_curves().distance[:, -1]
+    except ConformaskError as error:
+        return Sliders((card.threshold, card.threshold), fixed, str(error))
+    low, high = _ends(unmasked, card.threshold, card.thresholds)
+    return Sliders((low, high), None if fixed is None else _confidences(masker, high), None)
+
+
+def _ends(unmasked: np.ndarray, threshold: float, declared: tuple[float, ...] | None) -> tuple[float, float]:
+    if declared:
+        return declared[0], declared[-1]
+    low, high = np.quantile(unmasked, [BELOW, ABOVE])
+    return min(threshold, float(low) or threshold) / ROOM, max(threshold, float(high))
+
+
+def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
+    """From 0.5 to the highest that the calibration images can carry at a generous threshold."""
+    n = masker.card.n_calibration
+    least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
+    tried = [step / STEPS for step in range(least, most + 1)]
+    refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
+    kept = masker.card.confidence or LEAST_CONFIDENCE
+    highest = tried[refused - 1] if refused else kept
+    return min(LEAST_CONFIDENCE, kept), max(highest, kept)
+
+
+def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
+    try:
+        masker.recalibrate(threshold=threshold, confidence=confidence)
+    except ConformaskError:
+        return True
+    return False

@@ -1,0 +1,183 @@
+"""What is shown: a masker, its images, and what has been computed of them."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Lock
+
+import torch
+
+from conformask.calibration import Scored, mask_size, masked_distance
+from conformask.conformal.crossing import passes
+from conformask.data.images import DataRange
+from conformask.data.triplets import Triplets
+from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.masker.masker import Masker
+from conformask.scorers.scoring import scored_batches
+from conformask.viewer.cache import Cache
+from conformask.viewer.pictures import thumbnail
+
+OPENED_BYTES = 512 * 2**20
+THUMBNAIL_BYTES = 64 * 2**20
+MOST_UPLOADS = 32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An image of the gallery."""
+
+    name: str
+    truth: bool
+    uploaded: bool
+    size: float | None
+    """Mask size as calibrated; None before it is computed."""
+    error: str | None
+    """Why it cannot be shown."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a lambda opens of an image."""
+
+    lam: float
+    level: tuple[float, ...]
+    """What the family's apply takes."""
+    size: float
+    """Mask size, mean(1 - m)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How an image with a truth stands to the threshold."""
+
+    distance: float
+    """Masked."""
+    unmasked: float
+    met: bool
+
+
+class Session:
+    """One viewer's images; several threads may ask, one at a time runs the network."""
+
+    def __init__(self, masker: Masker, triplets: Triplets) -> None:
+        self.masker = masker
+        self._places = {name: (triplets, index) for index, name in enumerate(triplets.names)}
+        self._uploaded: list[str] = []
+        self._sizes: dict[str, float] = {}
+        self._errors: dict[str, str] = {}
+        self._opened: Cache[Scored] = Cache(OPENED_BYTES, _bytes_of)
+        self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
+        self._network = Lock()
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """Values of black and white, for uploads too."""
+        return next(iter(self._places.values()))[0].data_range
+
+    def entries(self) -> list[Entry]:
+        """The gallery, uploads first."""
+        names = [*reversed(self._uploaded), *(name for name in self._places if name not in self._uploaded)]
+        return [self._entry(name) for name in names]
+
+    def _entry(self, name: str) -> Entry:
+        triplets, index = self._place(name)
+        truth = triplets.select([index]).has_truth
+        uploaded = name in self._uploaded
+        return Entry(name, truth, uploaded, self._sizes.get(name), self._errors.get(name))
+
+    def look_through(self) -> Iterator[str]:
+        """Compute mask size and thumbnail of every image, as calibrated; yields the names when done."""
+        for name in list(self._places):
+            if name not in self._sizes:
+                with suppress(ConformaskError):  # kept for the gallery, which tells it
+                    self._look_at(name)
+            yield name
+
+    def _look_at(self, name: str) -> bytes:
+        try:
+            item = self._opened.get(name) or self._scored(*self._place(name))
+            mask = self.masker.open(item)
+        except ConformaskError as error:
+            self._errors[name] = str(error)
+            raise
+        self._sizes[name] = float(mask_size(mask)[0])
+        return self._thumbnails.put(name, thumbnail(item.batch.y_hat, mask))
+
+    def thumbnail(self, name: str) -> bytes:
+        """A small JPEG of the veiled output.
+
+        Raises:
+            ConformaskError: as opened does.
+        """
+        return self._thumbnails.get(name) or self._look_at(name)
+
+    def opened(self, name: str) -> Scored:
+        """An image and its score, each tensor with a batch axis of one.
+
+        Raises:
+            MissingFileError: there is no such image.
+            ImageError: it cannot be used.
+            MismatchError: it has other channels than those that the masker takes.
+        """
+        return self._opened.get(name) or self._opened.put(name, self._scored(*self._place(name)))
+
+    def _scored(self, triplets: Triplets, index: int) -> Scored:
+        with self._network:
+            item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
+        self.masker.check_channels(item.batch.y_hat)
+        return item
+
+    def _place(self, name: str) -> tuple[Triplets, int]:
+        if name not in self._places:
+            raise MissingFileError(f"there is no image {name!r} here")
+        return self._places[name]
+
+    def add(self, pair: Triplets) -> str:
+        """Show one more image; returns the name that it goes by, which is new.
+
+        Raises:
+            ImageError: it cannot be used.
+            MismatchError: it has other channels than those that the masker takes.
+            InvalidArgumentError: the promise needs a fact that is missing, or there are too many already.
+        """
+        if len(self._uploaded) >= MOST_UPLOADS:
+            raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: start the viewer anew")
+        wanted, count = pair.names[0], 1
+        item = self._scored(pair, 0)
+        self.masker.lambdas(item)
+        name = wanted
+        while name in self._places:
+            name, count = f"{wanted}-{count + 1}", count + 1
+        self._places[name] = (pair, 0)
+        self._uploaded.append(name)
+        self._opened.put(name, item)
+        self._look_at(name)
+        return name
+
+
+def opening(masker: Masker, item: Scored) -> Opening:
+    """What the masker opens of an image.
+
+    Raises:
+        InvalidArgumentError: its promise needs a weight or category that the image does not have.
+    """
+    lam = torch.as_tensor(masker.lambdas(item), device=item.score.map.device)
+    level = masker.family.level(item.score.map, lam)
+    size = mask_size(masker.family.apply(item.score.map, level))
+    return Opening(float(lam[0]), tuple(level[0].tolist()), float(size[0]))
+
+
+def measured(masker: Masker, item: Scored, threshold: float) -> Measured:
+    """Its distance from the truth, masked and unmasked."""
+    y, y_hat = item.batch.truth(), item.batch.y_hat
+    distance = masked_distance(masker.distance, masker.open(item), y, y_hat)
+    return Measured(
+        distance=float(distance[0]),
+        unmasked=float(masker.distance(y, y_hat)[0]),
+        met=bool(passes(distance.cpu().numpy(), threshold)[0]),
+    )
+
+
+def _bytes_of(item: Scored) -> int:
+    tensors = (item.batch.x, item.batch.y_hat, item.batch.y, item.score.map)
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -1,0 +1,111 @@
+// Start: what the server is about, the address, and the keys.
+
+import * as api from "./api.js";
+import { Gallery } from "./gallery.js";
+import { ImagePage } from "./image.js";
+import { showPromise } from "./promise.js";
+import { Sliders } from "./sliders.js";
+import { read, VIEWS, write } from "./state.js";
+import { openUpload, prepareUpload } from "./upload.js";
+
+const by = (id) => document.querySelector(id);
+let state = read(location.hash);
+let gallery, page;
+let galleryAddress = "#/";
+
+const fail = (error) => {
+  by("#failure").hidden = !error;
+  by("#failure").textContent = error ? error.message : "";
+};
+
+// Change the state without a new entry in the history.
+function change(changes, moved) {
+  state = { ...state, ...changes };
+  history.replaceState(null, "", write(state));
+  show(moved);
+}
+
+function walk(step) {
+  const names = gallery.names();
+  const at = names.indexOf(state.name);
+  return at + step >= 0 && at + step < names.length ? write({ ...state, name: names[at + step] }) : null;
+}
+
+function show(moved) {
+  fail(null);
+  const single = state.name !== null;
+  by("#gallery").hidden = single;
+  by("#image").hidden = !single;
+  by(".walk").hidden = !single;
+  document.title = single ? `${state.name} · conformask` : "conformask";
+  if (!single) {
+    galleryAddress = write(state);
+    gallery.show(state);
+    return;
+  }
+  by(".brand").href = galleryAddress;
+  by("#name").textContent = state.name;
+  const names = gallery.names();
+  by("#place").textContent = names.includes(state.name) ? `${names.indexOf(state.name) + 1} of ${names.length}` : "";
+  for (const [id, step] of [["#previous", -1], ["#next", 1]]) {
+    const to = walk(step);
+    if (to) by(id).href = to;
+    else by(id).removeAttribute("href");
+  }
+  page.show(state, moved).catch(fail);
+}
+
+const opened = () => document.querySelector("dialog[open]");
+const KEYS = {
+  "?": () => by("#help-dialog").showModal(),
+  "/": () => {
+    if (state.name !== null) location.hash = galleryAddress;
+    setTimeout(() => by("#search").focus());
+  },
+  u: openUpload,
+};
+const IMAGE_KEYS = {
+  ArrowLeft: () => walk(-1) && (location.hash = walk(-1)),
+  ArrowRight: () => walk(1) && (location.hash = walk(1)),
+  Escape: () => (location.hash = galleryAddress),
+  s: () => page.toggleSwipe(),
+  c: () => change({ threshold: null, confidence: null }),
+  "+": () => page.zoom(1.25),
+  "-": () => page.zoom(0.8),
+  0: () => page.zoom(0),
+};
+VIEWS.forEach((view, at) => (IMAGE_KEYS[at + 1] = () => page.look(view)));
+
+function key(event) {
+  if (opened() || event.ctrlKey || event.metaKey || event.altKey) return;
+  const field = event.target.closest("input, select, textarea");
+  if (field && event.key === "Escape") return field.blur();
+  if (field && !(field.type === "range" && !event.key.startsWith("Arrow"))) return;
+  const act = KEYS[event.key] ?? (state.name !== null ? IMAGE_KEYS[event.key] : undefined);
+  if (!act) return;
+  event.preventDefault();
+  act();
+}
+
+async function start() {
+  const about = await api.session();
+  const sliders = new Sliders(about, change);
+  gallery = new Gallery(change);
+  page = new ImagePage(about, sliders, change, fail);
+  showPromise(by("#gallery-promise"), about.promised);
+  prepareUpload(about.upload, async (name) => {
+    await gallery.refresh();
+    location.hash = write({ name });
+  });
+  by("#open-upload").addEventListener("click", openUpload);
+  by("#open-help").addEventListener("click", KEYS["?"]);
+  document.addEventListener("keydown", key);
+  window.addEventListener("hashchange", () => {
+    state = read(location.hash);
+    show();
+  });
+  await gallery.refresh();
+  show();
+}
+
+start().catch(fail);

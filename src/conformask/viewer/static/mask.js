@@ -1,0 +1,49 @@
+// The mask, pixel by pixel, from the score map and the level that the server computed of the whole image:
+// the same formulas as conformask.masks. 255 = trusted.
+
+const FAMILIES = {
+  reciprocal: ({ epsilon }, [lam]) => (s) => Math.min(1, lam / (epsilon + s)),
+  power: ({ epsilon, gamma }, [lam]) => (s) => (epsilon + s <= lam ? 1 : (lam / (epsilon + s)) ** gamma),
+  water_filling: ({ exponent }, [sigma, fraction]) => {
+    if (exponent === 1) return (s) => (s < sigma ? 1 : s === sigma ? fraction : 0);
+    return (s) => (sigma <= 0 ? 0 : s <= sigma ? 1 : (sigma / s) ** (1 / (exponent - 1)));
+  },
+};
+const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
+const VEIL_SHADE = 0.6; // as conformask.report.pictures.overlay
+
+// The mask of a score (channels, pixels) as one byte a pixel, averaged over channels.
+export function trust(score, channels, level, family) {
+  const opened = FAMILIES[family.name](family, level.map(number));
+  const pixels = score.length / channels;
+  const bytes = new Uint8ClampedArray(pixels);
+  if (channels === 1) {
+    for (let i = 0; i < pixels; i++) bytes[i] = 255 * opened(score[i]);
+    return bytes;
+  }
+  for (let i = 0; i < pixels; i++) {
+    let sum = 0;
+    for (let at = i; at < score.length; at += pixels) sum += Math.round(255 * opened(score[at]));
+    bytes[i] = sum / channels;
+  }
+  return bytes;
+}
+
+// Grey pixels of the mask, into RGBA.
+export function grey(rgba, bytes) {
+  const words = new Uint32Array(rgba.buffer);
+  for (let i = 0; i < bytes.length; i++) words[i] = 0xff000000 | (bytes[i] * 0x010101);
+}
+
+// The output under a veil, as dense as the mask is closed, into RGBA.
+export function veiled(rgba, output, bytes, [red, green, blue]) {
+  for (let i = 0, at = 0; i < bytes.length; i++, at += 4) {
+    const open = bytes[i] / 255;
+    const mean = (output[at] + output[at + 1] + output[at + 2]) / 3;
+    const shade = (1 - open) * (VEIL_SHADE + ((1 - VEIL_SHADE) * mean) / 255);
+    rgba[at] = open * output[at] + shade * red;
+    rgba[at + 1] = open * output[at + 1] + shade * green;
+    rgba[at + 2] = open * output[at + 2] + shade * blue;
+    rgba[at + 3] = 255;
+  }
+}

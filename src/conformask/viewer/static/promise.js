@@ -1,0 +1,21 @@
+// What is promised, in the words that the server sends.
+
+const make = (tag, className, text) => {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+};
+
+export function showPromise(element, promised) {
+  const { name, title, text } = promised.standing;
+  const parts = [make("p", `standing ${name}`, title)];
+  if (promised.headline) parts.push(make("p", "headline", promised.headline));
+  parts.push(make("p", "why", text));
+  if (promised.promise) {
+    const formal = make("p", "formal", "");
+    formal.append(make("code", "", promised.promise));
+    parts.push(formal);
+  }
+  element.replaceChildren(...parts);
+}

@@ -1,0 +1,40 @@
+// What the page shows, kept in its address, so that a link or the back button restores it.
+
+export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
+const SORTS = ["name", "largest", "smallest"];
+
+const positive = (text) => (Number(text) > 0 && Number.isFinite(Number(text)) ? Number(text) : null);
+const among = (values, value, otherwise) => (values.includes(value) ? value : otherwise);
+
+export function read(hash) {
+  const [path, query] = hash.replace(/^#/, "").split("?");
+  const given = new URLSearchParams(query || "");
+  const match = path.match(/^\/image\/(.+)$/);
+  const swipe = (given.get("swipe") || "").split(",").filter((view) => VIEWS.includes(view));
+  return {
+    name: match ? decoded(match[1]) : null,
+    threshold: positive(given.get("threshold")),
+    confidence: positive(given.get("confidence")),
+    view: among(VIEWS, given.get("view"), "overlay"),
+    swipe: swipe.length === 2 ? swipe : null,
+    search: given.get("search") || "",
+    sort: among(SORTS, given.get("sort"), "name"),
+  };
+}
+
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
+export function write(state) {
+  const kept = state.name === null ? ["search", "sort"] : ["threshold", "confidence", "view", "swipe"];
+  const usual = { view: "overlay", sort: "name" };
+  const said = kept.filter((key) => state[key] && state[key] !== usual[key]);
+  const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
+  const path = state.name === null ? "/" : `/image/${encodeURIComponent(state.name)}`;
+  return `#${path}${query ? `?${query}` : ""}`;
+}

@@ -1,0 +1,157 @@
+"""A viewer of bicubic super-resolution of packaged photographs, with a score that needs no training."""
+
+import shutil
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from fastapi.testclient import TestClient
+from playwright.sync_api import sync_playwright
+from torch import Tensor
+
+from conformask.data.photographs import packaged_photographs
+from conformask.data.sources import TrueImages
+from conformask.data.triplets import Triplets
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
+from conformask.predictors.classical import Bicubic
+from conformask.preparation import predicted
+from conformask.scorers.heuristic import Heuristic
+from conformask.tasks import task
+from conformask.types import Triplet
+from conformask.viewer.app import application
+from conformask.viewer.serve import listening, url_of
+from conformask.viewer.session import Session
+
+PORT = 8000
+OURS = f"http://127.0.0.1:{PORT}"
+SIDE = 48
+
+
+def edges(x: Tensor, y_hat: Tensor) -> Tensor:
+    """Errors of super-resolution are large where the output changes."""
+    down, right = (torch.diff(y_hat, dim=axis, append=y_hat.narrow(axis, -1, 1)) for axis in (2, 3))
+    return (down.abs() + right.abs()).mean(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class World:
+    """What is shown."""
+
+    masker: Masker
+    shown: Triplets
+
+    @property
+    def partly(self) -> Triplet:
+        """The image whose mask is nearest to half open."""
+        sizes = [abs(0.5 - float(self.masker(x, y_hat).mean())) for x, y_hat in map(_pair, self.shown)]
+        return self.shown[int(np.argmin(sizes))]
+
+
+def _pair(triplet: Triplet) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(triplet.x)[None], torch.from_numpy(triplet.y_hat)[None]
+
+
+@pytest.fixture(scope="session")
+def tiles() -> Triplets:
+    photographs = {name: pixels[:144, :144] for name, pixels in packaged_photographs().items()}
+    sr = task("super_resolution")
+    made = [
+        triplet
+        for _, triplet in predicted(
+            TrueImages.from_arrays(photographs, SIDE, SIDE, how="tile"), sr, Bicubic(sr)
+        )
+    ]
+    columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in made] for role in ("x", "y_hat", "y"))
+    return Triplets.from_arrays(*columns, names=[t.name for t in made])
+
+
+@pytest.fixture(scope="session")
+def world(tiles) -> World:
+    """Every third tile is shown, the others select and calibrate."""
+    parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
+    masker = calibrate(
+        Heuristic(edges, channels=3),
+        parts[0],
+        selection=parts[1],
+        distance="l1",
+        threshold="q0.3",
+        confidence=0.9,
+        family="power",
+    )
+    return World(masker, parts[2].select(range(12)))
+
+
+@pytest.fixture
+def session(world) -> Session:
+    return Session(world.masker, world.shown)
+
+
+@pytest.fixture
+def client(session) -> TestClient:
+    """As the page asks: from its own origin."""
+    return TestClient(application(session, PORT), base_url=OURS, headers={"Origin": OURS})
+
+
+@pytest.fixture
+def address(world):
+    """Where a real server shows the world, looked through already."""
+    shown = Session(world.masker, world.shown)
+    list(shown.look_through())
+    with listening(0) as bound:
+        app = application(shown, bound.getsockname()[1])
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+        thread.start()
+        yield url_of(bound)
+        server.should_exit = True
+        thread.join(10)
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (make browser)")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A page at the size of a laptop; nothing may go wrong in it, or leave the origin."""
+    opened = browser.new_page(viewport={"width": 1280, "height": 800})
+    wrong = []
+    opened.on("pageerror", lambda error: wrong.append(str(error)))
+    opened.on("console", lambda said: wrong.append(said.text) if _is_wrong(said) else None)
+    opened.on(
+        "request", lambda sent: None if sent.url.startswith((address, "blob:")) else wrong.append(sent.url)
+    )
+    opened.on("response", lambda got: wrong.append(f"{got.status} {got.url}") if _is_refused(got) else None)
+    yield opened
+    opened.close()
+    assert wrong == []
+
+
+def _is_wrong(said) -> bool:
+    """Chromium tells refused requests twice; the response tells which."""
+    return said.type in ("error", "warning") and "Failed to load resource" not in said.text
+
+
+def _is_refused(got) -> bool:
+    return got.status >= 400 and not got.url.endswith("/api/uploads")

@@ -1,0 +1,216 @@
+"""What the server answers, beside what the library says."""
+
+import io
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from conformask.data.triplets import Triplets
+from conformask.masker.calibrate import calibrate
+from conformask.report.pictures import as_bytes
+from conformask.report.words import headline
+from conformask.viewer.app import application
+from conformask.viewer.cache import Cache
+from conformask.viewer.session import Session
+
+pytestmark = pytest.mark.xdist_group("viewer")
+
+OURS = "http://127.0.0.1:8000"
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W, C)."""
+    return np.moveaxis(image, 0, -1)
+
+
+def mask_of(masker, triplet) -> np.ndarray:
+    return np.asarray(masker(pixels(triplet.x), pixels(triplet.y_hat)))
+
+
+def promise(client, **asked) -> dict:
+    return client.get("/api/promise", params=asked).json()
+
+
+def test_the_gallery_learns_every_size(client, session, world):
+    before = client.get("/api/images").json()
+    assert [entry["name"] for entry in before] == list(world.shown.names)
+    assert {entry["size"] for entry in before} == {None}
+    assert list(session.look_through()) == list(world.shown.names)
+    for entry, triplet in zip(client.get("/api/images").json(), world.shown, strict=True):
+        assert entry["size"] == pytest.approx(1 - mask_of(world.masker, triplet).mean(), abs=1e-6)
+        assert entry["truth"]
+        assert not entry["uploaded"]
+
+
+def test_as_calibrated_the_promise_is_the_masker_s(client, world):
+    told = promise(client, image=world.shown.names[0])
+    assert told["promise"] == world.masker.promise
+    assert told["headline"] == headline(world.masker.card)
+    assert told["standing"]["name"] == "calibrated"
+    assert told["opening"]["lam"] == pytest.approx(world.masker.rule.lam)
+
+
+def test_a_moved_slider_is_a_recalibration(client, world):
+    triplet = world.shown[1]
+    threshold = 0.6 * world.masker.card.threshold
+    moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
+    told = promise(client, image=triplet.name, threshold=threshold, confidence=0.8)
+    assert told["standing"]["name"] == "exploratory"
+    assert told["promise"] == moved.promise
+    assert told["opening"]["lam"] == pytest.approx(moved.rule.lam, rel=1e-12)
+    mask = mask_of(moved, triplet)
+    assert told["opening"]["size"] == pytest.approx(1 - mask.mean(dtype=np.float64), abs=1e-7)
+    measured = client.get(
+        "/api/distance", params={"image": triplet.name, "threshold": threshold, "confidence": 0.8}
+    ).json()
+    distance = np.abs(mask * (triplet.y - triplet.y_hat)).mean()
+    assert measured["distance"] == pytest.approx(distance, rel=1e-5)
+    assert measured["unmasked"] == pytest.approx(np.abs(triplet.y - triplet.y_hat).mean(), rel=1e-5)
+    assert measured["met"] == bool(distance <= threshold)
+
+
+def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
+    told = promise(client, image=world.shown.names[0], confidence=0.9999)
+    assert told["standing"]["name"] == "impossible"
+    assert "too few for confidence 0.9999" in told["standing"]["text"]
+    assert told["promise"] is None
+    assert told["opening"]["size"] == 1
+
+
+def test_an_endless_lambda_is_json(client, world):
+    told = promise(client, image=world.shown.names[0], threshold=10)
+    assert told["opening"]["lam"] == "inf"
+    assert told["opening"]["size"] == 0
+
+
+def columns(*parts):
+    return ([pixels(getattr(t, role)) for part in parts for t in part] for role in ("x", "y_hat", "y"))
+
+
+def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, tiles):
+    parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
+    wide = calibrate(
+        world.masker.scorer,
+        Triplets.from_arrays(*columns(parts[0], parts[2])),
+        selection=parts[1],
+        distance="l1",
+        threshold="q0.5",
+        confidence=0.6,
+        guarantee="simultaneous",
+        delta=0.2,
+    )
+    client = TestClient(application(Session(wide, world.shown), 8000), base_url=OURS)
+    declared = wide.card.thresholds
+    told = promise(client, image=world.shown.names[0], threshold=1.001 * declared[40])
+    assert told["standing"]["name"] == "simultaneous"
+    assert told["threshold"] == declared[40]
+    ends = client.get("/api/session").json()["sliders"]["threshold"]
+    assert ends == [declared[0], declared[-1]]
+    assert promise(client, image=world.shown.names[0])["standing"]["name"] == "simultaneous"
+
+
+def test_the_sliders_ends_can_be_reached(client, world):
+    ends = client.get("/api/session").json()["sliders"]
+    assert ends["stuck"] is None
+    for threshold in ends["threshold"]:
+        assert promise(client, image=world.shown.names[0], threshold=threshold)["opening"]["size"] <= 1
+    n = world.masker.card.n_calibration
+    low, high = ends["confidence"]
+    assert low == 0.5
+    assert high <= n / (n + 1) < high + 1e-3
+
+
+def test_without_curves_the_sliders_say_why_they_are_stuck(world):
+    bare = replace(world.masker, curves=None)
+    client = TestClient(application(Session(bare, world.shown), 8000), base_url=OURS)
+    assert "no curves are stored" in client.get("/api/session").json()["sliders"]["stuck"]
+    assert promise(client, image=world.shown.names[0])["standing"]["name"] == "calibrated"
+
+
+def test_pictures_and_scores_are_those_of_the_image(client, world):
+    triplet = world.shown[0]
+    told = client.get(f"/api/images/{triplet.name}").json()
+    assert (told["channels"], told["height"], told["width"]) == (1, *triplet.y_hat.shape[1:])
+    for name, role in (("input", triplet.x), ("output", triplet.y_hat), ("truth", triplet.y)):
+        shown = Image.open(io.BytesIO(client.get(f"/api/images/{triplet.name}/{name}.png").content))
+        np.testing.assert_array_equal(np.asarray(shown), as_bytes(role))
+    score = np.frombuffer(client.get(f"/api/images/{triplet.name}/score").content, "<f4")
+    again = np.abs(np.diff(triplet.y_hat, axis=1, append=triplet.y_hat[:, -1:]))
+    again = again + np.abs(np.diff(triplet.y_hat, axis=2, append=triplet.y_hat[:, :, -1:]))
+    np.testing.assert_allclose(score, again.mean(axis=0).ravel(), atol=1e-6)
+    small = Image.open(io.BytesIO(client.get(f"/api/images/{triplet.name}/thumbnail.jpg").content))
+    assert small.size == (told["width"], told["height"])
+
+
+def test_an_image_without_a_truth_has_none_to_show(world):
+    triplet = world.shown[0]
+    blind = Triplets.from_arrays([pixels(triplet.x)], [pixels(triplet.y_hat)], names=["blind"])
+    client = TestClient(application(Session(world.masker, blind), 8000), base_url=OURS)
+    assert client.get("/api/images/blind").json()["truth"] is False
+    for path in ("images/blind/truth.png", "images/blind/error.png", "distance?image=blind"):
+        answer = client.get(f"/api/{path}")
+        assert answer.status_code == 404
+        assert "blind" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("images/nobody", 404, "there is no image 'nobody'"),
+        ("images/nobody/thumbnail.jpg", 404, "there is no image 'nobody'"),
+        ("promise?image=nobody", 404, "there is no image 'nobody'"),
+        ("promise?image=NAME&threshold=wide", 422, "threshold=wide"),
+        ("promise?threshold=1", 422, "threshold=1"),
+        ("images/NAME/secret.png", 404, "no picture 'secret'"),
+    ],
+)
+def test_bad_questions_are_answered_in_words(client, world, path, status, told):
+    answer = client.get(f"/api/{path}".replace("NAME", world.shown.names[0]))
+    assert answer.status_code == status
+    assert told in answer.json()["error"]
+
+
+@pytest.mark.parametrize("value", ["-1", "0", "nan", "inf"])
+def test_a_threshold_that_is_no_distance_promises_nothing(client, world, value):
+    told = promise(client, image=world.shown.names[0], threshold=value)
+    assert told["standing"]["name"] == "impossible"
+    assert "threshold" in told["standing"]["text"]
+
+
+def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
+    from conformask.data.images import write_image
+
+    for role in ("x", "y_hat"):
+        write_image(tmp_path / role / "good.png", getattr(world.shown[0], role))
+        (tmp_path / role / "bad.png").write_bytes(b"no image")
+    session = Session(world.masker, Triplets.from_folder(tmp_path))
+    client = TestClient(application(session, 8000), base_url=OURS)
+    assert list(session.look_through()) == ["bad", "good"]
+    bad, good = client.get("/api/images").json()
+    assert "bad.png cannot be read as an image" in bad["error"]
+    assert good["size"] is not None
+    assert "cannot be read" in client.get("/api/images/bad").json()["error"]
+
+
+def test_another_size_is_said_not_to_be_covered(world):
+    triplet = world.shown[0]
+    half = pixels(triplet.y_hat)[: triplet.y_hat.shape[1] // 2]
+    client = TestClient(
+        application(Session(world.masker, Triplets.from_arrays([half], [half], names=["half"])), 8000),
+        base_url=OURS,
+    )
+    assert "does not cover other sizes" in client.get("/api/images/half").json()["not_covered"]
+
+
+def test_the_cache_keeps_what_was_used_last_and_always_the_last():
+    cache = Cache(5, len)
+    for key, value in (("a", "aa"), ("b", "bb")):
+        cache.put(key, value)
+    assert cache.get("a") == "aa"
+    cache.put("c", "cc")
+    assert [cache.get(key) for key in "abc"] == ["aa", None, "cc"]
+    cache.put("d", "much too large")
+    assert [cache.get(key) for key in "acd"] == [None, None, "much too large"]

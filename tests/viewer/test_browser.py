@@ -1,0 +1,388 @@
+"""The page in a real browser, beside what the library says."""
+
+import io
+import re
+from base64 import b64decode
+from dataclasses import replace
+from urllib.parse import parse_qs, quote
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from conformask.report.pictures import as_bytes, gray, overlay
+from conformask.viewer.uploads import MOST_BYTES
+
+pytestmark = pytest.mark.xdist_group("viewer")
+
+DRAWN = "#front[data-view={}]"
+SLID = "() => performance.getEntriesByName('slider to redraw').length"
+ATTACK = """async ([address, name, bytes]) => {
+  const form = new FormData();
+  for (const role of ['x', 'y_hat']) form.append(role, new File([Uint8Array.from(bytes)], 'evil.png'));
+  const tried = async (path, how) => {
+    try { return (await fetch(address + path, how)).status; } catch (error) { return String(error); }
+  };
+  const picture = new Image();
+  picture.src = `${address}api/images/${name}/output.png`;
+  return [
+    await tried('api/uploads', { method: 'POST', mode: 'no-cors', body: form }),
+    await tried('api/uploads', { method: 'POST', body: form }),
+    await tried('api/images'),
+    await picture.decode().then(() => 'loaded', () => 'refused'),
+  ];
+}"""
+LEVEL = 1
+"""How far a byte may be off, by rounding."""
+
+
+def pixels(image: np.ndarray) -> np.ndarray:
+    return np.moveaxis(image, 0, -1)
+
+
+def mask_bytes(masker, triplet) -> np.ndarray:
+    mask = np.asarray(masker(pixels(triplet.x), pixels(triplet.y_hat)))
+    return as_bytes(mask[None])
+
+
+def open_image(page, address, name, view="overlay", more=""):
+    page.goto(f"{address}#/image/{quote(name)}?view={view}{more}")
+    page.wait_for_selector(f"#plane:not([hidden]) {DRAWN.format(view)}")
+
+
+def canvas(page, which="front") -> np.ndarray:
+    """What a canvas shows, (H, W, 3)."""
+    url = page.evaluate("(which) => document.getElementById(which).toDataURL('image/png')", which)
+    shown = Image.open(io.BytesIO(b64decode(url.partition(",")[2])))
+    return np.asarray(shown.convert("RGB")).astype(np.int64)
+
+
+def close(shown: np.ndarray, expected: np.ndarray) -> None:
+    expected = expected[..., None] if expected.ndim == 2 else expected
+    assert np.abs(shown - expected.astype(np.int64)).max() <= LEVEL
+
+
+def slide(page, slider: str, share: float) -> None:
+    """Drag a slider with the mouse, and wait for the redraw."""
+    before = page.evaluate(SLID)
+    box = page.locator(slider).bounding_box()
+    page.mouse.click(box["x"] + share * box["width"], box["y"] + box["height"] / 2)
+    page.wait_for_function(f"before => ({SLID})() > before", arg=before)
+
+
+def setting(page) -> dict[str, float]:
+    """Threshold and confidence in the address."""
+    given = parse_qs(page.url.partition("?")[2])
+    return {key: float(given[key][0]) for key in ("threshold", "confidence") if key in given}
+
+
+def names(page) -> list[str]:
+    return page.locator("#grid .label").all_inner_texts()
+
+
+def test_the_gallery_opens(page, address, world):
+    page.goto(address)
+    expect(page.locator("#grid li")).to_have_count(len(world.shown))
+    assert names(page) == list(world.shown.names)
+    expect(page.locator("#gallery code")).to_have_text(world.masker.promise)
+    expect(page.locator("#gallery .standing")).to_have_text("As calibrated")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.frame img')].every(i => i.naturalWidth > 0)"
+    )
+
+
+def test_search_and_sorting(page, address, world):
+    page.goto(address)
+    sizes = {t.name: 255 - mask_bytes(world.masker, t).mean() for t in world.shown}
+    page.locator("#sort").select_option("largest")
+    assert names(page) == sorted(sizes, key=lambda name: -sizes[name])
+    wanted = world.shown.names[0].split("_")[0]
+    page.locator("#search").fill(wanted.upper())
+    found = names(page)
+    assert found == sorted((n for n in sizes if wanted in n), key=lambda name: -sizes[name])
+    assert 0 < len(found) < len(sizes)
+    page.reload()
+    expect(page.locator("#grid li")).to_have_count(len(found))
+    assert names(page) == found
+    page.locator("#search").fill("nobody")
+    expect(page.locator("#count")).to_have_text(f"0 of {len(sizes)} images")
+
+
+def test_the_mask_is_the_library_s(page, address, world):
+    triplet = world.partly
+    open_image(page, address, triplet.name, "mask")
+    mask = mask_bytes(world.masker, triplet)
+    assert mask.std() > 20
+    close(canvas(page), gray(mask))
+    for key, expected in (
+        ("1", as_bytes(triplet.y_hat)),
+        ("2", overlay(as_bytes(triplet.y_hat), mask)),
+        ("4", as_bytes(triplet.y)),
+    ):
+        page.keyboard.press(key)
+        page.wait_for_selector(DRAWN.format({"1": "output", "2": "overlay", "4": "truth"}[key]))
+        close(canvas(page), expected)
+
+
+def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
+    triplet = world.partly
+    open_image(page, address, triplet.name, "mask")
+    before = canvas(page)
+    for slider, share in (("#threshold", 0.35), ("#confidence", 0.3), ("#threshold", 0.8)):
+        slide(page, slider, share)
+        moved = world.masker.recalibrate(**setting(page))
+        mask = mask_bytes(moved, triplet)
+        close(canvas(page), gray(mask))
+        assert np.abs(canvas(page) - before).max() > 10
+        expect(page.locator("#image code")).to_have_text(moved.promise)
+        expect(page.locator("#image .standing")).to_have_text("Exploratory")
+        mask = np.asarray(moved(pixels(triplet.x), pixels(triplet.y_hat)))
+        expect(page.locator("#facts")).to_contain_text(f"{100 * (1 - mask.mean(dtype=np.float64)):.1f} %")
+        distance = np.abs(mask * (triplet.y - triplet.y_hat)).mean()
+        expect(page.locator("#facts div:nth-child(2) dd").first).to_have_text(re.compile(r"\d"))
+        told = float(page.locator("#facts div:nth-child(2) dd").first.inner_text())
+        assert told == pytest.approx(distance, rel=6e-3)
+        within = distance <= moved.card.threshold * (1 + 1e-6)
+        expect(page.locator("#facts .met.yes, #facts .met.no").filter(has_text="threshold")).to_have_text(
+            "✓ within the threshold" if within else "✗ beyond the threshold"
+        )
+    page.locator("#reset").click()
+    expect(page.locator("#image .standing")).to_have_text("As calibrated")
+    expect(page.locator("#image code")).to_have_text(world.masker.promise)
+    np.testing.assert_array_equal(canvas(page), before)
+    assert setting(page) == {}
+
+
+def test_a_typed_setting_is_taken_and_confidence_stays_in_reach(page, address, world):
+    open_image(page, address, world.partly.name)
+    page.locator("#threshold-number").fill("0.0123")
+    page.locator("#threshold-number").press("Enter")
+    expect(page.locator("#image code")).to_contain_text("P(l1 <= 0.0123) >= 0.90")
+    page.locator("#confidence-number").fill("99.99")
+    page.locator("#confidence-number").press("Tab")
+    n = world.masker.card.n_calibration
+    page.wait_for_url(re.compile("confidence="))
+    assert setting(page)["confidence"] <= n / (n + 1)
+
+
+def test_where_nothing_can_be_promised_the_page_says_so(page, address, world):
+    open_image(page, address, world.partly.name, "mask", "&confidence=0.9999")
+    expect(page.locator("#image .standing")).to_have_text("No promise here")
+    expect(page.locator("#image .why")).to_contain_text("too few for confidence 0.9999")
+    assert canvas(page).max() == 0
+
+
+def test_swipe_shows_one_view_left_and_the_other_right(page, address, world):
+    triplet = world.partly
+    open_image(page, address, triplet.name, "mask")
+    page.keyboard.press("s")
+    page.wait_for_selector("#back[data-view=mask]")
+    page.locator("#left").select_option("truth")
+    page.wait_for_selector(DRAWN.format("truth"))
+    close(canvas(page, "front"), as_bytes(triplet.y))
+    stage, handle = page.locator("#stage").bounding_box(), page.locator("#handle").bounding_box()
+    page.mouse.move(handle["x"] + 20, handle["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 0.4 * stage["width"], stage["y"] + 60, steps=4)
+    page.mouse.up()
+    expect(page.locator("#handle")).to_have_attribute("aria-valuenow", "40")
+    page.locator("#handle").press("ArrowRight")
+    expect(page.locator("#handle")).to_have_attribute("aria-valuenow", "42")
+    seen, places = screen(page), where(page, triplet.y_hat.shape[1:])
+    border = stage["x"] + 0.42 * stage["width"]
+    mask, truth = gray(mask_bytes(world.masker, triplet)), as_bytes(triplet.y)
+    sides = {True: 0, False: 0}
+    for (row, column), (x, y) in places.items():
+        if abs(x - border) < 30 or y > stage["y"] + stage["height"] - 60:
+            continue
+        expected = truth[row, column] if x < border else np.repeat(mask[row, column], 3)
+        assert np.abs(seen[round(y), round(x)].astype(int) - expected).max() <= 2
+        sides[x < border] += 1
+    assert min(sides.values()) > 10
+
+
+def screen(page) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
+
+
+def where(page, size) -> dict[tuple[int, int], tuple[float, float]]:
+    """The middles of some pixels of the image on the screen."""
+    box = page.locator("#plane").bounding_box()
+    scale = box["width"] / size[1]
+    grid = [(row, column) for row in range(2, size[0], 5) for column in range(2, size[1], 5)]
+    return {(r, c): (box["x"] + (c + 0.5) * scale, box["y"] + (r + 0.5) * scale) for r, c in grid}
+
+
+def test_zoom_and_pan(page, address, world):
+    open_image(page, address, world.partly.name)
+    plane, stage = page.locator("#plane"), page.locator("#stage").bounding_box()
+    fitted = plane.bounding_box()
+    page.mouse.move(stage["x"] + 200, stage["y"] + 150)
+    page.mouse.wheel(0, -400)
+    page.wait_for_function(
+        "width => document.querySelector('#plane').getBoundingClientRect().width > width", arg=fitted["width"]
+    )
+    zoomed = plane.bounding_box()
+    assert zoomed["width"] > 2 * fitted["width"]
+    under = [(stage["x"] + 200 - box["x"]) / box["width"] for box in (fitted, zoomed)]
+    assert under[1] == pytest.approx(under[0], abs=0.01)
+    page.mouse.down()
+    page.mouse.move(stage["x"] + 150, stage["y"] + 120, steps=3)
+    page.mouse.up()
+    panned = plane.bounding_box()
+    assert (panned["x"] - zoomed["x"], panned["y"] - zoomed["y"]) == (pytest.approx(-50), pytest.approx(-30))
+    page.keyboard.press("+")
+    assert plane.bounding_box()["width"] > panned["width"]
+    page.keyboard.press("0")
+    assert plane.bounding_box() == fitted
+
+
+def png(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(as_bytes(image)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def give(page, role: str, name: str, content: bytes) -> None:
+    page.locator(f"[name={role}]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
+
+
+def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
+    triplet = world.partly
+    triplet = replace(
+        triplet, **{role: np.rint(getattr(triplet, role) * 255) / 255 for role in ("x", "y_hat")}
+    )
+    page.goto(address)
+    page.wait_for_selector("#grid li")
+    page.keyboard.press("u")
+    give(page, "x", "low.png", png(triplet.x))
+    give(page, "y_hat", "my tile #1.png", png(triplet.y_hat))
+    page.locator("#upload-form [type=submit]").click()
+    page.wait_for_url(re.compile(r"#/image/my%20tile%20%231"))
+    page.wait_for_selector("#plane:not([hidden])")
+    page.keyboard.press("3")
+    page.wait_for_selector(DRAWN.format("mask"))
+    close(canvas(page), gray(mask_bytes(world.masker, triplet)))
+    expect(page.locator("[data-view=truth]").first).to_be_disabled()
+    page.keyboard.press("Escape")
+    expect(page.locator("#grid .label").first).to_have_text("my tile #1")
+    expect(page.locator("#grid .size").first).to_contain_text("uploaded")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("notes.txt", b"hello", "notes.txt is no image"),
+        ("notes.png", b"hello", "notes.png cannot be read as an image"),
+        ("../../x.png", b"hello", "must not be empty, hold slashes"),
+        ("cut.png", None, "cut.png cannot be read as an image"),
+    ],
+)
+def test_a_bad_upload_is_told_where_it_was_chosen(page, address, world, name, content, told):
+    page.goto(address)
+    page.wait_for_selector("#grid li")
+    page.locator("#open-upload").click()
+    good = png(world.partly.y_hat)
+    give(page, "x", "x.png", good)
+    give(page, "y_hat", name, good[: len(good) // 2] if content is None else content)
+    page.locator("#upload-form [type=submit]").click()
+    expect(page.locator("#upload-error")).to_contain_text(told)
+    expect(page.locator("#upload-dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#grid")).not_to_contain_text(name)
+
+
+def test_too_large_an_upload_is_told_before_it_is_sent(page, address, tmp_path):
+    large = tmp_path / "large.png"
+    with large.open("wb") as file:
+        file.truncate(MOST_BYTES + 1)
+    page.goto(address)
+    page.wait_for_selector("#grid li")
+    sent = []
+    page.on("request", lambda request: sent.append(request.method))
+    page.locator("#open-upload").click()
+    for role in ("x", "y_hat"):
+        page.locator(f"[name={role}]").set_input_files(large)
+    page.locator("#upload-form [type=submit]").click()
+    expect(page.locator("#upload-error")).to_contain_text("larger than 64 MiB together")
+    assert "POST" not in sent
+
+
+def test_a_deep_link_restores_everything_and_back_goes_back(page, address, world):
+    first, second = world.shown.names[1:3]
+    threshold = round(0.7 * world.masker.card.threshold, 5)
+    link = f"#/image/{first}?threshold={threshold}&confidence=0.8&swipe=truth,overlay"
+    page.goto(address + link)
+    page.wait_for_selector(DRAWN.format("truth"))
+    page.wait_for_selector("#back[data-view=overlay]")
+    expect(page.locator("#name")).to_have_text(first)
+    expect(page.locator("#threshold-number")).to_have_value(f"{threshold:g}")
+    expect(page.locator("#confidence-number")).to_have_value("80")
+    moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
+    expect(page.locator("#image code")).to_have_text(moved.promise)
+    page.locator("#next").click()
+    expect(page.locator("#name")).to_have_text(second)
+    expect(page.locator("#image code")).to_have_text(moved.promise)
+    page.go_back()
+    expect(page.locator("#name")).to_have_text(first)
+
+
+def test_a_link_to_an_image_that_is_not_there_is_told(browser, address, world):
+    lost = browser.new_page()
+    lost.goto(f"{address}#/image/nobody")
+    expect(lost.locator("#failure")).to_have_text("there is no image 'nobody' here")
+    expect(lost.locator("#waiting")).to_be_hidden()
+    lost.keyboard.press("Escape")
+    expect(lost.locator("#failure")).to_be_hidden()
+    lost.locator("#grid a").first.click()
+    expect(lost.locator("#image code")).to_have_text(world.masker.promise)
+    lost.close()
+
+
+def test_keys(page, address, world):
+    page.goto(address)
+    page.locator("#grid a").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    page.wait_for_selector("#plane:not([hidden])")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#name")).to_have_text(world.shown.names[1])
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    page.wait_for_selector("#plane:not([hidden])")
+    for number, view in enumerate(("output", "overlay", "mask", "truth", "input", "error"), start=1):
+        page.keyboard.press(str(number))
+        page.wait_for_selector(DRAWN.format(view))
+        expect(page.locator(f"#views [data-view={view}]")).to_have_attribute("aria-pressed", "true")
+    page.locator("#threshold").focus()
+    before = page.evaluate(SLID)
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function(f"before => ({SLID})() > before", arg=before)
+    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    page.keyboard.press("c")
+    expect(page.locator("#image .standing")).to_have_text("As calibrated")
+    page.keyboard.press("?")
+    expect(page.locator("#help-dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.locator("#help-dialog")).not_to_be_visible()
+    page.locator("#open-help").focus()
+    page.keyboard.press("/")
+    expect(page.locator("#search")).to_be_focused()
+    page.keyboard.type("zzz?u")
+    expect(page.locator("#grid li")).to_have_count(0)
+
+
+def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, world):
+    """A real browser sends what it may; the upload is a whole good pair."""
+    evil = browser.new_page()
+    evil.route("http://evil.example/", lambda route: route.fulfill(body="<p>evil", content_type="text/html"))
+    evil.goto("http://evil.example/")
+    answers = evil.evaluate(ATTACK, [address, world.shown.names[0], list(png(world.partly.y_hat))])
+    evil.close()
+    assert answers[1:] == ["TypeError: Failed to fetch", "TypeError: Failed to fetch", "refused"]
+    mine = browser.new_page()
+    mine.goto(address)
+    mine.wait_for_selector("#grid li")
+    assert "evil" not in names(mine)
+    mine.close()

@@ -1,0 +1,151 @@
+"""Pairs that are handed to the page, good and bad."""
+
+import asyncio
+import io
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, repeat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.requests import Request
+
+from conformask.errors import ImageError
+from conformask.viewer import uploads
+
+pytestmark = pytest.mark.xdist_group("viewer")
+
+
+def png(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(array).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def pair(world) -> dict[str, bytes]:
+    """The files of a photograph's tile."""
+    triplet = world.shown[3]
+    return {
+        role: png(np.rint(np.moveaxis(getattr(triplet, role), 0, -1) * 255).astype(np.uint8))
+        for role in ("x", "y_hat", "y")
+    }
+
+
+def send(client, files: dict[str, bytes], names: dict[str, str] | None = None, **more):
+    names = names or {}
+    sent = {role: (names.get(role, "mine.png"), content) for role, content in files.items()}
+    return client.post("/api/uploads", files=sent, **more)
+
+
+def test_a_pair_is_shown_first_under_the_name_of_its_output(client, pair):
+    assert send(client, pair).json() == {"name": "mine"}
+    assert send(client, {role: pair[role] for role in ("x", "y_hat")}).json() == {"name": "mine-2"}
+    second, first = client.get("/api/images").json()[:2]
+    assert [second["name"], first["name"]] == ["mine-2", "mine"]
+    assert (first["uploaded"], first["truth"], second["truth"]) == (True, True, False)
+    told = client.get("/api/promise", params={"image": "mine"}).json()
+    assert told["opening"]["size"] == pytest.approx(first["size"])
+
+
+@pytest.mark.parametrize("role", ["x", "y_hat"])
+@pytest.mark.parametrize("name", ["../../x.png", "/etc/passwd.png", "..\\x.png", ".hidden.png", ""])
+def test_names_that_lead_elsewhere_are_refused(client, pair, name, role, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    answer = send(client, pair, {role: name})
+    assert answer.status_code == 400
+    assert role in answer.json()["error"]
+    assert list(tmp_path.iterdir()) == []
+    assert not any(entry["uploaded"] for entry in client.get("/api/images").json())
+
+
+def test_nothing_is_written_under_the_sent_name(client, pair, monkeypatch):
+    opened = []
+    really = Path.open
+
+    def watched(path, *arguments, **more):
+        opened.append(path.name)
+        return really(path, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", watched)
+    assert send(client, pair, {"y_hat": "secret-patient.png"}).status_code == 200
+    assert opened
+    assert not any("secret" in name for name in opened)
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "told"),
+    [
+        ({"y_hat": b"no image"}, {}, "mine.png cannot be read as an image"),
+        ({"x": b""}, {}, "mine.png cannot be read as an image"),
+        ({"x": b"text"}, {"x": "notes.txt"}, "notes.txt is no image that can be read; images end in .png"),
+        ({"x": png(np.zeros((12, 12), np.uint8))}, {}, None),
+        ({"y": png(np.zeros((5, 7, 3), np.uint8))}, {}, "they must be the same"),
+        (
+            {"y_hat": png(np.zeros((48, 48), np.uint8)), "y": png(np.zeros((48, 48), np.uint8))},
+            {},
+            "channels",
+        ),
+    ],
+)
+def test_bad_images_are_refused_in_the_library_s_words(client, pair, change, names, told):
+    answer = send(client, pair | change, names)
+    if told is None:  # this score does not look at x
+        assert answer.status_code == 200
+        return
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]
+    assert "/tmp" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize("missing", ["x", "y_hat"])
+def test_half_a_pair_is_refused(client, pair, missing):
+    answer = send(client, {role: content for role, content in pair.items() if role != missing})
+    assert answer.status_code == 400
+    assert f"the file {missing} is missing" in answer.json()["error"]
+
+
+def test_no_form_at_all_is_refused(client):
+    for sent in ({"content": b"{}"}, {"json": {"x": 1}}, {"data": {"x": "text", "y_hat": "text"}}):
+        assert client.post("/api/uploads", **sent).status_code == 400
+
+
+def test_too_much_is_refused_in_words(client, pair):
+    answer = send(client, pair | {"x": bytes(uploads.MOST_BYTES)})
+    assert answer.status_code == 400
+    assert "larger than 64 MiB together" in answer.json()["error"]
+
+
+def test_too_much_is_refused_while_it_is_read():
+    """The body would never end: only a limit that counts while reading stops it."""
+    parts = chain(
+        [b'--b\r\nContent-Disposition: form-data; name="x"; filename="x.png"\r\n\r\n'], repeat(bytes(2**16))
+    )
+    asked = []
+
+    async def receive():
+        asked.append(next(parts))
+        return {"type": "http.request", "body": asked[-1], "more_body": True}
+
+    async def read():
+        headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+        async with uploads.received(Request({"type": "http", "headers": headers}, receive), most=2**20):
+            pass
+
+    with ThreadPoolExecutor() as apart, pytest.raises(ImageError, match="larger than 1 MiB"):
+        apart.submit(asyncio.run, read()).result()
+    assert sum(map(len, asked)) < 2**20 + 2**17
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(client, pair):
+    large = png(np.zeros((4097, 4097), np.uint8))
+    answer = send(client, pair | {"x": large})
+    assert answer.status_code == 400
+    assert "4097 x 4097 pixels; the viewer takes up to 4096 x 4096" in answer.json()["error"]
+
+
+def test_many_uploads_are_refused_in_the_end(client, pair, monkeypatch):
+    monkeypatch.setattr("conformask.viewer.session.MOST_UPLOADS", 1)
+    assert send(client, pair).status_code == 200
+    assert "start the viewer anew" in send(client, pair).json()["error"]
