@@ -15,7 +15,6 @@ check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/test_docs.py
 	$(MAKE) docs
 
 docs: .venv/developing           ## the documentation, into site/
