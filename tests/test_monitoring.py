@@ -34,7 +34,7 @@ def louder(count: int, seed: int, factor: float) -> Triplets:
 
 
 def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> None:
-    level, runs = 0.1, 200
+    level, runs = 0.1, 120
     alarms = [
         monitor(masker_of(triplets(25, 1000 + k)), triplets(20, 5000 + k), level=level).shifted
         for k in range(runs)
