@@ -119,7 +119,7 @@ if data is None:
 predictor = own_predictor(str(model))
 print(add_outputs(data, predictor), "outputs of", predictor.name)
 triplets = cm.Triplets.from_folder(data)
-split = triplets.split()
+split = triplets.split(seed=1)
 print(triplets)
 
 # %% [markdown]
