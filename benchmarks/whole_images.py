@@ -213,9 +213,9 @@ def _picture(masks: list[np.ndarray], one: np.ndarray, many: np.ndarray) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=20_000, help="of the image whose memory is measured")
-    parser.add_argument("--throughput-side", type=int, default=4096)
+    parser.add_argument("--throughput-side", type=int, default=8192)
     parser.add_argument("--width", type=int, default=32, help="of the network whose throughput is measured")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--cells", type=Path, help="a folder of grey images of 1022 pixels or more")
     parser.add_argument("--only", choices=["memory", "throughput", "seams"])
     given = parser.parse_args()
