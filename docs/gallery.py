@@ -20,7 +20,7 @@ Three scripts that run from a fresh clone, download nothing and take one to thre
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
 an argument. What they show (network, distance, number of images) was chosen with earlier runs in view; the
 numbers are those of one run of each afterwards, on another split, written here by `docs/gallery.py`. In the
-pictures, black in the mask and blue in the last column is not trusted; the images of each go from easy to hard.
+pictures, black in the mask and blue in the last column is not trusted; the images go from easy to hard.
 
 A promise is about an average over calibration sets and new images, so the coverage of one run lies above or
 below it; an interval that contains the promised 90 % agrees with it.

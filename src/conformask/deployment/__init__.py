@@ -69,7 +69,7 @@ def _mask_files(out: Path, triplets: Triplets) -> Iterator[Path]:
 
 def _write_overlay(path: Path, y_hat: Array, mask: Array) -> None:
     with whole_file(path) as aside:
-        Image.fromarray(overlay(as_bytes(y_hat), as_bytes(mask))).save(aside)
+        Image.fromarray(overlay(as_bytes(y_hat), as_bytes(mask))).save(aside, compress_level=1)
 
 
 def _write_sizes(path: Path, sizes: dict[str, float]) -> None:

@@ -67,7 +67,7 @@ class WaterFilling:
         s = score.float()
         sigma, *fraction = level.to(s.device, torch.float32)[..., None, None, None].unbind(1)
         if fraction:
-            return (s < sigma) + (s == sigma) * fraction[0]
+            return torch.where(s < sigma, 1.0, torch.where(s == sigma, fraction[0], 0.0))
         partial = (sigma / s) ** (1 / (self.exponent - 1))
         return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
 

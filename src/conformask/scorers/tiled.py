@@ -175,13 +175,19 @@ class Tiled:
         return factor
 
     def spans(self, length: int, factor: int = 1) -> list[Span]:
-        """The tiles along a side; they start and end at multiples of the factor."""
+        """The tiles along a side; they start and end at multiples of the factor.
+
+        The last is as short as its pixels allow, in quarters of a tile.
+        """
         if length <= self.tile:
             return [Span(0, length, np.ones(length, np.float32))]
         grain = math.lcm(GRAIN, factor)
         tile = self.tile // grain * grain
-        step, last = (tile - self.overlap) // grain * grain, math.ceil((length - tile) / grain) * grain
-        starts = [*range(0, last, step), last]
+        step = (tile - self.overlap) // grain * grain
+        regular = range(0, length - tile, step)
+        rest = length - (regular[-1] + step)
+        width = min(tile, math.ceil(rest / (tile // 4)) * (tile // 4))
+        starts = [*regular, math.ceil((length - width) / grain) * grain]
         ends = [*(start + tile for start in starts[:-1]), length]
         middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
         ramps = [_ramp(length, middle, self.overlap // 2) for middle in middles]
