@@ -31,8 +31,9 @@ def masker() -> Masker:
     scorer = Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
     chosen = family("reciprocal")
     card = CalibrationCard(
-        threshold=0.02, confidence=0.9, guarantee="marginal", distance="l1", family=chosen.settings(),
-        rule={}, exact=True, exploratory=False, n_calibration=CURVES, channels=1, sizes=((64, 64),),
+        threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
+        family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None,
+        n_calibration=CURVES, n_groups=None, n_effective=None, channels=1, sizes=((64, 64),),
         data_range=None, population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
     return Masker(scorer, distance("l1"), chosen, ConstantLambda(0.1), card, np.ones(CURVES), curves)
