@@ -195,6 +195,15 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
     assert "cannot be read" in client.get("/api/images/bad").json()["error"]
 
 
+def test_an_image_too_large_for_the_page_is_told_before_it_is_read(world):
+    slide = np.broadcast_to(np.float32(0.5), (4097, 4097, 3))
+    session = Session(world.masker, Triplets.from_arrays([slide], [slide], names=["slide"]))
+    client = TestClient(application(session, 8000), base_url=OURS)
+    answer = client.get("/api/images/slide")
+    assert answer.status_code == 400
+    assert "slide has 4097 x 4097 pixels; the viewer takes up to 4096 x 4096" in answer.json()["error"]
+
+
 def test_another_size_is_said_not_to_be_covered(world):
     triplet = world.shown[0]
     half = pixels(triplet.y_hat)[: triplet.y_hat.shape[1] // 2]

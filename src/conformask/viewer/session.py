@@ -11,7 +11,7 @@ from conformask.calibration import Scored, mask_size, masked_distance
 from conformask.conformal.crossing import passes
 from conformask.data.images import DataRange
 from conformask.data.triplets import Triplets
-from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import scored_batches
 from conformask.viewer.cache import Cache
@@ -20,6 +20,8 @@ from conformask.viewer.pictures import thumbnail
 OPENED_BYTES = 512 * 2**20
 THUMBNAIL_BYTES = 64 * 2**20
 MOST_UPLOADS = 32
+MOST_SIDE = 4096
+"""An image has at most so many pixels squared: the page holds its score."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ class Session:
         return self._opened.get(name) or self._opened.put(name, self._scored(*self._place(name)))
 
     def _scored(self, triplets: Triplets, index: int) -> Scored:
+        check_size(triplets.names[index], triplets.raster(index, "y_hat").size)
         with self._network:
             item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
         self.masker.check_channels(item.batch.y_hat)
@@ -153,6 +156,20 @@ class Session:
         self._opened.put(name, item)
         self._look_at(name)
         return name
+
+
+def check_size(name: str, size: tuple[int, int]) -> None:
+    """Refuse an image (H, W) that is too large for the page.
+
+    Raises:
+        ImageError: it is.
+    """
+    height, width = size
+    if height * width > MOST_SIDE**2:
+        raise ImageError(
+            f"{name} has {height} x {width} pixels; the viewer takes up to {MOST_SIDE} x {MOST_SIDE}: "
+            "cut it, or use conformask mask"
+        )
 
 
 def opening(masker: Masker, item: Scored) -> Opening:

@@ -18,12 +18,11 @@ from conformask.data.manifest import parse_weight
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.types import Array
+from conformask.viewer.session import check_size
 
 MIB = 2**20
 MOST_BYTES = 64 * MIB
 """Of all files of an upload together."""
-MOST_SIDE = 4096
-"""An image has at most so many pixels squared."""
 ROLES = ("x", "y_hat", "y")
 FACTS = ("category", "weight")
 
@@ -109,11 +108,7 @@ def _decoded(file: UploadFile, name: str) -> Array:
             shutil.copyfileobj(file.file, aside)
         try:
             header = read_header(path)
-            if header.height * header.width > MOST_SIDE**2:
-                raise ImageError(
-                    f"{path} has {header.height} x {header.width} pixels; the viewer takes up to "
-                    f"{MOST_SIDE} x {MOST_SIDE}: cut it"
-                )
+            check_size(str(path), (header.height, header.width))
             return decode(path)
         except ConformaskError as error:
             raise ImageError(str(error).replace(str(path), name)) from error
