@@ -17,10 +17,11 @@ VERBS = {
 
     It learns to recover true images on the training part of a folder; conformask triplets deals the same
     images with the same seed to the other parts.""",
-    "triplets": """Make triplets x, y_hat, y from true images.
+    "triplets": """Make triplets x, y_hat, y from true images, or add y_hat to x of yours.
 
-    Degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which says to which
-    part (train, selection, calibration, test) each belongs.""",
+    With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which says
+    to which part (train, selection, calibration, test) each belongs. Without one, runs your network on the
+    x/ of a folder.""",
     "check": """Look at triplets before hours of work.
 
     Reads every image: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.""",
