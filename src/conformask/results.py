@@ -361,8 +361,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
-        left_out = {"images", "examples"}
-        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in left_out}
+        return {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json, evaluation.npz and, where there are examples, examples.npz."""
@@ -383,8 +382,7 @@ class Evaluation:
         """
         summary = read_json(folder / "evaluation.json")
         arrays = read_arrays(folder / "examples.npz")
-        indices = sorted({key.split("/")[0] for key in arrays})
-        names = [field.name for field in fields(Example)]
+        names, indices = [f.name for f in fields(Example)], sorted({key.split("/")[0] for key in arrays})
         examples = tuple(_example({name: arrays[f"{i}/{name}"] for name in names}) for i in indices)
         values = {field.name: summary[field.name] for field in fields(cls) if field.name in summary}
         for key, value in values.items():
