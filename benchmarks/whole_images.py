@@ -121,19 +121,14 @@ def memory(side: int) -> dict[str, float]:
     }
 
 
-def clock() -> float:
-    """Processor seconds of all threads over the threads: wall time on a machine that nobody shares."""
-    return time.process_time() / torch.get_num_threads()
-
-
 def bare(scorer: NetworkScorer) -> float:
-    """Megapixels a processor second of the network alone, on one tile of 1024 after another."""
+    """Megapixels a second of the network alone, on one tile of 1024 after another."""
     tiles = [torch.rand(1, 1, 1024, 1024) for _ in range(2)]
     with torch.no_grad():
-        started = clock()
+        started = time.perf_counter()
         for _ in range(BARE_TILES):
             scorer.network(network_input(*tiles))
-    return BARE_TILES * 1024**2 / 1e6 / (clock() - started)
+    return BARE_TILES * 1024**2 / 1e6 / (time.perf_counter() - started)
 
 
 def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
@@ -146,9 +141,9 @@ def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
         write_masks(masker, data_of(folder / "small", 1100), folder / "first")
         for place in range(rounds):
             alone.append(bare(scorer))
-            started = clock()
+            started = time.perf_counter()
             write_masks(masker, triplets, folder / f"out{place}")
-            whole.append(side**2 / 1e6 / (clock() - started))
+            whole.append(side**2 / 1e6 / (time.perf_counter() - started))
     alone.append(bare(scorer))
     tile, overlap = masker.card.tiles or (0, 0)
     covered = sum(span.stop - span.start for span in Tiled(scorer, tile, overlap).spans(side))
