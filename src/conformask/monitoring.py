@@ -88,12 +88,12 @@ def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitorin
             "a weighted promise is about other images than its calibration's by design"
         )
     curves = masker.stored_curves()
-    found = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
-    places = _places(masker, masker.rule(facts_of(curves)))
-    features = facts_of(curves).features
-    if features is None:
+    facts = facts_of(curves)
+    if facts.features is None:
         raise MismatchError("the stored curves have no features: calibrate again")
-    before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
+    found = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
+    places = _places(masker, masker.rule(facts))
+    before = np.column_stack([facts.features, curves.size[np.arange(len(places)), places]])
     now = np.column_stack([found["features"], found["size"]])
     groups = curves.names if curves.group is None else curves.group
     before, now = before[_first_of_each(groups)], now[_first_of_each(np.array(new.groups))]

@@ -113,7 +113,12 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
     _check_writable(path, image)
     content = image.astype(np.float32) if path.suffix.lower() == ".npy" else levels(image, bits, round_down)
     with whole_file(path) as aside:
-        writer(aside, content[0] if len(content) == 1 else np.moveaxis(content, 0, -1))
+        writer(aside, channels_last(content))
+
+
+def channels_last(image: Array) -> Array:
+    """(C, H, W) as files hold it: (H, W) where there is one channel, else (H, W, C)."""
+    return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
 
 
 def quantised(image: Image, bits: int) -> Image:
@@ -150,17 +155,18 @@ def _writer(path: Path) -> Callable[[Path, Array], None]:
     return _WRITERS[path.suffix.lower()]
 
 
-def _write_png(path: Path, array: Array) -> None:
+def write_png(path: Path, array: Array) -> None:
+    """Write integers (H, W) or (H, W, 3) of 8 or 16 bits."""
     import imagecodecs
 
-    path.write_bytes(imagecodecs.png_encode(np.ascontiguousarray(array)))
+    path.write_bytes(imagecodecs.png_encode(array))
 
 
 def _write_tiff(path: Path, array: Array) -> None:
     import tifffile
 
     kind = "minisblack" if array.ndim == 2 else "rgb"
-    tifffile.imwrite(path, np.ascontiguousarray(array), photometric=kind, compression="zlib")
+    tifffile.imwrite(path, array, photometric=kind, compression="zlib")
 
 
 def _write_npy(path: Path, array: Array) -> None:
@@ -168,7 +174,7 @@ def _write_npy(path: Path, array: Array) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-_WRITERS = {".png": _write_png, ".tif": _write_tiff, ".tiff": _write_tiff, ".npy": _write_npy}
+_WRITERS = {".png": write_png, ".tif": _write_tiff, ".tiff": _write_tiff, ".npy": _write_npy}
 
 
 def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:

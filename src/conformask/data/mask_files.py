@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conformask.data.images import channels_last, write_png
 from conformask.data.ome_zarr import create_mask
 from conformask.errors import ImageError, chosen
 from conformask.results import whole_file
@@ -62,7 +63,7 @@ def _write_tiff(path: Path, shape: Shape, blocks: Blocks) -> None:
     grey = shape[0] == 1
     tifffile.imwrite(
         path,
-        (_channels_last(block) for _, _, block in blocks),
+        (channels_last(block) for _, _, block in blocks),
         shape=shape[1:] if grey else (*shape[1:], shape[0]),
         dtype=np.uint16,
         tile=(BLOCK, BLOCK),
@@ -76,16 +77,10 @@ def _write_tiff(path: Path, shape: Shape, blocks: Blocks) -> None:
 
 
 def _write_png(path: Path, shape: Shape, blocks: Blocks) -> None:
-    import imagecodecs
-
     whole = np.empty(shape, np.uint16)
     for rows, columns, block in blocks:
         whole[:, rows, columns] = block
-    path.write_bytes(imagecodecs.png_encode(_channels_last(whole)))
-
-
-def _channels_last(block: Array) -> Array:
-    return np.ascontiguousarray(block[0] if len(block) == 1 else np.moveaxis(block, 0, -1))
+    write_png(path, channels_last(whole))
 
 
 _WRITERS: dict[str, Callable[[Path, Shape, Blocks], None]] = {

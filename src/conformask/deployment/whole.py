@@ -20,10 +20,11 @@ from conformask.data.images import levels
 from conformask.data.mask_files import Blocks, grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError, MismatchError, OutputError
+from conformask.errors import InvalidArgumentError, OutputError
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
+from conformask.report.words import sizes
 from conformask.scorers.tiled import GRAIN, TILE, Tiled, reduced
 from conformask.types import Array, Batch, Images, Score
 
@@ -38,8 +39,6 @@ class WholeImage:
     """A triplet without its truth, to be read window by window."""
 
     name: str
-    suffix: str
-    """The file type of y_hat."""
     x: Raster
     y_hat: Raster
     category: str | None
@@ -80,7 +79,7 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         y_hat = triplets.raster(index, "y_hat")
         if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
-            found[index] = WholeImage(triplets.names[index], suffix, x, y_hat, category, weight)
+            found[index] = WholeImage(triplets.names[index], x, y_hat, category, weight)
             _check(masker, tiled, found[index])
     return found
 
@@ -164,11 +163,7 @@ def _asks_for_pixels(masker: Masker) -> bool:
 
 def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
     (height, width), card = image.y_hat.size, masker.card
-    if image.y_hat.header.channels != card.channels:
-        raise MismatchError(
-            f"{image.y_hat.name}: this masker takes y_hat with {card.channels} channels, not "
-            f"{image.y_hat.header.channels}"
-        )
+    masker.check_channels(image.y_hat.header.channels, f"{image.y_hat.name}: ")
     tiled.factor(image.x.size, image.y_hat.size)
     if _asks_for_pixels(masker) and height * width > IN_MEMORY:
         raise InvalidArgumentError(
@@ -177,10 +172,10 @@ def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
     if card.tiles is None and (height, width) not in card.sizes:
-        told = ", ".join(f"{h} x {w}" for h, w in card.sizes)
         warnings.warn(
-            f"images of {height} x {width} pixels, by tiles: the promise was calibrated on tiles of {told} "
-            "and does not cover whole images; calibrate whole images with --whole for one that does",
+            f"images of {height} x {width} pixels, by tiles: the promise was calibrated on tiles of "
+            f"{sizes(card)} and does not cover whole images; calibrate whole images with --whole for one "
+            "that does",
             stacklevel=4,
         )
 
@@ -192,6 +187,3 @@ def _check_room(path: Path, needed: int) -> None:
             f"{path} needs {needed / 1e9:.1f} GB beside it for scores and mask, and {free / 1e9:.1f} GB are "
             "free: choose another folder"
         )
-
-
-__all__ = ["WholeImage", "Written", "tiled_scorer", "whole_images", "write_whole"]

@@ -128,7 +128,7 @@ class Masker:
     ) -> tuple[Score, Images]:
         """Score and mask of each image."""
         x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
-        self.check_channels(y_hat)
+        self.check_channels(y_hat.shape[1])
         if reason := self.not_covered((y_hat.shape[-2], y_hat.shape[-1])):
             warnings.warn(reason, stacklevel=3)
         names = tuple(f"image {index}" for index in range(len(x)))
@@ -138,15 +138,15 @@ class Masker:
         score = score_of(self.scorer, x, y_hat)
         return score, self.open(Scored(batch, score))
 
-    def check_channels(self, y_hat: Images) -> None:
-        """Refuse images of other channels than the calibration's.
+    def check_channels(self, channels: int, where: str = "") -> None:
+        """Refuse images of other channels than the calibration's; `where` is put before the message.
 
         Raises:
             MismatchError: they have others.
         """
-        if y_hat.shape[1] != self.card.channels:
+        if channels != self.card.channels:
             raise MismatchError(
-                f"this masker takes y_hat with {self.card.channels} channels, not {y_hat.shape[1]}"
+                f"{where}this masker takes y_hat with {self.card.channels} channels, not {channels}"
             )
 
     def not_covered(self, size: tuple[int, int]) -> str | None:

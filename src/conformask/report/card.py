@@ -1,19 +1,17 @@
 """CARD.md, which lies beside a saved masker: what it promises, for whom, and its limits."""
 
 from conformask.report.meaning import EXPLORATORY, meaning_of
+from conformask.report.words import levels, sizes
 from conformask.results import CalibrationCard
 
 
 def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
     """The card in Markdown."""
     meaning = meaning_of(card)
-    confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
-    delta = "" if card.delta is None else f", delta {card.delta:g}"
-    sizes = ", ".join(f"{height} x {width}" for height, width in card.sizes)
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
     how = "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     limits = [
-        f"Calibrated on {_told_images(card, sizes)} with {card.channels} channels; the promise does not "
+        f"Calibrated on {_told_images(card)} with {card.channels} channels; the promise does not "
         f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
@@ -31,7 +29,7 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
 
 | | |
 | --- | --- |
-| distance, threshold | {card.distance}, {card.threshold:.6g}{confidence}{delta} |
+| distance, threshold | {card.distance}, {card.threshold:.6g}{levels(card)} |
 | guarantee | {card.guarantee} |
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {how} |
@@ -44,8 +42,8 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
 """
 
 
-def _told_images(card: CalibrationCard, sizes: str) -> str:
+def _told_images(card: CalibrationCard) -> str:
     if card.tiles is None:
-        return f"images of {sizes} pixels"
+        return f"images of {sizes(card)} pixels"
     tile, overlap = card.tiles
-    return f"whole images of {sizes} pixels, scored by tiles of {tile} that overlap by {overlap},"
+    return f"whole images of {sizes(card)} pixels, scored by tiles of {tile} that overlap by {overlap},"

@@ -7,7 +7,7 @@ from markupsafe import Markup
 from conformask.report.figures import size_curve
 from conformask.report.meaning import meaning_of
 from conformask.report.templates import template
-from conformask.report.words import distance_label, plural
+from conformask.report.words import distance_label, levels, plural, sizes
 from conformask.results import CalibrationCard
 
 
@@ -21,15 +21,12 @@ def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[
 
 def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
     meaning = meaning_of(card)
-    confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
-    delta = "" if card.delta is None else f", delta {card.delta:g}"
-    sizes = ", ".join(f"{height} x {width}" for height, width in card.sizes)
-    images = f"{plural(card.n_calibration, 'image')} of {sizes}, {plural(card.channels, 'channel')}"
+    images = f"{plural(card.n_calibration, 'image')} of {sizes(card)}, {plural(card.channels, 'channel')}"
     groups = "" if card.n_groups is None else f", in {plural(card.n_groups, 'group')}"
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{distance_label(card)} at most {card.threshold:.6g}{confidence}{delta}"),
+        ("threshold", f"{distance_label(card)} at most {card.threshold:.6g}{levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"family {card.family['name']}, scorer {scorer}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),

@@ -60,6 +60,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
+def levels(card: CalibrationCard) -> str:
+    """ ", confidence 0.9, delta 0.05": what a promise takes beside its threshold."""
+    confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
+    return confidence + ("" if card.delta is None else f", delta {card.delta:g}")
+
+
+def sizes(card: CalibrationCard) -> str:
+    """Sizes of the calibration images."""
+    return ", ".join(f"{height} x {width}" for height, width in card.sizes)
+
+
 def distance_label(about: Promise) -> str:
     """The distance as people write it."""
     return DISTANCES.get(about.distance, about.distance)

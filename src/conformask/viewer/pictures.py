@@ -6,14 +6,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from PIL import Image
 
-from conformask.report.pictures import as_bytes, heat, overlay
+from conformask.report.pictures import as_bytes, error_bytes, heat, overlay
 from conformask.types import Array, Batch, Images
 
 THUMBNAIL = 256
 """Longest side."""
 QUALITY = 85
-BRIGHTEST = 0.995
-"""Quantile of the errors at which the colours of the error end."""
 
 
 def thumbnail(y_hat: Images, mask: Images) -> bytes:
@@ -34,12 +32,11 @@ def png(pixels: Array) -> bytes:
 
 def error_scale(batch: Batch) -> float:
     """The error at which the colours end."""
-    return float(np.quantile(_error(batch), BRIGHTEST)) or 1.0
+    return _error(batch)[1]
 
 
-def _error(batch: Batch) -> Array:
-    error: Array = np.abs(_only(batch.truth()) - _only(batch.y_hat)).mean(axis=0, keepdims=True)
-    return error
+def _error(batch: Batch) -> tuple[Array, float]:
+    return error_bytes(_only(batch.truth()), _only(batch.y_hat))
 
 
 def _only(images: Images) -> Array:
@@ -52,5 +49,5 @@ PICTURES: Mapping[str, Callable[[Batch], Array]] = {
     "input": lambda batch: as_bytes(_only(batch.x)),
     "output": lambda batch: as_bytes(_only(batch.y_hat)),
     "truth": lambda batch: as_bytes(_only(batch.truth())),
-    "error": lambda batch: heat(as_bytes(_error(batch) / error_scale(batch))),
+    "error": lambda batch: heat(_error(batch)[0]),
 }

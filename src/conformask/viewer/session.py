@@ -127,7 +127,7 @@ class Session:
         check_size(triplets.names[index], triplets.raster(index, "y_hat").size)
         with self._network:
             item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
-        self.masker.check_channels(item.batch.y_hat)
+        self.masker.check_channels(item.batch.y_hat.shape[1])
         return item
 
     def _place(self, name: str) -> tuple[Triplets, int]:
