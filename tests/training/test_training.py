@@ -125,12 +125,15 @@ def test_mask_loss_is_equation_6() -> None:
     torch.testing.assert_close(mask_loss(mask, y, y_hat, Lp(2.0), mu=3.0), expected)
 
 
-def test_straight_through_clip_keeps_the_gradient_outside() -> None:
+@pytest.mark.parametrize(("sign", "expected"), [(1.0, [0.0, 1.0, 1.0]), (-1.0, [-1.0, -1.0, 0.0])])
+def test_straight_through_clip_lets_what_lies_outside_come_back_only(
+    sign: float, expected: list[float]
+) -> None:
     value = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
     clipped = straight_through_clip(value)
     torch.testing.assert_close(clipped.detach(), torch.tensor([0.0, 0.5, 1.0]))
-    clipped.sum().backward()
-    torch.testing.assert_close(value.grad, torch.ones(3))
+    (sign * clipped).sum().backward()  # descent goes against the sign
+    torch.testing.assert_close(value.grad, torch.tensor(expected))
 
 
 # the plan and its pieces

@@ -1,5 +1,7 @@
 """Losses of score networks, one number an image, in float32."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -21,9 +23,27 @@ def pinball(bound: Images, y: Images, level: float) -> PerImage:
     return torch.maximum(level * excess, (level - 1) * excess).mean(dim=(1, 2, 3))
 
 
+class _InwardClip(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, value: Tensor) -> Tensor:
+        context.save_for_backward(value)
+        return value.clamp(0, 1)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> Tensor:
+        (value,) = context.saved_tensors
+        inward = torch.where(value > 1, gradient.clamp(min=0), gradient)
+        return torch.where(value < 0, inward.clamp(max=0), inward)
+
+
 def straight_through_clip(value: Tensor) -> Tensor:
-    """clip(value, 0, 1) whose gradient is that of the identity, so that clipped pixels still learn."""
-    return value + (value.clamp(0, 1) - value).detach()
+    """clip(value, 0, 1) whose gradient is that of the identity, but for steps that lead further out.
+
+    So clipped pixels still learn to come back, and none drifts away for ever: where a pixel is open, SSIM and
+    LPIPS may gain by opening it further.
+    """
+    clipped: Tensor = _InwardClip.apply(value)  # type: ignore[no-untyped-call]
+    return clipped
 
 
 def without_autocast(tensor: Tensor) -> torch.autocast:
