@@ -1,6 +1,7 @@
 """Training that stops when the selection loss has not improved for a while."""
 
 import csv
+import math
 from pathlib import Path
 
 import lightning as L
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from conformask.training.budget import Budget
+from conformask.training.budget import CUT, MARGIN, Budget
 from conformask.training.fit import DEFAULT_EPOCHS, Plan, default_epochs, fit
 from conformask.training.module import TensorBatch
 
@@ -61,9 +62,27 @@ def test_it_stops_when_the_loss_has_not_improved_and_keeps_the_best(tmp_path: Pa
     assert (float(network.level) - 0.2) ** 2 == pytest.approx(min(losses), rel=0.1)
 
 
-def test_the_learning_rate_is_constant(tmp_path: Path) -> None:
+def test_the_learning_rate_is_cut_after_each_third_of_patience_without_improvement(tmp_path: Path) -> None:
     train(tmp_path)
-    assert set(column(tmp_path, "learning_rate")) == {RATE}
+    losses, rates = column(tmp_path, "selection_loss"), column(tmp_path, "learning_rate")
+    best, cuts = math.inf, 0
+    for loss, rate in zip(losses, rates, strict=True):
+        assert rate == pytest.approx(RATE * CUT**cuts)  # a third of the patience of 3 is one epoch
+        cuts += loss > best
+        best = min(best, loss)
+    assert cuts >= PATIENCE
+
+
+def test_an_improvement_too_small_to_tell_is_none(tmp_path: Path) -> None:
+    def flat(network: nn.Module, batch: TensorBatch) -> Tensor:
+        level = network(batch[0]).mean((1, 2, 3))
+        return -level if network.training else 1 - MARGIN / 100 * level
+
+    fit(Level(), flat, WORLD, WORLD, tmp_path, PLAN, title="test", identity={})
+    losses = column(tmp_path, "selection_loss")
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert len(losses) == 1 + PATIENCE
 
 
 def test_epochs_are_a_cap(tmp_path: Path) -> None:

@@ -47,7 +47,8 @@ Patience = Annotated[
 ]
 BatchSize = Annotated[int, Parameter(help="Images a step, on each device.")]
 LearningRate = Annotated[
-    float, Parameter(help="The largest one; it falls as a cosine, or is constant with --patience.")
+    float,
+    Parameter(help="The largest one; it falls as a cosine, or by cuts with --patience."),
 ]
 Resume = Annotated[bool, Parameter(show_default=False, help="Go on with a training that was stopped.")]
 Devices = Annotated[str, Parameter(help="How many devices, or which; handed to Lightning.")]

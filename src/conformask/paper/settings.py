@@ -126,8 +126,12 @@ class Preset:
 _SMALL = Counts(16, 4, 10, 5)
 _ALL = Counts(None, None, 1000, None)
 _CELLS = Counts(750, 136, 1000, 400)
-_PAPER = Training(64, paper_form=True, epochs=10, patience=10, batch_size=50, learning_rate=1e-5)
-_PAPER_SCORER = Training(64, paper_form=True, epochs=10, patience=10, batch_size=25, learning_rate=1e-5)
+_CONSTANT = 30
+"""Patience that outlasts the paper's ten epochs, so that its learning rate is never cut."""
+_PAPER = Training(64, paper_form=True, epochs=10, patience=_CONSTANT, batch_size=50, learning_rate=1e-5)
+_PAPER_SCORER = Training(
+    64, paper_form=True, epochs=10, patience=_CONSTANT, batch_size=25, learning_rate=1e-5
+)
 _TINY, _SHORT = Counts(24, 8, 12, 8), Training(4, epochs=1, batch_size=8)
 _NARROW, _NARROW_SCORER, _LONG = Training(16, epochs=12), Training(16, epochs=8), Training(16, patience=10)
 

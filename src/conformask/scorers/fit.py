@@ -70,7 +70,7 @@ def fit_scorer(
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for so many epochs.
         batch_size: images a step, on each device.
-        learning_rate: the largest one; it falls as a cosine, or is constant with patience.
+        learning_rate: the largest one; it falls as a cosine, or with patience is cut as that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first one writes.

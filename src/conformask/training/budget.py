@@ -7,14 +7,18 @@ from typing import Any
 import lightning as L
 
 WARM_UP = 0.03
+MARGIN = 1e-4
+"""A loss that is lower by less than this share of it has not improved."""
+CUTS, CUT = 3, 0.3
+"""So often within its patience is the learning rate cut, and what is left of it each time."""
 
 
 class Budget(L.Callback):
     """Stops when epochs or minutes are spent, or the selection loss has not improved for `patience` epochs.
 
-    The learning rate warms up, then falls as a cosine; with patience, whose end nobody knows, it is constant.
-    Minutes are those of training itself, over all resumptions. With several processes the first one's clock
-    counts, so that all take the same steps.
+    The learning rate warms up, then falls as a cosine; with patience, whose end nobody knows, it is cut for
+    good after each third of it in which the loss has not improved. Minutes are those of training itself, over
+    all resumptions. With several processes the first one's clock counts, so that all take the same steps.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Budget(L.Callback):
         self.patience = patience
         self.best = math.inf
         self.waited = 0
+        self.share = 1.0
         self.spent = 0.0
         self.elapsed_before = 0.0
         self.started = 0.0
@@ -50,7 +55,7 @@ class Budget(L.Callback):
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of this step."""
-        share = schedule(self.spent) if self.patience is None else 1.0
+        share = schedule(self.spent) if self.patience is None else self.share
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self.learning_rate * share
@@ -64,17 +69,23 @@ class Budget(L.Callback):
         trainer.should_stop = self.spent >= 1.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Stop when patience is lost."""
+        """Cut the learning rate when patience is wearing out, stop when it is lost."""
+        if self.patience is None:
+            return
         loss = float(trainer.callback_metrics["selection_loss"])
-        self.waited = 0 if loss < self.best else self.waited + 1
-        self.best = min(self.best, loss)
-        if self.patience is not None and self.waited >= self.patience:
+        improved = self.best == math.inf or loss < self.best - MARGIN * abs(self.best)
+        self.waited = 0 if improved else self.waited + 1
+        self.best = loss if improved else self.best
+        if self.waited and self.waited % max(1, self.patience // CUTS) == 0:
+            self.share *= CUT
+        if self.waited >= self.patience:
             self.spent = 1.0
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run goes on from."""
-        return {"spent": self.spent, "elapsed": self.elapsed(), "best": self.best, "waited": self.waited}
+        kept = {"best": self.best, "waited": self.waited, "share": self.share}
+        return {"spent": self.spent, "elapsed": self.elapsed(), **kept}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from there."""
@@ -82,6 +93,7 @@ class Budget(L.Callback):
         self.elapsed_before = state_dict["elapsed"]
         self.best = state_dict["best"]
         self.waited = int(state_dict["waited"])
+        self.share = state_dict["share"]
 
 
 def schedule(spent: float) -> float:

@@ -38,9 +38,9 @@ DEFAULT_EPOCHS = 30
 class Plan:
     """How a network is trained; it ends with the first of epochs, max_minutes and patience that is spent.
 
-    patience counts epochs in which the selection loss has not improved; with it the learning rate is
-    constant, else it falls as a cosine. batch_size is that of each device. devices and nodes are handed to
-    Lightning; nodes need a run folder that all of them see.
+    patience counts epochs in which the selection loss has not improved; with it the learning rate is cut
+    whenever a third of them has passed, else it falls as a cosine. batch_size is that of each device. devices
+    and nodes are handed to Lightning; nodes need a run folder that all of them see.
 
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
