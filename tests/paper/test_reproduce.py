@@ -118,6 +118,21 @@ def test_again_nothing_is_done_again(
     assert (out / "paper.csv").read_text(encoding="utf-8").splitlines()[1:] == lines
 
 
+def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(
+    smoke: tuple[Path, Reproduction], folders: Folders, tmp_path: Path
+) -> None:
+    out, _ = smoke
+    reproduce(out, preset="smoke", photos=folders.photos, rows=[9])
+    table = (out / "paper.csv").read_bytes()
+    for kind in ("opt", "evaluation"):
+        for stage in (out / "stages").glob(f"{kind}-super_resolution-photos-regressor-l1*"):
+            shutil.copytree(stage, tmp_path / "stages" / stage.name)
+    before = set((tmp_path / "stages").iterdir())
+    reproduce(tmp_path, preset="smoke", photos=folders.photos, rows=[9])
+    assert (tmp_path / "paper.csv").read_bytes() == table
+    assert set((tmp_path / "stages").iterdir()) == before
+
+
 def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
     command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

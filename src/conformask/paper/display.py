@@ -27,10 +27,10 @@ class Display:
 
     def begin(self, plan: RowPlan, stage: Stage) -> None:
         """Say what is going to be done."""
-        done = sum(self.cache.done(each) for each in self.stages)
+        number = len(self.stages) - len(self._missing()) + 1
         left = clock(self.remaining())
         self._say(
-            f"[{done + 1}/{len(self.stages)}] row {plan.row.number}: {stage.kind} {stage.name}, {left} left"
+            f"[{number}/{len(self.stages)}] row {plan.row.number}: {stage.kind} {stage.name}, {left} left"
         )
 
     def failed(self, plan: RowPlan, error: Exception) -> None:
@@ -52,8 +52,7 @@ class Display:
                 measured[stage.likeness].append(seconds)
         return sum(
             sum(alike) / len(alike) if (alike := measured[stage.likeness]) else stage.expected
-            for stage in self.stages
-            if not self.cache.done(stage)
+            for stage in self._missing()
         )
 
     def matrix(self) -> Table:
@@ -66,6 +65,9 @@ class Display:
             told = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
             drawn.add_row(told, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
         return drawn
+
+    def _missing(self) -> list[Stage]:
+        return self.cache.missing(goal for plan in self.plans for goal in plan.goals())
 
     def _say(self, text: str) -> None:
         if main_process():

@@ -1,6 +1,6 @@
 """Which stages the rows consist of, and on which others each of them builds."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from conformask.paper.settings import (
@@ -11,7 +11,7 @@ from conformask.paper.settings import (
     Preset,
     Row,
 )
-from conformask.paper.stages import Stage
+from conformask.paper.stages import Stage, unique
 from conformask.results import Json
 
 FREE = "l1"
@@ -35,10 +35,13 @@ class RowPlan:
     calibrations: Mapping[str, Stage]
     evaluations: Mapping[str, Stage]
 
-    def stages(self) -> Iterator[Stage]:
-        """All of them, in the order in which they are run."""
-        yield from (self.images, self.predictor, self.triplets, *self.scorers.values(), self.opt)
-        yield from (*self.calibrations.values(), *self.evaluations.values())
+    def goals(self) -> tuple[Stage, ...]:
+        """Those whose results the table and the figures are made of."""
+        return (self.opt, *self.evaluations.values())
+
+    def stages(self) -> list[Stage]:
+        """All of them, in an order in which they can be run."""
+        return unique(self.goals())
 
 
 def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:

@@ -17,7 +17,7 @@ from conformask.paper.settings import METHODS, PRESETS, Preset
 from conformask.paper.sources import SPLITS, Collection, collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache, unique
 from conformask.paper.table import write_table
-from conformask.paper.work import OPT, RESPLITS, Workshop, counts_of
+from conformask.paper.work import OPT, RESPLITS, Workshop
 from conformask.progress import main_process
 from conformask.results import Array, Evaluation, read_arrays, read_json
 from conformask.types import Distance
@@ -134,10 +134,11 @@ def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction
 
 def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> None:
     """Every image of every collection, before any training."""
-    for plan in {plan.row.data: plan for plan in plans}.values():
-        if not setting.cache.done(plan.images):
-            display.begin(plan, plan.images)
-        setting.cache.run(plan.images, setting.workshop(plan).images)
+    reading = {plan.images.fingerprint: plan for plan in plans}
+    for stage in setting.cache.missing(goal for plan in plans for goal in plan.goals()):
+        if plan := reading.get(stage.fingerprint):
+            display.begin(plan, stage)
+            setting.cache.run(stage, setting.workshop(plan).images)
 
 
 def _row(shop: Workshop, display: Display) -> Finished:
@@ -152,9 +153,8 @@ def _row(shop: Workshop, display: Display) -> Finished:
     works |= {stage: partial(shop.scorer, method) for method, stage in plan.scorers.items()}
     works |= {stage: partial(shop.calibration, method) for method, stage in plan.calibrations.items()}
     works |= {stage: partial(shop.evaluation, method) for method, stage in plan.evaluations.items()}
-    for stage in plan.stages():
-        if not cache.done(stage):
-            display.begin(plan, stage)
+    for stage in cache.missing(plan.goals()):
+        display.begin(plan, stage)
         cache.run(stage, works[stage])
     return finished_row(shop)
 
@@ -177,7 +177,7 @@ def finished_row(shop: Workshop) -> Finished:
     return Finished(
         result=result,
         resplits={method: _resplits(folder) for method, folder in folders.items()},
-        images=counts_of(shop.data()),
+        images=shop.collection.counts(),
     )
 
 

@@ -38,6 +38,10 @@ class Collection:
         """The stage in which every image is read once."""
         return Stage("images", data, {**self.settings, "data": data, "files": self.files}, (), 10.0)
 
+    def counts(self) -> dict[str, int]:
+        """Images of each part."""
+        return _counts(self.images)
+
     def read_all(self) -> None:
         """Decode every image.
 
@@ -127,14 +131,18 @@ def limited(images: TrueImages, counts: Counts) -> TrueImages:
 
 
 def _check_counts(data: str, folder: Path, images: TrueImages, needed: Counts) -> None:
-    parts = [source.part for source in images.sources]
-    found = {part: parts.count(part) for part in PARTS}
+    found = _counts(images)
     if any(found[part] < least for part, least in asdict(needed).items()):
         told = ", ".join(f"{found[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
         raise InvalidArgumentError(
             f"{folder} has too few images for --{data} with this preset: {told} images (found of needed); "
             "add images, or choose a smaller preset"
         )
+
+
+def _counts(images: TrueImages) -> dict[str, int]:
+    parts = [source.part for source in images.sources]
+    return {part: parts.count(part) for part in PARTS}
 
 
 def _hash_of_files(folder: Path) -> str:

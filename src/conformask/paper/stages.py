@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,7 @@ from conformask.errors import ConformaskError
 from conformask.progress import main_process
 from conformask.results import Json, plain, read_json, write_json
 
-VERSION = 1
+VERSION = 2
 """Counts on whenever a stage comes to compute something else from the same settings."""
 DONE = "done.json"
 TOGETHER = ("predictor", "scorer", "calibration")
@@ -65,6 +65,10 @@ class Cache:
         """Whether it was finished."""
         return (self.folder(stage) / DONE).is_file()
 
+    def missing(self, goals: Iterable[Stage]) -> list[Stage]:
+        """What is to be done for these stages, in order; what a finished one builds on need not be there."""
+        return unique(goals, self.done)
+
     def seconds(self, stage: Stage) -> float | None:
         """How long it took; None where it is not done."""
         return float(read_json(self.folder(stage) / DONE)["seconds"]) if self.done(stage) else None
@@ -103,12 +107,12 @@ class Cache:
             time.sleep(POLL_SECONDS)
 
 
-def unique(stages: Iterator[Stage]) -> list[Stage]:
-    """Each stage and, before it, those that it builds on; each once."""
+def unique(stages: Iterable[Stage], left_out: Callable[[Stage], bool] = lambda _: False) -> list[Stage]:
+    """Each stage and, before it, those that it builds on; once each, none for the sake of one left out."""
     found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
-        if stage.fingerprint not in found:
+        if stage.fingerprint not in found and not left_out(stage):
             for need in stage.needs:
                 add(need)
             found[stage.fingerprint] = stage

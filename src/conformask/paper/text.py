@@ -299,7 +299,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
         f"## Settings\n\nImages:\n\n{images}\n\nPreset {run.name}:\n\n{preset}\n\n"
-        f"{run.seconds / 3600:.2f} hours in all stages, each as it was last run. "
+        f"{run.seconds / 3600:.2f} hours in all stages that are here, each as it was last run. "
         f"Python {platform.python_version()}, {versions}.\n"
     )
 

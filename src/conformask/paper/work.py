@@ -1,6 +1,5 @@
 """What each stage of a row does."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -240,8 +239,3 @@ def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Ar
 
 def _placed(batch: Batch) -> Batch:
     return batch.to(torch.accelerator.current_accelerator() or torch.device("cpu"))
-
-
-def counts_of(data: Triplets) -> Mapping[str, int]:
-    """Images of each part."""
-    return {part: data.parts.count(part) for part in ("train", "selection", "calibration", "test")}
