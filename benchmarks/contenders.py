@@ -10,10 +10,11 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.heads import Head
+from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.training.budget import schedule
 from conformask.training.losses import pinball
@@ -22,8 +23,9 @@ from conformask.types import Distance, Images, PerImage
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16
 SOFTNESS, HALF, FINE_RATE, BISECTIONS = 0.1, 24, 1e-4, 28
+TOTAL_WEIGHT, ATTENDED, HEADS = 0.03, 3, 4
 Data = tuple[Tensor, Tensor, Tensor]
-"""(x at y_hat's size, y_hat, y)."""
+"""(x at y_hat's size, y_hat, y); x may have further channels."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,97 @@ class UpperError(LinearErrorRegression):
         return pinball(output, self.distance.error_map(y, y_hat), UPPER)
 
 
+@dataclass(frozen=True)
+class JointTotal:
+    """The mask network with one output more, whose mean is the log of the image's mean error.
+
+    The score is scaled so that its mean is the error that this output expects.
+    """
+
+    mask: MaskNetwork
+    name: ClassVar[str] = "joint"
+    family: ClassVar[str] = "water_filling"
+    start: ClassVar[float] = 0.0
+
+    @property
+    def distance(self) -> Distance:
+        return self.mask.distance
+
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        return channels + 1
+
+    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+        total = _mean(self.distance.error_map(y, y_hat)).clamp(min=SMALLEST_ERROR).log()
+        missed = (self._log_total(output) - total).square().flatten()
+        return self.mask.loss(output[:, :-1], y, y_hat) + TOTAL_WEIGHT * missed
+
+    def score(self, output: Images) -> Images:
+        score = self.mask.score(output[:, :-1])
+        return score * self._log_total(output).exp() / _mean(score)
+
+    def _log_total(self, output: Images) -> Tensor:
+        return math.log(TYPICAL_ERROR) + _mean(output[:, -1:])
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a path around them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        layers = [
+            layer
+            for _ in range(2)
+            for layer in (
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            )
+        ]
+        self.inner = nn.Sequential(*layers[:-1])
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.relu(features + self.inner(features))
+
+
+class Attention(nn.Module):
+    """Every place of the image sees every other, and a path around it."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = nn.MultiheadAttention(channels, HEADS, batch_first=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        places = self.norm(features.flatten(2).transpose(1, 2))
+        seen, _ = self.attention(places, places, places, need_weights=False)
+        return features + seen.transpose(1, 2).reshape(features.shape)
+
+
+def residual(network: UNet) -> None:
+    """A residual block behind each halving but the last, whose side is one pixel."""
+    for level, width in enumerate(_widths(network)[:-1]):
+        network.down[level] = nn.Sequential(network.down[level], Residual(width))
+
+
+def attentive(network: UNet) -> None:
+    """Attention where the side is a sixteenth."""
+    width = _widths(network)[ATTENDED]
+    network.down[ATTENDED] = nn.Sequential(network.down[ATTENDED], Attention(width))
+
+
+def _widths(network: UNet) -> list[int]:
+    return [module.convolution.out_channels for module in network.down]
+
+
 def trained(
-    head: Head, data: Data, epochs: int, *, width: int = 16, symmetric: bool = False, seed: int = 0
+    head: Head,
+    data: Data,
+    epochs: int,
+    *,
+    width: int = 16,
+    symmetric: bool = False,
+    seed: int = 0,
+    changed: Callable[[UNet], None] = lambda network: None,
 ) -> UNet:
     """A U-Net on the head's loss: AdamW, cosine, random horizontal flips; symmetric: all eight symmetries."""
     torch.manual_seed(seed)
@@ -88,6 +179,7 @@ def trained(
     network = UNet(
         x.shape[1] + channels, head.outputs(channels, True), width=width, levels=levels_for(y.shape[-1])
     ).start_at(head.start)
+    changed(network)
 
     def objective(output: Tensor, places: Tensor, turn: Callable[[Tensor], Tensor]) -> Tensor:
         return head.loss(output, turn(y[places]), turn(y_hat[places])).mean()

@@ -1,6 +1,6 @@
 """Which score with which family gives the smallest masks, on the selection images of a paper run.
 
-    python benchmarks/smaller_masks.py RUN --photos DIR --cells DIR [--rows 1,2,5] [--preset cpu]
+    python benchmarks/smaller_masks.py RUN --photos DIR --cells DIR [--rows 1,2,5] [--preset long]
 
 RUN is the folder of a `conformask paper`, with the folders of images that it was given; its predictors and
 triplets are taken, and no calibration or test image is looked at. For L1 and L2 every score is trained here,
@@ -17,6 +17,7 @@ after each contender, and goes on there; benchmarks/smaller_masks_page.py makes 
 
 import argparse
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -27,9 +28,12 @@ import torch
 from contenders import (
     Data,
     ErrorRegression,
+    JointTotal,
     LinearErrorRegression,
     UpperError,
+    attentive,
     fine_tuned,
+    residual,
     symmetry,
     trained,
     undone,
@@ -51,6 +55,7 @@ from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop
+from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.results import Array, Curves
 from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
@@ -61,6 +66,8 @@ from conformask.types import Batch, Distance, Family, Score
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
 EPOCHS, LONGER = 8, 24
+PASSES = 9
+"""Times are medians of so many."""
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
 MEASURED = 64
 """Selection images, where the distance is measured mask by mask."""
@@ -245,6 +252,62 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
         notebook.once(title, made)
 
 
+def networks(notebook: Notebook, judge: Judge, train: Batch, predictor: NetworkPredictor) -> None:
+    """Other networks for the same score, with the default family."""
+    mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
+
+    def told(head: Head, data: tuple[Data, Data], **how: Callable[[UNet], None]) -> dict[str, object]:
+        learnt, held = data
+        network = _with_gradients(trained, head, learnt, EPOCHS, **how)
+        found = judge.default(scored(network, head, held))
+        return {"default": found | cost(network, data_of(judge.batch), held)}
+
+    def seen(batch: Batch) -> Data:
+        x, y_hat, y = data_of(batch)
+        return torch.cat([x, features(predictor, batch.x)], dim=1), y_hat, y
+
+    ways: dict[str, Callable[[], dict[str, object]]] = {
+        "U-Net": lambda: told(mask, plain),
+        "joint head for the image's error": lambda: told(JointTotal(mask), plain),
+        "residual blocks": lambda: told(mask, plain, changed=residual),
+        "attention": lambda: told(mask, plain, changed=attentive),
+        "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
+    }
+    for title, made in ways.items():
+        notebook.once(title, made)
+
+
+def features(predictor: NetworkPredictor, x: Tensor) -> Tensor:
+    """What the predictor's last layer sees, in [0, 1] as images are."""
+    found: list[Tensor] = []
+    hook = predictor.network.out.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+    for some in x.split(16):
+        predictor(some)
+    hook.remove()
+    return torch.cat(found).clamp(0, 1)
+
+
+def cost(network: UNet, plain: Data, held: Data) -> dict[str, object]:
+    """Its parameters, and the time of a pass forth and back beside that of the default U-Net."""
+    usual = UNet(plain[0].shape[1] + plain[1].shape[1], plain[1].shape[1], width=16, levels=len(network.down))
+    timed = [
+        (each, network_input(x[:16], y_hat[:16])) for each, (x, y_hat, _) in ((network, held), (usual, plain))
+    ]
+    seconds = np.array([[_pass_seconds(*one) for one in timed] for _ in range(PASSES)])
+    slower = float(np.median(seconds[:, 0] / seconds[:, 1]))
+    return {"parameters": sum(weights.numel() for weights in network.parameters()), "slower": slower}
+
+
+@torch.enable_grad()
+def _pass_seconds(network: UNet, images: Tensor) -> float:
+    network.to(memory_format=torch.channels_last).requires_grad_(True)  # type: ignore[call-overload]
+    started = time.perf_counter()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = network(images.contiguous(memory_format=torch.channels_last))
+    output.float().square().mean().backward()
+    return time.perf_counter() - started
+
+
 def known_world(notebook: Notebook, judge: Judge, train: Data) -> None:
     """Errors that are Laplace noise of a scale that x and y_hat tell, times a factor that nothing tells."""
     distance, held = judge.distance, data_of(judge.batch)
@@ -313,31 +376,37 @@ def explore(shop: Workshop) -> None:
     lp_scores(notebook, judge, train)
     if row.number in VARIED:
         variants(notebook, judge, train)
+        predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
+        networks(notebook, judge, whole(shop.data().part("train")), predictor)
         known_world(notebook, judge, train)
 
 
 def shops(given: argparse.Namespace) -> Iterator[Workshop]:
-    """The rows of the run whose mask network is trained."""
+    """The rows of the run."""
     rows = rows_of([int(number) for number in given.rows.split(",")] if given.rows else None)
     how, cache = PRESETS[given.preset], Cache(given.run / "stages")
     folders = {"photos": given.photos, "cells": given.cells}
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        if cache.done(plan.scorers["mask"]):
-            yield Workshop(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
+        yield Workshop(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
 
 
-def main() -> None:
+def run_options() -> argparse.ArgumentParser:
+    """What tells which rows of which run, and on which images."""
     options = argparse.ArgumentParser()
     options.add_argument("run", type=Path)
     options.add_argument("--photos", type=Path)
     options.add_argument("--cells", type=Path)
     options.add_argument("--rows")
-    options.add_argument("--preset", choices=PRESETS, default="cpu")
-    given = options.parse_args()
-    for shop in shops(given):
-        explore(shop)
+    options.add_argument("--preset", choices=PRESETS, default="long")
+    return options
+
+
+def main() -> None:
+    for shop in shops(run_options().parse_args()):
+        if shop.cache.done(shop.plan.scorers["mask"]):
+            explore(shop)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """docs/results/smaller-masks.md, from the results of smaller_masks.py and a finished `conformask paper`.
 
-    python benchmarks/smaller_masks_page.py RUN [--preset cpu] [--photos DIR] [--cells DIR]
+    python benchmarks/smaller_masks_page.py RUN [--preset long] [--photos DIR] [--cells DIR]
 
-RUN's calibration and test images are dealt 200 times anew to sets of the same sizes, from the critical
-lambdas and sizes that the run stored: mean mask sizes, coverage, and coverage by tenth of difficulty (the
-mean score of the row's mask network, for all methods alike).
+With another preset than long, the tables of that run alone: docs/results/smaller-masks-PRESET.md. RUN's
+calibration and test images are dealt 200 times anew to sets of the same sizes, from the critical lambdas and
+sizes that the run stored: mean mask sizes, coverage, and coverage by tenth of difficulty (the mean score of
+the row's mask network, for all methods alike).
 """
 
 import argparse
@@ -15,18 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from smaller_masks import DEALS, KAPPA, RESULTS, shops
+from smaller_masks import DEALS, KAPPA, RESULTS, run_options, shops
 
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
 from conformask.paper.work import RESPLITS, Workshop
 from conformask.results import Array, read_arrays
 
-ROOT = Path(__file__).parents[1]
-PAGE, TABLE = ROOT / "docs" / "results" / "smaller-masks.md", ROOT / "docs" / "results" / "paper.csv"
+PAGES = Path(__file__).parents[1] / "docs" / "results"
+LONG = "long"
+"""The preset of which the page tells."""
 TENTHS, SEED, NAMES = 10, 0, {"mask": "paper's", "quantile": "Quantile", "default": "default"}
-TOLD = Path(__file__).parent / "smaller_masks.md"
-"""What people wrote around the tables: {names} of tables in braces."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class Confirmed:
 
 def confirmed(given: argparse.Namespace) -> Iterator[Confirmed]:
     """The finished rows of the run."""
-    with TABLE.open() as file:
+    with (given.run / "paper.csv").open() as file:
         table = {(int(line["row"]), line["method"]): line for line in csv.DictReader(file)}
     for shop in shops(given):
-        if all(shop.cache.done(stage) for stage in shop.plan.evaluations.values()):
+        if not shop.cache.missing(shop.plan.goals()):
             yield _confirmed(shop, table)
 
 
@@ -169,7 +169,12 @@ def varied(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """The mask network with the default family, trained otherwise."""
     rows = {number: found for number, found in explored.items() if "as it is" in found}
     titles = list(
-        dict.fromkeys(title for found in rows.values() for title in found if "default" in found[title])
+        dict.fromkeys(
+            title
+            for found in rows.values()
+            for title, each in found.items()
+            if "default" in each and "slower" not in each["default"]
+        )
     )
     columns = ("", *(_title(number) for number in rows), *(f"if lambda were known, {n}" for n in rows))
     lines = []
@@ -177,6 +182,19 @@ def varied(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
         found = [each.get(title, {}).get("default") for each in rows.values()]
         known = [f"{one['size_if_lambda_were_known']:.3f}" if one else "-" for one in found]
         lines.append([title, *(_cell(one) if one else "-" for one in found), *known])
+    return _table(columns, lines)
+
+
+def networks(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """Other networks for the score of the mask network, with what they cost."""
+    columns = ("row", "network", "mask size", "if lambda were known", "parameters", "time of a step")
+    lines = []
+    for number, found in explored.items():
+        for title, result in ((title, each["default"]) for title, each in found.items() if "default" in each):
+            if "slower" in result:
+                known, parameters = result["size_if_lambda_were_known"], int(str(result["parameters"])) / 1e6
+                costs = f"{parameters:.1f} million", f"{result['slower']:.1f}"
+                lines.append([str(number), title, _cell(result), f"{known:.3f}", *costs])
     return _table(columns, lines)
 
 
@@ -218,27 +236,36 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def told(name: str, **tables: str) -> str:
+    """The words of a file around tables."""
+    return (Path(__file__).parent / f"{name}.md").read_text(encoding="utf-8").format(**tables)
+
+
 def main() -> None:
-    options = argparse.ArgumentParser()
-    options.add_argument("run", type=Path)
-    options.add_argument("--photos", type=Path)
-    options.add_argument("--cells", type=Path)
-    options.add_argument("--preset", default="cpu")
-    given = argparse.Namespace(**vars(options.parse_args()), rows=None)
+    given = run_options().parse_args()
     rows, explored = list(confirmed(given)), _explored()
-    tables = {
-        "confirmation": confirmation(rows),
-        "by_difficulty": by_difficulty(rows),
-        "correlations": correlations(rows),
-        "crossed_lp": crossed(explored, True),
-        "crossed_others": crossed(explored, False),
-        "varied": varied(explored),
-        "known_world": known_world(explored),
-        "kappa": f"{KAPPA:g}",
-        "preset": given.preset,
-    }
-    PAGE.write_text(TOLD.read_text(encoding="utf-8").format(**tables), encoding="utf-8")
-    print(PAGE)
+    text = told(
+        "smaller_masks_confirmed",
+        confirmation=confirmation(rows),
+        by_difficulty=by_difficulty(rows),
+        correlations=correlations(rows),
+    )
+    page = PAGES / f"smaller-masks-{given.preset}.md"
+    head = f"# The smallest masks at the preset {given.preset}\n\n"
+    if given.preset == LONG:
+        page, head = PAGES / "smaller-masks.md", ""
+        text = told(
+            "smaller_masks",
+            confirmed=text.rstrip("\n"),
+            crossed_lp=crossed(explored, True),
+            crossed_others=crossed(explored, False),
+            varied=varied(explored),
+            networks=networks(explored),
+            known_world=known_world(explored),
+            kappa=f"{KAPPA:g}",
+        )
+    page.write_text(head + text, encoding="utf-8")
+    print(page)
 
 
 if __name__ == "__main__":
