@@ -5,8 +5,8 @@
 RUN is the folder of a `conformask paper`, with the folders of images that it was given; its predictors and
 triplets are taken, and no calibration or test image is looked at. For L1 and L2 every score is trained here,
 on the same images and for as many epochs; for SSIM and LPIPS the mask network of the run is crossed with the
-families. Some rows also say what more images, epochs or width would give, and row 9 what the best possible
-masks are in a world whose errors are known.
+families. Row 9 also says what more images, epochs or width would give, what other networks would, and what
+the best possible masks are in a world whose errors are known.
 
 The selection images are dealt 200 times to two halves: one gives lambda, the other the mean mask size,
 coverage, and coverage by fifth of difficulty (the mean score of the run's mask network, for all contenders
