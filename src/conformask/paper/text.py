@@ -10,7 +10,7 @@ import numpy as np
 from conformask.conformal.crossing import passes
 from conformask.paper import statistics
 from conformask.paper.records import Finished, Run
-from conformask.paper.settings import CONFIDENCE, METHODS, THRESHOLD
+from conformask.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD
 from conformask.paper.statistics import Estimate
 
 TITLES = {
@@ -96,9 +96,11 @@ def page(finished: Sequence[Finished], run: Run) -> str:
 
 def _head(finished: Sequence[Finished], run: Run) -> str:
     state = "" if len(finished) == run.rows else f"\n**Unfinished: {len(finished)} of {run.rows} rows.**\n"
+    numbers = ",".join(str(each.result.row.number) for each in finished)
+    rows = f" --rows {numbers}" if len(finished) == run.rows < len(ROWS) else ""
     return f"""# The paper's Table 1
 
-Written by `conformask paper --preset {run.name} --split {run.split}`, from the stages that it ran.
+Written by `conformask paper --preset {run.name} --split {run.split}{rows}`, from the stages that it ran.
 {state}
 Confidence {CONFIDENCE}, threshold {THRESHOLD} of the unmasked distance on the selection images, guarantee
 marginal, masks per channel. Methods: **Opt**, the paper's oracle, and **exact**, the true optimum, which both
