@@ -17,7 +17,7 @@ from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.training.budget import schedule
-from conformask.training.losses import pinball
+from conformask.training.losses import mask_loss, pinball
 from conformask.types import Distance, Images, PerImage
 
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
@@ -78,6 +78,15 @@ class UpperError(LinearErrorRegression):
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         return pinball(output, self.distance.error_map(y, y_hat), UPPER)
+
+
+@dataclass(frozen=True)
+class PlainClip(MaskNetwork):
+    """The mask network as it was: gradients pass the clip both ways, also those that lead out of [0, 1]."""
+
+    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+        mask = 1 - output
+        return mask_loss(mask + (mask.clamp(0, 1) - mask).detach(), y, y_hat, self.distance)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from contenders import (
     ErrorRegression,
     JointTotal,
     LinearErrorRegression,
+    PlainClip,
     UpperError,
     attentive,
     fine_tuned,
@@ -71,8 +72,8 @@ PASSES = 9
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
 MEASURED = 64
 """Selection images, where the distance is measured mask by mask."""
-VARIED = (9,)
-"""Rows on which the training of the mask network is varied, and errors are known."""
+VARIED = (6, 9)
+"""Rows on which the training of the mask network is varied; on the second errors are known, too."""
 UNSEEN = (0.0, 0.2, 0.4)
 """Standard deviations of the log of an image's error that nothing tells, in the known world."""
 
@@ -95,8 +96,10 @@ class Judge:
                 yield f"{title} {kappa:+g}" if kappa else title, self.judged(score, found, kappa)
 
     def default(self, score: Tensor, *, adaptive: bool = False) -> dict[str, object]:
-        """What a score gives with the default family for lp; adaptive: with lambda by quantile regression."""
-        found = self._curves(score, WaterFilling(self.distance.exponent or 1.0, kappa=0.0))
+        """What a score gives with the default family; adaptive: with lambda by quantile regression."""
+        exponent = self.distance.exponent
+        family = Power(kappa=0.0) if exponent is None else WaterFilling(exponent, kappa=0.0)
+        found = self._curves(score, family)
         return self.judged(score, found, KAPPA, adaptive=adaptive)
 
     def _curves(self, score: Tensor, family: Family) -> Curves:
@@ -252,6 +255,18 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
         notebook.once(title, made)
 
 
+def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
+    """The mask network with either clip, with the default family."""
+    held = data_of(judge.batch)
+
+    def told(head: Head) -> dict[str, object]:
+        network = _with_gradients(trained, head, train, EPOCHS)
+        return {"default": judge.default(scored(network, head, held))}
+
+    notebook.once("as it is", lambda: told(MaskNetwork(judge.distance)))
+    notebook.once("gradients through the clip both ways", lambda: told(PlainClip(judge.distance)))
+
+
 def networks(notebook: Notebook, judge: Judge, train: Batch, predictor: NetworkPredictor) -> None:
     """Other networks for the same score, with the default family."""
     mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
@@ -371,6 +386,8 @@ def explore(shop: Workshop) -> None:
     print(f"\nrow {row.number}: {row.task} of {row.data}, {row.network}, {row.distance}", flush=True)
     if shop.distance.exponent is None:
         notebook.once("mask", lambda: dict(judge.crossed(_scores_of_the_run(shop, judge.batch))))
+        if row.number in VARIED:
+            clips(notebook, judge, data_of(whole(shop.data().part("train"))))
         return
     train = data_of(whole(shop.data().part("train")))
     lp_scores(notebook, judge, train)
