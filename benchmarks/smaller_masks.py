@@ -267,9 +267,15 @@ def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
     notebook.once("gradients through the clip both ways", lambda: told(PlainClip(judge.distance)))
 
 
-def networks(notebook: Notebook, judge: Judge, train: Batch, predictor: NetworkPredictor) -> None:
+def networks(notebook: Notebook, judge: Judge, shop: Workshop) -> None:
     """Other networks for the same score, with the default family."""
+    train = whole(shop.data().part("train"))
     mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
+    predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
+
+    def of_the_run() -> dict[str, object]:
+        network: UNet = shop._loaded("mask").network  # type: ignore[assignment]
+        return judge.default(_scores_of_the_run(shop, judge.batch)) | cost(network, plain[1], plain[1])
 
     def told(head: Head, data: tuple[Data, Data], **how: Callable[[UNet], None]) -> dict[str, object]:
         learnt, held = data
@@ -287,6 +293,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, predictor: NetworkP
         "residual blocks": lambda: told(mask, plain, changed=residual),
         "attention": lambda: told(mask, plain, changed=attentive),
         "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
+        "U-Net of the run, trained to the end": lambda: {"default": of_the_run()},
     }
     for title, made in ways.items():
         notebook.once(title, made)
@@ -393,8 +400,7 @@ def explore(shop: Workshop) -> None:
     lp_scores(notebook, judge, train)
     if row.number in VARIED:
         variants(notebook, judge, train)
-        predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
-        networks(notebook, judge, whole(shop.data().part("train")), predictor)
+        networks(notebook, judge, shop)
         known_world(notebook, judge, train)
 
 

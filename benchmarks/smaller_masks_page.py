@@ -92,6 +92,13 @@ def _dealt(calibration: Array, test: Array, difficulty: Array) -> tuple[float, A
     return float(means[0]), means[1:]
 
 
+def which(rows: Sequence[Confirmed]) -> str:
+    """The rows in words."""
+    numbers = [row.number for row in rows]
+    left = [str(row.number) for row in ROWS if row.number not in numbers]
+    return f"all but rows {', '.join(left)}, which are still to be run" if left else "all sixteen rows"
+
+
 def confirmation(rows: Sequence[Confirmed]) -> str:
     """Sizes and ratios, one line a row."""
     columns = ("row", "paper's", "Quantile", "default", "default / paper's", "default / Quantile", "/ oracle")
@@ -246,6 +253,7 @@ def main() -> None:
     rows, explored = list(confirmed(given)), _explored()
     text = told(
         "smaller_masks_confirmed",
+        rows=which(rows),
         confirmation=confirmation(rows),
         by_difficulty=by_difficulty(rows),
         correlations=correlations(rows),

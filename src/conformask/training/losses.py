@@ -40,7 +40,7 @@ def straight_through_clip(value: Tensor) -> Tensor:
     """clip(value, 0, 1) whose gradient is that of the identity, but for steps that lead further out.
 
     So clipped pixels still learn to come back, and none drifts away for ever: where a pixel is open, SSIM and
-    LPIPS may gain by opening it further.
+    LPIPS may gain by opening it further (docs/results/smaller-masks.md).
     """
     clipped: Tensor = _InwardClip.apply(value)  # type: ignore[no-untyped-call]
     return clipped
