@@ -78,7 +78,7 @@ def setting(page) -> dict[str, float]:
 
 
 def names(page) -> list[str]:
-    return page.locator("#grid .label").all_inner_texts()
+    return page.locator("#grid .label").all_text_contents()
 
 
 def test_the_gallery_opens(page, address, world):

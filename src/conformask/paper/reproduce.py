@@ -72,7 +72,8 @@ def reproduce(
 ) -> Reproduction:
     """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
 
-    What is done already is not done again, so that a killed run goes on when it is started again.
+    What is done already is not done again, so that a killed run goes on when it is started again. A row that
+    was run elsewhere is done where its stages/opt-* and stages/evaluation-* are copied to.
 
     Args:
         out: the folder for everything.
