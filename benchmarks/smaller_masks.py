@@ -160,8 +160,12 @@ def families(exponent: float | None) -> Iterator[tuple[str, Family]]:
 
 
 def whole(triplets: Triplets) -> Batch:
-    """All of them in one batch."""
-    return next(triplets.batches(len(triplets)))
+    """All of them in one batch, however many."""
+    parts = list(triplets.batches(64))
+    x, y_hat, y = (
+        torch.cat(images) for images in zip(*((p.x, p.y_hat, p.truth()) for p in parts), strict=True)
+    )
+    return Batch(tuple(name for part in parts for name in part.names), x, y_hat, y)
 
 
 def data_of(batch: Batch) -> Data:
