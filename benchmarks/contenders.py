@@ -23,7 +23,7 @@ from conformask.types import Distance, Images, PerImage
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16
 SOFTNESS, HALF, FINE_RATE, BISECTIONS = 0.1, 24, 1e-4, 28
-TOTAL_WEIGHT, ATTENDED, HEADS = 0.03, 3, 4
+TOTAL_WEIGHT, ATTENDED, HEADS, RESIDUAL = 0.03, 3, 4, 6
 Data = tuple[Tensor, Tensor, Tensor]
 """(x at y_hat's size, y_hat, y); x may have further channels."""
 
@@ -156,8 +156,8 @@ class Attention(nn.Module):
 
 
 def residual(network: UNet) -> None:
-    """A residual block behind each halving but the last, whose side is one pixel."""
-    for level, width in enumerate(_widths(network)[:-1]):
+    """A residual block behind each of the first six halvings."""
+    for level, width in enumerate(_widths(network)[:RESIDUAL]):
         network.down[level] = nn.Sequential(network.down[level], Residual(width))
 
 
@@ -177,16 +177,23 @@ def trained(
     epochs: int,
     *,
     width: int = 16,
+    levels: int | None = None,
     symmetric: bool = False,
     seed: int = 0,
     changed: Callable[[UNet], None] = lambda network: None,
 ) -> UNet:
-    """A U-Net on the head's loss: AdamW, cosine, random horizontal flips; symmetric: all eight symmetries."""
+    """A U-Net on the head's loss: AdamW, cosine, random horizontal flips; symmetric: all eight symmetries.
+
+    levels: as many as halve the side down to one pixel, if None.
+    """
     torch.manual_seed(seed)
     x, y_hat, y = data
     channels = y_hat.shape[1]
     network = UNet(
-        x.shape[1] + channels, head.outputs(channels, True), width=width, levels=levels_for(y.shape[-1])
+        x.shape[1] + channels,
+        head.outputs(channels, True),
+        width=width,
+        levels=levels or levels_for(y.shape[-1]),
     ).start_at(head.start)
     changed(network)
 

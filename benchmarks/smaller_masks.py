@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ from conformask.types import Batch, Distance, Family, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
-EPOCHS, LONGER = 8, 24
+EPOCHS, LONGER, FEW_LEVELS = 8, 24, 4
 PASSES = 9
 """Times are medians of so many."""
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
@@ -224,9 +225,7 @@ def lp_scores(notebook: Notebook, judge: Judge, train: Data) -> None:
 def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
     """The mask network with the default family, trained otherwise."""
     head, held, fit = MaskNetwork(judge.distance), data_of(judge.batch), partial(_with_gradients, trained)
-
-    def told(network: UNet, **how: bool) -> dict[str, object]:
-        return {"default": judge.default(scored(network, head, held, **how))}
+    told = partial(by_default, judge, head, held)
 
     def part(share: int) -> Data:
         x, y_hat, y = (images[::share] for images in train)
@@ -264,43 +263,63 @@ def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
     held = data_of(judge.batch)
 
     def told(head: Head) -> dict[str, object]:
-        network = _with_gradients(trained, head, train, EPOCHS)
-        return {"default": judge.default(scored(network, head, held))}
+        return by_default(judge, head, held, _with_gradients(trained, head, train, EPOCHS))
 
     notebook.once("as it is", lambda: told(MaskNetwork(judge.distance)))
     notebook.once("gradients through the clip both ways", lambda: told(PlainClip(judge.distance)))
 
 
+def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool) -> dict[str, object]:
+    """What a network's score gives with the default family."""
+    return {"default": judge.default(scored(network, head, held, **how))}
+
+
 def networks(notebook: Notebook, judge: Judge, shop: Workshop) -> None:
-    """Other networks for the same score, with the default family."""
+    """Other networks for the same score, with the default family; on a varied row all of them."""
     train = whole(shop.data().part("train"))
     mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
     predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
 
+    def told(head: Head, data: tuple[Data, Data], epochs: int = EPOCHS, **how: Any) -> dict[str, object]:
+        return of(_with_gradients(trained, head, data[0], epochs, **how), head, data)
+
+    def of(network: UNet, head: Head, data: tuple[Data, Data]) -> dict[str, object]:
+        learnt, held = data
+        scores = scored(network, head, learnt), scored(network, head, held)
+        spread = {
+            f"spread_{part}": spread_of(score, judge.distance.error_map(y, y_hat))
+            for part, score, (_, y_hat, y) in zip(("train", "selection"), scores, data, strict=True)
+        }
+        return {"default": judge.default(scores[1]) | spread | cost(network, plain[1], held)}
+
     def of_the_run() -> dict[str, object]:
         network: UNet = shop._loaded("mask").network  # type: ignore[assignment]
-        return judge.default(_scores_of_the_run(shop, judge.batch)) | cost(network, plain[1], plain[1])
-
-    def told(head: Head, data: tuple[Data, Data], **how: Callable[[UNet], None]) -> dict[str, object]:
-        learnt, held = data
-        network = _with_gradients(trained, head, learnt, EPOCHS, **how)
-        found = judge.default(scored(network, head, held))
-        return {"default": found | cost(network, data_of(judge.batch), held)}
+        return of(network, mask, plain)
 
     def seen(batch: Batch) -> Data:
         x, y_hat, y = data_of(batch)
         return torch.cat([x, features(predictor, batch.x)], dim=1), y_hat, y
 
+    short = {"levels": FEW_LEVELS, "changed": residual}
     ways: dict[str, Callable[[], dict[str, object]]] = {
         "U-Net": lambda: told(mask, plain),
+        "four levels, residual blocks": lambda: told(mask, plain, **short),
         "joint head for the image's error": lambda: told(JointTotal(mask), plain),
         "residual blocks": lambda: told(mask, plain, changed=residual),
         "attention": lambda: told(mask, plain, changed=attentive),
         "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
-        "U-Net of the run, trained to the end": lambda: {"default": of_the_run()},
+        "four levels": lambda: told(mask, plain, levels=FEW_LEVELS),
+        "four levels, residual blocks, three times the epochs": lambda: told(mask, plain, LONGER, **short),
+        "U-Net, three times the epochs": lambda: told(mask, plain, LONGER),
+        "U-Net of the run, trained to the end": of_the_run,
     }
     for title, made in ways.items():
         notebook.once(title, made)
+
+
+def spread_of(score: Tensor, error: Tensor) -> float:
+    """The standard deviation, over images, of the log of error / mean score."""
+    return float((error.mean(dim=(1, 2, 3)) / score.mean(dim=(1, 2, 3))).log().std())
 
 
 def features(predictor: NetworkPredictor, x: Tensor) -> Tensor:
