@@ -20,7 +20,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -231,13 +231,13 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
         x, y_hat, y = (images[::share] for images in train)
         return x, y_hat, y
 
-    plain = fit(head, train, EPOCHS)
+    plain = cache(lambda: fit(head, train, EPOCHS))
     tuned = partial(_with_gradients, fine_tuned)
     ways: dict[str, Callable[[], dict[str, object]]] = {
-        "as it is": lambda: told(plain),
-        "mean over flips and turns": lambda: told(plain, turned=True),
+        "as it is": lambda: told(plain()),
+        "mean over flips and turns": lambda: told(plain(), turned=True),
         "lambda by quantile regression": lambda: {
-            "default": judge.default(scored(plain, head, held), adaptive=True)
+            "default": judge.default(scored(plain(), head, held), adaptive=True)
         },
         "trained on flips and turns": lambda: told(fit(head, train, EPOCHS, symmetric=True)),
         "ensemble of three": lambda: {
@@ -310,6 +310,7 @@ def networks(notebook: Notebook, judge: Judge, shop: Workshop) -> None:
         "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
         "four levels": lambda: told(mask, plain, levels=FEW_LEVELS),
         "four levels, residual blocks, three times the epochs": lambda: told(mask, plain, LONGER, **short),
+        "the same, trained on flips and turns": lambda: told(mask, plain, LONGER, symmetric=True, **short),
         "U-Net, three times the epochs": lambda: told(mask, plain, LONGER),
         "U-Net of the run, trained to the end": of_the_run,
     }

@@ -194,14 +194,24 @@ def varied(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
 
 def networks(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """Other networks for the score of the mask network, with what they cost."""
-    columns = ("row", "network", "mask size", "if lambda were known", "parameters", "time of a step")
+    columns = (
+        "row",
+        "network",
+        "mask size",
+        "if lambda were known",
+        "spread on training images",
+        "spread on selection images",
+        "parameters",
+        "time of a step",
+    )
     lines = []
     for number, found in explored.items():
         for title, result in ((title, each["default"]) for title, each in found.items() if "default" in each):
             if "slower" in result:
                 known, parameters = result["size_if_lambda_were_known"], int(str(result["parameters"])) / 1e6
+                spread = [f"{result[f'spread_{part}']:.2f}" for part in ("train", "selection")]
                 costs = f"{parameters:.1f} million", f"{result['slower']:.1f}"
-                lines.append([str(number), title, _cell(result), f"{known:.3f}", *costs])
+                lines.append([str(number), title, _cell(result), f"{known:.3f}", *spread, *costs])
     return _table(columns, lines)
 
 
