@@ -147,13 +147,9 @@ def _explored() -> dict[int, dict[str, dict[str, dict[str, object]]]]:
     return {int(path.stem[4:]): json.loads(path.read_text()) for path in files}
 
 
-def crossed(explored: dict[int, dict[str, dict[str, dict[str, object]]]], exponent: bool) -> str:
+def crossed(explored: dict[int, dict[str, dict[str, dict[str, object]]]], *distances: str) -> str:
     """Every score with every family: size, and coverage of the hardest fifth."""
-    rows = {
-        number: found
-        for number, found in explored.items()
-        if (ROWS[number - 1].distance in ("l1", "l2")) == exponent
-    }
+    rows = {number: found for number, found in explored.items() if ROWS[number - 1].distance in distances}
     cells: dict[tuple[str, str], dict[int, dict[str, object]]] = {}
     for number, found in rows.items():
         for score in found:
@@ -275,8 +271,9 @@ def main() -> None:
         text = told(
             "smaller_masks",
             confirmed=text.rstrip("\n"),
-            crossed_lp=crossed(explored, True),
-            crossed_others=crossed(explored, False),
+            crossed_l1=crossed(explored, "l1"),
+            crossed_l2=crossed(explored, "l2"),
+            crossed_others=crossed(explored, "ssim", "lpips"),
             varied=varied(explored),
             networks=networks(explored),
             known_world=known_world(explored),
