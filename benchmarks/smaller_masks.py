@@ -274,9 +274,8 @@ def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool)
     return {"default": judge.default(scored(network, head, held, **how))}
 
 
-def networks(notebook: Notebook, judge: Judge, shop: Workshop) -> None:
-    """Other networks for the same score, with the default family; on a varied row all of them."""
-    train = whole(shop.data().part("train"))
+def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> None:
+    """Other networks for the same score, with the default family."""
     mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
     predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
 
@@ -420,11 +419,12 @@ def explore(shop: Workshop) -> None:
         if row.number in VARIED:
             clips(notebook, judge, data_of(whole(shop.data().part("train"))))
         return
-    train = data_of(whole(shop.data().part("train")))
+    learnt = whole(shop.data().part("train"))
+    train = data_of(learnt)
     lp_scores(notebook, judge, train)
     if row.number in VARIED:
         variants(notebook, judge, train)
-        networks(notebook, judge, shop)
+        networks(notebook, judge, learnt, shop)
         known_world(notebook, judge, train)
 
 
