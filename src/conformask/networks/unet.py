@@ -22,7 +22,8 @@ class UNet(nn.Module):
 
     Each level halves the side and doubles the width, up to 8 times the first. The default enlarges by
     nearest neighbour and a 3x3 convolution, which leaves no checkerboard, and sees its input again at
-    full size; `paper_form` has transposed 4x4 convolutions and no such path.
+    full size; `paper_form` has transposed 4x4 convolutions and no such path. `residual`: each halving is
+    followed by a residual block (He et al. 2016).
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class UNet(nn.Module):
         width: int = 32,
         levels: int = 8,
         paper_form: bool = False,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.settings = {
@@ -41,10 +43,11 @@ class UNet(nn.Module):
             "width": width,
             "levels": levels,
             "paper_form": paper_form,
+            "residual": residual,
         }
         widths = [width * min(2**level, WIDEST) for level in range(levels)]
         self.down = nn.ModuleList(
-            Down(narrow, wide, norm=0 < level < levels - 1)
+            Down(narrow, wide, norm=0 < level < levels - 1, residual=residual)
             for level, (narrow, wide) in enumerate(zip([in_channels, *widths], widths, strict=False))
         )
         up = TransposedUp if paper_form else ResizedUp
@@ -80,14 +83,31 @@ class UNet(nn.Module):
 class Down(nn.Module):
     """Halves the side."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm: bool) -> None:
+    def __init__(self, in_channels: int, out_channels: int, *, norm: bool, residual: bool = False) -> None:
         super().__init__()
         self.convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)
         self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
+        self.refined = Residual(out_channels) if residual else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
-        return F.leaky_relu(self.norm(self.convolution(features)), 0.2)
+        refined: Tensor = self.refined(F.leaky_relu(self.norm(self.convolution(features)), 0.2))
+        return refined
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a path around them."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
+        self.inner = nn.Sequential(
+            first, nn.BatchNorm2d(channels), nn.ReLU(), second, nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, channels, H, W) to the same."""
+        return F.relu(features + self.inner(features))
 
 
 class ResizedUp(nn.Module):

@@ -8,6 +8,7 @@ from conformask.paper.settings import (
     METHODS,
     QUANTILE,
     SEED,
+    Method,
     Preset,
     Row,
 )
@@ -56,7 +57,7 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
         TRAINING,
     )
     triplets = Stage("triplets", network, about, (predictor,))
-    scorers = {name: _scorer(how.scorer, row, preset, network, triplets) for name, how in METHODS.items()}
+    scorers = {name: _scorer(how, row, preset, network, triplets) for name, how in METHODS.items()}
     cost = COSTS.get(row.distance, 5.0)
     measured: dict[str, Json] = {"distance": row.distance, "data": row.data}
     opt = Stage(
@@ -85,15 +86,18 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
-def _scorer(scorer: str, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
-    free = scorer == "quantile"
+def _scorer(how: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
+    free = how.scorer == "quantile"
     distance = FREE if free else row.distance
     settings: dict[str, Json] = {
-        "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
+        "scorer": how.scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
         "points": None if free else points(row, preset), **asdict(preset.scorer),
     }  # fmt: skip
+    name = f"{network}-{distance}-{how.scorer}"
+    if how.own_network:
+        name, settings = f"{name}-own", {**settings, "network": "own"}
     expected = TRAINING + COSTS.get(distance, 0.0) / 3
-    return Stage("scorer", f"{network}-{distance}-{scorer}", settings, (triplets,), expected)
+    return Stage("scorer", name, settings, (triplets,), expected)
 
 
 def points(row: Row, preset: Preset) -> int | None:

@@ -69,12 +69,14 @@ class Method:
     scorer: str
     family: str | None
     """None is the one that suits the scorer."""
+    own_network: bool
+    """Whether the score network is conformask's own; else it is a U-Net of as many levels as the paper's."""
 
 
 METHODS: Mapping[str, Method] = {
-    "mask": Method("mask", "reciprocal"),
-    "quantile": Method("quantile", "reciprocal"),
-    "default": Method("mask", None),
+    "mask": Method("mask", "reciprocal", own_network=False),
+    "quantile": Method("quantile", "reciprocal", own_network=False),
+    "default": Method("mask", None, own_network=True),
 }
 """The methods of the table: the paper's, its baseline, and conformask's own."""
 

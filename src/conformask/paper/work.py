@@ -14,6 +14,7 @@ from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker, load
 from conformask.masks import family
+from conformask.networks.unet import UNet, levels_for
 from conformask.oracle import exact_oracle, paper_oracle
 from conformask.paper.plan import FREE, RowPlan, points
 from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, Row
@@ -25,9 +26,10 @@ from conformask.preparation import write_triplets
 from conformask.progress import tracked
 from conformask.results import read_arrays, write_arrays, write_json
 from conformask.scorers.fit import fit_scorer, selection_record
+from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.tasks import task as task_by_name
-from conformask.training.fit import Plan
+from conformask.training.fit import Plan, seeded
 from conformask.training.processes import is_first_process
 from conformask.types import Array, Batch, Distance, Images, Predictor
 
@@ -105,12 +107,13 @@ class Workshop:
             out=folder,
             scorer=METHODS[method].scorer,
             per_channel=True,
+            network=None if METHODS[method].own_network else self._unet(method, data),
             grid_points=(None if free else points(self.row, self.preset)) or GRID_POINTS,
             devices=self.devices,
             nodes=self.nodes,
             seed=SEED,
             resume=True,
-            **asdict(self.preset.scorer),
+            **asdict(replace(self.preset.scorer, paper_form=False)),
         )
 
     def opt(self, folder: Path) -> None:
@@ -154,6 +157,19 @@ class Workshop:
     def data(self) -> Triplets:
         """The triplets."""
         return Triplets.from_folder(self.cache.folder(self.plan.triplets))
+
+    def _unet(self, method: str, data: Triplets) -> UNet:
+        """A U-Net of as many levels as halve an image down to one pixel, eight at most, as the paper's."""
+        how, first, chosen = self.preset.scorer, data[0], head(METHODS[method].scorer, self.distance)
+        channels = len(first.y_hat)
+        with seeded(SEED):
+            return UNet(
+                len(first.x) + channels,
+                chosen.outputs(channels, per_channel=True),
+                width=how.width,
+                levels=levels_for(self.preset.size),
+                paper_form=how.paper_form,
+            ).start_at(chosen.start)
 
     def _fitted_for(self, method: str) -> Distance | None:
         return None if METHODS[method].scorer == "quantile" else self.distance

@@ -28,6 +28,8 @@ from conformask.types import Array, Distance, Family, Images, Scorer
 
 GRID_IMAGES = 64
 HELD_OUT = 0.1
+LEVELS = 4
+"""A network that sees whole images learns the training images' by heart, not which others are hard."""
 
 
 def fit_scorer(
@@ -63,9 +65,9 @@ def fit_scorer(
         scorer: "mask" (the paper's mask network, equation 6) or "quantile" (the paper's baseline).
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
-            to 2 * C; default a U-Net.
+            to 2 * C; default a U-Net of four levels with residual blocks.
         width: channels of the U-Net's first level.
-        paper_form: the U-Net of the paper, with transposed convolutions.
+        paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for so many epochs.
@@ -98,7 +100,8 @@ def fit_scorer(
         with seeded(seed):
             outputs = chosen.outputs(seen.channels, per_channel)
             network = _unet(seen, outputs, width, paper_form).start_at(chosen.start)
-        card = ScorerCard(**{**vars(card), "network": network.settings})
+    if isinstance(network, UNet):
+        card = replace(card, network=network.settings)
     objective = objective_of(chosen)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
@@ -150,12 +153,14 @@ def objective_of(chosen: Head) -> Objective:
 
 
 def _unet(seen: Survey, outputs: int, width: int, paper_form: bool) -> UNet:
+    levels = levels_for(min(seen.smallest))
     return UNet(
         seen.x_channels + seen.channels,
         outputs,
         width=width,
-        levels=levels_for(min(seen.smallest)),
+        levels=levels if paper_form else min(LEVELS, levels),
         paper_form=paper_form,
+        residual=not paper_form,
     )
 
 

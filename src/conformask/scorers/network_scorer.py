@@ -32,7 +32,7 @@ class ScorerCard:
     """Sizes (H, W) of the training images."""
     data_range: tuple[float, float] | None
     network: Mapping[str, Json] | None
-    """Settings of the default U-Net; None for a user's own module."""
+    """Settings of a U-Net; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Pixel hashes of the images that the scorer or the predictor was trained on."""
 
