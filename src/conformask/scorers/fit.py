@@ -65,7 +65,8 @@ def fit_scorer(
         scorer: "mask" (the paper's mask network, equation 6) or "quantile" (the paper's baseline).
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
-            to 2 * C; default a U-Net of four levels with residual blocks.
+            to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
+            turns of the images. All others are trained on them as they are and mirrored.
         width: channels of the U-Net's first level.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
@@ -96,6 +97,7 @@ def fit_scorer(
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
     card = _card(scorer, used, per_channel, seen, held_out, train)
+    own = network is None and not paper_form
     if network is None:
         with seeded(seed):
             outputs = chosen.outputs(seen.channels, per_channel)
@@ -107,7 +109,11 @@ def fit_scorer(
         TripletDataset(train, seen.smallest, seed),
         TripletDataset(selection, held_out.smallest, seed),
     )
-    fit(network, objective, *datasets, out, plan, title="scorer", identity=dict(vars(card)), resume=resume)
+    identity = dict(vars(card))
+    fit(
+        network, objective, *datasets, out, plan,
+        title="scorer", identity=identity, turns=own, resume=resume,
+    )  # fmt: skip
     fitted = NetworkScorer(network, chosen, card)
     names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
     families = [family(name, used.exponent or 1.0) for name in names]

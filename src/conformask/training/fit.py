@@ -115,17 +115,19 @@ def fit(
     *,
     title: str,
     identity: dict[str, Json],
+    turns: bool = False,
     resume: bool = False,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss.
 
-    identity says what is being trained on what; a run is resumed only if it and the plan are the same.
+    identity says what is being trained on what; a run is resumed only if it and the plan are the same. Images
+    are mirrored at random, with turns flipped both ways and turned.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
-    module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed)
+    module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed, turns=turns)
     fit_module(module, train, selection, out, plan, title=title, identity=identity, resume=resume)
 
 

@@ -13,23 +13,32 @@ Objective = Callable[[nn.Module, TensorBatch], Tensor]
 
 
 class Training(L.LightningModule):
-    """AdamW on mean(objective), with random horizontal flips that depend on the seed and step only."""
+    """AdamW on mean(objective), with random flips that depend on the seed and step only: see flipped."""
 
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     """What it logs once an epoch, beside selection_loss."""
     keeps_last: ClassVar[bool] = False
     """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
 
-    def __init__(self, network: nn.Module, objective: Objective, *, learning_rate: float, seed: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        objective: Objective,
+        *,
+        learning_rate: float,
+        seed: int,
+        turns: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self.objective = objective
         self.learning_rate = learning_rate
         self.seed = seed
+        self.turns = turns
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         """The loss of one batch."""
-        batch = flipped(batch, self.seed, self.global_step, self.global_rank)
+        batch = flipped(batch, self.seed, self.global_step, self.global_rank, turns=self.turns)
         loss = self.objective(self.network, batch).mean()
         self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
@@ -52,9 +61,20 @@ class Training(L.LightningModule):
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
 
-def flipped(batch: TensorBatch, seed: int, step: int, rank: int) -> TensorBatch:
-    """Half of the images mirrored left to right, all roles of an image alike."""
+def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool = False) -> TensorBatch:
+    """Half of the images mirrored left to right, all roles of an image alike.
+
+    With turns each image as any of the eight symmetries of the square has it; of the four of a rectangle,
+    where its sides differ.
+    """
     generator = torch.Generator().manual_seed(hash((seed, step, rank)))
-    flip = torch.rand(len(batch[0]), generator=generator) < 0.5
-    flip = flip.view(-1, 1, 1, 1).to(batch[0].device)
-    return [torch.where(flip, images.flip(-1), images) for images in batch]
+    height, width = batch[0].shape[-2:]
+    moves: list[Callable[[Tensor], Tensor]] = [lambda images: images.flip(-1)]
+    if turns:
+        moves.append(lambda images: images.flip(-2))
+    if turns and height == width:
+        moves.append(lambda images: images.mT)
+    for moved in moves:
+        chosen = (torch.rand(len(batch[0]), generator=generator) < 0.5).view(-1, 1, 1, 1)
+        batch = [torch.where(chosen.to(images.device), moved(images), images) for images in batch]
+    return batch
