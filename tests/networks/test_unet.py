@@ -26,6 +26,7 @@ def test_levels_halve_and_widen(levels: int) -> None:
     assert network(torch.rand(1, 1, 2**levels, 2**levels)).shape == (1, 1, 2**levels, 2**levels)
     assert network.settings == {
         "in_channels": 1, "out_channels": 1, "width": 2, "levels": levels, "paper_form": False,
+        "residual": False,
     }  # fmt: skip
     assert UNet(**network.settings).settings == network.settings
 
@@ -57,6 +58,14 @@ def test_only_the_paper_form_has_transposed_convolutions() -> None:
     ]
     assert nn.ConvTranspose2d not in kinds[0]
     assert nn.ConvTranspose2d in kinds[1]
+
+
+def test_residual_blocks_follow_each_halving() -> None:
+    plain, residual = (UNet(1, 1, width=4, levels=3, residual=residual) for residual in (False, True))
+    added = set(residual.state_dict()) - set(plain.state_dict())
+    assert {name.split(".")[2] for name in added} == {"refined"}
+    assert {name.split(".")[1] for name in added} == {"0", "1", "2"}
+    assert residual.eval()(torch.rand(2, 1, 9, 13)).shape == (2, 1, 9, 13)
 
 
 def checkerboard(paper_form: bool, seed: int) -> float:

@@ -51,9 +51,8 @@ def test_rows_of_one_network_share_it_and_its_quantile_scorer() -> None:
     counts: dict[str, int] = {}
     for stage in unique(stage for plan in plans for stage in plan.stages()):
         counts[stage.kind] = counts.get(stage.kind, 0) + 1
-    # the default has the scorer of the paper's method
     # photos and cells have one Stage of images here, so that super_resolution is told apart by name only
-    assert counts["scorer"] == 8 + 16
+    assert counts["scorer"] == 8 + 16 + 16
     assert counts["predictor"] == counts["triplets"] == 8
     assert counts["opt"] == 16
     assert counts["calibration"] == counts["evaluation"] == 16 * len(METHODS)

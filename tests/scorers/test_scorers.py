@@ -9,6 +9,7 @@ from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masks import FAMILIES
+from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.dataset import TripletDataset, survey
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
@@ -163,6 +164,19 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
     again = NetworkScorer.load(tmp_path, network=nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1))
     assert torch.equal(again(small.x, small.y_hat).map, score)
     assert network_input(small.x, small.y_hat).shape == (8, 4, 16, 16)
+
+
+def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path) -> None:
+    network = UNet(2, 1, width=4, levels=5)
+    fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, epochs=1)
+    assert NetworkScorer.load(tmp_path).card.network == network.settings
+
+
+def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> None:
+    scorer = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "own", epochs=1, width=4)
+    papers = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "paper", epochs=1, width=4, paper_form=True)
+    kinds = [(card["levels"], card["residual"]) for card in (scorer.card.network, papers.card.network)]
+    assert kinds == [(4, True), (levels_for(TEST[0].y.shape[-1]), False)]
 
 
 def test_a_distance_of_ones_own(tmp_path) -> None:

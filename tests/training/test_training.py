@@ -179,6 +179,21 @@ def test_flips_depend_on_seed_and_step_and_treat_a_triplet_as_one() -> None:
         assert not torch.equal(flipped([images], *other)[0], one)
 
 
+def test_turns_are_the_symmetries_of_the_image() -> None:
+    square = torch.arange(9.0).view(1, 1, 3, 3).expand(400, 1, 3, 3)
+    turned = flipped([square], 0, 0, 0, turns=True)[0]
+    expected = {
+        tuple(torch.rot90(image, quarters, (-2, -1)).flatten().tolist())
+        for image in (square[0], square[0].flip(-1))
+        for quarters in range(4)
+    }
+    assert {tuple(image.flatten().tolist()) for image in turned} == expected
+    wide = torch.arange(6.0).view(1, 1, 2, 3).expand(400, 1, 2, 3)
+    assert len({tuple(image.flatten().tolist()) for image in flipped([wide], 0, 0, 0, turns=True)[0]}) == 4
+    one, two = flipped([square, square + 1], 3, 2, 1, turns=True)
+    torch.testing.assert_close(one + 1, two)
+
+
 def test_schedule_warms_up_and_falls() -> None:
     values = [schedule(spent) for spent in np.linspace(0, 1, 101)]
     assert values[0] == pytest.approx(0.1)
