@@ -19,6 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet
 from conformask.results import CalibrationCard
+from conformask.scorers.fit import LEVELS
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
 
@@ -27,9 +28,9 @@ OUT = Path(__file__).parent / "results" / "exported.json"
 
 
 def masker(name: str) -> Masker:
-    """An untrained U-Net of the default size with a family."""
+    """An untrained network of the default size with a family."""
     sizes, chosen, used = ((SIDE, SIDE),), family(name), distance("l1")
-    network = UNet(6, 1, width=WIDTH).eval().requires_grad_(False)
+    network = UNet(6, 1, width=WIDTH, levels=LEVELS, residual=True).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # as loading does
     card = ScorerCard("mask", "l1", 3, 3, False, sizes, None, network.settings, ())
     calibration = CalibrationCard(

@@ -5,8 +5,9 @@
 RUN is the folder of a `conformask paper`, with the folders of images that it was given; its predictors and
 triplets are taken, and no calibration or test image is looked at. For L1 and L2 every score is trained here,
 on the same images and for as many epochs; for SSIM and LPIPS the mask network of the run is crossed with the
-families. Row 9 also says what more images, epochs or width would give, what other networks would, and what
-the best possible masks are in a world whose errors are known.
+families. On all rows the two networks of the run, each trained to its end, are compared with one family. Row
+9 also says what more images, epochs or width would give, what other networks would, and what the best
+possible masks are in a world whose errors are known.
 
 The selection images are dealt 200 times to two halves: one gives lambda, the other the mean mask size,
 coverage, and coverage by fifth of difficulty (the mean score of the run's mask network, for all contenders
@@ -68,6 +69,8 @@ from conformask.types import Batch, Distance, Family, Score
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
 EPOCHS, LONGER, FEW_LEVELS = 8, 24, 4
+CROSSED = (1, 2, 5, 6, 8, 9, 10, 12, 13, 16)
+"""Rows on which every score is crossed with every family."""
 PASSES = 9
 """Times are medians of so many."""
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
@@ -291,8 +294,8 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         }
         return {"default": judge.default(scores[1]) | spread | cost(network, plain[1], held)}
 
-    def of_the_run() -> dict[str, object]:
-        network: UNet = shop._loaded("mask").network  # type: ignore[assignment]
+    def of_the_run(method: str) -> dict[str, object]:
+        network: UNet = shop._loaded(method).network  # type: ignore[assignment]
         return of(network, mask, plain)
 
     def seen(batch: Batch) -> Data:
@@ -311,10 +314,17 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         "four levels, residual blocks, three times the epochs": lambda: told(mask, plain, LONGER, **short),
         "the same, trained on flips and turns": lambda: told(mask, plain, LONGER, symmetric=True, **short),
         "U-Net, three times the epochs": lambda: told(mask, plain, LONGER),
-        "U-Net of the run, trained to the end": of_the_run,
+        "U-Net of the run, trained to the end": lambda: of_the_run("mask"),
+        "default of the run, trained to the end": lambda: of_the_run("default"),
     }
     for title, made in ways.items():
         notebook.once(title, made)
+
+
+def networks_of_the_run(judge: Judge, shop: Workshop) -> Iterator[tuple[str, dict[str, object]]]:
+    """The U-Net and the default's network, each trained to its end, both with the default family."""
+    for method in ("mask", "default"):
+        yield method, judge.default(_scores_of_the_run(shop, method, judge.batch))
 
 
 def spread_of(score: Tensor, error: Tensor) -> float:
@@ -333,7 +343,7 @@ def features(predictor: NetworkPredictor, x: Tensor) -> Tensor:
 
 
 def cost(network: UNet, plain: Data, held: Data) -> dict[str, object]:
-    """Its parameters, and the time of a pass forth and back beside that of the default U-Net."""
+    """Its parameters, and the time of a pass forth and back beside that of the U-Net."""
     usual = UNet(plain[0].shape[1] + plain[1].shape[1], plain[1].shape[1], width=16, levels=len(network.down))
     timed = [
         (each, network_input(x[:16], y_hat[:16])) for each, (x, y_hat, _) in ((network, held), (usual, plain))
@@ -398,13 +408,13 @@ def judge_of(shop: Workshop) -> Judge:
         images = images.select(np.linspace(0, len(images) - 1, MEASURED).round().astype(int).tolist())
     batch = whole(images)
     unmasked = shop.distance(batch.truth(), batch.y_hat).double().numpy()
-    difficulty = _scores_of_the_run(shop, batch).mean(dim=(1, 2, 3)).double().numpy()
+    difficulty = _scores_of_the_run(shop, "mask", batch).mean(dim=(1, 2, 3)).double().numpy()
     threshold = float(np.quantile(unmasked, QUANTILE))
     return Judge(batch, shop.distance, threshold, difficulty, points(shop.row, shop.preset) or GRID_POINTS)
 
 
-def _scores_of_the_run(shop: Workshop, batch: Batch) -> Tensor:
-    network = shop._loaded("mask")
+def _scores_of_the_run(shop: Workshop, method: str, batch: Batch) -> Tensor:
+    network = shop._loaded(method)
     pairs = zip(batch.x.split(16), batch.y_hat.split(16), strict=True)
     return torch.cat([network(x, y_hat).map for x, y_hat in pairs])
 
@@ -414,8 +424,11 @@ def explore(shop: Workshop) -> None:
     row, judge = shop.row, judge_of(shop)
     notebook = Notebook(RESULTS / f"row-{row.number}.json")
     print(f"\nrow {row.number}: {row.task} of {row.data}, {row.network}, {row.distance}", flush=True)
+    notebook.once("networks of the run", lambda: dict(networks_of_the_run(judge, shop)))
+    if row.number not in CROSSED:
+        return
     if shop.distance.exponent is None:
-        notebook.once("mask", lambda: dict(judge.crossed(_scores_of_the_run(shop, judge.batch))))
+        notebook.once("mask", lambda: dict(judge.crossed(_scores_of_the_run(shop, "mask", judge.batch))))
         if row.number in VARIED:
             clips(notebook, judge, data_of(whole(shop.data().part("train"))))
         return
@@ -452,7 +465,7 @@ def run_options() -> argparse.ArgumentParser:
 
 def main() -> None:
     for shop in shops(run_options().parse_args()):
-        if shop.cache.done(shop.plan.scorers["mask"]):
+        if all(shop.cache.done(shop.plan.scorers[method]) for method in ("mask", "default")):
             explore(shop)
 
 

@@ -211,6 +211,27 @@ def networks(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> st
     return _table(columns, lines)
 
 
+def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The U-Net and the default's network on all rows, with one family."""
+    columns = (
+        "row",
+        "U-Net",
+        "default",
+        "default / U-Net",
+        "U-Net, if lambda were known",
+        "default, if lambda were",
+    )
+    lines, ratios = [], []
+    for number, found in explored.items():
+        both = [found["networks of the run"][method] for method in ("mask", "default")]
+        sizes = np.array([each["size"] for each in both], dtype=float)
+        known = [f"{each['size_if_lambda_were_known']:.3f}" for each in both]
+        ratios.append(sizes[1] / sizes[0])
+        lines.append([_title(number), *map(_cell, both), f"{ratios[-1]:.2f}", *known])
+    lines.append(["mean", "", "", f"**{np.mean(ratios):.2f}**", "", ""])
+    return _table(columns, lines)
+
+
 def known_world(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """Learnt against known scores."""
     columns = (
@@ -276,6 +297,7 @@ def main() -> None:
             crossed_others=crossed(explored, "ssim", "lpips"),
             varied=varied(explored),
             networks=networks(explored),
+            networks_of_the_run=networks_of_the_run(explored),
             known_world=known_world(explored),
             kappa=f"{KAPPA:g}",
         )

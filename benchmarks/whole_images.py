@@ -25,7 +25,7 @@ from conformask.networks.unet import UNet
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.results import CalibrationCard
-from conformask.scorers.fit import fit_scorer
+from conformask.scorers.fit import LEVELS, fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.tiled import Tiled
@@ -39,7 +39,7 @@ BARE_TILES = 4
 def scorer_of(width: int, levels: int) -> NetworkScorer:
     """An untrained score network: its scores mean nothing, its cost is that of a trained one."""
     torch.manual_seed(0)
-    network = UNet(2, 1, width=width, levels=levels).to(memory_format=torch.channels_last)
+    network = UNet(2, 1, width=width, levels=levels, residual=True).to(memory_format=torch.channels_last)
     network.eval().requires_grad_(False)
     card = ScorerCard("mask", "l1", 1, 1, False, ((256, 256),), None, network.settings, ())
     return NetworkScorer(network, head("mask", distance("l1")), card)
@@ -133,7 +133,7 @@ def bare(scorer: NetworkScorer) -> float:
 
 def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
     """Whole images from zarr to zarr beside the bare network, in turn, the best of each."""
-    scorer = scorer_of(width, 8)
+    scorer = scorer_of(width, LEVELS)
     masker, alone, whole = masker_of(scorer), [], []
     with tempfile.TemporaryDirectory() as told:
         folder = Path(told)

@@ -29,7 +29,7 @@ from conformask.types import Array, Distance, Family, Images, Scorer
 GRID_IMAGES = 64
 HELD_OUT = 0.1
 LEVELS = 4
-"""A network that sees whole images learns the training images' by heart, not which others are hard."""
+"""A network that looks further learns by heart how hard the training images are."""
 
 
 def fit_scorer(

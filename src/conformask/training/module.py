@@ -68,11 +68,10 @@ def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool 
     where its sides differ.
     """
     generator = torch.Generator().manual_seed(hash((seed, step, rank)))
-    height, width = batch[0].shape[-2:]
     moves: list[Callable[[Tensor], Tensor]] = [lambda images: images.flip(-1)]
     if turns:
         moves.append(lambda images: images.flip(-2))
-    if turns and height == width:
+    if turns and all(images.shape[-1] == images.shape[-2] for images in batch):
         moves.append(lambda images: images.mT)
     for moved in moves:
         chosen = (torch.rand(len(batch[0]), generator=generator) < 0.5).view(-1, 1, 1, 1)
