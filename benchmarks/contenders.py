@@ -23,7 +23,7 @@ from conformask.types import Distance, Images, PerImage
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16
 SOFTNESS, HALF, FINE_RATE, BISECTIONS = 0.1, 24, 1e-4, 28
-TOTAL_WEIGHT, ATTENDED, HEADS, RESIDUAL = 0.03, 3, 4, 6
+TOTAL_WEIGHT, ATTENDED, HEADS = 0.03, 3, 4
 Data = tuple[Tensor, Tensor, Tensor]
 """(x at y_hat's size, y_hat, y); x may have further channels."""
 
@@ -121,26 +121,6 @@ class JointTotal:
         return math.log(TYPICAL_ERROR) + _mean(output[:, -1:])
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions and a path around them."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        layers = [
-            layer
-            for _ in range(2)
-            for layer in (
-                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(),
-            )
-        ]
-        self.inner = nn.Sequential(*layers[:-1])
-
-    def forward(self, features: Tensor) -> Tensor:
-        return F.relu(features + self.inner(features))
-
-
 class Attention(nn.Module):
     """Every place of the image sees every other, and a path around it."""
 
@@ -155,20 +135,10 @@ class Attention(nn.Module):
         return features + seen.transpose(1, 2).reshape(features.shape)
 
 
-def residual(network: UNet) -> None:
-    """A residual block behind each of the first six halvings."""
-    for level, width in enumerate(_widths(network)[:RESIDUAL]):
-        network.down[level] = nn.Sequential(network.down[level], Residual(width))
-
-
 def attentive(network: UNet) -> None:
     """Attention where the side is a sixteenth."""
-    width = _widths(network)[ATTENDED]
+    width = network.down[ATTENDED].convolution.out_channels
     network.down[ATTENDED] = nn.Sequential(network.down[ATTENDED], Attention(width))
-
-
-def _widths(network: UNet) -> list[int]:
-    return [module.convolution.out_channels for module in network.down]
 
 
 def trained(
@@ -178,6 +148,7 @@ def trained(
     *,
     width: int = 16,
     levels: int | None = None,
+    residual: bool = False,
     symmetric: bool = False,
     seed: int = 0,
     changed: Callable[[UNet], None] = lambda network: None,
@@ -194,6 +165,7 @@ def trained(
         head.outputs(channels, True),
         width=width,
         levels=levels or levels_for(y.shape[-1]),
+        residual=residual,
     ).start_at(head.start)
     changed(network)
 

@@ -36,7 +36,6 @@ from contenders import (
     UpperError,
     attentive,
     fine_tuned,
-    residual,
     symmetry,
     trained,
     undone,
@@ -52,7 +51,7 @@ from conformask.masks.difficulty import KAPPA
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
-from conformask.networks.unet import UNet
+from conformask.networks.unet import UNet, levels_for
 from conformask.paper.plan import plan_row, points
 from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
@@ -60,6 +59,7 @@ from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.results import Array, Curves
+from conformask.scorers.fit import LEVELS
 from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
@@ -68,9 +68,10 @@ from conformask.types import Batch, Distance, Family, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
-EPOCHS, LONGER, FEW_LEVELS = 8, 24, 4
+EPOCHS, LONGER = 8, 24
 CROSSED = (1, 2, 5, 6, 8, 9, 10, 12, 13, 16)
 """Rows on which every score is crossed with every family."""
+AS_DEFAULT = "the same, trained on flips and turns"
 PASSES = 9
 """Times are medians of so many."""
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
@@ -230,10 +231,6 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
     head, held, fit = MaskNetwork(judge.distance), data_of(judge.batch), partial(_with_gradients, trained)
     told = partial(by_default, judge, head, held)
 
-    def part(share: int) -> Data:
-        x, y_hat, y = (images[::share] for images in train)
-        return x, y_hat, y
-
     plain = cache(lambda: fit(head, train, EPOCHS))
     tuned = partial(_with_gradients, fine_tuned)
     ways: dict[str, Callable[[], dict[str, object]]] = {
@@ -248,10 +245,6 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
                 torch.stack([scored(fit(head, train, EPOCHS, seed=k), head, held) for k in range(3)]).mean(0)
             )
         },
-        "half the images": lambda: told(fit(head, part(2), 2 * EPOCHS)),
-        "a quarter of the images": lambda: told(fit(head, part(4), 4 * EPOCHS)),
-        "width 8": lambda: told(fit(head, train, EPOCHS, width=8)),
-        "width 32": lambda: told(fit(head, train, EPOCHS, width=32)),
         "three times the epochs": lambda: told(fit(head, train, LONGER)),
         "conformal fine-tuning": lambda: told(
             tuned(fit(head, train, EPOCHS), head, train, judge.threshold, KAPPA, EPOCHS // 2)
@@ -259,6 +252,30 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
     }
     for title, made in ways.items():
         notebook.once(title, made)
+
+
+def limits(notebook: Notebook, judge: Judge, train: Data) -> None:
+    """The default on fewer images, for as many steps, and at other widths; then in the known world."""
+    mask, held = MaskNetwork(judge.distance), data_of(judge.batch)
+
+    def made(share: int, width: int) -> dict[str, object]:
+        x, y_hat, y = (images[::share] for images in train)
+        network = default_network(mask, (x, y_hat, y), share * LONGER, width=width)
+        return {"limit": judge.default(scored(network, mask, held))}
+
+    for title, share, width in (
+        ("half the images", 2, 16),
+        ("a quarter of the images", 4, 16),
+        ("width 8", 1, 8),
+        ("width 32", 1, 32),
+    ):
+        notebook.once(title, partial(made, share, width))
+    known_world(notebook, judge, train)
+
+
+def default_network(head: Head, data: Data, epochs: int, **how: Any) -> UNet:
+    """The network of the default, trained as the default is."""
+    return _with_gradients(trained, head, data, epochs, levels=LEVELS, residual=True, symmetric=True, **how)
 
 
 def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
@@ -302,17 +319,17 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         x, y_hat, y = data_of(batch)
         return torch.cat([x, features(predictor, batch.x)], dim=1), y_hat, y
 
-    short = {"levels": FEW_LEVELS, "changed": residual}
+    short: dict[str, Any] = {"levels": LEVELS, "residual": True}
     ways: dict[str, Callable[[], dict[str, object]]] = {
         "U-Net": lambda: told(mask, plain),
         "four levels, residual blocks": lambda: told(mask, plain, **short),
         "joint head for the image's error": lambda: told(JointTotal(mask), plain),
-        "residual blocks": lambda: told(mask, plain, changed=residual),
+        "residual blocks": lambda: told(mask, plain, residual=True),
         "attention": lambda: told(mask, plain, changed=attentive),
         "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
-        "four levels": lambda: told(mask, plain, levels=FEW_LEVELS),
+        "four levels": lambda: told(mask, plain, levels=LEVELS),
         "four levels, residual blocks, three times the epochs": lambda: told(mask, plain, LONGER, **short),
-        "the same, trained on flips and turns": lambda: told(mask, plain, LONGER, symmetric=True, **short),
+        AS_DEFAULT: lambda: told(mask, plain, LONGER, symmetric=True, **short),
         "U-Net, three times the epochs": lambda: told(mask, plain, LONGER),
         "U-Net of the run, trained to the end": lambda: of_the_run("mask"),
         "default of the run, trained to the end": lambda: of_the_run("default"),
@@ -344,7 +361,8 @@ def features(predictor: NetworkPredictor, x: Tensor) -> Tensor:
 
 def cost(network: UNet, plain: Data, held: Data) -> dict[str, object]:
     """Its parameters, and the time of a pass forth and back beside that of the U-Net."""
-    usual = UNet(plain[0].shape[1] + plain[1].shape[1], plain[1].shape[1], width=16, levels=len(network.down))
+    channels = plain[1].shape[1]
+    usual = UNet(plain[0].shape[1] + channels, channels, width=16, levels=levels_for(plain[1].shape[-1]))
     timed = [
         (each, network_input(x[:16], y_hat[:16])) for each, (x, y_hat, _) in ((network, held), (usual, plain))
     ]
@@ -382,7 +400,7 @@ def known_world(notebook: Notebook, judge: Judge, train: Data) -> None:
         difficulty = scale.mean(dim=(1, 2, 3)).double().numpy()
         here = Judge(batch, distance, threshold, difficulty, judge.points)
         head = MaskNetwork(distance)
-        learnt_score = scored(_with_gradients(trained, head, learnt, EPOCHS), head, seen)
+        learnt_score = scored(default_network(head, learnt, LONGER), head, seen)
         return {"learnt": here.default(learnt_score), "known": here.default(scale)}
 
     for unseen in UNSEEN:
@@ -438,7 +456,7 @@ def explore(shop: Workshop) -> None:
     if row.number in VARIED:
         variants(notebook, judge, train)
         networks(notebook, judge, learnt, shop)
-        known_world(notebook, judge, train)
+        limits(notebook, judge, train)
 
 
 def shops(given: argparse.Namespace) -> Iterator[Workshop]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from smaller_masks import DEALS, KAPPA, RESULTS, run_options, shops
+from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
 
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
@@ -232,6 +232,19 @@ def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object
     return _table(columns, lines)
 
 
+def limits(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The default with less, and at other widths."""
+    lines = []
+    for number, found in explored.items():
+        told = {title: each["limit"] for title, each in found.items() if "limit" in each}
+        if told:
+            told = {"as it is": found[AS_DEFAULT]["default"]} | told
+            for title, result in told.items():
+                known = f"{result['size_if_lambda_were_known']:.3f}"
+                lines.append([str(number), title, _cell(result), known])
+    return _table(("row", "default", "mask size", "if lambda were known"), lines)
+
+
 def known_world(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """Learnt against known scores."""
     columns = (
@@ -297,6 +310,7 @@ def main() -> None:
             crossed_others=crossed(explored, "ssim", "lpips"),
             varied=varied(explored),
             networks=networks(explored),
+            limits=limits(explored),
             networks_of_the_run=networks_of_the_run(explored),
             known_world=known_world(explored),
             kappa=f"{KAPPA:g}",
