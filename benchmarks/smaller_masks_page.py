@@ -219,7 +219,7 @@ def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object
         "default",
         "default / U-Net",
         "U-Net, if lambda were known",
-        "default, if lambda were",
+        "default, if lambda were known",
     )
     lines, ratios = [], []
     for number, found in explored.items():
