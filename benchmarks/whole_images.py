@@ -150,6 +150,7 @@ def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
     return {
         "side": side,
         "width": width,
+        "threads": torch.get_num_threads(),
         "bare_megapixels_per_s": max(alone),
         "whole_megapixels_per_s": max(whole),
         "ratio": max(whole) / max(alone),
@@ -216,7 +217,6 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     record = json.loads(OUT.read_text()) if OUT.is_file() else {}
-    record["threads"] = torch.get_num_threads()
     if given.only in (None, "throughput"):
         record["throughput"] = throughput(given.throughput_side, given.width, given.rounds)
     if given.only in (None, "memory"):
