@@ -340,8 +340,8 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
 
 def networks_of_the_run(judge: Judge, shop: Workshop) -> Iterator[tuple[str, dict[str, object]]]:
     """The U-Net and the default's network, each trained to its end, both with the default family."""
-    for method in ("mask", "default"):
-        yield method, judge.default(_scores_of_the_run(shop, method, judge.batch))
+    for title, method in (("U-Net", "mask"), ("own network", "default")):
+        yield title, judge.default(_scores_of_the_run(shop, method, judge.batch))
 
 
 def spread_of(score: Tensor, error: Tensor) -> float:

@@ -223,7 +223,7 @@ def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object
     )
     lines, ratios = [], []
     for number, found in explored.items():
-        both = [found["networks of the run"][method] for method in ("mask", "default")]
+        both = list(found["networks of the run"].values())
         sizes = np.array([each["size"] for each in both], dtype=float)
         known = [f"{each['size_if_lambda_were_known']:.3f}" for each in both]
         ratios.append(sizes[1] / sizes[0])
