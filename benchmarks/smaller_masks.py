@@ -255,7 +255,7 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
 
 
 def limits(notebook: Notebook, judge: Judge, train: Data) -> None:
-    """The default on fewer images, for as many steps, and at other widths; then in the known world."""
+    """The default on fewer images, for as many steps, and at other widths."""
     mask, held = MaskNetwork(judge.distance), data_of(judge.batch)
 
     def made(share: int, width: int) -> dict[str, object]:
@@ -270,7 +270,6 @@ def limits(notebook: Notebook, judge: Judge, train: Data) -> None:
         ("width 32", 1, 32),
     ):
         notebook.once(title, partial(made, share, width))
-    known_world(notebook, judge, train)
 
 
 def default_network(head: Head, data: Data, epochs: int, **how: Any) -> UNet:
@@ -329,7 +328,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         "features of the predictor": lambda: told(mask, (seen(train), seen(judge.batch))),
         "four levels": lambda: told(mask, plain, levels=LEVELS),
         "four levels, residual blocks, three times the epochs": lambda: told(mask, plain, LONGER, **short),
-        AS_DEFAULT: lambda: told(mask, plain, LONGER, symmetric=True, **short),
+        AS_DEFAULT: lambda: of(default_network(mask, plain[0], LONGER), mask, plain),
         "U-Net, three times the epochs": lambda: told(mask, plain, LONGER),
         "U-Net of the run, trained to the end": lambda: of_the_run("mask"),
         "default of the run, trained to the end": lambda: of_the_run("default"),
@@ -457,6 +456,7 @@ def explore(shop: Workshop) -> None:
         variants(notebook, judge, train)
         networks(notebook, judge, learnt, shop)
         limits(notebook, judge, train)
+        known_world(notebook, judge, train)
 
 
 def shops(given: argparse.Namespace) -> Iterator[Workshop]:
