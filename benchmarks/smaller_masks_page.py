@@ -148,8 +148,12 @@ def _explored() -> dict[int, dict[str, dict[str, dict[str, object]]]]:
 
 
 def crossed(explored: dict[int, dict[str, dict[str, dict[str, object]]]], *distances: str) -> str:
-    """Every score with every family: size, and coverage of the hardest fifth."""
-    rows = {number: found for number, found in explored.items() if ROWS[number - 1].distance in distances}
+    """Every score with every family, where they were crossed: size, and coverage of the hardest fifth."""
+    rows = {
+        number: found
+        for number, found in explored.items()
+        if ROWS[number - 1].distance in distances and "reciprocal" in found.get("mask", {})
+    }
     cells: dict[tuple[str, str], dict[int, dict[str, object]]] = {}
     for number, found in rows.items():
         for score in found:
