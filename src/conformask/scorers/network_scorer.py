@@ -52,7 +52,7 @@ class NetworkScorer:
 
     @property
     def name(self) -> str:
-        """error, mask or quantile."""
+        """mask or quantile."""
         return self.card.scorer
 
     @property
