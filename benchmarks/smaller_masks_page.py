@@ -303,7 +303,10 @@ def main() -> None:
         correlations=correlations(rows),
     )
     page = PAGES / f"smaller-masks-{given.preset}.md"
-    head = f"# The smallest masks at the preset {given.preset}\n\n"
+    head = (
+        f"# The smallest masks at the preset {given.preset}\n\n"
+        f"What was tried, and the tables of the preset `{LONG}`, are [here](smaller-masks.md).\n\n"
+    )
     if given.preset == LONG:
         page, head = PAGES / "smaller-masks.md", ""
         text = told(
