@@ -4,8 +4,10 @@ import pytest
 from real_images import SHARED
 
 from conformask.errors import InvalidArgumentError
+from conformask.paper.plan import plan_row
 from conformask.paper.settings import METHODS, PRESETS, ROWS
 from conformask.paper.sources import rows_of
+from conformask.paper.stages import Stage
 
 EACH = {"Regression": "regressor", "GAN": "gan"}
 BLOCKS = (("completion", "photos"), ("super_resolution", "cells"), ("super_resolution", "photos"))
@@ -40,6 +42,14 @@ def test_the_paper_preset_is_the_papers() -> None:
         assert (how.width, how.epochs, how.learning_rate, how.batch_size) == (64, 10, 1e-5, batch)
         assert how.paper_form
     assert set(METHODS) == {"mask", "quantile", "default"}
+
+
+def test_only_the_default_learns_l2_as_l1() -> None:
+    images = Stage("images", "photos")
+    plans = [plan_row(row, PRESETS["cpu"], images).scorers for row in rows_of([15, 16])]
+    of_l1, of_l2 = ({name: stage.settings["scorer"] for name, stage in each.items()} for each in plans)
+    assert of_l1 == {"mask": "mask", "quantile": "quantile", "default": "mask"}
+    assert of_l2 == {"mask": "mask", "quantile": "quantile", "default": "error"}
 
 
 def test_rows_by_number() -> None:

@@ -12,7 +12,7 @@ from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.dataset import TripletDataset, survey
 from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heads import head
+from conformask.scorers.heads import head, suited
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
@@ -125,6 +125,34 @@ def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
     assert (score[:-2].diff() > 0).all()
     assert score[4:].tolist() == pytest.approx([1e-4, 0.5, 1, 1])
     torch.testing.assert_close(score[:4], torch.zeros(4), rtol=0, atol=1e-4)
+
+
+def test_the_scorer_that_suits_a_distance() -> None:
+    suits = {name: suited(distance(name)) for name in ("l1", "l1.5", "l2", "ssim")}
+    assert suits == {"l1": "mask", "l1.5": "error", "l2": "error", "ssim": "mask"}
+    assert head("error", Lp(2.0)).family == "water_filling"
+    with pytest.raises(InvalidArgumentError, match=r"'error' is for l1, l2.*'ssim' is none.*'mask'"):
+        head("error", distance("ssim"))
+
+
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 8.0])
+def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent: float) -> None:
+    output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
+    y, y_hat = torch.rand(2, 1, 1, 2, 4, generator=torch.Generator().manual_seed(0))
+    error, mask = head("error", Lp(exponent)), head("mask", Lp(1.0))
+    assert torch.equal(error.loss(output, y, y_hat), mask.loss(output, y, y_hat))
+    assert (error.score(output) > 0).all()
+    torch.testing.assert_close(error.score(output), mask.score(output) ** exponent, rtol=1e-6, atol=1e-37)
+
+
+def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
+    of_l1, _ = fitted
+    scorer = fit_scorer(TRAIN, selection=HELD_OUT, distance="l2", out=tmp_path, **SHORT)
+    test = batch(TEST)
+    found = scorer(test.x, test.y_hat).map
+    assert (scorer.name, scorer.family, scorer.selection.of) == ("error", "water_filling", "l2")
+    assert torch.equal(found, of_l1(test.x, test.y_hat).map ** 2)
+    assert torch.equal(NetworkScorer.load(tmp_path)(test.x, test.y_hat).map, found)
 
 
 def test_mixed_sizes_are_cropped(tmp_path) -> None:

@@ -29,7 +29,7 @@ def train(
     /,
     *,
     distance: DistanceName = "l1",
-    scorer: Literal["mask", "quantile"] = "mask",
+    scorer: Annotated[Literal["mask", "error", "quantile"] | None, Parameter(show_default=False)] = None,
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,
@@ -55,7 +55,8 @@ def train(
     run
         A new folder for the scorer and its training.
     scorer
-        mask: the paper's mask network; quantile: the width of intervals, fitted for no distance.
+        mask: the paper's mask network; error: that of l1, to the power of an lp distance; quantile: the width
+        of intervals, fitted for no distance. Left out, error for l2 and higher powers, else mask.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form
@@ -91,7 +92,7 @@ def train(
     target = data if collection.has_split else "DATA"
     show(
         record,
-        f"{run} holds a scorer ({scorer}, {distance})",
+        f"{run} holds a scorer ({fitted.name}, {distance})",
         f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
         as_json=json,
     )

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from conformask.distances import distance as distance_by_name
 from conformask.paper.settings import (
     CONFIDENCE,
     METHODS,
@@ -14,6 +15,7 @@ from conformask.paper.settings import (
 )
 from conformask.paper.stages import Stage, unique
 from conformask.results import Json
+from conformask.scorers.heads import suited
 
 FREE = "l1"
 """What the record of the selection images of Quantile is about, which is trained for no distance."""
@@ -88,12 +90,13 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
 
 def _scorer(how: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
     free = how.scorer == "quantile"
+    scorer = how.scorer or suited(distance_by_name(row.distance))
     distance = FREE if free else row.distance
     settings: dict[str, Json] = {
-        "scorer": how.scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
+        "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
         "points": None if free else points(row, preset), **asdict(preset.scorer),
     }  # fmt: skip
-    name = f"{network}-{distance}-{how.scorer}"
+    name = f"{network}-{distance}-{scorer}"
     if how.own_network:
         name, settings = f"{name}-own", {**settings, "network": "own"}
     expected = TRAINING + COSTS.get(distance, 0.0) / 3

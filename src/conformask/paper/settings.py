@@ -66,7 +66,8 @@ SEED = 0
 class Method:
     """A score with a family of masks."""
 
-    scorer: str
+    scorer: str | None
+    """None is the one that suits the distance."""
     family: str | None
     """None is the one that suits the scorer."""
     own_network: bool
@@ -76,7 +77,7 @@ class Method:
 METHODS: Mapping[str, Method] = {
     "mask": Method("mask", "reciprocal", own_network=False),
     "quantile": Method("quantile", "reciprocal", own_network=False),
-    "default": Method("mask", None, own_network=True),
+    "default": Method(None, None, own_network=True),
 }
 """The methods of the table: the paper's, its baseline, and conformask's own."""
 

@@ -105,7 +105,8 @@ Written by `conformask paper --preset {run.name} --split {run.split}{rows}`, fro
 Confidence {CONFIDENCE}, threshold {THRESHOLD} of the unmasked distance on the selection images, guarantee
 marginal, masks per channel. Methods: **Opt**, the paper's oracle, and **exact**, the true optimum, which both
 see the truth; **ours**, the paper's mask network (equation 6); **Quantile**, its baseline; **default**,
-conformask's own: the loss of equation (6) on a network of its own, with another family of masks.
+conformask's own: the loss of equation (6), for L2 that of L1, on a network of its own, with another family of
+masks.
 
 Sizes and correlations are those of the test images of one split, with bootstrap intervals (95 %) over the
 test images; where Opt is iterated (SSIM, LPIPS) what concerns it is that of the images on which it was.

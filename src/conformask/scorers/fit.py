@@ -17,7 +17,7 @@ from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
 from conformask.results import Curves, Selection
 from conformask.scorers.dataset import Survey, TripletDataset, labelled, survey
-from conformask.scorers.heads import Head, head
+from conformask.scorers.heads import Head, head, suited
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
 from conformask.training.fit import Plan, default_epochs, fit, seeded
@@ -38,7 +38,7 @@ def fit_scorer(
     selection: Triplets | None = None,
     distance: str | Distance | Callable[[Tensor, Tensor], Tensor] = "l1",
     out: str | Path,
-    scorer: str = "mask",
+    scorer: str | None = None,
     per_channel: bool = False,
     network: nn.Module | None = None,
     width: int = 32,
@@ -62,7 +62,8 @@ def fit_scorer(
         distance: a name, an object or a callable; the scorer is fitted for it ("quantile" for none: there
             it says what the record of the selection images is about).
         out: the run folder.
-        scorer: "mask" (the paper's mask network, equation 6) or "quantile" (the paper's baseline).
+        scorer: "mask" (the paper's mask network, equation 6), "error" (that of l1, its score to the power p,
+            for lp distances) or "quantile" (the paper's baseline); "mask" if None, "error" for lp with p > 1.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
@@ -90,13 +91,13 @@ def fit_scorer(
     out, used = Path(out), distance_by_name(distance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
-    chosen = head(scorer, used)
+    chosen = head(scorer or suited(used), used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     _check_distance(used, chosen, train)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
-    card = _card(scorer, used, per_channel, seen, held_out, train)
+    card = _card(chosen.name, used, per_channel, seen, held_out, train)
     own = network is None and not paper_form
     if network is None:
         with seeded(seed):

@@ -5,6 +5,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 from conformask.distances import stored_distance
 from conformask.errors import chosen
+from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.quantile import Quantile
 from conformask.types import Distance, Images, PerImage
@@ -42,6 +43,7 @@ FREE: Mapping[str, Head] = {"quantile": Quantile()}
 """Fitted for no distance."""
 HEADS: Mapping[str, Callable[[Distance], Head]] = {
     "mask": MaskNetwork,
+    "error": ErrorNetwork,
     "quantile": lambda _: FREE["quantile"],
 }
 
@@ -50,9 +52,14 @@ def head(name: str, distance: Distance) -> Head:
     """The head of that name, for a distance.
 
     Raises:
-        InvalidArgumentError: an unknown name.
+        InvalidArgumentError: an unknown name, or a distance that the head does not take.
     """
     return chosen(HEADS, name, "scorer")(distance)
+
+
+def suited(distance: Distance) -> str:
+    """The scorer whose masks are smallest: error for lp distances with p > 1, else mask."""
+    return "error" if (distance.exponent or 1.0) > 1 else "mask"
 
 
 def stored_head(name: str, stored: str, given: Distance | None) -> Head:

@@ -52,7 +52,7 @@ class NetworkScorer:
 
     @property
     def name(self) -> str:
-        """mask or quantile."""
+        """mask, error or quantile."""
         return self.card.scorer
 
     @property
