@@ -15,7 +15,7 @@ from conformask.paper.settings import (
 )
 from conformask.paper.stages import Stage, unique
 from conformask.results import Json
-from conformask.scorers.heads import suited
+from conformask.scorers.heads import head
 
 FREE = "l1"
 """What the record of the selection images of Quantile is about, which is trained for no distance."""
@@ -90,7 +90,7 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
 
 def _scorer(how: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
     free = how.scorer == "quantile"
-    scorer = how.scorer or suited(distance_by_name(row.distance))
+    scorer = head(how.scorer, distance_by_name(row.distance)).name
     distance = FREE if free else row.distance
     settings: dict[str, Json] = {
         "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,

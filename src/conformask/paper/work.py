@@ -26,7 +26,7 @@ from conformask.preparation import write_triplets
 from conformask.progress import tracked
 from conformask.results import read_arrays, write_arrays, write_json
 from conformask.scorers.fit import fit_scorer, selection_record
-from conformask.scorers.heads import head, suited
+from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, seeded
@@ -160,8 +160,7 @@ class Workshop:
 
     def _unet(self, method: str, data: Triplets) -> UNet:
         """A U-Net of as many levels as halve an image down to one pixel, eight at most, as the paper's."""
-        how, first = self.preset.scorer, data[0]
-        chosen = head(METHODS[method].scorer or suited(self.distance), self.distance)
+        how, first, chosen = self.preset.scorer, data[0], head(METHODS[method].scorer, self.distance)
         channels = len(first.y_hat)
         with seeded(SEED):
             return UNet(

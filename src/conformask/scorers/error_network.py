@@ -1,7 +1,7 @@
 """|y - y_hat|^p, for lp distances: the mask network of l1, whose score estimates |y - y_hat|, to the power p.
 
-Equation (6) with the distance itself is led by the few pixels of the largest errors, and hardly hears of the
-others once p > 1 makes them smaller still (docs/results/smaller-masks.md).
+Equation (6) with the distance itself learns little from an error that is small and raised to p > 1
+(docs/results/smaller-masks.md).
 """
 
 from dataclasses import dataclass

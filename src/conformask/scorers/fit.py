@@ -17,7 +17,7 @@ from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
 from conformask.results import Curves, Selection
 from conformask.scorers.dataset import Survey, TripletDataset, labelled, survey
-from conformask.scorers.heads import Head, head, suited
+from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
 from conformask.training.fit import Plan, default_epochs, fit, seeded
@@ -91,7 +91,7 @@ def fit_scorer(
     out, used = Path(out), distance_by_name(distance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
-    chosen = head(scorer or suited(used), used)
+    chosen = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     _check_distance(used, chosen, train)

@@ -48,17 +48,17 @@ HEADS: Mapping[str, Callable[[Distance], Head]] = {
 }
 
 
-def head(name: str, distance: Distance) -> Head:
-    """The head of that name, for a distance.
+def head(name: str | None, distance: Distance) -> Head:
+    """The head of that name, or the one that suits, for a distance.
 
     Raises:
         InvalidArgumentError: an unknown name, or a distance that the head does not take.
     """
-    return chosen(HEADS, name, "scorer")(distance)
+    return chosen(HEADS, name or suited(distance), "scorer")(distance)
 
 
 def suited(distance: Distance) -> str:
-    """The scorer whose masks are smallest: error for lp distances with p > 1, else mask."""
+    """The scorer where none is asked for: error for lp distances with p > 1, else mask."""
     return "error" if (distance.exponent or 1.0) > 1 else "mask"
 
 
