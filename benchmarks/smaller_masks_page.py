@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
+from smaller_masks import AS_DEFAULT, DEALS, KAPPA, LOSSES, RESULTS, run_options, shops
 
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
@@ -236,6 +236,18 @@ def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object
     return _table(columns, lines)
 
 
+def losses(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The default's network trained for the distance itself or for l1, one line a row of L2."""
+    columns = ("row", *LOSSES, "ratio", *(f"{title}, if lambda were known" for title in LOSSES))
+    lines = []
+    for number, found in explored.items():
+        if both := [found[title]["default"] for title in LOSSES if title in found]:
+            sizes = np.array([each["size"] for each in both], dtype=float)
+            known = [f"{each['size_if_lambda_were_known']:.3f}" for each in both]
+            lines.append([_title(number), *map(_cell, both), f"{sizes[1] / sizes[0]:.2f}", *known])
+    return _table(columns, lines)
+
+
 def limits(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """The default with less, and at other widths."""
     lines = []
@@ -317,6 +329,7 @@ def main() -> None:
             crossed_others=crossed(explored, "ssim", "lpips"),
             varied=varied(explored),
             networks=networks(explored),
+            losses=losses(explored),
             limits=limits(explored),
             networks_of_the_run=networks_of_the_run(explored),
             known_world=known_world(explored),

@@ -1,7 +1,6 @@
 """|y - y_hat|^p, for lp distances: the mask network of l1, whose score estimates |y - y_hat|, to the power p.
 
-Equation (6) with the distance itself learns little from an error that is small and raised to p > 1
-(docs/results/smaller-masks.md).
+What that gives beside equation (6) with the distance itself is measured in docs/results/smaller-masks.md.
 """
 
 from dataclasses import dataclass
