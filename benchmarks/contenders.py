@@ -17,13 +17,13 @@ from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.training.budget import schedule
-from conformask.training.losses import mask_loss, pinball
+from conformask.training.losses import mask_loss, pinball, straight_through_clip
 from conformask.types import Distance, Images, PerImage
 
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16
 SOFTNESS, HALF, FINE_RATE, BISECTIONS = 0.1, 24, 1e-4, 28
-TOTAL_WEIGHT, ATTENDED, HEADS = 0.03, 3, 4
+TOTAL_WEIGHT, ATTENDED, HEADS, LARGER_MU = 0.03, 3, 4, 100.0
 Data = tuple[Tensor, Tensor, Tensor]
 """(x at y_hat's size, y_hat, y); x may have further channels."""
 
@@ -87,6 +87,20 @@ class PlainClip(MaskNetwork):
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         mask = 1 - output
         return mask_loss(mask + (mask.clamp(0, 1) - mask).detach(), y, y_hat, self.distance)
+
+
+@dataclass(frozen=True)
+class LargerMu(MaskNetwork):
+    """Equation (6) for l2 with a larger mu, where 1 - m = mu m E[e^2] is about as large as for l1."""
+
+    name: ClassVar[str] = "larger mu"
+
+    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+        return mask_loss(straight_through_clip(1 - output), y, y_hat, self.distance, LARGER_MU)
+
+    def score(self, output: Images) -> Images:
+        hidden = super().score(output)
+        return hidden / (LARGER_MU * (1 - hidden).clamp(min=1 / LARGER_MU))
 
 
 @dataclass(frozen=True)

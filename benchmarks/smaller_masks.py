@@ -59,7 +59,6 @@ from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.results import Array, Curves
-from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.fit import LEVELS
 from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
@@ -73,8 +72,6 @@ EPOCHS, LONGER = 8, 24
 CROSSED = (1, 2, 5, 6, 8, 9, 10, 12, 13, 16)
 """Rows on which every score is crossed with every family."""
 AS_DEFAULT = "the same, trained on flips and turns"
-LOSSES = {"loss of the distance": MaskNetwork, "loss of l1, to the power": ErrorNetwork}
-"""How the default's network may be trained for lp with p > 1."""
 PASSES = 9
 """Times are medians of so many."""
 KAPPAS = (0.0, KAPPA, 2 * KAPPA)
@@ -99,7 +96,7 @@ class Judge:
     def crossed(self, score: Tensor) -> Iterator[tuple[str, dict[str, object]]]:
         """What a score gives with each family."""
         for title, family in families(self.distance.exponent):
-            found = self._curves(score, family)
+            found = self.curves(score, family)
             for kappa in KAPPAS[:1] if title == "reciprocal" else KAPPAS:
                 yield f"{title} {kappa:+g}" if kappa else title, self.judged(score, found, kappa)
 
@@ -107,10 +104,10 @@ class Judge:
         """What a score gives with the default family; adaptive: with lambda by quantile regression."""
         exponent = self.distance.exponent
         family = Power(kappa=0.0) if exponent is None else WaterFilling(exponent, kappa=0.0)
-        found = self._curves(score, family)
-        return self.judged(score, found, KAPPA, adaptive=adaptive)
+        found = self.curves(score, family)
+        return self.judged(score, found, KAPPA / (exponent or 1.0), adaptive=adaptive)
 
-    def _curves(self, score: Tensor, family: Family) -> Curves:
+    def curves(self, score: Tensor, family: Family) -> Curves:
         items = [Scored(self.batch, Score(score))]
         return curves(items, family, self.distance, lambda_grid(family, self.distance, items, self.points))
 
@@ -280,17 +277,6 @@ def default_network(head: Head, data: Data, epochs: int, **how: Any) -> UNet:
     return _with_gradients(trained, head, data, epochs, levels=LEVELS, residual=True, symmetric=True, **how)
 
 
-def losses(notebook: Notebook, judge: Judge, train: Data) -> None:
-    """The default's network, trained for the distance itself or for l1."""
-    held = data_of(judge.batch)
-
-    def told(head: Head) -> dict[str, object]:
-        return by_default(judge, head, held, default_network(head, train, EPOCHS))
-
-    for title, head in LOSSES.items():
-        notebook.once(title, partial(told, head(judge.distance)))
-
-
 def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
     """The mask network with either clip, with the default family."""
     held = data_of(judge.batch)
@@ -456,8 +442,6 @@ def explore(shop: Workshop) -> None:
     notebook = Notebook(RESULTS / f"row-{row.number}.json")
     print(f"\nrow {row.number}: {row.task} of {row.data}, {row.network}, {row.distance}", flush=True)
     notebook.once("networks of the run", lambda: dict(networks_of_the_run(judge, shop)))
-    if judge.distance.exponent not in (None, 1.0):
-        losses(notebook, judge, data_of(whole(shop.data().part("train"))))
     if row.number not in CROSSED:
         return
     if shop.distance.exponent is None:

@@ -16,9 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from smaller_masks import AS_DEFAULT, DEALS, KAPPA, LOSSES, RESULTS, run_options, shops
+from loss_of_l2 import DEFAULT, KAPPAS, LOSSES, SEEDS
+from loss_of_l2 import RESULTS as OF_L2
+from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
 
 from conformask.conformal.order import marginal_rank, smallest
+from conformask.masks import family
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
 from conformask.paper.work import RESPLITS, Workshop
 from conformask.results import Array, read_arrays
@@ -26,6 +29,7 @@ from conformask.results import Array, read_arrays
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 LONG = "long"
 """The preset of which the page tells."""
+KAPPA_L2 = f"{family('water_filling', 2.0).settings()['kappa']:g}"
 TENTHS, SEED, NAMES = 10, 0, {"mask": "paper's", "quantile": "Quantile", "default": "default"}
 
 
@@ -142,8 +146,8 @@ def correlations(rows: Sequence[Confirmed]) -> str:
     return _table(columns, lines)
 
 
-def _explored() -> dict[int, dict[str, dict[str, dict[str, object]]]]:
-    files = sorted(RESULTS.glob("row-*.json"), key=lambda path: int(path.stem[4:]))
+def _explored(folder: Path = RESULTS) -> dict[int, dict[str, dict[str, dict[str, object]]]]:
+    files = sorted(folder.glob("row-*.json"), key=lambda path: int(path.stem[4:]))
     return {int(path.stem[4:]): json.loads(path.read_text()) for path in files}
 
 
@@ -236,16 +240,40 @@ def networks_of_the_run(explored: dict[int, dict[str, dict[str, dict[str, object
     return _table(columns, lines)
 
 
-def losses(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
-    """The default's network trained for the distance itself or for l1, one line a row of L2."""
-    columns = ("row", *LOSSES, "ratio", *(f"{title}, if lambda were known" for title in LOSSES))
-    lines = []
-    for number, found in explored.items():
-        if both := [found[title]["default"] for title in LOSSES if title in found]:
-            sizes = np.array([each["size"] for each in both], dtype=float)
-            known = [f"{each['size_if_lambda_were_known']:.3f}" for each in both]
-            lines.append([_title(number), *map(_cell, both), f"{sizes[1] / sizes[0]:.2f}", *known])
-    return _table(columns, lines)
+def losses(found: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The default's network for L2 trained with each loss, with the default's kappa, one line a predictor."""
+    first, *others = LOSSES
+    columns = ("predictor", first, *(column for loss in others for column in (loss, "ratio")))
+    lines, ratios = [], []
+    for number, trained in found.items():
+        sizes = {loss: _of_seeds(trained, loss, KAPPA_L2, "size") for loss in LOSSES}
+        ratios.append([float(np.mean(sizes[loss] / sizes[first])) for loss in others])
+        cells = {loss: _seeds_cell(trained, loss, KAPPA_L2) for loss in LOSSES}
+        pairs = zip(others, ratios[-1], strict=True)
+        compared = [cell for loss, ratio in pairs for cell in (cells[loss], f"{ratio:.2f}")]
+        lines.append([_predictor(number), cells[first], *compared])
+    means = [cell for ratio in np.mean(ratios, axis=0) for cell in ("", f"**{ratio:.2f}**")]
+    return _table(columns, [*lines, ["mean", "", *means]])
+
+
+def kappas(found: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
+    """The default for L2 with each kappa, one line a predictor."""
+    tried = [f"{kappa:g}" for kappa in KAPPAS]
+    lines = [
+        [_predictor(number), *(_seeds_cell(trained, DEFAULT, kappa) for kappa in tried)]
+        for number, trained in found.items()
+    ]
+    return _table(("predictor", *(f"kappa = {kappa}" for kappa in tried)), lines)
+
+
+def _of_seeds(trained: dict[str, dict[str, dict[str, object]]], loss: str, kappa: str, what: str) -> Array:
+    found = [trained[f"{loss}, {seed}"][kappa][what] for seed in SEEDS]
+    return np.array(found, dtype=float)
+
+
+def _seeds_cell(trained: dict[str, dict[str, dict[str, object]]], loss: str, kappa: str) -> str:
+    size, fifths = (_of_seeds(trained, loss, kappa, what).mean(axis=0) for what in ("size", "by_fifth"))
+    return f"{size:.3f} ({fifths[-1]:.2f})"
 
 
 def limits(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
@@ -285,8 +313,12 @@ def _cell(result: dict[str, object]) -> str:
 
 
 def _title(number: int) -> str:
+    return f"{number}: {_predictor(number)}, {ROWS[number - 1].distance}"
+
+
+def _predictor(number: int) -> str:
     row = ROWS[number - 1]
-    return f"{number}: {row.task.replace('_', '-')}, {row.data}, {row.network}, {row.distance}"
+    return f"{row.task.replace('_', '-')}, {row.data}, {row.network}"
 
 
 def _range(ratios: Array) -> str:
@@ -306,7 +338,7 @@ def told(name: str, **tables: str) -> str:
 
 def main() -> None:
     given = run_options().parse_args()
-    rows, explored = list(confirmed(given)), _explored()
+    rows, explored, of_l2 = list(confirmed(given)), _explored(), _explored(OF_L2)
     text = told(
         "smaller_masks_confirmed",
         rows=which(rows),
@@ -329,11 +361,13 @@ def main() -> None:
             crossed_others=crossed(explored, "ssim", "lpips"),
             varied=varied(explored),
             networks=networks(explored),
-            losses=losses(explored),
+            losses=losses(of_l2),
+            kappas=kappas(of_l2),
             limits=limits(explored),
             networks_of_the_run=networks_of_the_run(explored),
             known_world=known_world(explored),
             kappa=f"{KAPPA:g}",
+            kappa_l2=KAPPA_L2,
         )
     page.write_text(head + text, encoding="utf-8")
     print(page)

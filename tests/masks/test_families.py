@@ -189,7 +189,8 @@ def test_arguments_are_refused() -> None:
 
 def test_family_by_name_and_settings() -> None:
     assert family("reciprocal") == Reciprocal()
-    assert family("water_filling", 2.0) == WaterFilling(2.0)
+    assert family("water_filling") == WaterFilling(1.0, -0.25)
+    assert family("water_filling", 2.0) == WaterFilling(2.0, -0.125)
     assert family({"name": "power", "gamma": 3.0}, 2.0) == Power(3.0)
     assert family({"name": "water_filling", "kappa": 0}, 1.0) == EVEN
     for each in ALL:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from conformask.errors import chosen
+from conformask.masks.difficulty import KAPPA
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
@@ -19,7 +20,8 @@ FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Power]] = {
 def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
     """The family of a name, or of the settings that Family.settings() gave.
 
-    `exponent` is the distance's (1 where it has none), for families that have one and do not state it.
+    `exponent` is the distance's (1 where it has none), for families that have one and do not state it; their
+    kappa, if not stated, is KAPPA / exponent: the same fall with the size of errors, to whatever power.
 
     Raises:
         InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.
@@ -28,5 +30,5 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
     made = chosen(FAMILIES, str(settings.pop("name", "")), "family")
     allowed = {field.name: field.name for field in fields(made)}
     stated = {chosen(allowed, key, f"{made.name} setting"): value for key, value in settings.items()}
-    given = {"exponent": exponent} if "exponent" in allowed else {}
+    given = {"exponent": exponent, "kappa": KAPPA / exponent} if "exponent" in allowed else {}
     return made(**{**given, **stated})

@@ -15,6 +15,7 @@ from conformask.masks.kernels import lambdas
 from conformask.types import Images
 
 KAPPA = -0.25
+"""For scores of errors; for scores of errors to a power, it is divided by the power."""
 PIXELS = 2**22
 """So many at once are summed: torch converts all that it sums."""
 

@@ -1,0 +1,79 @@
+"""With which loss is a score for L2 learnt best?
+
+    python benchmarks/loss_of_l2.py RUN --photos DIR --cells DIR [--rows 1,9] [--preset cpu]
+
+RUN is the folder of a `conformask paper`. On its predictors, which its rows of L1 stand for, the network of
+the default is trained with each, from several first weights, and judged by L2 on the selection images, as
+benchmarks/smaller_masks.py judges. Writes benchmarks/results/loss_of_l2/row-N.json after each training, and
+goes on there; benchmarks/smaller_masks_page.py makes a table of it.
+"""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from contenders import LargerMu
+from smaller_masks import (
+    EPOCHS,
+    QUANTILE,
+    Judge,
+    Notebook,
+    data_of,
+    default_network,
+    judge_of,
+    run_options,
+    scored,
+    shops,
+    whole,
+)
+
+from conformask.distances.lp import Lp
+from conformask.masks.difficulty import KAPPA
+from conformask.masks.water_filling import WaterFilling
+from conformask.paper.work import Workshop
+from conformask.scorers.error_network import ErrorNetwork
+from conformask.scorers.mask_network import MaskNetwork
+
+RESULTS = Path(__file__).parent / "results" / "loss_of_l2"
+DEFAULT = "l1, squared"
+LOSSES = {"l2, mu = 2": MaskNetwork, DEFAULT: ErrorNetwork, "l2, mu = 100": LargerMu}
+SEEDS = range(3)
+"""What the first weights are drawn from."""
+KAPPAS = (0.0, KAPPA / 2, KAPPA)
+
+
+def of_l2(judge: Judge) -> Judge:
+    """The same images, judged by L2."""
+    distance = Lp(2.0)
+    unmasked = distance(judge.batch.truth(), judge.batch.y_hat).double().numpy()
+    return replace(judge, distance=distance, threshold=float(np.quantile(unmasked, QUANTILE)))
+
+
+def explore(shop: Workshop) -> None:
+    """Every training with each loss, with each kappa."""
+    judge, train = of_l2(judge_of(shop)), data_of(whole(shop.data().part("train")))
+    notebook, held = Notebook(RESULTS / f"row-{shop.row.number}.json"), data_of(judge.batch)
+
+    def told(loss: str, seed: int) -> dict[str, object]:
+        head = LOSSES[loss](judge.distance)
+        score = scored(default_network(head, train, EPOCHS, seed=seed), head, held)
+        found = judge.curves(score, WaterFilling(2.0, kappa=0.0))
+        return {f"{kappa:g}": judge.judged(score, found, kappa) for kappa in KAPPAS}
+
+    print(f"\n{shop.row.task} of {shop.row.data}, {shop.row.network}", flush=True)
+    for seed in SEEDS:
+        for loss in LOSSES:
+            notebook.once(f"{loss}, {seed}", partial(told, loss, seed))
+
+
+def main() -> None:
+    for shop in shops(run_options().parse_args()):
+        if shop.distance.exponent == 1.0:
+            explore(shop)
+
+
+if __name__ == "__main__":
+    torch.set_grad_enabled(False)
+    main()
