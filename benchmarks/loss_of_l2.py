@@ -12,13 +12,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from contenders import LargerMu
 from smaller_masks import (
     EPOCHS,
-    QUANTILE,
-    Judge,
     Notebook,
     data_of,
     default_network,
@@ -32,7 +29,7 @@ from smaller_masks import (
 from conformask.distances.lp import Lp
 from conformask.masks.difficulty import KAPPA
 from conformask.masks.water_filling import WaterFilling
-from conformask.paper.work import Workshop
+from conformask.paper.work import Workshop, threshold_of
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 
@@ -44,20 +41,16 @@ SEEDS = range(3)
 KAPPAS = (0.0, KAPPA / 2, KAPPA)
 
 
-def of_l2(judge: Judge) -> Judge:
-    """The same images, judged by L2."""
-    distance = Lp(2.0)
-    unmasked = distance(judge.batch.truth(), judge.batch.y_hat).double().numpy()
-    return replace(judge, distance=distance, threshold=float(np.quantile(unmasked, QUANTILE)))
-
-
 def explore(shop: Workshop) -> None:
     """Every training with each loss, with each kappa."""
-    judge, train = of_l2(judge_of(shop)), data_of(whole(shop.data().part("train")))
-    notebook, held = Notebook(RESULTS / f"row-{shop.row.number}.json"), data_of(judge.batch)
+    distance, data = Lp(2.0), shop.data()
+    threshold = threshold_of(distance, data.part("selection"))
+    judge = replace(judge_of(shop), distance=distance, threshold=threshold)
+    train, held = data_of(whole(data.part("train"))), data_of(judge.batch)
+    notebook = Notebook(RESULTS / f"row-{shop.row.number}.json")
 
     def told(loss: str, seed: int) -> dict[str, object]:
-        head = LOSSES[loss](judge.distance)
+        head = LOSSES[loss](distance)
         score = scored(default_network(head, train, EPOCHS, seed=seed), head, held)
         found = judge.curves(score, WaterFilling(2.0, kappa=0.0))
         return {f"{kappa:g}": judge.judged(score, found, kappa) for kappa in KAPPAS}

@@ -56,7 +56,7 @@ from conformask.paper.plan import plan_row, points
 from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
-from conformask.paper.work import Workshop
+from conformask.paper.work import Workshop, threshold_of
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.results import Array, Curves
 from conformask.scorers.fit import LEVELS
@@ -424,9 +424,8 @@ def judge_of(shop: Workshop) -> Judge:
     if shop.distance.exponent is None and len(images) > MEASURED:
         images = images.select(np.linspace(0, len(images) - 1, MEASURED).round().astype(int).tolist())
     batch = whole(images)
-    unmasked = shop.distance(batch.truth(), batch.y_hat).double().numpy()
     difficulty = _scores_of_the_run(shop, "mask", batch).mean(dim=(1, 2, 3)).double().numpy()
-    threshold = float(np.quantile(unmasked, QUANTILE))
+    threshold = threshold_of(shop.distance, images)
     return Judge(batch, shop.distance, threshold, difficulty, points(shop.row, shop.preset) or GRID_POINTS)
 
 

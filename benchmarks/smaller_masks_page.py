@@ -1,4 +1,4 @@
-"""docs/results/smaller-masks.md, from the results of smaller_masks.py and a finished `conformask paper`.
+"""docs/results/smaller-masks.md, from smaller_masks.py, loss_of_l2.py and a finished `conformask paper`.
 
     python benchmarks/smaller_masks_page.py RUN [--preset long] [--photos DIR] [--cells DIR]
 
@@ -11,7 +11,7 @@ the row's mask network, for all methods alike).
 import argparse
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -246,34 +246,30 @@ def losses(found: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     columns = ("predictor", first, *(column for loss in others for column in (loss, "ratio")))
     lines, ratios = [], []
     for number, trained in found.items():
-        sizes = {loss: _of_seeds(trained, loss, KAPPA_L2, "size") for loss in LOSSES}
-        ratios.append([float(np.mean(sizes[loss] / sizes[first])) for loss in others])
-        cells = {loss: _seeds_cell(trained, loss, KAPPA_L2) for loss in LOSSES}
+        means = {loss: _mean_of_seeds(trained, loss, KAPPA_L2) for loss in LOSSES}
+        ratios.append([means[loss]["size"] / means[first]["size"] for loss in others])
         pairs = zip(others, ratios[-1], strict=True)
-        compared = [cell for loss, ratio in pairs for cell in (cells[loss], f"{ratio:.2f}")]
-        lines.append([_predictor(number), cells[first], *compared])
-    means = [cell for ratio in np.mean(ratios, axis=0) for cell in ("", f"**{ratio:.2f}**")]
-    return _table(columns, [*lines, ["mean", "", *means]])
+        compared = [cell for loss, ratio in pairs for cell in (_cell(means[loss]), f"{ratio:.2f}")]
+        lines.append([_predictor(number), _cell(means[first]), *compared])
+    overall = [cell for ratio in np.mean(ratios, axis=0) for cell in ("", f"**{ratio:.2f}**")]
+    return _table(columns, [*lines, ["mean", "", *overall]])
 
 
 def kappas(found: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
     """The default for L2 with each kappa, one line a predictor."""
     tried = [f"{kappa:g}" for kappa in KAPPAS]
     lines = [
-        [_predictor(number), *(_seeds_cell(trained, DEFAULT, kappa) for kappa in tried)]
+        [_predictor(number), *(_cell(_mean_of_seeds(trained, DEFAULT, kappa)) for kappa in tried)]
         for number, trained in found.items()
     ]
     return _table(("predictor", *(f"kappa = {kappa}" for kappa in tried)), lines)
 
 
-def _of_seeds(trained: dict[str, dict[str, dict[str, object]]], loss: str, kappa: str, what: str) -> Array:
-    found = [trained[f"{loss}, {seed}"][kappa][what] for seed in SEEDS]
-    return np.array(found, dtype=float)
-
-
-def _seeds_cell(trained: dict[str, dict[str, dict[str, object]]], loss: str, kappa: str) -> str:
-    size, fifths = (_of_seeds(trained, loss, kappa, what).mean(axis=0) for what in ("size", "by_fifth"))
-    return f"{size:.3f} ({fifths[-1]:.2f})"
+def _mean_of_seeds(
+    trained: dict[str, dict[str, dict[str, object]]], loss: str, kappa: str
+) -> dict[str, Array]:
+    found = [trained[f"{loss}, {seed}"][kappa] for seed in SEEDS]
+    return {what: np.mean([each[what] for each in found], axis=0) for what in ("size", "by_fifth")}
 
 
 def limits(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) -> str:
@@ -308,7 +304,7 @@ def known_world(explored: dict[int, dict[str, dict[str, dict[str, object]]]]) ->
     return _table(columns, lines)
 
 
-def _cell(result: dict[str, object]) -> str:
+def _cell(result: Mapping[str, object]) -> str:
     return f"{result['size']:.3f} ({result['by_fifth'][-1]:.2f})"  # type: ignore[index]
 
 

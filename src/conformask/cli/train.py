@@ -56,7 +56,7 @@ def train(
         A new folder for the scorer and its training.
     scorer
         mask: the paper's mask network; error: that of l1, to the power of an lp distance; quantile: the width
-        of intervals, fitted for no distance. Left out, error for l2 and higher powers, else mask.
+        of intervals, fitted for no distance. Left out, error for lp with p above 1, else mask.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form

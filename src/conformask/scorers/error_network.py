@@ -11,24 +11,21 @@ import torch
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.scorers.mask_network import MaskNetwork
-from conformask.types import Distance, Images, PerImage
+from conformask.types import Images, PerImage
 
 OF_L1 = MaskNetwork(Lp(1.0))
 TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
-class ErrorNetwork:
+class ErrorNetwork(MaskNetwork):
     """Trained as the mask network of l1.
 
     Raises:
         InvalidArgumentError: the distance is no lp.
     """
 
-    distance: Distance
     name: ClassVar[str] = "error"
-    family: ClassVar[str] = OF_L1.family
-    start: ClassVar[float] = OF_L1.start
 
     def __post_init__(self) -> None:
         if self.distance.exponent is None:
@@ -37,14 +34,10 @@ class ErrorNetwork:
                 "take scorer 'mask'"
             )
 
-    def outputs(self, channels: int, per_channel: bool) -> int:
-        """As many as the score has channels."""
-        return OF_L1.outputs(channels, per_channel)
-
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """Equation (6) with mu = 2 and l1."""
         return OF_L1.loss(output, y, y_hat)
 
     def score(self, output: Images) -> Images:
         """(1 - m)^p, in (0, 1]."""
-        return OF_L1.score(output).pow(self.distance.exponent or 1.0).clamp(min=TINY)
+        return super().score(output).pow(self.distance.exponent or 1.0).clamp(min=TINY)
