@@ -64,6 +64,22 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
     assert isinstance(rule, LambdaRule)
 
 
+@pytest.mark.parametrize(
+    ("rule", "facts"),
+    [
+        (AdaptiveLambda(H, 0.1), {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])}),
+        (AdaptiveLambda(H, 0.1, GRID), {"features": np.array([[np.inf, np.inf], [0.0, 1.0]])}),
+        (WeightedLambda.of(np.arange(1.0, 20), np.ones(19), 0.8), {"weight": np.array([np.nan, 1.0])}),
+        (BoundedRisk(GRID, np.linspace(0, 10, 20), 99, 0.1, 0.0, 1.0), {"bound_curve": np.full((2, 20), np.nan)}),
+    ],
+    ids=["adaptive", "adaptive on a grid", "weighted", "bounded risk"],
+)
+def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, Any]) -> None:
+    lambdas = rule(Facts(2, **facts))
+    assert lambdas[0] == 0
+    assert not np.isnan(lambdas).any()
+
+
 def test_all_kinds_are_tested() -> None:
     assert {type(rule) for rule in MANY} == set(RULES.values())
     assert {kind: rule.kind for kind, rule in RULES.items()} == {kind: kind for kind in RULES}

@@ -257,6 +257,18 @@ def test_a_mask_needs_its_category_and_weight() -> None:
     assert one.shape == (8, 8)
 
 
+@pytest.mark.parametrize("bad", [math.nan, -1.0, 0.0, math.inf])
+def test_a_weight_that_is_none_opens_nothing(bad: float) -> None:
+    batch = next(TEST.batches(40))
+    by_column = made("weighted")
+    by_callable = made("weighted", triplets(COUNT, 0), weight=lambda x, y_hat: y_hat.mean((1, 2, 3)))
+    broken = replace(by_callable, weigh=lambda x, y_hat: torch.full((len(x),), bad))
+    with pytest.raises(InvalidArgumentError, match="weight= must give a finite number above 0"):
+        by_column(batch.x, batch.y_hat, weight=[1.0] * 39 + [bad])
+    with pytest.raises(InvalidArgumentError, match="weight= must give a finite number above 0"):
+        broken(batch.x, batch.y_hat)
+
+
 def test_weights_by_a_callable() -> None:
     def brightness(x: Tensor, y_hat: Tensor) -> Tensor:
         return y_hat.mean((1, 2, 3))

@@ -28,7 +28,8 @@ from conformask.masks.reciprocal import Reciprocal
 from conformask.results import Selection
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
-from conformask.types import Distance, Family, Images
+from conformask.scorers.scoring import score_of
+from conformask.types import Distance, Family, Images, Score
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
@@ -164,12 +165,27 @@ def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
         torch.testing.assert_close(masker(TEST.x, TEST.y_hat), alone)
 
 
-@pytest.mark.parametrize("bad", [math.nan, -0.5])
-def test_a_new_image_whose_score_is_none(bad: float) -> None:
-    scorer = Heuristic(lambda x, y_hat: torch.full_like(x, bad), channels=1)
+@pytest.mark.parametrize("bad", [math.nan, -0.5, math.inf])
+@pytest.mark.parametrize("guarantee", ["marginal", "adaptive"])
+def test_an_image_with_one_pixel_that_has_no_score(bad: float, guarantee: str) -> None:
+    def broken(x: Images, y_hat: Images) -> Images:
+        return x.index_put((torch.tensor([5]), *(torch.tensor([0]),) * 3), torch.tensor(bad))
+
     for chosen in ("reciprocal", "water_filling"):
-        with pytest.raises(ImageError, match="negative or NaN"):
-            replace(made(family=chosen), scorer=scorer)(TEST.x, TEST.y_hat)
+        masker = replace(made(family=chosen, guarantee=guarantee), scorer=Heuristic(broken, channels=1))
+        with pytest.raises(ImageError, match=r"image 5.*negative, NaN or infinite"):
+            masker(TEST.x, TEST.y_hat)
+
+
+def test_a_score_of_another_number_of_images_or_with_features_that_are_none() -> None:
+    class WithFeatures(Heuristic):
+        def __call__(self, x: Images, y_hat: Images) -> Score:
+            return Score(x, x.flatten(1)[:, :2] / 0)
+
+    with pytest.raises(ImageError, match="negative, NaN or infinite"):
+        score_of(WithFeatures(scale_of, channels=1), TEST.x, TEST.y_hat)
+    with pytest.raises(ImageError, match=r"has shape \(1, 1, 8, 8\)"):
+        score_of(Heuristic(lambda x, y_hat: x[:1], channels=1), TEST.x, TEST.y_hat)
 
 
 def test_another_size_is_warned_about() -> None:

@@ -278,8 +278,8 @@ def test_heuristic(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda x, y_hat: x - 0.5, "negative or NaN"),
-        (lambda x, y_hat: x * torch.nan, "negative or NaN"),
+        (lambda x, y_hat: x - 0.5, "negative, NaN or infinite"),
+        (lambda x, y_hat: x * torch.nan, "negative, NaN or infinite"),
         (lambda x, y_hat: x[..., :8], r"has shape \(6, 1, 16, 8\)"),
         (lambda x, y_hat: x.expand(-1, 2, -1, -1), "one channel or those of y_hat"),
     ],

@@ -159,8 +159,8 @@ class WeightedLambda:
     def _lambdas(self, weight: Lambdas) -> Lambdas:
         budget = (1 - self.confidence + ROUNDING) * (self.total + weight) - weight
         place = np.searchsorted(np.array(self.cumulated), budget, side="right")
-        found = np.array([*self.critical, math.inf])[place]
-        return np.where(budget < 0, 0.0, found)
+        lambdas = np.array([*self.critical, math.inf])[place]
+        return np.where(budget >= 0, lambdas, 0.0)
 
     def to_json(self) -> dict[str, Json]:
         """Kind and fields."""
@@ -194,9 +194,10 @@ class AdaptiveLambda:
         return self.shift == -math.inf
 
     def __call__(self, facts: ImageFacts) -> Lambdas:
-        """By the features of each image."""
-        with np.errstate(over="ignore"):
+        """By the features of each image; 0 where they give none."""
+        with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
+        lam = np.where(np.isnan(lam), 0.0, lam)
         if self.grid is None:
             return lam * (1 - ROUNDING)
         place = np.searchsorted(self.grid, lam * (1 + ROUNDING), side="right") - 1

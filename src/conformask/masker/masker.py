@@ -135,7 +135,7 @@ class Masker:
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
-        score = score_of(self.scorer, x, y_hat)
+        score = score_of(self.scorer, x, y_hat, names)
         return score, self.open(Scored(batch, score))
 
     def check_channels(self, channels: int, where: str = "") -> None:
@@ -177,7 +177,7 @@ class Masker:
 
     def _facts(self, item: Scored) -> Facts:
         needs, batch, bound = self.rule.needs, item.batch, None
-        weight = None if batch.weight is None else np.array(batch.weight)
+        weight = None if batch.weight is None else checked_weights(np.array(batch.weight), len(batch.names))
         if "weight" in needs and self.weigh is not None:
             weight = weights_of(self.weigh, batch)
         if "bound_curve" in needs and self.distance.exponent is not None:
@@ -343,10 +343,19 @@ def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
     Raises:
         InvalidArgumentError: it does not give one finite number above 0 for each image.
     """
-    values = weigh(batch.x, batch.y_hat).detach().double().cpu().numpy()
-    if values.shape != (len(batch.names),) or not (np.isfinite(values) & (values > 0)).all():
+    return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
+
+
+def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
+    """The values, if they are weights of n images.
+
+    Raises:
+        InvalidArgumentError: they are not n finite numbers above 0; a weight that is NaN or negative would
+            open the whole mask.
+    """
+    if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():
         raise InvalidArgumentError(
-            f"weight= must give a finite number above 0 for each of {len(batch.names)} images, "
+            f"weight= must give a finite number above 0 for each of {n} images, "
             f"not {values.shape} values from {values.min():g} to {values.max():g}"
         )
     return values

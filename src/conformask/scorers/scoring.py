@@ -17,7 +17,7 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     """Each batch of images of one shape with its score, under a progress bar.
 
     Raises:
-        ImageError: the score has NaN or negative values, or another size than y_hat.
+        ImageError: as score_of does.
     """
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), batch_size)
 
@@ -34,15 +34,23 @@ def score_of(scorer: Scorer, x: Images, y_hat: Images, names: Sequence[str] = ("
     """The score, checked: what is not a score would quietly give masks outside [0, 1].
 
     Raises:
-        ImageError: the score has NaN or negative values, or another size than y_hat.
+        ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
+            y_hat; names the image.
     """
     score = scorer(x, y_hat)
-    found, wanted = tuple(score.map.shape), tuple(y_hat.shape)
-    if found[-2:] != wanted[-2:] or found[1] not in (1, wanted[1]):
+    shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
+    if shape not in (expected, (expected[0], 1, *expected[2:])):
         raise ImageError(
-            f"the score of {names[0]!r} has shape {found}, y_hat has {wanted}: same size, and one channel "
+            f"the score of {names[0]!r} has shape {shape}, y_hat has {expected}: same size, and one channel "
             "or those of y_hat"
         )
-    if not bool((score.map >= 0).all()):
-        raise ImageError(f"the score of an image among {names} is negative or NaN; scores are >= 0")
+    usable = ((score.map >= 0) & score.map.isfinite()).flatten(1).all(dim=1)
+    if score.features is not None:
+        usable = usable & score.features.isfinite().all(dim=1)
+    if not bool(usable.all()):
+        first = int(usable.int().argmin())
+        raise ImageError(
+            f"the score of {names[min(first, len(names) - 1)]!r} is negative, NaN or infinite: scores are "
+            "finite and at least 0"
+        )
     return score
