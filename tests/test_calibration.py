@@ -10,6 +10,7 @@ from conformask.calibration import (
     GRID_POINTS,
     Scored,
     bound_curves,
+    critical_lambdas,
     curves,
     facts_of,
     features_of,
@@ -22,7 +23,7 @@ from conformask.calibration import (
     measures,
     size_at,
 )
-from conformask.conformal.crossing import first_crossing
+from conformask.conformal.crossing import first_crossing, passes
 from conformask.conformal.guarantees import guarantee
 from conformask.distances import distance
 from conformask.distances.lp import Lp
@@ -72,6 +73,20 @@ def test_curves(name: str, p: float) -> None:
     np.testing.assert_allclose(found.size[:, middle], 1 - mask.double().mean((1, 2, 3)), rtol=1e-6)
     expected = (mask * (Y - Y_HAT)).double().abs().pow(p).mean((1, 2, 3))
     np.testing.assert_allclose(found.distance[:, middle], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, p: float) -> None:
+    y_hat = Y + 1e-4 * SCALE * torch.randn(Y.shape, generator=GENERATOR)
+    (item,) = (Scored(Batch(NAMES, Y, y_hat, Y), Score(SCALE)),)
+    threshold = 0.5 * float(Lp(p)(Y, y_hat).min())
+    chosen = family(name, p)
+    critical = torch.from_numpy(critical_lambdas(item, chosen, Lp(p), np.array([0.0, np.inf]), threshold))
+    for factor, met in ((1.0, True), (1.001, False)):
+        mask = chosen.apply(SCALE, chosen.level(SCALE, factor * critical))
+        distances = masked_distance(Lp(p), mask, Y, y_hat).numpy()
+        assert (passes(distances, threshold) == met).all(), distances / threshold - 1
 
 
 def test_curves_are_kept_raw() -> None:

@@ -41,8 +41,15 @@ def like_score(error: Images, score: Images) -> Images:
 
 
 def masked_distance(distance: Distance, mask: Images, y: Images, y_hat: Images) -> PerImage:
-    """d(m*y, m*y_hat) of each image; a one-channel mask is broadcast."""
-    return distance(mask * y, mask * y_hat)
+    """d(m*y, m*y_hat) of each image; a one-channel mask is broadcast.
+
+    For lp mean(m^p |y - y_hat|^p), float64: the difference of masked float32 images would lose the last
+    digits of small errors, which decide whether an exact solution is within the threshold.
+    """
+    if distance.exponent is None:
+        return distance(mask * y, mask * y_hat)
+    error = distance.error_map(y, y_hat).double()
+    return (mask.double() ** distance.exponent * error).mean(dim=(1, 2, 3))
 
 
 def mask_size(mask: Images) -> Float[Tensor, "n"]:

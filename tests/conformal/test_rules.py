@@ -70,7 +70,10 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
         (AdaptiveLambda(H, 0.1), {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])}),
         (AdaptiveLambda(H, 0.1, GRID), {"features": np.array([[np.inf, np.inf], [0.0, 1.0]])}),
         (WeightedLambda.of(np.arange(1.0, 20), np.ones(19), 0.8), {"weight": np.array([np.nan, 1.0])}),
-        (BoundedRisk(GRID, np.linspace(0, 10, 20), 99, 0.1, 0.0, 1.0), {"bound_curve": np.full((2, 20), np.nan)}),
+        (
+            BoundedRisk(GRID, np.linspace(0, 10, 20), 99, 0.1, 0.0, 1.0),
+            {"bound_curve": np.full((2, 20), np.nan)},
+        ),
     ],
     ids=["adaptive", "adaptive on a grid", "weighted", "bounded risk"],
 )

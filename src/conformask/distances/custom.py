@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from conformask.arithmetic import full_precision
 from conformask.errors import InvalidArgumentError
 from conformask.types import Images, PerImage
 
@@ -30,7 +31,8 @@ class Custom:
         Raises:
             InvalidArgumentError: it is not one finite number for each image.
         """
-        value = self.function(a, b)
+        with full_precision(a):
+            value = self.function(a, b)
         if not isinstance(value, Tensor) or value.shape != (len(a),):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise InvalidArgumentError(

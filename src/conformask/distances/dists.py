@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
+from conformask.arithmetic import full_precision
 from conformask.distances.backbones import VGG16, Taps, features, frozen, packaged, weights_file
-from conformask.distances.inputs import check_size, three_channels, without_autocast
+from conformask.distances.inputs import check_size, three_channels
 from conformask.types import Images, PerImage
 
 STABILITY = 1e-6
@@ -46,7 +47,7 @@ class Dists:
         check_size(self.name, a, VGG16.smallest_side)
         a, b = three_channels(self.name, a), three_channels(self.name, b)
         network = _network(weights_file(self.name, VGG16, self.weights_path), a.device)
-        with without_autocast(a):
+        with full_precision(a):
             value: Tensor = network(a, b)
         return value
 

@@ -1,7 +1,5 @@
 """What distances ask of their images: a size, three channels, full precision."""
 
-import torch
-
 from conformask.errors import InvalidArgumentError
 from conformask.types import Images
 
@@ -30,8 +28,3 @@ def three_channels(name: str, images: Images) -> Images:
             f"{name} needs grey or colour images (1 or 3 channels), these have {images.shape[1]}"
         )
     return images.float().expand(-1, 3, -1, -1)
-
-
-def without_autocast(images: Images) -> torch.autocast:
-    """A context in which a distance is computed in float32, whatever the training around it does."""
-    return torch.autocast(images.device.type, enabled=False)

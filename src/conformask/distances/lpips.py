@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
+from conformask.arithmetic import full_precision
 from conformask.distances.backbones import (
     ALEXNET,
     SQUEEZENET,
@@ -20,7 +21,7 @@ from conformask.distances.backbones import (
     packaged,
     weights_file,
 )
-from conformask.distances.inputs import check_size, three_channels, without_autocast
+from conformask.distances.inputs import check_size, three_channels
 from conformask.errors import chosen
 from conformask.types import Images, PerImage
 
@@ -87,7 +88,7 @@ class Lpips:
         check_size(self.name, a, NETS[self.net].smallest_side)
         a, b = three_channels(self.name, a), three_channels(self.name, b)
         network = _network(self.net, weights_file(self.name, NETS[self.net], self.weights_path), a.device)
-        with without_autocast(a):
+        with full_precision(a):
             layers: list[Tensor] = network(a, b)
         return layers
 

@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from conformask.distances.inputs import check_size, without_autocast
+from conformask.arithmetic import full_precision
+from conformask.distances.inputs import check_size
 from conformask.distances.ssim import SMALLEST_SIDE as WINDOW
 from conformask.distances.ssim import Ssim
 from conformask.types import Images, PerImage
@@ -41,7 +42,7 @@ class MsSsim:
             InvalidArgumentError: a side is shorter than 176 pixels.
         """
         check_size(self.name, a, SMALLEST_SIDE)
-        with without_autocast(a):
+        with full_precision(a):
             return 1 - _power(_similarities(a.float(), b.float())).prod(dim=1)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from conformask.distances.inputs import check_size, without_autocast
+from conformask.arithmetic import full_precision
+from conformask.distances.inputs import check_size
 from conformask.types import Images, PerImage
 
 SMALLEST_SIDE = 11
@@ -47,7 +48,7 @@ class Ssim:
 def _similarity(a: Images, b: Images) -> tuple[Tensor, Tensor]:
     check_size("ssim", a, SMALLEST_SIDE)
     dense = max(a.shape[-2:]) <= LARGEST_DENSE
-    with without_autocast(a):
+    with full_precision(a):
         value, full = (_by_matrices if dense else _by_torchmetrics)(a.float(), b.float())
     return value.reshape(len(a)), full.reshape(a.shape)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from conformask.arithmetic import full_precision
 from conformask.networks.unet import UNet
 from conformask.results import Json, read_json, write_json
 from conformask.tasks import task as task_by_name
-from conformask.training.losses import straight_through_clip, without_autocast
+from conformask.training.losses import straight_through_clip
 from conformask.training.record import load_into, save_weights
 from conformask.types import Images, Task
 
@@ -68,5 +69,5 @@ class NetworkPredictor:
 def restore(network: nn.Module, task: Task, x: Images) -> Images:
     """y_hat of a network that keeps the size."""
     output: Images = network(2 * task.enlarge(x) - 1)
-    with without_autocast(x):
+    with full_precision(x):
         return task.compose(x, straight_through_clip(output.float() + 0.5))

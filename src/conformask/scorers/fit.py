@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
@@ -21,7 +22,6 @@ from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
 from conformask.training.fit import Plan, default_epochs, fit, seeded
-from conformask.training.losses import without_autocast
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
 from conformask.types import Array, Distance, Family, Images, Scorer
@@ -153,7 +153,7 @@ def objective_of(chosen: Head) -> Objective:
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y_hat, y = batch
         output = network(network_input(x, y_hat))
-        with without_autocast(y_hat):
+        with full_precision(y_hat):
             return chosen.loss(output.float(), y, y_hat)
 
     return objective

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
 from conformask.networks.unet import UNet
 from conformask.results import Json, Selection, read_json, write_json
 from conformask.scorers.heads import Head, stored_head
-from conformask.training.losses import without_autocast
 from conformask.training.record import load_into, save_weights
 from conformask.types import Distance, Images, Score
 
@@ -111,7 +111,7 @@ class NetworkScorer:
                 f"not {x.shape[1]} and {y_hat.shape[1]}"
             )
         self.network.to(y_hat.device)
-        with without_autocast(y_hat):
+        with full_precision(y_hat):
             return Score(self.score_map(x, y_hat))
 
     def score_map(self, x: Images, y_hat: Images) -> Images:

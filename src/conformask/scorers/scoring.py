@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from conformask.arithmetic import full_precision
 from conformask.calibration import Scored
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
@@ -31,13 +32,14 @@ def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_S
 
 
 def score_of(scorer: Scorer, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
-    """The score, checked: what is not a score would quietly give masks outside [0, 1].
+    """The score, in full float32 precision; checked, since what is not a score could open masks.
 
     Raises:
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
             y_hat; names the image.
     """
-    score = scorer(x, y_hat)
+    with torch.no_grad(), full_precision(y_hat):
+        score = scorer(x, y_hat)
     shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
     if shape not in (expected, (expected[0], 1, *expected[2:])):
         raise ImageError(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 
-from conformask.training.losses import without_autocast
+from conformask.arithmetic import full_precision
 from conformask.training.module import TensorBatch, flipped
 from conformask.types import Images
 
@@ -96,6 +96,6 @@ class Adversarial(L.LightningModule):
 
 def realness_loss(logits: Images, *, real: bool) -> Float[Tensor, ""]:
     """Binary cross entropy of logits whose images are all real, or all made; in float32."""
-    with without_autocast(logits):
+    with full_precision(logits):
         target = torch.full_like(logits, float(real), dtype=torch.float32)
         return F.binary_cross_entropy_with_logits(logits.float(), target)

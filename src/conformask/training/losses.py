@@ -44,8 +44,3 @@ def straight_through_clip(value: Tensor) -> Tensor:
     """
     clipped: Tensor = _InwardClip.apply(value)  # type: ignore[no-untyped-call]
     return clipped
-
-
-def without_autocast(tensor: Tensor) -> torch.autocast:
-    """A context in which losses are computed in float32."""
-    return torch.autocast(tensor.device.type, enabled=False)

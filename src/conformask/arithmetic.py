@@ -1,0 +1,33 @@
+"""Arithmetic for scores, distances and losses: the same in calibration and in use, whatever is around it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+BACKENDS: Any = torch.backends
+SHORTENED = (
+    BACKENDS.cuda.matmul,
+    BACKENDS.cudnn.conv,
+    BACKENDS.cudnn.rnn,
+    BACKENDS.mkldnn.conv,
+    BACKENDS.mkldnn.matmul,
+    BACKENDS.mkldnn.rnn,
+)
+"""Operations that torch may compute with fewer bits than float32 has (TF32, bfloat16)."""
+
+
+@contextmanager
+def full_precision(images: Tensor) -> Iterator[None]:
+    """Compute in IEEE float32 inside: no autocast on the images' device, no TF32, no bfloat16."""
+    before = [operation.fp32_precision for operation in SHORTENED]
+    with torch.autocast(images.device.type, enabled=False):
+        try:
+            for operation in SHORTENED:
+                operation.fp32_precision = "ieee"
+            yield
+        finally:
+            for operation, precision in zip(SHORTENED, before, strict=True):
+                operation.fp32_precision = precision
