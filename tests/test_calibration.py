@@ -27,7 +27,9 @@ from conformask.conformal.crossing import first_crossing, passes
 from conformask.conformal.guarantees import guarantee
 from conformask.distances import distance
 from conformask.distances.lp import Lp
+from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
+from conformask.masks.difficulty import KAPPA
 from conformask.types import Batch, Distance, Family, Score
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -125,6 +127,23 @@ def test_the_grid_covers_all_sizes(name: str) -> None:
     assert size(grid[1] * 10.1) <= 0.9991
     assert size(grid[-2]) == size(grid[-2] / 9.9) == 0
     assert size(grid[-2] / 10.1) > 0
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e10, 1e25])
+def test_the_grid_follows_scores_of_any_size(factor: float) -> None:
+    chosen = family("water_filling")
+    usual, scaled = (grid_of(chosen, Lp(1.0), score=score) for score in (SCALE, factor * SCALE))
+    np.testing.assert_allclose(scaled, factor ** (1 - KAPPA) * usual, rtol=1e-3)
+    large = family("power", 1.0)
+    sizes = curves(
+        items(score=1e10 * SCALE), large, Lp(1.0), grid_of(large, Lp(1.0), score=1e10 * SCALE)
+    ).size
+    assert np.abs(np.diff(sizes.mean(axis=0))).max() < 0.1
+
+
+def test_scores_too_large_for_any_grid_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"reaches 1\.\d+e\+37.*scale it"):
+        grid_of(family("reciprocal"), Lp(1.0), score=1e38 * SCALE)
 
 
 @pytest.mark.parametrize("wanted", ["l1", "ssim"])

@@ -1,4 +1,4 @@
-"""Arithmetic for scores, distances and losses: the same in calibration and in use, whatever is around it."""
+"""Where and how scores and distances are computed: the same in calibration and in use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +31,8 @@ def full_precision(images: Tensor) -> Iterator[None]:
         finally:
             for operation, precision in zip(SHORTENED, before, strict=True):
                 operation.fp32_precision = precision
+
+
+def best_device() -> torch.device:
+    """The accelerator where there is one."""
+    return torch.accelerator.current_accelerator() or torch.device("cpu")

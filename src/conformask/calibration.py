@@ -11,6 +11,7 @@ from torch import Tensor
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.guarantees import Guarantee
+from conformask.errors import InvalidArgumentError
 from conformask.results import Curves
 from conformask.types import Array, Batch, Distance, Facts, Family, Images, PerImage, Score
 
@@ -24,6 +25,8 @@ NO_GRID = np.array([0.0, np.inf])
 """Where there were no selection images to make a grid from; lp distances need none."""
 NEARLY_ALL = 0.999
 MARGIN = 10.0
+SMALLEST, LARGEST = 1e-36, 1e36
+"""Lambdas of a grid: float32 holds them and their margin, and so any score that it is worth to tell apart."""
 EVEN = 0.25
 
 
@@ -90,8 +93,17 @@ def _concentrated(found: Curves) -> Float[np.ndarray, "g"]:
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
-    """The smallest lambda, to a part in a thousand, whose masks have at most this mean size."""
-    low, high = 1e-18, 1e6
+    """The smallest lambda whose masks have at most this mean size; to a millionth, by bisection of its log.
+
+    Raises:
+        InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
+    """
+    low, high = SMALLEST, LARGEST
+    if _mean_size(family, scores, high) > size:
+        largest = max(float(score.max()) for score in scores)
+        raise InvalidArgumentError(
+            f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
+        )
     for _ in range(steps):
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)

@@ -11,6 +11,7 @@ from torch import Tensor
 from conformask.conformal.guarantees import GUARANTEES
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
+from conformask.distances.custom import Custom
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
@@ -241,6 +242,26 @@ def test_no_selection_images_for_a_choice() -> None:
 
 
 # facts
+
+
+def shifted(a: Tensor, b: Tensor) -> Tensor:
+    return 0.25 + (a - b).abs().mean((1, 2, 3))
+
+
+def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
+    with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 between two wholly masked images"):
+        made(
+            masker.card.guarantee,
+            threshold=0.2,
+            distance=Custom(shifted, upper_bound=1.25),
+            selection=SELECTION,
+        )
+
+
+def test_recalibration_refuses_it_too() -> None:
+    masker = made("marginal", threshold=0.29, distance=shifted, selection=SELECTION)
+    with pytest.raises(CalibrationError, match="wholly masked"):
+        masker.recalibrate(threshold=0.24)
 
 
 def test_a_mask_needs_its_category_and_weight() -> None:

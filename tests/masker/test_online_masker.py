@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masker.online import OnlineMasker
@@ -82,8 +82,13 @@ def test_what_is_refused(tmp_path) -> None:
         online.mask("one", x, y_hat)
     with pytest.raises(InvalidArgumentError, match=r"no image 'two' waits for its truth; waiting: \['one'\]"):
         online.learn("two", y)
+    with pytest.raises(ImageError, match=r"y of 'one' has shape \(1, 1, 8\) and y_hat \(1, 8, 8\)"):
+        online.learn("one", y[:1])
+    assert "one" in online.waiting
     with pytest.raises(ImageError):
         online.mask("bad", x, y_hat + np.float32(np.nan))
+    with pytest.raises(MismatchError, match="1 channels, not 3"):
+        online.mask("colour", x, y_hat.repeat(3, axis=2))
     with pytest.raises(InvalidArgumentError, match="becomes a file name"):
         online.mask("../up", x, y_hat)
     with pytest.raises(InvalidArgumentError, match="eta"):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.arithmetic import best_device
 from conformask.calibration import Scored
 from conformask.data.images import levels
 from conformask.data.mask_files import Blocks, grid, write_blocks
@@ -129,7 +130,7 @@ class _Opened:
 
 
 def _score(tiled: Tiled, image: WholeImage, score: Array) -> None:
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = best_device()
     factor = tiled.factor(image.x.size, image.y_hat.size)
 
     def read(rows: slice, columns: slice) -> tuple[Images, Images]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -13,9 +14,10 @@ from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.guarantees import Guarantee
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
+from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.masker import Masker, weights_of
 from conformask.masker.matching import distance_for, family_for, guarantee_for
-from conformask.masker.promise import columns_kept, enough, now, rule_for, sample_of
+from conformask.masker.promise import closed_masks_pass, columns_kept, enough, now, rule_for, sample_of
 from conformask.masker.thresholds import threshold_of
 from conformask.results import Array, CalibrationCard, Curves, Json, Selection
 from conformask.scorers.dataset import Survey, columns_of, labelled, survey
@@ -95,6 +97,9 @@ def calibrate(
     seen = survey(calibration, "reading calibration images")
     chosen_on = () if selection is None else survey(selection, "reading selection images").hashes
     _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
+    refuse_batch_dependence(scorer, used, weight, calibration[0])
+    closed = [float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)]
+    closed_masks_pass(np.array(closed), choices.threshold, used.name)
     curves, critical = _gathered(scorer, calibration, choices, seen, how)
     enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)

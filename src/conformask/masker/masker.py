@@ -22,7 +22,15 @@ from conformask.distances import stored_distance
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.checksums import seal, verify
 from conformask.masker.matching import guarantee_for
-from conformask.masker.promise import columns_kept, enough, now, positive, rule_for, sample_of
+from conformask.masker.promise import (
+    closed_masks_pass,
+    columns_kept,
+    enough,
+    now,
+    positive,
+    rule_for,
+    sample_of,
+)
 from conformask.masks import family as family_by_name
 from conformask.report.card import card_text
 from conformask.report.notebook import masker_html
@@ -247,6 +255,7 @@ class Masker:
         )
         wanted, threshold = self._settled(wanted, threshold)
         enough(wanted, threshold, self.distance, card.n_calibration, columns_kept(curves))
+        closed_masks_pass(curves.distance[:, 0], threshold, card.distance)
         seen = evidence(curves, threshold, self.distance)
         rule = rule_for(wanted, seen, card.distance)
         card = replace(

@@ -12,7 +12,7 @@ from conformask.calibration import Scored, critical_lambdas, masked_distance
 from conformask.conformal.crossing import passes
 from conformask.conformal.online import OnlineLambda
 from conformask.data.images import check_name, from_user_array
-from conformask.errors import InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.results import read_arrays, read_json, write_arrays, write_json
 from conformask.scorers.scoring import score_of
@@ -60,6 +60,7 @@ class OnlineMasker:
 
         Raises:
             InvalidArgumentError: an image of that name still waits for its truth.
+            MismatchError: other channels than those of the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
         check_name(name, "name")
@@ -67,6 +68,7 @@ class OnlineMasker:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
         arrays = {role: from_user_array(image, self.masker.card.data_range) for role, image in images.items()}
+        self.masker.check_channels(len(arrays["y_hat"]))
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
@@ -77,6 +79,7 @@ class OnlineMasker:
 
         Raises:
             InvalidArgumentError: no image of that name waits.
+            ImageError: y has another shape than y_hat, values outside the range, NaN or infinity.
         """
         if name not in self.waiting:
             raise InvalidArgumentError(
@@ -84,6 +87,11 @@ class OnlineMasker:
             )
         arrays = self.waiting[name]
         truth = from_user_array(y, self.masker.card.data_range)
+        if truth.shape != arrays["y_hat"].shape:
+            raise ImageError(
+                f"y of {name!r} has shape {truth.shape} and y_hat {arrays['y_hat'].shape} (C, H, W); "
+                "they must be the same"
+            )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
         mask = self._opened(item, float(arrays["lam"]))
         used, threshold = self.masker.distance, self.masker.card.threshold

@@ -5,7 +5,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.guarantees import Guarantee
 from conformask.conformal.planning import unit_of
@@ -75,6 +77,22 @@ def counted(wanted: Guarantee, n: int, columns: Columns) -> tuple[int, str]:
     if "weight" in wanted.needs and weight is not None:
         return int(effective_sample_size(weight)), "effective images"
     return n, unit_of(wanted)
+
+
+def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, distance: str) -> None:
+    """Refuse a distance that is beyond the threshold where everything is masked.
+
+    Every promise relies on that to fall back on.
+
+    Raises:
+        CalibrationError: it is, by these distances of wholly masked images.
+    """
+    if not passes(distances, threshold).all():
+        raise CalibrationError(
+            f"distance {distance!r} is {distances.max():.4g} between two wholly masked images, above the "
+            f"threshold {threshold:.4g}: no mask could keep it; let it be 0 between equal images, or raise "
+            "the threshold"
+        )
 
 
 def rule_for(wanted: Guarantee, seen: Evidence, distance: str) -> Rule:

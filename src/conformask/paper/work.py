@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, mask_size, masked_distance
 from conformask.data.triplets import Triplets
 from conformask.evaluation.evaluate import evaluate
@@ -206,7 +207,7 @@ class Accelerated:
 
     def __call__(self, x: Images) -> Images:
         """Its output, back on the CPU."""
-        device = torch.accelerator.current_accelerator() or torch.device("cpu")
+        device = best_device()
         return self.predictor(x.to(device)).cpu()
 
 
@@ -254,4 +255,4 @@ def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Ar
 
 
 def _placed(batch: Batch) -> Batch:
-    return batch.to(torch.accelerator.current_accelerator() or torch.device("cpu"))
+    return batch.to(best_device())

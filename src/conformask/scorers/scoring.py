@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from conformask.arithmetic import full_precision
+from conformask.arithmetic import best_device, full_precision
 from conformask.calibration import Scored
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
@@ -25,7 +25,7 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
 
 def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
     """As scored, without a progress bar; on the accelerator where there is one."""
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
+    device = best_device()
     for batch in triplets.batches(batch_size):
         batch = batch.to(device)
         yield Scored(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
