@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,7 @@ def test_the_order_does_not_matter(masker: Masker) -> None:
 
 def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
     name = masker.card.guarantee
-    again = masker.recalibrate(threshold=0.04)
+    again = masker.recalibrate(threshold=0.04 * (1 - 1e-9))
     (batch,) = TEST.batches(40)
     before, after = masked(masker, batch), masked(again, batch)
     assert (after <= before * 1.001 + 1e-6).all()
@@ -171,8 +172,30 @@ def test_a_simultaneous_promise_stays_one() -> None:
     assert moved.card.threshold == max(a for a in declared if a <= 0.0512)
     with pytest.raises(InvalidArgumentError, match="below every declared"):
         masker.recalibrate(threshold=declared[0] / 2)
-    other = moved.recalibrate(delta=0.01)
-    assert other.card.exploratory, "another delta was chosen after looking"
+    assert moved.recalibrate(delta=0.01).card.exploratory, "another delta was chosen after looking"
+
+
+@pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
+def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any]) -> None:
+    masker = made("simultaneous").recalibrate(**detour)
+    for again in (
+        masker,
+        masker.recalibrate(),
+        masker.recalibrate(confidence=0.8),
+        masker.recalibrate(guarantee="simultaneous", delta=0.05),
+    ):
+        assert again.card.exploratory
+        assert "exploratory" in again.promise
+
+
+def test_unchanged_settings_change_nothing(masker: Masker) -> None:
+    card = masker.card
+    same = masker.recalibrate(
+        threshold=card.threshold, confidence=card.confidence, guarantee=card.guarantee, delta=card.delta
+    )
+    assert same is masker
+    assert masker.recalibrate() is masker
+    assert not same.card.exploratory
 
 
 # what they need

@@ -234,9 +234,9 @@ class Masker:
     ) -> "Masker":
         """A new masker for another promise, from the stored curves, without touching an image.
 
-        On the grid of the curves: slightly conservative where the distance has an exact solution. A
-        simultaneous promise covers every confidence and, snapped down to those declared, every threshold;
-        any other becomes exploratory.
+        On the grid of the curves: slightly conservative where the distance has an exact solution; the same
+        settings give the same masker. A simultaneous promise covers every confidence and, snapped down to
+        those declared, every threshold at its delta; any other change makes the masker exploratory, for good.
 
         Raises:
             MismatchError: no curves are stored.
@@ -254,6 +254,9 @@ class Masker:
             before["delta"] if delta is None and "delta" in takes(name) else delta,
         )
         wanted, threshold = self._settled(wanted, threshold)
+        if _settings(wanted, threshold) == (card.guarantee, card.threshold, card.confidence, card.delta):
+            return self
+        covered = wanted.name == card.guarantee == Simultaneous.name and wanted.delta == card.delta
         enough(wanted, threshold, self.distance, card.n_calibration, columns_kept(curves))
         closed_masks_pass(curves.distance[:, 0], threshold, card.distance)
         seen = evidence(curves, threshold, self.distance)
@@ -267,7 +270,7 @@ class Masker:
             claim=wanted.claim(card.distance, threshold),
             rule=rule.to_json(),
             exact=False,
-            exploratory=wanted.name != "simultaneous" or wanted.delta != card.delta,
+            exploratory=card.exploratory or not covered,
             **sample_of(wanted, curves),
             calibrated=now(),
         )
@@ -300,6 +303,10 @@ class Masker:
         with whole_file(folder / "CARD.md") as aside:
             aside.write_text(card_text(self.card, self.scorer.name, version("conformask")), encoding="utf-8")
         seal(folder)
+
+
+def _settings(wanted: Guarantee, threshold: float) -> tuple[str, float, float | None, float | None]:
+    return wanted.name, threshold, wanted.confidence, wanted.delta
 
 
 def load(
