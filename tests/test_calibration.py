@@ -12,7 +12,6 @@ from conformask.calibration import (
     bound_curves,
     critical_lambdas,
     curves,
-    facts_of,
     features_of,
     joined,
     lambda_grid,
@@ -24,6 +23,7 @@ from conformask.calibration import (
     size_at,
 )
 from conformask.conformal.crossing import first_crossing, passes
+from conformask.conformal.facts import facts_of
 from conformask.conformal.guarantees import guarantee
 from conformask.distances import distance
 from conformask.distances.lp import Lp

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from conformask.cli import main
+from conformask.conformal import law
 from conformask.data.images import write_image
 from conformask.data.triplets import Triplets
 from conformask.distances import distance
@@ -16,6 +17,7 @@ from conformask.masks import family
 from conformask.monitoring import Monitoring, monitor
 from conformask.scorers.fit import fit_scorer, selection_record
 from conformask.scorers.heuristic import Heuristic
+from simulation import simulated
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1, family="water_filling")
@@ -37,9 +39,61 @@ def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> Non
     level, runs = 0.1, 120
     alarms = [
         monitor(masker_of(triplets(25, 1000 + k)), triplets(20, 5000 + k), level=level).shifted
-        for k in range(runs)
+        for k in simulated(runs)
     ]
     assert np.mean(alarms) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+
+
+@pytest.mark.parametrize("guarantee", ["expected", "conditional_mean"])
+def test_lambdas_by_image_are_compared_with_those_of_the_calibration(guarantee: str) -> None:
+    """With 1 - size for a bound of calibration images, but the tight one for new ones, most alarmed."""
+    level, runs = 0.05, 40
+    alarms, alike = [], []
+    for k in simulated(runs):
+        masker = masker_of(triplets(40, 1000 + k), guarantee=guarantee)
+        found = monitor(masker, Triplets.from_arrays(*arrays(30, 5000 + k)[:2]), level=level)
+        alarms.append(found.shifted)
+        alike.append(found.comparisons[-1].p_value)
+    assert np.mean(alarms) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+    assert np.median(alike) > 0.2, "mask sizes"
+
+
+def test_bounds_that_are_not_stored_are_asked_for() -> None:
+    masker = masker_of(triplets(60, 0)).recalibrate(guarantee="expected")
+    with pytest.raises(MismatchError, match=r"no bound, which this promise takes: calibrate the images"):
+        monitor(masker, triplets(40, 1))
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "categories", "groups", "expected"])
+def test_failure_is_rarely_seen_where_there_is_none_and_seen_where_there_is(
+    guarantee: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A binomial interval around the coverage of new images called a fourth of these failing."""
+    monkeypatch.setattr(law, "DRAWS", 39)
+    level, runs = 0.05, 24
+    options = {} if guarantee == "expected" else {"confidence": 0.8}
+    alarms = []
+    for k in simulated(runs):
+        masker = masker_of(labelled(90, 1000 + k, guarantee), guarantee=guarantee, **options)
+        alarms.append(monitor(masker, labelled(150, 5000 + k, guarantee), level=level).failing)
+    assert np.mean(alarms) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+    x, y_hat, y = arrays(150, 9)
+    worse = [x, (y + 3 * (y_hat - y)).clip(0, 1), y]
+    broken = monitor(masker, labelled(150, 9, guarantee, worse), level=level)
+    assert broken.failing, "three times the error at the same scores"
+    assert not broken.shifted
+    assert broken.measurement is not None
+    assert broken.measurement.p_worse is not None
+    assert broken.measurement.p_worse < level
+
+
+def labelled(count: int, seed: int, guarantee: str, images: list[np.ndarray] | None = None) -> Triplets:
+    """With the columns that the guarantee takes."""
+    columns: dict[str, dict[str, object]] = {
+        "categories": {"categories": ["stain A" if k % 3 else "stain B" for k in range(count)]},
+        "groups": {"groups": [k // 3 for k in range(count)]},
+    }
+    return Triplets.from_arrays(*(images or arrays(count, seed)), **columns.get(guarantee, {}))
 
 
 def test_a_shift_is_seen_without_truth() -> None:
@@ -55,7 +109,7 @@ def test_a_shift_is_seen_without_truth() -> None:
     x, y_hat, _ = arrays(40, 7)
     blind = monitor(masker, Triplets.from_arrays(1.3 * x, y_hat))
     assert blind.shifted
-    assert (blind.coverage, blind.coverage_interval, blind.failing) == (None, None, False)
+    assert (blind.measurement, blind.failing) == (None, False)
 
 
 def test_coverage_is_that_of_the_masks() -> None:
@@ -64,7 +118,7 @@ def test_coverage_is_that_of_the_masks() -> None:
     mask = masker(batch.x, batch.y_hat)
     met = masker.distance(mask * batch.y, mask * batch.y_hat) <= 0.03 * (1 + 1e-6)
     seen = monitor(masker, new)
-    assert seen.coverage == pytest.approx(float(met.double().mean()))
+    assert seen.measurement.coverage == pytest.approx(float(met.double().mean()))
     assert not seen.failing
     x, y_hat, y = arrays(50, 3)
     worse = monitor(masker, Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y))
@@ -120,6 +174,10 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [record["shifted"] for record in told] == [False, True]
     main(["monitor", str(tmp_path / "run"), str(other)])
     text = capsys.readouterr().out
-    assert "SHIFTED" in text
-    assert "Coverage with their truth" in text
-    assert "mask size" in text
+    assert text.index("BROKEN: ") < text.index("SHIFTED: ") < text.index("mask size")
+    main(["monitor", str(tmp_path / "run"), str(same), "--strict"])
+    assert "Measured: " in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["monitor", str(tmp_path / "run"), str(other), "--strict"])
+    assert stop.value.code == 3
+    assert "SHIFTED" in capsys.readouterr().out

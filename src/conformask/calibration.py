@@ -10,10 +10,11 @@ from torch import Tensor
 
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import facts_of
 from conformask.conformal.guarantees import Guarantee
 from conformask.errors import InvalidArgumentError
 from conformask.results import Curves
-from conformask.types import Array, Batch, Distance, Facts, Family, Images, PerImage, Score
+from conformask.types import Array, Batch, Distance, Family, Images, PerImage, Score
 
 GRID_POINTS = 128
 VALUES_A_CALL = 2**16
@@ -134,11 +135,13 @@ def measures(
     distance: Distance,
     grid: Float[np.ndarray, "g"],
     threshold: float | None = None,
+    *,
+    bounded: bool = False,
 ) -> dict[str, Array]:
     """What calibration keeps of a batch: names, features, distance and size on the grid.
 
     With a threshold also critical_lambda: exact for lp, the last grid point before the first crossing for
-    others.
+    others. Where it is to be bounded, an lp distance comes with the largest that any truth could give.
     """
     along, size = _batch_curves(item, family, distance, grid)
     found = {
@@ -147,6 +150,8 @@ def measures(
         "distance": along,
         "size": size,
     }
+    if bounded and distance.exponent is not None:
+        found["bound"] = bound_curves(item, family, distance.exponent, grid)
     if threshold is None:
         return found
     if distance.exponent is None:
@@ -238,15 +243,6 @@ def evidence(
         critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
     own = distance.exponent is not None
     return Evidence(threshold, critical_lambdas, curves, distance.upper_bound, own, distance.monotone)
-
-
-def facts_of(curves: Curves) -> Facts:
-    """The facts of images whose curves are stored, as far as they tell.
-
-    An lp distance is at most the mean of the mask, 1 - size: a bound a little above the image's own.
-    """
-    category = None if curves.category is None else curves.category.tolist()
-    return Facts(len(curves.names), curves.weight, category, curves.features, 1 - curves.size)
 
 
 def size_at(curves: Curves, threshold: float, guarantee: Guarantee, distance: Distance) -> float:

@@ -8,18 +8,18 @@ import torch
 from jaxtyping import Float
 from scipy import stats
 
-from conformask.calibration import Scored, facts_of, features_of, joined, mask_size, masked_distance
-from conformask.conformal.crossing import passes
-from conformask.conformal.intervals import clopper_pearson
+from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
+from conformask.conformal.facts import facts_of
+from conformask.conformal.law import first_of_each
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
+from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
-from conformask.results import Array
+from conformask.results import Array, Measurement
 from conformask.scorers.scoring import scored
 
-LEVEL = 0.01
 LOOKS = ("mean score", "spread / mean score", "median / mean score")
-"""What features_of tells of a score map, before the score's own features."""
+"""What features_of makes of a score map, before the score's own features."""
 
 
 @dataclass(frozen=True)
@@ -37,30 +37,27 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Whether new images look exchangeable with those of the calibration, and how many masks held."""
+    """Whether new images look exchangeable with those of the calibration, and whether their masks held."""
 
     comparisons: tuple[Comparison, ...]
     n_calibration: int
     """Calibration images that were compared: one of each group."""
     n_new: int
     p_value: float
-    """Of all comparisons together (Bonferroni)."""
+    """Of all comparisons combined (Bonferroni)."""
     level: float
-    coverage: float | None
-    """Share of the new images whose masked distance meets the threshold; None without truth."""
-    coverage_interval: tuple[float, float] | None
-    confidence: float | None
+    measurement: Measurement | None
+    """How the masks of the new images stand to the promise; None without truth."""
 
     @property
     def shifted(self) -> bool:
-        """Whether the new images no longer look exchangeable; by chance in at most `level` of all cases."""
+        """Whether the new images no longer look exchangeable; false in at most a share `level` of cases."""
         return self.p_value < self.level
 
     @property
     def failing(self) -> bool:
-        """Whether coverage lies below the promised confidence by more than chance explains."""
-        interval = self.coverage_interval
-        return interval is not None and self.confidence is not None and interval[1] < self.confidence
+        """Whether the promise is broken on the new images; false in at most a share `level` of cases."""
+        return self.measurement is not None and self.measurement.broken
 
 
 def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitoring:
@@ -73,12 +70,12 @@ def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitorin
     Args:
         masker: a calibrated masker with stored curves.
         new: images (x, y_hat), with y where it is known.
-        level: how often images that are exchangeable may be called shifted.
+        level: how often images that are exchangeable may be called shifted, and how often failing.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than
             those of the calibration, or a fact that the rule needs is missing.
-        MismatchError: no curves are stored, or images of other channels.
+        MismatchError: no curves are stored, or not what the rule needs of them; images of other channels.
         ImageError: an image that cannot be used.
     """
     if not 0 < level < 1:
@@ -87,53 +84,49 @@ def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitorin
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"
         )
-    curves = masker.stored_curves()
-    facts = facts_of(curves)
-    if facts.features is None:
-        raise MismatchError("the stored curves have no features: calibrate again")
-    found = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
-    places = _places(masker, masker.rule(facts))
-    before = np.column_stack([facts.features, curves.size[np.arange(len(places)), places]])
-    now = np.column_stack([found["features"], found["size"]])
+    calibration = masker.evidence()
+    curves, features = calibration.curves, calibration.column("features")
+    if "bound_curve" in masker.rule.needs:
+        calibration.column("bound")
+    measures = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
+    places = _places(masker, masker.rule(facts_of(curves)))
+    before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
+    now = np.column_stack([measures["features"], measures["size"]])
     groups = curves.names if curves.group is None else curves.group
-    before, now = before[_first_of_each(groups)], now[_first_of_each(np.array(new.groups))]
+    before, now = before[first_of_each(groups)], now[first_of_each(np.array(new.groups))]
     comparisons = tuple(
         _compared(name, *pair) for name, *pair in zip(_names(before), before.T, now.T, strict=True)
     )
-    p_value = min(1.0, len(comparisons) * min(each.p_value for each in comparisons))
-    met = passes(found["distance"], masker.card.threshold) if new.has_truth else None
     return Monitoring(
         comparisons=comparisons,
         n_calibration=len(before),
         n_new=len(now),
-        p_value=p_value,
+        p_value=min(1.0, len(comparisons) * min(each.p_value for each in comparisons)),
         level=level,
-        coverage=None if met is None else float(met.mean()),
-        coverage_interval=None if met is None else clopper_pearson(int(met.sum()), len(met)),
-        confidence=masker.card.confidence,
+        measurement=_measured(masker, new, measures["distance"], level) if new.has_truth else None,
     )
+
+
+def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], level: float) -> Measurement:
+    return measured(masker, distances, np.array(new.groups), np.array(new.categories), level)
 
 
 def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
     score, lam, y = item.score.map, masker.lambdas(item), item.batch.y
     snapped = torch.from_numpy(masker.grid[_places(masker, lam)])
-    found = {
+    measures = {
         "features": features_of(item.score),
         "size": mask_size(masker.family.apply(score, masker.family.level(score, snapped))).cpu().numpy(),
     }
     if y is None:
-        return found
+        return measures
     distance = masked_distance(masker.distance, masker.open(item), y, item.batch.y_hat)
-    return found | {"distance": distance.detach().double().cpu().numpy()}
+    return measures | {"distance": distance.detach().double().cpu().numpy()}
 
 
 def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
     """The grid points at or below lambda."""
     return np.searchsorted(masker.grid, lam, side="right") - 1
-
-
-def _first_of_each(groups: Array) -> Array:
-    return np.sort(np.unique(groups, return_index=True)[1])
 
 
 def _names(measures: Array) -> Iterator[str]:
@@ -144,7 +137,7 @@ def _names(measures: Array) -> Iterator[str]:
 
 def _compared(name: str, before: Array, now: Array) -> Comparison:
     p_value = float(stats.ks_2samp(before, now).pvalue)
-    told = [float(np.median(values)) for values in (before, now)]
+    medians = [float(np.median(values)) for values in (before, now)]
     if name != "mask size":  # features are logarithms
-        told = [float(np.exp(value)) for value in told]
-    return Comparison(name, told[0], told[1], p_value)
+        medians = [float(np.exp(median)) for median in medians]
+    return Comparison(name, medians[0], medians[1], p_value)

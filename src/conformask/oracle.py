@@ -6,12 +6,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.masks.water_filling import WaterFilling
 from conformask.types import Distance, Images
 
-TOLERANCE = 1 + 1e-6
-"""Success is d <= threshold * TOLERANCE, so that solutions on the threshold count."""
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
 
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -74,7 +73,7 @@ def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images,
     for _ in range(STEPS):
         mask, masked, slope = curve(error, c)
         excess = masked.mean((1, 2, 3), keepdim=True) - threshold
-        passed = excess <= threshold * (TOLERANCE - 1) / 2
+        passed = excess <= threshold * SLACK / 2
         if passed.all():
             break
         c = torch.where(passed, c, c - excess / slope.mean((1, 2, 3), keepdim=True))
@@ -94,7 +93,7 @@ def _descend(
             mu = FIRST_MU * 2 ** (step // DOUBLING)
             loss = ((mask - 1) ** 2).mean((1, 2, 3)) + mu * masked
         found = torch.where(reached[:, None, None, None], found, mask.detach())
-        reached |= masked.detach() <= threshold * TOLERANCE
+        reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():
             break
         _step(optimizer, loss.sum(), mask)

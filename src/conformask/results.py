@@ -131,6 +131,8 @@ class Curves:
     """(n, G) float64: mean(1 - m)."""
     features: Array | None = None
     """(n, F) float64: what the score looks like."""
+    bound: Array | None = None
+    """(n, G) float64: the largest masked distance that any truth could give."""
     group: Array | None = None
     """(n,) strings: images of one group are dependent."""
     category: Array | None = None
@@ -259,6 +261,23 @@ class CalibrationCard:
         for key in ("data_range", "thresholds", "tiles"):
             values[key] = values[key] and tuple(values[key])
         return cls(**values)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured on images with truth, to stand beside what is promised."""
+
+    n: int
+    coverage: float
+    """Share of the images whose masked distance meets the threshold; of a promise about groups their mean."""
+    coverage_interval: tuple[float, float]
+    """95 %."""
+    mean_distance: float
+    """Masked."""
+    p_worse: float | None
+    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    broken: bool
+    """Whether less is kept than was promised, and less than chance explains."""
 
 
 @dataclass(frozen=True)

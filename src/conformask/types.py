@@ -3,7 +3,7 @@
 Images are float32 tensors of shape (N, C, H, W) in [0, 1]; the batch axis is always there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -174,36 +174,6 @@ class Family(Protocol):
         """Its parameters as JSON, the name among them."""
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What a masker knows of n images when it asks a rule for their lambdas; a rule names those it needs."""
-
-    n: int
-    weight: Float[np.ndarray, "n"] | None = None
-    category: Sequence[str] | None = None
-    features: Float[np.ndarray, "n f"] | None = None
-    bound_curve: Float[np.ndarray, "n g"] | None = None
-
-
-@runtime_checkable
-class LambdaRule(Protocol):
-    """From an image's facts to its lambda; for most rules a constant."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The names of the Facts that it reads."""
-
-    @property
-    def void(self) -> bool:
-        """Whether it masks some images whatever they look like."""
-
-    def __call__(self, facts: Facts) -> Float[np.ndarray, "n"]:
-        """The lambda of each image, float64."""
-
-    def to_json(self) -> dict[str, Json]:
-        """The whole rule as JSON."""
-
-
 @runtime_checkable
 class Scorer(Protocol):
     """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
@@ -252,6 +222,6 @@ class Scorer(Protocol):
 
 
 __all__ = [
-    "Array", "Batch", "Distance", "Facts", "Family", "Images", "LambdaRule", "PerImage", "Predictor", "Score",
-    "Scorer", "Task", "Triplet", "Weigh",
+    "Array", "Batch", "Distance", "Family", "Images", "PerImage", "Predictor", "Score", "Scorer", "Task",
+    "Triplet", "Weigh",
 ]  # fmt: skip

@@ -4,34 +4,19 @@
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import config
 from worlds import THRESHOLD, World
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.rules import ConstantLambda, Rule
+from simulation import simulated
 
 SIGMAS = 4
-CHECKED = 10
 CONFIDENCE = 0.9
 DELTA = 0.1
 Deploy = Callable[[Evidence], Rule]
-
-
-def simulated(draws: int) -> Iterator[int]:
-    """The numbers of the draws.
-
-    Shapes and types are checked in the first ones only: simulations become five times as fast.
-    """
-    try:
-        for place in range(draws):
-            if place == CHECKED:
-                config.update("jaxtyping_disable", True)
-            yield place
-    finally:
-        config.update("jaxtyping_disable", False)
 
 
 def sigma(values: np.ndarray) -> float:

@@ -2,15 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from promises import CONFIDENCE, Deploy, breaks_coverage, falls_short, goes_beyond, simulated
+from promises import CONFIDENCE, Deploy, breaks_coverage, falls_short, goes_beyond
 from worlds import GRID, RANDOM, evidence_of
 
 from conformask.conformal.adaptive import Adaptive
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.quantile_regression import LogLinear, quantile_regression
 from conformask.conformal.rules import AdaptiveLambda
-from conformask.types import Facts
+from simulation import simulated
 
 
 def overfitted(evidence: Evidence) -> AdaptiveLambda:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from promises import simulated, too_often
+from promises import too_often
 from scipy import stats
 
 from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
+from simulation import simulated
 
 DELTA = 0.1
 Losses = Callable[[np.random.Generator, int, float], np.ndarray]

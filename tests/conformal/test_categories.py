@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
-from promises import falls_short, goes_beyond, simulated
+from promises import falls_short, goes_beyond
 from worlds import evidence_of
 
 from conformask.conformal.categories import Categories
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.errors import InvalidArgumentError
-from conformask.types import Facts
+from simulation import simulated
 
 
 def mixed(evidence: Evidence) -> Rule:

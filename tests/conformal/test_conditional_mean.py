@@ -6,15 +6,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from promises import CONFIDENCE, Deploy, falls_short, simulated
+from promises import CONFIDENCE, Deploy, falls_short
 from worlds import THRESHOLD
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.expected import ConditionalMean, Expected, tail_risk
+from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import ConstantLambda
 from conformask.results import Curves
-from conformask.types import Facts
+from simulation import simulated
 
 GRID = np.array([0.0, *np.geomspace(0.01, 20, 40), math.inf])
 

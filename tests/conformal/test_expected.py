@@ -120,7 +120,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="upper bound"):
         Expected().rule(evidence_of(np.ones(50)))
     for wanted in (Expected(), ConditionalMean(0.9)):
-        assert wanted.coverage_range(100) is None
+        assert wanted.rank(100) is None
 
 
 def test_a_distance_that_is_not_a_number_opens_nothing() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from promises import CONFIDENCE, Deploy, falls_short, goes_beyond, simulated
+from promises import CONFIDENCE, Deploy, falls_short, goes_beyond
 from worlds import RANDOM, Fields, evidence_of
 
 from conformask.conformal.evidence import Evidence
@@ -9,6 +9,7 @@ from conformask.conformal.marginal import Marginal
 from conformask.conformal.order import largest_lambda
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import MismatchError
+from simulation import simulated
 
 
 def in_new_groups(fields: Fields, deploy: Deploy, k: int, draws: int) -> np.ndarray:

@@ -15,10 +15,10 @@ from conformask.conformal.adaptive import Adaptive
 from conformask.conformal.bounds import hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.categories import Categories
 from conformask.conformal.expected import Expected
+from conformask.conformal.facts import Facts
 from conformask.conformal.ltt import Ltt
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.quantile_regression import LogLinear
-from conformask.types import Facts
 
 SIZES = (5, 12, 25, 57, 100, 333, 1234)
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from promises import Deploy, breaks_pac, simulated
+from promises import Deploy, breaks_pac
 from scipy import stats
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
@@ -11,6 +11,7 @@ from conformask.conformal.order import binomial_rank
 from conformask.conformal.pac import Pac
 from conformask.conformal.rules import ConstantLambda
 from conformask.results import Curves
+from simulation import simulated
 
 
 def p_values(evidence: Evidence, forgiven: int = 0) -> np.ndarray:

@@ -6,13 +6,15 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from promises import breaks_coverage, simulated
+from promises import breaks_coverage
 from scipy import stats
 from worlds import RANDOM, evidence_of
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.marginal import Marginal
+from conformask.conformal.order import coverage_range
 from conformask.conformal.rules import ConstantLambda
+from simulation import simulated
 
 DRAWS = 10_000
 LEVELS = np.array([0.0, 0.1, 0.2, 0.4, math.inf])
@@ -131,7 +133,7 @@ def test_too_few_images_mask_everything() -> None:
     assert few.void
     assert deployed(np.full(9, math.inf)) == math.inf
     assert Marginal(0.9).smallest_calibration_set(None, None) == 9
-    assert Marginal(0.9).coverage_range(8) == (1, 1)
+    assert coverage_range(8, Marginal(0.9).rank(8)) == (1, 1)
 
 
 def test_the_rule_takes_an_order_statistic_in_any_order() -> None:

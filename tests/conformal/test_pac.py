@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
-from promises import Deploy, breaks_pac, coverage, simulated
+from promises import Deploy, breaks_pac, coverage
 from scipy import stats
 from worlds import RANDOM, evidence_of
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.marginal import Marginal
-from conformask.conformal.order import binomial_rank, smallest
+from conformask.conformal.order import binomial_rank, coverage_range, smallest
 from conformask.conformal.pac import Pac
 from conformask.conformal.rules import ConstantLambda
+from simulation import simulated
 
 
 def with_rank_off_by(step: int, delta: float = 0.1) -> Deploy:
@@ -55,6 +56,6 @@ def test_what_it_says_of_itself() -> None:
     assert pac.rule(evidence_of(np.ones(28))).void
     assert not pac.rule(evidence_of(np.ones(29))).void
     assert pac.claim("l1", 0.02) == "with probability 0.95 over calibration sets, P(l1 <= 0.02) >= 0.90"
-    low, high = pac.coverage_range(1000)
+    low, high = coverage_range(1000, pac.rank(1000))
     assert 0.9 - 1e-3 < low < 0.915 < high
     assert stats.beta.cdf(0.9, 1000 + 1 - 85, 85) <= 0.05

@@ -10,7 +10,7 @@ from worlds import RANDOM, evidence_of
 
 from conformask.conformal import simultaneous
 from conformask.conformal.band import pointwise_delta, rank_bounds
-from conformask.conformal.order import binomial_rank
+from conformask.conformal.order import binomial_rank, coverage_range
 from conformask.conformal.simultaneous import THRESHOLDS, Simultaneous
 from conformask.errors import InvalidArgumentError
 
@@ -106,7 +106,7 @@ def test_the_smallest_set() -> None:
         n = wanted.smallest_calibration_set(None, None)
         assert wanted.rank(n) >= 1
         assert wanted.rank(n - 1) == 0
-        assert wanted.coverage_range(n)[0] > confidence
+        assert coverage_range(n, wanted.rank(n))[0] > confidence
 
 
 def test_more_declared_thresholds_cost_rank() -> None:

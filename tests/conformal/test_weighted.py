@@ -7,10 +7,10 @@ from promises import Deploy, breaks_coverage, coverage, goes_beyond
 from worlds import RANDOM, evidence_of
 
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import WeightedLambda
 from conformask.conformal.weighted import Weighted, effective_sample_size
-from conformask.types import Facts
 
 
 def reweighed(evidence: Evidence, weight: np.ndarray) -> Evidence:

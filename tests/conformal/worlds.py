@@ -14,8 +14,8 @@ import numpy as np
 
 from conformask.conformal.crossing import first_crossing, passes
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import Facts
 from conformask.results import Curves
-from conformask.types import Facts
 
 THRESHOLD = 0.1
 GRID = np.array([0.0, *np.geomspace(0.02, 20, 18), math.inf])

@@ -212,12 +212,6 @@ def test_ticks_are_few_and_inside(low: float, high: float) -> None:
     assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
 
 
-def test_clopper_pearson() -> None:
-    assert figures.clopper_pearson(0.9, 10) == pytest.approx((0.5549839, 0.9974714))
-    assert figures.clopper_pearson(1.0, 10) == pytest.approx((0.6915029, 1.0))
-    assert figures.clopper_pearson(0.0, 10)[0] == 0.0
-
-
 def test_written_whole_after_loading(tmp_path: Path) -> None:
     record = evaluation()
     record.save(tmp_path)

@@ -1,5 +1,7 @@
 """conformask monitor: do new images still look like those of the calibration?"""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,10 @@ from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
     from conformask.monitoring import Monitoring
+    from conformask.results import CalibrationCard
+
+WRONG = 3
+"""The exit status of --strict."""
 
 
 def monitor(
@@ -20,6 +26,12 @@ def monitor(
     level: Annotated[
         float, Parameter(help="How often images that are like the calibration's may be called shifted.")
     ] = 0.01,
+    strict: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Exit with status 3 where images are shifted or the promise is broken."
+        ),
+    ] = False,
     data_range: DataRange = None,
     weights_path: WeightsPath = None,
     json: AsJson = False,
@@ -48,21 +60,23 @@ def monitor(
     ]
     columns = ("", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p")
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
-    show(record, masker.promise, "", table(columns, rows), "", *_told(found), as_json=json)
+    verdicts = list(_verdicts(found, masker.card))
+    show(record, masker.promise, "", *verdicts, "", table(columns, rows), as_json=json)
+    if strict and (found.shifted or found.failing):
+        sys.exit(WRONG)
 
 
-def _told(found: "Monitoring") -> list[str]:
-    p_value = f"p = {found.p_value:.3g} of all together, level {found.level:g}"
-    told = [
-        f"SHIFTED: these images do not look like those of the calibration ({p_value}). The promise is not "
-        "about them: calibrate on images like these."
-        if found.shifted
-        else f"No shift is seen ({p_value})."
-    ]
-    if found.coverage is not None and found.coverage_interval is not None:
-        low, high = found.coverage_interval
-        verdict = f", below the promised {found.confidence:g}" if found.failing else ""
-        told.append(
-            f"Coverage with their truth: {found.coverage:.3f} ({low:.3f} to {high:.3f}, 95 %){verdict}."
+def _verdicts(found: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
+    """What was measured with truth stands first: scores can look the same while the masks fail."""
+    from conformask.report.words import measurement_text
+
+    if found.measurement is not None:
+        yield measurement_text(card, found.measurement)
+    p_value = f"p = {found.p_value:.3g} of all comparisons combined, level {found.level:g}"
+    if found.shifted:
+        yield (
+            f"SHIFTED: these images do not look like those of the calibration ({p_value}). The promise is "
+            "not about them: calibrate on images like these."
         )
-    return told
+    else:
+        yield f"No shift is seen in scores and mask sizes ({p_value})."

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.order import coverage_range, marginal_rank, smallest_marginal_set
+from conformask.conformal.order import marginal_rank, smallest_marginal_set
 from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
 from conformask.conformal.rules import AdaptiveLambda
 from conformask.conformal.words import rate
@@ -28,6 +28,7 @@ class Adaptive:
     h: LogLinear | None = None
     """Fitted on the selection images."""
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "adaptive"
     needs: ClassVar[frozenset[str]] = frozenset({"features", "selection"})
 
@@ -39,9 +40,9 @@ class Adaptive:
         """confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
-    def coverage_range(self, n: int) -> tuple[float, float]:
-        """Where coverage lies for nine calibration sets of ten."""
-        return coverage_range(n, marginal_rank(n, self.confidence))
+    def rank(self, n: int) -> int:
+        """Of normalised critical lambdas, as in marginal."""
+        return marginal_rank(n, self.confidence)
 
     def fixed(self, selection: Evidence, n: int) -> "Adaptive":
         """With h fitted to the selection images whose critical lambda is neither 0 nor inf."""
@@ -63,6 +64,6 @@ class Adaptive:
             raise ValueError("adaptive: h is not fitted")
         with np.errstate(divide="ignore"):
             normalised = np.log(evidence.critical_lambdas) - self.h(evidence.column("features"))
-        rank = marginal_rank(evidence.n, self.confidence)
+        rank = self.rank(evidence.n)
         shift = float(np.partition(normalised, rank - 1)[rank - 1]) if rank else -np.inf
         return AdaptiveLambda(self.h, shift, None if evidence.monotone else evidence.curves.grid)

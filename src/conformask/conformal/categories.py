@@ -17,6 +17,7 @@ class Categories:
 
     confidence: float
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "categories"
     needs: ClassVar[frozenset[str]] = frozenset({"category"})
 
@@ -28,8 +29,8 @@ class Categories:
         """Of every category: confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
-    def coverage_range(self, n: int) -> None:
-        """Each category has a range of its own."""
+    def rank(self, n: int) -> None:
+        """Each category has its own."""
 
     def fixed(self, selection: Evidence, n: int) -> "Categories":
         """Nothing is to be chosen."""

@@ -1,6 +1,6 @@
 """What calibration images say about a threshold: numbers only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -33,6 +33,11 @@ class Evidence:
         """The running maximum of the distance along the grid: what the image risks at any lambda up to it."""
         return np.asarray(np.maximum.accumulate(self.curves.distance, axis=1))
 
+    def take(self, places: Array, groups: Array) -> "Evidence":
+        """That of the images at these places, in these groups."""
+        curves = replace(self.curves.take(places), group=groups)
+        return replace(self, critical_lambdas=self.critical_lambdas[places], curves=curves)
+
     def column(self, name: str) -> Array:
         """A column of the curves that the guarantee needs, by its field's name.
 
@@ -42,6 +47,6 @@ class Evidence:
         values: Array | None = getattr(self.curves, name)
         if values is None:
             raise MismatchError(
-                f"these curves have no {name}: they are of an older conformask, make them again"
+                f"the stored curves have no {name}, which this promise takes: calibrate the images again"
             )
         return values

@@ -23,6 +23,7 @@ class Expected:
 
     confidence: ClassVar[None] = None
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = True
     name: ClassVar[str] = "expected"
     needs: ClassVar[frozenset[str]] = frozenset({"grid", "upper_bound", "bound_curve"})
 
@@ -34,8 +35,8 @@ class Expected:
         """The smallest n with upper_bound / (n + 1) <= threshold; 1 where images have bounds of their own."""
         return _smallest_set(0.0, 1.0, threshold, upper_bound)
 
-    def coverage_range(self, n: int) -> None:
-        """Nothing is promised of coverage."""
+    def rank(self, n: int) -> None:
+        """A mean is no rank."""
 
     def fixed(self, selection: Evidence, n: int) -> "Expected":
         """Nothing is to be chosen."""
@@ -58,6 +59,7 @@ class ConditionalMean:
     t: float = 0.0
     """Chosen on the selection images."""
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = True
     name: ClassVar[str] = "conditional_mean"
     needs: ClassVar[frozenset[str]] = frozenset({"grid", "upper_bound", "bound_curve", "selection"})
 
@@ -74,8 +76,8 @@ class ConditionalMean:
         """Fewer would break the bound even with closed masks; 1 where images have bounds of their own."""
         return _smallest_set(self.t, self.steepness, threshold, upper_bound)
 
-    def coverage_range(self, n: int) -> None:
-        """Nothing is promised of coverage by single truths."""
+    def rank(self, n: int) -> None:
+        """A mean is no rank."""
 
     def fixed(self, selection: Evidence, n: int) -> "ConditionalMean":
         """With the t that opens the masks of the selection images most, as if they were n."""

@@ -17,6 +17,7 @@ class Groups:
 
     confidence: float
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "groups"
     needs: ClassVar[frozenset[str]] = frozenset({"group"})
 
@@ -28,8 +29,8 @@ class Groups:
         """Groups: confidence / (1 - confidence), rounded up; many more for masks that are not too large."""
         return smallest_marginal_set(self.confidence)
 
-    def coverage_range(self, n: int) -> None:
-        """No law is known: it depends on how alike the images of a group are."""
+    def rank(self, n: int) -> None:
+        """Images of a group count together."""
 
     def fixed(self, selection: Evidence, n: int) -> "Groups":
         """Nothing is to be chosen."""

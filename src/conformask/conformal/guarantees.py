@@ -39,6 +39,10 @@ class Guarantee(Protocol):
         """The share of calibration sets for which the promise may fail; None where it averages over them."""
 
     @property
+    def bounds_a_mean(self) -> bool:
+        """Whether the promise is about a mean distance, not about a share of images."""
+
+    @property
     def needs(self) -> frozenset[str]:
         """What it reads beyond critical lambdas.
 
@@ -55,8 +59,11 @@ class Guarantee(Protocol):
         threshold, and the constant upper bound of the distance, matter for promises about a mean.
         """
 
-    def coverage_range(self, n: int) -> tuple[float, float] | None:
-        """Where coverage lies for nine calibration sets of ten of size n; None where no law is known."""
+    def rank(self, n: int) -> int | None:
+        """Which of n critical lambdas, ascending, is deployed; None where it is not one of them.
+
+        Coverage then has a known law: see `order.coverage_range` and `law.met_law`.
+        """
 
     def fixed(self, selection: Evidence, n: int) -> "Guarantee":
         """With every choice made that must not see the n calibration images."""

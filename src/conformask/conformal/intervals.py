@@ -3,18 +3,48 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 
 Values = Float[np.ndarray, "n"]
+NOTHING = 1e-12
+"""A variance of shares that is rounding alone."""
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a proportion (Clopper and Pearson 1934)."""
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a proportion (Clopper and Pearson 1934); n may be an effective number."""
     tail = (1 - level) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes <= 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes >= n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
     return low, high
+
+
+def grouped_proportion(
+    successes: Bool[np.ndarray, "n"],
+    groups: Shaped[np.ndarray, "n"],
+    *,
+    each_group_alike: bool = False,
+    level: float = 0.95,
+) -> tuple[float, tuple[float, float]]:
+    """A proportion and its interval, where images of a group are dependent (Korn and Graubard 1998).
+
+    Clopper-Pearson with the effective number of images, from the variance between groups; exact where each
+    image is its own group. Groups count by their images, or each_group_alike.
+    """
+    _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    n, k = len(successes), len(counts)
+    sizes = counts if each_group_alike else np.full(k, n / k)
+    means = np.bincount(index, successes / sizes[index])
+    share = float(means.mean()) if each_group_alike else float(successes.mean())
+    if k == n:
+        return share, clopper_pearson(int(successes.sum()), n, level)
+    variance = float(((means - share * counts / sizes) ** 2).sum()) / (k * max(k - 1, 1))
+    if variance < NOTHING:
+        return share, clopper_pearson(share * k, k, level)
+    tail = (1 - level) / 2
+    wider = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
+    effective = min(n, wider * share * (1 - share) / variance)
+    return share, clopper_pearson(share * effective, effective, level)
 
 
 def bootstrap(

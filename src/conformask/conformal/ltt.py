@@ -23,6 +23,7 @@ class Ltt:
 
     confidence: float
     delta: float
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "ltt"
     needs: ClassVar[frozenset[str]] = frozenset({"grid"})
 
@@ -34,8 +35,8 @@ class Ltt:
         """The smallest n with confidence^n <= delta."""
         return smallest_binomial_set(self.confidence, self.delta)
 
-    def coverage_range(self, n: int) -> None:
-        """No law is known."""
+    def rank(self, n: int) -> None:
+        """A grid point is deployed."""
 
     def fixed(self, selection: Evidence, n: int) -> "Ltt":
         """Nothing is to be chosen."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.order import coverage_range, marginal_rank, smallest, smallest_marginal_set
+from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.words import rate
 
@@ -15,6 +15,7 @@ class Marginal:
 
     confidence: float
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "marginal"
     needs: ClassVar[frozenset[str]] = frozenset()
 
@@ -26,9 +27,9 @@ class Marginal:
         """confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
-    def coverage_range(self, n: int) -> tuple[float, float]:
-        """Where coverage lies for nine calibration sets of ten."""
-        return coverage_range(n, marginal_rank(n, self.confidence))
+    def rank(self, n: int) -> int:
+        """j = floor((1 - confidence)(n + 1))."""
+        return marginal_rank(n, self.confidence)
 
     def fixed(self, selection: Evidence, n: int) -> "Marginal":
         """Nothing is to be chosen."""
@@ -36,5 +37,4 @@ class Marginal:
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """The j-th smallest critical lambda, j = floor((1 - confidence)(n + 1)); 0 where that is void."""
-        rank = marginal_rank(evidence.n, self.confidence)
-        return ConstantLambda(smallest(evidence.critical_lambdas, rank))
+        return ConstantLambda(smallest(evidence.critical_lambdas, self.rank(evidence.n)))

@@ -62,11 +62,14 @@ def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, 
     return float(critical[order[place]]) if place < len(critical) else math.inf
 
 
-def coverage_range(n: int, rank: int, level: float = 0.9) -> tuple[float, float]:
+def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float, float] | None:
     """Between which values coverage lies for this share of calibration sets: Beta(n + 1 - j, j).
 
-    Exact where critical lambdas are distinct, at or above it otherwise; (1, 1) where everything is masked.
+    Exact where critical lambdas are distinct, at or above it otherwise; (1, 1) where everything is masked,
+    None where what is deployed has no rank.
     """
+    if rank is None:
+        return None
     if rank < 1:
         return 1.0, 1.0
     tail = (1 - level) / 2

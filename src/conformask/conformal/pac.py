@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.order import binomial_rank, coverage_range, smallest, smallest_binomial_set
+from conformask.conformal.order import binomial_rank, smallest, smallest_binomial_set
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.words import rate, with_probability
 
@@ -18,6 +18,7 @@ class Pac:
 
     confidence: float
     delta: float
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "pac"
     needs: ClassVar[frozenset[str]] = frozenset()
 
@@ -29,9 +30,9 @@ class Pac:
         """The smallest n with confidence^n <= delta."""
         return smallest_binomial_set(self.confidence, self.delta)
 
-    def coverage_range(self, n: int) -> tuple[float, float]:
-        """Where coverage lies for nine calibration sets of ten."""
-        return coverage_range(n, binomial_rank(n, self.confidence, self.delta))
+    def rank(self, n: int) -> int:
+        """j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
+        return binomial_rank(n, self.confidence, self.delta)
 
     def fixed(self, selection: Evidence, n: int) -> "Pac":
         """Nothing is to be chosen."""
@@ -39,5 +40,4 @@ class Pac:
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """The j-th smallest critical lambda, j = max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}."""
-        rank = binomial_rank(evidence.n, self.confidence, self.delta)
-        return ConstantLambda(smallest(evidence.critical_lambdas, rank))
+        return ConstantLambda(smallest(evidence.critical_lambdas, self.rank(evidence.n)))

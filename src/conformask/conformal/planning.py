@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from conformask.conformal.guarantees import Guarantee
+from conformask.conformal.order import coverage_range
 
 UNITS = {"group": "groups", "category": "images of each category", "weight": "effective images"}
 """What is counted, by what a guarantee needs; images otherwise."""
@@ -41,7 +42,7 @@ def plan(
     smallest = wanted.smallest_calibration_set(threshold, upper_bound)
     sizes = [smallest * factor for factor in SIZES] if n is None else [n]
     prospects = tuple(
-        Prospect(size, None if size < smallest else wanted.coverage_range(size)) for size in sizes
+        Prospect(size, None if size < smallest else coverage_range(size, wanted.rank(size))) for size in sizes
     )
     return Plan(smallest, unit_of(wanted), prospects)
 

@@ -26,6 +26,7 @@ class Rcps:
     name: str = "rcps"
     certifies: Certifies = waudby_smith_ramdas
     confidence: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = True
     needs: ClassVar[frozenset[str]] = frozenset({"grid", "upper_bound"})
 
     def claim(self, distance: str, threshold: float) -> str:
@@ -41,8 +42,8 @@ class Rcps:
         level = threshold / upper_bound
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
-    def coverage_range(self, n: int) -> None:
-        """Nothing is promised of coverage."""
+    def rank(self, n: int) -> None:
+        """A mean is no rank."""
 
     def fixed(self, selection: Evidence, n: int) -> "Rcps":
         """Nothing is to be chosen."""

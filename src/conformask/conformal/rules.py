@@ -1,44 +1,20 @@
 """Rules from an image's facts to its lambda, as JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.facts import Facts
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.results import Json, number
 
 Lambdas = Float[np.ndarray, "n"]
-
-
-@runtime_checkable
-class ImageFacts(Protocol):
-    """What is known of n images."""
-
-    @property
-    def n(self) -> int:
-        """How many images."""
-
-    @property
-    def weight(self) -> Lambdas | None:
-        """Likelihood ratio of each image."""
-
-    @property
-    def category(self) -> Sequence[str] | None:
-        """Category of each image."""
-
-    @property
-    def features(self) -> Float[np.ndarray, "n f"] | None:
-        """What its score looks like."""
-
-    @property
-    def bound_curve(self) -> Float[np.ndarray, "n g"] | None:
-        """The largest masked distance that any truth could give, on the grid."""
 
 
 @runtime_checkable
@@ -53,7 +29,7 @@ class Rule(Protocol):
     def void(self) -> bool:
         """Whether it masks some images whatever they look like: the promise cannot be given."""
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """The lambda of each image."""
 
     def to_json(self) -> dict[str, Json]:
@@ -73,7 +49,7 @@ class ConstantLambda:
         """Whether lambda is 0."""
         return self.lam <= 0
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """lam for each image."""
         return np.full(facts.n, self.lam)
 
@@ -100,7 +76,7 @@ class CategoryLambda:
         """Whether that of any category is 0."""
         return min(self.lambdas.values()) <= 0
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """That of each image's category.
 
         Raises:
@@ -152,7 +128,7 @@ class WeightedLambda:
         """Whether even a weightless image gets 0."""
         return bool(self._lambdas(np.zeros(1))[0] <= 0)
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """max{lam : (weight of critical lambdas below it + its own) / total of both <= 1 - confidence}."""
         return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
 
@@ -193,7 +169,7 @@ class AdaptiveLambda:
         """Whether every image gets 0."""
         return self.shift == -math.inf
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """By the features of each image; 0 where they give none."""
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
@@ -235,7 +211,7 @@ class BoundedRisk:
         """Whether even an image without any possible error gets 0."""
         return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
 
-    def __call__(self, facts: ImageFacts) -> Lambdas:
+    def __call__(self, facts: Facts) -> Lambdas:
         """By the bound curve of each image."""
         return self.lambdas(np.asarray(facts.bound_curve))
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from conformask.conformal.band import pointwise_delta
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.order import ROUNDING, binomial_rank, coverage_range, smallest, smallest_set
+from conformask.conformal.order import ROUNDING, binomial_rank, smallest, smallest_set
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.words import rate, with_probability
 from conformask.errors import InvalidArgumentError
@@ -26,6 +26,7 @@ class Simultaneous:
     delta: float
     thresholds: tuple[float, ...] = ()
     """Declared from the selection images, ascending."""
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "simultaneous"
     needs: ClassVar[frozenset[str]] = frozenset({"selection"})
 
@@ -38,10 +39,6 @@ class Simultaneous:
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """The smallest n whose rank is at least 1."""
         return smallest_set(lambda n: self.rank(n) >= 1)
-
-    def coverage_range(self, n: int) -> tuple[float, float]:
-        """Where coverage lies for nine calibration sets of ten."""
-        return coverage_range(n, self.rank(n))
 
     def rank(self, n: int) -> int:
         """The rank at this confidence, of the band that holds for every confidence and threshold."""

@@ -18,6 +18,7 @@ class Weighted:
 
     confidence: float
     delta: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = False
     name: ClassVar[str] = "weighted"
     needs: ClassVar[frozenset[str]] = frozenset({"weight"})
 
@@ -29,8 +30,8 @@ class Weighted:
         """Effective images: confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
-    def coverage_range(self, n: int) -> None:
-        """No law is known."""
+    def rank(self, n: int) -> None:
+        """Images count by their weights."""
 
     def fixed(self, selection: Evidence, n: int) -> "Weighted":
         """Nothing is to be chosen."""

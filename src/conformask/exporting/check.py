@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.conformal.facts import Facts
 from conformask.errors import MismatchError
 from conformask.exporting.graph import INPUTS, noise
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.scorers.scoring import score_of
-from conformask.types import Facts, Images
+from conformask.types import Images
 
 TOLERANCE = 1e-4
 """What the exported file may differ by, in each of the three of `Difference`."""

@@ -6,12 +6,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
+from conformask.conformal.facts import Facts
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.exporting.check import TOLERANCE, Agreement, checked
 from conformask.exporting.graph import translated
 from conformask.masker.masker import Masker
 from conformask.results import plain, whole_file
-from conformask.types import Facts
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OF_IMAGE = frozenset({"category", "weight"})

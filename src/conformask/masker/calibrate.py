@@ -144,14 +144,22 @@ def _gathered(
     scorer: Scorer, calibration: Triplets, choices: Choices, seen: Survey, how: Streaming
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid = NO_GRID if choices.grid is None else choices.grid
+    bounded = "bound_curve" in choices.wanted.needs
 
     def measure(item: Scored) -> dict[str, Array]:
-        found = measures(item, choices.family, choices.distance, grid, choices.threshold)
+        found = measures(item, choices.family, choices.distance, grid, choices.threshold, bounded=bounded)
         if choices.weigh is None:
             return found
         return found | {"weight": weights_of(choices.weigh, item.batch)}
 
-    key = (choices.family.settings(), choices.distance.name, grid.tolist(), choices.threshold, seen.hashes)
+    key = (
+        choices.family.settings(),
+        choices.distance.name,
+        grid.tolist(),
+        choices.threshold,
+        bounded,
+        seen.hashes,
+    )
     found = gathered(scorer, calibration, measure, "calibrating", key, how)
     critical = found.pop("critical_lambda")
     curves = Curves.from_arrays(found | {"grid": grid})

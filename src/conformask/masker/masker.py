@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of, size_at
 from conformask.conformal.crossing import SLACK
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import Facts
 from conformask.conformal.guarantees import Guarantee, takes
 from conformask.conformal.guarantees import guarantee as guarantee_by_name
-from conformask.conformal.rules import rule_from_json
+from conformask.conformal.order import coverage_range
+from conformask.conformal.rules import Rule, rule_from_json
 from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
 from conformask.distances import stored_distance
@@ -38,7 +41,7 @@ from conformask.results import CalibrationCard, Curves, read_arrays, whole_file,
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
-from conformask.types import Array, Batch, Distance, Facts, Family, Images, LambdaRule, Score, Scorer, Weigh
+from conformask.types import Array, Batch, Distance, Family, Images, Score, Scorer, Weigh
 
 THRESHOLDS = 40
 
@@ -50,7 +53,7 @@ class Masker:
     scorer: Scorer
     distance: Distance
     family: Family
-    rule: LambdaRule
+    rule: Rule
     card: CalibrationCard
     critical_lambdas: Float[np.ndarray, "n"]
     """Of the calibration images, in the order of the curves."""
@@ -72,15 +75,26 @@ class Masker:
     @property
     def coverage_range(self) -> tuple[float, float] | None:
         """Between which values coverage lies for nine calibration sets of ten; None where no law is known."""
-        return self._wanted().coverage_range(self.card.n_calibration)
+        n = self.card.n_calibration
+        return coverage_range(n, self.guarantee.rank(n))
 
     @property
     def grid(self) -> Float[np.ndarray, "g"]:
         """Lambdas at which curves are known; 0 and inf where none are stored."""
         return NO_GRID if self.curves is None else self.curves.grid
 
-    def _wanted(self) -> Guarantee:
+    @property
+    def guarantee(self) -> Guarantee:
+        """What is promised."""
         return guarantee_by_name(self.card.guarantee, self.card.confidence, self.card.delta)
+
+    def evidence(self) -> Evidence:
+        """What the calibration images say about the threshold.
+
+        Raises:
+            MismatchError: no curves are stored.
+        """
+        return evidence(self.stored_curves(), self.card.threshold, self.distance, self.critical_lambdas)
 
     def __call__(
         self,
@@ -219,7 +233,7 @@ class Masker:
         """
         if self.curves is None:
             return ()
-        card, wanted = self.card, self._wanted()
+        card, wanted = self.card, self.guarantee
         largest = max(float(self.curves.distance[:, -1].max()), 2 * card.threshold)
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
         return tuple((float(t), size_at(self.curves, float(t), wanted, self.distance)) for t in thresholds)

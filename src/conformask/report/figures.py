@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.special import betaincinv
 
+from conformask.conformal.crossing import passes
+from conformask.conformal.intervals import clopper_pearson
 from conformask.report import svg, words
 from conformask.results import CalibrationCard, Evaluation
 
@@ -109,7 +110,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
     if not parts:
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
-    intervals = [clopper_pearson(share, count) for _, share in parts]
+    intervals = [clopper_pearson(round(share * count), count) for _, share in parts]
     promised = words.promised_share(evaluation)
     lowest = min([a for a, _ in intervals] + ([] if promised is None else [promised]))
     low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
@@ -193,14 +194,6 @@ def gauge(evaluation: Evaluation) -> str | None:
     return svg.document(f"Coverage: {title}; promised {svg.percent(promised)}", marks, 122)
 
 
-def clopper_pearson(share: float, count: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share measured on `count` images."""
-    hits = round(share * count)
-    low = 0.0 if hits == 0 else float(betaincinv(hits, count - hits + 1, 0.025))
-    high = 1.0 if hits == count else float(betaincinv(hits + 1, count - hits, 0.975))
-    return low, high
-
-
 def _finite(values: Array) -> Array:
     return values[np.isfinite(values)]
 
@@ -227,8 +220,8 @@ def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
 
 def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[float]:
     """Images in each bin; what sits on the threshold has met it; what lies outside is left out."""
-    met = values <= threshold * (1 + 1e-6)
-    inside = np.where(met, np.minimum(values, threshold - 0.5 * (edges[1] - edges[0]) * 1e-3), values)
+    just_below = threshold - 0.5 * (edges[1] - edges[0]) * 1e-3
+    inside = np.where(passes(values, threshold), np.minimum(values, just_below), values)
     return _histogram(np.maximum(inside, edges[0]), edges)
 
 

@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
+from conformask.conformal.crossing import passes
 from conformask.report import figures, words
 from conformask.report.meaning import meaning_of
 from conformask.report.pictures import Picture, heat_gradient, pictures
@@ -98,7 +100,7 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> Row:
         size=words.figure(example.size),
         oracle=words.figure(example.oracle_size),
         distance=words.figure(example.distance),
-        met=example.distance <= evaluation.threshold * (1 + 1e-6),
+        met=bool(passes(np.array(example.distance), evaluation.threshold)),
     )
 
 

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from conformask.results import CalibrationCard, Evaluation
+from conformask.conformal.crossing import passes
+from conformask.results import CalibrationCard, Evaluation, Measurement
 
 DISTANCES = {
     "l1": "L1",
@@ -99,6 +100,24 @@ def headline(evaluation: Promise) -> str:
     return f"{start}, what the mask lets through differs from the truth by at most {limit}."
 
 
+def measurement_text(card: CalibrationCard, measured: Measurement) -> str:
+    """What was measured on images with truth, beside what was promised."""
+    images, promised = plural(measured.n, "image"), promised_share(card)
+    if promised is None:
+        finding = f"the mean masked distance of {images} is {figure(measured.mean_distance)}"
+        promise = f"at most {figure(card.threshold)}"
+    else:
+        low, high = (f"{100 * end:.1f}" for end in measured.coverage_interval)
+        interval = f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
+        finding = f"{share(measured.coverage)} of {images} are within the threshold ({interval})"
+        promise = f"at least {percent(promised)}"
+    if measured.broken:
+        warning = "Chance does not explain it: do not rely on these masks."
+        return f"BROKEN: {finding}; {promise} was promised. {warning}"
+    agreeing = "; promised was" if measured.p_worse is None else ", in agreement with the promise of"
+    return f"Measured: {finding}{agreeing} {promise}."
+
+
 def verdict(evaluation: Evaluation) -> Verdict:
     """Whether the test images agree with the promise, said plainly."""
     promised = promised_share(evaluation)
@@ -187,7 +206,7 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """The table: what was measured, and how much."""
     images = evaluation.images
-    within = images.unmasked_distance <= evaluation.threshold * (1 + 1e-6)
+    within = passes(images.unmasked_distance, evaluation.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)

@@ -1,0 +1,112 @@
+"""Whether what was measured on images with truth agrees with a masker's promise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformask.conformal.crossing import SLACK, passes
+from conformask.conformal.intervals import grouped_proportion
+from conformask.conformal.law import (
+    Labels,
+    PerImage,
+    Tails,
+    first_of_each,
+    losses_of,
+    mean_loss,
+    met_tails,
+    resampled_tails,
+)
+from conformask.conformal.order import marginal_rank
+from conformask.masker.masker import Masker
+from conformask.results import Measurement
+
+LEVEL = 0.01
+"""How often a promise that is kept may be called broken."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What the promise bounds, as it was measured, and how often chance alone brings that about."""
+
+    loss: float
+    """The share of images that fail, or their mean distance."""
+    allowed: float
+    """1 - confidence, or the threshold."""
+    tails: Tails | None
+    """None where no law is known."""
+
+    def broken(self, level: float) -> bool:
+        """Whether more is lost than promised, and more than chance explains at this level."""
+        more = self.loss > self.allowed * (1 + SLACK)
+        return more and self.tails is not None and self.tails.worse < level
+
+
+def measured(
+    masker: Masker,
+    distances: PerImage,
+    groups: Labels,
+    categories: Labels | None = None,
+    level: float = LEVEL,
+) -> Measurement:
+    """What the masked distances of images with truth say of the promise; see `agreement`."""
+    met = passes(distances, masker.card.threshold)
+    by_group = "group" in masker.guarantee.needs
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=by_group)
+    held = agreement(masker, distances, groups, categories)
+    return Measurement(
+        n=len(distances),
+        coverage=coverage,
+        coverage_interval=interval,
+        mean_distance=float(distances.mean()),
+        p_worse=None if held.tails is None else held.tails.worse,
+        broken=held.broken(level),
+    )
+
+
+def agreement(
+    masker: Masker, distances: PerImage, groups: Labels, categories: Labels | None = None
+) -> Agreement:
+    """Hold the masked distances of images against the promise.
+
+    For the law one image of a group counts, unless the promise is about groups; of categories the worst,
+    corrected for their number. No law is known for weighted promises, nor where one has to be drawn from
+    curves and none are stored.
+    """
+    guarantee = masker.guarantee
+    losses = losses_of(guarantee, distances, masker.card.threshold)
+    if "category" in guarantee.needs:
+        return _worst_category(masker, losses, groups, np.asarray(categories))
+    if "group" in guarantee.needs:
+        return Agreement(mean_loss(losses, groups), _allowed(masker), _tails(masker, losses, groups))
+    single = losses[first_of_each(groups)]
+    return Agreement(mean_loss(losses, None), _allowed(masker), _tails(masker, single, None))
+
+
+def _allowed(masker: Masker) -> float:
+    card = masker.card
+    return card.threshold if masker.guarantee.bounds_a_mean else 1 - (card.confidence or 0.0)
+
+
+def _tails(masker: Masker, losses: PerImage, groups: Labels | None) -> Tails | None:
+    guarantee, n = masker.guarantee, masker.card.n_calibration
+    rank = guarantee.rank(n)
+    if rank is not None:
+        return met_tails(n, rank, losses == 0)
+    if masker.curves is None or "weight" in guarantee.needs:
+        return None
+    calibration = masker.evidence()
+    return resampled_tails(guarantee.fixed(calibration, n), calibration, losses, groups)
+
+
+def _worst_category(masker: Masker, losses: PerImage, groups: Labels, categories: Labels) -> Agreement:
+    """That of the category in which chance brings about as much most rarely."""
+    if masker.curves is None:
+        return Agreement(mean_loss(losses, None), _allowed(masker), None)
+    calibrated, found = masker.curves.category, []
+    for category in np.unique(categories):
+        own, n = categories == category, int((calibrated == category).sum())
+        single = losses[own][first_of_each(groups[own])]
+        tails = met_tails(n, marginal_rank(n, masker.card.confidence or 0.0), single == 0)
+        found.append((tails, mean_loss(losses[own], None)))
+    tails, loss = min(found, key=lambda each: each[0].worse)
+    return Agreement(loss, _allowed(masker), tails.corrected(len(found)))
