@@ -322,6 +322,17 @@ class Example:
 
 
 @dataclass(frozen=True)
+class CategoryCoverage:
+    """Coverage of the test images of a category."""
+
+    category: str
+    n: int
+    coverage: float
+    interval: tuple[float, float]
+    """95 %."""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
 
@@ -337,7 +348,7 @@ class Evaluation:
     n_test: int
     coverage: float
     coverage_interval: tuple[float, float]
-    """Clopper-Pearson, 95 %."""
+    """95 %: Clopper-Pearson, with an effective number of images where they lie in groups."""
     mask_size: float
     mask_size_interval: tuple[float, float]
     """Bootstrap, 95 %."""
@@ -360,6 +371,16 @@ class Evaluation:
     """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending."""
     images: ImageRecords
     examples: tuple[Example, ...] = ()
+    mean_distance: float = math.nan
+    """Masked."""
+    mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
+    """Bootstrap over images, whole groups where there are any, 95 %."""
+    p_worse: float | None = None
+    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    p_better: float | None = None
+    """The same for as good or better."""
+    coverage_by_category: tuple[CategoryCoverage, ...] = ()
+    """Where the promise is for each category."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
@@ -380,7 +401,8 @@ class Evaluation:
 
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
-        return {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
+        record = {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
+        return record | {"coverage_by_category": [vars(each) for each in self.coverage_by_category]}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json, evaluation.npz and, where there are examples, examples.npz."""
@@ -404,11 +426,16 @@ class Evaluation:
         names, indices = [f.name for f in fields(Example)], sorted({key.split("/")[0] for key in arrays})
         examples = tuple(_example({name: arrays[f"{i}/{name}"] for name in names}) for i in indices)
         values = {field.name: summary[field.name] for field in fields(cls) if field.name in summary}
+        categories = values.pop("coverage_by_category", ())
         for key, value in values.items():
             if isinstance(value, list):
                 pairs = (tuple(map(number, v)) if isinstance(v, list) else number(v) for v in value)
                 values[key] = tuple(pairs)
+        values["coverage_by_category"] = tuple(
+            CategoryCoverage(**{**each, "interval": tuple(each["interval"])}) for each in categories
+        )
         images = ImageRecords(**read_arrays(folder / "evaluation.npz"))
+        values.setdefault("mean_distance", float(images.distance.mean()))
         return cls(**values, images=images, examples=examples)
 
 

@@ -8,7 +8,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from conformask.conformal.intervals import bootstrap
+from conformask.conformal import law
+from conformask.conformal.intervals import bootstrap, clopper_pearson
 from conformask.data.images import pixel_hash
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
@@ -16,9 +17,11 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.report import words
 from conformask.results import Evaluation, ImageRecords, read_json
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Images
+from simulation import simulated
 
 KEYS = (
     "coverage", "coverage_interval", "mask_size", "mask_size_interval", "mask_size_oracle",
@@ -234,7 +237,78 @@ def test_groups_widen_the_interval() -> None:
         for groups in ([f"slide {k // 5}" for k in range(45)], None)
     )
     assert grouped.mask_size == alone.mask_size
-    assert np.ptp(grouped.mask_size_interval) > 1.5 * np.ptp(alone.mask_size_interval)
+    for interval in ("mask_size_interval", "coverage_interval", "mean_distance_interval"):
+        assert np.ptp(getattr(grouped, interval)) > 1.5 * np.ptp(getattr(alone, interval)), interval
+
+
+def test_groups_count_alike_where_the_promise_is_about_them() -> None:
+    groups = [f"slide {k}" for k in range(30) for _ in range(1 + k % 3)]
+    calibration, test = (
+        world(len(groups), 7, groups=groups),
+        world(len(groups), 8, groups=[f"t{g}" for g in groups]),
+    )
+    masker = calibrate(
+        SCORER, calibration, threshold=THRESHOLD, distance="l1", guarantee="groups", confidence=0.8
+    )
+    found = evaluate(masker, test)
+    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    shares = [met[[g == group for g in test.groups]].mean() for group in sorted(set(test.groups))]
+    assert found.coverage == pytest.approx(np.mean(shares))
+    assert found.coverage != met.mean()
+
+
+def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> None:
+    stains = ["H&E" if k % 3 else "IHC" for k in range(60)]
+    calibration, test = world(60, 7, categories=stains), world(60, 8, categories=stains)
+    masker = calibrate(
+        SCORER,
+        calibration,
+        threshold=THRESHOLD,
+        distance="l1",
+        guarantee="categories",
+        confidence=0.8,
+        selection=SELECTION,
+    )
+    found = evaluate(masker, test, out=tmp_path)
+    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    assert [(each.category, each.n) for each in found.coverage_by_category] == [("H&E", 40), ("IHC", 20)]
+    for each in found.coverage_by_category:
+        own = np.array(stains) == each.category
+        assert each.coverage == met[own].mean()
+        assert each.interval == clopper_pearson(int(met[own].sum()), int(own.sum()))
+    assert Evaluation.load(tmp_path).coverage_by_category == found.coverage_by_category
+    x, y_hat, y = (np.stack([getattr(t, role)[0] for t in test]) for role in ("x", "y_hat", "y"))
+    bad = np.array(stains)[:, None, None] == "IHC"
+    worse = np.where(bad, y + 4 * (y_hat - y), y_hat).clip(0, 1).astype(np.float32)
+    broken = evaluate(masker, Triplets.from_arrays(x, worse, y, categories=stains))
+    assert broken.p_worse is not None
+    assert broken.p_worse < 1e-4, "the worst category counts"
+    assert found.p_worse is not None
+    assert found.p_worse > 0.01
+
+
+@pytest.mark.parametrize(("guarantee", "threshold"), [("expected", THRESHOLD), ("marginal", THRESHOLD)])
+def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
+    guarantee: str, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an interval of the mean, seven of 25 were; without the law of both samples, a third."""
+    monkeypatch.setattr(law, "DRAWS", 59)
+    monkeypatch.setattr("conformask.evaluation.evaluate.examples_of", lambda *_: ())
+    below = []
+    for run in simulated(25):
+        masker = calibrate(
+            SCORER,
+            world(40, 100 + run),
+            threshold=threshold,
+            distance="l1",
+            guarantee=guarantee,
+            selection=SELECTION,
+        )
+        below.append(words.verdict(evaluate(masker, world(150, 500 + run))).standing == "below")
+    assert sum(below) <= 3
+    x, y_hat, y = (np.stack([getattr(t, role)[0] for t in world(150, 9)]) for role in ("x", "y_hat", "y"))
+    worse = Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y)
+    assert words.verdict(evaluate(masker, worse)).standing == "below"
 
 
 def test_leaks_are_refused() -> None:

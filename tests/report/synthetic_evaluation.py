@@ -111,5 +111,7 @@ def evaluation(
         "size_by_threshold": tuple((THRESHOLD * t, 0.42 * math.exp(-0.9 * t)) for t in thresholds),
         "images": images,
         "examples": tuple(examples),
+        "mean_distance": float(images.distance.mean()) if n else math.nan,
+        "mean_distance_interval": (0.9 * float(images.distance.sum() / max(n, 1)), THRESHOLD),
     }
     return Evaluation(**{**values, **changes})

@@ -18,7 +18,7 @@ from conformask.conformal.guarantees import GUARANTEES
 from conformask.errors import OutputError
 from conformask.report import figures, pictures, svg, words
 from conformask.report.page import FIGURES, render, write_report
-from conformask.results import Evaluation
+from conformask.results import CategoryCoverage, Evaluation
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SHAPES = {"rect", "circle", "line", "polyline"}
@@ -71,7 +71,7 @@ def test_everything_is_there() -> None:
     assert text.startswith("<!doctype html>")
     for words_of_it in (
         "Agrees with the promise",
-        "this interval contains it",
+        "At least 90\N{NO-BREAK SPACE}% was promised",
         "Best:",
         "Worst:",
         "Whole images",
@@ -170,9 +170,63 @@ def test_what_sits_on_the_threshold_has_met_it() -> None:
     ("interval", "standing"), [((0.85, 0.95), "agrees"), ((0.92, 0.99), "above"), ((0.7, 0.8), "below")]
 )
 def test_verdict(interval: tuple[float, float], standing: str) -> None:
-    verdict = words.verdict(evaluation(coverage_interval=interval))
+    record = evaluation(coverage_interval=interval, coverage=sum(interval) / 2)
+    verdict = words.verdict(record)
     assert verdict.standing == standing
-    assert ("contains it" in verdict.text) == (standing == "agrees")
+    assert ("Are these images like" in verdict.text) == (standing == "below")
+
+
+@pytest.mark.parametrize(
+    ("coverage", "p_worse", "p_better", "standing"),
+    [
+        (0.7, 0.001, 1.0, "below"),
+        (0.85, 0.2, 0.8, "agrees"),
+        (0.91, 0.6, 0.4, "agrees"),
+        (0.99, 1.0, 0.001, "above"),
+        (0.89, 0.001, 0.999, "below"),
+        (0.91, 0.001, 0.999, "agrees"),
+    ],
+)
+def test_the_law_of_chance_decides_where_one_is_known(
+    coverage: float, p_worse: float, p_better: float, standing: str
+) -> None:
+    narrow = (coverage - 1e-3, coverage + 1e-3)
+    record = evaluation(
+        coverage=coverage, coverage_interval=narrow, p_worse=p_worse, p_better=p_better, examples=()
+    )
+    assert words.verdict(record).standing == standing
+    text = check(record)
+    assert (f"{100 * p_worse:.1f}\N{NO-BREAK SPACE}% of evaluations" in text) == (coverage < 0.9)
+
+
+@pytest.mark.parametrize(
+    ("mean", "p_worse", "standing"),
+    [
+        (0.9, None, "agrees"),
+        (1.1, None, "agrees"),
+        (1.5, None, "below"),
+        (1.1, 0.2, "agrees"),
+        (1.1, 0.01, "below"),
+    ],
+)
+def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | None, standing: str) -> None:
+    record = evaluation(
+        guarantee="expected",
+        confidence=None,
+        mean_distance=mean * THRESHOLD,
+        mean_distance_interval=((mean - 0.2) * THRESHOLD, (mean + 0.2) * THRESHOLD),
+        p_worse=p_worse,
+        examples=(),
+    )
+    assert words.verdict(record).standing == standing
+    assert f"{mean * THRESHOLD:.3g}" in check(record)
+
+
+def test_each_category_has_its_coverage() -> None:
+    each = (CategoryCoverage("H&E", 120, 0.9, (0.8, 0.95)), CategoryCoverage("IHC", 40, 0.75, (0.6, 0.9)))
+    text = check(evaluation(guarantee="categories", coverage_by_category=each, examples=()))
+    assert "Coverage of H&amp;E" in text
+    assert "75.0\N{NO-BREAK SPACE}% of 40" in text
 
 
 @pytest.mark.parametrize("guarantee", sorted(set(GUARANTEES) - {"marginal"}))

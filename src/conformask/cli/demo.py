@@ -28,7 +28,6 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
         "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
         "tiles of each were in the calibration set. For your images, calibrate on your images.",
         "",
-        f"{evaluation.n_test} test images:",
         summary_table(evaluation),
         "",
         "Seconds:",

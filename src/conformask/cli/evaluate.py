@@ -8,6 +8,7 @@ from rich.table import Table
 
 from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
 from conformask.cli.output import show, table
+from conformask.report.words import figure, verdict
 from conformask.results import Evaluation
 
 
@@ -42,17 +43,19 @@ def evaluate(
     if report is not None:
         write_report(evaluation, report)
         written += f" and {report}"
+    found = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
-    text = (evaluation.promise, f"{evaluation.n_test} test images:", "", summary_table(evaluation), "")
+    text = (evaluation.promise, "", f"{found.title}. {found.text}", "", summary_table(evaluation), "")
     show(record, *text, f"Written: {written}", as_json=json)
 
 
 def summary_table(evaluation: Evaluation) -> Table:
     """The few numbers that a person looks at first."""
-    coverage, size = evaluation.coverage_interval, evaluation.mask_size_interval
     rows = [
-        ("coverage", f"{evaluation.coverage:.3f}", _between(coverage)),
-        ("mask size", f"{evaluation.mask_size:.3f}", _between(size)),
+        ("test images", f"{evaluation.n_test}", ""),
+        ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
+        ("mean masked distance", figure(evaluation.mean_distance), f"threshold {evaluation.threshold:.4g}"),
+        ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         ("exact oracle's mask size", _told(evaluation.mask_size_oracle), "knows the truth"),
         ("paper's Opt's mask size", _told(evaluation.mask_size_paper_oracle), "knows the truth"),
         ("C(M, D)", _told(evaluation.correlation_size_distance), "mask size and unmasked distance"),

@@ -6,13 +6,14 @@ import numpy as np
 from scipy import stats
 
 from conformask.conformal.crossing import passes
-from conformask.conformal.intervals import bootstrap, clopper_pearson
+from conformask.conformal.intervals import bootstrap, grouped_proportion
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, MismatchError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import image_records
+from conformask.masker.agreement import agreement
 from conformask.masker.masker import Masker
-from conformask.results import Array, Evaluation
+from conformask.results import Array, CategoryCoverage, Evaluation
 from conformask.scorers.dataset import survey
 from conformask.scorers.scoring import scored
 
@@ -40,13 +41,14 @@ def evaluate(
     """
     _refuse_unfit(masker, test)
     records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)
-    groups = np.array(test.groups)
+    groups, categories = np.array(test.groups), np.array(test.categories)
     met = passes(records.distance, masker.card.threshold)
     order = np.argsort(records.difficulty, kind="stable")
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
-    card = masker.card
+    card, tails = masker.card, agreement(masker, records.distance, groups, categories).tails
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=card.guarantee == "groups")
     evaluation = Evaluation(
         promise=masker.promise,
         threshold=card.threshold,
@@ -57,8 +59,8 @@ def evaluate(
         scorer=masker.scorer.name,
         n_calibration=card.n_calibration,
         n_test=len(test),
-        coverage=float(met.mean()),
-        coverage_interval=clopper_pearson(int(met.sum()), len(met)),
+        coverage=coverage,
+        coverage_interval=interval,
         mask_size=size,
         mask_size_interval=bootstrap(records.size, groups=groups),
         mask_size_oracle=oracle,
@@ -74,10 +76,21 @@ def evaluate(
         size_by_threshold=masker.size_by_threshold(),
         images=records,
         examples=examples_of(masker, test, records, records.distance),
+        mean_distance=float(records.distance.mean()),
+        mean_distance_interval=bootstrap(records.distance, groups=groups),
+        p_worse=None if tails is None else tails.worse,
+        p_better=None if tails is None else tails.better,
+        coverage_by_category=_by_category(met, groups, categories) if card.guarantee == "categories" else (),
     )
     if out is not None:
         evaluation.save(Path(out))
     return evaluation
+
+
+def _by_category(met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:
+    parts = {str(category): categories == category for category in np.unique(categories)}
+    found = {category: grouped_proportion(met[own], groups[own]) for category, own in parts.items()}
+    return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in found.items())
 
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> None:

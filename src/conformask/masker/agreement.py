@@ -50,8 +50,8 @@ def measured(
 ) -> Measurement:
     """What the masked distances of images with truth say of the promise; see `agreement`."""
     met = passes(distances, masker.card.threshold)
-    by_group = "group" in masker.guarantee.needs
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=by_group)
+    alike = masker.card.guarantee == "groups"
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=alike)
     held = agreement(masker, distances, groups, categories)
     return Measurement(
         n=len(distances),

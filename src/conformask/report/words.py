@@ -1,6 +1,7 @@
 """What the report says: the promise in plain words, whether it was kept, and the numbers."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import passes
@@ -18,6 +19,9 @@ DISTANCES = {
 }
 Promise = Evaluation | CalibrationCard
 ABSENT = "does not exist for this distance"
+ALIKE = " Are these images like those of the calibration?"
+UNLIKELY = 0.025
+"""What chance brings about more rarely than this, on either side, is not ascribed to it."""
 
 
 @dataclass(frozen=True)
@@ -123,46 +127,45 @@ def verdict(evaluation: Evaluation) -> Verdict:
     promised = promised_share(evaluation)
     if promised is None:
         return _mean_verdict(evaluation)
-    standing, title, finding = _finding(evaluation.coverage_interval, promised)
-    about = "The promise is about the average over calibration sets and test images"
-    if evaluation.guarantee.startswith(("pac", "ltt", "simultaneous")):
-        about = "The promise is a lower bound for this very calibration, with a stated probability"
-    return Verdict(standing, title, f"{about}; this interval {finding}{_spread(evaluation, promised)}")
-
-
-def _finding(interval: tuple[float, float], promised: float) -> tuple[str, str, str]:
-    low, high = interval
-    if low > promised + 1e-9:
-        finding = "does not contain it but lies above: the masks are more careful than promised."
-        return "above", "Above the promise", finding
-    if high < promised - 1e-9:
-        finding = "does not contain it and lies below. Are these images like those of the calibration?"
-        return "below", "Below the promise", finding
-    return "agrees", "Agrees with the promise", "contains it."
+    low, high = evaluation.coverage_interval
+    below = evaluation.coverage < promised and _rare(evaluation.p_worse, high < promised)
+    above = evaluation.coverage > promised and _rare(evaluation.p_better, low > promised)
+    text = f"At least {percent(promised)} was promised."
+    if above:
+        return Verdict("above", "Above the promise", f"{text} The masks are more careful than that.")
+    if evaluation.coverage < promised:
+        text += _chance(evaluation)
+    if below:
+        return Verdict("below", "Below the promise", text + ALIKE)
+    return Verdict("agrees", "Agrees with the promise", text)
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
-    distance = evaluation.images.distance
-    mean = float(distance.mean()) if distance.size else math.nan
+    mean, (low, high) = evaluation.mean_distance, evaluation.mean_distance_interval
     text = (
-        f"The promise is about a mean distance, not about a share of images. The mean masked distance of the "
-        f"test images is {figure(mean)}, the threshold {figure(evaluation.threshold)}."
+        "The promise is about a mean distance, not about a share of images: that of the test images is "
+        f"{figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), at most "
+        f"{figure(evaluation.threshold)} was promised."
     )
+    if mean > evaluation.threshold and _rare(evaluation.p_worse, low > evaluation.threshold):
+        return Verdict("below", "Above the limit", text + _chance(evaluation) + ALIKE)
     if evaluation.guarantee.startswith("conditional_mean"):
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
-    kept = mean <= evaluation.threshold * (1 + 1e-6)
-    standing, title = ("agrees", "Agrees with the promise") if kept else ("below", "Above the limit")
-    return Verdict(standing, title, text)
+    return Verdict("agrees", "Agrees with the promise", text)
 
 
-def _spread(evaluation: Evaluation, promised: float) -> str:
-    """How far one calibration set can be from the average, for the marginal guarantee."""
-    if not evaluation.guarantee.startswith("marginal") or evaluation.n_calibration < 1:
+def _rare(p_value: float | None, beyond: bool) -> bool:
+    """Whether chance hardly explains it; where no law is known, whether the interval lies beyond."""
+    return beyond if p_value is None else p_value < UNLIKELY
+
+
+def _chance(evaluation: Evaluation) -> str:
+    """How often chance measures as bad as this, where that is known."""
+    if evaluation.p_worse is None:
         return ""
-    deviation = math.sqrt(promised * (1 - promised) / (evaluation.n_calibration + 2))
     return (
-        f" From one set of {plural(evaluation.n_calibration, 'calibration image')} to the next, "
-        f"the true coverage itself varies by about ±{100 * deviation:.1f} points."
+        f" By chance, in calibration and test images, {share(evaluation.p_worse)} of evaluations turn out as "
+        "bad or worse."
     )
 
 
@@ -213,6 +216,8 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         ("Coverage: test images within the threshold", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
+        ("Mean masked distance", _mean_distance(evaluation)),
+        *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         ("Mean mask size of the exact oracle", exact),
         ("Mean mask size, ours / exact oracle’s", figure(evaluation.ratio_to_oracle)),
@@ -224,6 +229,17 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
         ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
     ]
+
+
+def _mean_distance(evaluation: Evaluation) -> str:
+    interval = " – ".join(map(figure, evaluation.mean_distance_interval))
+    return f"{figure(evaluation.mean_distance)} ({interval})"
+
+
+def _categories(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    for each in evaluation.coverage_by_category:
+        interval = " – ".join(map(share, each.interval))
+        yield f"Coverage of {each.category}", f"{share(each.coverage)} of {each.n} ({interval})"
 
 
 def _level(evaluation: Evaluation) -> str:
