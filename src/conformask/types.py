@@ -207,6 +207,10 @@ class Scorer(Protocol):
         """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
 
     @property
+    def looks(self) -> Array | None:
+        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if it was on none."""
+
+    @property
     def selection(self) -> Selection | None:
         """What it keeps of the selection images."""
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.data.check import Findings, check_triplets, lookalikes, thumb
+from conformask.data.check import Findings, check_triplets
 from conformask.data.images import write_image
 from conformask.data.photographs import packaged_photographs
 from conformask.data.triplets import Triplets
@@ -23,37 +23,6 @@ def scenes() -> list[np.ndarray]:
 
 def noisy(image: np.ndarray) -> np.ndarray:
     return image + np.random.default_rng(0).normal(0, 0.05, image.shape)
-
-
-@pytest.mark.parametrize(
-    "again",
-    [lambda i: 0.8 * i + 0.1, noisy, lambda i: np.round(i * 8) / 8, lambda i: i[:, 1:, 2:]],
-    ids=["brightened", "noisy", "posterised", "shifted"],
-)
-def test_the_same_scene_in_another_part_is_found(again) -> None:  # type: ignore[no-untyped-def]
-    images = [*scenes(), again(scenes()[4])]
-    parts = ["train"] * (len(images) - 1) + ["test"]
-    thumbs = np.stack([thumb(image) for image in images])
-    assert lookalikes(thumbs, parts) == [(4, len(images) - 1)]
-    assert lookalikes(thumbs, ["train"] * len(images)) == [], "within a part they do no harm"
-
-
-def test_what_all_images_share_makes_no_lookalikes() -> None:
-    generator = np.random.default_rng(0)
-    shade = 3 * np.linspace(0, 1, 64)[None, :, None]
-    fields = [shade + generator.random((1, 64, 64)) for _ in range(40)]
-    empty = [shade + np.zeros((1, 64, 64))] * 2
-    thumbs = np.stack([thumb(image) for image in (*fields, *empty)])
-    assert lookalikes(thumbs, ["train", "test"] * 21) == []
-
-
-@pytest.mark.parametrize("size", [(16, 16), (50, 33), (7, 90)])
-def test_a_thumb_is_the_mean_of_its_parts(size: tuple[int, int]) -> None:
-    image = np.random.default_rng(1).random((3, *size))
-    assert thumb(image).shape == (256,)
-    np.testing.assert_allclose(thumb(np.full((3, *size), 0.3)), 0.3)
-    if size == (16, 16):
-        np.testing.assert_allclose(thumb(image), image.mean(axis=0).ravel())
 
 
 def found_in(folder: Path) -> Findings:

@@ -16,7 +16,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker
+from conformask.masker.masker import Masker, load
 from conformask.report import words
 from conformask.results import Evaluation, ImageRecords, read_json
 from conformask.scorers.heuristic import Heuristic
@@ -318,6 +318,29 @@ def test_leaks_are_refused() -> None:
     learnt = replace(SCORER, trained_on=frozenset([pixel_hash(TEST[4].truth())]))
     with pytest.raises(CalibrationError, match="1 of 45 test images were used"):
         evaluate(replace(masker, scorer=learnt), TEST)
+
+
+def test_groups_of_the_calibration_are_no_new_groups() -> None:
+    groups = [f"slide {k // 3}" for k in range(60)]
+    masker = calibrate(
+        SCORER, world(60, 0, groups=groups), threshold=THRESHOLD, distance="l1", guarantee="groups"
+    )
+    with pytest.raises(CalibrationError, match=r"6 of 45 test images .* '00000' is one of them"):
+        evaluate(masker, world(45, 2, groups=[f"slide {k // 3 + (18 if k < 6 else 100)}" for k in range(45)]))
+    evaluate(masker, world(45, 2, groups=[f"slide {k // 3 + 100}" for k in range(45)]))
+
+
+def test_copies_of_calibration_images_are_warned_about(tmp_path) -> None:
+    images = world(60, 0, (32, 32)), world(20, 2, (32, 32))
+    x, y_hat, y = (np.stack([getattr(t, role)[0] for t in images[1]]) for role in ("x", "y_hat", "y"))
+    y[4] = 0.9 * images[0][7].truth()[0, ::-1] + 0.05
+    masker = calibrate(SCORER, images[0], threshold=THRESHOLD, distance="l1")
+    masker.save(tmp_path)
+    for again in (masker, load(tmp_path, scorer=SCORER)):
+        with pytest.warns(
+            UserWarning, match=r"1 of 20 test images, such as '00004', look like copies .* calibrated"
+        ):
+            evaluate(again, Triplets.from_arrays(x, y_hat, y))
 
 
 def test_what_else_is_refused() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
+from conformask.data.survey import hash_of_group, survey
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import (
@@ -348,6 +349,49 @@ def test_images_that_were_learnt_from() -> None:
     refused(CalibrationError, "2 of 40 calibration images", scorer=replace(KNOWING, trained_on=leaked))
     made(replace(KNOWING, trained_on=frozenset([pixel_hash(SELECTION[0].truth())])))
     refused(CalibrationError, "2 of 40", scorer=SCORER, selection=CALIBRATION.select([3, 5]))
+
+
+def test_groups_that_were_learnt_from() -> None:
+    grouped = triplets(20, 0, groups=[f"patient {k}" for k in range(20)])
+    learnt = frozenset([hash_of_group("patient 3")])
+    refused(
+        CalibrationError,
+        r"1 of 20 calibration images .* By its pixels or its group '00003' is one of them",
+        scorer=replace(KNOWING, trained_on=learnt),
+        calibration=grouped,
+    )
+    unnamed = replace(KNOWING, trained_on=frozenset([hash_of_group("00003")]))
+    made(unnamed), "names of images are no groups"
+    selection = triplets(10, 1, groups=[f"patient {k + 15}" for k in range(10)])
+    refused(CalibrationError, "5 of 20", scorer=SCORER, calibration=grouped, selection=selection)
+
+
+def test_groups_stay_unnamed_on_disk(tmp_path) -> None:
+    grouped = triplets(20, 0, groups=[f"patient {k}" for k in range(20)])
+    made(calibration=grouped).card.save(tmp_path)
+    assert "patient" not in (tmp_path / "calibration.json").read_text()
+
+
+def test_two_calibration_images_of_one_truth() -> None:
+    x, y_hat, y = arrays(20, 0)
+    y[7], y_hat[7] = y[3], y_hat[3] + np.float32(1e-3)
+    twice = Triplets.from_arrays(x, y_hat.clip(0, 1), y)
+    refused(CalibrationError, "'00003' and '00007' have the same truth", calibration=twice)
+    groups = [f"field {3 if k == 7 else k}" for k in range(20)]
+    made(calibration=Triplets.from_arrays(x, y_hat.clip(0, 1), y, groups=groups), guarantee="groups")
+    y[7] = y[3] = 0.5
+    made(calibration=Triplets.from_arrays(x, y_hat.clip(0, 1), y))
+
+
+def test_copies_of_training_images_are_warned_about() -> None:
+    x, y_hat, y = arrays(20, 0, (32, 32))
+    learnt = survey(Triplets.from_arrays(x[:5], y_hat[:5], y[:5, ::-1] * 0.9))
+
+    class Trained(Heuristic):
+        looks = learnt.looks
+
+    with pytest.warns(UserWarning, match=r"5 of 20 calibration images, such as '00000', look like copies"):
+        made(Trained(scale_of, channels=1), Triplets.from_arrays(x, y_hat, y))
 
 
 def test_images_that_the_predictor_learnt_from() -> None:

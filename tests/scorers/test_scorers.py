@@ -4,13 +4,14 @@ import torch
 from torch import Tensor, nn
 
 from conformask.data.images import pixel_hash
+from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
-from conformask.scorers.dataset import TripletDataset, survey
+from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head, suited
 from conformask.scorers.heuristic import Heuristic

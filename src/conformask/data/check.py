@@ -5,19 +5,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
-from conformask.data.images import Image, is_constant, pixel_hash
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
-
-THUMB = 16
-ALIKE = 0.98
-"""Correlation of thumbs: the same scene again, resaved, brightened or noisy."""
-FLAT = 0.25
-"""Thumbs of less contrast than this part of the median, such as empty fields, tell nothing."""
-CHUNK = 1024
 
 
 @dataclass(frozen=True)
@@ -41,7 +34,7 @@ class Findings:
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels."""
     near_duplicates: tuple[tuple[str, str], ...]
-    """Pairs of names that lie in different parts and look alike, at THUMB x THUMB pixels."""
+    """Pairs of names that lie in different parts and look like copies of each other."""
     warnings: tuple[str, ...]
 
 
@@ -54,18 +47,18 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         ImageError: an image cannot be used, or its channels differ from the first's.
     """
     sizes: Counter[tuple[int, int]] = Counter()
-    errors, thumbs, by_hash = [], [], defaultdict(list)
+    errors, looks, by_hash = [], [], defaultdict(list)
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1], triplet.y_hat.shape[2]] += 1
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
         shown = triplet.y_hat if triplet.y is None else triplet.y
-        thumbs.append(thumb(shown))
+        looks.append(look_of(shown))
         if not is_constant(shown):
             by_hash[pixel_hash(shown)].append(index)
     parts = triplets.parts
     twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
-    alike = [pair for pair in lookalikes(np.stack(thumbs), parts) if pair not in twins]
+    alike = [pair for pair in _alike(np.stack(looks), parts) if pair not in twins]
     names, first = triplets.names, triplets[0]
     return Findings(
         n=len(triplets),
@@ -89,31 +82,11 @@ def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def thumb(image: Image) -> Float[np.ndarray, "p"]:
-    """The means of THUMB x THUMB parts of an image (C, H, W), averaged over channels."""
-    grey = image.mean(axis=0, dtype=np.float64)
-    for axis in (0, 1):
-        side = grey.shape[axis]
-        starts = np.minimum(np.arange(THUMB) * side // THUMB, side - 1)
-        counts = np.diff(np.append(starts, side)).clip(1)
-        grey = np.add.reduceat(grey, starts, axis=axis) / np.expand_dims(counts, 1 - axis)
-    flat: Float[np.ndarray, "p"] = grey.ravel()
-    return flat
-
-
-def lookalikes(thumbs: Float[np.ndarray, "n p"], parts: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Pairs of different parts whose thumbs correlate above ALIKE, after what all images share is removed."""
-    if len({*parts}) < 2:
+def _alike(looks: Looks, parts: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Pairs of copies in different parts."""
+    if len(set(parts)) < 2:
         return []
-    centred = thumbs - thumbs.mean(axis=1, keepdims=True)
-    centred -= centred.mean(axis=0)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    unit = np.divide(centred, length, out=np.zeros_like(centred), where=length > FLAT * np.median(length))
-    label, found = np.unique([str(part) for part in parts], return_inverse=True)[1], []
-    for start in range(0, len(unit), CHUNK):
-        rows, columns = np.nonzero(unit[start : start + CHUNK] @ unit.T > ALIKE)
-        found += [(int(a), int(b)) for a, b in zip(rows + start, columns, strict=True) if a < b]
-    return [(a, b) for a, b in found if label[a] != label[b]]
+    return [(a, b) for a, b in copies(looks, looks) if a < b and parts[a] != parts[b]]
 
 
 def _warnings(

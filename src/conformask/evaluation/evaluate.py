@@ -7,14 +7,15 @@ from scipy import stats
 
 from conformask.conformal.crossing import passes
 from conformask.conformal.intervals import bootstrap, grouped_proportion
+from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, MismatchError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import image_records
 from conformask.masker.agreement import agreement
+from conformask.masker.leaks import warn_of_copies
 from conformask.masker.masker import Masker
 from conformask.results import Array, CategoryCoverage, Evaluation
-from conformask.scorers.dataset import survey
 from conformask.scorers.scoring import scored
 
 DECILES = 10
@@ -96,12 +97,15 @@ def _by_category(met: Array, groups: Array, categories: Array) -> tuple[Category
 def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     seen = survey(test, "reading test images")
     known = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
-    leaked = known.intersection(seen.hashes)
+    leaked = seen.among(known)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
-            "evaluation needs images that no step has seen"
+            "evaluation needs images that no step has seen. By its pixels or its group "
+            f"{leaked[0]!r} is one of them"
         )
+    warn_of_copies(seen, masker.scorer.looks, "test", "the scorer was trained or selected on")
+    warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     if seen.channels != masker.card.channels:
         raise MismatchError(
             f"the masker takes {masker.card.channels} channels, these images have {seen.channels}"

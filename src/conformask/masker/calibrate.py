@@ -12,15 +12,17 @@ from torch import Tensor
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.guarantees import Guarantee
+from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.masker.alone import refuse_batch_dependence
+from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker, weights_of
 from conformask.masker.matching import distance_for, family_for, guarantee_for
 from conformask.masker.promise import closed_masks_pass, columns_kept, enough, now, rule_for, sample_of
 from conformask.masker.thresholds import threshold_of
 from conformask.results import Array, CalibrationCard, Curves, Json, Selection
-from conformask.scorers.dataset import Survey, columns_of, labelled, survey
+from conformask.scorers.dataset import columns_of, labelled
 from conformask.scorers.fit import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.types import Distance, Family, Scorer, Weigh
@@ -95,7 +97,7 @@ def calibrate(
     known = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
     enough(choices.wanted, choices.threshold, used, len(calibration), known)
     seen = survey(calibration, "reading calibration images")
-    chosen_on = () if selection is None else survey(selection, "reading selection images").hashes
+    chosen_on = () if selection is None else survey(selection, "reading selection images").traces
     _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
     refuse_batch_dependence(scorer, used, weight, calibration[0])
     closed = [float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)]
@@ -105,7 +107,7 @@ def calibrate(
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json())
     stored = None if choices.grid is None else curves
-    return Masker(scorer, used, chosen, rule, card, critical, stored, weight)
+    return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks)
 
 
 def _fixed(
@@ -158,7 +160,7 @@ def _gathered(
         grid.tolist(),
         choices.threshold,
         bounded,
-        seen.hashes,
+        seen.contents,
     )
     found = gathered(scorer, calibration, measure, "calibrating", key, how)
     critical = found.pop("critical_lambda")
@@ -194,19 +196,22 @@ def _card(
         data_range=calibration.data_range,
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
-        calibrated_on=tuple(sorted(seen.hashes)),
+        calibrated_on=seen.traces,
         tiles=tiles,
     )
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: frozenset[str]) -> None:
     known = scorer.trained_on | chosen_on | frozenset(calibration.provenance.trained_on)
-    leaked = known.intersection(seen.hashes)
+    leaked = seen.among(known)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
-            "scorer or the predictor; the promise needs images that neither has seen"
+            "scorer or the predictor; the promise needs images that neither has seen. By its pixels or its "
+            f"group {leaked[0]!r} is one of them"
         )
+    refuse_duplicates(seen, calibration.groups)
+    warn_of_copies(seen, scorer.looks, "calibration", "the scorer was trained or selected on")
     if seen.channels != scorer.channels:
         raise MismatchError(
             f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}"

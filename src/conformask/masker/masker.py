@@ -60,6 +60,8 @@ class Masker:
     curves: Curves | None
     weigh: Weigh | None = None
     """The likelihood ratio of a weighted promise, where it is a callable."""
+    looks: Array | None = None
+    """Perceptual hashes of the calibration images, (n, w, b) uint8."""
 
     def __repr__(self) -> str:
         return f"Masker({self.promise}; scorer {self.scorer.name}, family {self.family.name})"
@@ -312,6 +314,8 @@ class Masker:
         folder = Path(folder)
         self.scorer.save(folder)
         arrays = {"critical_lambda": self.critical_lambdas}
+        if self.looks is not None:
+            arrays["looks"] = self.looks
         write_arrays(folder / "curves.npz", arrays | (self.curves.arrays() if self.curves else {}))
         self.card.save(folder)
         with whole_file(folder / "CARD.md") as aside:
@@ -355,6 +359,7 @@ def load(
         critical_lambdas=arrays["critical_lambda"],
         curves=Curves.from_arrays(arrays) if "grid" in arrays else None,
         weigh=weight,
+        looks=arrays.get("looks"),
     )
     verify(folder)
     return masker

@@ -1,6 +1,6 @@
 """Triplets as training takes them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,47 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conformask.data.images import is_constant, pixel_hash
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
-from conformask.progress import tracked
 from conformask.results import Curves
 from conformask.training.memory import Remembered
 from conformask.types import Array, Triplet
-
-
-@dataclass(frozen=True)
-class Survey:
-    """What one look at every training image found."""
-
-    channels: int
-    x_channels: int
-    sizes: tuple[tuple[int, int], ...]
-    hashes: tuple[str, ...]
-    """Pixel hashes of the truths; constant images are exempt."""
-
-    @property
-    def smallest(self) -> tuple[int, int]:
-        """The largest crop that fits into every image."""
-        return min(h for h, _ in self.sizes), min(w for _, w in self.sizes)
-
-
-def survey(triplets: Triplets, title: str = "reading images") -> Survey:
-    """Look at every triplet once, before hours of work.
-
-    Raises:
-        ImageError: an image cannot be used, or its channels differ from the first's.
-        InvalidArgumentError: the truth is not known.
-    """
-    if not triplets.has_truth:
-        raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
-    sizes, hashes = set(), []
-    for triplet in tracked(triplets.checked(), title, len(triplets)):
-        height, width = triplet.y_hat.shape[1:]
-        sizes.add((height, width))
-        if not is_constant(triplet.truth()):
-            hashes.append(pixel_hash(triplet.truth()))
-    return Survey(len(triplet.y_hat), len(triplet.x), tuple(sorted(sizes)), tuple(hashes))
 
 
 def columns_of(triplets: Triplets) -> dict[str, Array | None]:

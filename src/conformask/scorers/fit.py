@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
+from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
 from conformask.results import Curves, Selection
-from conformask.scorers.dataset import Survey, TripletDataset, labelled, survey
+from conformask.scorers.dataset import TripletDataset, labelled
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
@@ -115,7 +116,7 @@ def fit_scorer(
         network, objective, *datasets, out, plan,
         title="scorer", identity=identity, turns=own, resume=resume,
     )  # fmt: skip
-    fitted = NetworkScorer(network, chosen, card)
+    fitted = NetworkScorer(network, chosen, card, looks=np.concatenate([seen.looks, held_out.looks]))
     names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
     families = [family(name, used.exponent or 1.0) for name in names]
     record = selection_record(fitted, selection, used, families, grid_points)
@@ -183,7 +184,7 @@ def _card(
         sizes=seen.sizes,
         data_range=train.data_range,
         network=None,
-        trained_on=tuple(sorted({*seen.hashes, *held_out.hashes, *train.provenance.trained_on})),
+        trained_on=tuple(sorted({*seen.traces, *held_out.traces, *train.provenance.trained_on})),
     )
 
 

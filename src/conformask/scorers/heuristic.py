@@ -21,6 +21,7 @@ class Heuristic:
     selection: Selection | None = None
     distance = None
     sizes = None
+    looks = None
     trained_on: frozenset[str] = frozenset()
 
     @property

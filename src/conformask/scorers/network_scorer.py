@@ -12,10 +12,12 @@ from torch import nn
 from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
 from conformask.networks.unet import UNet
-from conformask.results import Json, Selection, read_json, write_json
+from conformask.results import Json, Selection, read_arrays, read_json, write_arrays, write_json
 from conformask.scorers.heads import Head, stored_head
 from conformask.training.record import load_into, save_weights
-from conformask.types import Distance, Images, Score
+from conformask.types import Array, Distance, Images, Score
+
+LOOKS = "looks.npz"
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class ScorerCard:
     network: Mapping[str, Json] | None
     """Settings of a U-Net; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
-    """Pixel hashes of the images that the scorer or the predictor was trained on."""
+    """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class NetworkScorer:
     head: Head
     card: ScorerCard
     selection: Selection | None = None
+    looks: Array | None = None
 
     def __repr__(self) -> str:
         card = self.card
@@ -120,9 +123,11 @@ class NetworkScorer:
         return score if self.per_channel else score.mean(dim=1, keepdim=True)
 
     def save(self, folder: Path) -> None:
-        """Write scorer.safetensors, scorer.json and selection.npz."""
+        """Write scorer.safetensors, scorer.json, selection.npz and looks.npz."""
         if self.selection is not None:
             self.selection.save(folder)
+        if self.looks is not None:
+            write_arrays(folder / LOOKS, {"looks": self.looks})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
         write_json(folder / "scorer.json", dict(vars(self.card)))
 
@@ -151,7 +156,8 @@ class NetworkScorer:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-        return cls(network, chosen, card, selection)
+        looks = read_arrays(folder / LOOKS)["looks"] if (folder / LOOKS).exists() else None
+        return cls(network, chosen, card, selection, looks)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:

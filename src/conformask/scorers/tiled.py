@@ -91,6 +91,11 @@ class Tiled:
         return self.scorer.trained_on
 
     @property
+    def looks(self) -> Array | None:
+        """The scorer's."""
+        return self.scorer.looks
+
+    @property
     def selection(self) -> Selection | None:
         """The scorer's."""
         return self.scorer.selection

@@ -1,0 +1,110 @@
+"""Copies of images: saved again, turned, mirrored, scaled, brightened, noisy or a little cropped.
+
+A perceptual hash keeps the signs of low frequencies of an image and of windows in it. No picture can be made
+of it, and images of different things agree in no more signs than by chance.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from scipy.fft import dct
+
+from conformask.data.images import Image
+from conformask.progress import tracked
+
+SIDE, REDUCED, FREQUENCIES = 64, 32, 16
+"""Pixels of the small image, pixels of a window of it, and frequencies along each side of a window."""
+SLOWEST = 3
+"""Where the two frequencies sum to less they are shading, which many images share."""
+SHARES, PLACES = (0.95, 0.9, 0.8), (0.0, 0.5, 1.0)
+"""Of the sides of an image in its windows, and where in the rest they start, as a share of it."""
+ALIKE = 0.65
+"""Mean product of signs: near 1 for copies, below 0.6 for like places in two patients, 0 by chance."""
+FAINT = 5e-4
+"""Standard deviation, of images in [0, 1], below which signs are noise, as in an empty field."""
+CHUNK = 512
+Looks = UInt8[np.ndarray, "_ w b"]
+Signs = Float[np.ndarray, "_ s"]
+
+
+def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
+    """The hash of an image (C, H, W): for it and each window 250 signs and whether they count, packed."""
+    small = _reduced(image.mean(axis=0, dtype=np.float64), SIDE)
+    waves = np.stack([rows @ small @ columns.T for rows, columns in _PROJECTIONS])[:, _BAND]
+    clear = np.sqrt((waves**2).sum(axis=1)) > FAINT * REDUCED
+    return np.packbits(np.column_stack([(waves > 0) & clear[:, None], clear]), axis=1)
+
+
+def copies(new: Looks, known: Looks, title: str = "looking for copies") -> list[tuple[int, int]]:
+    """Places (in new, in known) of images that are copies of each other."""
+    starts = range(0, len(new), CHUNK)
+    found = []
+    for start in tracked(starts, title, len(starts)):
+        rows, columns = np.nonzero(_agreement(new[start : start + CHUNK], known) > ALIKE)
+        found += [(int(row) + start, int(column)) for row, column in zip(rows, columns, strict=True)]
+    return found
+
+
+def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:
+    """The largest mean product of signs over the turns of whole images, and over windows, mirrored or not."""
+    best = np.zeros((len(new), len(known)), np.float32)
+    for left, right in _compared(new, known):
+        np.maximum(best, left @ right.T / left.shape[1], out=best)
+    return best
+
+
+def _compared(new: Looks, known: Looks) -> Iterator[tuple[Signs, Signs]]:
+    whole, of_known = _signs(new[:, 0]), _signs(known[:, 0])
+    yield from ((turned, of_known) for turned in _turns(whole))
+    for window in range(1, len(_PROJECTIONS)):
+        of_window = _signs(known[:, window])
+        for mirrored in (1.0, _MIRROR):
+            yield _signs(new[:, window]) * mirrored, of_known
+            yield whole * mirrored, of_window
+
+
+def _turns(signs: Signs) -> Iterator[Signs]:
+    """Those of the eight symmetries of a square."""
+    for either in (signs, signs[:, _TRANSPOSED]):
+        for flip in (1.0, _MIRROR, _UPSIDE_DOWN, _MIRROR * _UPSIDE_DOWN):
+            yield (either * flip).astype(np.float32)
+
+
+def _signs(packed: UInt8[np.ndarray, "n b"]) -> Signs:
+    """1 and -1; 0 for images whose signs do not count."""
+    bits = np.unpackbits(packed, axis=1)[:, : _BAND.sum() + 1].astype(np.float32)
+    return (2 * bits[:, :-1] - 1) * bits[:, -1:]
+
+
+def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s s"]:
+    """The means of side x side parts of an image; pixels on an edge count for both parts, by their shares."""
+    for _ in range(2):
+        length = len(grey)
+        total = np.concatenate([np.zeros((1, grey.shape[1])), grey.cumsum(axis=0)])
+        edges = np.linspace(0, length, side + 1)
+        whole = np.minimum(edges.astype(int), length - 1)
+        at_edges = total[whole] + (edges - whole)[:, None] * grey[whole]
+        grey = (np.diff(at_edges, axis=0) * side / length).T
+    return grey
+
+
+def _projection(share: float, start: float) -> Float[np.ndarray, "f s"]:
+    """From the pixels of a side to the low frequencies of a part of it."""
+    edges = SIDE * (start * (1 - share) + share * np.linspace(0, 1, REDUCED + 1))
+    pixels = np.arange(SIDE)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    means = overlap.clip(0) / np.diff(edges)[:, None]
+    return np.asarray(dct(means, axis=0, norm="ortho")[:FREQUENCIES])
+
+
+_PROJECTIONS = [
+    (_projection(share, top), _projection(share, left))
+    for share, top, left in ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
+]
+_DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
+_BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
+_MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]
+_UPSIDE_DOWN = (1.0 - 2 * (_DOWN % 2))[_BAND]
+_TRANSPOSED = np.cumsum(_BAND).reshape(_BAND.shape).T[_BAND] - 1

@@ -1,0 +1,81 @@
+"""One look at every triplet, before hours of work: shapes, and by what the images are recognised again."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.lookalikes import look_of
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
+from conformask.progress import tracked
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a look at every image found."""
+
+    channels: int
+    x_channels: int
+    sizes: tuple[tuple[int, int], ...]
+    names: tuple[str, ...]
+    pixels: tuple[str | None, ...]
+    """Of each image the pixel hash of its truth; None for constant images, which are all alike."""
+    groups: tuple[str | None, ...]
+    """Of each image a hash of its group's name; None where it has none."""
+    looks: UInt8[np.ndarray, "n w b"]
+    """Of the truths; see `lookalikes`."""
+    contents: str
+    """A hash of all pixels of all images, in their order."""
+
+    @property
+    def smallest(self) -> tuple[int, int]:
+        """The largest crop that fits into every image."""
+        return min(h for h, _ in self.sizes), min(w for _, w in self.sizes)
+
+    @property
+    def traces(self) -> tuple[str, ...]:
+        """All hashes, by which these images and groups are recognised; sorted."""
+        return tuple(sorted(trace for trace in {*self.pixels, *self.groups} if trace is not None))
+
+    def among(self, traces: frozenset[str]) -> list[str]:
+        """The names of the images whose pixels or group are among these."""
+        both = zip(self.names, self.pixels, self.groups, strict=True)
+        return [name for name, pixels, group in both if {pixels, group} & traces]
+
+
+def survey(triplets: Triplets, title: str = "reading images") -> Survey:
+    """Look at every triplet once.
+
+    Raises:
+        ImageError: an image cannot be used, or its channels differ from the first's.
+        InvalidArgumentError: the truth is not known.
+    """
+    if not triplets.has_truth:
+        raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
+    sizes, pixels, groups, looks, contents = set(), [], [], [], hashlib.sha256()
+    for triplet in tracked(triplets.checked(), title, len(triplets)):
+        truth = triplet.truth()
+        sizes.add((truth.shape[1], truth.shape[2]))
+        pixels.append(None if is_constant(truth) else pixel_hash(truth))
+        groups.append(None if triplet.group is None else hash_of_group(triplet.group))
+        looks.append(look_of(truth))
+        for image in (triplet.x, triplet.y_hat, truth):
+            contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
+    return Survey(
+        channels=len(triplet.y_hat),
+        x_channels=len(triplet.x),
+        sizes=tuple(sorted(sizes)),
+        names=triplets.names,
+        pixels=tuple(pixels),
+        groups=tuple(groups),
+        looks=np.stack(looks),
+        contents=contents.hexdigest(),
+    )
+
+
+def hash_of_group(group: str) -> str:
+    """By what a group is recognised; its name, perhaps a patient's, cannot be read off it."""
+    return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
