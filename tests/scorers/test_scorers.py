@@ -250,7 +250,8 @@ def test_survey_of_mixed_channels_and_constant_images() -> None:
     white = np.ones((4, 4), np.float32)
     noise = np.random.default_rng(0).random((4, 4)).astype(np.float32)
     found = survey(Triplets.from_arrays([white, white], [white, white], [white, noise]))
-    assert found.hashes == (pixel_hash(noise[None]),), "constant images are exempt"
+    assert found.pixels == (None, pixel_hash(noise[None])), "constant images are exempt"
+    assert found.traces == (pixel_hash(noise[None]),)
     with pytest.raises(ImageError, match="mixed channels"):
         survey(Triplets.from_arrays([white] * 2, [white, np.ones((4, 4, 3), np.float32)],
                                     [white, np.ones((4, 4, 3), np.float32)]))  # fmt: skip
