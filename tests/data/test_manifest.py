@@ -59,6 +59,13 @@ def test_other_separators_in_the_first_line_do_not_confuse(folder: Path) -> None
     assert triplets.names == ("b",)
 
 
+def test_a_space_before_a_column_does_not_hide_it(folder: Path) -> None:
+    """Else the truth would be taken for unknown."""
+    triplets = read(folder, b"x, y_hat, y , weight\nx/a.png, y_hat/b.png, x/b.png, 2\n")
+    assert triplets.has_truth
+    assert triplets.weights == (2.0,)
+
+
 GOOD = "x/a.png,y_hat/b.png"
 LONG = "z" * 200_000
 CP1252 = text(";").replace("Ż", "Z").encode("cp1252")

@@ -117,7 +117,8 @@ def rows_of_manifest(path: Path) -> list[Row]:
     text = _text(path)
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
-        _check_columns(path, reader.fieldnames or ())
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        _check_columns(path, reader.fieldnames)
         rows = list(_parsed(path, reader))
     except csv.Error as error:
         raise InvalidArgumentError(
