@@ -2,13 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check docs bench format browser
+.PHONY: demo test fuzz check docs bench format browser
 
 demo: .venv/installed            ## the whole story on packaged photographs, into demo/
 	$(BIN)/conformask demo --out demo
 
 test: .venv/developing browser   ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+
+fuzz: .venv/developing           ## many damaged files of every format, read or refused
+	CONFORMASK_FUZZ=3000 $(BIN)/pytest tests/campaigns/test_fuzz_readers.py
 
 check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff check

@@ -1,11 +1,18 @@
+import os
+import struct
+import zlib
+
 import imagecodecs
 import numpy as np
 import pytest
 import tifffile
+from hand_made_tiff import packed
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
 from conformask.data.images import (
+    LONGEST_NAME,
+    check_name,
     from_user_array,
     is_constant,
     list_images,
@@ -14,6 +21,7 @@ from conformask.data.images import (
     read_image,
     write_image,
 )
+from conformask.data.mask_files import write_blocks
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
 
 SUFFIXES = (".png", ".tif", ".tiff")
@@ -107,6 +115,50 @@ def test_palette_becomes_rgb_and_one_bit_grey(tmp_path):
     assert read_header(tmp_path / "palette.png").channels == 3
     Pillow.fromarray(np.eye(4, dtype=bool)).save(tmp_path / "bits.png")
     np.testing.assert_array_equal(read_image(tmp_path / "bits.png")[0], np.eye(4))
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_png_of_few_bits_is_spread_over_eight(tmp_path, bits):
+    """As every reader of PNG does; a stated range is that of the 8 bits."""
+    top = 2**bits - 1
+    values = np.random.default_rng(bits).integers(0, top, (5, 7), endpoint=True).astype(np.uint8)
+    rows = b"".join(b"\0" + packed(row[None], bits) for row in values)
+    header = struct.pack(">IIBBBBB", 7, 5, bits, 0, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(png((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")))
+    for data_range in (None, (0, 255)):
+        np.testing.assert_array_equal(read_image(path, data_range)[0], (values / top).astype(np.float32))
+    np.testing.assert_array_equal(np.asarray(Pillow.open(path).convert("L")), values * (255 // top))
+    with pytest.raises(ImageError, match="holds the value 255"):
+        read_image(path, (0, top))
+
+
+def png(*chunks):
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, content in chunks:
+        parts += [
+            struct.pack(">I", len(content)),
+            kind,
+            content,
+            struct.pack(">I", zlib.crc32(kind + content)),
+        ]
+    return b"".join(parts)
+
+
+def test_a_png_whose_checksums_fail_is_refused(tmp_path):
+    """Pillow takes it, where the sum of the whole stream comes in a chunk of its own."""
+    stream = zlib.compress(b"".join(b"\0" + bytes(range(40)) for _ in range(30)), level=0)
+    parts = [(b"IDAT", stream[:-4]), (b"IDAT", stream[-4:])]
+    header = struct.pack(">IIBBBBB", 40, 30, 8, 0, 0, 0, 0)
+    content = bytearray(png((b"IHDR", header), *parts, (b"IEND", b"")))
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert read_image(path).max() == np.float32(39 / 255)
+    content[content.index(bytes(range(40))) + 20] ^= 64
+    path.write_bytes(content)
+    assert np.asarray(Pillow.open(path)).max() == 84
+    with pytest.raises(ImageError, match=r"a\.png cannot be read"):
+        read_image(path)
 
 
 def test_jpeg_is_turned_upright(tmp_path):
@@ -232,10 +284,99 @@ def test_arrays_that_are_no_images(array, message):
         from_user_array(array, name="mine")
 
 
-@pytest.mark.parametrize("bad", [(1, 0), (0, 0), (0, float("nan")), (0, float("inf"))])
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.full((2, 2), 3 + 4j),
+        np.array([["1", "2"], ["3", "4"]]),
+        np.array([[b"1", b"2"]]),
+        np.array([["2020-01-01", "2021-01-01"]], "datetime64[D]"),
+        np.array([[1, 2]], "timedelta64[s]"),
+        np.zeros((2, 2), [("red", "u1"), ("green", "u1")]),
+        np.array([[1, 2.5]], object),
+    ],
+    ids=lambda array: array.dtype.kind,
+)
+def test_a_stated_range_makes_no_numbers_of_other_types(tmp_path, array):
+    with pytest.raises(ImageError, match=r"mine holds .*integers or floats"):
+        from_user_array(array, (0, 9999), "mine")
+    if array.dtype.kind != "O":
+        np.save(tmp_path / "a.npy", array)
+        for read in (lambda path: read_image(path, (0, 9999)), read_header):
+            with pytest.raises(ImageError, match=r"a\.npy holds .*integers or floats"):
+                read(tmp_path / "a.npy")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("values", "data_range", "expected"),
+    [
+        (np.array([[0, 0.5, 1]], np.float16), None, [0, 0.5, 1]),
+        (np.array([[0, 65504]], np.float16), (0, 65504), [0, 1]),
+        (np.array([[0, 0.25, 1]], np.longdouble), None, [0, 0.25, 1]),
+        (np.array([[-(2**63), 0, 2**63 - 1]], np.int64), (-(2**63), 2**63), [0, 0.5, 1]),
+        (np.array([[0, 2**63, 2**64 - 1]], np.uint64), (0, 2**64), [0, 0.5, 1]),
+        (np.array([[-8e307, 0, 8e307]]), (-8e307, 8e307), [0, 0.5, 1]),
+    ],
+)
+def test_extremes_of_every_type_are_mapped(values, data_range, expected):
+    np.testing.assert_allclose(from_user_array(values, data_range)[0, 0], expected, atol=1e-7)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("values", "data_range", "message"),
+    [
+        (np.array([[0, np.inf]], np.float16), None, "infinite"),
+        (np.array([[0, 1e4000]], np.longdouble), None, "infinite"),
+        (np.array([[0, 1.5e308]]), (-1e308, 5e307), "holds the value 1.5e\\+308, outside"),
+        (np.array([[-1.5e308, 0]]), (0, 1), "holds the value -1.5e\\+308, outside"),
+        (np.array([[0, 1e300]]), (0, 1e-300), "holds the value 1e\\+300, outside"),
+        (np.array([[0, 2**63 - 1]]), (0, 2**62), "outside its range"),
+    ],
+)
+def test_extremes_outside_the_range_are_refused(values, data_range, message):
+    with pytest.raises(ImageError, match=message):
+        from_user_array(values, data_range)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        (1, 0),
+        (0, 0),
+        (0, float("nan")),
+        (0, float("inf")),
+        (-1e308, 1e308),
+        (2**62, 2**62 + 9),
+        (0, 10**400),
+    ],
+)
 def test_bad_ranges(bad):
     with pytest.raises(InvalidArgumentError, match="data_range"):
         from_user_array(np.zeros((2, 2)), bad)
+
+
+@pytest.mark.parametrize("shape", [(700, 900), (1, 3000), (3000, 1), (70, 90, 3), (90, 70, 7), (5, 6, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+def test_block_by_block_is_all_at_once(monkeypatch, shape, dtype):
+    """Against the arithmetic on the whole image in float64."""
+    monkeypatch.setattr("conformask.data.images.BLOCK", 1000)
+    top = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+    array = (np.random.default_rng(0).random(shape) * top).astype(dtype)
+    planes = np.moveaxis(np.atleast_3d(array), -1, 0)
+    for data_range in (None, (-0.3 * top, 1.7 * top)):
+        low, high = data_range or (0, top)
+        expected = ((planes.astype(np.float64) - low) / (high - low)).astype(np.float32)
+        for given in (array, array[::-1][::-1]):
+            np.testing.assert_array_equal(from_user_array(given, data_range), expected)
+
+
+def test_the_hash_of_pixels_does_not_depend_on_blocks(monkeypatch):
+    image = levels(3, 16)
+    whole = pixel_hash(image)
+    monkeypatch.setattr("conformask.data.images.BLOCK", 100)
+    assert pixel_hash(image) == whole == pixel_hash(image.copy(order="F"))
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -317,6 +458,31 @@ def test_listing_is_sorted_and_passes_over_hidden_files(tmp_path):
         list_images(_empty(tmp_path))
     with pytest.raises(MissingFileError, match="not a folder"):
         list_images(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "ü".encode() * 119, b"a\\b"])
+def test_names_that_can_name_no_file_are_refused_with_the_files(tmp_path, name):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / os.fsdecode(name + b".png")).write_text("")
+    with pytest.raises(InvalidArgumentError, match=r"^'.*/images/.*\.png': name .*"):
+        list_images(folder)
+    with pytest.raises(InvalidArgumentError):
+        check_name(os.fsdecode(name), "here")
+
+
+def test_a_name_of_the_longest_length_can_be_written(tmp_path):
+    name = "n" * LONGEST_NAME
+    check_name(name, "here")
+    write_image(tmp_path / f"{name}.tiff", levels(1, 8))
+    write_blocks(
+        tmp_path / f"{name}.ome.tiff",
+        (1, 4, 4),
+        iter([(slice(0, 4), slice(0, 4), np.zeros((1, 4, 4), np.uint16))]),
+    )
+    assert [path.name for path in list_images(tmp_path)] == [f"{name}.ome.tiff", f"{name}.tiff"]
+    with pytest.raises(InvalidArgumentError, match=f"here: name 'nn*' .* {LONGEST_NAME + 1} bytes; rename"):
+        check_name(name + "n", "here")
 
 
 def _empty(folder):

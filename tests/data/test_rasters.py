@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import imagecodecs
+import numcodecs
 import numpy as np
 import pytest
 import tifffile
@@ -53,6 +54,18 @@ def test_zarr_of_both_versions(
     np.testing.assert_allclose(window, expected[:, 3:30, 17:50], atol=1e-7)
 
 
+def test_few_rows_of_many_channels(tmp_path: Path) -> None:
+    """They are no array with its channels first."""
+    array = pixels(0, 6, 40, 50)
+    write_zarr(tmp_path / "a.zarr", array, CYX)
+    window = open_raster(tmp_path / "a.zarr").read(slice(5, 8), slice(0, 50))
+    np.testing.assert_allclose(window, array[:, 5:8] / 255, atol=1e-7)
+    with pytest.raises(ImageError, match="channels last"):
+        open_raster(array[:4])
+    write_zarr(tmp_path / "flat.zarr", array[:, :3], CYX)
+    np.testing.assert_allclose(read_image(tmp_path / "flat.zarr"), array[:, :3] / 255, atol=1e-7)
+
+
 def test_sharded_zarr(tmp_path: Path) -> None:
     array = pixels(0, 40, 50)
     write_zarr(tmp_path / "a.zarr", array, chunks=(8, 8), shards=(32, 32))
@@ -72,12 +85,39 @@ def test_missing_chunks_are_named(tmp_path: Path, version: str) -> None:
         read_image(tmp_path / "a.ome.zarr")
 
 
+@pytest.mark.parametrize("how", [{}, {"chunks": (8, 8), "shards": (16, 16)}], ids=["chunks", "shards"])
+def test_empty_chunks_are_missing(tmp_path: Path, how: dict) -> None:
+    """zarr itself reads an empty shard as black."""
+    array = write_zarr(tmp_path / "a.zarr", pixels(0, 40, 50) | 1, **how)
+    key = array.metadata.encode_chunk_key((1, 2))
+    (tmp_path / "a.zarr" / "s0" / key).write_bytes(b"")
+    for read in (read_image, open_raster):
+        with pytest.raises(ImageError, match=rf"a\.zarr is missing chunks {key} of array 's0'"):
+            read(tmp_path / "a.zarr")
+
+
 def test_a_truncated_chunk_says_which_rows(tmp_path: Path) -> None:
     array = write_zarr(tmp_path / "a.ome.zarr", pixels(0, 40, 50))
     chunk = tmp_path / "a.ome.zarr" / "s0" / array.metadata.encode_chunk_key((1, 0))
     chunk.write_bytes(chunk.read_bytes()[:20])
     with pytest.raises(ImageError, match=r"a\.ome\.zarr: rows 10 to 20 cannot be read"):
         open_raster(tmp_path / "a.ome.zarr").read(slice(10, 20), slice(0, 50))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("kept", [10, 200, -1])
+def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path: Path, version: str, kept: int) -> None:
+    """Blosc itself reads past its end."""
+    codec = numcodecs.Blosc() if version == "0.4" else zarr.codecs.BloscCodec()
+    noise = pixels(0, 40, 50, dtype="uint16")
+    array = write_zarr(tmp_path / "a.ome.zarr", noise, "yx", version, compressors=codec)
+    np.testing.assert_allclose(read_image(tmp_path / "a.ome.zarr")[0], noise / 65535, atol=1e-7)
+    chunk = tmp_path / "a.ome.zarr" / "s0" / array.metadata.encode_chunk_key((1, 0))
+    chunk.write_bytes(chunk.read_bytes()[:kept])
+    raster = open_raster(tmp_path / "a.ome.zarr")
+    assert raster.read(slice(0, 16), slice(0, 50)).shape == (1, 16, 50)
+    with pytest.raises(ImageError, match=r"rows 10 to 20 cannot be read \(chunk .* has \d+ bytes of \d+\)"):
+        raster.read(slice(10, 20), slice(0, 50))
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,22 @@ def test_masks_are_those_of_one_call(masker: Masker, tmp_path: Path, suffix: str
     assert left == {f"0{suffix}", f"1{suffix}"}
 
 
+def test_masks_lie_on_the_upright_image(masker: Masker, tmp_path: Path) -> None:
+    """Large and small, of files that state how to turn them: the mask states nothing."""
+    for name, size in (("large", SIZE), ("small", (100, 80))):
+        x, y_hat, _ = arrays(1, 9, size)
+        for role, image in (("x", x), ("y_hat", y_hat)):
+            path = tmp_path / role / f"{name}.tif"
+            path.parent.mkdir(exist_ok=True)
+            stored = np.rot90(image[0, ..., 0])  # orientation 6: turned to the right it is upright
+            tifffile.imwrite(path, stored, extratags=[(274, "H", 1, 6, True)])
+        write_masks(masker, Triplets.from_folder(tmp_path), tmp_path / "out")
+        expected = masker(x[0, ..., 0], y_hat[0, ..., 0])
+        path = tmp_path / "out" / "masks" / f"{name}.tif"
+        assert np.abs(mask_of(path) - expected).max() < ROUNDING
+        assert 274 not in tifffile.TiffFile(path).pages[0].tags
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> None:
     """By Masker.masks with the scorer alone; a zarr goes by blocks whatever its size."""

@@ -9,31 +9,38 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.data.decoding import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from conformask.data.decoding import decode, is_image
+from conformask.data.decoding import decode_with_header, is_image, name_and_suffix
+from conformask.data.opened import DataRange as DataRange
+from conformask.data.opened import Header, header_of
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.results import whole_file
 from conformask.types import Array
 
-DataRange = tuple[float, float]
-"""(low, high): the values that become 0 and 1."""
 Image = Float[np.ndarray, "_ _ _"]
 
 TOLERANCE = 1e-6
 """How far outside [0, 1] rounding may leave a value."""
 HASH_LEVELS = 65535
+BLOCK = 2**20
+"""Values that are worked on at once, in float64."""
+LONGEST_NAME = 255 - len(".12345678-") - len(".ome.tiff")
+"""Bytes; a file is first written under a hidden name."""
 
 
 def read_image(path: Path | str, data_range: DataRange | None = None) -> Image:
     """Read PNG, JPEG, TIFF, npy or OME-Zarr as float32 (C, H, W) in [0, 1].
 
-    Alpha is dropped, palettes become RGB. The range follows from the file's type, 8 bit (0, 255), 16 bit
-    (0, 65535), float (0, 1), unless it is given; it is never guessed from the content.
+    Alpha is dropped, palettes become RGB, the orientation is obeyed. The range follows from the bits of the
+    file, 8 bit (0, 255), 12 bit (0, 4095), 16 bit (0, 65535), float (0, 1), unless it is given; it is never
+    guessed from the content.
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, is a stack, or holds NaN or values outside the range.
+        ImageError: it cannot be decoded, is a stack, takes more memory than allowed, or holds NaN or values
+            outside the range.
     """
-    return to_unit(decode(Path(path)), data_range, str(path))
+    array, header = decode_with_header(Path(path))
+    return to_unit(array, header, data_range, str(path))
 
 
 def from_user_array(array: Array, data_range: DataRange | None = None, name: str = "the array") -> Image:
@@ -42,35 +49,44 @@ def from_user_array(array: Array, data_range: DataRange | None = None, name: str
     Raises:
         ImageError: another shape or type, NaN, or values outside the range; calls the image `name`.
     """
-    return to_unit(np.asarray(array), data_range, name)
+    array = np.asarray(array)
+    return to_unit(array, header_of(array, name), data_range, name)
 
 
-def to_unit(array: Array, data_range: DataRange | None, name: str) -> Image:
-    """Map (low, high) of an image (H, W) or (H, W, C) to [0, 1], as float32 (C, H, W)."""
-    planes = _channels_first(array, name)
-    low, high = _range_of(planes, name) if data_range is None else _checked_range(data_range)
-    unit = (planes.astype(np.float64) - low) / (high - low)
-    if not np.isfinite(unit).all():
+@np.errstate(over="ignore")  # what overflows lies outside the range
+def to_unit(array: Array, header: Header, data_range: DataRange | None, name: str) -> Image:
+    """Map (low, high), else the range of the header, to [0, 1]: (H, W) or (H, W, C) to float32 (C, H, W).
+
+    Block by block, so that no more than the result is in memory besides the array.
+    """
+    low, high = _range_of(array, header, name) if data_range is None else _checked_range(data_range)
+    pixels = array[..., None] if array.ndim == 2 else array
+    unit = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
+    least, most = math.inf, -math.inf
+    for part, block in zip(_blocks(unit, 1), _blocks(pixels, 0), strict=True):
+        values = _finite(block, name)
+        least, most = min(least, float(values.min())), max(most, float(values.max()))
+        part[...] = np.moveaxis(np.clip((values - low) / (high - low), 0, 1), -1, 0)
+    _check_inside(least, most, (low, high), name)
+    return unit
+
+
+def _blocks(image: Array, rows_at: int) -> list[Array]:
+    """Views of about BLOCK values, along the longer side."""
+    axis = rows_at + int(image.shape[rows_at + 1] > image.shape[rows_at])
+    return np.array_split(image, min(image.shape[axis], 1 + image.size // BLOCK), axis)
+
+
+def _finite(block: Array, name: str) -> Array:
+    values: Array = block.astype(np.float64)
+    if not np.isfinite(values).all():
         raise ImageError(f"{name} holds NaN or infinite values; replace them before use")
-    _check_inside(unit, low, high, name)
-    return np.clip(unit, 0, 1).astype(np.float32)
+    return values
 
 
-def _channels_first(array: Array, name: str) -> Array:
-    if array.ndim not in (2, 3) or array.size == 0:
-        raise ImageError(f"{name} has shape {array.shape}, an image is (H, W) or (H, W, C)")
-    if array.ndim == 2:
-        return array[None]
-    if array.shape[0] <= 4 < array.shape[2]:
-        raise ImageError(f"{name} has shape {array.shape}: put the channels last, (H, W, C)")
-    return np.ascontiguousarray(np.moveaxis(array, -1, 0))
-
-
-def _range_of(array: Array, name: str) -> DataRange:
-    if array.dtype.kind in "bf":
-        return 0.0, 1.0
-    if array.dtype.kind == "u" and array.dtype.itemsize <= 2:
-        return 0.0, float(np.iinfo(array.dtype).max)
+def _range_of(array: Array, header: Header, name: str) -> DataRange:
+    if header.data_range is not None:
+        return header.data_range
     raise ImageError(
         f"{name} holds {array.dtype}, which does not say its range (uint8, uint16 and floats do); "
         "give it as data_range=(low, high) or --data-range LOW HIGH"
@@ -78,19 +94,25 @@ def _range_of(array: Array, name: str) -> DataRange:
 
 
 def _checked_range(data_range: DataRange) -> DataRange:
-    low, high = map(float, data_range)
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    try:
+        low, high = map(float, data_range)
+    except OverflowError:
+        low = high = math.nan
+    width, step = high - low, math.ulp(max(abs(low), abs(high)))
+    if not (math.isfinite(width) and step <= TOLERANCE * width):
         raise InvalidArgumentError(
-            f"data_range is {data_range}; give two finite numbers, low < high, such as (0, 4095)"
+            f"data_range is {data_range}; give two finite numbers, low < high, that float64 can tell apart, "
+            "such as (0, 4095)"
         )
     return low, high
 
 
-def _check_inside(unit: Array, low: float, high: float, name: str) -> None:
-    least, most = float(unit.min()), float(unit.max())
-    if least >= -TOLERANCE and most <= 1 + TOLERANCE:
+def _check_inside(least: float, most: float, data_range: DataRange, name: str) -> None:
+    low, high = data_range
+    slack = TOLERANCE * (high - low)
+    if least >= low - slack and most <= high + slack:
         return
-    extreme = low + (high - low) * (most if most - 1 > -least else least)
+    extreme = most if most - high > low - least else least
     raise ImageError(
         f"{name} holds the value {extreme:.6g}, outside its range ({low:g}, {high:g}); "
         "give the right range as data_range=(low, high) or --data-range LOW HIGH"
@@ -144,7 +166,7 @@ def _check_writable(path: Path, image: Image) -> None:
         raise ImageError(f"{path} cannot hold an image of shape {image.shape}; it takes (1 or 3, H, W)")
     if not np.isfinite(image).all():
         raise ImageError(f"the image for {path} holds NaN or infinite values")
-    _check_inside(image, 0.0, 1.0, f"the image for {path}")
+    _check_inside(float(image.min()), float(image.max()), (0.0, 1.0), f"the image for {path}")
 
 
 def _writer(path: Path) -> Callable[[Path, Array], None]:
@@ -182,6 +204,7 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
+        InvalidArgumentError: a name that could not name a file in an output folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -191,6 +214,8 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not images:
         deep = "" if recursive else " directly"
         raise MissingFileError(f"{folder} holds no images{deep}; they end in {', '.join(IMAGE_SUFFIXES)}")
+    for path in images:
+        check_name(name_and_suffix(path)[0], repr(str(path)))
     return images
 
 
@@ -206,12 +231,24 @@ def check_name(name: str, where: str) -> None:
             f"{where}: name {name!r} becomes a file name, so it must not be empty, hold slashes or start "
             "with a dot"
         )
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidArgumentError(
+            f"{where}: name {name!r} holds bytes that are not UTF-8; rename it"
+        ) from error
+    if size > LONGEST_NAME:
+        raise InvalidArgumentError(
+            f"{where}: name {name!r} becomes a file name and has {size} bytes; rename it, {LONGEST_NAME} fit"
+        )
 
 
 def pixel_hash(image: Image) -> str:
     """16 hex digits that tell images (C, H, W) in [0, 1] apart, at 16 bits a pixel."""
-    pixels = np.rint(image.astype(np.float64) * HASH_LEVELS).astype("<u2")
-    return hashlib.sha256(repr(image.shape).encode() + pixels.tobytes()).hexdigest()[:16]
+    digest = hashlib.sha256(repr(image.shape).encode())
+    for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
+        digest.update(np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes())
+    return digest.hexdigest()[:16]
 
 
 def is_constant(image: Image) -> bool:

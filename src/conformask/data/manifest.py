@@ -2,9 +2,12 @@
 
 import csv
 import math
+import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from io import StringIO
 from pathlib import Path
 
 from conformask.data.decoding import is_image, name_and_suffix
@@ -15,6 +18,7 @@ from conformask.types import Array
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
+SEPARATORS = (",", ";", "\t")
 COLUMNS = ("x", "y_hat", "y", "name", "group", "category", "weight", "split")
 SHOWN = 5
 """How many names an error lists."""
@@ -102,16 +106,48 @@ def _check_partners(
 
 
 def rows_of_manifest(path: Path) -> list[Row]:
-    """Read and check every line of a manifest."""
-    if not path.is_file():
+    """Read and check every line of a manifest, as an editor or Excel saves it.
+
+    Raises:
+        MissingFileError: the manifest or a file that it names does not exist.
+        InvalidArgumentError: a column is missing or a value is not allowed; names the line.
+    """
+    if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        _check_columns(path, reader.fieldnames or ())
+    text = _text(path)
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    try:
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        _check_columns(path, reader.fieldnames)
         rows = list(_parsed(path, reader))
+    except csv.Error as error:
+        raise InvalidArgumentError(
+            f"{path} line {reader.reader.line_num}: {error}; look for a quotation mark that is not closed"
+        ) from error
     if not rows:
         raise InvalidArgumentError(f"{path} lists no triplets; write one line for each")
     return rows
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+        before, found, _ = text.partition("\0")
+    except UnicodeDecodeError as error:
+        before, found = error.object[: error.start].decode(encoding, "replace"), "other bytes"
+    if found:
+        line = len(f"{before}.".splitlines())
+        raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
+    return text
+
+
+def _separator(text: str) -> str:
+    """The one by which the first line holds the most columns."""
+    first = StringIO(text, newline="").readline()
+    columns = {sign: {cell.strip('" \r\n') for cell in first.split(sign)} for sign in SEPARATORS}
+    return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
@@ -124,13 +160,22 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         near = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
         if column not in COLUMNS and near:
             raise InvalidArgumentError(f"{path} line 1: column {column!r}; did you mean {near[0]!r}?")
+        if column and columns.count(column) > 1:
+            raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
 
 def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[Row]:
     seen: set[str] = set()
     for line in reader:
         where = f"{path} line {reader.line_num}"
+        if None in line:
+            raise InvalidArgumentError(
+                f"{where}: more cells than line 1 has columns; put a cell that holds the separator between "
+                "quotation marks"
+            )
         cells = {key: (value or "").strip() for key, value in line.items() if key}
+        if "weight" in cells and reader.reader.dialect.delimiter != ",":
+            cells["weight"] = cells["weight"].replace(",", ".")
         row = _parsed_line(path.parent, cells, where)
         _check_new(row.name, seen, where)
         yield row
@@ -156,7 +201,7 @@ def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
     if not line[role]:
         raise InvalidArgumentError(f"{where}: {role} is empty; give the path of an image")
     path = folder / line[role]
-    if not (path.is_file() or is_image(path)):
+    if not (os.path.isfile(path) or is_image(path)):
         raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
     return path
 

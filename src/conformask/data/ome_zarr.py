@@ -1,14 +1,17 @@
 """OME-Zarr (NGFF 0.4 and 0.5): images of the highest resolution in, masks out. Needs the extra zarr."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import product
-from math import ceil
+from itertools import islice
+from math import ceil, prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from conformask.data.limits import check_memory
+from conformask.data.opened import Header, Opened, bits_of, range_of
 from conformask.errors import ImageError, MissingFileError
 from conformask.types import Array
 
@@ -16,6 +19,8 @@ NGFF = "0.5"
 AXES = ("t", "c", "z", "y", "x")
 SHOWN = 3
 """How many missing chunks an error names."""
+BLOSC_HEADER = 16
+"""Bytes, the last four of them the length of the chunk."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,11 @@ class Level:
     axes: tuple[str, ...]
 
     @property
+    def folder(self) -> Path:
+        """Where its chunks lie."""
+        return self.path / str(self.array.path)
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W)."""
         sides = dict(zip(self.axes, self.array.shape, strict=True))
@@ -37,10 +47,14 @@ class Level:
         """Rows, (h, W) or (h, W, C), in the file's type.
 
         Raises:
-            ImageError: a chunk cannot be decoded.
+            ImageError: a chunk cannot be decoded, or they take more memory than allowed.
         """
+        channels, _, width = self.shape
+        size = self.array.dtype.itemsize * channels * (bottom - top) * width
+        check_memory(f"{self.path}, rows {top} to {bottom},", size)
         whole = {"c": slice(None), "y": slice(top, bottom), "x": slice(None)}
         try:
+            self._check_blosc(top, bottom)
             read: Array = np.asarray(self.array[tuple(whole.get(axis, 0) for axis in self.axes)])
         except Exception as error:  # zarr's codecs share no type of error
             raise ImageError(
@@ -48,6 +62,26 @@ class Level:
                 "copy the folder again"
             ) from error
         return np.moveaxis(read, 0, -1) if read.ndim == 3 else read
+
+    def keys(self, top: int, bottom: int) -> Iterator[str]:
+        """The files of the chunks, or shards, that hold these rows."""
+        chunks = dict(zip(self.axes, self.array.shards or self.array.chunks, strict=True))
+        sides = dict(zip(self.axes, self.array.shape, strict=True))
+        ends = sides | {"y": bottom}
+        starts = dict.fromkeys(self.axes, 0) | {"y": top // chunks["y"]}
+        spans = [range(starts[axis], ceil(ends[axis] / chunks[axis])) for axis in self.axes]
+        return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
+
+    def _check_blosc(self, top: int, bottom: int) -> None:
+        """Blosc reads past the end of a truncated chunk and takes the memory there for pixels."""
+        codecs = () if self.array.shards else self.array.compressors[-1:]
+        if not any("Blosc" in type(codec).__name__ for codec in codecs):
+            return
+        for key in self.keys(top, bottom):
+            with (self.folder / key).open("rb") as file:
+                stated, size = int.from_bytes(file.read(BLOSC_HEADER)[12:], "little"), file.seek(0, 2)
+            if max(stated, BLOSC_HEADER) != size:
+                raise ValueError(f"chunk {key} has {size} bytes of {stated}")
 
 
 def open_level(path: Path) -> Level:
@@ -57,7 +91,8 @@ def open_level(path: Path) -> Level:
 
     Raises:
         MissingFileError: the extra zarr is not installed.
-        ImageError: the folder is no OME-Zarr image of one plane, or chunks of it are missing.
+        ImageError: the folder is no OME-Zarr image of one plane, chunks of it are missing, or one takes more
+            memory than allowed.
     """
     group = _group(path)
     metadata = group.attrs.get("ome", group.attrs)
@@ -71,14 +106,17 @@ def open_level(path: Path) -> Level:
             "write it with an OME-Zarr writer of NGFF 0.4 or 0.5"
         ) from error
     _check_axes(level)
+    check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
     _check_chunks(level)
     return level
 
 
-def decode_zarr(path: Path) -> Array:
-    """The pixels, in the file's own type, (H, W) or (H, W, C)."""
+def open_zarr(path: Path) -> AbstractContextManager[Opened]:
+    """The image of an OME-Zarr folder, as open_level finds it."""
     level = open_level(path)
-    return level.rows(0, level.shape[1])
+    dtype, (channels, height, width) = level.array.dtype, level.shape
+    header = Header(channels, height, width, bits_of(dtype), range_of(dtype, str(path)))
+    return nullcontext(Opened(header, lambda: level.rows(0, height), lambda: level.rows))
 
 
 def _group(path: Path) -> Any:
@@ -104,9 +142,10 @@ def _check_axes(level: Level) -> None:
 
 
 def _check_chunks(level: Level) -> None:
-    missing = [key for key in _keys(level.array) if not (level.path / level.array.path / key).is_file()]
+    keys = level.keys(0, level.shape[1])
+    missing = list(islice((key for key in keys if not _holds_bytes(level.folder / key)), SHOWN + 1))
     if missing:
-        more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+        more = " and more" if len(missing) > SHOWN else ""
         raise ImageError(
             f"{level.path} is missing chunks {', '.join(missing[:SHOWN])}{more} of array "
             f"{level.array.path!r}: copy it again. If its writer left out empty chunks, write it with "
@@ -114,10 +153,17 @@ def _check_chunks(level: Level) -> None:
         )
 
 
-def _keys(array: Any) -> Iterator[str]:
-    chunks = array.shards or array.chunks
-    counts = (range(ceil(side / chunk)) for side, chunk in zip(array.shape, chunks, strict=True))
-    return (array.metadata.encode_chunk_key(place) for place in product(*counts))
+def _holds_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """One by one, unlike itertools.product, which first lists each span: a header may state any number."""
+    if not spans:
+        yield ()
+        return
+    for first in spans[0]:
+        yield from ((first, *others) for others in _places(spans[1:]))
 
 
 def create_mask(path: Path, shape: tuple[int, int, int], block: int) -> Any:

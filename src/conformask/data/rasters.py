@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.data.decoding import Header, Rows, header_of, open_rows, read_header
+from conformask.data.decoding import open_rows, read_header
 from conformask.data.images import DataRange, Image, to_unit
+from conformask.data.limits import FLOAT32, check_memory
+from conformask.data.opened import Header, Rows, header_of
 from conformask.types import Array
 
 
@@ -30,12 +32,14 @@ class Raster:
         """A window, float32 (C, h, w) in [0, 1], by the rules of read_image.
 
         Raises:
-            ImageError: it cannot be decoded, or holds NaN or values outside the range; says where.
+            ImageError: it cannot be decoded, takes more memory than allowed, or holds NaN or values outside
+                the range; says where.
         """
         where = f"rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
-        return to_unit(
-            self.rows(rows.start, rows.stop)[:, columns], self.data_range, f"{self.name} ({where})"
-        )
+        name = f"{self.name} ({where})"
+        window = self.rows(rows.start, rows.stop)[:, columns]
+        check_memory(name, FLOAT32 * window.size)
+        return to_unit(window, self.header, self.data_range, name)
 
 
 def open_raster(image: Path | Array, data_range: DataRange | None = None, name: str = "the array") -> Raster:
@@ -47,7 +51,7 @@ def open_raster(image: Path | Array, data_range: DataRange | None = None, name: 
     """
     if not isinstance(image, Path):
         array = np.asarray(image)
-        return Raster(name, header_of(array), data_range, lambda top, bottom: array[top:bottom])
+        return Raster(name, header_of(array, name), data_range, lambda top, bottom: array[top:bottom])
     opened = lru_cache(maxsize=1)(open_rows)
 
     @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from conformask.data.decoding import Header, header_of, read_header
+from conformask.data.decoding import read_header
 from conformask.data.images import (
     DataRange,
     Image,
@@ -18,6 +18,7 @@ from conformask.data.images import (
     quantised,
     read_image,
 )
+from conformask.data.opened import Header, header_of
 from conformask.data.splits import check_how, check_part, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
@@ -153,7 +154,7 @@ class TrueImages:
         cls, files: Mapping[str, Path | Array], cutting: _Cutting, data_range: DataRange | None, colour: bool
     ) -> "TrueImages":
         found = tracked(files.items(), "looking at images", len(files))
-        headers = {name: _header(file) for name, file in found}
+        headers = {name: _header(name, file) for name, file in found}
         for name, header in headers.items():
             if min(header.height, header.width) < cutting.size:
                 raise ImageError(
@@ -161,6 +162,8 @@ class TrueImages:
                     f"{cutting.size} x {cutting.size}; use a smaller --size or leave it out"
                 )
         sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
+        for source in sources:
+            check_name(source.name, _told(source.file, files[source.file]))
         return cls(files, headers, sources, cutting, data_range, colour)
 
     def __len__(self) -> int:
@@ -226,8 +229,8 @@ class TrueImages:
         return np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
 
 
-def _header(file: Path | Array) -> Header:
-    return read_header(file) if isinstance(file, Path) else header_of(file)
+def _header(name: str, file: Path | Array) -> Header:
+    return read_header(file) if isinstance(file, Path) else header_of(file, f"image {name!r}")
 
 
 def _told(name: str, file: Path | Array) -> str:

@@ -1,0 +1,33 @@
+"""How much memory an image may take: what a file declares is checked before anything is decoded."""
+
+import os
+
+from conformask.errors import ImageError, InvalidArgumentError
+
+MAX_IMAGE_BYTES = 2 * 2**30
+"""Of an image as float32, unless the environment variable VARIABLE says another number."""
+FLOAT32 = 4
+"""Bytes of each value once it is read."""
+VARIABLE = "CONFORMASK_MAX_IMAGE_BYTES"
+
+
+def check_memory(what: str, size: int) -> None:
+    """Refuse what takes more bytes than are allowed.
+
+    Raises:
+        ImageError: it does.
+        InvalidArgumentError: the environment variable is not a number of bytes.
+    """
+    limit = _limit()
+    if size > limit:
+        raise ImageError(
+            f"{what} takes {size} bytes of memory, and {limit} are allowed: cut it into smaller images, or "
+            f"set CONFORMASK_MAX_IMAGE_BYTES to {size}"
+        )
+
+
+def _limit() -> int:
+    value = os.environ.get(VARIABLE, str(MAX_IMAGE_BYTES))
+    if not (value.isascii() and value.isdigit()):
+        raise InvalidArgumentError(f"{VARIABLE} is {value!r}; give a number of bytes, such as 4294967296")
+    return int(value)

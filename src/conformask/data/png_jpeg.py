@@ -1,0 +1,89 @@
+"""PNG and JPEG files, told apart by their content: alpha dropped, palettes looked up, turned upright."""
+
+import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL.Image import Exif
+from PIL.JpegImagePlugin import JpegImageFile
+
+from conformask.data.opened import ORIENTATION, Header, Opened, orientation_of, range_of_bits, upright
+from conformask.errors import ImageError
+from conformask.types import Array
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+GREY = (0, 4)
+"""Colour types of a PNG."""
+ALPHA = (4, 6)
+Chunks = list[tuple[bytes, int, int]]
+"""Kind, start and end of each chunk of a PNG that is there as a whole."""
+
+
+def open_png_or_jpeg(path: Path) -> AbstractContextManager[Opened]:
+    """A PNG or JPEG file, whichever of their suffixes it has."""
+    with path.open("rb") as file:
+        is_png = file.read(len(SIGNATURE)) == SIGNATURE
+    return _open_png(path) if is_png else _open_jpeg(path)
+
+
+@contextmanager
+def _open_jpeg(path: Path) -> Iterator[Opened]:
+    with JpegImageFile(path) as image:  # Pillow's open has a limit of its own
+        mode = "L" if image.mode == "L" else "RGB"
+        orientation = orientation_of(image.getexif().get(ORIENTATION))
+        yield Opened(
+            Header(len(mode), image.height, image.width, 8, range_of_bits(8)).turned(orientation),
+            lambda: upright(np.asarray(image if image.mode == mode else image.convert(mode)), orientation),
+        )
+
+
+@contextmanager
+def _open_png(path: Path) -> Iterator[Opened]:
+    with path.open("rb") as file:
+        chunks = list(_chunks(file))
+        if int.from_bytes(_content(file, chunks, b"acTL")[:4], "big") > 1:
+            raise ImageError(f"{path} is an animation; save the wanted frame as an image of its own")
+        width, height, depth, colour_type = struct.unpack(">IIBB", _content(file, chunks, b"IHDR")[:10])
+        exif = Exif()
+        exif.load(_content(file, chunks, b"eXIf"))
+        orientation, bits = orientation_of(exif.get(ORIENTATION)), 16 if depth == 16 else 8
+        header = Header(1 if colour_type in GREY else 3, height, width, bits, range_of_bits(bits))
+        yield Opened(
+            header.turned(orientation),
+            lambda: upright(_decode_png(file, chunks, colour_type in ALPHA), orientation),
+        )
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    start, size = len(SIGNATURE), file.seek(0, 2)
+    while start + 12 <= size:
+        file.seek(start)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        end = start + 12 + length
+        if end <= size:
+            yield kind, start, end
+        start = end
+
+
+def _content(file: BinaryIO, chunks: Chunks, wanted: bytes) -> bytes:
+    """Of the first chunk of that kind; nothing where there is none."""
+    return next((_read(file, start + 8, end - 4) for kind, start, end in chunks if kind == wanted), b"")
+
+
+def _read(file: BinaryIO, start: int, end: int) -> bytes:
+    file.seek(start)
+    return file.read(end - start)
+
+
+def _decode_png(file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
+    """By libpng, which checks every sum and keeps 16 bits, from the chunks that make the pixels."""
+    import imagecodecs
+
+    pixels = [_read(file, start, end) for kind, start, end in chunks if kind[:1].isupper()]
+    array: Array = imagecodecs.png_decode(b"".join([SIGNATURE, *pixels]))
+    if not has_alpha:
+        return array
+    return array[..., 0] if array.shape[2] == 2 else array[..., :3]
