@@ -6,7 +6,6 @@ import imagecodecs
 import numpy as np
 import pytest
 import tifffile
-from hand_made_tiff import packed
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
@@ -23,6 +22,7 @@ from conformask.data.images import (
 )
 from conformask.data.mask_files import write_blocks
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
+from hand_made_tiff import packed
 
 SUFFIXES = (".png", ".tif", ".tiff")
 
