@@ -129,6 +129,16 @@ def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
         write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 1)), tmp_path / "out")
 
 
+@pytest.mark.parametrize("size", [(310, 140), (150, 60)])
+def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(
+    masker: Masker, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    x, y_hat, _ = arrays(1, 9, size)
+    reason = rf"images of \({size[0]}, {size[1]}\).* whole images of \(150, 140\) to \(150, 140\)"
+    with pytest.warns(UserWarning, match=reason):
+        write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
+
+
 def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatch, recwarn) -> None:
     """The promise was calibrated on scores of one pass, so tiles would void it."""
     monkeypatch.setattr(whole, "TILE", 256)

@@ -172,7 +172,10 @@ def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
-    if card.tiles is None and (height, width) not in card.sizes:
+    reason = masker.not_covered((height, width))
+    if reason and card.tiles is not None:
+        warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
+    elif reason:
         warnings.warn(
             f"images of {height} x {width} pixels, by tiles: the promise was calibrated on tiles of "
             f"{sizes(card)} and does not cover whole images; calibrate whole images with --whole for one "

@@ -44,6 +44,8 @@ from conformask.scorers.tiled import Tiled
 from conformask.types import Array, Batch, Distance, Family, Images, Score, Scorer, Weigh
 
 THRESHOLDS = 40
+FACTOR = 2
+"""How many times larger or smaller than those of the calibration whole images may be."""
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,22 @@ class Masker:
             )
 
     def not_covered(self, size: tuple[int, int]) -> str | None:
-        """Why the promise does not cover images of this size (H, W); None where it does."""
-        if size in self.card.sizes or self.card.tiles is not None:
+        """Why the promise does not cover images of this size (H, W); None where it does.
+
+        Whole images scored by tiles differ in size; they are covered up to FACTOR times away.
+        """
+        sizes = self.card.sizes
+        if size in sizes:
             return None
+        if self.card.tiles is not None:
+            smallest, largest = (tuple(map(end, zip(*sizes, strict=True))) for end in (min, max))
+            sides = zip(size, smallest, largest, strict=True)
+            if all(low / FACTOR <= side <= high * FACTOR for side, low, high in sides):
+                return None
+            return (
+                f"images of {size}: the promise was calibrated on whole images of {smallest} to {largest} and "
+                f"does not cover sides over {FACTOR} times as long or short"
+            )
         return (
             f"images of {size}: the promise was calibrated on {list(self.card.sizes)} "
             "and does not cover other sizes"
