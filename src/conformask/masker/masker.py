@@ -189,8 +189,8 @@ class Masker:
             if all(low / FACTOR <= side <= high * FACTOR for side, low, high in sides):
                 return None
             return (
-                f"images of {size}: the promise was calibrated on whole images of {smallest} to {largest} and "
-                f"does not cover sides over {FACTOR} times as long or short"
+                f"images of {size}: the promise was calibrated on whole images of {smallest} to {largest} "
+                f"and does not cover sides over {FACTOR} times as long or short"
             )
         return (
             f"images of {size}: the promise was calibrated on {list(self.card.sizes)} "
