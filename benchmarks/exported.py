@@ -18,7 +18,7 @@ from conformask.exporting.export import export
 from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet
-from conformask.results import CalibrationCard
+from conformask.records.card import CalibrationCard
 from conformask.scorers.fit import LEVELS
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard

@@ -28,7 +28,7 @@ from conformask.calibration import NO_GRID, Scored, evidence, lambda_grid, measu
 from conformask.conformal.guarantees import GUARANTEES, guarantee
 from conformask.distances import distance
 from conformask.masks import family
-from conformask.results import Curves
+from conformask.records.curves import Curves
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.types import Batch

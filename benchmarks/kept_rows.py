@@ -14,25 +14,31 @@ from pathlib import Path
 
 from smaller_masks import run_options, shops
 
+from conformask.masker.folder import read_stored
 from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop
-from conformask.results import Evaluation, read_arrays, write_arrays
+from conformask.records.evaluation import Evaluation
+from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 
-NEEDED = ("critical_lambda", "features")
-"""Of what is stored with a calibration."""
+
+def calibrated(folder: Path) -> dict[str, Array]:
+    """The critical lambdas of a calibration, and the features where there are any."""
+    if (folder / "curves.npz").is_file():
+        return read_arrays(folder / "curves.npz")
+    stored = read_stored(folder)
+    features = None if stored.curves is None else stored.curves.features
+    return {"critical_lambda": stored.critical_lambdas} | ({} if features is None else {"features": features})
 
 
 def keep(shop: Workshop, kept: Cache) -> None:
     """Copy what a row's goals left, but for the example images, and its critical lambdas."""
     for stage in shop.plan.goals():
         found, folder = shop.cache.folder(stage), kept.folder(stage)
-        shutil.copytree(found, folder, ignore=shutil.ignore_patterns("examples.npz"))
+        shutil.copytree(found, folder, ignore=shutil.ignore_patterns("examples*.npz", "curves-*.npz"))
         if (found / "evaluation.json").exists():
             replace(Evaluation.load(found), examples=()).save(folder)
     for stage in shop.plan.calibrations.values():
-        stored = read_arrays(shop.cache.folder(stage) / "curves.npz")
-        kept_arrays = {name: stored[name] for name in NEEDED if name in stored}
-        write_arrays(kept.folder(stage) / "curves.npz", kept_arrays)
+        write_arrays(kept.folder(stage) / "curves.npz", calibrated(shop.cache.folder(stage)))
 
 
 def main() -> None:

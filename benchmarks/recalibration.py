@@ -13,7 +13,8 @@ from conformask.conformal.rules import ConstantLambda
 from conformask.distances import distance
 from conformask.masker.masker import Masker
 from conformask.masks import family
-from conformask.results import CalibrationCard, Curves
+from conformask.records.card import CalibrationCard
+from conformask.records.curves import Curves
 from conformask.scorers.heuristic import Heuristic
 
 CURVES, POINTS, REPEATS = 1000, 130, 50

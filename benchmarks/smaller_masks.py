@@ -58,12 +58,13 @@ from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop, threshold_of
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.results import Array, Curves
+from conformask.records.curves import Curves
 from conformask.scorers.fit import LEVELS
 from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
+from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Distance, Family, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from kept_rows import calibrated
 from loss_of_l2 import DEFAULT, KAPPAS, LOSSES, SEEDS
 from loss_of_l2 import RESULTS as OF_L2
 from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
@@ -24,7 +25,8 @@ from conformask.conformal.order import marginal_rank, smallest
 from conformask.masks import family
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
 from conformask.paper.work import RESPLITS, Workshop
-from conformask.results import Array, read_arrays
+from conformask.records.evaluation import Evaluation
+from conformask.storage.as_arrays import Array, read_arrays
 
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 LONG = "long"
@@ -58,8 +60,8 @@ def confirmed(given: argparse.Namespace) -> Iterator[Confirmed]:
 
 def _confirmed(shop: Workshop, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
     number, folder = shop.row.number, shop.cache.folder
-    stored = {name: read_arrays(folder(shop.plan.evaluations[name]) / "evaluation.npz") for name in METHODS}
-    curves = {name: read_arrays(folder(shop.plan.calibrations[name]) / "curves.npz") for name in METHODS}
+    stored = {name: vars(Evaluation.load(folder(shop.plan.evaluations[name])).images) for name in METHODS}
+    curves = {name: calibrated(folder(shop.plan.calibrations[name])) for name in METHODS}
     found = {
         name: read_arrays(folder(shop.plan.evaluations[name]) / f"{RESPLITS}.npz")["size"] for name in METHODS
     }

@@ -24,7 +24,7 @@ from conformask.masks import family
 from conformask.networks.unet import UNet
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
-from conformask.results import CalibrationCard
+from conformask.records.card import CalibrationCard
 from conformask.scorers.fit import LEVELS, fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input

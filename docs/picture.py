@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from conformask.records.evaluation import Evaluation, Example
 from conformask.report.pictures import gray, overlay
-from conformask.results import Evaluation, Example
 
 TITLES = ("input x", "output y_hat", "truth y", "mask", "output, veiled")
 TILE, GAP, TOP = 192, 12, 34

@@ -23,7 +23,7 @@ from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
 from conformask.predictors.own import own_predictor
 from conformask.preparation import add_outputs
-from conformask.results import write_json
+from conformask.storage.as_json import write_json
 
 parser = argparse.ArgumentParser()
 parser.add_argument("data", nargs="?", type=Path, help="a folder with x/ and y/")

@@ -12,7 +12,8 @@ import logging, os, random, sys
 import numpy
 before = set(os.listdir("."))
 states = random.getstate(), numpy.random.get_state()[1].tolist()
-import conformask, conformask.cli, conformask.results, conformask.report.page, conformask.conformal.guarantees
+import conformask, conformask.cli, conformask.records.evaluation, conformask.storage.published
+import conformask.report.page, conformask.conformal.guarantees
 assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states
 assert set(os.listdir(".")) == before
 assert not logging.getLogger().handlers

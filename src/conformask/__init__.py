@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.monitoring import monitor as monitor
+    from conformask.records.evaluation import Evaluation as Evaluation
     from conformask.report.page import write_report as write_report
-    from conformask.results import Evaluation as Evaluation
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
     from conformask.scorers.tiled import Tiled as Tiled
@@ -38,7 +38,7 @@ _HOMES = {
     "show": "display",
     "write_masks": "deployment",
     "evaluate": "evaluation.evaluate",
-    "Evaluation": "results",
+    "Evaluation": "records.evaluation",
     "write_report": "report.page",
     "monitor": "monitoring",
     "export": "exporting.export",

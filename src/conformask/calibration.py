@@ -13,7 +13,7 @@ from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
 from conformask.conformal.guarantees import Guarantee
 from conformask.errors import InvalidArgumentError
-from conformask.results import Curves
+from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Distance, Family, Images, PerImage, Score
 
 GRID_POINTS = 128

@@ -19,8 +19,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import predicted
+from conformask.records.evaluation import Evaluation, Example
 from conformask.report.page import write_report
-from conformask.results import Evaluation, Example
 from conformask.scorers.fit import fit_scorer
 from conformask.tasks import task
 from conformask.training.fit import Plan

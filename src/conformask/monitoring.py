@@ -15,8 +15,9 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
-from conformask.results import Array, Measurement
+from conformask.records.evaluation import Measurement
 from conformask.scorers.scoring import scored
+from conformask.storage.as_arrays import Array
 
 LOOKS = ("mean score", "spread / mean score", "median / mean score")
 """What features_of makes of a score map, before the score's own features."""

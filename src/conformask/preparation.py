@@ -20,7 +20,7 @@ from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.own import own_predictor
 from conformask.predictors.pairs import Pairs
 from conformask.progress import tracked
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.types import Images, Predictor, Task, Triplet
 
 COLUMNS = ("name", "x", "y_hat", "y", "group", "split")

@@ -4,9 +4,6 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
 T = TypeVar("T")
 RANKS = ("LOCAL_RANK", "NODE_RANK")
 
@@ -18,6 +15,9 @@ def main_process() -> bool:
 
 def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
     """Pass the items on, drawing progress on standard error where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn(title),
         BarColumn(),

@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.results import Json, Selection
+from conformask.records.curves import Selection
+from conformask.storage.as_json import Json
 
 Images = Float[Tensor, "n _ _ _"]
 PerImage = Float[Tensor, "n"]

@@ -12,7 +12,6 @@ import pytest
 
 from conformask.cli import main
 from conformask.data.images import write_image
-from conformask.results import CalibrationCard, read_arrays
 
 COMMAND = Path(sys.executable).with_name("conformask")
 COUNT = 150
@@ -55,9 +54,9 @@ def test_lambda_agrees_with_one_process(trained: Path) -> None:
     assert told[0]["n_calibration"] == told[1]["n_calibration"] == COUNT
     assert 0 < told[0]["lam"] < np.inf
     assert told[1]["lam"] == pytest.approx(told[0]["lam"], rel=1e-6)
-    one, both = (read_arrays(trained / name / "curves.npz") for name in ("one", "two"))
-    assert one["names"].tolist() == both["names"].tolist()
-    for name in ("critical_lambda", "distance", "size"):
-        np.testing.assert_allclose(both[name], one[name], rtol=1e-5, atol=1e-7)
-    assert CalibrationCard.load(two).promise == CalibrationCard.load(trained / "one").promise
+    one, both = (read_stored(trained / name) for name in ("one", "two"))
+    assert one.curves.names.tolist() == both.curves.names.tolist()
+    for of in (lambda s: s.critical_lambdas, lambda s: s.curves.distance, lambda s: s.curves.size):
+        np.testing.assert_allclose(of(both), of(one), rtol=1e-5, atol=1e-7)
+    assert both.card.promise == one.card.promise
     assert not (two / "calibrating").exists()

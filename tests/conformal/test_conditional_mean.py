@@ -14,7 +14,7 @@ from conformask.conformal.expected import ConditionalMean, Expected, tail_risk
 from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import ConstantLambda
-from conformask.results import Curves
+from conformask.records.curves import Curves
 from simulation import simulated
 
 GRID = np.array([0.0, *np.geomspace(0.01, 20, 40), math.inf])

@@ -12,7 +12,7 @@ from conformask.conformal.crossing import between_grid_points, first_crossing, p
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.marginal import Marginal
 from conformask.conformal.rules import Rule
-from conformask.results import Curves
+from conformask.records.curves import Curves
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:

@@ -10,7 +10,7 @@ from conformask.conformal.evidence import Evidence
 from conformask.conformal.expected import ConditionalMean, Expected
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
 from conformask.errors import InvalidArgumentError
-from conformask.results import Curves
+from conformask.records.curves import Curves
 
 EXPECTED = Expected().rule
 

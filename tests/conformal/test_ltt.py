@@ -10,7 +10,7 @@ from conformask.conformal.ltt import Ltt
 from conformask.conformal.order import binomial_rank
 from conformask.conformal.pac import Pac
 from conformask.conformal.rules import ConstantLambda
-from conformask.results import Curves
+from conformask.records.curves import Curves
 from simulation import simulated
 
 

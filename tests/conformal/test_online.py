@@ -9,7 +9,7 @@ import pytest
 
 from conformask.conformal.online import OnlineLambda
 from conformask.errors import InvalidArgumentError
-from conformask.results import plain
+from conformask.storage.as_json import plain
 
 T = 2000
 Nature = Callable[[float], float]

@@ -11,7 +11,7 @@ from conformask.conformal.evidence import Evidence
 from conformask.conformal.rcps import Rcps, hashed_order, hoeffding_bentkus_rcps
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import InvalidArgumentError
-from conformask.results import Curves
+from conformask.records.curves import Curves
 
 
 def naive(losses: np.ndarray, level: float, delta: float) -> bool:

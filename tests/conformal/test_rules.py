@@ -23,7 +23,7 @@ from conformask.conformal.rules import (
     rule_from_json,
 )
 from conformask.errors import MismatchError
-from conformask.results import plain
+from conformask.storage.as_json import plain
 
 H = LogLinear(0.1, (1 / 3, -0.7))
 MANY: list[Rule] = [

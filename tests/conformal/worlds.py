@@ -15,7 +15,7 @@ import numpy as np
 from conformask.conformal.crossing import first_crossing, passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
-from conformask.results import Curves
+from conformask.records.curves import Curves
 
 THRESHOLD = 0.1
 GRID = np.array([0.0, *np.geomspace(0.02, 20, 18), math.inf])

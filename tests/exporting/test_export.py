@@ -20,11 +20,11 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.networks.unet import UNet
-from conformask.results import plain
 from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
 from conformask.scorers.tiled import Tiled
+from conformask.storage.as_json import plain
 from synthetic_triplets import scale_of, triplets
 
 pytestmark = pytest.mark.xdist_group("export")

@@ -18,9 +18,9 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker, load
 from conformask.masks import family as family_by_name
-from conformask.results import plain
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
+from conformask.storage.as_json import plain
 from conformask.types import Batch
 from synthetic_triplets import arrays, scale_of, signed, triplets
 

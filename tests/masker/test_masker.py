@@ -1,7 +1,11 @@
+import hashlib
 import json
 import math
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,10 +30,11 @@ from conformask.masker.masker import Masker, load
 from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal
-from conformask.results import Selection
+from conformask.records.curves import Selection
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
+from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Distance, Family, Images, Score
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
@@ -205,15 +210,16 @@ def test_another_size_is_warned_about() -> None:
 def test_saved_and_loaded(tmp_path, chosen: str) -> None:
     masker = made(family=chosen)
     masker.save(tmp_path / "masker")
-    names = sorted(path.name for path in (tmp_path / "masker").iterdir())
-    assert names == [
+    names = {path.name.split("-")[0] for path in (tmp_path / "masker").glob("[!.]*")}
+    assert names == {
         "CARD.md",
         "calibration.json",
-        "checksums.json",
-        "curves.npz",
+        "critical",
+        "curves",
+        "probe",
         "scorer.json",
         "selection.npz",
-    ]
+    }
     again = load(str(tmp_path / "masker"), scorer=SCORER)
     assert torch.equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
     assert again.promise == masker.promise
@@ -250,21 +256,116 @@ def test_a_newer_schema_is_refused(tmp_path, file: str) -> None:
     made().save(tmp_path)
     record = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps({**record, "schema": 99}))
+    read = {
+        "calibration.json": lambda: load(tmp_path, scorer=SCORER),
+        "scorer.json": lambda: made().save(tmp_path),
+    }
     with pytest.raises(MismatchError, match=r"schema 99.*upgrade"):
-        load(tmp_path, scorer=SCORER if file == "calibration.json" else None)
+        read[file]()
 
 
-@pytest.mark.parametrize("file", ["calibration.json", "curves.npz"])
+@pytest.mark.parametrize("file", ["curves-*.npz", "critical-*.npz", "scorer.json", "selection.npz"])
 def test_a_file_of_another_masker_is_refused(tmp_path, file: str) -> None:
-    made().save(tmp_path / "strict")
-    made(confidence=0.8).save(tmp_path / "lax")
+    made().save(tmp_path / "own")
+    (path,) = (tmp_path / "own").glob(file)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    with pytest.raises(MismatchError, match=rf"{path.name} is damaged, or not the file that was written"):
+        load(tmp_path / "own", scorer=SCORER)
+    path.unlink()
+    with pytest.raises(MismatchError, match=rf"{path.name} is damaged, or not the file"):
+        load(tmp_path / "own", scorer=SCORER)
+
+
+def test_the_promise_of_another_masker_is_refused(tmp_path) -> None:
+    made().save(tmp_path / "own")
     made(calibration=triplets(40, 9)).save(tmp_path / "other")
-    exchanged = tmp_path / "strict" / file
-    exchanged.write_bytes((tmp_path / ("lax" if file.endswith("json") else "other") / file).read_bytes())
-    with pytest.raises(MismatchError, match=rf"{file} is not the file that was saved with this masker"):
-        load(tmp_path / "strict", scorer=SCORER)
-    (tmp_path / "strict" / "checksums.json").unlink()
-    load(tmp_path / "strict", scorer=SCORER)
+    path = tmp_path / "own" / "calibration.json"
+    text = path.read_text()
+    path.write_bytes((tmp_path / "other" / path.name).read_bytes())
+    with pytest.raises(MismatchError, match=r"npz is damaged, or not the file"):
+        load(tmp_path / "own", scorer=SCORER)
+    path.write_text(text.replace('"threshold": 0.03', '"threshold": 0.02'))
+    with pytest.raises(MismatchError, match=r"calibration\.json is damaged, or not the file"):
+        load(tmp_path / "own", scorer=SCORER)
+
+
+@pytest.mark.parametrize("lost", ["seal", "files"])
+def test_a_masker_without_its_seal_is_refused(tmp_path, lost: str) -> None:
+    made().save(tmp_path)
+    path = tmp_path / "calibration.json"
+    record = json.loads(path.read_text())
+    del record[lost]
+    path.write_text(json.dumps(record))
+    with pytest.raises(MismatchError, match=r"calibration\.json is damaged, or not the file"):
+        load(tmp_path, scorer=SCORER)
+
+
+def as_0_1(folder: Path) -> None:
+    """Rewrite a saved masker as conformask 0.1 wrote it."""
+    path = folder / "calibration.json"
+    record = json.loads(path.read_text())
+    arrays = {}
+    for file in (*folder.glob("curves-*.npz"), *folder.glob("critical-*.npz")):
+        arrays |= read_arrays(file)
+        file.unlink()
+    write_arrays(folder / "curves.npz", arrays)
+    later = ("seal", "files", "fingerprint")
+    path.write_text(json.dumps({key: v for key, v in record.items() if key not in later} | {"schema": 1}))
+    names = ("calibration.json", "curves.npz", "scorer.json")
+    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+    (folder / "checksums.json").write_text(json.dumps({"schema": 1, "sha256": sums}))
+
+
+def test_a_masker_of_0_1(tmp_path) -> None:
+    masker = made().save(tmp_path)
+    as_0_1(tmp_path)
+    again = load(tmp_path, scorer=SCORER)
+    assert (again.card, again.fingerprint) == (masker.card, masker.fingerprint)
+    (tmp_path / "curves.npz").write_bytes((tmp_path / "curves.npz").read_bytes()[:-1] + b"?")
+    with pytest.raises(MismatchError, match=r"curves\.npz is damaged, or not the file"):
+        load(tmp_path, scorer=SCORER)
+
+
+def test_a_masker_of_0_1_without_checksums_says_so_until_it_is_sealed(tmp_path) -> None:
+    made().save(tmp_path)
+    as_0_1(tmp_path)
+    (tmp_path / "checksums.json").unlink()
+    with pytest.warns(UserWarning, match="without checksums"):
+        masker = load(tmp_path, scorer=SCORER)
+    masker.save(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load(tmp_path, scorer=SCORER).fingerprint == masker.fingerprint
+
+
+def test_another_scorer_in_the_folder_is_left_alone(tmp_path) -> None:
+    def other(x: Tensor, y_hat: Tensor) -> Tensor:
+        return (y_hat - 0.5).abs()
+
+    made().save(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(MismatchError, match="another scorer"):
+        made(scorer=Heuristic(other, channels=1), distance="l1", threshold=0.03).save(tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_second_calibration_on_the_same_images_is_exploratory(tmp_path) -> None:
+    assert not made().save(tmp_path).card.exploratory
+    assert not made().save(tmp_path).card.exploratory
+    assert made(threshold=0.04).save(tmp_path).card.exploratory
+    assert load(tmp_path, scorer=SCORER).card.exploratory
+    assert made().save(tmp_path).card.exploratory
+    assert not made(calibration=triplets(40, 9), threshold=0.05).save(tmp_path).card.exploratory
+
+
+def test_the_fingerprint_is_that_of_the_whole_masker(tmp_path) -> None:
+    masker = made()
+    others = [made(threshold=0.04), made(calibration=triplets(40, 9)), made(family="water_filling")]
+    assert len({masker.fingerprint, *(other.fingerprint for other in others)}) == 4
+    assert re.fullmatch(r"[0-9a-f]{4}(-[0-9a-f]{4}){3}", masker.fingerprint)
+    masker.save(tmp_path)
+    assert load(tmp_path, scorer=SCORER).fingerprint == masker.fingerprint
+    assert masker.fingerprint in (tmp_path / "CARD.md").read_text()
 
 
 def test_the_card_for_people(tmp_path) -> None:
@@ -368,7 +469,7 @@ def test_groups_that_were_learnt_from() -> None:
 
 def test_groups_stay_unnamed_on_disk(tmp_path) -> None:
     grouped = triplets(20, 0, groups=[f"patient {k}" for k in range(20)])
-    made(calibration=grouped).card.save(tmp_path)
+    made(calibration=grouped).save(tmp_path)
     assert "patient" not in (tmp_path / "calibration.json").read_text()
 
 

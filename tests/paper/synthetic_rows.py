@@ -8,7 +8,7 @@ from PIL import Image
 
 from conformask.paper.records import RowResult
 from conformask.paper.settings import ROWS, Row
-from conformask.results import Evaluation, Example, ImageRecords
+from conformask.records.evaluation import Evaluation, Example, ImageRecords
 
 Array = np.ndarray[Any, np.dtype[Any]]
 THRESHOLDS = {"l1": 0.02, "l2": 0.002, "ssim": 0.15, "lpips": 0.08}

@@ -18,7 +18,7 @@ from conformask.paper.figures import figures
 from conformask.paper.page import render, standalone, write_page
 from conformask.paper.records import RowResult
 from conformask.paper.settings import ROWS
-from conformask.results import Evaluation
+from conformask.records.evaluation import Evaluation
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -18,7 +18,6 @@ from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.paper.reproduce import Reproduction, reproduce
 from conformask.paper.settings import ROWS
 from conformask.paper.table import COLUMNS
-from conformask.results import CalibrationCard
 
 WITHOUT_LPIPS = [row.number for row in ROWS if row.distance != "lpips"]
 PAPER = [Path(sys.executable).with_name("conformask"), "paper", "--preset", "smoke"]
@@ -154,7 +153,7 @@ def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
 
 def lambdas(out: Path) -> dict[str, float]:
     """The lambda of each method."""
-    cards = {path.name: CalibrationCard.load(path) for path in (out / "stages").glob("calibration-*")}
+    cards = {path.name: read_promise(path)[0] for path in (out / "stages").glob("calibration-*")}
     return {name: float(card.rule["lam"]) for name, card in cards.items()}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from conformask.results import Evaluation, Example, ImageRecords
+from conformask.records.evaluation import Evaluation, Example, ImageRecords
 
 Array = np.ndarray[Any, np.dtype[Any]]
 THRESHOLD = 0.02

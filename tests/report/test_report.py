@@ -16,9 +16,9 @@ from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.conformal.guarantees import GUARANTEES
 from conformask.errors import OutputError
+from conformask.records.evaluation import CategoryCoverage, Evaluation
 from conformask.report import figures, pictures, svg, words
 from conformask.report.page import FIGURES, render, write_report
-from conformask.results import CategoryCoverage, Evaluation
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SHAPES = {"rect", "circle", "line", "polyline"}

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from conformask.cli import main
 from conformask.data.images import write_image
-from conformask.results import Selection
+from conformask.records.curves import Selection
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.training.processes import is_first_process
 

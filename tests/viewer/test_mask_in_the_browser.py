@@ -6,7 +6,7 @@ import torch
 
 from conformask.masks import family
 from conformask.report.pictures import as_bytes, gray
-from conformask.results import plain
+from conformask.storage.as_json import plain
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

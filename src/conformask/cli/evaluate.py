@@ -8,8 +8,8 @@ from rich.table import Table
 
 from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
 from conformask.cli.output import show, table
+from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, verdict
-from conformask.results import Evaluation
 
 
 def evaluate(

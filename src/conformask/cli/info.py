@@ -7,8 +7,8 @@ from typing import Any
 from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, told_sizes
 from conformask.errors import MismatchError, MissingFileError
-from conformask.masker.checksums import verify
-from conformask.results import CalibrationCard, Json, read_json
+from conformask.masker.folder import read_promise
+from conformask.storage.as_json import Json, read_json
 
 HELD = {
     "predictor": "predictor.json",
@@ -82,12 +82,10 @@ def info(run: Path, /, *, json: AsJson = False) -> None:
 
 def _promised(run: Path) -> tuple[str | None, str | None]:
     """The promise, or why there is none: a file that was not saved with the others."""
-    promise = CalibrationCard.load(run).promise
     try:
-        verify(run)
+        return read_promise(run)[0].promise, None
     except MismatchError as error:
         return None, str(error)
-    return promise, None
 
 
 def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:

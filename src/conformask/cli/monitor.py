@@ -12,7 +12,7 @@ from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
     from conformask.monitoring import Monitoring
-    from conformask.results import CalibrationCard
+    from conformask.records.card import CalibrationCard
 
 WRONG = 3
 """The exit status of --strict."""

@@ -90,6 +90,6 @@ def distance_of(run: Path, weights_path: Path | None) -> "Distance | None":
     if weights_path is None:
         return None
     from conformask.distances import distance
-    from conformask.results import read_json
+    from conformask.storage.as_json import read_json
 
     return distance(str(read_json(run / "scorer.json", ["distance"])["distance"]), weights_path)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformask.progress import main_process
-from conformask.results import plain
+from conformask.storage.as_json import plain
 
 
 def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:

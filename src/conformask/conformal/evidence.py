@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.errors import MismatchError
-from conformask.results import Array, Curves
+from conformask.records.curves import Curves
+from conformask.storage.as_arrays import Array
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from conformask.conformal.order import ROUNDING
 from conformask.errors import InvalidArgumentError
-from conformask.results import Json, number
+from conformask.storage.as_json import Json, number
 
 
 @dataclass

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, sparse
 
-from conformask.results import Json
+from conformask.storage.as_json import Json
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from conformask.conformal.facts import Facts
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.results import Json, number
+from conformask.storage.as_json import Json, number
 
 Lambdas = Float[np.ndarray, "n"]
 

@@ -13,7 +13,7 @@ from conformask.data.decoding import decode_with_header, is_image, name_and_suff
 from conformask.data.opened import DataRange as DataRange
 from conformask.data.opened import Header, header_of
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.types import Array
 
 Image = Float[np.ndarray, "_ _ _"]

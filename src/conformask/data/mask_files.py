@@ -10,7 +10,7 @@ import numpy as np
 from conformask.data.images import channels_last, write_png
 from conformask.data.ome_zarr import create_mask
 from conformask.errors import ImageError, chosen
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.types import Array
 
 BLOCK = 1024

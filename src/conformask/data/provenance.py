@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformask.results import read_json, write_json
+from conformask.storage.as_json import read_json, write_json
 
 FILE = "triplets.json"
 

@@ -13,7 +13,7 @@ from conformask.deployment.whole import whole_images, write_whole
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.pictures import as_bytes, overlay
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.types import Array
 
 MASK_SUFFIXES = {

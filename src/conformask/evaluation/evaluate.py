@@ -15,8 +15,9 @@ from conformask.evaluation.measures import image_records
 from conformask.masker.agreement import agreement
 from conformask.masker.leaks import warn_of_copies
 from conformask.masker.masker import Masker
-from conformask.results import Array, CategoryCoverage, Evaluation
+from conformask.records.evaluation import CategoryCoverage, Evaluation
 from conformask.scorers.scoring import scored
+from conformask.storage.as_arrays import Array
 
 DECILES = 10
 OPT_IMAGES = 40

@@ -5,8 +5,9 @@ import torch
 
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
+from conformask.records.evaluation import Example, ImageRecords
 from conformask.report.pictures import as_bytes, error_bytes
-from conformask.results import Array, Example, ImageRecords
+from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
 EACH = 3

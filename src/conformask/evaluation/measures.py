@@ -17,7 +17,8 @@ from conformask.calibration import (
 )
 from conformask.masker.masker import Masker
 from conformask.oracle import exact_oracle, paper_oracle
-from conformask.results import Array, ImageRecords
+from conformask.records.evaluation import ImageRecords
+from conformask.storage.as_arrays import Array
 
 
 def image_records(

@@ -15,8 +15,9 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.evaluation.measures import image_records
 from conformask.masker.masker import Masker
-from conformask.results import ImageRecords, Json
+from conformask.records.evaluation import ImageRecords
 from conformask.scorers.scoring import scored
+from conformask.storage.as_json import Json
 
 MEASURED = 5
 """On so many resplits coverage is measured on the masks as well."""

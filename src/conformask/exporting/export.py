@@ -11,7 +11,8 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.exporting.check import TOLERANCE, Agreement, checked
 from conformask.exporting.graph import translated
 from conformask.masker.masker import Masker
-from conformask.results import plain, whole_file
+from conformask.storage.as_json import plain
+from conformask.storage.whole import whole_file
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OF_IMAGE = frozenset({"category", "weight"})

@@ -18,7 +18,7 @@ from conformask.conformal.law import (
 )
 from conformask.conformal.order import marginal_rank
 from conformask.masker.masker import Masker
-from conformask.results import Measurement
+from conformask.records.evaluation import Measurement
 
 LEVEL = 0.01
 """How often a promise that is kept may be called broken."""

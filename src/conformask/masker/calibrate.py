@@ -1,7 +1,7 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +16,19 @@ from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.masker.alone import refuse_batch_dependence
+from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker, weights_of
 from conformask.masker.matching import distance_for, family_for, guarantee_for
 from conformask.masker.promise import closed_masks_pass, columns_kept, enough, now, rule_for, sample_of
 from conformask.masker.thresholds import threshold_of
-from conformask.results import Array, CalibrationCard, Curves, Json, Selection
+from conformask.records.card import CalibrationCard
+from conformask.records.curves import Curves, Selection
 from conformask.scorers.dataset import columns_of, labelled
 from conformask.scorers.fit import selection_record
 from conformask.scorers.streaming import Streaming, gathered
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json
 from conformask.types import Distance, Family, Scorer, Weigh
 
 WHOLE = "whole images"
@@ -99,15 +103,18 @@ def calibrate(
     seen = survey(calibration, "reading calibration images")
     chosen_on = () if selection is None else survey(selection, "reading selection images").traces
     _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
-    refuse_batch_dependence(scorer, used, weight, calibration[0])
+    first, code = calibration[0], Code(scorer, used, chosen, weight)
+    refuse_batch_dependence(scorer, used, weight, first)
+    probe = code.probe(*probe_shapes(scorer, first))
     closed = [float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)]
     closed_masks_pass(np.array(closed), choices.threshold, used.name)
     curves, critical = _gathered(scorer, calibration, choices, seen, how)
     enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json())
+    card = replace(card, code=code.fingerprints())
     stored = None if choices.grid is None else curves
-    return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks)
+    return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks, probe)
 
 
 def _fixed(

@@ -1,9 +1,9 @@
 """Masks with a promise, on new images; saved and loaded without pickle."""
 
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
 from conformask.distances import stored_distance
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.masker.checksums import seal, verify
+from conformask.masker.code import Code
+from conformask.masker.folder import CARD, Stored, after, read_stored, write_stored
 from conformask.masker.matching import guarantee_for
 from conformask.masker.promise import (
     closed_masks_pass,
@@ -35,12 +36,18 @@ from conformask.masker.promise import (
     sample_of,
 )
 from conformask.masks import family as family_by_name
+from conformask.records.card import CalibrationCard
+from conformask.records.curves import Curves
 from conformask.report.card import card_text
 from conformask.report.notebook import masker_html
-from conformask.results import CalibrationCard, Curves, read_arrays, whole_file, write_arrays
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
+from conformask.scorers.stored import save_scorer
 from conformask.scorers.tiled import Tiled
+from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_json import hash_of
+from conformask.storage.owned import owned
+from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch, Distance, Family, Images, Score, Scorer, Weigh
 
 THRESHOLDS = 40
@@ -64,6 +71,8 @@ class Masker:
     """The likelihood ratio of a weighted promise, where it is a callable."""
     looks: Array | None = None
     """Perceptual hashes of the calibration images, (n, w, b) uint8."""
+    probe: Mapping[str, Array] | None = None
+    """What scorer and other code computed of a test image at the calibration."""
 
     def __repr__(self) -> str:
         return f"Masker({self.promise}; scorer {self.scorer.name}, family {self.family.name})"
@@ -324,18 +333,48 @@ class Masker:
         seen = evidence(kept, threshold, self.distance)
         return wanted.fixed(seen, self.card.n_calibration), threshold
 
-    def save(self, folder: str | Path) -> None:
-        """Write a run folder: scorer.*, selection.npz, curves.npz, calibration.json, CARD.md. No pickle."""
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the whole masker: score, promise and calibration, such as "3f9a-07c1-55be-d20e"."""
+        stated = {f.name: getattr(self.card, f.name) for f in fields(self.card)}
+        defaults = {f.name: f.default for f in fields(self.card)}
+        card = {name: value for name, value in stated.items() if value != defaults[name]}
+        arrays = {"critical_lambda": self.critical_lambdas, **(self.curves.arrays() if self.curves else {})}
+        digest = hash_of([card, self.scorer.fingerprint, hash_of_arrays(arrays)])
+        return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
+
+    @property
+    def _code(self) -> Code:
+        return Code(self.scorer, self.distance, self.family, self.weigh)
+
+    @property
+    def stored(self) -> Stored:
+        """What is saved of it, besides its scorer."""
+        return Stored(self.card, self.fingerprint, self.critical_lambdas, self.curves, self.looks, self.probe)
+
+    def save(self, folder: str | Path) -> "Masker":
+        """Write a run folder: the scorer's files, calibration.json and what it names, CARD.md. No pickle.
+
+        The calibration is replaced as one: whoever reads meanwhile gets the old or the new one.
+
+        Returns:
+            The masker as it was saved: exploratory where the folder held a promise with other settings that
+            was calibrated on some of the same images.
+
+        Raises:
+            MismatchError: the folder holds another scorer, or an unfinished training.
+            OutputError: another process writes it, or it cannot be written to.
+        """
         folder = Path(folder)
-        self.scorer.save(folder)
-        arrays = {"critical_lambda": self.critical_lambdas}
-        if self.looks is not None:
-            arrays["looks"] = self.looks
-        write_arrays(folder / "curves.npz", arrays | (self.curves.arrays() if self.curves else {}))
-        self.card.save(folder)
-        with whole_file(folder / "CARD.md") as aside:
-            aside.write_text(card_text(self.card, self.scorer.name, version("conformask")), encoding="utf-8")
-        seal(folder)
+        self._code.refuse_changed(self.card.code, {})
+        with owned(folder):
+            masker = replace(self, card=after(self.card, folder))
+            save_scorer(self.scorer, folder)
+            write_stored(folder, masker.stored)
+            text = card_text(masker.card, self.scorer.name, masker.fingerprint)
+            with whole_file(folder / CARD) as aside:
+                aside.write_text(text, encoding="utf-8")
+        return masker
 
 
 def _settings(wanted: Guarantee, threshold: float) -> tuple[str, float, float | None, float | None]:
@@ -358,25 +397,26 @@ def load(
 
     Raises:
         MissingFileError: the folder holds no calibrated masker.
-        MismatchError: the folder needs code that was not given, is of a newer schema, or a file in it was not
-            saved with the others.
+        MismatchError: the folder needs code that was not given, or that is not what was calibrated; it is of
+            a newer schema, or a file in it was not saved with the others.
     """
     folder = Path(folder)
-    card = CalibrationCard.load(folder)
+    stored = read_stored(folder)
+    card = stored.card
     used = stored_distance(card.distance, distance)
-    arrays = read_arrays(folder / "curves.npz")
     masker = Masker(
         scorer=as_calibrated(scorer or NetworkScorer.load(folder, distance=used, network=network), card),
         distance=used,
         family=family or family_by_name(card.family),
         rule=rule_from_json(card.rule),
         card=card,
-        critical_lambdas=arrays["critical_lambda"],
-        curves=Curves.from_arrays(arrays) if "grid" in arrays else None,
+        critical_lambdas=stored.critical_lambdas,
+        curves=stored.curves,
         weigh=weight,
-        looks=arrays.get("looks"),
+        looks=stored.looks,
+        probe=stored.probe,
     )
-    verify(folder)
+    masker._code.refuse_changed(card.code, stored.probe or {})
     return masker
 
 

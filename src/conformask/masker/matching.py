@@ -6,11 +6,11 @@ from torch import Tensor
 
 from conformask.conformal.guarantees import Guarantee
 from conformask.conformal.guarantees import guarantee as guarantee_by_name
+from conformask.distances import code_of, stored_distance
 from conformask.distances import distance as distance_by_name
-from conformask.distances import stored_distance
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masks import family as family_by_name
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.types import Distance, Family, Scorer
 
 
@@ -36,6 +36,8 @@ def distance_for(
         raise MismatchError(
             f"this scorer was fitted for distance {scorer.distance.name!r}, not {used.name!r}: train another"
         )
+    if scorer.distance is not None:
+        stored_distance(used.name, used, code_of(scorer.distance))
     return used
 
 

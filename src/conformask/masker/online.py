@@ -14,8 +14,9 @@ from conformask.conformal.online import OnlineLambda
 from conformask.data.images import check_name, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.masker import Masker
-from conformask.results import read_arrays, read_json, write_arrays, write_json
 from conformask.scorers.scoring import score_of
+from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.storage.as_json import read_json, write_json
 from conformask.types import Array, Batch, Images
 
 STATE = "online.json"

@@ -14,7 +14,8 @@ from conformask.conformal.planning import unit_of
 from conformask.conformal.rules import Rule
 from conformask.conformal.weighted import effective_sample_size
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.results import Array, Curves
+from conformask.records.curves import Curves
+from conformask.storage.as_arrays import Array
 from conformask.types import Distance
 
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}

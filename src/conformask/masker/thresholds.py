@@ -6,7 +6,7 @@ from conformask.calibration import size_at
 from conformask.errors import InvalidArgumentError
 from conformask.masker.matching import distance_for, family_for, guarantee_for
 from conformask.masker.promise import columns_kept, enough, positive
-from conformask.results import Selection
+from conformask.records.curves import Selection
 from conformask.types import Family, Scorer
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)

@@ -9,7 +9,7 @@ from conformask.masks.difficulty import KAPPA
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.types import Family
 
 FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Power]] = {

@@ -11,7 +11,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.kernels import lambda_level
 from conformask.masks.saturating import Saturating, check_epsilon
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.types import Images
 
 GENTLEST, STEEPEST = 0.1, 10.0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conformask.masks.kernels import lambda_level
 from conformask.masks.saturating import Saturating, check_epsilon
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.types import Images
 
 

@@ -21,7 +21,7 @@ from conformask.masks.kernels import (
     rounded_down,
     selection,
 )
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.types import Images
 
 

@@ -1,15 +1,31 @@
 """The U-Net of every network in the stream (Ronneberger 2015, in the form of Isola et al. 2017)."""
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conformask.errors import MismatchError
+from conformask.storage.as_json import Json
 from conformask.types import Images
 
 PAPER_LEVELS = 8
 WIDEST = 8
+
+
+def stored_unet(settings: Mapping[str, Json], path: Path) -> "UNet":
+    """The network of the settings that a file holds.
+
+    Raises:
+        MismatchError: they are none.
+    """
+    try:
+        return UNet(**settings)
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise MismatchError(f"{path} holds no settings of a U-Net ({error}): copy it again") from error
 
 
 def levels_for(size: int) -> int:

@@ -11,10 +11,10 @@ from PIL import Image
 from conformask.conformal.crossing import passes
 from conformask.paper.panels import DEFAULT, MASK, TASKS, Method, distance_name, row_title
 from conformask.paper.records import RowResult
+from conformask.records.evaluation import Example
 from conformask.report import svg
 from conformask.report.pictures import Picture, pictures
 from conformask.report.words import figure
-from conformask.results import Example
 
 EACH, LONGEST, LIGHT = 3, 160, 5_000
 """Examples a row; longest side of a picture; longer PNG URIs become JPEG, to keep the page small."""

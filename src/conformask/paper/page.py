@@ -17,7 +17,7 @@ from conformask.paper.records import RowResult
 from conformask.report import svg
 from conformask.report.pictures import heat_gradient
 from conformask.report.words import figure, share
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 
 REPORT = Path(svg.__file__).parent
 FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"

@@ -14,8 +14,8 @@ from conformask.paper.settings import (
     Row,
 )
 from conformask.paper.stages import Stage, unique
-from conformask.results import Json
 from conformask.scorers.heads import head
+from conformask.storage.as_json import Json
 
 FREE = "l1"
 """What the record of the selection images of Quantile is about, which is trained for no distance."""

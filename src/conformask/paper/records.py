@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from conformask.paper.settings import Preset, Row
-from conformask.results import Evaluation
+from conformask.records.evaluation import Evaluation
 from conformask.types import Array
 
 

@@ -19,7 +19,9 @@ from conformask.paper.stages import Cache, unique
 from conformask.paper.table import write_table
 from conformask.paper.work import OPT, RESPLITS, Workshop
 from conformask.progress import main_process
-from conformask.results import Array, Evaluation, read_arrays, read_json
+from conformask.records.evaluation import Evaluation
+from conformask.storage.as_arrays import Array, read_arrays
+from conformask.storage.as_json import read_json
 from conformask.types import Distance
 
 

@@ -16,7 +16,7 @@ from conformask.paper.settings import ROWS, SEED, Counts, Preset, Row
 from conformask.paper.stages import Stage
 from conformask.preparation import population_of, true_images
 from conformask.progress import tracked
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.tasks import task as task_by_name
 from conformask.types import Distance
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError
 from conformask.progress import main_process
-from conformask.results import Json, plain, read_json, write_json
+from conformask.storage.as_json import Json, plain, read_json, write_json
 
 VERSION = 2
 """Counts on whenever a stage comes to compute something else from the same settings."""

@@ -13,7 +13,7 @@ from conformask.paper.records import Finished, Run
 from conformask.paper.settings import METHODS
 from conformask.paper.statistics import NOTHING, Estimate
 from conformask.paper.text import page
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.types import Array
 
 ORACLES = ("exact", "opt")

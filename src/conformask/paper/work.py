@@ -13,6 +13,7 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
+from conformask.masker.folder import write_stored
 from conformask.masker.masker import Masker, load
 from conformask.masks import family
 from conformask.networks.unet import UNet, levels_for
@@ -25,10 +26,11 @@ from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
 from conformask.progress import tracked
-from conformask.results import read_arrays, write_arrays, write_json
 from conformask.scorers.fit import fit_scorer, selection_record
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
+from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.storage.as_json import write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, seeded
 from conformask.training.processes import is_first_process
@@ -138,9 +140,7 @@ class Workshop:
             nodes=self.nodes,
         )
         if is_first_process():
-            arrays = {"critical_lambda": masker.critical_lambdas}
-            write_arrays(folder / "curves.npz", arrays | (masker.curves.arrays() if masker.curves else {}))
-            masker.card.save(folder)
+            write_stored(folder, masker.stored)
 
     def evaluation(self, method: str, folder: Path) -> None:
         """Evaluate a method on the test images, and over resplits."""

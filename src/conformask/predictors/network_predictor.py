@@ -1,5 +1,6 @@
 """A trained network that recovers y from x."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,12 +8,25 @@ import torch
 from torch import nn
 
 from conformask.arithmetic import full_precision
-from conformask.networks.unet import UNet
-from conformask.results import Json, read_json, write_json
+from conformask.networks.unet import UNet, stored_unet
+from conformask.storage.as_json import Json, read_json, write_json
+from conformask.storage.typed import record_of
 from conformask.tasks import task as task_by_name
 from conformask.training.losses import straight_through_clip
 from conformask.training.record import load_into, save_weights
 from conformask.types import Images, Task
+
+
+@dataclass(frozen=True)
+class PredictorCard:
+    """predictor.json."""
+
+    task: str
+    size: int
+    network: Mapping[str, Json]
+    """Settings of the U-Net."""
+    trained_on: tuple[str, ...]
+    kind: str = "regressor"
 
 
 @dataclass(frozen=True)
@@ -40,14 +54,8 @@ class NetworkPredictor:
     def save(self, folder: Path) -> None:
         """Write predictor.safetensors and predictor.json."""
         save_weights(self.network.state_dict(), folder / "predictor.safetensors")
-        card: dict[str, Json] = {
-            "kind": self.kind,
-            "task": self.task.name,
-            "size": self.size,
-            "network": self.network.settings,
-            "trained_on": self.trained_on,
-        }
-        write_json(folder / "predictor.json", card)
+        card = PredictorCard(self.task.name, self.size, self.network.settings, self.trained_on, self.kind)
+        write_json(folder / "predictor.json", dict(vars(card)))
 
     @classmethod
     def load(cls, folder: Path) -> "NetworkPredictor":
@@ -57,13 +65,13 @@ class NetworkPredictor:
             MissingFileError: no such run folder.
             MismatchError: the files are damaged.
         """
-        card = read_json(folder / "predictor.json", ("task", "size", "network", "trained_on"))
-        network = UNet(**card["network"])
+        path = folder / "predictor.json"
+        card = record_of(PredictorCard, read_json(path), path)
+        network = stored_unet(card.network, path)
         load_into(network, folder / "predictor.safetensors")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
-        task, kind = task_by_name(card["task"]), card.get("kind", "regressor")
-        return cls(network, task, card["size"], tuple(card["trained_on"]), kind)
+        return cls(network, task_by_name(card.task), card.size, card.trained_on, card.kind)
 
 
 def restore(network: nn.Module, task: Task, x: Images) -> Images:

@@ -13,7 +13,7 @@ from conformask.predictors.gan import adversarial
 from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
-from conformask.results import Json
+from conformask.storage.as_json import Json
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import Plan, fit_module, seeded
 from conformask.training.module import TensorBatch, Training

@@ -1,11 +1,13 @@
 """CARD.md, which lies beside a saved masker: what it promises, for whom, and its limits."""
 
+from importlib.metadata import version
+
+from conformask.records.card import CalibrationCard
 from conformask.report.meaning import EXPLORATORY, meaning_of
 from conformask.report.words import levels, sizes
-from conformask.results import CalibrationCard
 
 
-def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
+def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     """The card in Markdown."""
     meaning = meaning_of(card)
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
@@ -34,7 +36,8 @@ def card_text(card: CalibrationCard, scorer: str, version: str) -> str:
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {how} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
-| calibrated | {card.calibrated} by conformask {version} |
+| calibrated | {card.calibrated} by conformask {version("conformask")} |
+| fingerprint | {fingerprint} |
 
 ## Limits
 

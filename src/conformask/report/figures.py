@@ -8,8 +8,9 @@ import numpy as np
 
 from conformask.conformal.crossing import passes
 from conformask.conformal.intervals import clopper_pearson
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Evaluation
 from conformask.report import svg, words
-from conformask.results import CalibrationCard, Evaluation
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Figure = Callable[[Evaluation], str | None]

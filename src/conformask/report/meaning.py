@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Evaluation
 from conformask.report.words import percent
-from conformask.results import CalibrationCard, Evaluation
 
 
 @dataclass(frozen=True)

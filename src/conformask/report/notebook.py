@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from conformask.records.card import CalibrationCard
 from conformask.report.figures import size_curve
 from conformask.report.meaning import meaning_of
 from conformask.report.templates import template
 from conformask.report.words import distance_label, levels, plural, sizes
-from conformask.results import CalibrationCard
 
 
 def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[tuple[float, float]]) -> str:

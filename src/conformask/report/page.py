@@ -9,11 +9,12 @@ import numpy as np
 from markupsafe import Markup
 
 from conformask.conformal.crossing import passes
+from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
 from conformask.report.meaning import meaning_of
 from conformask.report.pictures import Picture, heat_gradient, pictures
 from conformask.report.templates import template
-from conformask.results import Evaluation, Example, whole_file
+from conformask.storage.whole import whole_file
 
 GALLERY, WHOLE = 640, 1600
 """Longest side of the pictures kept in the file."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from conformask.results import Example
+from conformask.records.evaluation import Example
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from conformask.errors import InvalidArgumentError
 from conformask.report.pictures import SMALL, Picture, picture, png
 from conformask.report.templates import template
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

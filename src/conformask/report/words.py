@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import passes
-from conformask.results import CalibrationCard, Evaluation, Measurement
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Evaluation, Measurement
 
 DISTANCES = {
     "l1": "L1",

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conformask.data.triplets import Triplets
-from conformask.results import Curves
+from conformask.records.curves import Curves
 from conformask.training.memory import Remembered
 from conformask.types import Array, Triplet
 

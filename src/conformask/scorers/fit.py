@@ -13,15 +13,18 @@ from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
+from conformask.distances import code_of
 from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
-from conformask.results import Curves, Selection
+from conformask.records.curves import Curves, Selection
 from conformask.scorers.dataset import TripletDataset, labelled
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
+from conformask.scorers.stored import save_scorer
+from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
@@ -105,24 +108,25 @@ def fit_scorer(
             outputs = chosen.outputs(seen.channels, per_channel)
             network = _unet(seen, outputs, width, paper_form).start_at(chosen.start)
     if isinstance(network, UNet):
-        card = replace(card, network=network.settings)
+        card = replace(card, unet=network.settings)
     objective = objective_of(chosen)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
         TripletDataset(selection, held_out.smallest, seed),
     )
     identity = dict(vars(card))
-    fit(
-        network, objective, *datasets, out, plan,
-        title="scorer", identity=identity, turns=own, resume=resume,
-    )  # fmt: skip
-    fitted = NetworkScorer(network, chosen, card, looks=np.concatenate([seen.looks, held_out.looks]))
-    names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
-    families = [family(name, used.exponent or 1.0) for name in names]
-    record = selection_record(fitted, selection, used, families, grid_points)
-    fitted = replace(fitted, selection=record)
-    if is_first_process():
-        fitted.save(out)
+    with owned(out):
+        fit(
+            network, objective, *datasets, out, plan,
+            title="scorer", identity=identity, turns=own, resume=resume,
+        )  # fmt: skip
+        fitted = NetworkScorer(network, chosen, card, looks=np.concatenate([seen.looks, held_out.looks]))
+        names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
+        families = [family(name, used.exponent or 1.0) for name in names]
+        record = selection_record(fitted, selection, used, families, grid_points)
+        fitted = replace(fitted, selection=record)
+        if is_first_process():
+            save_scorer(fitted, out)
     return fitted
 
 
@@ -183,8 +187,9 @@ def _card(
         per_channel=per_channel,
         sizes=seen.sizes,
         data_range=train.data_range,
-        network=None,
+        unet=None,
         trained_on=tuple(sorted({*seen.traces, *held_out.traces, *train.provenance.trained_on})),
+        distance_code=code_of(distance),
     )
 
 

@@ -62,10 +62,10 @@ def suited(distance: Distance) -> str:
     return "error" if (distance.exponent or 1.0) > 1 else "mask"
 
 
-def stored_head(name: str, stored: str, given: Distance | None) -> Head:
+def stored_head(name: str, stored: str, given: Distance | None, code: str | None) -> Head:
     """The head of a run folder: `stored` names its distance, and the given one has to be that.
 
     Raises:
-        MismatchError: another distance was given, or none where it is a user's own.
+        MismatchError: another distance was given, or none where it is a user's own; or other code of it.
     """
-    return FREE[name] if name in FREE else head(name, stored_distance(stored, given))
+    return FREE[name] if name in FREE else head(name, stored_distance(stored, given, code))

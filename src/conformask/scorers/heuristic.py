@@ -6,7 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conformask.results import Selection, write_json
+from conformask.fingerprints import fingerprint_of
+from conformask.records.curves import Selection
+from conformask.storage.as_json import write_json
 from conformask.types import Images, Score
 
 
@@ -31,8 +33,8 @@ class Heuristic:
 
     @property
     def fingerprint(self) -> str:
-        """The callable's own name: its code cannot be told apart."""
-        return self.name
+        """A hash of the callable's code."""
+        return fingerprint_of(self.function)
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """The callable's map."""
@@ -42,4 +44,6 @@ class Heuristic:
         """Write scorer.json; the callable itself has to be handed in again: load(..., scorer=)."""
         if self.selection is not None:
             self.selection.save(folder)
-        write_json(folder / "scorer.json", {"scorer": self.name, "heuristic": True})
+        write_json(
+            folder / "scorer.json", {"scorer": self.name, "heuristic": True, "fingerprint": self.fingerprint}
+        )

@@ -1,20 +1,22 @@
 """A trained score network: the scorer that conformask makes itself."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
-from conformask.networks.unet import UNet
-from conformask.results import Json, Selection, read_arrays, read_json, write_arrays, write_json
+from conformask.networks.unet import stored_unet
+from conformask.records.curves import Selection
 from conformask.scorers.heads import Head, stored_head
-from conformask.training.record import load_into, save_weights
+from conformask.storage.as_arrays import hash_of_arrays, read_arrays, write_arrays
+from conformask.storage.as_json import Json, hash_of, read_json, write_json
+from conformask.storage.typed import record_of
+from conformask.training.record import load_into, read_weights, save_weights
 from conformask.types import Array, Distance, Images, Score
 
 LOOKS = "looks.npz"
@@ -33,10 +35,12 @@ class ScorerCard:
     sizes: tuple[tuple[int, int], ...]
     """Sizes (H, W) of the training images."""
     data_range: tuple[float, float] | None
-    network: Mapping[str, Json] | None
+    unet: Mapping[str, Json] | None
     """Settings of a U-Net; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
+    distance_code: str | None = None
+    """A hash of the distance, where it is a user's own."""
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,8 @@ class NetworkScorer:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the weights."""
-        digest = hashlib.sha256(repr(self.card).encode())
-        for name, weights in self.network.state_dict().items():
-            digest.update(name.encode() + weights.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        """A hash of the weights, and of how they are read."""
+        return _fingerprint(self.card, self.network.state_dict())
 
     @torch.no_grad()
     def __call__(self, x: Images, y_hat: Images) -> Score:
@@ -129,7 +130,12 @@ class NetworkScorer:
         if self.looks is not None:
             write_arrays(folder / LOOKS, {"looks": self.looks})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
-        write_json(folder / "scorer.json", dict(vars(self.card)))
+        write_json(folder / "scorer.json", {**vars(self.card), "fingerprint": self.fingerprint})
+
+    @staticmethod
+    def stored_fingerprint(folder: Path) -> str:
+        """The fingerprint of what save wrote."""
+        return _fingerprint(_card(folder), read_weights(folder / "scorer.safetensors"))
 
     @classmethod
     def load(
@@ -141,22 +147,17 @@ class NetworkScorer:
             MismatchError: the run needs a distance or module that was not given, or that does not fit; a
                 scorer that was fitted for no distance takes any.
         """
-        own = read_json(folder / "scorer.json")
-        if own.get("heuristic"):
-            raise MismatchError(f"{folder} holds your own score {own['scorer']!r}: load it with scorer=")
-        names = ScorerCard.__dataclass_fields__
-        record = read_json(folder / "scorer.json", names)
-        card = ScorerCard(**{key: _frozen(value) for key, value in record.items() if key in names})
-        chosen = stored_head(card.scorer, card.distance, distance)
+        card = _card(folder)
+        chosen = stored_head(card.scorer, card.distance, distance, card.distance_code)
         if network is None:
-            if card.network is None:
+            if card.unet is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
-            network = UNet(**dict(card.network))
+            network = stored_unet(card.unet, folder / "scorer.json")
         load_into(network, folder / "scorer.safetensors")
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-        looks = read_arrays(folder / LOOKS)["looks"] if (folder / LOOKS).exists() else None
+        looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
         return cls(network, chosen, card, selection, looks)
 
 
@@ -167,5 +168,17 @@ def network_input(x: Images, y_hat: Images) -> Images:
     return 2 * torch.cat([x, y_hat], dim=1) - 1
 
 
-def _frozen(value: Json) -> Json:
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+def _card(folder: Path) -> ScorerCard:
+    path = folder / "scorer.json"
+    record = read_json(path)
+    if record.get("heuristic"):
+        raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
+    if record["schema"] == 1:
+        record["unet"] = record.pop("network", None)
+    return record_of(ScorerCard, record, path)
+
+
+def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
+    reading = ("scorer", "distance", "channels", "x_channels", "per_channel", "unet")
+    weights = {name: values.detach().cpu().numpy() for name, values in state.items()}
+    return hash_of([*(getattr(card, name) for name in reading), hash_of_arrays(weights)])

@@ -13,8 +13,8 @@ from conformask.calibration import Scored, joined
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.progress import tracked
-from conformask.results import read_arrays, write_arrays
 from conformask.scorers.scoring import BATCH_SIZE, scored_batches
+from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Array, Scorer
 
 PART = 64

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.results import Selection
+from conformask.records.curves import Selection
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Distance, Images, Score, Scorer
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.results import Json, plain, read_json, write_json
+from conformask.storage.as_json import Json, plain, read_json, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
 from conformask.training.module import Objective, Training

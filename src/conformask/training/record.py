@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.results import whole_file
+from conformask.storage.whole import whole_file
 from conformask.training.budget import Budget
 
 SECONDS = 30
@@ -100,12 +100,24 @@ def load_into(network: nn.Module, path: Path) -> None:
         MissingFileError: there is no such file.
         MismatchError: the file is damaged, or holds the weights of another network.
     """
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    weights = read_weights(path)
     try:
-        network.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error
+        network.load_state_dict(weights)
     except RuntimeError as error:
         first = " ".join(line.strip() for line in str(error).splitlines()[:2])
         raise MismatchError(f"{path} holds the weights of another network: {first}") from error
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict that save_weights wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is damaged.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error

@@ -17,7 +17,7 @@ from conformask.data.decoding import IMAGE_SUFFIXES
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
 from conformask.report.words import distance_label
-from conformask.results import plain
+from conformask.storage.as_json import plain
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, error_scale, png
 from conformask.viewer.promises import Setting, masker_at, sliders

@@ -1,0 +1,157 @@
+"""Hashes of what a user brings as code: source, the values that it uses, and weights."""
+
+import ast
+import functools
+import hashlib
+import inspect
+import textwrap
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+import torch
+
+Seen = dict[int, object]
+"""What was read, by id; kept, so that no id is given to another."""
+
+
+def fingerprint_of(thing: object) -> str:
+    """A hash of a callable, a module or an object: the same for the same code with the same values.
+
+    Read are the source without comments, docstrings and layout (the bytecode where there is no source), what
+    a function captures, its defaults, and the constants, functions and classes of its own module that it
+    names; of an object its class and attributes, of a torch module its class and weights. Other libraries
+    count by their names only.
+    """
+    digest = hashlib.sha256()
+    for part in _parts(thing, {}):
+        digest.update(part)
+        digest.update(b"\0")
+    return digest.hexdigest()
+
+
+def _parts(thing: object, seen: Seen) -> Iterator[bytes]:
+    told = _value(thing)
+    if told is not None:
+        yield told
+    elif id(thing) not in seen:
+        seen[id(thing)] = thing
+        kind = next((kind for kind in _READERS if isinstance(thing, kind)), object)
+        yield from _READERS[kind](thing, seen)
+
+
+def _value(thing: object) -> bytes | None:
+    if thing is None or isinstance(thing, bool | int | float | complex | str | bytes):
+        return repr(thing).encode()
+    if isinstance(thing, torch.Tensor):
+        thing = thing.detach().cpu().numpy()
+    if isinstance(thing, np.ndarray | np.generic) and thing.dtype.kind != "O":
+        return f"{thing.dtype.str} {thing.shape} ".encode() + thing.tobytes()
+    return None
+
+
+def _function(function: types.FunctionType, seen: Seen) -> Iterator[bytes]:
+    yield _source(function) or _bytecode(function.__code__)
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # not filled yet
+            yield from _parts(cell.cell_contents, seen)
+    yield from _parts((function.__defaults__, function.__kwdefaults__), seen)
+    for name in sorted(_names(function.__code__) & function.__globals__.keys()):
+        used = function.__globals__[name]
+        own = getattr(used, "__module__", None) == function.__module__
+        if own or isinstance(used, torch.nn.Module) or _value(used) is not None:
+            yield name.encode()
+            yield from _parts(used, seen)
+
+
+def _class(kind: type, seen: Seen) -> Iterator[bytes]:
+    yield _source(kind) or kind.__qualname__.encode()
+    for method in vars(kind).values():
+        if isinstance(method, types.FunctionType):
+            yield from _parts(method, seen)
+    for base in kind.__bases__:
+        if base.__module__ == kind.__module__:
+            yield from _parts(base, seen)
+
+
+def _method(method: types.MethodType, seen: Seen) -> Iterator[bytes]:
+    yield from _parts(method.__func__, seen)
+    yield from _parts(method.__self__, seen)
+
+
+def _partial(partial: functools.partial[Any], seen: Seen) -> Iterator[bytes]:
+    yield from _parts((partial.func, partial.args, partial.keywords), seen)
+
+
+def _sequence(values: Any, seen: Seen) -> Iterator[bytes]:
+    for value in values:
+        yield from _parts(value, seen)
+
+
+def _mapping(values: Mapping[Any, Any], seen: Seen) -> Iterator[bytes]:
+    for name in sorted(values, key=str):
+        yield str(name).encode()
+        yield from _parts(values[name], seen)
+
+
+def _network(network: torch.nn.Module, seen: Seen) -> Iterator[bytes]:
+    for name, module in network.named_modules():
+        yield f"{name} {type(module).__module__}.{type(module).__qualname__} {module.extra_repr()}".encode()
+        if not type(module).__module__.startswith("torch."):
+            yield from _parts(type(module), seen)
+    yield from _mapping(network.state_dict(), seen)
+
+
+def _object(thing: object, seen: Seen) -> Iterator[bytes]:
+    if isinstance(thing, types.ModuleType | types.BuiltinFunctionType) or not hasattr(thing, "__dict__"):
+        yield str(getattr(thing, "__name__", type(thing).__qualname__)).encode()
+        return
+    yield from _parts(type(thing), seen)
+    yield from _mapping(vars(thing), seen)
+
+
+_READERS: Mapping[type, Callable[[Any, Seen], Iterator[bytes]]] = {
+    types.FunctionType: _function,
+    types.MethodType: _method,
+    functools.partial: _partial,
+    torch.nn.Module: _network,
+    type: _class,
+    list: _sequence,
+    tuple: _sequence,
+    dict: _mapping,
+    object: _object,
+}
+"""The first that a thing is an instance of reads it."""
+
+
+def _source(thing: Any) -> bytes | None:
+    """Its code without comments, docstrings and layout; None where it stands among others."""
+    with suppress(OSError, TypeError, SyntaxError, ValueError):
+        tree: ast.AST = ast.parse(textwrap.dedent(inspect.getsource(thing)))
+        if getattr(thing, "__name__", "") == "<lambda>":
+            (tree,) = (node for node in ast.walk(tree) if isinstance(node, ast.Lambda))
+        return ast.unparse(_Bare().visit(tree)).encode()
+    return None
+
+
+class _Bare(ast.NodeTransformer):
+    """Without docstrings."""
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+
+def _bytecode(code: types.CodeType) -> bytes:
+    nested = [_bytecode(const) for const in code.co_consts if isinstance(const, types.CodeType)]
+    plain = [const for const in code.co_consts if not isinstance(const, types.CodeType)]
+    return repr((code.co_code, plain, code.co_names, code.co_varnames)).encode() + b"".join(nested)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    nested = (_names(const) for const in code.co_consts if isinstance(const, types.CodeType))
+    return set(code.co_names).union(*nested)

@@ -1,0 +1,123 @@
+"""What a user hands in as code, and whether it still computes what was calibrated."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from conformask.arithmetic import best_device
+from conformask.distances import code_of
+from conformask.errors import MismatchError
+from conformask.fingerprints import fingerprint_of
+from conformask.masks import FAMILIES
+from conformask.scorers.scoring import score_of
+from conformask.scorers.tiled import Tiled
+from conformask.types import Array, Distance, Family, Images, Scorer, Triplet, Weigh
+
+Shape = tuple[int, int, int]
+SIDE = 256
+"""Pixels of a probe's side where tiles score images of any size."""
+KEPT = 64
+"""Values that are kept of a probe's score along each side."""
+TOLERANCE = 1e-3
+"""Relative; other machines round scores by a hundredth of it."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """What masks and promise are computed with."""
+
+    scorer: Scorer
+    distance: Distance
+    family: Family
+    weigh: Weigh | None
+
+    def fingerprints(self) -> dict[str, str]:
+        """Of the scorer and of what else a user brought, by the name of its argument."""
+        found = {"scorer": self.scorer.fingerprint, "distance": code_of(self.distance)}
+        if not _ours(self.family):
+            found["family"] = fingerprint_of(self.family)
+        if self.weigh is not None:
+            found["weight"] = fingerprint_of(self.weigh)
+        return {name: told for name, told in found.items() if told is not None}
+
+    def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
+        """What it computes of images (C, H, W) made by a formula, by the name of its argument.
+
+        Distances and families of ours are named by the card; they may need weights that are not at hand.
+        """
+        images = [_image(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
+        score = score_of(self.scorer, images[0], images[1]).map
+        found = {"scorer": score}
+        if code_of(self.distance) is not None:
+            found["distance"] = self.distance(images[2], images[1])
+        if not _ours(self.family):
+            found["family"] = self._mask(score)
+        if self.weigh is not None:
+            found["weight"] = self.weigh(images[0], images[1])
+        kept = {"shape": np.array([x, y_hat])}
+        return kept | {name: _thinned(value.detach().cpu().numpy()) for name, value in found.items()}
+
+    def _mask(self, score: Images) -> Images:
+        lam = 1 / score.double().mean().clamp(min=1e-30)
+        return self.family.apply(score, self.family.level(score, lam[None]))
+
+    def refuse_changed(self, fingerprints: Mapping[str, str], probe: Mapping[str, Array]) -> None:
+        """Refuse code that is not that of the calibration, or that gives other values.
+
+        Raises:
+            MismatchError: names the argument.
+        """
+        now = self.fingerprints()
+        changed = [name for name, told in fingerprints.items() if now.get(name) != told]
+        if changed:
+            raise MismatchError(f"the code or the weights of {_told(changed)} {CHANGED}")
+        if probe:
+            values = self.probe(*map(tuple, probe["shape"].tolist()))
+            other = [name for name in probe if not _alike(values.get(name), probe[name])]
+            if other:
+                raise MismatchError(f"the values of {_told(other)} on a test image {CHANGED}")
+
+
+CHANGED = (
+    "are not those of the calibration, so that its promise does not hold: hand in what was calibrated, or "
+    "calibrate again"
+)
+
+
+def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
+    """The shapes (C, H, W) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
+    shapes = triplet.x.shape, triplet.y_hat.shape
+    part = min(1.0, SIDE / max(shapes[1][1:])) if isinstance(scorer, Tiled) else 1.0
+    x, y_hat = ((c, max(1, round(h * part)), max(1, round(w * part))) for c, h, w in shapes)
+    return x, y_hat
+
+
+def _ours(family: Family) -> bool:
+    return type(family) in FAMILIES.values()
+
+
+def _image(shape: Shape, place: int) -> Images:
+    """Waves in [0, 1] of several lengths, of another phase at each place."""
+    channel, row, column = np.indices(shape)
+    phases = (0.9 * row + 0.4 * column, 0.11 * row - 0.07 * column, 2.3 * column - 1.7 * row)
+    waves = sum(np.sin(phase + channel + 1.3 * place) for phase in phases)
+    return torch.from_numpy(0.5 + waves / 6.5).float()[None]
+
+
+def _thinned(values: Array) -> Array:
+    if values.ndim < 4:
+        return values
+    rows, columns = (max(1, side // KEPT) for side in values.shape[2:])
+    return np.ascontiguousarray(values[..., ::rows, ::columns])
+
+
+def _alike(now: Array | None, then: Array) -> bool:
+    if now is None or now.shape != then.shape:
+        return False
+    return bool(np.abs(now.astype(float) - then).max() <= TOLERANCE * np.abs(then).max())
+
+
+def _told(names: list[str]) -> str:
+    return " and ".join(f"{name}=" for name in names)

@@ -1,0 +1,135 @@
+"""The files of a saved masker: calibration.json, and the arrays that it names; sealed with the scorer's."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from conformask.errors import MismatchError, MissingFileError
+from conformask.records.card import CalibrationCard
+from conformask.records.curves import Curves
+from conformask.storage.as_arrays import Array, read_arrays
+from conformask.storage.as_json import Json, read_json
+from conformask.storage.published import NOT_AS_WRITTEN, file_hash, publish, read_published, verify
+from conformask.storage.typed import record_of
+
+CALIBRATION = "calibration.json"
+CARD = "CARD.md"
+CHOSEN = ("guarantee", "delta", "thresholds", "distance", "family", "tiles")
+"""What a person chooses of a promise, beside the two that a simultaneous one leaves open."""
+OPEN = ("threshold", "confidence")
+SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a saved masker is made of, besides its scorer."""
+
+    card: CalibrationCard
+    fingerprint: str
+    """Of the whole masker."""
+    critical_lambdas: Array
+    curves: Curves | None
+    looks: Array | None
+    probe: Mapping[str, Array] | None
+
+
+def write_stored(folder: Path, stored: Stored) -> None:
+    """Replace what a folder promises, as one; the scorer's files lie there already."""
+    curves = {} if stored.curves is None else stored.curves.arrays()
+    if stored.looks is not None:
+        curves["looks"] = stored.looks
+    publish(
+        folder / CALIBRATION,
+        {**vars(stored.card), "fingerprint": stored.fingerprint},
+        {
+            "curves": curves,
+            "critical": {"critical_lambda": stored.critical_lambdas},
+            "probe": stored.probe or {},
+        },
+        sealed=[name for name in SCORER_FILES if (folder / name).is_file()],
+        outdated=folder / CARD,
+    )
+
+
+def after(card: CalibrationCard, folder: Path) -> CalibrationCard:
+    """The card as it may be saved into a folder that may hold an earlier one.
+
+    Exploratory where that was another promise, calibrated on some of the same images.
+    """
+    if not (folder / CALIBRATION).is_file():
+        return card
+    earlier = record_of(CalibrationCard, read_json(folder / CALIBRATION), folder / CALIBRATION)
+    chosen = CHOSEN if card.thresholds else (*CHOSEN, *OPEN)
+    changed = earlier.exploratory or any(getattr(earlier, name) != getattr(card, name) for name in chosen)
+    again = bool(set(earlier.calibrated_on) & set(card.calibrated_on))
+    return replace(card, exploratory=card.exploratory or (again and changed))
+
+
+def read_stored(folder: Path) -> Stored:
+    """Read what write_stored wrote, or Masker.save of conformask 0.1.
+
+    Raises:
+        MissingFileError: nothing was calibrated in this folder.
+        MismatchError: a file is damaged, or was not saved with the others; names it.
+    """
+    path, record = folder / CALIBRATION, _calibration(folder)
+    if _of_0_1(record):
+        _verify_0_1(folder)
+        arrays, probe = read_arrays(folder / "curves.npz"), None
+    else:
+        found = read_published(path, ("curves", "critical", "probe"))
+        record, arrays = found.record, {**found.arrays["curves"], **found.arrays["critical"]}
+        probe = found.arrays["probe"] or None
+    if "critical_lambda" not in arrays:
+        raise MismatchError(f"{folder / 'curves.npz'} {NOT_AS_WRITTEN}")
+    return Stored(
+        record_of(CalibrationCard, record, path),
+        str(record.get("fingerprint", "")),
+        arrays["critical_lambda"],
+        Curves.from_arrays(arrays) if "grid" in arrays else None,
+        arrays.get("looks"),
+        probe,
+    )
+
+
+def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
+    """The card, and the fingerprint of the whole masker; the files that count are looked at, not loaded.
+
+    Raises:
+        MissingFileError: nothing was calibrated in this folder.
+        MismatchError: a file is damaged, or was not saved with the others; names it.
+    """
+    record = _calibration(folder)
+    if _of_0_1(record):
+        _verify_0_1(folder)
+    else:
+        verify(folder / CALIBRATION, record)
+    return record_of(CalibrationCard, record, folder / CALIBRATION), str(record.get("fingerprint", ""))
+
+
+def _calibration(folder: Path) -> Mapping[str, Json]:
+    path = folder / CALIBRATION
+    if folder.is_dir() and not path.is_file():
+        raise MissingFileError(f"{folder} is not calibrated, {path.name} is missing: calibrate it first")
+    return read_json(path)
+
+
+def _of_0_1(record: Mapping[str, Json]) -> bool:
+    return int(record["schema"]) == 1
+
+
+def _verify_0_1(folder: Path) -> None:
+    """As conformask 0.1 sealed a masker: by checksums.json."""
+    path = folder / "checksums.json"
+    if not path.is_file():
+        warnings.warn(
+            f"{folder} was saved without checksums, by an early conformask: nothing says whether its files "
+            "belong together; save it again to seal it",
+            stacklevel=5,
+        )
+        return
+    sums = read_json(path, ["sha256"])["sha256"]
+    for name, expected in sums.items() if isinstance(sums, Mapping) else [(path.name, None)]:
+        if not (folder / name).is_file() or file_hash(folder / name) != expected:
+            raise MismatchError(f"{folder / name} {NOT_AS_WRITTEN}")

@@ -1,0 +1,92 @@
+"""Distances and mask sizes of images along a grid of lambdas."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from conformask.errors import MismatchError
+from conformask.storage.as_arrays import Array, read_arrays, write_arrays
+
+
+@dataclass(frozen=True)
+class Curves:
+    """For each image, the raw distance and the mask size at the points of a fixed grid of lambdas."""
+
+    names: Array
+    """(n,) strings."""
+    grid: Array
+    """(G,) increasing, from 0 to inf."""
+    distance: Array
+    """(n, G) float64: d(m*y, m*y_hat), not made monotone."""
+    size: Array
+    """(n, G) float64: mean(1 - m)."""
+    features: Array | None = None
+    """(n, F) float64: what the score looks like."""
+    bound: Array | None = None
+    """(n, G) float64: the largest masked distance that any truth could give."""
+    group: Array | None = None
+    """(n,) strings: images of one group are dependent."""
+    category: Array | None = None
+    """(n,) strings."""
+    weight: Array | None = None
+    """(n,) float64: likelihood ratios."""
+
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """As named arrays for an npz."""
+        values = {prefix + field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def take(self, places: Array) -> "Curves":
+        """Those of the images at these places."""
+        kept = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows = {key: value[places] for key, value in kept.items() if key != "grid" and value is not None}
+        return replace(self, **rows)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
+        """The inverse of arrays().
+
+        Raises:
+            MismatchError: one is missing, or they are of different lengths.
+        """
+        given = {f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays}
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
+        shapes = {len(values) for name, values in given.items() if name != "grid" and values.ndim}
+        if missing or len(shapes) > 1:
+            raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
+        return cls(**given)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """selection.npz: what the choices after training need of the selection images."""
+
+    of: str
+    """The name of the distance."""
+    distance: Array
+    """(n,) unmasked distances."""
+    curves: Mapping[str, Curves]
+    """For each family."""
+
+    def threshold(self, quantile: float) -> float:
+        """The quantile of the unmasked distances, as "q0.1" means it."""
+        return float(np.quantile(self.distance, quantile))
+
+    def save(self, folder: Path) -> None:
+        """Write selection.npz."""
+        arrays = {"of": np.array(self.of), "distance": self.distance}
+        for family, curves in self.curves.items():
+            arrays |= curves.arrays(f"{family}/")
+        write_arrays(folder / "selection.npz", arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Selection":
+        """Read what save wrote."""
+        arrays = read_arrays(folder / "selection.npz")
+        families = sorted({key.split("/")[0] for key in arrays if "/" in key})
+        if "of" not in arrays:
+            raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
+        curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
+        return cls(str(arrays["of"]), arrays["distance"], curves)

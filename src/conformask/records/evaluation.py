@@ -1,0 +1,202 @@
+"""evaluation.json: what was measured on images with truth."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.errors import MismatchError
+from conformask.storage.as_arrays import Array, read_arrays
+from conformask.storage.as_json import Json, read_json
+from conformask.storage.owned import owned
+from conformask.storage.published import Published, publish, read_published
+from conformask.storage.typed import record_of
+
+FILE = "evaluation.json"
+STEMS = ("evaluation", "examples")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured on images with truth, to stand beside what is promised."""
+
+    n: int
+    coverage: float
+    """Share of the images whose masked distance meets the threshold; of a promise about groups their mean."""
+    coverage_interval: tuple[float, float]
+    """95 %."""
+    mean_distance: float
+    """Masked."""
+    p_worse: float | None
+    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    broken: bool
+    """Whether less is kept than was promised, and less than chance explains."""
+
+
+@dataclass(frozen=True)
+class ImageRecords:
+    """What evaluation measured on each test image; arrays of shape (n,), float64 but for the names."""
+
+    name: Array
+    distance: Array
+    """Masked: d(m*y, m*y_hat)."""
+    unmasked_distance: Array
+    size: Array
+    """mean(1 - m)."""
+    oracle_size: Array
+    """Of the exact oracle; NaN where there is none."""
+    paper_oracle_size: Array
+    """Of the paper's Opt; NaN where it was not computed or did not reach the threshold."""
+    critical_lambda: Array
+    difficulty: Array
+    """The mean score."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image of the gallery, ready to show: uint8, (H, W) or (H, W, 3)."""
+
+    name: str
+    kind: str
+    """best, typical, worst (by masked distance against threshold), or whole (a whole image of tiles)."""
+    x: Array
+    y: Array
+    y_hat: Array
+    mask: Array
+    """255 = trusted."""
+    error: Array
+    """Pixelwise error |y - y_hat|, averaged over channels, (H, W), 255 = error_scale."""
+    error_scale: float
+    size: float
+    """Mask size, mean(1 - m)."""
+    distance: float
+    """Masked distance."""
+    oracle_size: float | None
+
+
+@dataclass(frozen=True)
+class CategoryCoverage:
+    """Coverage of the test images of a category."""
+
+    category: str
+    n: int
+    coverage: float
+    interval: tuple[float, float]
+    """95 %."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
+
+    promise: str
+    threshold: float
+    confidence: float | None
+    """None for a promise about a mean."""
+    guarantee: str
+    distance: str
+    family: str
+    scorer: str
+    n_calibration: int
+    n_test: int
+    coverage: float
+    coverage_interval: tuple[float, float]
+    """95 %: Clopper-Pearson, with an effective number of images where they lie in groups."""
+    mask_size: float
+    mask_size_interval: tuple[float, float]
+    """Bootstrap, 95 %."""
+    mask_size_oracle: float | None
+    mask_size_paper_oracle: float | None
+    n_paper_oracle: int
+    """Images on which the paper's Opt was computed and reached the threshold."""
+    ratio_to_oracle: float | None
+    """mask_size / mask_size_oracle."""
+    correlation_size_distance: float | None
+    """C(M, D): Pearson, mask size and unmasked distance."""
+    correlation_size_oracle: float | None
+    """C(M, M_opt): Pearson, mask size and the paper's Opt's."""
+    spearman_size_distance: float | None
+    spearman_size_oracle: float | None
+    coverage_by_difficulty: tuple[float, ...]
+    """By decile of the mean score, easiest first."""
+    size_by_difficulty: tuple[float, ...]
+    size_by_threshold: tuple[tuple[float, float], ...]
+    """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending."""
+    images: ImageRecords
+    examples: tuple[Example, ...] = ()
+    mean_distance: float = math.nan
+    """Masked."""
+    mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
+    """Bootstrap over images, whole groups where there are any, 95 %."""
+    p_worse: float | None = None
+    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    p_better: float | None = None
+    """The same for as good or better."""
+    coverage_by_category: tuple[CategoryCoverage, ...] = ()
+    """Where the promise is for each category."""
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr><td>{name}</td><td>{told}</td></tr>" for name, told in self._told().items())
+        return f"<p><b>{escape(self.promise)}</b></p><table>{rows}</table>"
+
+    def _told(self) -> dict[str, str]:
+        low, high = self.coverage_interval
+        told = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
+        return told | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
+
+    def table(self) -> list[dict[str, Json]]:
+        """One dict of plain values an image, as pandas.DataFrame takes it; NaN where there is no value."""
+        columns = {name: values.tolist() for name, values in vars(self.images).items()}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def summary(self) -> dict[str, Json]:
+        """All but the arrays: the content of evaluation.json."""
+        record = {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
+        return record | {"coverage_by_category": [vars(each) for each in self.coverage_by_category]}
+
+    def save(self, folder: Path) -> None:
+        """Write evaluation.json and what it names, evaluation-*.npz and examples-*.npz."""
+        examples: dict[str, Array] = {}
+        for index, example in enumerate(self.examples):
+            for name, value in vars(example).items():
+                examples[f"{index:03d}/{name}"] = np.asarray(np.nan if value is None else value)
+        with owned(folder):
+            arrays = {"evaluation": dict(vars(self.images)), "examples": examples}
+            publish(folder / FILE, self.summary(), arrays)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Evaluation":
+        """Read what save wrote.
+
+        Raises:
+            MissingFileError: the folder holds no evaluation.
+            MismatchError: a file is damaged, or was not written with the others.
+        """
+        path = folder / FILE
+        record = read_json(path)
+        if record["schema"] == 1:
+            found = Published(record, {stem: read_arrays(folder / f"{stem}.npz") for stem in STEMS})
+        else:
+            found = read_published(path, STEMS)
+        try:
+            images = ImageRecords(**found.arrays["evaluation"])
+            examples = list(_examples(found.arrays["examples"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise MismatchError(f"{folder} holds a damaged evaluation ({error}): repeat it") from error
+        mean = {"mean_distance": float(images.distance.mean())}
+        return record_of(cls, {**mean, **found.record, "images": images, "examples": examples}, path)
+
+
+def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:
+    for index in sorted({key.split("/")[0] for key in arrays}):
+        values = {field.name: arrays[f"{index}/{field.name}"] for field in fields(Example)}
+        plain: dict[str, Any] = {key: a.item() if a.ndim == 0 else a for key, a in values.items()}
+        oracle = plain.pop("oracle_size")
+        yield Example(**plain, oracle_size=None if np.isnan(oracle) else oracle)

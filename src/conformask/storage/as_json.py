@@ -1,0 +1,78 @@
+"""Records as JSON: infinities are strings, NaN is null; what a newer conformask wrote is refused."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from conformask.errors import MismatchError, MissingFileError
+from conformask.storage.whole import whole_file
+
+Json = Any
+"""None, bool, int, float, str, or lists and string-keyed dicts of these."""
+SCHEMA = 2
+"""1 is that of conformask 0.1."""
+
+
+def write_json(path: Path, record: Mapping[str, Json]) -> None:
+    """Write a record with the schema and package version; infinities become "inf", NaN null."""
+    head = {"schema": SCHEMA, "conformask": version("conformask")}
+    text = json.dumps(plain({**head, **record}), indent=2, allow_nan=False)
+    with whole_file(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Read what write_json wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is damaged, lacks a needed key, or is of a newer schema.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        schema = int(record["schema"])
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise MismatchError(f"{path} is not a record of conformask ({error}): copy it again") from error
+    if schema > SCHEMA:
+        raise MismatchError(
+            f"{path} has schema {schema}, this conformask reads up to {SCHEMA}: upgrade conformask"
+        )
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise MismatchError(f"{path} lacks {', '.join(missing)}: it is damaged, copy it again")
+    return record
+
+
+def plain(value: Any) -> Json:
+    """A value as JSON will give it back: lists for tuples and arrays, "inf", null for NaN."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def hash_of(value: Json) -> str:
+    """The SHA-256 of a value as JSON gives it back, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
+
+
+def number(value: float | str | None) -> float:
+    """A number that JSON may hold as the string "inf", or NaN as null."""
+    return math.nan if value is None else float(value)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,117 @@
+"""A record and its arrays, replaced as one: a reader sees all of the old or all of the new.
+
+The arrays lie in files named after their content; the JSON, replaced last, says which of them count. Its
+seal and the hashes of the files find damage, not malice: whoever can change a file can seal it anew.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformask.errors import MismatchError, MissingFileError
+from conformask.storage.as_arrays import Array, hash_of_arrays, read_arrays, write_arrays
+from conformask.storage.as_json import Json, hash_of, plain, read_json, write_json
+
+TRIES = 5
+"""How often a reader looks again where a writer replaces the files meanwhile."""
+UNSEALED = ("schema", "conformask", "seal")
+NOT_AS_WRITTEN = (
+    "is damaged, or not the file that was written with the others: what it says does not count. Make it "
+    "again, or copy the whole folder anew"
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What publish wrote."""
+
+    record: Mapping[str, Json]
+    arrays: Mapping[str, Mapping[str, Array]]
+
+
+def publish(
+    path: Path,
+    record: Mapping[str, Json],
+    arrays: Mapping[str, Mapping[str, Array]],
+    sealed: Iterable[str] = (),
+    outdated: Path | None = None,
+) -> None:
+    """Write a record as JSON, and its arrays beside it.
+
+    Args:
+        path: of the JSON.
+        record: what it holds.
+        arrays: the content of each npz, by its stem.
+        sealed: names of files that lie there already and belong to the record.
+        outdated: a file that is no longer true, removed before the record appears.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    named = {f"{stem}-{hash_of_arrays(content)[:8]}.npz": content for stem, content in arrays.items()}
+    for name, content in named.items():
+        if not _there(path, name):
+            write_arrays(path.parent / name, content)
+    files = {name: file_hash(path.parent / name) for name in (*named, *sealed)}
+    content = plain({**record, "files": files})
+    if outdated is not None:
+        outdated.unlink(missing_ok=True)
+    write_json(path, {**content, "seal": hash_of(content)})
+    for old in (old for stem in arrays for old in path.parent.glob(f"{stem}-????????.npz")):
+        if old.name not in named:
+            with suppress(OSError):
+                old.unlink()
+
+
+def read_published(path: Path, stems: Iterable[str]) -> Published:
+    """Read what publish wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: a file is damaged, or is not the one that was written with the record; names it.
+    """
+    for _ in range(TRIES):
+        record = read_json(path)
+        try:
+            verify(path, record)
+            return Published(
+                record, {stem: read_arrays(path.parent / _named(record, stem)) for stem in stems}
+            )
+        except (MismatchError, MissingFileError):
+            if record == read_json(path):
+                raise
+    raise MismatchError(f"{path} is rewritten all the time: read it when that is done")
+
+
+def verify(path: Path, record: Mapping[str, Json]) -> None:
+    """Refuse a record that was changed, or of which a file was changed or exchanged for that of another.
+
+    Raises:
+        MismatchError: names the file.
+    """
+    files = record.get("files")
+    content = {key: value for key, value in record.items() if key not in UNSEALED}
+    if not isinstance(files, dict) or record.get("seal") != hash_of(content):
+        raise MismatchError(f"{path} {NOT_AS_WRITTEN}")
+    for name, expected in files.items():
+        if not (path.parent / name).is_file() or file_hash(path.parent / name) != expected:
+            raise MismatchError(f"{path.parent / name} {NOT_AS_WRITTEN}")
+
+
+def file_hash(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _named(record: Mapping[str, Json], stem: str) -> str:
+    return next((name for name in record["files"] if name.startswith(f"{stem}-")), f"{stem}.npz")
+
+
+def _there(path: Path, name: str) -> bool:
+    """Whether a file is the one that the record before wrote."""
+    with suppress(MismatchError, MissingFileError, KeyError, OSError):
+        return bool(read_json(path)["files"][name] == file_hash(path.parent / name))
+    return False

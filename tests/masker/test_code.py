@@ -1,0 +1,140 @@
+"""A promise holds for the code that was calibrated, and for no other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conformask.distances import distance as distance_by_name
+from conformask.errors import MismatchError
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker, load
+from conformask.masks.reciprocal import Reciprocal
+from conformask.scorers.fit import selection_record
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.tiled import Tiled
+from synthetic_triplets import scale_of, signed, triplets
+
+CALIBRATION, SELECTION, TEST = triplets(40, 0), triplets(30, 1), next(triplets(200, 2).batches(200))
+SCORER = Heuristic(scale_of, channels=1)
+
+
+def named(function: Callable[..., Tensor], name: str) -> Callable[..., Tensor]:
+    function.__name__ = name
+    return function
+
+
+def quarter(x: Tensor, y_hat: Tensor) -> Tensor:
+    return scale_of(x, y_hat) / 4
+
+
+def saved(folder: Path, scorer=SCORER, distance="l1", **more) -> Masker:
+    return calibrate(scorer, CALIBRATION, threshold=0.03, distance=distance, **more).save(folder)
+
+
+def test_a_changed_score_is_refused_under_the_same_name(tmp_path: Path) -> None:
+    masker = saved(tmp_path)
+    changed = Heuristic(named(quarter, "scale_of"), channels=1)
+    mask = replace(masker, scorer=changed)(TEST.x, TEST.y_hat)
+    kept = masker.distance(mask * TEST.y, mask * TEST.y_hat) <= 0.03
+    assert kept.float().mean() < 0.5, "the promise of 0.9 would not hold"
+    with pytest.raises(MismatchError, match="the code or the weights of scorer= are not those"):
+        load(tmp_path, scorer=changed)
+    load(tmp_path, scorer=Heuristic(scale_of, channels=1))
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor, y_hat: Tensor) -> Tensor:
+        return scale_of(x, y_hat) * self.gain
+
+
+def test_other_weights_are_refused_at_save_and_at_load(tmp_path: Path) -> None:
+    network = Network()
+    masker = calibrate(Heuristic(network, channels=1), CALIBRATION, threshold=0.03, distance="l1")
+    masker.save(tmp_path / "run")
+    load(tmp_path / "run", scorer=Heuristic(network, channels=1))
+    with torch.no_grad():
+        network.gain.mul_(0.25)
+    with pytest.raises(MismatchError, match="scorer="):
+        load(tmp_path / "run", scorer=Heuristic(network, channels=1))
+    with pytest.raises(MismatchError, match="scorer="):
+        masker.save(tmp_path / "again")
+
+
+HIDDEN = {"factor": 1.0}
+
+
+def hidden(x: Tensor, y_hat: Tensor) -> Tensor:
+    return scale_of(x, y_hat) * HIDDEN["factor"]
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_other_values_are_refused_where_the_code_looks_the_same(tmp_path, monkeypatch, tiled: bool) -> None:
+    scorer = Heuristic(hidden, channels=1)
+    scorer = Tiled(scorer) if tiled else scorer
+    saved(tmp_path, scorer)
+    load(tmp_path, scorer=scorer)
+    monkeypatch.setitem(HIDDEN, "factor", 0.25)
+    with pytest.raises(MismatchError, match="the values of scorer= on a test image are not those"):
+        load(tmp_path, scorer=scorer)
+    monkeypatch.setitem(HIDDEN, "factor", 1 + 1e-5)
+    load(tmp_path, scorer=scorer)
+
+
+def test_another_distance_of_the_same_name_is_refused(tmp_path: Path) -> None:
+    own = distance_by_name(signed)
+    knowing = replace(SCORER, selection=selection_record(SCORER, SELECTION, own, [Reciprocal()]))
+    saved(tmp_path, knowing, distance=signed)
+    load(tmp_path, scorer=SCORER, distance=signed)
+
+    def other(a: Tensor, b: Tensor) -> Tensor:
+        return signed(a, b) / 4
+
+    with pytest.raises(MismatchError, match="distance="):
+        load(tmp_path, scorer=SCORER, distance=named(other, "signed"))
+
+
+def test_another_weight_is_refused(tmp_path: Path) -> None:
+    def weight(x: Tensor, y_hat: Tensor) -> Tensor:
+        return 0.5 + x.flatten(1).mean(1)
+
+    def other(x: Tensor, y_hat: Tensor) -> Tensor:
+        return 0.6 + x.flatten(1).mean(1)
+
+    saved(tmp_path, guarantee="weighted", weight=weight)
+    load(tmp_path, scorer=SCORER, weight=weight)
+    with pytest.raises(MismatchError, match="weight="):
+        load(tmp_path, scorer=SCORER, weight=named(other, "weight"))
+
+
+@dataclass(frozen=True)
+class Shifted(Reciprocal):
+    """A family of one's own."""
+
+    shift: float = 0.0
+
+    def settings(self) -> dict[str, object]:
+        return {"name": "reciprocal"}
+
+
+def test_another_family_is_refused(tmp_path: Path) -> None:
+    saved(tmp_path, family=Shifted())
+    load(tmp_path, scorer=SCORER, family=Shifted())
+    with pytest.raises(MismatchError, match="family="):
+        load(tmp_path, scorer=SCORER, family=Shifted(1.0))
+
+
+def test_a_masker_whose_code_is_unknown_is_loaded(tmp_path: Path) -> None:
+    """As conformask 0.1 left them."""
+    masker = calibrate(SCORER, CALIBRATION, threshold=0.03, distance="l1")
+    replace(masker, card=replace(masker.card, code={}), probe=None).save(tmp_path)
+    again = load(tmp_path, scorer=SCORER)
+    np.testing.assert_array_equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
