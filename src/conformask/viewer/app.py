@@ -29,8 +29,8 @@ PALETTE = Path(report_pictures.__file__).parent / "palette.css"
 REFUSED, MISSING, MALFORMED = 400, 404, 422
 
 
-def application(session: Session, port: int) -> FastAPI:
-    """The web application of a session that is served at this port."""
+def application(session: Session, port: int, token: str | None) -> FastAPI:
+    """The web application of a session, at this port, for whoever has the token; None asks for none."""
     app = FastAPI(title="conformask", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.session = session
     app.state.sliders = sliders(session.masker)
@@ -38,7 +38,7 @@ def application(session: Session, port: int) -> FastAPI:
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(ConformaskError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_middleware(Guard, port=port)
+    app.add_middleware(Guard, port=port, token=token)
     return app
 
 
