@@ -204,6 +204,16 @@ def test_an_image_too_large_for_the_page_is_told_before_it_is_read(world):
     assert "slide has 4097 x 4097 pixels; the viewer takes up to 4096 x 4096" in answer.json()["error"]
 
 
+def test_images_too_large_for_memory_are_told_before_they_are_read(world):
+    """x and y_hat fit, with y they do not."""
+    many = np.broadcast_to(np.float32(0.5), (1200, 1200, 40))
+    shown = Triplets.from_arrays([many], [many], [many], names=["many"])
+    client = TestClient(application(Session(world.masker, shown), 8000, None), base_url=OURS)
+    answer = client.get("/api/images/many")
+    assert answer.status_code == 400
+    assert "x, y_hat, y of many take 659 MiB as float32" in answer.json()["error"]
+
+
 def test_another_size_is_said_not_to_be_covered(world):
     triplet = world.shown[0]
     half = pixels(triplet.y_hat)[: triplet.y_hat.shape[1] // 2]
