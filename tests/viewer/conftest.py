@@ -115,6 +115,12 @@ def served(session: Session) -> Iterator[str]:
 
 
 @pytest.fixture
+def serving():
+    """Serves a session as long as a with statement lasts."""
+    return served
+
+
+@pytest.fixture
 def address(world):
     """Where a real server shows the world, looked through already: to be opened as it is."""
     shown = Session(world.masker, world.shown)

@@ -12,10 +12,13 @@ import uvicorn
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
 from conformask.viewer.app import application
+from conformask.viewer.connections import PromptProtocol
 from conformask.viewer.session import Session
 
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535
+BACKLOG = 64
+"""Connections that are accepted at once, before some can be dropped again."""
 PATIENCE = 1
 """Seconds that open connections get when the viewer is stopped."""
 
@@ -53,10 +56,12 @@ def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn
     """What answers at the socket; its run(sockets=[bound]) returns when it is stopped."""
     config = uvicorn.Config(
         application(session, bound.getsockname()[1], token),
+        http=PromptProtocol,
         ws="none",
         log_level="error",
         access_log=False,
         proxy_headers=False,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=PATIENCE,
         server_header=False,
     )
