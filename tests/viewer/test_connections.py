@@ -107,7 +107,7 @@ def test_who_does_not_finish_a_head_is_dropped(wire, monkeypatch, first, rest):
             client.sendall(wire.head("GET", "/api/images") + (b"G" if first == BEGUN else b""))
             assert client.recv(2**16).startswith(b"HTTP/1.1 200")
         assert wire.answers()
-        assert 0.5 * PATIENCE < dribbled(client, rest)[0] < 3 * PATIENCE
+        assert 0.5 * PATIENCE < dribbled(client, rest)[0] < 10 * PATIENCE
 
 
 def test_who_goes_on_sending_after_the_answer_is_dropped(wire, monkeypatch):
@@ -115,7 +115,7 @@ def test_who_goes_on_sending_after_the_answer_is_dropped(wire, monkeypatch):
     with wire.connect() as client:
         client.sendall(wire.head("GET", "/api/images", Content_Length=10**9))
         assert client.recv(2**16).startswith(b"HTTP/1.1 200")
-        assert dribbled(client, b"a" * 1000)[0] < 3 * PATIENCE
+        assert dribbled(client, b"a" * 1000)[0] < 10 * PATIENCE
 
 
 def test_a_stranger_s_body_is_not_waited_for(wire):
@@ -144,15 +144,15 @@ def test_of_too_many_connections_those_that_wait_for_longest_go(wire, monkeypatc
 
 def test_an_upload_at_a_mebibyte_a_second_is_taken(wire, pair, monkeypatch):
     """It takes longer than the patience with a client that sends nothing."""
-    monkeypatch.setattr(uploads, "PATIENCE", 0.1)
-    body = PART.replace(b'; filename="wire.npy"', b"") % (b"category", bytes(400_000)) + pair + END
+    monkeypatch.setattr(uploads, "PATIENCE", 0.3)
+    body = PART.replace(b'; filename="wire.npy"', b"") % (b"category", bytes(600_000)) + pair + END
     with wire.connect() as client:
         client.sendall(wire.upload_of(len(body)))
         started = time.monotonic()
         for start in range(0, len(body), 2**15):
             client.sendall(body[start : start + 2**15])
             time.sleep(2**15 / 2**20)
-        assert time.monotonic() - started > 0.4
+        assert time.monotonic() - started > 0.6
         assert b'{"name":"wire"}' in client.recv(2**16)
 
 
@@ -168,7 +168,7 @@ def test_an_upload_byte_by_byte_is_refused_and_gives_its_room_back(wire, pair, m
         seconds, answer = dribbled(client, b"a" * 1000)
     assert answer.startswith(b"HTTP/1.1 400")
     assert "too slow, below 64 KiB a second" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
-    assert seconds < 6 * PATIENCE
+    assert seconds < 10 * PATIENCE
     assert wire.ask("POST", "/api/uploads", pair + END) == (200, b'{"name":"wire"}')
 
 
