@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
+from conformask.data.images import read_image
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.viewer import uploads
+from hand_made_tiff import packed, tiff
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -99,6 +101,16 @@ def test_bad_images_are_refused_in_the_library_s_words(client, pair, change, nam
     assert answer.status_code == 400
     assert told in answer.json()["error"]
     assert "/tmp" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(("bits", "data_range"), [(8, None), (12, None), (12, (0, 8190))])
+def test_an_upload_is_read_as_a_file_of_a_folder(tmp_path, bits, data_range):
+    values = np.array([[0, 1, 2**bits - 1], [7, 100, 2 ** (bits - 1)]])
+    path = tiff(tmp_path / "a.tif", values.shape, [packed(values, bits)], bits)
+    files = {role: UploadFile(path.open("rb"), filename="a.tif") for role in ("x", "y_hat")}
+    triplet = uploads.pair_of(uploads.Upload(files, {}), data_range)[0]
+    np.testing.assert_array_equal(triplet.y_hat, read_image(path, data_range))
+    np.testing.assert_allclose(triplet.y_hat[0], values / (data_range or (0, 2**bits - 1))[1], atol=1e-7)
 
 
 @pytest.mark.parametrize("missing", ["x", "y_hat"])
@@ -214,7 +226,7 @@ def test_a_form_of_another_charset_is_refused_and_its_names_do_not_spoil_the_gal
 
 def test_images_of_too_many_values_are_refused_by_their_headers(client, monkeypatch):
     """Forty channels: few pixels, but more than three colour images of the largest size."""
-    monkeypatch.setattr(uploads, "decode", None)
+    monkeypatch.setattr(uploads, "decode_with_header", None)
     buffer = io.BytesIO()
     many = np.zeros((40, 1400, 1400), np.uint8)
     tifffile.imwrite(buffer, many, photometric="minisblack", planarconfig="separate", compression="zlib")

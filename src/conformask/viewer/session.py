@@ -9,8 +9,9 @@ import torch
 
 from conformask.calibration import Scored, mask_size, masked_distance
 from conformask.conformal.crossing import passes
-from conformask.data.decoding import Header
 from conformask.data.images import DataRange
+from conformask.data.limits import FLOAT32
+from conformask.data.opened import Header
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
@@ -23,7 +24,7 @@ THUMBNAIL_BYTES = 64 * 2**20
 MOST_UPLOADS = 32
 MOST_SIDE = 4096
 """An image has at most so many pixels squared: the page holds its score."""
-MOST_DECODED = 3 * 3 * 4 * MOST_SIDE**2
+MOST_DECODED = 3 * 3 * FLOAT32 * MOST_SIDE**2
 """Bytes of x, y_hat and y as float32: three colour images of that size."""
 
 
@@ -173,7 +174,7 @@ def check_size(name: str, headers: Mapping[str, Header]) -> None:
                 f"{role} of {name} has {header.height} x {header.width} pixels; the viewer takes up to "
                 f"{MOST_SIDE} x {MOST_SIDE}: cut it, or use conformask mask"
             )
-    decoded = 4 * sum(header.channels * header.height * header.width for header in headers.values())
+    decoded = FLOAT32 * sum(header.values for header in headers.values())
     if decoded > MOST_DECODED:
         raise ImageError(
             f"{', '.join(headers)} of {name} take {decoded // 2**20} MiB as float32; the viewer takes up to "

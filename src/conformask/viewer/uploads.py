@@ -5,6 +5,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -15,11 +16,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from conformask.data.decoding import IMAGE_SUFFIXES, decode, read_header
-from conformask.data.images import DataRange, check_name
+from conformask.data.decoding import IMAGE_SUFFIXES, decode_with_header, read_header
+from conformask.data.images import DataRange, channels_last, check_name, to_unit
 from conformask.data.manifest import parse_weight
+from conformask.data.opened import range_of
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.types import Array
 from conformask.viewer.session import check_size
 
 T = TypeVar("T")
@@ -148,7 +151,8 @@ def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
     with TemporaryDirectory() as folder:
         paths = {role: _written(upload.files[role], Path(folder) / role, names[role]) for role in names}
         check_size(name, {role: _read(read_header, paths[role], names[role]) for role in names})
-        images = {role: _read(decode, paths[role], names[role]) for role in names}
+        pixels = partial(_pixels, data_range=data_range)
+        images = {role: _read(pixels, paths[role], names[role]) for role in names}
     return Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
         names=[name],
@@ -171,6 +175,14 @@ def _written(file: UploadFile, place: Path, name: str) -> Path:
     with path.open("wb") as aside:
         shutil.copyfileobj(file.file, aside)
     return path
+
+
+def _pixels(path: Path, data_range: DataRange | None) -> Array:
+    """In the file's own type, or in [0, 1] where the file says another range, as with 12 bits."""
+    array, header = decode_with_header(path)
+    if data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
+        return array
+    return channels_last(to_unit(array, header, None, str(path)))
 
 
 def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:
