@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import uvicorn
 from playwright.sync_api import Page, sync_playwright
 from torch import Tensor
 
@@ -16,8 +15,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.scorers.heuristic import Heuristic
-from conformask.viewer.app import application
-from conformask.viewer.serve import listening, url_of
+from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 SIDES, FAMILIES, MOVES, CALIBRATION = (256, 1024), ("water_filling", "power"), 100, 1000
@@ -101,15 +99,14 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         for family in FAMILIES:
             with listening(0) as bound:
-                app = application(Session(masker_of(family), shown), bound.getsockname()[1])
-                server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-                thread = threading.Thread(target=server.run, args=([bound],))
+                running = server(Session(masker_of(family), shown), bound, None)
+                thread = threading.Thread(target=running.run, args=([bound],))
                 thread.start()
                 page = browser.new_page(viewport={"width": 1280, "height": 800})
                 for side in SIDES:
-                    record[f"{family}, {side}x{side}"] = times(page, url_of(bound), str(side))
+                    record[f"{family}, {side}x{side}"] = times(page, url_of(bound, None), str(side))
                 page.close()
-                server.should_exit = True
+                running.should_exit = True
                 thread.join()
         browser.close()
     OUT.write_text(json.dumps(record, indent=2) + "\n")

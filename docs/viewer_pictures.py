@@ -1,12 +1,12 @@
 """Photographs the viewer, into docs/images/viewer-*.png, on a demonstration: docs/viewer_pictures.py demo."""
 
+import secrets
 import shutil
 import sys
 import threading
 from pathlib import Path
 
 import numpy as np
-import uvicorn
 from playwright.sync_api import Browser, sync_playwright
 
 from conformask.data.photographs import packaged_photographs
@@ -16,8 +16,7 @@ from conformask.demo import TILE
 from conformask.masker.masker import load
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.preparation import predicted
-from conformask.viewer.app import application
-from conformask.viewer.serve import listening, url_of
+from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 GALLERY = "#/"
@@ -28,17 +27,16 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 def main(demo: Path, out: Path = Path("docs/images")) -> None:
     session = Session(load(demo / "masker"), test_tiles(demo))
     list(session.look_through())
+    token = secrets.token_urlsafe()
     with listening(0) as bound, sync_playwright() as playwright:
-        server = uvicorn.Server(
-            uvicorn.Config(application(session, bound.getsockname()[1]), log_level="warning")
-        )
-        thread = threading.Thread(target=server.run, args=([bound],))
+        running, url = server(session, bound, token), url_of(bound, token)
+        thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        photograph(browser, url_of(bound) + GALLERY, "#grid li", out / "viewer-gallery.png", "light")
-        photograph(browser, url_of(bound) + IMAGE, "#back[data-view]", out / "viewer-image.png", "dark")
+        photograph(browser, url + GALLERY, "#grid li", out / "viewer-gallery.png", "light")
+        photograph(browser, url + IMAGE, "#back[data-view]", out / "viewer-image.png", "dark")
         browser.close()
-        server.should_exit = True
+        running.should_exit = True
         thread.join()
 
 

@@ -5,10 +5,21 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
+from http.cookiejar import CookieJar
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+BROWSER = """#!/bin/sh
+page="${{1#file://}}"
+{{ echo "$@"; stat -c %a "$(dirname "$page")"; cat "$page"; }} > {asked}.part
+mv {asked}.part {asked}
+exit 1
+"""
 START = "from conformask.cli import main; main()"
 
 
@@ -17,9 +28,9 @@ def viewer(made):
     """Starts one; whatever happens, it is gone afterwards."""
     running = []
 
-    def start(*options: str) -> subprocess.Popen:
+    def start(*options: str, headless: bool = True) -> subprocess.Popen:
         run, data = str(made / "run"), str(made / "data")
-        command = [sys.executable, "-c", START, "view", run, data, "--headless", *options]
+        command = [sys.executable, "-c", START, "view", run, data, *(["--headless"] * headless), *options]
         running.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
         return running[-1]
 
@@ -29,16 +40,68 @@ def viewer(made):
         process.communicate()
 
 
+def url_of(process: subprocess.Popen) -> str:
+    return json.loads("".join(process.stdout.readline() for _ in range(3)))["url"]
+
+
+def names_at(origin: str, asking: urllib.request.OpenerDirector) -> set[str]:
+    with asking.open(f"{origin}/api/images", timeout=30) as answer:
+        return {entry["name"] for entry in json.load(answer)}
+
+
 def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
+    """Whatever is sent meanwhile: the token is said once, and no warning follows."""
     process = viewer("--port", "0", "--json")
-    told = json.loads("".join(process.stdout.readline() for _ in range(3)))
-    assert told["url"].startswith("http://127.0.0.1:")
-    with urllib.request.urlopen(told["url"] + "api/images", timeout=30) as answer:
-        names = {entry["name"] for entry in json.load(answer)}
-    assert names == {path.stem for path in (made / "data" / "x").iterdir()}
+    url = url_of(process)
+    origin, _, query = url.partition("/?")
+    assert origin.startswith("http://127.0.0.1:")
+    assert len(parse_qs(query)["token"][0]) >= 43  # 32 bytes
+    asking = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        names_at(origin, asking)
+    with asking.open(url, timeout=30) as page:
+        assert page.url == f"{origin}/"
+    assert names_at(origin, asking) == {path.stem for path in (made / "data" / "x").iterdir()}
+    for version in ("nonsense", "HTTP/1.1\r\nHost: me\r\nConnection: Upgrade\r\nUpgrade: websocket"):
+        with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=30) as client:
+            client.sendall(f"GET /?{query} {version}\r\n\r\n".encode())
+            assert client.recv(100)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_with_no_token_everybody_is_answered(viewer):
+    url = url_of(viewer("--port", "0", "--json", "--no-token"))
+    assert url == f"http://127.0.0.1:{urlsplit(url).port}/"
+    assert names_at(url.rstrip("/"), urllib.request.build_opener())
+
+
+def test_the_help_says_what_no_token_means(conformask):
+    words = " ".join(conformask("view", "--help").out.replace("│", " ").split())
+    assert "everyone with an account on this machine can then see" in words
+
+
+def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_path):
+    """A command line can be read by every account: the address with the token is not in it."""
+    browser, asked = tmp_path / "browser", tmp_path / "asked"
+    browser.write_text(BROWSER.format(asked=asked))
+    browser.chmod(0o755)
+    monkeypatch.setenv("BROWSER", str(browser))
+    process = viewer("--port", "0", headless=False)
+    promise, url = (process.stdout.readline().partition("  (Ctrl-C ends it)\n")[0] for _ in range(2))
+    assert promise.startswith("P(")
+    deadline = time.monotonic() + 30
+    while not asked.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    command_line, mode, page = asked.read_text().splitlines()
+    assert command_line.startswith("file:///")
+    assert "token" not in command_line
+    assert mode == "700"
+    assert f"url={url}" in page
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30) == ("", "")
+    assert not Path(command_line.removeprefix("file://")).exists()
 
 
 def test_a_port_in_use_is_told_at_once(conformask, made):

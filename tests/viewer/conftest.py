@@ -2,12 +2,13 @@
 
 import shutil
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-import uvicorn
 from fastapi.testclient import TestClient
 from playwright.sync_api import sync_playwright
 from torch import Tensor
@@ -23,11 +24,12 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.tasks import task
 from conformask.types import Triplet
 from conformask.viewer.app import application
-from conformask.viewer.serve import listening, url_of
+from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 PORT = 8000
 OURS = f"http://127.0.0.1:{PORT}"
+TOKEN = "the-token-of-these-tests"
 SIDE = 48
 
 
@@ -92,23 +94,45 @@ def session(world) -> Session:
 
 @pytest.fixture
 def client(session) -> TestClient:
-    """As the page asks: from its own origin."""
-    return TestClient(application(session, PORT), base_url=OURS, headers={"Origin": OURS})
+    """As the page asks: from its own origin, once the address with the token was opened."""
+    asking = TestClient(application(session, PORT, TOKEN), base_url=OURS, headers={"Origin": OURS})
+    asking.get("/", params={"token": TOKEN})
+    return asking
+
+
+@contextmanager
+def served(session: Session) -> Iterator[str]:
+    """The address that conformask view would print, of a real server."""
+    with listening(0) as bound:
+        running = server(session, bound, TOKEN)
+        thread = threading.Thread(target=running.run, args=([bound],), daemon=True)
+        thread.start()
+        try:
+            yield url_of(bound, TOKEN)
+        finally:
+            running.should_exit = True
+            thread.join(10)
+
+
+@pytest.fixture
+def serving():
+    """Serves a session as long as a with statement lasts."""
+    return served
 
 
 @pytest.fixture
 def address(world):
-    """Where a real server shows the world, looked through already."""
+    """Where a real server shows the world, looked through already: to be opened as it is."""
     shown = Session(world.masker, world.shown)
     list(shown.look_through())
-    with listening(0) as bound:
-        app = application(shown, bound.getsockname()[1])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
-        thread.start()
-        yield url_of(bound)
-        server.should_exit = True
-        thread.join(10)
+    with served(shown) as url:
+        yield url
+
+
+@pytest.fixture
+def origin(address):
+    """The same server without the token."""
+    return address.partition("?")[0]
 
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -133,14 +157,14 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, address):
+def page(browser, origin):
     """A page at the size of a laptop; nothing may go wrong in it, or leave the origin."""
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     wrong = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))
     opened.on("console", lambda said: wrong.append(said.text) if _is_wrong(said) else None)
     opened.on(
-        "request", lambda sent: None if sent.url.startswith((address, "blob:")) else wrong.append(sent.url)
+        "request", lambda sent: None if sent.url.startswith((origin, "blob:")) else wrong.append(sent.url)
     )
     opened.on("response", lambda got: wrong.append(f"{got.status} {got.url}") if _is_refused(got) else None)
     yield opened

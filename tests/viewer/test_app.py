@@ -102,7 +102,7 @@ def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, til
         guarantee="simultaneous",
         delta=0.2,
     )
-    client = TestClient(application(Session(wide, world.shown), 8000), base_url=OURS)
+    client = TestClient(application(Session(wide, world.shown), 8000, None), base_url=OURS)
     declared = wide.card.thresholds
     told = promise(client, image=world.shown.names[0], threshold=1.001 * declared[40])
     assert told["standing"]["name"] == "simultaneous"
@@ -125,7 +125,7 @@ def test_the_sliders_ends_can_be_reached(client, world):
 
 def test_without_curves_the_sliders_say_why_they_are_stuck(world):
     bare = replace(world.masker, curves=None)
-    client = TestClient(application(Session(bare, world.shown), 8000), base_url=OURS)
+    client = TestClient(application(Session(bare, world.shown), 8000, None), base_url=OURS)
     assert "no curves are stored" in client.get("/api/session").json()["sliders"]["stuck"]
     assert promise(client, image=world.shown.names[0])["standing"]["name"] == "calibrated"
 
@@ -148,7 +148,7 @@ def test_pictures_and_scores_are_those_of_the_image(client, world):
 def test_an_image_without_a_truth_has_none_to_show(world):
     triplet = world.shown[0]
     blind = Triplets.from_arrays([pixels(triplet.x)], [pixels(triplet.y_hat)], names=["blind"])
-    client = TestClient(application(Session(world.masker, blind), 8000), base_url=OURS)
+    client = TestClient(application(Session(world.masker, blind), 8000, None), base_url=OURS)
     assert client.get("/api/images/blind").json()["truth"] is False
     for path in ("images/blind/truth.png", "images/blind/error.png", "distance?image=blind"):
         answer = client.get(f"/api/{path}")
@@ -187,7 +187,7 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
         write_image(tmp_path / role / "good.png", getattr(world.shown[0], role))
         (tmp_path / role / "bad.png").write_bytes(b"no image")
     session = Session(world.masker, Triplets.from_folder(tmp_path))
-    client = TestClient(application(session, 8000), base_url=OURS)
+    client = TestClient(application(session, 8000, None), base_url=OURS)
     assert list(session.look_through()) == ["bad", "good"]
     bad, good = client.get("/api/images").json()
     assert "bad.png cannot be read as an image" in bad["error"]
@@ -198,17 +198,27 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
 def test_an_image_too_large_for_the_page_is_told_before_it_is_read(world):
     slide = np.broadcast_to(np.float32(0.5), (4097, 4097, 3))
     session = Session(world.masker, Triplets.from_arrays([slide], [slide], names=["slide"]))
-    client = TestClient(application(session, 8000), base_url=OURS)
+    client = TestClient(application(session, 8000, None), base_url=OURS)
     answer = client.get("/api/images/slide")
     assert answer.status_code == 400
     assert "slide has 4097 x 4097 pixels; the viewer takes up to 4096 x 4096" in answer.json()["error"]
+
+
+def test_images_too_large_for_memory_are_told_before_they_are_read(world):
+    """x and y_hat fit, with y they do not."""
+    many = np.broadcast_to(np.float32(0.5), (1200, 1200, 40))
+    shown = Triplets.from_arrays([many], [many], [many], names=["many"])
+    client = TestClient(application(Session(world.masker, shown), 8000, None), base_url=OURS)
+    answer = client.get("/api/images/many")
+    assert answer.status_code == 400
+    assert "x, y_hat, y of many take 659 MiB as float32" in answer.json()["error"]
 
 
 def test_another_size_is_said_not_to_be_covered(world):
     triplet = world.shown[0]
     half = pixels(triplet.y_hat)[: triplet.y_hat.shape[1] // 2]
     client = TestClient(
-        application(Session(world.masker, Triplets.from_arrays([half], [half], names=["half"])), 8000),
+        application(Session(world.masker, Triplets.from_arrays([half], [half], names=["half"])), 8000, None),
         base_url=OURS,
     )
     assert "does not cover other sizes" in client.get("/api/images/half").json()["not_covered"]

@@ -4,6 +4,8 @@ import io
 import re
 from base64 import b64decode
 from dataclasses import replace
+from queue import Queue
+from threading import Event, Thread
 from urllib.parse import parse_qs, quote
 
 import numpy as np
@@ -12,6 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from conformask.report.pictures import as_bytes, gray, overlay
+from conformask.viewer.serve import open_browser
 from conformask.viewer.uploads import MOST_BYTES
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -373,16 +376,62 @@ def test_keys(page, address, world):
     expect(page.locator("#grid li")).to_have_count(0)
 
 
-def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, world):
-    """A real browser sends what it may; the upload is a whole good pair."""
-    evil = browser.new_page()
-    evil.route("http://evil.example/", lambda route: route.fulfill(body="<p>evil", content_type="text/html"))
-    evil.goto("http://evil.example/")
-    answers = evil.evaluate(ATTACK, [address, world.shown.names[0], list(png(world.partly.y_hat))])
-    evil.close()
-    assert answers[1:] == ["TypeError: Failed to fetch", "TypeError: Failed to fetch", "refused"]
-    mine = browser.new_page()
+def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, origin, world):
+    """A real browser, which has the cookie, sends what it may; the upload is a whole good pair."""
+    context = browser.new_context()
+    mine, evil = context.new_page(), context.new_page()
     mine.goto(address)
+    elsewhere(evil, "<p>evil")
+    answers = evil.evaluate(ATTACK, [origin, world.shown.names[0], list(png(world.partly.y_hat))])
+    assert answers[1:] == ["TypeError: Failed to fetch", "TypeError: Failed to fetch", "refused"]
+    mine.reload()
     mine.wait_for_selector("#grid li")
     assert "evil" not in names(mine)
-    mine.close()
+    context.close()
+
+
+def elsewhere(page, body: str) -> None:
+    page.route("http://evil.example/", lambda route: route.fulfill(body=body, content_type="text/html"))
+    page.goto("http://evil.example/")
+
+
+def test_the_token_leaves_the_address_and_scripts_do_not_see_it(page, address, origin):
+    page.goto(f"{address}#/?search=a")
+    expect(page.locator("#search")).to_have_value("a")
+    assert page.url == f"{origin}#/?search=a"
+    assert page.evaluate("[document.cookie, document.referrer, history.length]") == ["", "", 2]
+    (cookie,) = page.context.cookies()
+    assert cookie["name"] == f"conformask-{origin.rstrip('/').rpartition(':')[2]}"
+    assert (cookie["httpOnly"], cookie["sameSite"], cookie["expires"]) == (True, "Strict", -1)
+
+
+def test_a_browser_without_the_token_is_told_what_to_open(browser, origin):
+    stranger = browser.new_page()
+    assert stranger.goto(origin).status == 403
+    expect(stranger.locator("p")).to_contain_text("open the address that conformask view printed")
+    assert stranger.goto(f"{origin}static/app.js").status == 403
+    stranger.close()
+
+
+def test_the_file_that_view_opens_leads_to_the_gallery(browser, address, origin, monkeypatch):
+    files, stopped = Queue(), Event()
+    monkeypatch.setattr("webbrowser.open", files.put)
+    Thread(target=open_browser, args=(address, stopped)).start()
+    opened = browser.new_page()
+    opened.goto(files.get(timeout=5))
+    opened.wait_for_selector("#grid li")
+    stopped.set()
+    assert opened.url == origin
+    opened.close()
+
+
+@pytest.mark.parametrize("place", ["", "#/image/nobody"])
+def test_a_link_on_another_site_opens_the_viewer(browser, address, origin, place):
+    """With the token, as from a notebook's terminal, and later without: SameSite=Strict forbids neither."""
+    opened = browser.new_page()
+    for link in (address, origin):
+        elsewhere(opened, f"<a href='{link}{place}'>view</a>")
+        opened.locator("a").click()
+        opened.wait_for_selector("#grid li")
+        assert opened.url == origin
+    opened.close()

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
-from conformask.errors import ImageError
+from conformask.data.images import read_image
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.viewer import uploads
+from hand_made_tiff import packed, tiff
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -99,6 +103,16 @@ def test_bad_images_are_refused_in_the_library_s_words(client, pair, change, nam
     assert "/tmp" not in answer.json()["error"]
 
 
+@pytest.mark.parametrize(("bits", "data_range"), [(8, None), (12, None), (12, (0, 8190))])
+def test_an_upload_is_read_as_a_file_of_a_folder(tmp_path, bits, data_range):
+    values = np.array([[0, 1, 2**bits - 1], [7, 100, 2 ** (bits - 1)]])
+    path = tiff(tmp_path / "a.tif", values.shape, [packed(values, bits)], bits)
+    files = {role: UploadFile(path.open("rb"), filename="a.tif") for role in ("x", "y_hat")}
+    triplet = uploads.pair_of(uploads.Upload(files, {}), data_range)[0]
+    np.testing.assert_array_equal(triplet.y_hat, read_image(path, data_range))
+    np.testing.assert_allclose(triplet.y_hat[0], values / (data_range or (0, 2**bits - 1))[1], atol=1e-7)
+
+
 @pytest.mark.parametrize("missing", ["x", "y_hat"])
 def test_half_a_pair_is_refused(client, pair, missing):
     answer = send(client, {role: content for role, content in pair.items() if role != missing})
@@ -117,6 +131,12 @@ def test_too_much_is_refused_in_words(client, pair):
     assert "larger than 64 MiB together" in answer.json()["error"]
 
 
+def run(coroutine):
+    """Apart from the loop of the browser's tests."""
+    with ThreadPoolExecutor() as apart:
+        return apart.submit(asyncio.run, coroutine).result()
+
+
 def test_too_much_is_refused_while_it_is_read():
     """The body would never end: only a limit that counts while reading stops it."""
     parts = chain(
@@ -130,12 +150,90 @@ def test_too_much_is_refused_while_it_is_read():
 
     async def read():
         headers = [(b"content-type", b"multipart/form-data; boundary=b")]
-        async with uploads.received(Request({"type": "http", "headers": headers}, receive), most=2**20):
+        async with uploads.Intake(2**20).received(Request({"type": "http", "headers": headers}, receive)):
             pass
 
-    with ThreadPoolExecutor() as apart, pytest.raises(ImageError, match="larger than 1 MiB"):
-        apart.submit(asyncio.run, read()).result()
+    with pytest.raises(ImageError, match="larger than 1 MiB"):
+        run(read())
     assert sum(map(len, asked)) < 2**20 + 2**17
+
+
+FORM = "multipart/form-data; boundary=b"
+
+
+def request_of(body: bytes, **more: str) -> Request:
+    """A request whose body comes at once."""
+
+    async def receive():
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    headers = Headers({"content-type": FORM, "content-length": str(len(body))} | more)
+    return Request({"type": "http", "headers": headers.raw}, receive)
+
+
+def form_of(pair: dict[str, bytes]) -> bytes:
+    part = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="mine.png"\r\n\r\n%s\r\n'
+    return b"".join(part % (role.encode(), content) for role, content in pair.items()) + b"--b--\r\n"
+
+
+def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
+    """Three that fit together take turns; a fourth is refused at once, and taken when they are done."""
+    body = form_of(pair)
+    intake = uploads.Intake(3 * len(body))
+    now, together = 0, []
+
+    async def take() -> None:
+        nonlocal now
+        async with intake.received(request_of(body)):
+            now += 1
+            together.append(now)
+            await asyncio.sleep(0.01)
+            now -= 1
+
+    async def all_of_them() -> list:
+        return [*await asyncio.gather(*(take() for _ in range(4)), return_exceptions=True), await take()]
+
+    *taken, refused, afterwards = run(all_of_them())
+    assert [*taken, afterwards] == [None] * 4
+    assert together == [1] * 4
+    assert "other uploads are being read: try again" in str(refused)
+
+
+@pytest.mark.parametrize("length", ["", "no", "-1"])
+def test_an_upload_that_does_not_say_its_length_takes_all_the_room(pair, length):
+    intake, body = uploads.Intake(2**20), form_of(pair)
+
+    async def two() -> None:
+        async with (
+            intake.received(request_of(body, **{"content-length": length})),
+            intake.received(request_of(body)),
+        ):
+            pass
+
+    with pytest.raises(InvalidArgumentError, match="other uploads are being read"):
+        run(two())
+
+
+@pytest.mark.parametrize("charset", ["utf-7", "unicode_escape", "punycode", "a\0", "utf-8"])
+def test_a_form_of_another_charset_is_refused_and_its_names_do_not_spoil_the_gallery(client, pair, charset):
+    body = form_of(pair).replace(b"mine.png", b"+2AA-\\ud800.png")
+    form = f"{FORM}; charset={charset}".encode()
+    answer = client.post("/api/uploads", content=body, headers={b"Content-Type": form})
+    assert answer.status_code == 400
+    assert "without a charset" in answer.json()["error"]
+    assert client.get("/api/images").status_code == 200
+
+
+def test_images_of_too_many_values_are_refused_by_their_headers(client, monkeypatch):
+    """Forty channels: few pixels, but more than three colour images of the largest size."""
+    monkeypatch.setattr(uploads, "decode_with_header", None)
+    buffer = io.BytesIO()
+    many = np.zeros((40, 1400, 1400), np.uint8)
+    tifffile.imwrite(buffer, many, photometric="minisblack", planarconfig="separate", compression="zlib")
+    files = dict.fromkeys(("x", "y_hat"), buffer.getvalue())
+    answer = send(client, files, dict.fromkeys(files, "many.tif"))
+    assert answer.status_code == 400
+    assert "x, y_hat of many take 598 MiB as float32; the viewer takes up to" in answer.json()["error"]
 
 
 def test_an_image_of_too_many_pixels_is_refused_by_its_header(client, pair):

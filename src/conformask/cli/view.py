@@ -1,5 +1,6 @@
 """conformask view: the viewer, in a browser on this machine."""
 
+import secrets
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from cyclopts import Parameter
 from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
 from conformask.cli.output import show
 
+NO_TOKEN = "Ask for no token: everyone with an account on this machine can then see the images."
+
 
 def view(
     run: Path,
@@ -17,6 +20,7 @@ def view(
     *,
     port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
+    no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
     data_range: DataRange = None,
     weights_path: WeightsPath = None,
     json: AsJson = False,
@@ -42,8 +46,9 @@ def view(
 
     masker = load(run, distance=distance_of(run, weights_path))
     session = Session(masker, Triplets.from_folder(data, data_range or masker.card.data_range))
+    token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:
-        url = url_of(bound)
+        url = url_of(bound, token)
         show({"url": url}, masker.promise, f"{url}  (Ctrl-C ends it)", as_json=json)
         sys.stdout.flush()
-        serve(session, bound, browser=not headless)
+        serve(session, bound, token, browser=not headless)

@@ -22,23 +22,24 @@ from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, error_scale, png
 from conformask.viewer.promises import Setting, masker_at, sliders
 from conformask.viewer.session import Session, measured, opening
-from conformask.viewer.uploads import FACTS, MOST_BYTES, pair_of, received
+from conformask.viewer.uploads import FACTS, MOST_BYTES, Intake, pair_of
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report_pictures.__file__).parent / "palette.css"
 REFUSED, MISSING, MALFORMED = 400, 404, 422
 
 
-def application(session: Session, port: int) -> FastAPI:
-    """The web application of a session that is served at this port."""
+def application(session: Session, port: int, token: str | None) -> FastAPI:
+    """The web application of a session, at this port, for whoever has the token; None asks for none."""
     app = FastAPI(title="conformask", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.session = session
     app.state.sliders = sliders(session.masker)
+    app.state.intake = Intake()
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(ConformaskError, _refused)
     app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_middleware(Guard, port=port)
+    app.add_middleware(Guard, port=port, token=token)
     return app
 
 
@@ -169,6 +170,7 @@ def distance(image: str, setting: Wanted, session: Shown) -> Response:
 @router.post("/api/uploads")
 async def upload(request: Request, session: Shown) -> Response:
     """One more pair; answers with the name that it goes by."""
-    async with received(request) as files:
+    intake: Intake = request.app.state.intake
+    async with intake.received(request) as files:
         pair = await run_in_threadpool(pair_of, files, session.data_range)
-    return _json({"name": await run_in_threadpool(session.add, pair)})
+        return _json({"name": await run_in_threadpool(session.add, pair)})

@@ -1,7 +1,12 @@
-"""Who may talk to the viewer: its own page, on this machine, and no page of another origin."""
+"""Who may talk to the viewer: whoever has its token, on this machine, and no page of another origin."""
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from pathlib import Path
+from secrets import compare_digest
+from string import Template
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -14,14 +19,21 @@ OUR_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+PAGE = Template((Path(__file__).parent / "refused.html").read_text(encoding="utf-8"))
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+"""The page of a refusal carries its style, because it may load nothing."""
+NO_TOKEN = "the viewer's token is missing or old: open the address that conformask view printed"
+AGAIN = "0; url=/"
+"""Has a browser ask again from our page: after a link on another site it leaves a Strict cookie out."""
 
 
 class Guard:
-    """Refuses other hosts (DNS rebinding), other origins, and writes that do not say their origin."""
+    """Refuses other hosts (DNS rebinding), other origins, writes without an origin, and who has no token."""
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, port: int, token: str | None) -> None:
+        self._app, self._token = app, token
         self._hosts = {f"{host}:{port}" for host in HOSTS} | (set(HOSTS) if port == 80 else set())
+        self._cookie = f"conformask-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on to the application."""
@@ -31,15 +43,31 @@ class Guard:
 
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(OUR_HEADERS)
+                headers = MutableHeaders(scope=message)
+                for name, value in OUR_HEADERS.items():
+                    headers.setdefault(name, value)
             await send(message)
 
-        refusal = self._refusal(scope)
-        answer = JSONResponse({"error": refusal}, 403) if refusal else self._app
+        answer = self._answer(HTTPConnection(scope)) or self._app
         await answer(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope) -> str | None:
-        headers = Headers(scope=scope)
+    def _answer(self, request: HTTPConnection) -> Response | None:
+        """A refusal, or the cookie in exchange for the token; None hands on to the application."""
+        if refusal := self._refusal(request):
+            return _refused(request, refusal)
+        if self._token is None:
+            return None
+        if request.scope["method"] in READS and self._is_token(request.query_params.get("token")):
+            return self._admitted(request, self._token)
+        if self._is_token(request.cookies.get(self._cookie)):
+            return None
+        refused = _refused(request, NO_TOKEN)
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            refused.headers["Refresh"] = AGAIN
+        return refused
+
+    def _refusal(self, request: HTTPConnection) -> str | None:
+        headers, scope = request.headers, request.scope
         if headers.get("host") not in self._hosts:
             return f"this viewer answers at {' and '.join(sorted(self._hosts))} only"
         if scope["path"].startswith("/api/") and headers.get("sec-fetch-site", "none") not in (
@@ -50,3 +78,21 @@ class Guard:
         if scope["method"] not in READS and headers.get("origin") != f"http://{headers['host']}":
             return "this viewer takes uploads from its own page only"
         return None
+
+    def _is_token(self, given: str | None) -> bool:
+        return self._token is not None and compare_digest((given or "").encode(), self._token.encode())
+
+    def _admitted(self, request: HTTPConnection, token: str) -> Response:
+        """To the same address without the token, which is in the cookie from now on."""
+        response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
+        response.set_cookie(self._cookie, token, httponly=True, samesite="strict")
+        return response
+
+
+def _refused(request: HTTPConnection, message: str) -> Response:
+    """403 as a page for a browser, as JSON for the page's own requests; the connection ends with it."""
+    headers = {"Connection": "close"}
+    if "text/html" not in request.headers.get("accept", ""):
+        return JSONResponse({"error": message}, 403, headers)
+    headers["Content-Security-Policy"] = PAGE_POLICY
+    return HTMLResponse(PAGE.substitute(message=message), 403, headers)

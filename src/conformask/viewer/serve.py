@@ -4,16 +4,21 @@ import socket
 import threading
 import webbrowser
 from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import uvicorn
 
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
 from conformask.viewer.app import application
+from conformask.viewer.connections import PromptProtocol
 from conformask.viewer.session import Session
 
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535
+BACKLOG = 64
+"""Connections that are accepted at once, before some can be dropped again."""
 PATIENCE = 1
 """Seconds that open connections get when the viewer is stopped."""
 
@@ -41,26 +46,53 @@ def listening(port: int) -> socket.socket:
     return bound
 
 
-def url_of(bound: socket.socket) -> str:
-    """Where the page is found."""
-    return f"http://{HOST}:{bound.getsockname()[1]}/"
+def url_of(bound: socket.socket, token: str | None) -> str:
+    """Where the page is found, with the token that it asks for."""
+    query = "" if token is None else f"?token={token}"
+    return f"http://{HOST}:{bound.getsockname()[1]}/{query}"
 
 
-def serve(session: Session, bound: socket.socket, *, browser: bool) -> None:
-    """Answer until Ctrl-C; mask sizes and thumbnails are computed meanwhile."""
-    app = application(session, bound.getsockname()[1])
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=PATIENCE, server_header=False)
+def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn.Server:
+    """What answers at the socket; its run(sockets=[bound]) returns when it is stopped."""
+    config = uvicorn.Config(
+        application(session, bound.getsockname()[1], token),
+        http=PromptProtocol,
+        ws="none",
+        log_level="error",
+        access_log=False,
+        proxy_headers=False,
+        backlog=BACKLOG,
+        timeout_graceful_shutdown=PATIENCE,
+        server_header=False,
     )
+    return uvicorn.Server(config)
+
+
+def serve(session: Session, bound: socket.socket, token: str | None, *, browser: bool) -> None:
+    """Answer until Ctrl-C; mask sizes and thumbnails are computed meanwhile."""
+    running = server(session, bound, token)
     stopped = threading.Event()
     looking = threading.Thread(target=_look_through, args=(session, stopped), daemon=True)
     looking.start()
     if browser:
-        threading.Thread(target=webbrowser.open, args=(url_of(bound),), daemon=True).start()
+        opening = (url_of(bound, token), stopped)
+        threading.Thread(target=open_browser, args=opening, daemon=True).start()
     with suppress(KeyboardInterrupt):
-        server.run(sockets=[bound])
+        running.run(sockets=[bound])
     stopped.set()
     looking.join()
+
+
+def open_browser(url: str, stopped: threading.Event) -> None:
+    """Open the browser, if there is one, at a file of the owner's own that leads to the address.
+
+    Every account of the machine may read the browser's command line: it must not hold the token.
+    """
+    with suppress(Exception), TemporaryDirectory() as folder:  # the address is printed, too
+        page = Path(folder) / "conformask.html"
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}">')
+        webbrowser.open(page.as_uri())
+        stopped.wait()
 
 
 def _look_through(session: Session, stopped: threading.Event) -> None:

@@ -1,6 +1,6 @@
 """What is shown: a masker, its images, and what has been computed of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -10,6 +10,8 @@ import torch
 from conformask.calibration import Scored, mask_size, masked_distance
 from conformask.conformal.crossing import passes
 from conformask.data.images import DataRange
+from conformask.data.limits import FLOAT32
+from conformask.data.opened import Header
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
@@ -22,6 +24,8 @@ THUMBNAIL_BYTES = 64 * 2**20
 MOST_UPLOADS = 32
 MOST_SIDE = 4096
 """An image has at most so many pixels squared: the page holds its score."""
+MOST_DECODED = 3 * 3 * FLOAT32 * MOST_SIDE**2
+"""Bytes of x, y_hat and y as float32: three colour images of that size."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ class Session:
         return self._opened.get(name) or self._opened.put(name, self._scored(*self._place(name)))
 
     def _scored(self, triplets: Triplets, index: int) -> Scored:
-        check_size(triplets.names[index], triplets.raster(index, "y_hat").size)
+        check_size(triplets.names[index], _headers(triplets, index))
         with self._network:
             item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
         self.masker.check_channels(item.batch.y_hat.shape[1])
@@ -158,18 +162,30 @@ class Session:
         return name
 
 
-def check_size(name: str, size: tuple[int, int]) -> None:
-    """Refuse an image (H, W) that is too large for the page.
+def check_size(name: str, headers: Mapping[str, Header]) -> None:
+    """Refuse a triplet, by the header of each role, that is too large for the page or for memory.
 
     Raises:
         ImageError: it is.
     """
-    height, width = size
-    if height * width > MOST_SIDE**2:
+    for role, header in headers.items():
+        if header.height * header.width > MOST_SIDE**2:
+            raise ImageError(
+                f"{role} of {name} has {header.height} x {header.width} pixels; the viewer takes up to "
+                f"{MOST_SIDE} x {MOST_SIDE}: cut it, or use conformask mask"
+            )
+    decoded = FLOAT32 * sum(header.values for header in headers.values())
+    if decoded > MOST_DECODED:
         raise ImageError(
-            f"{name} has {height} x {width} pixels; the viewer takes up to {MOST_SIDE} x {MOST_SIDE}: "
-            "cut it, or use conformask mask"
+            f"{', '.join(headers)} of {name} take {decoded // 2**20} MiB as float32; the viewer takes up to "
+            f"{MOST_DECODED // 2**20} MiB: cut them, or use conformask mask"
         )
+
+
+def _headers(triplets: Triplets, index: int) -> dict[str, Header]:
+    """By role, without decoding; y has the shape of y_hat, or is refused for that."""
+    x, y_hat = triplets.raster(index, "x").header, triplets.raster(index, "y_hat").header
+    return {"x": x, "y_hat": y_hat} | ({"y": y_hat} if triplets.select([index]).has_truth else {})
 
 
 def opening(masker: Masker, item: Scored) -> Opening:

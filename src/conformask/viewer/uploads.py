@@ -1,28 +1,39 @@
-"""A pair that someone hands to the page: read within a limit, checked as files of a folder are."""
+"""Pairs that someone hands to the page: read within limits, checked as files of a folder are."""
 
+import asyncio
 import shutil
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
+from time import monotonic
+from typing import TypeVar
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from conformask.data.decoding import IMAGE_SUFFIXES, decode, read_header
-from conformask.data.images import DataRange, check_name
+from conformask.data.decoding import IMAGE_SUFFIXES, decode_with_header, read_header
+from conformask.data.images import DataRange, channels_last, check_name, to_unit
 from conformask.data.manifest import parse_weight
+from conformask.data.opened import range_of
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.types import Array
 from conformask.viewer.session import check_size
 
+T = TypeVar("T")
+
 MIB = 2**20
 MOST_BYTES = 64 * MIB
-"""Of all files of an upload together."""
+"""Of all files of all uploads that are being read, together."""
+PATIENCE = 10.0
+"""Seconds that an upload may fall behind SLOWEST."""
+SLOWEST = MIB // 16
+"""Bytes a second."""
 ROLES = ("x", "y_hat", "y")
 FACTS = ("category", "weight")
 
@@ -35,41 +46,94 @@ class Upload:
     facts: Mapping[str, str]
 
 
-@asynccontextmanager
-async def received(request: Request, most: int = MOST_BYTES) -> AsyncIterator[Upload]:
-    """Read a form with the files x, y_hat and perhaps y; stops reading at the limit.
+class Intake:
+    """The uploads in flight of a viewer: they share one limit of bytes, and are decoded one by one."""
 
-    Raises:
-        ImageError: more bytes than the limit.
-        InvalidArgumentError: not such a form, or x or y_hat is missing.
-    """
-    limited = Request(request.scope, _limited(request.receive, most))
-    try:
-        form = await limited.form(max_files=len(ROLES), max_fields=len(FACTS))
-    except HTTPException as error:
-        raise InvalidArgumentError(f"the upload cannot be read: {error.detail}") from error
-    try:
-        files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
-        for role in ROLES[:2]:
-            if role not in files:
-                raise InvalidArgumentError(f"the file {role} is missing: an upload takes x and y_hat")
-        yield Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
-    finally:
-        await form.close()
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self._most = self._free = most
+        self._decoding = asyncio.Lock()
+
+    @asynccontextmanager
+    async def received(self, request: Request) -> AsyncIterator[Upload]:
+        """Read a form with the files x, y_hat and perhaps y, and give its turn to be decoded.
+
+        Raises:
+            ImageError: more bytes than the limit.
+            InvalidArgumentError: no room beside other uploads, too slow, not such a form, or x or y_hat is
+                missing.
+        """
+        with self._room_for(request) as size:
+            form = await _form(Request(request.scope, _limited(request.receive, size)))
+            try:
+                upload = _upload_of(form)
+                async with self._decoding:
+                    yield upload
+            finally:
+                await form.close()
+
+    @contextmanager
+    def _room_for(self, request: Request) -> Iterator[int]:
+        """The bytes that the request announces, or all that there may be."""
+        announced = request.headers.get("content-length", "")
+        size = int(announced) if announced.isdecimal() else self._most
+        if size > self._most:
+            raise _too_large(self._most)
+        if size > self._free:
+            raise InvalidArgumentError("other uploads are being read: try again when they are done")
+        self._free -= size
+        try:
+            yield size
+        finally:
+            self._free += size
+
+
+def _too_large(most: int) -> ImageError:
+    return ImageError(f"the files are larger than {most // MIB} MiB together: cut the images")
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    got = 0
+    """Stops at so many bytes, or when they come too slowly; only the time that the sender takes counts."""
+    size, waited = 0, 0.0
 
     async def counted() -> Message:
-        nonlocal got
-        message = await receive()
-        got += len(message.get("body", b""))
-        if got > most:
-            raise ImageError(f"the files are larger than {most // MIB} MiB together: cut the images")
+        nonlocal size, waited
+        started = monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), PATIENCE + size / SLOWEST - waited)
+        except TimeoutError as error:
+            raise InvalidArgumentError(
+                f"the upload is too slow, below {SLOWEST // 1024} KiB a second: try again, or copy the files "
+                "to a folder and view that"
+            ) from error
+        waited += monotonic() - started
+        if message["type"] == "http.disconnect":
+            raise InvalidArgumentError("the upload broke off: try again")
+        size += len(message.get("body", b""))
+        if size > most:
+            raise _too_large(most)
         return message
 
     return counted
+
+
+async def _form(request: Request) -> FormData:
+    if "charset" in request.headers.get("content-type", "").lower():  # some lead to names that are no Unicode
+        raise InvalidArgumentError("the upload cannot be read: send it without a charset, as UTF-8")
+    try:
+        return await request.form(max_files=len(ROLES), max_fields=len(FACTS))
+    except ConformaskError:
+        raise
+    except (HTTPException, ValueError) as error:  # which of them depends on Starlette's version
+        reason = error.detail if isinstance(error, HTTPException) else error
+        raise InvalidArgumentError(f"the upload cannot be read: {reason}") from error
+
+
+def _upload_of(form: FormData) -> Upload:
+    files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
+    for role in ROLES[:2]:
+        if role not in files:
+            raise InvalidArgumentError(f"the file {role} is missing: an upload takes x and y_hat")
+    return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
 def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
@@ -79,14 +143,19 @@ def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
 
     Raises:
         InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
-        ImageError: a file that is no image, or an image that cannot be used.
+        ImageError: a file that is no image, or images that cannot be used.
     """
     names = {role: _checked_name(role, file.filename or "") for role, file in upload.files.items()}
-    images = {role: _decoded(file, names[role]) for role, file in upload.files.items()}
     weight, category = upload.facts.get("weight"), upload.facts.get("category")
+    name = PurePath(names["y_hat"]).stem
+    with TemporaryDirectory() as folder:
+        paths = {role: _written(upload.files[role], Path(folder) / role, names[role]) for role in names}
+        check_size(name, {role: _read(read_header, paths[role], names[role]) for role in names})
+        pixels = partial(_pixels, data_range=data_range)
+        images = {role: _read(pixels, paths[role], names[role]) for role in names}
     return Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
-        names=[PurePath(names["y_hat"]).stem],
+        names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
         data_range=data_range,
@@ -100,15 +169,25 @@ def _checked_name(role: str, name: str) -> str:
     return name
 
 
-def _decoded(file: UploadFile, name: str) -> Array:
-    """The pixels, by way of a file with a name of ours; messages call it by theirs."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"upload{PurePath(name).suffix.lower()}"
-        with path.open("wb") as aside:
-            shutil.copyfileobj(file.file, aside)
-        try:
-            header = read_header(path)
-            check_size(str(path), (header.height, header.width))
-            return decode(path)
-        except ConformaskError as error:
-            raise ImageError(str(error).replace(str(path), name)) from error
+def _written(file: UploadFile, place: Path, name: str) -> Path:
+    """A file with a name of ours and the suffix of theirs."""
+    path = place.with_suffix(PurePath(name).suffix.lower())
+    with path.open("wb") as aside:
+        shutil.copyfileobj(file.file, aside)
+    return path
+
+
+def _pixels(path: Path, data_range: DataRange | None) -> Array:
+    """In the file's own type, or in [0, 1] where the file says another range, as with 12 bits."""
+    array, header = decode_with_header(path)
+    if data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
+        return array
+    return channels_last(to_unit(array, header, None, str(path)))
+
+
+def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:
+    """What the reader makes of a file of ours; messages call it by its name of theirs."""
+    try:
+        return reader(path)
+    except ConformaskError as error:
+        raise ImageError(str(error).replace(str(path), name)) from error

@@ -1,0 +1,61 @@
+"""Connections that no client can hold open: uvicorn alone waits for a request for ever."""
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+PATIENCE = 10.0
+"""Seconds for the head of a request, and for the rest of its body once it is answered."""
+MOST_CONNECTIONS = 256
+"""Open at a time, well below what a process may open; the browser takes six."""
+
+
+class PromptProtocol(H11Protocol):
+    """Closes a connection whose client keeps it waiting; of too many, the one that waits for longest."""
+
+    _clock: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a request."""
+        super().connection_made(transport)
+        self._watch()
+        if len(self.connections) > MOST_CONNECTIONS:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Go on with a request."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._stop()
+
+    def _watch(self) -> None:
+        """The clock runs while no request is being answered; what arrives meanwhile does not set it back."""
+        if self.conn.our_state not in (h11.IDLE, h11.DONE):
+            self._stop()
+        elif self._clock is None:
+            self._clock = self.loop.call_later(PATIENCE, self.transport.close)
+
+    def _stop(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _make_room(self) -> None:
+        waiting = {
+            each: each._clock.when()
+            for each in self.connections
+            if isinstance(each, PromptProtocol) and each._clock is not None
+        }
+        longest = min(waiting, key=waiting.__getitem__)
+        longest._stop()
+        longest.transport.abort()
