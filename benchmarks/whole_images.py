@@ -17,7 +17,7 @@ from PIL import Image
 from conformask.conformal.rules import ConstantLambda
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
-from conformask.deployment import write_masks
+from conformask.deployment.masks import write_masks
 from conformask.distances import distance
 from conformask.masker.masker import Masker
 from conformask.masks import family

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
-    from conformask.deployment import write_masks as write_masks
+    from conformask.deployment.masks import write_masks as write_masks
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
@@ -36,7 +36,7 @@ _HOMES = {
     "load": "masker.masker",
     "OnlineMasker": "masker.online",
     "show": "display",
-    "write_masks": "deployment",
+    "write_masks": "deployment.masks",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "records.evaluation",
     "write_report": "report.page",

@@ -9,22 +9,21 @@ from pathlib import Path
 import numpy as np
 
 from conformask.data.photographs import packaged_photographs
-from conformask.data.provenance import Provenance
 from conformask.data.sources import Source, TrueImages
 from conformask.data.triplets import Triplets
-from conformask.deployment import write_masks
+from conformask.deployment.masks import write_masks
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import picture_of
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.regressor import fit_predictor
-from conformask.preparation import predicted
+from conformask.preparation import predicted, provenance_of
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report.page import write_report
 from conformask.scorers.fit import fit_scorer
 from conformask.tasks import task
 from conformask.training.fit import Plan
-from conformask.types import Triplet
+from conformask.types import Predictor, Triplet
 
 TILE = 64
 WIDTH = 16
@@ -87,7 +86,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
         )
     with clock.stage("run the network"):
         made = list(predicted(images, predictor.task, predictor))
-        parts = {name: _triplets(made, name, predictor.trained_on) for name in set(_parts(made))}
+        parts = {name: _triplets(made, name, predictor) for name in set(_parts(made))}
     with clock.stage("train the scorer"):
         scorer = fit_scorer(
             parts["train"],
@@ -107,7 +106,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
         evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, made))
         evaluation.save(out)
     with clock.stage("write masks and report"):
-        write_masks(masker, parts["test"].select(range(MASKS)), out)
+        write_masks(masker, parts["test"].select(range(MASKS)), out, overwrite=True)
         write_report(evaluation, out / "report.html")
     return Demonstration(evaluation, clock.seconds, out)
 
@@ -116,11 +115,12 @@ def _parts(made: list[tuple[Source, Triplet]]) -> list[str]:
     return [source.part for source, _ in made]
 
 
-def _triplets(made: list[tuple[Source, Triplet]], part: str, trained_on: tuple[str, ...]) -> Triplets:
+def _triplets(made: list[tuple[Source, Triplet]], part: str, predictor: Predictor) -> Triplets:
     chosen = [triplet for source, triplet in made if source.part == part]
     columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in chosen] for role in ("x", "y_hat", "y"))
     triplets = Triplets.from_arrays(*columns, names=[t.name for t in chosen])
-    return triplets.described(Provenance("super_resolution", "regressor", trained_on, POPULATION))
+    provenance = provenance_of(predictor, "super_resolution", POPULATION)
+    return triplets.described(provenance)
 
 
 def _whole(masker: Masker, made: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:

@@ -61,7 +61,9 @@ class Monitoring:
         return self.measurement is not None and self.measurement.broken
 
 
-def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitoring:
+def monitor(
+    masker: Masker, new: Triplets, *, level: float = LEVEL, other_network: bool = False
+) -> Monitoring:
     """Compare scores and mask sizes of new images with those of the calibration images.
 
     Both are numbers of an image that the masker computes without the truth, so that a shift is seen before
@@ -72,11 +74,13 @@ def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitorin
         masker: a calibrated masker with stored curves.
         new: images (x, y_hat), with y where it is known.
         level: how often images that are exchangeable may be called shifted, and how often failing.
+        other_network: compare outputs of another network than the calibration's.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than
             those of the calibration, or a fact that the rule needs is missing.
-        MismatchError: no curves are stored, or not what the rule needs of them; images of other channels.
+        MismatchError: no curves are stored, or not what the rule needs of them; images of other channels or
+            of another network.
         ImageError: an image that cannot be used.
     """
     if not 0 < level < 1:
@@ -85,6 +89,7 @@ def monitor(masker: Masker, new: Triplets, *, level: float = LEVEL) -> Monitorin
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"
         )
+    masker.check_network(new.network, other_network=other_network)
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.own import own_predictor
 from conformask.predictors.pairs import Pairs
 from conformask.progress import tracked
+from conformask.records.network import Network
+from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Images, Predictor, Task, Triplet
 
@@ -46,18 +49,29 @@ def write_triplets(
     out = Path(out)
     if (out / MANIFEST).exists():
         raise MismatchError(f"{out} already holds triplets: choose another folder, or delete it")
+    with owned(out):
+        return _write(images, out, task, predictor, population)
+
+
+def _write(images: TrueImages, out: Path, task: Task, predictor: Predictor, population: str | None) -> int:
     rows = []
     for source, triplet in predicted(images, task, predictor):
         paths = {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
         for role, path in paths.items():
             write_image(out / path, getattr(triplet, role), bits=images.bits)
         rows.append({"name": source.name, **paths, "group": source.group, "split": source.part})
-    Provenance(task.name, predictor.name, predictor.trained_on, population).save(out)
+    provenance_of(predictor, task.name, population).save(out)
     with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
     return len(rows)
+
+
+def provenance_of(predictor: Predictor, task: str | None = None, population: str | None = None) -> Provenance:
+    """Of triplets whose y_hat the predictor makes."""
+    network = Network(predictor.name, predictor.fingerprint)
+    return Provenance(task, network, predictor.trained_on, population)
 
 
 def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[tuple[Source, Triplet]]:
@@ -83,12 +97,13 @@ def add_outputs(
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
     All three folders are then read with the same data_range. What is there already is kept, so that a killed
-    run goes on.
+    run goes on; triplets.json says whose outputs they are.
 
     Returns how many images there are.
 
     Raises:
-        MissingFileError: there is no folder x/ in data, or an image of y/ has no partner in x/.
+        MissingFileError: there is no folder x/ in data, or no image in it.
+        MismatchError: y_hat/ holds outputs of another network, or nobody says whose.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; names the image.
     """
@@ -97,14 +112,30 @@ def add_outputs(
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
     left = [name for name in inputs if name not in done]
-    for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
-        names = left[start : start + batch_size]
-        read = {name: torch.from_numpy(read_image(inputs[name], data_range))[None] for name in names}
-        for name, output in zip(names, _outputs(predictor, read), strict=True):
-            expected = read_image(truths[name], data_range).shape if name in truths else output.shape
-            _check_output(name, output, expected)
-            _write_output(folder / "y_hat" / name, output.numpy(), data_range)
+    with owned(folder):
+        if left:
+            _claim(folder, predictor, bool(done))
+        for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
+            names = left[start : start + batch_size]
+            read = {name: torch.from_numpy(read_image(inputs[name], data_range))[None] for name in names}
+            for name, output in zip(names, _outputs(predictor, read), strict=True):
+                expected = read_image(truths[name], data_range).shape if name in truths else output.shape
+                _check_output(name, output, expected)
+                _write_output(folder / "y_hat" / name, output.numpy(), data_range)
     return len(inputs)
+
+
+def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
+    """Say in triplets.json whose outputs y_hat/ holds, before the first of them."""
+    before = Provenance.load(folder)
+    network = Network(predictor.name, predictor.fingerprint)
+    if started and (before.network is None or before.network.is_other(network)):
+        whose = "nobody says whose" if before.network is None else f"those of {before.network.name}"
+        raise MismatchError(
+            f"{folder / 'y_hat'} holds outputs already, {whose}; those of {predictor.name} would be mixed "
+            "with them: move them away"
+        )
+    replace(before, network=network, trained_on=predictor.trained_on).save(folder)
 
 
 def _write_output(stem: Path, output: Image, data_range: DataRange | None) -> None:
@@ -118,7 +149,9 @@ def _write_output(stem: Path, output: Image, data_range: DataRange | None) -> No
 
 
 def _images_of(folder: Path) -> dict[str, Path]:
-    return {name_and_suffix(path)[0]: path for path in list_images(folder)} if folder.is_dir() else {}
+    with suppress(MissingFileError):
+        return {name_and_suffix(path)[0]: path for path in list_images(folder)}
+    return {}
 
 
 def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.records.curves import Selection
+from conformask.records.network import Network
 from conformask.storage.as_json import Json
 
 Images = Float[Tensor, "n _ _ _"]
@@ -104,6 +105,10 @@ class Predictor(Protocol):
     @property
     def name(self) -> str:
         """Its name."""
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A hash of its file, weights or code; None where its name says all."""
 
     @property
     def trained_on(self) -> tuple[str, ...]:
@@ -210,6 +215,10 @@ class Scorer(Protocol):
     @property
     def looks(self) -> Array | None:
         """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if it was on none."""
+
+    @property
+    def about(self) -> Network | None:
+        """Who made the y_hat that it was trained on; None where nobody said, or it was trained on none."""
 
     @property
     def selection(self) -> Selection | None:

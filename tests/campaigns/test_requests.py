@@ -245,7 +245,7 @@ def test_no_request_breaks_the_application(session, seed):
         check(asked, answer.status_code, answer.content, refusals=(403,))
     assert before["standing"]["name"] == "calibrated"
     assert client.get(QUESTION, headers=mine).json() == before
-    entries = client.get("/api/images", headers=mine).json()
+    entries = client.get("/api/images", headers=mine).json()["images"]
     assert [entry["name"] for entry in entries if not entry["uploaded"]] == list(triplets(3, 2).names)
 
 

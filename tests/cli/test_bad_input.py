@@ -13,7 +13,7 @@ from conformask.data.images import pixel_hash, write_image
 from conformask.data.triplets import Triplets
 from conformask.storage.as_json import hash_of, write_json
 from conformask.storage.owned import LOCK
-from conformask.storage.published import UNSEALED, file_hash
+from conformask.storage.published import UNSEALED, path_hash
 
 
 def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
@@ -150,7 +150,7 @@ def reseal(run: Path, change: Callable[[dict[str, object]], dict[str, object]]) 
     """Write a changed calibration.json and seal it anew, as only a newer or a broken conformask would."""
     path = run / "calibration.json"
     record = {key: v for key, v in json.loads(path.read_text()).items() if key not in UNSEALED}
-    record["files"] = {name: file_hash(run / name) for name in record["files"]}
+    record["files"] = {name: path_hash(run / name) for name in record["files"]}
     write_json(path, {**change(record), "seal": hash_of(change(record))})
 
 

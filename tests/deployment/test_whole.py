@@ -14,7 +14,8 @@ from PIL import Image
 import conformask as cm
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
-from conformask.deployment import whole, write_masks
+from conformask.deployment import whole
+from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
 from conformask.scorers.heuristic import Heuristic
@@ -70,7 +71,7 @@ def mask_of(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
 def test_masks_are_those_of_one_call(masker: Masker, tmp_path: Path, suffix: str, recwarn) -> None:
     data = Triplets.from_folder(folder_of(tmp_path, suffix))
-    sizes = write_masks(masker, data, tmp_path / "out")
+    sizes = write_masks(masker, data, tmp_path / "out").sizes
     assert not recwarn
     for triplet in data:
         expected = masker(triplet.x[0], triplet.y_hat[0])
@@ -117,7 +118,7 @@ def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tm
     x, y_hat, _ = arrays(1, 9, SIZE)
     x_small, y_small, _ = arrays(1, 8, (100, 100))
     data = Triplets.from_arrays([x[0], x_small[0]], [y_hat[0], y_small[0]], names=["large", "small"])
-    assert list(write_masks(masker, data, tmp_path)) == ["large", "small"]
+    assert list(write_masks(masker, data, tmp_path).sizes) == ["large", "small"]
     for name, image in (("large", y_hat[0]), ("small", y_small[0])):
         assert read_image(tmp_path / "masks" / f"{name}.png").shape[1:] == image.shape[:2]
 

@@ -198,13 +198,13 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
 def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path) -> None:
     network = UNet(2, 1, width=4, levels=5)
     fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, epochs=1)
-    assert NetworkScorer.load(tmp_path).card.network == network.settings
+    assert NetworkScorer.load(tmp_path).card.unet == network.settings
 
 
 def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> None:
     scorer = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "own", epochs=1, width=4)
     papers = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "paper", epochs=1, width=4, paper_form=True)
-    kinds = [(card["levels"], card["residual"]) for card in (scorer.card.network, papers.card.network)]
+    kinds = [(card["levels"], card["residual"]) for card in (scorer.card.unet, papers.card.unet)]
     assert kinds == [(4, True), (levels_for(TEST[0].y.shape[-1]), False)]
 
 

@@ -46,7 +46,8 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gather(measure: Measure, how: Streaming, key: object = "key", triplets: Triplets = TRIPLETS):
-    return gathered(SCORER, triplets, measure, "measuring", key, how)
+    with how.parts():
+        return gathered(SCORER, triplets, measure, "measuring", key, how)
 
 
 @pytest.fixture(name="folder")

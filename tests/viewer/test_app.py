@@ -35,11 +35,11 @@ def promise(client, **asked) -> dict:
 
 
 def test_the_gallery_learns_every_size(client, session, world):
-    before = client.get("/api/images").json()
+    before = client.get("/api/images").json()["images"]
     assert [entry["name"] for entry in before] == list(world.shown.names)
     assert {entry["size"] for entry in before} == {None}
     assert list(session.look_through()) == list(world.shown.names)
-    for entry, triplet in zip(client.get("/api/images").json(), world.shown, strict=True):
+    for entry, triplet in zip(client.get("/api/images").json()["images"], world.shown, strict=True):
         assert entry["size"] == pytest.approx(1 - mask_of(world.masker, triplet).mean(), abs=1e-6)
         assert entry["truth"]
         assert not entry["uploaded"]
@@ -189,7 +189,7 @@ def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
     session = Session(world.masker, Triplets.from_folder(tmp_path))
     client = TestClient(application(session, 8000, None), base_url=OURS)
     assert list(session.look_through()) == ["bad", "good"]
-    bad, good = client.get("/api/images").json()
+    bad, good = client.get("/api/images").json()["images"]
     assert "bad.png cannot be read as an image" in bad["error"]
     assert good["size"] is not None
     assert "cannot be read" in client.get("/api/images/bad").json()["error"]

@@ -88,7 +88,7 @@ def test_the_gallery_opens(page, address, world):
     page.goto(address)
     expect(page.locator("#grid li")).to_have_count(len(world.shown))
     assert names(page) == list(world.shown.names)
-    expect(page.locator("#gallery code")).to_have_text(world.masker.promise)
+    expect(page.locator("#gallery-promise code")).to_have_text(world.masker.promise)
     expect(page.locator("#gallery .standing")).to_have_text("As calibrated")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.frame img')].every(i => i.naturalWidth > 0)"

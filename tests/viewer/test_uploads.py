@@ -46,7 +46,7 @@ def send(client, files: dict[str, bytes], names: dict[str, str] | None = None, *
 def test_a_pair_is_shown_first_under_the_name_of_its_output(client, pair):
     assert send(client, pair).json() == {"name": "mine"}
     assert send(client, {role: pair[role] for role in ("x", "y_hat")}).json() == {"name": "mine-2"}
-    second, first = client.get("/api/images").json()[:2]
+    second, first = client.get("/api/images").json()["images"][:2]
     assert [second["name"], first["name"]] == ["mine-2", "mine"]
     assert (first["uploaded"], first["truth"], second["truth"]) == (True, True, False)
     told = client.get("/api/promise", params={"image": "mine"}).json()
@@ -61,7 +61,7 @@ def test_names_that_lead_elsewhere_are_refused(client, pair, name, role, tmp_pat
     assert answer.status_code == 400
     assert role in answer.json()["error"]
     assert list(tmp_path.iterdir()) == []
-    assert not any(entry["uploaded"] for entry in client.get("/api/images").json())
+    assert not any(entry["uploaded"] for entry in client.get("/api/images").json()["images"])
 
 
 def test_nothing_is_written_under_the_sent_name(client, pair, monkeypatch):

@@ -13,7 +13,9 @@ from conformask.cli.options import (
     Delta,
     Devices,
     GuaranteeName,
+    NetworkName,
     Nodes,
+    OtherNetwork,
     WeightsPath,
     distance_of,
 )
@@ -21,7 +23,9 @@ from conformask.cli.output import bad_usage, show, table, told_range
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
+    from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
+    from conformask.scorers.network_scorer import NetworkScorer
     from conformask.types import Distance
 
 BAR = 30
@@ -46,6 +50,8 @@ def calibrate(
     guarantee: GuaranteeName | None = None,
     delta: Delta = None,
     data_range: DataRange = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
     whole: Annotated[
         bool,
         Parameter(
@@ -72,6 +78,9 @@ def calibrate(
     family
         How a score becomes a mask; the one that suits the scorer if not given.
     """
+    from conformask.data.triplets import Triplets
+    from conformask.scorers.network_scorer import NetworkScorer
+
     wanted: dict[str, Any] = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
     if threshold is None and (data is not None or not any(wanted.values())):
         _choices(run, family, wanted, as_json=json)
@@ -82,34 +91,28 @@ def calibrate(
     if data is None:
         masker = _recalibrated(run, threshold, family, wanted, distance)
     else:
-        how = {"devices": devices, "nodes": nodes, "out": run / PARTS}
-        masker = _calibrated(
-            run, data, str(threshold), family, wanted, distance, data_range, how, whole=whole
-        )
+        how = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
+        scorer = NetworkScorer.load(run, distance=distance)
+        given = Triplets.from_folder(data, data_range or scorer.card.data_range, network=network)
+        masker = _calibrated(scorer, given, str(threshold), family, wanted, how, whole=whole)
     if main_process():
-        masker.save(run)
+        masker = masker.save(run)
     _tell(run, masker, as_json=json)
 
 
 def _calibrated(
-    run: Path,
-    data: Path,
+    scorer: "NetworkScorer",
+    collection: "Triplets",
     threshold: str,
     family: str | None,
     wanted: dict[str, Any],
-    distance: "Distance | None",
-    data_range: tuple[float, float] | None,
     how: dict[str, Any],
     *,
     whole: bool,
 ) -> "Masker":
-    from conformask.data.triplets import Triplets
     from conformask.masker.calibrate import calibrate as calibrate_scorer
-    from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.tiled import Tiled
 
-    scorer = NetworkScorer.load(run, distance=distance)
-    collection = Triplets.from_folder(data, data_range or scorer.card.data_range)
     kept = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
     return calibrate_scorer(
         Tiled(scorer) if whole else scorer,

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import show, table
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, verdict
@@ -19,6 +19,8 @@ def evaluate(
     *,
     report: Annotated[Path | None, Parameter(help="Write a report here, one HTML file.")] = None,
     data_range: DataRange = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
@@ -37,8 +39,8 @@ def evaluate(
     from conformask.report.page import write_report
 
     masker = load(run, distance=distance_of(run, weights_path))
-    test = Triplets.from_folder(data, data_range or masker.card.data_range).part("test")
-    evaluation = evaluate_masker(masker, test, out=run)
+    test = Triplets.from_folder(data, data_range or masker.card.data_range, network=network).part("test")
+    evaluation = evaluate_masker(masker, test, out=run, other_network=other_network)
     written = f"{run / 'evaluation.json'}"
     if report is not None:
         write_report(evaluation, report)

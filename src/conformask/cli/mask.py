@@ -1,12 +1,30 @@
 """conformask mask: masks for new images."""
 
 from pathlib import Path
+from typing import Annotated
 
-from conformask.cli.options import AsJson, DataRange
+from cyclopts import Parameter
+
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import show
 
 
-def mask(run: Path, data: Path, out: Path, /, *, data_range: DataRange = None, json: AsJson = False) -> None:
+def mask(
+    run: Path,
+    data: Path,
+    out: Path,
+    /,
+    *,
+    data_range: DataRange = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
+    overwrite: Annotated[
+        bool,
+        Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
+    ] = False,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
     """Write a mask for every image (16-bit PNG, or TIFF and OME-Zarr as y_hat), an overlay, mask sizes.
 
     Images that no tile of 1024 pixels holds, and OME-Zarr folders, are masked whole, by overlapping tiles,
@@ -18,16 +36,27 @@ def mask(run: Path, data: Path, out: Path, /, *, data_range: DataRange = None, j
     run
         A calibrated run folder.
     data
-        A folder with x/ and y_hat/, or a manifest.csv; y is not needed, a split is not regarded.
+        A folder with x/ and y_hat/, or a manifest.csv; with y/ the masks are measured. A split is not
+        regarded.
     out
-        Where masks/, overlays/ and sizes.csv go.
+        Where masks/, overlays/, sizes.csv and masks.json go; a killed run goes on there.
     """
     from conformask.data.triplets import Triplets
-    from conformask.deployment import write_masks
+    from conformask.deployment.masks import write_masks
     from conformask.masker.masker import load
+    from conformask.report.words import measurement_text
 
-    masker = load(run)
-    sizes = write_masks(masker, Triplets.from_folder(data, data_range or masker.card.data_range), out)
-    mean = sum(sizes.values()) / len(sizes)
-    record = {"out": str(out), "n": len(sizes), "mask_size": mean, "promise": masker.promise}
-    show(record, masker.promise, f"{len(sizes)} masks in {out}, mean mask size {mean:.3f}", as_json=json)
+    masker = load(run, distance=distance_of(run, weights_path))
+    triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite)
+    n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
+    record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
+    measured = written.measurement
+    told = [] if measured is None else [measurement_text(masker.card, measured)]
+    show(
+        {**record, "fingerprint": masker.fingerprint, "measurement": measured},
+        masker.promise,
+        f"{n} masks in {out}, mean mask size {mean:.3f}",
+        *told,
+        as_json=json,
+    )

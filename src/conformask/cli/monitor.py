@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ def monitor(
         ),
     ] = False,
     data_range: DataRange = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
@@ -52,8 +54,8 @@ def monitor(
     from conformask.monitoring import monitor as watch
 
     masker = load(run, distance=distance_of(run, weights_path))
-    new = Triplets.from_folder(data, data_range or masker.card.data_range)
-    found = watch(masker, new, level=level)
+    new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    found = watch(masker, new, level=level, other_network=other_network)
     rows = [
         (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
         for each in found.comparisons

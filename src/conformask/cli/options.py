@@ -68,6 +68,18 @@ GuaranteeName = Annotated[
     ],
     Parameter(help="What is promised: docs/promises.md says which to choose."),
 ]  # fmt: skip
+NetworkName = Annotated[
+    str | None,
+    Parameter(name="--network", help="Who made y_hat, where triplets.json does not say it: a name."),
+]
+OtherNetwork = Annotated[
+    bool,
+    Parameter(
+        name="--other-network",
+        show_default=False,
+        help="Go on although another network made y_hat than the one that the promise is about.",
+    ),
+]
 WeightsPath = Annotated[
     Path | None,
     Parameter(

@@ -14,6 +14,7 @@ from conformask.cli.options import (
     Epochs,
     LearningRate,
     MaxMinutes,
+    NetworkName,
     Nodes,
     Patience,
     Resume,
@@ -40,6 +41,7 @@ def train(
     learning_rate: LearningRate = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
+    network: NetworkName = None,
     weights_path: WeightsPath = None,
     devices: Devices = "auto",
     nodes: Nodes = 1,
@@ -68,7 +70,7 @@ def train(
     from conformask.distances import distance as distance_by_name
     from conformask.scorers.fit import fit_scorer
 
-    collection = Triplets.from_folder(data, data_range)
+    collection = Triplets.from_folder(data, data_range, network=network)
     fitted = fit_scorer(
         collection.part("train"),
         selection=collection.part("selection") if collection.has_split else None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import show
 
 NO_TOKEN = "Ask for no token: everyone with an account on this machine can then see the images."
@@ -22,6 +22,8 @@ def view(
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
     data_range: DataRange = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
@@ -45,7 +47,8 @@ def view(
     from conformask.viewer.session import Session
 
     masker = load(run, distance=distance_of(run, weights_path))
-    session = Session(masker, Triplets.from_folder(data, data_range or masker.card.data_range))
+    triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    session = Session(masker, triplets, other_network=other_network)
     token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:
         url = url_of(bound, token)

@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from conformask.errors import MismatchError
+from conformask.records.network import Network
 from conformask.storage.as_json import read_json, write_json
+from conformask.storage.typed import record_of
 
 FILE = "triplets.json"
 
@@ -13,9 +16,10 @@ class Provenance:
     """What made the triplets, and what a promise about them must know."""
 
     task: str | None = None
-    predictor: str | None = None
+    network: Network | None = None
+    """Who made y_hat; None where nobody said."""
     trained_on: tuple[str, ...] = ()
-    """Pixel hashes of the true images that the predictor was trained on."""
+    """Pixel hashes of the true images that the network was trained on."""
     population: str | None = None
     """For which images a promise holds, where it is narrower than "new images like these"."""
 
@@ -24,13 +28,22 @@ class Provenance:
         write_json(folder / FILE, dict(vars(self)))
 
     @classmethod
-    def load(cls, folder: Path) -> "Provenance":
-        """Read triplets.json; nothing is known where there is none."""
-        if not (folder / FILE).is_file():
-            return cls()
-        record = read_json(folder / FILE)
-        trained_on = tuple(record.get("trained_on", ()))
-        return cls(record.get("task"), record.get("predictor"), trained_on, record.get("population"))
+    def load(cls, folder: Path, network: str | None = None) -> "Provenance":
+        """Read triplets.json, where there is one; `network` is who made y_hat, where it does not say.
+
+        Raises:
+            MismatchError: it says another, or is damaged.
+        """
+        path = folder / FILE
+        record = read_json(path) if path.is_file() else {}
+        if record.get("predictor"):  # as conformask 0.1 wrote it
+            record["network"] = {"name": record["predictor"]}
+        found = record_of(cls, record, path)
+        if network is None or found.network == Network(network):
+            return found
+        if found.network is not None:
+            raise MismatchError(f"{path} says that y_hat was made by {found.network.name}, not {network}")
+        return cls(found.task, Network(network), found.trained_on, found.population)
 
 
 UNKNOWN = Provenance()

@@ -19,6 +19,10 @@ from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.splits import PARTS, check_part, part_of, uniform
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.records.network import Network
+from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_json import hash_of
+from conformask.storage.published import path_hash
 from conformask.types import Array, Batch, Triplet
 
 LABELS = ("groups", "categories", "names")
@@ -39,23 +43,29 @@ class Triplets:
         self.provenance = provenance
 
     @classmethod
-    def from_folder(cls, folder: Path | str, data_range: DataRange | None = None) -> "Triplets":
+    def from_folder(
+        cls, folder: Path | str, data_range: DataRange | None = None, *, network: str | None = None
+    ) -> "Triplets":
         """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
-        The suffixes may differ between the folders; without a folder y the truth is unknown.
+        The suffixes may differ between the folders; without a folder y the truth is unknown. `network` is the
+        name of the network that made y_hat, where triplets.json does not say it.
 
         Raises:
             MissingFileError: no such folder, no images in it, or an image without its partners.
             ImageError: two images of one stem.
             InvalidArgumentError: a manifest with a bad line.
+            MismatchError: triplets.json says another network.
         """
         folder = Path(folder)
         if (folder / MANIFEST).is_file():
-            return cls.from_manifest(folder / MANIFEST, data_range)
-        return cls(rows_of_folder(folder), data_range, Provenance.load(folder))
+            return cls.from_manifest(folder / MANIFEST, data_range, network=network)
+        return cls(rows_of_folder(folder), data_range, Provenance.load(folder, network))
 
     @classmethod
-    def from_manifest(cls, path: Path | str, data_range: DataRange | None = None) -> "Triplets":
+    def from_manifest(
+        cls, path: Path | str, data_range: DataRange | None = None, *, network: str | None = None
+    ) -> "Triplets":
         """The triplets of a CSV file, its paths relative to it.
 
         Columns: x, y_hat and optionally y, name (else the stem of y_hat), group, category, weight, split.
@@ -64,9 +74,10 @@ class Triplets:
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
             InvalidArgumentError: a column is missing or a value is not allowed; names the line.
+            MismatchError: triplets.json beside it says another network.
         """
         path = Path(path)
-        return cls(rows_of_manifest(path), data_range, Provenance.load(path.parent))
+        return cls(rows_of_manifest(path), data_range, Provenance.load(path.parent, network))
 
     @classmethod
     def from_arrays(
@@ -80,10 +91,12 @@ class Triplets:
         weights: Sequence[float] | Array | None = None,
         names: Sequence[str] | None = None,
         data_range: DataRange | None = None,
+        network: str | None = None,
     ) -> "Triplets":
         """Triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
 
-        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ...
+        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... `network` is the
+        name of the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
@@ -98,7 +111,8 @@ class Triplets:
         order = ("names", "x", "y_hat", "y", "groups", "categories", "weights")
         rows = [Row(*row) for row in zip(*(columns.get(key, [None] * count) for key in order), strict=True)]
         check_rows(rows)
-        return cls(rows, data_range)
+        made_by = UNKNOWN if network is None else Provenance(network=Network(network))
+        return cls(rows, data_range, made_by)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -144,7 +158,7 @@ class Triplets:
             return read_image(image, self.data_range)
         return from_user_array(image, self.data_range, f"{role} of triplet {row.name!r}")
 
-    def raster(self, index: int, role: Literal["x", "y_hat"]) -> Raster:
+    def raster(self, index: int, role: Literal["x", "y_hat", "y"]) -> Raster:
         """An image of a triplet, to be read window by window; only its header is read now.
 
         Raises:
@@ -152,6 +166,16 @@ class Triplets:
         """
         row = self._rows[index]
         return open_raster(getattr(row, role), self.data_range, f"{role} of triplet {row.name!r}")
+
+    def source(self, index: int) -> str:
+        """A hash of a triplet as it lies there, and of how it is read.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
+        row = self._rows[index]
+        facts = [self.data_range, row.category, row.weight]
+        return hash_of([*facts, *map(_hash_of, (row.x, row.y_hat, row.y))])[:16]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -193,6 +217,11 @@ class Triplets:
     def has_split(self) -> bool:
         """Whether a manifest says which part each triplet belongs to."""
         return any(row.part is not None for row in self._rows)
+
+    @property
+    def network(self) -> Network | None:
+        """Who made y_hat; None where nobody said."""
+        return self.provenance.network
 
     def described(self, provenance: Provenance) -> "Triplets":
         """The same triplets with another provenance."""
@@ -302,6 +331,12 @@ def _told_shape(image: Path | Array) -> str:
     header = read_header(image) if isinstance(image, Path) else header_of(image)
     channels = "channel" if header.channels == 1 else "channels"
     return f"{header.height} x {header.width} with {header.channels} {channels}"
+
+
+def _hash_of(image: Path | Array | None) -> str | None:
+    if image is None or isinstance(image, Path):
+        return None if image is None else path_hash(image)
+    return hash_of_arrays({"image": np.asarray(image)})
 
 
 def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:

@@ -21,7 +21,7 @@ from conformask.data.images import levels
 from conformask.data.mask_files import Blocks, grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError, OutputError
+from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
@@ -42,6 +42,8 @@ class WholeImage:
     name: str
     x: Raster
     y_hat: Raster
+    y: Raster | None
+    """Where the truth is known."""
     category: str | None
     weight: float | None
 
@@ -52,6 +54,8 @@ class Written:
 
     size: float
     """mean(1 - m)."""
+    distance: float | None
+    """Masked, where the truth is known and the distance can be summed over blocks: lp."""
     y_hat: Array
     """(C, h, w): an overview."""
     mask: Array
@@ -78,9 +82,11 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
     kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
     for index, (suffix, category, weight) in enumerate(kinds):
         y_hat = triplets.raster(index, "y_hat")
+        masker.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
-            found[index] = WholeImage(triplets.names[index], x, y_hat, category, weight)
+            y = triplets.raster(index, "y") if triplets.has_truth else None
+            found[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight)
             _check(masker, tiled, found[index])
     return found
 
@@ -111,7 +117,8 @@ class _Opened:
         self._family, self._image, self._score = masker.family, image, score
         lam = torch.from_numpy(masker.lambdas(Scored(_facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
-        self._total = 0.0
+        self._open, self._lost = 0.0, 0.0
+        self._exponent = masker.distance.exponent if image.y is not None else None
         self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
         self._mask = Overview(score.shape[1], image.y_hat.size)
 
@@ -119,14 +126,27 @@ class _Opened:
         places = list(grid(self._image.y_hat.size))
         for rows, columns in tracked(places, f"mask of {self._image.name}", len(places)):
             mask = self._family.apply(self._score[..., rows, columns], self._level)[0].numpy()
-            self._total += float(mask.sum(dtype=np.float64))
+            y_hat = self._image.y_hat.read(rows, columns)
+            self._open += float(mask.sum(dtype=np.float64))
+            self._lost += self._lost_at(rows, columns, mask, y_hat)
             self._mask.add(rows, columns, mask)
-            self._y_hat.add(rows, columns, self._image.y_hat.read(rows, columns))
+            self._y_hat.add(rows, columns, y_hat)
             yield rows, columns, levels(mask, 16, round_down=True)
 
     @property
     def written(self) -> Written:
-        return Written(1 - self._total / self._score.numel(), self._y_hat.image, self._mask.image)
+        header = self._image.y_hat.header
+        distance = None if self._exponent is None else self._lost / header.values
+        size = 1 - self._open / self._score.numel()
+        return Written(size, distance, self._y_hat.image, self._mask.image)
+
+    def _lost_at(self, rows: slice, columns: slice, mask: Array, y_hat: Array) -> float:
+        """The sum of m^p |y - y_hat|^p over a block."""
+        if self._exponent is None or self._image.y is None:
+            return 0.0
+        y = self._image.y.read(rows, columns)
+        error = np.abs(y.astype(np.float64) - y_hat) * mask
+        return float((error**self._exponent).sum())
 
 
 def _score(tiled: Tiled, image: WholeImage, score: Array) -> None:
@@ -164,8 +184,11 @@ def _asks_for_pixels(masker: Masker) -> bool:
 
 def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
     (height, width), card = image.y_hat.size, masker.card
-    masker.check_channels(image.y_hat.header.channels, f"{image.y_hat.name}: ")
     tiled.factor(image.x.size, image.y_hat.size)
+    if image.y is not None and image.y.size != image.y_hat.size:
+        raise ImageError(
+            f"{image.y.name}: {image.y.size} pixels, y_hat has {image.y_hat.size}; they must agree"
+        )
     if _asks_for_pixels(masker) and height * width > IN_MEMORY:
         raise InvalidArgumentError(
             f"{image.y_hat.name} has {height} x {width} pixels: the {card.guarantee} promise reads "

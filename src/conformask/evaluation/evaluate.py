@@ -30,17 +30,20 @@ def evaluate(
     out: str | Path | None = None,
     opt_images: int = OPT_IMAGES,
     opt_sizes: Array | None = None,
+    other_network: bool = False,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
     Where its mask sizes are known already, (n_test,), NaN for those that are not, give them as `opt_sizes`.
+    Outputs of another network than the calibration's are measured with `other_network` only.
 
     Raises:
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
-        MismatchError: images of other channels or size than those of the calibration.
+        MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
     """
+    caveat = masker.check_network(test.network, other_network=other_network)
     _refuse_unfit(masker, test)
     records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -83,6 +86,9 @@ def evaluate(
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
         coverage_by_category=_by_category(met, groups, categories) if card.guarantee == "categories" else (),
+        network=test.network,
+        caveat=caveat,
+        fingerprint=masker.fingerprint,
     )
     if out is not None:
         evaluation.save(Path(out))

@@ -24,6 +24,7 @@ from conformask.masker.promise import closed_masks_pass, columns_kept, enough, n
 from conformask.masker.thresholds import threshold_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves, Selection
+from conformask.records.network import check_network
 from conformask.scorers.dataset import columns_of, labelled
 from conformask.scorers.fit import selection_record
 from conformask.scorers.streaming import Streaming, gathered
@@ -58,6 +59,7 @@ def calibrate(
     selection: Triplets | None = None,
     distance: str | Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
     weight: Weigh | None = None,
+    other_network: bool = False,
     out: str | Path | None = None,
     devices: int | str = 1,
     nodes: int = 1,
@@ -77,6 +79,7 @@ def calibrate(
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         distance: for a scorer that was fitted for none.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
+        other_network: calibrate on outputs of another network than the scorer was trained on.
         out: a folder for finished parts, from which a killed calibration goes on; it is removed at the end.
         devices: handed to Lightning; several need out.
         nodes: handed to Lightning.
@@ -88,6 +91,7 @@ def calibrate(
         MismatchError: images or a distance that the scorer was not fitted for.
         ImageError: an image that cannot be used.
     """
+    check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     how = Streaming(None if out is None else Path(out), devices, nodes)
     used = distance_for(scorer, distance)
     wanted = guarantee_for(used, guarantee, confidence, delta)
@@ -100,15 +104,18 @@ def calibrate(
     choices = _fixed(wanted, used, chosen, threshold, kept, len(calibration), weight)
     known = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
     enough(choices.wanted, choices.threshold, used, len(calibration), known)
-    seen = survey(calibration, "reading calibration images")
-    chosen_on = () if selection is None else survey(selection, "reading selection images").traces
-    _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
-    first, code = calibration[0], Code(scorer, used, chosen, weight)
-    refuse_batch_dependence(scorer, used, weight, first)
-    probe = code.probe(*probe_shapes(scorer, first))
-    closed = [float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)]
-    closed_masks_pass(np.array(closed), choices.threshold, used.name)
-    curves, critical = _gathered(scorer, calibration, choices, seen, how)
+    with how.parts():
+        seen = survey(calibration, "reading calibration images")
+        chosen_on = () if selection is None else survey(selection, "reading selection images").traces
+        _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
+        first, code = calibration[0], Code(scorer, used, chosen, weight)
+        refuse_batch_dependence(scorer, used, weight, first)
+        probe = code.probe(*probe_shapes(scorer, first))
+        closed = [
+            float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)
+        ]
+        closed_masks_pass(np.array(closed), choices.threshold, used.name)
+        curves, critical = _gathered(scorer, calibration, choices, (code.fingerprints(), seen.contents), how)
     enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json())
@@ -150,7 +157,7 @@ def _grid(
 
 
 def _gathered(
-    scorer: Scorer, calibration: Triplets, choices: Choices, seen: Survey, how: Streaming
+    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, how: Streaming
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid = NO_GRID if choices.grid is None else choices.grid
     bounded = "bound_curve" in choices.wanted.needs
@@ -167,7 +174,7 @@ def _gathered(
         grid.tolist(),
         choices.threshold,
         bounded,
-        seen.contents,
+        made_of,
     )
     found = gathered(scorer, calibration, measure, "calibrating", key, how)
     critical = found.pop("critical_lambda")
@@ -205,6 +212,7 @@ def _card(
         calibrated=now(),
         calibrated_on=seen.traces,
         tiles=tiles,
+        network=calibration.network,
     )
 
 

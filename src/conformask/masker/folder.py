@@ -10,7 +10,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
-from conformask.storage.published import NOT_AS_WRITTEN, file_hash, publish, read_published, verify
+from conformask.storage.published import NOT_AS_WRITTEN, path_hash, publish, read_published, verify
 from conformask.storage.typed import record_of
 
 CALIBRATION = "calibration.json"
@@ -131,5 +131,5 @@ def _verify_0_1(folder: Path) -> None:
         return
     sums = read_json(path, ["sha256"])["sha256"]
     for name, expected in sums.items() if isinstance(sums, Mapping) else [(path.name, None)]:
-        if not (folder / name).is_file() or file_hash(folder / name) != expected:
+        if not (folder / name).is_file() or path_hash(folder / name) != expected:
             raise MismatchError(f"{folder / name} {NOT_AS_WRITTEN}")

@@ -38,6 +38,7 @@ from conformask.masker.promise import (
 from conformask.masks import family as family_by_name
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
+from conformask.records.network import Caveat, Network, check_network
 from conformask.report.card import card_text
 from conformask.report.notebook import masker_html
 from conformask.scorers.network_scorer import NetworkScorer
@@ -183,6 +184,14 @@ class Masker:
             raise MismatchError(
                 f"{where}this masker takes y_hat with {self.card.channels} channels, not {channels}"
             )
+
+    def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
+        """What to say beside masks of this network's outputs; None where the promise is about them.
+
+        Raises:
+            MismatchError: they are another network's, and `other_network` does not allow it.
+        """
+        return check_network(self.card.network, network, "the promise", other_network=other_network)
 
     def not_covered(self, size: tuple[int, int]) -> str | None:
         """Why the promise does not cover images of this size (H, W); None where it does.

@@ -95,7 +95,7 @@ class Workshop:
             self.collection.images,
             folder,
             task=trained.task,
-            predictor=Accelerated(trained, trained.name, trained.trained_on),
+            predictor=Accelerated(trained, trained.name, trained.fingerprint, trained.trained_on),
             population=self.collection.population,
         )
 
@@ -203,6 +203,7 @@ class Accelerated:
 
     predictor: Predictor
     name: str
+    fingerprint: str | None
     trained_on: tuple[str, ...]
 
     def __call__(self, x: Images) -> Images:

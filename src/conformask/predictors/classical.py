@@ -13,6 +13,7 @@ class Bicubic:
     """Bicubic enlargement, clipped to [0, 1]: the simplest y_hat of super_resolution."""
 
     name = "bicubic"
+    fingerprint = None
     trained_on: tuple[str, ...] = ()
 
     def __init__(self, task: Task) -> None:
@@ -31,6 +32,7 @@ class Biharmonic:
     """The smoothest filling of the hole of completion that fits its surroundings, image by image."""
 
     name = "biharmonic"
+    fingerprint = None
     trained_on: tuple[str, ...] = ()
 
     def __init__(self, task: Task) -> None:

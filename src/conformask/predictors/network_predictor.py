@@ -13,7 +13,7 @@ from conformask.storage.as_json import Json, read_json, write_json
 from conformask.storage.typed import record_of
 from conformask.tasks import task as task_by_name
 from conformask.training.losses import straight_through_clip
-from conformask.training.record import load_into, save_weights
+from conformask.training.record import hash_of_state, load_into, save_weights
 from conformask.types import Images, Task
 
 
@@ -44,6 +44,11 @@ class NetworkPredictor:
     def name(self) -> str:
         """Its kind."""
         return self.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights."""
+        return hash_of_state(self.network.state_dict())
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:

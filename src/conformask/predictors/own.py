@@ -1,11 +1,13 @@
 """A user's own network as a predictor: a Python callable, a TorchScript file or an ONNX file."""
 
+import glob
 import importlib
 import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,9 @@ import numpy as np
 import torch
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.fingerprints import fingerprint_of
+from conformask.storage.as_json import hash_of
+from conformask.storage.published import path_hash
 from conformask.types import Array, Images
 
 Run = Callable[[Images], Images]
@@ -27,6 +32,8 @@ class OwnPredictor:
 
     run: Run
     name: str
+    fingerprint: str
+    """A hash of its file, or of its code and the version of its package."""
     trained_on: tuple[str, ...] = ()
 
     @torch.no_grad()
@@ -58,11 +65,24 @@ def own_predictor(told: str) -> OwnPredictor:
         MissingFileError: no such file or module, or onnxruntime is not installed.
         MismatchError: the file is damaged, or of another kind.
     """
-    opened = OPENED.get(Path(told).suffix.lower(), _of_module)
-    return OwnPredictor(opened(told), told)
+    opened = OPENED.get(Path(told).suffix.lower())
+    if opened is not None:
+        return OwnPredictor(opened(told), Path(told).name, _hash_of_files(Path(told)))
+    function = _function(told)
+    return OwnPredictor(_each(function), told, _hash_of_function(told, function))
 
 
-def _of_module(told: str) -> Run:
+def _hash_of_files(path: Path) -> str:
+    """Of the file, and of those beside it that begin with its name, where ONNX keeps large weights."""
+    return hash_of([path_hash(file) for file in sorted(path.parent.glob(f"{glob.escape(path.name)}*"))])
+
+
+def _hash_of_function(told: str, function: Callable[[Array], Array]) -> str:
+    packages = metadata.packages_distributions().get(told.partition(":")[0].split(".")[0], [])
+    return hash_of([told, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
+
+
+def _function(told: str) -> Callable[[Array], Array]:
     module, separator, function = told.partition(":")
     if not (separator and function):
         raise InvalidArgumentError(
@@ -80,7 +100,8 @@ def _of_module(told: str) -> Run:
         ) from error
     if not callable(getattr(found, function, None)):
         raise InvalidArgumentError(f"predictor {told!r}: {module} has no function {function!r}")
-    return _each(getattr(found, function))
+    taken: Callable[[Array], Array] = getattr(found, function)
+    return taken
 
 
 def _each(function: Callable[[Array], Array]) -> Run:
@@ -113,7 +134,7 @@ def _torchscript(told: str) -> Run:
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(_file(told), map_location="cpu")  # type: ignore[no-untyped-call]
-    except RuntimeError as error:
+    except Exception as error:  # which, depends on where it is damaged
         raise MismatchError(
             f"{told} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
             "write the network with torch.jit.script(network).save(...), not torch.save"

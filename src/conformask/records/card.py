@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from conformask.records.network import Network
 from conformask.storage.as_json import Json
 
 
@@ -44,6 +45,8 @@ class CalibrationCard:
     """Pixel hashes of the calibration images."""
     tiles: tuple[int, int] | None = None
     """Side and overlap of the tiles by which whole images were scored; None where each was one pass."""
+    network: Network | None = None
+    """Who made y_hat; None where nobody said."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the scorer and of what else a user brought as code, by the name of its argument."""
 

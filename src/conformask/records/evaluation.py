@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError
+from conformask.records.network import Caveat, Network
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.owned import owned
@@ -138,6 +139,12 @@ class Evaluation:
     """The same for as good or better."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
     """Where the promise is for each category."""
+    network: Network | None = None
+    """Who made y_hat of the test images."""
+    caveat: Caveat | None = None
+    """What to say beside every result, where that is not the network that the promise is about."""
+    fingerprint: str = ""
+    """Of the masker."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
@@ -158,8 +165,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
-        record = {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
-        return record | {"coverage_by_category": [vars(each) for each in self.coverage_by_category]}
+        return {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json and what it names, evaluation-*.npz and examples-*.npz."""

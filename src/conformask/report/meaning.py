@@ -22,7 +22,7 @@ class Standing:
     """How far a promise can be relied on."""
 
     name: str
-    """calibrated, simultaneous, exploratory or impossible: a class of the style sheet."""
+    """calibrated, simultaneous, exploratory, impossible or broken: a class of the style sheet."""
     title: str
     text: str
 
@@ -44,6 +44,18 @@ EXPLORATORY = Standing(
     "Threshold or confidence were changed after the calibration: exploratory. To rely on them, calibrate "
     "with them on images that no choice has seen, or with the guarantee simultaneous.",
 )
+
+
+def broken(text: str) -> Standing:
+    """Where images with truth contradict the promise."""
+    return Standing("broken", "Broken here", text)
+
+
+def of_another_network(text: str) -> Standing:
+    """Where another network made the images than the one that the promise is about."""
+    return Standing("broken", "Not about these images", f"{text}. Nothing is promised for them.")
+
+
 AGAIN = "Draw calibration images and a new image from the same source, again and again: "
 ONCE = "For all but a small share of calibration sets (delta), this very calibration keeps: "
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."

@@ -19,6 +19,7 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
 from conformask.records.curves import Curves, Selection
+from conformask.records.network import check_network
 from conformask.scorers.dataset import TripletDataset, labelled
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
@@ -99,6 +100,7 @@ def fit_scorer(
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     _check_distance(used, chosen, train)
+    check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
     card = _card(chosen.name, used, per_channel, seen, held_out, train)
@@ -189,6 +191,7 @@ def _card(
         data_range=train.data_range,
         unet=None,
         trained_on=tuple(sorted({*seen.traces, *held_out.traces, *train.provenance.trained_on})),
+        network=train.network,
         distance_code=code_of(distance),
     )
 

@@ -24,6 +24,7 @@ class Heuristic:
     distance = None
     sizes = None
     looks = None
+    about = None
     trained_on: frozenset[str] = frozenset()
 
     @property

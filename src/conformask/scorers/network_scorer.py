@@ -12,11 +12,12 @@ from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
 from conformask.networks.unet import stored_unet
 from conformask.records.curves import Selection
+from conformask.records.network import Network
 from conformask.scorers.heads import Head, stored_head
-from conformask.storage.as_arrays import hash_of_arrays, read_arrays, write_arrays
+from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import Json, hash_of, read_json, write_json
 from conformask.storage.typed import record_of
-from conformask.training.record import load_into, read_weights, save_weights
+from conformask.training.record import hash_of_state, load_into, read_weights, save_weights
 from conformask.types import Array, Distance, Images, Score
 
 LOOKS = "looks.npz"
@@ -39,6 +40,8 @@ class ScorerCard:
     """Settings of a U-Net; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
+    network: Network | None = None
+    """Who made the y_hat of the training images."""
     distance_code: str | None = None
     """A hash of the distance, where it is a user's own."""
 
@@ -91,6 +94,11 @@ class NetworkScorer:
     def trained_on(self) -> frozenset[str]:
         """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
         return frozenset(self.card.trained_on)
+
+    @property
+    def about(self) -> Network | None:
+        """Who made the y_hat that it was trained on."""
+        return self.card.network
 
     @property
     def family(self) -> str:
@@ -173,12 +181,11 @@ def _card(folder: Path) -> ScorerCard:
     record = read_json(path)
     if record.get("heuristic"):
         raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
-    if record["schema"] == 1:
+    if record["schema"] == 1:  # conformask 0.1 called the U-Net so
         record["unet"] = record.pop("network", None)
     return record_of(ScorerCard, record, path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
     reading = ("scorer", "distance", "channels", "x_channels", "per_channel", "unet")
-    weights = {name: values.detach().cpu().numpy() for name, values in state.items()}
-    return hash_of([*(getattr(card, name) for name in reading), hash_of_arrays(weights)])
+    return hash_of([*(getattr(card, name) for name in reading), hash_of_state(state)])

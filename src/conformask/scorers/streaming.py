@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,10 @@ from lightning.fabric import Fabric
 from conformask.calibration import Scored, joined
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.progress import tracked
+from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import BATCH_SIZE, scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.storage.owned import owned
 from conformask.types import Array, Scorer
 
 PART = 64
@@ -39,6 +40,25 @@ class Streaming:
     def __post_init__(self) -> None:
         if self.folder is None and (self.devices not in (1, "1") or self.nodes > 1):
             raise InvalidArgumentError("several devices need a folder for their parts")
+
+    @contextmanager
+    def parts(self) -> Iterator[None]:
+        """Own the folder of parts while they are made and used; it stays where something can be taken up.
+
+        Raises:
+            OutputError: another process makes parts in it.
+        """
+        if self.folder is None:
+            yield
+            return
+        used = False
+        try:
+            with owned(self.folder):
+                yield
+            used = True
+        finally:
+            if main_process() and (used or not any(self.folder.glob("part-*"))):
+                shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def gathered(
@@ -68,8 +88,6 @@ def gathered(
     fabric.barrier()
     found = joined(map(read_arrays, files))
     fabric.barrier()
-    if fabric.is_global_zero:
-        shutil.rmtree(how.folder)
     return found
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.records.curves import Selection
+from conformask.records.network import Network
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Distance, Images, Score, Scorer
 
@@ -89,6 +90,11 @@ class Tiled:
     def trained_on(self) -> frozenset[str]:
         """The scorer's."""
         return self.scorer.trained_on
+
+    @property
+    def about(self) -> Network | None:
+        """The scorer's."""
+        return self.scorer.about
 
     @property
     def looks(self) -> Array | None:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -52,7 +53,9 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Json:
-    """A value as JSON will give it back: lists for tuples and arrays, "inf", null for NaN."""
+    """A value as JSON will give it back: lists for tuples and arrays, objects for records, null for NaN."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

@@ -54,7 +54,7 @@ def publish(
     for name, content in named.items():
         if not _there(path, name):
             write_arrays(path.parent / name, content)
-    files = {name: file_hash(path.parent / name) for name in (*named, *sealed)}
+    files = {name: path_hash(path.parent / name) for name in (*named, *sealed)}
     content = plain({**record, "files": files})
     if outdated is not None:
         outdated.unlink(missing_ok=True)
@@ -96,12 +96,15 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
     if not isinstance(files, dict) or record.get("seal") != hash_of(content):
         raise MismatchError(f"{path} {NOT_AS_WRITTEN}")
     for name, expected in files.items():
-        if not (path.parent / name).is_file() or file_hash(path.parent / name) != expected:
+        if not (path.parent / name).is_file() or path_hash(path.parent / name) != expected:
             raise MismatchError(f"{path.parent / name} {NOT_AS_WRITTEN}")
 
 
-def file_hash(path: Path) -> str:
-    """The SHA-256 of a file."""
+def path_hash(path: Path) -> str:
+    """The SHA-256 of a file, or of all files in a folder and their names."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return hash_of([[str(file.relative_to(path)), path_hash(file)] for file in files])
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -113,5 +116,5 @@ def _named(record: Mapping[str, Json], stem: str) -> str:
 def _there(path: Path, name: str) -> bool:
     """Whether a file is the one that the record before wrote."""
     with suppress(MismatchError, MissingFileError, KeyError, OSError):
-        return bool(read_json(path)["files"][name] == file_hash(path.parent / name))
+        return bool(read_json(path)["files"][name] == path_hash(path.parent / name))
     return False

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from conformask.errors import MismatchError, MissingFileError
+from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.whole import whole_file
 from conformask.training.budget import Budget
 
@@ -91,6 +93,11 @@ def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict as safetensors."""
     with whole_file(path) as aside:
         aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
+
+
+def hash_of_state(state: Mapping[str, torch.Tensor]) -> str:
+    """The SHA-256 of a state dict."""
+    return hash_of_arrays({name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
 
 
 def load_into(network: nn.Module, path: Path) -> None:

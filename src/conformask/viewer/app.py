@@ -16,12 +16,12 @@ from starlette.concurrency import run_in_threadpool
 from conformask.data.decoding import IMAGE_SUFFIXES
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
-from conformask.report.words import distance_label
+from conformask.report.words import distance_label, measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, error_scale, png
 from conformask.viewer.promises import Setting, masker_at, sliders
-from conformask.viewer.session import Session, measured, opening
+from conformask.viewer.session import Session, distances_of, opening
 from conformask.viewer.uploads import FACTS, MOST_BYTES, Intake, pair_of
 
 STATIC = Path(__file__).parent / "static"
@@ -83,10 +83,11 @@ def palette() -> Response:
 
 @router.get("/api/session")
 def about(session: Shown, request: Request) -> Response:
-    """What does not change: the promise as calibrated, the sliders' ends, how masks are drawn."""
+    """What does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
     masker = session.masker
     told = {
         "promised": asdict(masker_at(masker, Setting())[1]),
+        "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": distance_label(masker.card),
         "family": masker.family.settings(),
@@ -102,8 +103,14 @@ def about(session: Shown, request: Request) -> Response:
 
 @router.get("/api/images")
 def gallery(session: Shown) -> Response:
-    """Every image, as far as it is known."""
-    return _json([asdict(entry) for entry in session.entries()])
+    """Every image, as far as it is known, and how those with truth stand to the promise."""
+    found = session.measured()
+    told = {
+        "images": [asdict(entry) for entry in session.entries()],
+        "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
+        "measured": None if found is None else measurement_text(session.masker.card, found),
+    }
+    return _json(told)
 
 
 @router.get("/api/images/{name}")
@@ -120,6 +127,7 @@ def image(name: str, session: Shown) -> Response:
         "truth": known,
         "error_scale": error_scale(item.batch) if known else None,
         "not_covered": session.masker.not_covered((height, width)),
+        "caveat": session.caveat(name),
     }
     return _json(told)
 
@@ -151,7 +159,7 @@ def promise(image: str, setting: Wanted, session: Shown) -> Response:
     """What is promised at a setting, and what it opens of an image."""
     item = session.opened(image)
     started = perf_counter()
-    masker, promised = masker_at(session.masker, setting)
+    masker, promised = masker_at(session.masker, setting, session.doubt)
     told = asdict(promised) | {"opening": asdict(opening(masker, item))}
     taken = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
     return _json(told, headers={"Server-Timing": taken})
@@ -164,7 +172,7 @@ def distance(image: str, setting: Wanted, session: Shown) -> Response:
     if item.batch.y is None:
         raise MissingFileError(f"the truth of {image!r} is unknown")
     masker, promised = masker_at(session.masker, setting)
-    return _json(asdict(measured(masker, item, promised.threshold)))
+    return _json(asdict(distances_of(masker, item, promised.threshold)))
 
 
 @router.post("/api/uploads")

@@ -52,24 +52,27 @@ class Promised:
     silent: str | None
 
 
-def masker_at(masker: Masker, setting: Setting) -> tuple[Masker, Promised]:
-    """The masker itself as calibrated, otherwise recalibrated; closed where no promise is possible."""
+def masker_at(masker: Masker, setting: Setting, doubt: Standing | None = None) -> tuple[Masker, Promised]:
+    """The masker itself as calibrated, otherwise recalibrated; closed where no promise is possible.
+
+    `doubt` is what the images shown say against every promise.
+    """
     wanted, kept = (setting.threshold, setting.confidence), (masker.card.threshold, masker.card.confidence)
     if all(want is None or want == have for want, have in zip(wanted, kept, strict=True)):
-        return masker, _promised(masker)
+        return masker, _promised(masker, doubt)
     try:
         moved = masker.recalibrate(threshold=setting.threshold, confidence=setting.confidence)
     except ConformaskError as error:
         return replace(masker, rule=ConstantLambda(0.0)), _impossible(masker, setting, error)
-    return moved, _promised(moved)
+    return moved, _promised(moved, doubt)
 
 
-def _promised(masker: Masker) -> Promised:
+def _promised(masker: Masker, doubt: Standing | None) -> Promised:
     card, meaning = masker.card, meaning_of(masker.card)
     return Promised(
         threshold=card.threshold,
         confidence=card.confidence,
-        standing=standing_of(card),
+        standing=doubt or standing_of(card),
         headline=headline(card),
         promise=masker.promise,
         holds=meaning.holds,

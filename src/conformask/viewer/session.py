@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 
+import numpy as np
 import torch
 
 from conformask.calibration import Scored, mask_size, masked_distance
@@ -14,7 +15,11 @@ from conformask.data.limits import FLOAT32
 from conformask.data.opened import Header
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
+from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
+from conformask.records.evaluation import Measurement
+from conformask.report.meaning import Standing, broken, of_another_network
+from conformask.report.words import measurement_text
 from conformask.scorers.scoring import scored_batches
 from conformask.viewer.cache import Cache
 from conformask.viewer.pictures import thumbnail
@@ -65,8 +70,16 @@ class Measured:
 class Session:
     """One viewer's images; several threads may ask, one at a time runs the network."""
 
-    def __init__(self, masker: Masker, triplets: Triplets) -> None:
+    def __init__(self, masker: Masker, triplets: Triplets, *, other_network: bool = False) -> None:
+        """Show triplets; outputs of another network than the calibration's with `other_network` only.
+
+        Raises:
+            MismatchError: they are another network's.
+        """
         self.masker = masker
+        self._caveat = masker.check_network(triplets.network, other_network=other_network)
+        self._triplets = triplets
+        self._distances: dict[str, float] = {}
         self._places = {name: (triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
@@ -107,7 +120,35 @@ class Session:
             self._errors[name] = str(error)
             raise
         self._sizes[name] = float(mask_size(mask)[0])
+        if item.batch.y is not None and name not in self._uploaded:
+            distance = masked_distance(self.masker.distance, mask, item.batch.y, item.batch.y_hat)
+            self._distances[name] = float(distance[0])
         return self._thumbnails.put(name, thumbnail(item.batch.y_hat, mask))
+
+    def measured(self) -> Measurement | None:
+        """How the masks of images with truth stand to the promise, as far as they are known; no uploads."""
+        places = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
+        if not places:
+            return None
+        shown = self._triplets.select(places)
+        distances = np.array([self._distances[name] for name in shown.names])
+        return measured(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
+
+    @property
+    def doubt(self) -> Standing | None:
+        """What the images say against every promise; None where they do not."""
+        if self._caveat is not None and self._caveat.other:
+            return of_another_network(self._caveat.text)
+        found = self.measured()
+        return broken(measurement_text(self.masker.card, found)) if found and found.broken else None
+
+    def caveat(self, name: str) -> str | None:
+        """What to say beside an image that another network than the promised may have made."""
+        if name in self._uploaded and self.masker.card.network is not None:
+            return (
+                f"The promise is about outputs of {self.masker.card.network.name}; who made this is unknown."
+            )
+        return None if self._caveat is None else self._caveat.text
 
     def thumbnail(self, name: str) -> bytes:
         """A small JPEG of the veiled output.
@@ -200,7 +241,7 @@ def opening(masker: Masker, item: Scored) -> Opening:
     return Opening(float(lam[0]), tuple(level[0].tolist()), float(size[0]))
 
 
-def measured(masker: Masker, item: Scored, threshold: float) -> Measured:
+def distances_of(masker: Masker, item: Scored, threshold: float) -> Measured:
     """Its distance from the truth, masked and unmasked."""
     y, y_hat = item.batch.truth(), item.batch.y_hat
     distance = masked_distance(masker.distance, masker.open(item), y, y_hat)

@@ -3,7 +3,6 @@
 import * as api from "./api.js";
 import { Gallery } from "./gallery.js";
 import { ImagePage } from "./image.js";
-import { showPromise } from "./promise.js";
 import { Sliders } from "./sliders.js";
 import { read, VIEWS, write } from "./state.js";
 import { openUpload, prepareUpload } from "./upload.js";
@@ -92,7 +91,7 @@ async function start() {
   const sliders = new Sliders(about, change);
   gallery = new Gallery(change);
   page = new ImagePage(about, sliders, change, fail);
-  showPromise(by("#gallery-promise"), about.promised);
+  by("#fingerprint").textContent = about.fingerprint;
   prepareUpload(about.upload, async (name) => {
     await gallery.refresh();
     location.hash = write({ name });

@@ -1,6 +1,7 @@
 // All images: search, sorting by mask size, thumbnails as they get ready.
 
 import * as api from "./api.js";
+import { showPromise } from "./promise.js";
 import { write } from "./state.js";
 
 const LOOK_AGAIN = 700; // milliseconds
@@ -8,6 +9,7 @@ const grid = document.querySelector("#grid");
 const search = document.querySelector("#search");
 const sort = document.querySelector("#sort");
 const count = document.querySelector("#count");
+const measured = document.querySelector("#measured");
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const bySize = (sign) => (a, b) => (a.size === null) - (b.size === null) || sign * (a.size - b.size);
@@ -25,7 +27,11 @@ export class Gallery {
 
   // Ask for the entries until every mask size is known.
   async refresh() {
-    this.entries = await api.gallery();
+    const told = await api.gallery();
+    this.entries = told.images;
+    showPromise(document.querySelector("#gallery-promise"), told.promised);
+    measured.hidden = told.measured === null;
+    measured.textContent = told.measured ?? "";
     this.#draw();
     const open = this.entries.some((entry) => entry.size === null && entry.error === null);
     if (open) setTimeout(() => this.refresh().catch(() => {}), LOOK_AGAIN);

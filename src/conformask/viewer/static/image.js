@@ -97,8 +97,10 @@ export class ImagePage {
     this.#output = this.#pixels(output);
     for (const side of ["front", "back"]) Object.assign(by(`#${side}`), { width: told.width, height: told.height });
     this.#stage.hold(told.width, told.height);
-    by("#not-covered").hidden = told.not_covered === null;
-    by("#not-covered").textContent = told.not_covered ?? "";
+    for (const [note, text] of [["#not-covered", told.not_covered], ["#caveat", told.caveat]]) {
+      by(note).hidden = text === null;
+      by(note).textContent = text ?? "";
+    }
     this.#allow();
     await this.#ask(name, setting);
     by("#waiting").hidden = true;

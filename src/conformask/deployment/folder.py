@@ -1,0 +1,118 @@
+"""What a folder of masks holds: masks.json says by which masker, sizes.csv what of which images.
+
+Masks of two promises, or of images that are gone, never lie side by side. sizes.csv grows image by image, so
+that a killed run goes on, and is written anew, in order, at the end.
+"""
+
+import csv
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from conformask.errors import MismatchError
+from conformask.storage.as_json import Json, read_json, write_json
+from conformask.storage.whole import whole_file
+
+CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of sizes.csv; the last two are empty where the truth is not known."""
+
+    name: str
+    mask_size: float
+    source: str
+    """A hash of the image as it was masked."""
+    distance: float | None = None
+    """Masked."""
+    within: bool | None = None
+    """Whether the distance meets the threshold."""
+
+
+COLUMNS = tuple(field.name for field in fields(Line))
+
+
+@dataclass(frozen=True)
+class MaskFolder:
+    """A folder of masks, overlays and sizes.csv."""
+
+    path: Path
+
+    def claim(self, promise: Mapping[str, Json], masks: Iterable[Path], *, overwrite: bool) -> None:
+        """Say in masks.json by which promise the masks are made, before the first of them.
+
+        Args:
+            promise: that, the fingerprint of the masker among it.
+            masks: the files that are going to be there.
+            overwrite: remove masks of other promises or images.
+
+        Raises:
+            MismatchError: there are masks of another promise, or of images that are none of these.
+        """
+        there = set((self.path / MASKS).glob("[!.]*"))
+        trouble = self._trouble(str(promise["fingerprint"]), there, set(masks))
+        if trouble and not overwrite:
+            raise MismatchError(
+                f"{self.path} {trouble}: choose another folder, or --overwrite (overwrite=True)"
+            )
+        if trouble:
+            self._clear()
+        write_json(self.path / CLAIM, promise)
+
+    def _trouble(self, fingerprint: str, there: set[Path], masks: set[Path]) -> str | None:
+        claim = self.path / CLAIM
+        if claim.is_file():
+            if read_json(claim).get("fingerprint") != fingerprint:
+                return "holds masks of another promise"
+        elif there or (self.path / SIZES).exists():
+            return f"holds masks of which no {CLAIM} says the promise"
+        strays = sorted(path.name for path in there - masks)
+        return f"holds masks of {len(strays)} other images, such as {strays[0]}" if strays else None
+
+    def _clear(self) -> None:
+        (self.path / SIZES).unlink(missing_ok=True)
+        for folder in (MASKS, OVERLAYS):
+            shutil.rmtree(self.path / folder, ignore_errors=True)
+
+    def lines(self) -> dict[str, Line]:
+        """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
+        found: dict[str, Line] = {}
+        with suppress(FileNotFoundError), (self.path / SIZES).open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(_whole_lines(file)):
+                with suppress(ValueError, KeyError, TypeError):
+                    found[row["name"]] = _line(row)
+        return found
+
+    def add(self, line: Line) -> None:
+        """Append a line."""
+        path = self.path / SIZES
+        if not path.exists():
+            self.write([])
+        with path.open("a", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerow(_row(line))
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write the whole of sizes.csv."""
+        with whole_file(self.path / SIZES) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            writer.writerows(map(_row, lines))
+
+
+def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
+    return (line for line in lines if line.endswith("\n"))
+
+
+def _row(line: Line) -> list[str]:
+    told = (line.distance, line.within)
+    known = ["" if value is None else str(value) for value in told]
+    return [line.name, f"{line.mask_size:.6f}", line.source, *known]
+
+
+def _line(row: Mapping[str, str]) -> Line:
+    size, distance = float(row["mask_size"]), float(row["distance"]) if row["distance"] else None
+    within = {"": None, "True": True, "False": False}[row["within"]]
+    return Line(row["name"], size, row["source"], distance, within)

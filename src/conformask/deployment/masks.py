@@ -1,0 +1,173 @@
+"""Masks of a whole folder of images: resumed image by image, never mixed with those of another promise."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from conformask.calibration import masked_distance
+from conformask.conformal.crossing import passes
+from conformask.data.images import write_image
+from conformask.data.triplets import Triplets
+from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
+from conformask.deployment.whole import WholeImage, whole_images, write_whole
+from conformask.errors import MissingFileError
+from conformask.masker.agreement import measured
+from conformask.masker.masker import Masker
+from conformask.progress import tracked
+from conformask.records.evaluation import Measurement
+from conformask.report.pictures import as_bytes, overlay
+from conformask.storage.owned import owned
+from conformask.storage.whole import whole_file
+from conformask.types import Array, Batch
+
+MASK_SUFFIXES = {
+    ".tif": ".tif",
+    ".tiff": ".tiff",
+    ".ome.tif": ".ome.tif",
+    ".ome.tiff": ".ome.tiff",
+    ".zarr": ".ome.zarr",
+    ".ome.zarr": ".ome.zarr",
+}
+"""By the suffix of y_hat; all others become PNG."""
+BATCH_SIZE = 16
+
+
+@dataclass(frozen=True)
+class WrittenMasks:
+    """What write_masks left in a folder."""
+
+    sizes: dict[str, float]
+    """mean(1 - m) of each image, by name."""
+    measurement: Measurement | None
+    """How they stand to the promise; None without truth."""
+
+
+def write_masks(
+    masker: Masker,
+    triplets: Triplets,
+    out: str | Path,
+    *,
+    other_network: bool = False,
+    overwrite: bool = False,
+) -> WrittenMasks:
+    """Write masks/NAME (16 bits, rounded down), overlays/NAME.png, sizes.csv and masks.json; y is not needed.
+
+    Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
+    their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
+    goes on with the images that are missing or have changed.
+
+    Args:
+        masker: a calibrated masker.
+        triplets: images (x, y_hat); where y is known, the masks are measured.
+        out: a folder that is empty, or holds masks by this very masker of these images.
+        other_network: mask outputs of another network than the calibration's.
+        overwrite: remove masks of another promise, or of other images, that lie in out.
+
+    Raises:
+        OutputError: out cannot be written to, or another process writes it.
+        ImageError: an image that cannot be used.
+        MismatchError: other channels than those of the calibration images, outputs of another network, or
+            masks of another promise or of other images in out.
+    """
+    caveat = masker.check_network(triplets.network, other_network=other_network)
+    work = _Work(masker, triplets, MaskFolder(Path(out)))
+    promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
+    with owned(work.folder.path):
+        work.folder.claim({**promise, "caveat": caveat}, work.places.values(), overwrite=overwrite)
+        lines = work.folder.lines()
+        left = [index for index, name in enumerate(triplets.names) if not work.done(name, lines.get(name))]
+        for line in work.lines(left):
+            work.folder.add(line)
+            lines[line.name] = line
+        ordered = [lines[name] for name in triplets.names]
+        work.folder.write(ordered)
+    return WrittenMasks({line.name: line.mask_size for line in ordered}, _measurement(work, ordered))
+
+
+class _Work:
+    """What is to be masked, and where it goes."""
+
+    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder) -> None:
+        self.masker, self.triplets, self.folder = masker, triplets, folder
+        self._whole = whole_images(masker, triplets)
+        by_blocks = masker.distance.exponent is not None or not self._whole
+        self._measures = by_blocks and _measurable(masker, triplets)
+        self._indices = {name: index for index, name in enumerate(triplets.names)}
+        files = zip(triplets.names, triplets.suffixes, strict=True)
+        self.places = {
+            name: folder.path / MASKS / f"{name}{MASK_SUFFIXES.get(suffix, '.png')}" for name, suffix in files
+        }
+
+    def done(self, name: str, line: Line | None) -> bool:
+        """Whether the mask of an image is there, and the image has not changed since."""
+        if line is None or not (self.places[name].exists() and self._overlay(name).exists()):
+            return False
+        return line.source == self._source(name) and (line.distance is not None or not self._measures)
+
+    def lines(self, places: Sequence[int]) -> Iterator[Line]:
+        """Write masks and overlays of the images at these places."""
+        small = self.triplets.select(index for index in places if index not in self._whole)
+        for batch in tracked(small.batches(BATCH_SIZE), "masks", len(small), BATCH_SIZE):
+            yield from self._of_batch(batch)
+        for index in places:
+            if index in self._whole:
+                yield self._of_whole(self._whole[index])
+
+    def _of_batch(self, batch: Batch) -> Iterator[Line]:
+        masker, distances = self.masker, None
+        masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)[1]
+        if self._measures:
+            distances = masked_distance(masker.distance, masks, batch.truth(), batch.y_hat).double().tolist()
+        for index, name in enumerate(batch.names):
+            mask, y_hat = masks[index].numpy(), batch.y_hat[index].numpy()
+            write_image(self.places[name], mask, bits=16, round_down=True)
+            self._write_overlay(name, y_hat, mask)
+            size = float(1 - mask.mean(dtype=np.float64))
+            yield self._line(name, size, None if distances is None else distances[index])
+
+    def _of_whole(self, image: WholeImage) -> Line:
+        written = write_whole(self.masker, image, self.places[image.name])
+        self._write_overlay(image.name, written.y_hat, written.mask)
+        return self._line(image.name, written.size, written.distance)
+
+    def _line(self, name: str, size: float, distance: float | None) -> Line:
+        threshold = self.masker.card.threshold
+        within = None if distance is None else bool(passes(np.array([distance]), threshold)[0])
+        return Line(name, size, self._source(name), distance, within)
+
+    def _source(self, name: str) -> str:
+        return self.triplets.source(self._indices[name])
+
+    def _overlay(self, name: str) -> Path:
+        return self.folder.path / OVERLAYS / f"{name}.png"
+
+    def _write_overlay(self, name: str, y_hat: Array, mask: Array) -> None:
+        with whole_file(self._overlay(name)) as aside:
+            Image.fromarray(overlay(as_bytes(y_hat), as_bytes(mask))).save(aside, compress_level=1)
+
+
+def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:
+    """How the masks stand to the promise, where every one of them was measured."""
+    distances = [line.distance for line in lines if line.distance is not None]
+    if len(distances) < len(lines):
+        return None
+    groups, categories = np.array(work.triplets.groups), np.array(work.triplets.categories)
+    return measured(work.masker, np.array(distances), groups, categories)
+
+
+def _measurable(masker: Masker, triplets: Triplets) -> bool:
+    """Whether distances can be measured: the truth is there, and what the distance needs, which is said."""
+    if not triplets.has_truth:
+        return False
+    nothing = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
+    try:
+        masker.distance(nothing, nothing)
+    except MissingFileError as error:
+        warnings.warn(f"the masks are not measured: {error}", stacklevel=3)
+        return False
+    return True

@@ -1,0 +1,69 @@
+"""Who made y_hat: part of every promise."""
+
+import warnings
+from dataclasses import dataclass
+
+from conformask.errors import MismatchError
+
+
+@dataclass(frozen=True)
+class Network:
+    """The network whose outputs are masked."""
+
+    name: str
+    fingerprint: str | None = None
+    """A hash of its file, weights or code; None where only its name is known."""
+
+    def is_other(self, network: "Network") -> bool:
+        """Whether it is another one: by the fingerprints where both are known, else by name."""
+        if self.fingerprint is not None and network.fingerprint is not None:
+            return self.fingerprint != network.fingerprint
+        return self.name != network.name
+
+
+@dataclass(frozen=True)
+class Caveat:
+    """What to say beside masks of outputs that a promise may not be about."""
+
+    text: str
+    other: bool
+    """Whether another network made them; it is unknown otherwise."""
+
+
+def check_network(
+    promised: Network | None, shown: Network | None, what: str, *, other_network: bool
+) -> Caveat | None:
+    """Whether y_hat was made by the network that a promise, or a scorer, is about.
+
+    Args:
+        promised: the network that it is about; None where nobody said.
+        shown: the network of the images.
+        what: what is about a network, such as "the promise".
+        other_network: go on all the same, with a warning.
+
+    Raises:
+        MismatchError: another network made it.
+    """
+    if promised is None and shown is None:
+        return None
+    if promised is None or shown is None:
+        caveat = Caveat(_unknown(promised, shown, what), other=False)
+    elif promised.is_other(shown):
+        by = "another network of that name" if shown.name == promised.name else shown.name
+        caveat = Caveat(f"{what} is about outputs of {promised.name}, these were made by {by}", other=True)
+    else:
+        return None
+    if caveat.other and not other_network:
+        raise MismatchError(
+            f"{caveat.text}: calibrate on outputs of that network, or go on without a promise, by "
+            "--other-network (other_network=True)"
+        )
+    warnings.warn(caveat.text, stacklevel=4)
+    return caveat
+
+
+def _unknown(promised: Network | None, shown: Network | None, what: str) -> str:
+    if promised is None and shown is not None:
+        return f"nobody said whose outputs {what} is about, these were made by {shown.name}"
+    about = "" if promised is None else promised.name
+    return f"{what} is about outputs of {about}, and nobody said who made these: --network (network=) does"
