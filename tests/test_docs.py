@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -53,14 +54,21 @@ def run(command: list[str], folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("docs")
     run([sys.executable, "-c", DATA], path)
     return path
 
 
+@pytest.fixture
+def folder(world: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(world, tmp_path / "docs"))
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
 def test_snippets_run(page: Path, folder: Path) -> None:
+    if '.save("masker")' in page.read_text(encoding="utf-8"):
+        shutil.rmtree(folder / "masker")
     for language, text in snippets(page):
         if language == "python":
             run([sys.executable, "-c", text], folder)

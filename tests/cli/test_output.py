@@ -38,7 +38,7 @@ def test_every_verb_describes_its_parameters(conformask, verb):
     answer = conformask(verb, "--help")
     assert answer.status == 0
     assert "--json" in answer.out
-    for noise in ("--no-", "--empty-", "None", ":class:", "`"):
+    for noise in ("--no-json", "--no-resume", "--empty-", "None", ":class:", "`"):
         assert noise not in answer.out
 
 

@@ -46,7 +46,7 @@ def url_of(process: subprocess.Popen) -> str:
 
 def names_at(origin: str, asking: urllib.request.OpenerDirector) -> set[str]:
     with asking.open(f"{origin}/api/images", timeout=30) as answer:
-        return {entry["name"] for entry in json.load(answer)}
+        return {entry["name"] for entry in json.load(answer)["images"]}
 
 
 def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):

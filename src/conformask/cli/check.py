@@ -25,6 +25,7 @@ def check(
     from conformask.conformal.guarantees import guarantee
     from conformask.data.check import check_triplets
     from conformask.data.triplets import Triplets
+    from conformask.report.words import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     found = check_triplets(Triplets.from_folder(data, data_range), needed)
@@ -35,6 +36,7 @@ def check(
         ("channels", f"x {found.x_channels}, y_hat {found.channels}"),
         ("sizes", told_sizes(found.sizes)),
         ("mean |y - y_hat|", _told_errors(found)),
+        ("y_hat made by", network_label(found.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
     verdict = [f"warning: {warning}" for warning in found.warnings] or ["Nothing to complain about."]

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, told_sizes
@@ -37,6 +39,8 @@ SHOWN = {
         "n_calibration": "calibration images",
         "population": "population",
         "calibrated": "calibrated",
+        "network": "network",
+        "fingerprint": "fingerprint",
     },
     "evaluation": {
         "promise": "",
@@ -44,12 +48,23 @@ SHOWN = {
         "coverage": "coverage",
         "mask_size": "mask size",
         "mask_size_oracle": "exact oracle's mask size",
+        "fingerprint": "",
     },
 }
 """What is told of each file, and how it is called; nameless facts are told in the JSON only."""
+ABSENT = {"data_range": "by file type", "population": "new images like these", "network": "unknown"}
 
 
-def info(run: Path, /, *, json: AsJson = False) -> None:
+def info(
+    run: Path,
+    /,
+    *,
+    fingerprint: Annotated[
+        bool,
+        Parameter(show_default=False, help="Print the fingerprint of the masker alone, for the lab book."),
+    ] = False,
+    json: AsJson = False,
+) -> None:
     """Say what a run folder holds and what it promises, without loading a network.
 
     Parameters
@@ -57,6 +72,12 @@ def info(run: Path, /, *, json: AsJson = False) -> None:
     run
         A run folder or a saved masker.
     """
+    if fingerprint:
+        _, told = read_promise(run)
+        if not told:
+            raise MismatchError(f"{run} has no fingerprint: conformask 0.1 saved it; calibrate it again")
+        show({"fingerprint": told}, told, as_json=json)
+        return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
@@ -94,14 +115,19 @@ def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: P
         notes.append("The training is not finished: go on with --resume.")
     if "scorer" in record and not promise:
         notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA")
-    if "evaluation" in record and record["evaluation"]["promise"] != promise:
+    evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
+    if evaluated and (evaluated["promise"], evaluated["fingerprint"]) != (promise, now):
         notes.append(f"The evaluation is of an earlier promise: repeat conformask evaluate {run} DATA")
     return notes
 
 
 def _told(key: str, value: Any) -> str:
     if value is None:
-        return {"data_range": "by file type", "population": "new images like these"}.get(key, "none")
+        return {
+            "data_range": "by file type",
+            "population": "new images like these",
+            "network": "unknown",
+        }.get(key, "none")
     if key == "sizes":
         return told_sizes(value)
     if isinstance(value, Mapping):

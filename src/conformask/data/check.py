@@ -11,6 +11,7 @@ from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
+from conformask.records.network import Network
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Findings:
     """0.1, 0.5 and 0.9 of the images' mean |y - y_hat|."""
     worst: str | None
     """The image of the largest mean |y - y_hat|."""
+    network: Network | None
+    """Who made y_hat; None where nobody said."""
     parts: Mapping[str, int]
     """Images in each part of the manifest's split; empty where there is none."""
     duplicates: tuple[tuple[str, str], ...]
@@ -68,6 +71,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         x_channels=len(first.x),
         sizes=tuple(sorted(sizes)),
         mean_error=float(np.mean(errors)) if errors else None,
+        network=triplets.network,
         parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
         error_quantiles=_quantiles(errors) if errors else None,
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,

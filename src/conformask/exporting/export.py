@@ -70,6 +70,7 @@ def metadata(masker: Masker) -> dict[str, str]:
     told = {
         "conformask": version("conformask"),
         "promise": masker.promise,
+        "fingerprint": masker.fingerprint,
         "calibration": json.dumps(plain(dict(vars(masker.card)))),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from conformask.records.card import CalibrationCard
 from conformask.report.meaning import EXPLORATORY, meaning_of
-from conformask.report.words import levels, sizes
+from conformask.report.words import levels, network_label, sizes
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
@@ -35,6 +35,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | guarantee | {card.guarantee} |
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {how} |
+| network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import passes
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
+from conformask.records.network import Network
 
 DISTANCES = {
     "l1": "L1",
@@ -82,6 +83,13 @@ def distance_label(about: Promise) -> str:
     return DISTANCES.get(about.distance, about.distance)
 
 
+def network_label(network: Network | None) -> str:
+    """Who made y_hat, as people write it: a name and the start of the fingerprint."""
+    if network is None:
+        return "unknown"
+    return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
+
+
 def promised_share(evaluation: Promise) -> float | None:
     """The promised share of images within the threshold; None where the promise is about a mean distance."""
     about_mean = evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
@@ -125,7 +133,9 @@ def measurement_text(card: CalibrationCard, measured: Measurement) -> str:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Whether the test images agree with the promise, said plainly."""
-    promised = promised_share(evaluation)
+    promised, caveat = promised_share(evaluation), evaluation.caveat
+    if caveat is not None and caveat.other:
+        return Verdict("open", "Not about these images", f"{caveat.text}. Nothing was promised for them.")
     if promised is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
@@ -229,6 +239,8 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Guarantee, confidence", f"{evaluation.guarantee}, {_level(evaluation)}"),
         ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
         ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
+        ("Network that made the test images", network_label(evaluation.network)),
+        ("Fingerprint of the masker", evaluation.fingerprint or "–"),
     ]
 
 

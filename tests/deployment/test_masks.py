@@ -1,0 +1,228 @@
+"""A folder of masks: resumed image by image, never of two promises, whole at the end."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conformask.data.images import read_image, write_image
+from conformask.data.triplets import Triplets
+from conformask.deployment import masks as masks_module
+from conformask.deployment.folder import COLUMNS, Line, MaskFolder
+from conformask.deployment.masks import write_masks
+from conformask.errors import MismatchError, MissingFileError
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
+from conformask.scorers.heuristic import Heuristic
+from conformask.storage.as_json import read_json
+from synthetic_triplets import arrays, scale_of, triplets
+
+SCORER = Heuristic(scale_of, channels=1)
+N = 20
+
+
+@pytest.fixture(scope="module")
+def masker() -> Masker:
+    return calibrate(SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, distance="l1")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    for role, images in zip(("x", "y_hat", "y"), arrays(N, 5), strict=True):
+        for index, image in enumerate(images):
+            write_image(tmp_path / "data" / role / f"{index:02d}.npy", image[..., 0][None])
+    return tmp_path / "data"
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sizes.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.fixture
+def killed_after(monkeypatch):
+    """Masks are written until so many are there."""
+
+    def kill(count: int) -> None:
+        original, seen = masks_module.write_image, iter(range(count))
+
+        def write(*given, **how):
+            if next(seen, None) is None:
+                raise Killed
+            return original(*given, **how)
+
+        monkeypatch.setattr(masks_module, "write_image", write)
+
+    yield kill
+    monkeypatch.undo()
+
+
+def test_what_lies_there_in_the_end(masker: Masker, data: Path, tmp_path: Path) -> None:
+    written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert tuple(found[0]) == COLUMNS
+    assert [row["name"] for row in found] == [f"{index:02d}" for index in range(N)]
+    claim = read_json(tmp_path / "out" / "masks.json")
+    assert (claim["fingerprint"], claim["promise"]) == (masker.fingerprint, masker.promise)
+    test = Triplets.from_folder(data)
+    for row, triplet in zip(found, test, strict=True):
+        mask = masker(triplet.x[0], triplet.y_hat[0])
+        distance = np.mean(mask.astype(float) * np.abs(triplet.truth()[0].astype(float) - triplet.y_hat[0]))
+        assert float(row["distance"]) == pytest.approx(distance, rel=1e-5)
+        assert row["within"] == str(bool(distance <= 0.03 * (1 + 1e-6)))
+        assert float(row["mask_size"]) == pytest.approx(1 - mask.mean(), abs=1e-6)
+    assert written.measurement is not None
+    assert written.measurement.n == N
+    assert written.measurement.coverage == np.mean([row["within"] == "True" for row in found])
+
+
+def test_masks_are_rounded_down(masker: Masker, data: Path, tmp_path: Path) -> None:
+    """A mask that opens a little more than it was calibrated to would break the promise."""
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    below = []
+    for triplet in Triplets.from_folder(data):
+        expected = masker(triplet.x[0], triplet.y_hat[0]).astype(float)
+        found = read_image(tmp_path / "out" / "masks" / f"{triplet.name}.png")[0].astype(float)
+        below.append(expected - found)
+        assert (found <= expected + 1e-7).all()
+    assert np.concatenate(below).max() > 0.6 / 65535, "rounding to the nearest would not be seen"
+
+
+@pytest.mark.parametrize("after", [0, 1, 7, N - 1])
+def test_a_killed_run_goes_on(
+    masker: Masker, data: Path, tmp_path: Path, killed_after, monkeypatch, after
+) -> None:
+    killed_after(after)
+    with pytest.raises(Killed):
+        write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    monkeypatch.undo()
+    made = []
+    original = masks_module.write_image
+    monkeypatch.setattr(
+        masks_module, "write_image", lambda path, *a, **k: (made.append(path), original(path, *a, **k))
+    )
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    assert len(made) == N - after
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "whole")
+    assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_path: Path) -> None:
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    x, y_hat, _ = arrays(1, 77)
+    for role, image in (("x", x), ("y_hat", y_hat)):
+        write_image(data / role / "03.npy", image[0, ..., 0][None])
+    before = snapshot(tmp_path / "out")
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    after = snapshot(tmp_path / "out")
+    assert {name for name in after if after[name] != before[name]} == {
+        "masks/03.png",
+        "overlays/03.png",
+        "sizes.csv",
+    }
+
+
+def test_a_mask_or_overlay_that_is_gone_is_made_again(masker: Masker, data: Path, tmp_path: Path) -> None:
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    before = snapshot(tmp_path / "out")
+    (tmp_path / "out" / "masks" / "03.png").unlink()
+    (tmp_path / "out" / "overlays" / "04.png").unlink()
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    assert snapshot(tmp_path / "out") == before
+
+
+def test_masks_of_another_promise_are_never_mixed_in(
+    masker: Masker, data: Path, tmp_path: Path, killed_after, monkeypatch
+) -> None:
+    out = tmp_path / "out"
+    write_masks(masker, Triplets.from_folder(data), out)
+    before = snapshot(out)
+    other = masker.recalibrate(threshold=0.02)
+    with pytest.raises(MismatchError, match="of another promise: choose another folder, or --overwrite"):
+        write_masks(other, Triplets.from_folder(data), out)
+    assert snapshot(out) == before
+    killed_after(7)
+    with pytest.raises(Killed):
+        write_masks(other, Triplets.from_folder(data), out, overwrite=True)
+    monkeypatch.undo()
+    assert len(list((out / "masks").iterdir())) == 7
+    assert read_json(out / "masks.json")["promise"] == other.promise
+    write_masks(other, Triplets.from_folder(data), out)
+    write_masks(other, Triplets.from_folder(data), tmp_path / "whole")
+    assert snapshot(out) == snapshot(tmp_path / "whole")
+
+
+def test_masks_of_images_that_are_gone(masker: Masker, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_masks(masker, Triplets.from_folder(data), out)
+    some = Triplets.from_folder(data).select(range(5))
+    with pytest.raises(MismatchError, match=r"holds masks of 15 other images, such as 05\.png"):
+        write_masks(masker, some, out)
+    write_masks(masker, some, out, overwrite=True)
+    assert len(list((out / "masks").iterdir())) == len(list((out / "overlays").iterdir())) == 5
+    write_masks(masker, Triplets.from_folder(data), out)
+    assert len(rows(out)) == N, "more images are welcome"
+
+
+def test_a_folder_of_conformask_0_1(masker: Masker, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_masks(masker, Triplets.from_folder(data), out)
+    (out / "masks.json").unlink()
+    with pytest.raises(MismatchError, match=r"no masks\.json says the promise"):
+        write_masks(masker, Triplets.from_folder(data), out)
+    write_masks(masker, Triplets.from_folder(data), out, overwrite=True)
+
+
+def test_without_truth_nothing_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:
+    shutil.rmtree(data / "y")
+    written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    assert written.measurement is None
+    assert {(row["distance"], row["within"]) for row in rows(tmp_path / "out")} == {("", "")}
+
+
+def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:
+    (data / "y").rename(tmp_path / "y")
+    write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
+    (tmp_path / "y").rename(data / "y")
+    assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is not None
+
+
+def test_a_distance_without_its_weights_is_not_measured(
+    masker: Masker, data: Path, tmp_path: Path, monkeypatch
+) -> None:
+    def missing(*_: object) -> None:
+        raise MissingFileError("no weights here")
+
+    monkeypatch.setattr(type(masker.distance), "__call__", missing)
+    with pytest.warns(UserWarning, match="not measured: no weights here"):
+        assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
+
+
+LINES = [Line("a", 0.25, "00", 0.125, True), Line("b, c", 0.5, "11")]
+
+
+@pytest.mark.parametrize("torn", ["c,0.5", 'c,0.5,"', "c,0.5,22,0.1,Tr", "c"])
+def test_a_torn_line_does_not_count(tmp_path: Path, torn: str) -> None:
+    folder = MaskFolder(tmp_path)
+    for line in LINES:
+        folder.add(line)
+    with (tmp_path / "sizes.csv").open("a") as file:
+        file.write(torn)
+    assert list(folder.lines().values()) == LINES
+    folder.add(Line("d", 0.5, "33"))
+    assert set(folder.lines()) >= {"a", "b, c"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch) -> None:
+    monkeypatch.setattr(masks_module, "BATCH_SIZE", 4)

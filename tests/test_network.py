@@ -1,0 +1,209 @@
+"""The network that made y_hat is part of the promise."""
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from conformask.data.images import write_image
+from conformask.data.provenance import Provenance
+from conformask.data.triplets import Triplets
+from conformask.deployment.masks import write_masks
+from conformask.errors import MismatchError
+from conformask.evaluation.evaluate import evaluate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker, load
+from conformask.monitoring import monitor
+from conformask.predictors.own import own_predictor
+from conformask.preparation import add_outputs
+from conformask.records.network import Network, check_network
+from conformask.report.page import render
+from conformask.report.words import verdict
+from conformask.scorers.fit import fit_scorer
+from conformask.scorers.heuristic import Heuristic
+from conformask.viewer.session import Session
+from synthetic_triplets import scale_of, triplets
+
+A, B = Network("net", "aaaa"), Network("net", "bbbb")
+SCORER = Heuristic(scale_of, channels=1)
+
+
+def made_by(network: Network | None, seed: int, n: int = 40) -> Triplets:
+    return triplets(n, seed).described(Provenance(network=network))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (A, B, True), (A, A, False), (A, Network("renamed", "aaaa"), False), (A, Network("net"), False),
+        (A, Network("another"), True), (Network("net"), Network("net"), False),
+    ],
+)  # fmt: skip
+def test_which_networks_are_other(one: Network, other: Network, expected: bool) -> None:
+    assert one.is_other(other) is other.is_other(one) is expected
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_the_rule() -> None:
+    assert check_network(None, None, "it", other_network=False) is None
+    assert check_network(A, A, "it", other_network=False) is None
+    for promised, shown, told in ((A, None, "nobody said who made these"), (None, A, "were made by net")):
+        caveat = check_network(promised, shown, "it", other_network=False)
+        assert caveat is not None
+        assert told in caveat.text
+        assert not caveat.other
+    with pytest.raises(MismatchError, match=r"another network of that name.*--other-network"):
+        check_network(A, B, "it", other_network=False)
+    caveat = check_network(A, B, "it", other_network=True)
+    assert caveat is not None
+    assert caveat.other
+
+
+@pytest.fixture
+def masker() -> Masker:
+    return calibrate(SCORER, made_by(A, 0), selection=made_by(A, 1), threshold=0.03, distance="l1")
+
+
+def masked(masker: Masker, data: Triplets, folder: Path, **how) -> object:
+    return write_masks(masker, data, folder / "out", **how)
+
+
+USES: dict[str, Callable[..., object]] = {
+    "mask": masked,
+    "evaluate": lambda masker, data, _, **how: evaluate(masker, data, **how),
+    "monitor": lambda masker, data, _, **how: monitor(masker, data, **how),
+    "view": lambda masker, data, _, **how: Session(masker, data, **how),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        USES[use](masker, made_by(A, 2), tmp_path / "same")
+    with pytest.raises(MismatchError, match="--other-network"):
+        USES[use](masker, made_by(B, 2), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    with pytest.warns(UserWarning, match="another network"):
+        USES[use](masker, made_by(B, 2), tmp_path / "anyway", other_network=True)
+    with pytest.warns(UserWarning, match="nobody said who made these"):
+        USES[use](masker, made_by(None, 2), tmp_path / "unknown")
+
+
+def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> None:
+    scorer = fit_scorer(made_by(A, 3), out=tmp_path / "run", width=2, epochs=1)
+    assert scorer.about == A
+    how = {"threshold": 0.03}
+    with pytest.raises(MismatchError, match="the scorer is about outputs of net"):
+        calibrate(scorer, made_by(B, 0), **how)
+    with pytest.warns(UserWarning, match="another network"):
+        masker = calibrate(scorer, made_by(B, 0), **how, other_network=True)
+    assert masker.card.network == B, "the promise is about what was calibrated"
+    masker.save(tmp_path / "run")
+    assert load(tmp_path / "run").card.network == B
+    assert "| network | net (bbbb) |" in (tmp_path / "run" / "CARD.md").read_text()
+    with pytest.raises(MismatchError, match="net"):
+        fit_scorer(made_by(A, 3), selection=made_by(B, 4), out=tmp_path / "mixed", width=2, epochs=1)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_green_for_another_network(masker: Masker) -> None:
+    other = evaluate(masker, made_by(B, 2), other_network=True)
+    assert verdict(other).standing == "open"
+    assert "Not about these images" in render(other)
+    session = Session(masker, made_by(B, 2), other_network=True)
+    assert session.doubt is not None
+    assert session.doubt.name == "broken"
+    own = evaluate(masker, made_by(A, 2))
+    assert verdict(own).standing == "agrees"
+    assert Session(masker, made_by(A, 2)).doubt is None
+
+
+def test_triplets_say_their_network(tmp_path: Path) -> None:
+    assert Triplets.from_arrays(*[[np.zeros((4, 4), np.float32)]] * 2, network="net").network == Network(
+        "net"
+    )
+    for role in ("x", "y_hat"):
+        write_image(tmp_path / role / "a.png", np.zeros((1, 8, 8), np.float32))
+    assert Triplets.from_folder(tmp_path).network is None
+    assert Triplets.from_folder(tmp_path, network="net").network == Network("net")
+    Provenance(network=A).save(tmp_path)
+    assert Triplets.from_folder(tmp_path).select([0]).network == A
+    with pytest.raises(MismatchError, match=r"triplets\.json says that y_hat was made by net, not another"):
+        Triplets.from_folder(tmp_path, network="another")
+    (tmp_path / "triplets.json").write_text(json.dumps({"schema": 1, "predictor": "regressor"}))
+    assert Triplets.from_folder(tmp_path).network == Network("regressor"), "as conformask 0.1 wrote it"
+
+
+class Shift(nn.Module):
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = nn.Parameter(torch.tensor(by))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + self.by).clamp(0, 1)
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Path:
+    for index in range(3):
+        write_image(tmp_path / "data" / "x" / f"{index}.png", np.full((1, 8, 8), index / 4, np.float32))
+    for name, by in (("one", 0.1), ("other", 0.2)):
+        torch.jit.script(Shift(by)).save(tmp_path / f"{name}.pt")
+    return tmp_path / "data"
+
+
+def test_outputs_say_who_made_them(inputs: Path) -> None:
+    one, other = (own_predictor(str(inputs.parent / f"{name}.pt")) for name in ("one", "other"))
+    add_outputs(inputs, one)
+    assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
+    assert one.fingerprint != other.fingerprint
+    assert add_outputs(inputs, other) == 3, "nothing is left to be done"
+    assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
+    (inputs / "y_hat" / "1.png").unlink()
+    with pytest.raises(MismatchError, match=r"holds outputs already, those of one\.pt"):
+        add_outputs(inputs, other)
+    add_outputs(inputs, one)
+    (inputs / "triplets.json").unlink()
+    (inputs / "y_hat" / "1.png").unlink()
+    with pytest.raises(MismatchError, match="nobody says whose"):
+        add_outputs(inputs, one)
+
+
+def test_a_run_that_was_killed_before_its_first_output_goes_on(inputs: Path) -> None:
+    (inputs / "y_hat").mkdir()
+    (inputs / "y").mkdir()
+    assert add_outputs(inputs, own_predictor(str(inputs.parent / "one.pt"))) == 3
+
+
+def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    code = "FACTOR = {}\ndef run(x):\n    return x * FACTOR\n"
+    for name, factor in (("made_a", 1.0), ("made_b", 0.5)):
+        (tmp_path / f"{name}.py").write_text(code.format(factor))
+    one, other = (own_predictor(f"{name}:run") for name in ("made_a", "made_b"))
+    assert one.name == "made_a:run"
+    assert one.fingerprint != other.fingerprint
+    assert own_predictor("made_a:run").fingerprint == one.fingerprint
+
+
+def test_onnx_weights_in_a_file_of_their_own_count(tmp_path: Path) -> None:
+    from conformask.predictors.own import _hash_of_files
+
+    path = tmp_path / "net[1].onnx"
+    path.write_bytes(b"graph")
+    before = _hash_of_files(path)
+    (tmp_path / "net[1].onnx.data").write_bytes(b"weights")
+    assert _hash_of_files(path) != before
+
+
+def test_a_renamed_promise_stays_the_same_masker(masker: Masker) -> None:
+    renamed = replace(masker, card=replace(masker.card, network=None))
+    assert renamed.fingerprint != masker.fingerprint, "the network is part of the promise"
