@@ -31,9 +31,17 @@ LARGE = 2**25
 
 
 def compiled(function: Function) -> Function:
-    """Compile for one thread; sums may be reordered (hence vectorised), inf and NaN keep their meaning."""
-    settings = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
-    return cast(Function, numba.njit(**settings)(inspect.unwrap(function)))
+    """Compile for one thread; sums may be reordered (hence vectorised), inf and NaN keep their meaning.
+
+    What is compiled is cached beside this file or in the user's cache, and nowhere if neither can be written:
+    a folder that others can write must not be loaded code from.
+    """
+    settings = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
+    plain = inspect.unwrap(function)
+    try:
+        return cast(Function, numba.njit(cache=True, **settings)(plain))
+    except RuntimeError:  # no folder for a cache
+        return cast(Function, numba.njit(**settings)(plain))
 
 
 @compiled

@@ -14,6 +14,7 @@ from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
 from conformask.storage.as_json import Json
+from conformask.storage.owned import owned
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import Plan, fit_module, seeded
 from conformask.training.module import TensorBatch, Training
@@ -86,8 +87,9 @@ def fit_predictor(
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
         "trained_on": tuple(trained_on),
     }  # fmt: skip
-    fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
-    predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
-    if is_first_process():
-        predictor.save(out)
+    with owned(out):
+        fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
+        predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
+        if is_first_process():
+            predictor.save(out)
     return predictor

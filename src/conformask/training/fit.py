@@ -30,6 +30,8 @@ from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
 
+RESULTS = ("scorer.json", "predictor.json", "calibration.json")
+"""What a training, or what follows it, leaves in its run folder at the end."""
 DEFAULT_EPOCHS = 30
 """Where neither epochs nor minutes nor patience are asked for."""
 
@@ -188,6 +190,11 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
     path = out / "training.json"
     if record.last.exists() and not resume:
         raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
+    kept = [name for name in RESULTS if (out / name).exists()]
+    if kept and not record.last.exists():
+        raise MismatchError(
+            f"{out} holds {kept[0]} of something that can't be resumed: choose another folder"
+        )
     if resume and path.exists():
         before, now = _flat(read_json(path)), _flat(plain(identity))
         changed = [key for key in now if before.get(key) != now[key]]
