@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
+    from conformask.scorers.spread import local_spread as local_spread
     from conformask.scorers.tiled import Tiled as Tiled
     from conformask.types import Score as Score
 
@@ -29,6 +30,7 @@ _HOMES = {
     "Splits": "data.triplets",
     "Score": "types",
     "Heuristic": "scorers.heuristic",
+    "local_spread": "scorers.spread",
     "fit_scorer": "scorers.fit",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",

@@ -45,8 +45,8 @@ NAMES = (
 )  # fmt: skip
 KEYS = ("image", "threshold", "confidence", "token", "nobody", "", "%00")
 VALUES = (
-    "0.1", "1", "nan", "-nan", "inf", "-inf", "1e400", "-1", "0", "", "true", "None", "0x10", "1_0", "[]",
-    "%00", "9" * 400, "1" * 5000, "%ff", "0.9999999999999999", "00000", "nobody", " 1 ", "%EF%BC%91",
+    "0.1", "1", "nan", "-nan", "inf", "-inf", "1e400", "1e-320", "-1", "0", "", "true", "None", "0x10", "1_0",
+    "[]", "%00", "9" * 400, "1" * 5000, "%ff", "0.9999999999999999", "00000", "nobody", " 1 ", "%EF%BC%91",
 )  # fmt: skip
 FORM = "multipart/form-data; boundary=b"
 TYPES = (

@@ -36,6 +36,11 @@ def test_known_marginal_ranks() -> None:
         assert smallest_marginal_set(float("0." + "9" * nines)) == 10**nines - 1
 
 
+@pytest.mark.parametrize("confidence", [0.0, 1e-320, 1e-12, 1e-10])
+def test_no_rank_is_above_the_images_there_are(confidence: float) -> None:
+    assert marginal_rank(20, confidence) == 20
+
+
 def test_known_binomial_ranks() -> None:
     """The table of the mathematics."""
     deltas = (0.1, 0.05, 0.01)

@@ -123,11 +123,7 @@ def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: P
 
 def _told(key: str, value: Any) -> str:
     if value is None:
-        return {
-            "data_range": "by file type",
-            "population": "new images like these",
-            "network": "unknown",
-        }.get(key, "none")
+        return ABSENT.get(key, "none")
     if key == "sizes":
         return told_sizes(value)
     if isinstance(value, Mapping):

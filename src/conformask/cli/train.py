@@ -1,7 +1,8 @@
 """conformask train: fit a scorer to triplets."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -22,6 +23,9 @@ from conformask.cli.options import (
     Width,
 )
 from conformask.cli.output import show
+
+if TYPE_CHECKING:
+    from conformask.records.curves import Worth
 
 
 def train(
@@ -90,11 +94,24 @@ def train(
         nodes=nodes,
         resume=resume,
     )
-    record = {"run": str(run), "scorer": fitted.name, "distance": distance, "per_channel": per_channel}
+    worth = None if fitted.selection is None else fitted.selection.worth
+    record = {
+        "run": str(run), "scorer": fitted.name, "distance": distance, "per_channel": per_channel,
+        "worth": None if worth is None else asdict(worth),
+    }  # fmt: skip
     target = data if collection.has_split else "DATA"
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {distance})",
+        *([] if worth is None else [_told(worth)]),
         f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
         as_json=json,
+    )
+
+
+def _told(worth: "Worth") -> str:
+    return (
+        f"On {worth.n} selection images, with nine of ten within {worth.threshold:.4g}, its masks hide "
+        f"{worth.trained:.0%} of an image; those of y_hat's local spread {worth.local_spread:.0%}, one value "
+        f"everywhere {worth.constant:.0%}"
     )

@@ -13,7 +13,7 @@ ROUNDING = 1e-9
 
 def marginal_rank(n: int, confidence: float) -> int:
     """j = floor((1 - confidence)(n + 1)): which smallest critical lambda is deployed; 0 is none (void)."""
-    return math.floor((1 - confidence) * (n + 1) + ROUNDING)
+    return min(n, math.floor((1 - confidence) * (n + 1) + ROUNDING))
 
 
 def smallest_marginal_set(confidence: float) -> int:

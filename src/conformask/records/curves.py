@@ -1,7 +1,7 @@
 """Distances and mask sizes of images along a grid of lambdas."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, astuple, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,22 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class Worth:
+    """What a trained score is worth: mean mask sizes on selection images, all at one promise."""
+
+    n: int
+    """Images."""
+    threshold: float
+    """Of the promise."""
+    trained: float
+    """Under the trained score."""
+    local_spread: float
+    """Under the local standard deviation of y_hat."""
+    constant: float
+    """Under a score that is the same everywhere."""
+
+
+@dataclass(frozen=True)
 class Selection:
     """selection.npz: what the choices after training need of the selection images."""
 
@@ -69,6 +85,7 @@ class Selection:
     """(n,) unmasked distances."""
     curves: Mapping[str, Curves]
     """For each family."""
+    worth: Worth | None = None
 
     def threshold(self, quantile: float) -> float:
         """The quantile of the unmasked distances, as "q0.1" means it."""
@@ -79,6 +96,8 @@ class Selection:
         arrays = {"of": np.array(self.of), "distance": self.distance}
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
+        if self.worth is not None:
+            arrays["worth"] = np.array(astuple(self.worth))
         write_arrays(folder / "selection.npz", arrays)
 
     @classmethod
@@ -89,4 +108,5 @@ class Selection:
         if "of" not in arrays:
             raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
-        return cls(str(arrays["of"]), arrays["distance"], curves)
+        n, *told = arrays["worth"].tolist() if "worth" in arrays else [0]
+        return cls(str(arrays["of"]), arrays["distance"], curves, Worth(int(n), *told) if n else None)

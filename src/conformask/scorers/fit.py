@@ -25,6 +25,7 @@ from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.scoring import scored
 from conformask.scorers.stored import save_scorer
+from conformask.scorers.worth import QUANTILE, warn_if_useless, worth_of
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.module import Objective, TensorBatch
@@ -88,6 +89,10 @@ def fit_scorer(
         grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
             family and, for lp distances, of all others.
 
+    Warns:
+        UserWarning: the time was up while the loss still fell, or a score that learns nothing gives masks as
+            small on the selection images.
+
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
         ImageError: an image that cannot be used.
@@ -126,9 +131,13 @@ def fit_scorer(
         names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
         families = [family(name, used.exponent or 1.0) for name in names]
         record = selection_record(fitted, selection, used, families, grid_points)
-        fitted = replace(fitted, selection=record)
+        suited = family(chosen.family, used.exponent or 1.0)
+        worth = worth_of(fitted, selection, used, suited, record.threshold(QUANTILE))
+        fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
             save_scorer(fitted, out)
+    if worth is not None and is_first_process():
+        warn_if_useless(worth)
     return fitted
 
 

@@ -44,6 +44,11 @@ class Budget(L.Callback):
         """Seconds of training so far."""
         return self.elapsed_before + time.monotonic() - self.started
 
+    @property
+    def out_of_time(self) -> bool:
+        """Whether max_minutes ended it."""
+        return self.seconds is not None and self.elapsed() >= self.seconds
+
     def remaining(self) -> float:
         """Seconds still to go, judged by the share of the budget that is spent."""
         return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf

@@ -163,6 +163,9 @@ def fit_module(
             ckpt_path=record.last if record.last.exists() else None,
             weights_only=True,
         )
+    if budget.out_of_time and trainer.is_global_zero and not record.settled():
+        after = f"after epoch {len(record.rows)}"
+        warnings.warn(f"time was up {after}, while the loss still fell: train longer", stacklevel=4)
     load_into(module.network, record.best)
     module.network.eval().requires_grad_(False)
 

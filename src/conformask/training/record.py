@@ -19,6 +19,8 @@ from conformask.storage.whole import whole_file
 from conformask.training.budget import Budget
 
 SECONDS = 30
+STILL_FALLING = 0.25
+"""A loss has not settled while half of the training brings more than this part of its fall."""
 
 
 class Record(L.Callback):
@@ -43,6 +45,12 @@ class Record(L.Callback):
     def best(self) -> Path:
         """The weights that training ends with."""
         return self.folder / "checkpoints" / "best.safetensors"
+
+    def settled(self) -> bool:
+        """Whether the second half of the epochs brought little of the fall of the selection loss."""
+        losses = [row["selection_loss"] for row in self.rows]
+        first_half = losses[: (len(losses) + 1) // 2]
+        return len(losses) > 1 and min(first_half) - min(losses) <= STILL_FALLING * (losses[0] - min(losses))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Add a row, keep the weights if they are the best, and write what is due."""

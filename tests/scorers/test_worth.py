@@ -1,0 +1,93 @@
+"""Training ends with what the score is worth, and says where it is worth nothing."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.synthetic_triplets import triplets
+
+import conformask as cm
+from conformask.records.curves import Selection
+from conformask.training.budget import Budget
+from conformask.training.record import Record
+
+
+def textured(count: int, seed: int) -> cm.Triplets:
+    """The left half of y_hat is rough and wrong, the right half flat and right; x tells nothing."""
+    generator = np.random.default_rng(seed)
+    y = np.full((count, 16, 16, 1), 0.5, np.float32)
+    y_hat = y.copy()
+    y_hat[:, :, :8] += generator.uniform(-0.3, 0.3, (count, 16, 8, 1)).astype(np.float32)
+    return cm.Triplets.from_arrays(np.zeros_like(y), y_hat, y)
+
+
+def told_by_x(count: int, seed: int) -> cm.Triplets:
+    """y_hat is rough everywhere, and wrong where x is 1."""
+    generator = np.random.default_rng(seed)
+    y = generator.uniform(0.3, 0.7, (count, 16, 16, 1)).astype(np.float32)
+    x = (generator.random((count, 4, 4, 1)) < 0.3).repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    return cm.Triplets.from_arrays(x, y + x * generator.uniform(-0.3, 0.3, y.shape).astype(np.float32), y)
+
+
+def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="of no use yet.*the local spread of y_hat"):
+        scorer = cm.fit_scorer(
+            textured(32, 0), selection=textured(16, 1), out=tmp_path, epochs=1, width=4, learning_rate=1e-9
+        )
+    worth = scorer.selection.worth
+    assert worth.local_spread < 0.7 * worth.constant
+    assert worth.trained >= worth.local_spread
+    assert Selection.load(tmp_path).worth == worth
+
+
+def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scorer = cm.fit_scorer(
+            told_by_x(128, 0), selection=told_by_x(64, 1), out=tmp_path, epochs=10, width=8
+        )
+    worth = scorer.selection.worth
+    assert worth.n == 64
+    assert worth.threshold == scorer.selection.threshold(0.1)
+    assert worth.trained < 0.9 * min(worth.local_spread, worth.constant)
+
+
+def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
+    """The masks of the local spread at that promise, made by the ordinary way on the same images."""
+    selection = textured(40, 1)
+    scorer = cm.fit_scorer(textured(32, 0), selection=selection, out=tmp_path, epochs=1, width=4)
+    worth = scorer.selection.worth
+    heuristic = cm.Heuristic(cm.local_spread, 1)
+    masker = cm.calibrate(
+        heuristic, selection, threshold=worth.threshold, distance="l1", family=scorer.family
+    )
+    batch = next(selection.batches(40))
+    _, masks = masker.masks(batch.x, batch.y_hat)
+    assert float((1 - masks).mean()) == pytest.approx(worth.local_spread, abs=0.01)
+
+
+def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="of no use yet"),
+        pytest.warns(UserWarning, match="time was up after epoch 1, while the loss still fell"),
+    ):
+        cm.fit_scorer(
+            triplets(64, 0), selection=triplets(16, 1), out=tmp_path, max_minutes=1e-4, width=4, batch_size=8
+        )
+
+
+@pytest.mark.parametrize(
+    ("losses", "settled"),
+    [
+        ([1.0], False),
+        ([1.0, 0.5], False),
+        ([4.0, 2.0, 1.1, 1.0], False),
+        ([4.0, 1.1, 1.0, 1.0], True),
+        ([1.0, 1.0], True),
+    ],
+)
+def test_settled(tmp_path: Path, losses: list[float], settled: bool) -> None:
+    record = Record(tmp_path, Budget(epochs=None, max_minutes=1.0, learning_rate=1.0))
+    record.rows = [{"selection_loss": loss} for loss in losses]
+    assert record.settled() is settled
