@@ -193,19 +193,23 @@ def test_outputs_are_added_by_command_line_and_not_made_twice(
     mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = pairs(tmp_path / "data")
+    main(["triplets", str(data), "--predictor", f"{mine}:dimmed"])
+    capsys.readouterr()
     write_image(data / "y_hat" / "1.png", np.ones((3, 8, 8), np.float32))
+    for name in ("0.png", "2.png"):
+        (data / "y_hat" / name).unlink()
     main(["triplets", str(data), "--predictor", f"{mine}:dimmed", "--json"])
     assert json.loads(capsys.readouterr().out) == {"data": str(data), "n": 3, "predictor": f"{mine}:dimmed"}
     made = Triplets.from_folder(data)
     np.testing.assert_allclose(made[0].y_hat, 0.5 * made[0].x, atol=1e-4)
     assert (made[1].y_hat == 1).all(), "what was there is kept"
-    assert len(__import__(mine).calls) == 2
+    assert len(__import__(mine).calls) == 3 + 2
 
 
 def test_other_channels_go_to_npy(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     np.save(tmp_path / "x" / "a.npy", np.random.default_rng(0).random((8, 8, 5)))
-    assert add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half")) == 1
+    assert add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half", "1f")) == 1
     np.testing.assert_allclose(
         read_image(tmp_path / "y_hat" / "a.npy"), 0.5 * read_image(tmp_path / "x" / "a.npy")
     )
@@ -216,7 +220,7 @@ def test_outputs_are_in_the_units_of_the_data_range(tmp_path: Path) -> None:
     for role in ("x", "y"):
         (tmp_path / role).mkdir()
         np.save(tmp_path / role / "a.npy", counts)
-    add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half"), (0, 4095))
+    add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half", "1f"), (0, 4095))
     triplet = Triplets.from_folder(tmp_path, (0, 4095))[0]
     np.testing.assert_allclose(triplet.x[0], counts / 4095, rtol=1e-6)
     np.testing.assert_allclose(triplet.y_hat, 0.5 * triplet.x, rtol=1e-6)

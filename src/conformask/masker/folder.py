@@ -10,7 +10,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
-from conformask.storage.published import NOT_AS_WRITTEN, path_hash, publish, read_published, verify
+from conformask.storage.published import not_as_written, path_hash, publish, read_published, verify
 from conformask.storage.typed import record_of
 
 CALIBRATION = "calibration.json"
@@ -82,7 +82,7 @@ def read_stored(folder: Path) -> Stored:
         record, arrays = found.record, {**found.arrays["curves"], **found.arrays["critical"]}
         probe = found.arrays["probe"] or None
     if "critical_lambda" not in arrays:
-        raise MismatchError(f"{folder / 'curves.npz'} {NOT_AS_WRITTEN}")
+        raise MismatchError(not_as_written(folder / "curves.npz"))
     return Stored(
         record_of(CalibrationCard, record, path),
         str(record.get("fingerprint", "")),
@@ -132,4 +132,4 @@ def _verify_0_1(folder: Path) -> None:
     sums = read_json(path, ["sha256"])["sha256"]
     for name, expected in sums.items() if isinstance(sums, Mapping) else [(path.name, None)]:
         if not (folder / name).is_file() or path_hash(folder / name) != expected:
-            raise MismatchError(f"{folder / name} {NOT_AS_WRITTEN}")
+            raise MismatchError(not_as_written(folder / name))

@@ -131,9 +131,10 @@ def _image(returned: Any) -> Array:
 
 
 def _torchscript(told: str) -> Run:
+    path = _file(told)
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
-            network = torch.jit.load(_file(told), map_location="cpu")  # type: ignore[no-untyped-call]
+            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:  # which, depends on where it is damaged
         raise MismatchError(
             f"{told} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "

@@ -17,10 +17,6 @@ from conformask.storage.as_json import Json, hash_of, plain, read_json, write_js
 TRIES = 5
 """How often a reader looks again where a writer replaces the files meanwhile."""
 UNSEALED = ("schema", "conformask", "seal")
-NOT_AS_WRITTEN = (
-    "is damaged, or not the file that was written with the others: what it says does not count. Make it "
-    "again, or copy the whole folder anew"
-)
 
 
 @dataclass(frozen=True)
@@ -94,10 +90,10 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
     files = record.get("files")
     content = {key: value for key, value in record.items() if key not in UNSEALED}
     if not isinstance(files, dict) or record.get("seal") != hash_of(content):
-        raise MismatchError(f"{path} {NOT_AS_WRITTEN}")
+        raise MismatchError(not_as_written(path))
     for name, expected in files.items():
-        if not (path.parent / name).is_file() or path_hash(path.parent / name) != expected:
-            raise MismatchError(f"{path.parent / name} {NOT_AS_WRITTEN}")
+        if _hash_if_there(path.parent / name) != expected:
+            raise MismatchError(not_as_written(path.parent / name))
 
 
 def path_hash(path: Path) -> str:
@@ -107,6 +103,20 @@ def path_hash(path: Path) -> str:
         return hash_of([[str(file.relative_to(path)), path_hash(file)] for file in files])
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def not_as_written(path: Path) -> str:
+    """What is said of a file that is not what the record beside it says."""
+    return (
+        f"{path} is damaged, or not the file that was written with the others: what it says does not count. "
+        "Make it again, or copy the whole folder anew"
+    )
+
+
+def _hash_if_there(path: Path) -> str | None:
+    with suppress(FileNotFoundError):  # a writer may remove it at any moment
+        return path_hash(path)
+    return None
 
 
 def _named(record: Mapping[str, Json], stem: str) -> str:
