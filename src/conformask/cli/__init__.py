@@ -1,10 +1,12 @@
 """The command line: one file a verb; each parses, calls one library function, and prints."""
 
+import io
 import sys
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from conformask.errors import ConformaskError
 
@@ -73,7 +75,7 @@ def build() -> App:
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
         help_format="plaintext",
-        default_parameter=Parameter(negative=()),
+        default_parameter=Parameter(negative=(), converter=_converted),
     )
     for place, (verb, text) in enumerate(VERBS.items()):
         usage = {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
@@ -82,8 +84,18 @@ def build() -> App:
     return app
 
 
+def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """As cyclopts does, but 1.5 is no whole number."""
+    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
+        raise ValueError(f"{tokens[0].value!r} is no whole number")
+    return convert(kind, tokens)
+
+
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line; exits with 0 done, 1 a conformask error, 2 bad usage, 130 stopped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]

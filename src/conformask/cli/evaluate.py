@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
-from conformask.cli.output import show, table
+from conformask.cli.output import bad_usage, show, table
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, verdict
 
@@ -38,6 +38,8 @@ def evaluate(
     from conformask.masker.masker import load
     from conformask.report.page import write_report
 
+    if report is not None and report.is_dir():
+        bad_usage(f"--report {report} is a folder: name a file in it, such as {report / 'report.html'}")
     masker = load(run, distance=distance_of(run, weights_path))
     test = Triplets.from_folder(data, data_range or masker.card.data_range, network=network).part("test")
     evaluation = evaluate_masker(masker, test, out=run, other_network=other_network)

@@ -86,12 +86,7 @@ def info(
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
-    rows = [
-        (SHOWN[name][key], _told(key, value))
-        for name, part in record.items()
-        for key, value in part.items()
-        if SHOWN[name][key]
-    ]
+    rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
     show(
         {"run": str(run), "promise": promise, "void": void, **record},
         *([promise] if promise else []),
@@ -99,6 +94,13 @@ def info(
         *([void] if void else _notes(record, promise, run)),
         as_json=json,
     )
+
+
+def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
+    try:
+        return [(shown[key], _told(key, value)) for key, value in part.items() if shown[key]]
+    except (TypeError, ValueError) as error:
+        raise MismatchError(f"{path} holds what conformask does not write: copy it again") from error
 
 
 def _promised(run: Path) -> tuple[str | None, str | None]:

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName
-from conformask.cli.output import show, table, told_range
+from conformask.cli.output import bad_usage, show, table, told_range
 
 BOUNDS = {"l1": 1.0, "l2": 1.0, "ssim": 2.0, "ms_ssim": 1.0}
 OWN = ("l1", "l2")
@@ -36,6 +36,8 @@ def plan(
     from conformask.conformal.guarantees import guarantee as guarantee_by_name
     from conformask.conformal.planning import plan as plan_for
 
+    if n is not None and n < 1:
+        bad_usage(f"--n {n}: there is at least 1 calibration image")
     wanted = guarantee_by_name(guarantee, confidence, delta)
     own = "bound_curve" in wanted.needs and distance in OWN
     found = plan_for(wanted, threshold, None if own else BOUNDS[distance], n)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TextIO, cast
 
 from conformask.errors import MismatchError
 from conformask.storage.as_json import Json, read_json, write_json
@@ -80,7 +81,7 @@ class MaskFolder:
     def lines(self) -> dict[str, Line]:
         """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
         found: dict[str, Line] = {}
-        with suppress(FileNotFoundError), (self.path / SIZES).open(newline="", encoding="utf-8") as file:
+        with suppress(FileNotFoundError, csv.Error), self._open(self.path / SIZES, "r") as file:
             for row in csv.DictReader(_whole_lines(file)):
                 with suppress(ValueError, KeyError, TypeError):
                     found[row["name"]] = _line(row)
@@ -91,15 +92,20 @@ class MaskFolder:
         path = self.path / SIZES
         if not path.exists():
             self.write([])
-        with path.open("a", newline="", encoding="utf-8") as file:
+        with self._open(path, "a") as file:
             csv.writer(file).writerow(_row(line))
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write the whole of sizes.csv."""
-        with whole_file(self.path / SIZES) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        with whole_file(self.path / SIZES) as aside, self._open(aside, "w") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(map(_row, lines))
+
+    @staticmethod
+    def _open(path: Path, mode: str) -> TextIO:
+        """Names need not be UTF-8."""
+        return cast(TextIO, path.open(mode, newline="", encoding="utf-8", errors="surrogateescape"))
 
 
 def _whole_lines(lines: Iterable[str]) -> Iterable[str]:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.errors import MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json
 from conformask.types import Images
 
@@ -40,6 +40,9 @@ class UNet(nn.Module):
     nearest neighbour and a 3x3 convolution, which leaves no checkerboard, and sees its input again at
     full size; `paper_form` has transposed 4x4 convolutions and no such path. `residual`: each halving is
     followed by a residual block (He et al. 2016).
+
+    Raises:
+        InvalidArgumentError: no width or no levels.
     """
 
     def __init__(
@@ -52,6 +55,8 @@ class UNet(nn.Module):
         paper_form: bool = False,
         residual: bool = False,
     ) -> None:
+        if width < 1 or levels < 1:
+            raise InvalidArgumentError(f"width = {width}, levels = {levels}: a U-Net has at least 1 of each")
         super().__init__()
         self.settings = {
             "in_channels": in_channels,

@@ -16,6 +16,7 @@ from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import BATCH_SIZE, scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.owned import owned
+from conformask.training.processes import check_devices
 from conformask.types import Array, Scorer
 
 PART = 64
@@ -28,7 +29,7 @@ class Streaming:
     """Where finished parts are kept, and on what the work is done; devices are handed to Lightning.
 
     Raises:
-        InvalidArgumentError: several processes without a folder that they share.
+        InvalidArgumentError: several processes without a folder that they share, or too many devices.
     """
 
     folder: Path | None = None
@@ -38,6 +39,7 @@ class Streaming:
     batch_size: int = BATCH_SIZE
 
     def __post_init__(self) -> None:
+        check_devices(self.devices)
         if self.folder is None and (self.devices not in (1, "1") or self.nodes > 1):
             raise InvalidArgumentError("several devices need a folder for their parts")
 

@@ -44,7 +44,7 @@ def sweep(folder: Path) -> None:
     """Remove what dead processes of this machine left unfinished in a folder; once a process."""
     for left in folder.glob(f"{MARK}{_here()}-*"):
         process = left.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
-        if not _alive(int(process)):
+        if process.isdigit() and not _alive(int(process)):
             _remove(left)
 
 

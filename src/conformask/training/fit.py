@@ -6,6 +6,7 @@ images, trains on its share of each epoch, and ends with the same weights; only 
 
 import contextlib
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Iterator
@@ -25,6 +26,7 @@ from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
+from conformask.training.processes import check_devices
 from conformask.training.progress import ProgressBar
 from conformask.training.record import Record, load_into
 
@@ -32,6 +34,7 @@ TensorDataset = Dataset[tuple[Tensor, ...]]
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 """What a training, or what follows it, leaves in its run folder at the end."""
+LARGEST_SEED = 2**63 - 1
 DEFAULT_EPOCHS = 30
 """Where neither epochs nor minutes nor patience are asked for."""
 
@@ -60,8 +63,11 @@ class Plan:
     def __post_init__(self) -> None:
         for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "nodes", "patience"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InvalidArgumentError(f"{name} = {value}: must be above 0")
+            if value is not None and not 0 < value < math.inf:
+                raise InvalidArgumentError(f"{name} = {value}: must be a number above 0")
+        if not 0 <= self.seed <= LARGEST_SEED:
+            raise InvalidArgumentError(f"seed = {self.seed}: must be from 0 to 2**63 - 1")
+        check_devices(self.devices)
         if self.epochs is None and self.max_minutes is None and self.patience is None:
             raise InvalidArgumentError("say how long to train: epochs, max_minutes or patience")
 
@@ -160,7 +166,7 @@ def fit_module(
             module,
             _loader(train, plan, trainer.world_size, shuffle=True),
             _loader(selection, plan, trainer.world_size, shuffle=False),
-            ckpt_path=record.last if record.last.exists() else None,
+            ckpt_path=record.to_resume(),
             weights_only=True,
         )
     if budget.out_of_time and trainer.is_global_zero and not record.settled():

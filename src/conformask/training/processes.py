@@ -1,6 +1,13 @@
 """Several processes at work on one training."""
 
+import os
+
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from conformask.arithmetic import best_device
+from conformask.errors import InvalidArgumentError
 
 
 def is_first_process() -> bool:
@@ -11,3 +18,21 @@ def is_first_process() -> bool:
     """
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return not together or torch.distributed.get_rank() == 0
+
+
+def check_devices(devices: int | str) -> None:
+    """Refuse devices that Lightning would fail on, or of which this machine has fewer.
+
+    Raises:
+        InvalidArgumentError: says what it has.
+    """
+    if devices in ("auto", 1, "1"):
+        return
+    cores = os.cpu_count() or 1
+    there = cores if best_device().type == "cpu" else torch.accelerator.device_count()
+    try:
+        asked = Fabric(devices=devices).world_size
+    except (TypeError, ValueError, MisconfigurationException):
+        asked = 0
+    if not 0 < asked <= there:
+        raise InvalidArgumentError(f"devices = {devices}: this machine has {there}; give a number, or auto")

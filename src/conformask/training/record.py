@@ -3,9 +3,10 @@
 import csv
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import lightning as L
 import torch
@@ -40,6 +41,19 @@ class Record(L.Callback):
     def last(self) -> Path:
         """What a resumed run starts from."""
         return self.folder / "checkpoints" / "last.ckpt"
+
+    def to_resume(self) -> Path | None:
+        """The file that a resumed run starts from, if there is one.
+
+        Raises:
+            MismatchError: it is damaged.
+        """
+        if not self.last.exists():
+            return None
+        with suppress(BadZipFile, OSError, RuntimeError, NotImplementedError), ZipFile(self.last) as file:
+            if file.testzip() is None:
+                return self.last
+        raise MismatchError(f"{self.last} is damaged: train again, in another folder")
 
     @property
     def best(self) -> Path:

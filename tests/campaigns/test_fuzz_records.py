@@ -1,0 +1,170 @@
+"""Files of conformask's own, damaged on purpose: each says what it said, or is refused with an error of ours.
+
+CONFORMASK_FUZZ sets how many damaged versions of each file are tried.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.campaigns.test_fuzz_readers import CHANGES
+from tests.synthetic_triplets import triplets
+
+import conformask as cm
+from conformask.cli.info import info
+from conformask.data.images import write_image
+from conformask.data.provenance import Provenance
+from conformask.data.sources import TrueImages
+from conformask.errors import ConformaskError
+from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.own import own_predictor
+from conformask.predictors.regressor import fit_predictor
+from conformask.records.evaluation import Evaluation
+from conformask.scorers.network_scorer import NetworkScorer
+from conformask.tasks import task
+from conformask.training.fit import Plan
+
+REMADE = "new/sizes.csv"
+"""Lines that cannot be read are made again."""
+PER_FILE = int(os.environ.get("CONFORMASK_FUZZ", "40"))
+WRONG = (None, True, -1, 0, 2**70, 1e308, "", "x", "inf", [], {}, [[]], [None], {"x": 1}, "0" * 5000)
+"""Values that a record may be found to hold instead."""
+TEXTS = ("Infinity", "NaN", "-Infinity", "1e999", "[" * 5000, '{"a":' * 5000, '"\\ud800"')
+Use = Callable[[Path], object]
+
+
+SIZE = 8
+
+
+def fitted(out: Path, *, resume: bool) -> NetworkScorer:
+    given = {"epochs": 1, "width": 2, "grid_points": 8, "resume": resume}
+    return cm.fit_scorer(triplets(12, 0), selection=triplets(12, 1), out=out, **given)
+
+
+def predictor(out: Path) -> NetworkPredictor:
+    grey = {f"{i}": np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for i in range(40)}
+    images = TrueImages.from_arrays(grey, SIZE, None, how="file", seed=0)
+    parts = images.part("train"), images.part("selection")
+    return fit_predictor(*parts, task=task("completion"), size=SIZE, out=out, plan=Plan(epochs=1), width=2)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every file that conformask leaves in one, with triplets, masks and networks in it."""
+    run = tmp_path_factory.mktemp("run")
+    masker = cm.calibrate(fitted(run, resume=False), triplets(30, 2), threshold=0.02, confidence=0.8).save(
+        run
+    )
+    cm.evaluate(masker, triplets(12, 3), out=run)
+    cm.write_masks(masker, triplets(3, 4), run / "new")
+    predictor(run / "predictor")
+    torch.jit.trace(torch.nn.Conv2d(1, 1, 1), torch.zeros(1, 1, SIZE, SIZE)).save(str(run / "own.pt"))
+    Provenance(trained_on=("a",), population="tiles").save(write_data(run / "data"))
+    return run
+
+
+def write_data(folder: Path) -> Path:
+    for role in ("x", "y_hat", "y"):
+        write_image(folder / role / "a.png", np.zeros((1, SIZE, SIZE), np.float32))
+    return folder
+
+
+def masker_as_saved(run: Path) -> object:
+    return cm.load(run).fingerprint
+
+
+def scorer_alone(run: Path) -> object:
+    """As before a calibration: nothing seals the scorer's files."""
+    return NetworkScorer.load(run).name
+
+
+def told(run: Path) -> object:
+    info(run)
+    return None
+
+
+def masks_again(run: Path) -> object:
+    return len(cm.write_masks(cm.load(run), triplets(3, 4), run / "new").sizes)
+
+
+USES: dict[str, tuple[Use, ...]] = {
+    "calibration.json": (masker_as_saved, told),
+    "curves-*.npz": (masker_as_saved,),
+    "critical-*.npz": (masker_as_saved,),
+    "probe-*.npz": (masker_as_saved,),
+    "scorer.json": (masker_as_saved, scorer_alone, told),
+    "scorer.safetensors": (masker_as_saved, scorer_alone),
+    "selection.npz": (masker_as_saved, scorer_alone),
+    "looks.npz": (masker_as_saved, scorer_alone),
+    "evaluation.json": (Evaluation.load, told),
+    "training.json": (lambda run: fitted(run, resume=True).name, told),
+    "checkpoints/last.ckpt": (lambda run: fitted(run, resume=True).name,),
+    "checkpoints/best.safetensors": (lambda run: fitted(run, resume=True).name,),
+    "new/masks.json": (masks_again,),
+    "new/sizes.csv": (masks_again,),
+    "data/triplets.json": (lambda run: len(cm.Triplets.from_folder(run / "data")),),
+    "predictor/predictor.json": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
+    "predictor/predictor.safetensors": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
+    "own.pt": (lambda run: own_predictor(str(run / "own.pt")).trained_on,),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("pattern", USES)
+def test_damaged_records_are_refused_or_say_the_same(run: Path, tmp_path: Path, pattern: str) -> None:
+    (path,) = run.glob(pattern)
+    others = [file.read_bytes() for file in sorted(run.rglob("*.*")) if file.is_file()]
+    for use in USES[pattern]:
+        right, refused = use(_copied(run, tmp_path / "whole")), 0
+        for index in range(PER_FILE):
+            rng = np.random.default_rng([zlib.crc32(pattern.encode()), index])
+            copy = _copied(run, tmp_path / "copy")
+            (copy / path.relative_to(run)).write_bytes(damaged(path.read_bytes(), others, rng))
+            try:
+                found = use(copy)
+            except ConformaskError:
+                refused += 1
+            except Exception as error:
+                raise AssertionError(f"{pattern}, {index}: {type(error).__name__}: {error}") from error
+            else:
+                assert use is not masker_as_saved or found == right, f"{pattern}, {index}"
+        assert refused or use is told or pattern == REMADE, "nothing was refused: is it damaged at all?"
+
+
+def _copied(run: Path, to: Path) -> Path:
+    shutil.rmtree(to, ignore_errors=True)
+    return shutil.copytree(run, to)
+
+
+def damaged(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+    if content.startswith(b"{") and rng.random() < 0.7:
+        return rewritten(json.loads(content), rng)
+    for _ in range(rng.integers(1, 4)):
+        content = CHANGES[rng.integers(len(CHANGES))](content, others, rng)
+    return content
+
+
+def rewritten(record: Any, rng: np.random.Generator) -> bytes:
+    """JSON in which a value is another, of a wrong type, or what no JSON holds."""
+    places = list(_places(record))
+    holder, key = places[rng.integers(len(places))]
+    kind = rng.integers(4)
+    if kind == 0:
+        del holder[key]
+    else:
+        holder[key] = WRONG[rng.integers(len(WRONG))] if kind < 3 else "WRONG"
+    return json.dumps(record).replace('"WRONG"', TEXTS[rng.integers(len(TEXTS))]).encode()
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key in value if isinstance(value, dict) else range(len(value)):
+        yield value, key
+        if isinstance(value[key], dict | list) and value[key]:
+            yield from _places(value[key])
