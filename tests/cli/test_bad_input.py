@@ -2,13 +2,17 @@
 
 import errno
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import conformask as cm
 from conformask.data.images import pixel_hash, write_image
 from conformask.data.triplets import Triplets
 from conformask.storage.as_json import hash_of, write_json
@@ -262,6 +266,103 @@ def test_nothing_is_overwritten(refused, made):
     refused(
         ["train", made / "data", made / "run", "--width", "4", "--epochs", "1"], "already holds a training"
     )
+
+
+def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
+    cm.load(made / "run").save(tmp_path / "masker")
+    before = snapshot(tmp_path / "masker")
+    refused(["train", made / "data", tmp_path / "masker", "--epochs", "1"], "masker holds scorer.json")
+    assert snapshot(tmp_path / "masker") == before
+
+
+def test_two_processes_do_not_share_a_folder(refused, own):
+    """One that trains, calibrates, evaluates or writes masks there is waited for."""
+    (own / "out").mkdir()
+    commands = {
+        "new": ["train", own / "data", own / "new", "--epochs", "1", "--width", "4"],
+        "run": calibrating(own / "run", own / "data"),
+        "out": ["mask", own / "run", own / "data", own / "out"],
+    }
+    commands["run/"] = ["evaluate", own / "run", own / "data"]
+    hold = "import sys; from pathlib import Path; from conformask.storage.owned import owned\n"
+    hold += "with owned(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    for folder, command in commands.items():
+        holder = subprocess.Popen(
+            [sys.executable, "-c", hold, own / folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        before = snapshot(own / folder)
+        refused(command, "is being written by process", holder.pid, "wait, or choose another")
+        assert snapshot(own / folder) == before
+        holder.communicate()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--seed", "-1"], "seed = -1"),
+        (["--width", "0"], "width = 0"),
+        (["--devices", "x"], "devices = x: this machine has"),
+        (["--devices", "4099"], "devices = 4099: this machine has"),
+        (["--nodes", "0"], "nodes = 0"),
+        (["--max-minutes", "nan"], "max_minutes = nan"),
+        (["--learning-rate", "inf"], "learning_rate = inf"),
+        (["--batch-size", "0"], "batch_size = 0"),
+        (["--epochs", "0"], "epochs = 0"),
+        (["--patience", "-3"], "patience = -3"),
+    ],
+)
+def test_bad_plans_are_refused_before_any_work(refused, data, tmp_path, options, words):
+    refused(["train", data, tmp_path / "run", *options], words)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_devices_of_a_calibration(refused, own):
+    refused(calibrating(own / "run", own / "data", "0.05", "--devices", "4099"), "devices = 4099")
+
+
+@pytest.mark.parametrize("size", [("0", "8"), ("-8", "8"), ("32", "0"), ("32", "-8")])
+def test_tiles_without_pixels(refused, made, tmp_path, size):
+    tiles = [f"--size={size[0]}", f"--stride={size[1]}", "--task", "super_resolution"]
+    refused(
+        ["triplets", made / "images", tmp_path / "data", "--predictor", "bicubic", *tiles], "at least 1 pixel"
+    )
+    refused(["predictor", made / "images", tmp_path / "net", *tiles], "at least 1 pixel")
+
+
+@pytest.mark.parametrize("count", ["1.5", "1e3", "0x1", "two", ""])
+def test_what_is_no_whole_number_is_bad_usage(conformask, data, tmp_path, count):
+    answer = conformask("train", data, tmp_path / "run", "--epochs", count)
+    assert answer.status == 2
+    assert f"{count!r} is no whole number" in " ".join(answer.out.split()) + " ".join(answer.err.split())
+
+
+def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
+    before = snapshot(own / "run")
+    answer = conformask("evaluate", own / "run", own / "data", "--report", own)
+    assert answer.status == 2
+    assert "is a folder: name a file in it" in answer.err
+    assert snapshot(own / "run") == before, "said before any work"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_is_not_utf_8(made, encoding):
+    """The table of thresholds has bars, which neither encoding holds."""
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
+    command = [Path(sys.executable).with_name("conformask"), "calibrate", made / "run"]
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2588" in done.stdout
+
+
+def test_a_damaged_checkpoint(refused, own):
+    checkpoint = own / "run" / "checkpoints" / "last.ckpt"
+    train = ["train", own / "data", own / "run", "--width", "4", "--epochs", "1", "--resume"]
+    content = checkpoint.read_bytes()
+    for damaged in (b"", b"nothing", content[:-100], content[:500] + b"x" + content[501:]):
+        checkpoint.write_bytes(damaged)
+        refused(train, checkpoint, "is damaged")
 
 
 def test_another_predictor_or_task(refused, made, tmp_path):

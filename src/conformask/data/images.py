@@ -23,7 +23,7 @@ TOLERANCE = 1e-6
 HASH_LEVELS = 65535
 BLOCK = 2**20
 """Values that are worked on at once, in float64."""
-LONGEST_NAME = 255 - len(".12345678-") - len(".ome.tiff")
+LONGEST_NAME = 255 - len(".ome.tiff")
 """Bytes; a file is first written under a hidden name."""
 
 
