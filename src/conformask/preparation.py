@@ -13,7 +13,7 @@ from torch import Tensor
 from conformask.data.decoding import name_and_suffix
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
-from conformask.data.provenance import Provenance
+from conformask.data.provenance import Provenance, is_unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
 from conformask.predictors.classical import CLASSICAL
@@ -40,31 +40,32 @@ def write_triplets(
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
-    The manifest is written last: a folder without one is not finished, and is made anew. Returns how many.
+    triplets.json says until the end that they are not finished; then they are made anew. Returns how many.
 
     Raises:
         MismatchError: the folder already holds triplets.
         ImageError: the predictor returned NaN or another shape; names the image.
     """
     out = Path(out)
-    if (out / MANIFEST).exists():
+    if (out / MANIFEST).exists() and not is_unfinished(out):
         raise MismatchError(f"{out} already holds triplets: choose another folder, or delete it")
     with owned(out):
         return _write(images, out, task, predictor, population)
 
 
 def _write(images: TrueImages, out: Path, task: Task, predictor: Predictor, population: str | None) -> int:
-    rows = []
+    provenance, rows = provenance_of(predictor, task.name, population), []
+    replace(provenance, finished=False).save(out)
     for source, triplet in predicted(images, task, predictor):
         paths = {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
         for role, path in paths.items():
             write_image(out / path, getattr(triplet, role), bits=images.bits)
         rows.append({"name": source.name, **paths, "group": source.group, "split": source.part})
-    provenance_of(predictor, task.name, population).save(out)
     with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    provenance.save(out)
     return len(rows)
 
 

@@ -33,10 +33,13 @@ def test_bootstrap_draws_whole_groups() -> None:
     assert bootstrap(values, groups=np.arange(400)) == alone
 
 
-def test_bootstrap_of_groups_of_many_sizes_is_around_the_mean() -> None:
+def test_bootstrap_of_groups_counts_images_and_not_groups() -> None:
+    """Large groups have large values: the mean over groups would lie far below that over images."""
     generator = np.random.default_rng(2)
-    groups = np.repeat(np.arange(60), generator.integers(1, 12, 60))
-    values = generator.random(len(groups)) + (groups % 2)
-    low, high = bootstrap(values, groups=groups)
-    assert low < values.mean() < high
-    assert high - low < 0.5
+    sizes = generator.integers(1, 12, 60)
+    groups, values = np.repeat(np.arange(60), sizes), np.repeat(sizes / 12, sizes)
+    of_each = [values[groups == group] for group in range(60)]
+    assert np.mean([own.mean() for own in of_each]) < bootstrap(values, groups=groups)[0] < values.mean()
+    chosen = generator.integers(60, size=(2000, 60))
+    means = [np.concatenate([of_each[group] for group in draw]).mean() for draw in chosen]
+    assert bootstrap(values, groups=groups) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)

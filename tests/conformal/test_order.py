@@ -6,6 +6,7 @@ import pytest
 from scipy import stats
 
 from conformask.conformal.order import (
+    ROUNDING,
     binomial_rank,
     coverage_range,
     largest_lambda,
@@ -129,3 +130,10 @@ def test_coverage_range_is_that_of_simulated_order_statistics() -> None:
     assert np.mean(coverage < low) == pytest.approx(0.05, abs=0.007)
     assert np.mean(coverage > high) == pytest.approx(0.05, abs=0.007)
     assert coverage_range(50, 0) == (1, 1)
+
+
+def test_a_budget_that_is_spent_exactly_is_not_exceeded() -> None:
+    budget = 2 - ROUNDING
+    assert budget + ROUNDING == 2.0, "in floats, too"
+    assert largest_lambda(np.array([3.0, 1.0, 2.0]), np.ones(3), budget) == 3.0
+    assert largest_lambda(np.array([3.0, 1.0, 2.0]), np.ones(3), budget - 1e-6) == 2.0

@@ -9,6 +9,7 @@ from worlds import RANDOM, evidence_of
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
 from conformask.conformal.marginal import Marginal
+from conformask.conformal.order import ROUNDING
 from conformask.conformal.rules import WeightedLambda
 from conformask.conformal.weighted import Weighted, effective_sample_size
 
@@ -101,3 +102,14 @@ def test_effective_sample_size() -> None:
     assert effective_sample_size(np.full(40, 3.0)) == pytest.approx(40)
     assert effective_sample_size(np.array([1.0, 0, 0])) == 1
     assert effective_sample_size(np.array([2.0, 1.0])) == pytest.approx(9 / 5)
+
+
+def test_a_budget_that_is_spent_exactly_is_not_exceeded() -> None:
+    """Those below the third weigh just what is allowed: it is the largest lambda that keeps the promise."""
+    confidence = 0.5 + ROUNDING
+    assert (1 - confidence + ROUNDING) * 4 == 2.0, "in floats, too"
+    rule = WeightedLambda.of(np.array([1.0, 2.0, 3.0, 4.0]), np.ones(4), confidence)
+    assert rule(Facts(1, np.zeros(1))) == [3.0]
+    assert rule(Facts(1, np.full(1, 1e-3))) == [2.0]
+    every = WeightedLambda((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0), 4.0, confidence)
+    assert every(Facts(1, np.zeros(1))) == [3.0]

@@ -114,6 +114,15 @@ def test_any_batch_and_any_size(network: Exported, count: int, size, of_x) -> No
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
 
 
+def test_a_network_that_halves_its_images_down_to_one_pixel(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = exported(calibrated(scorer(UNet(4, 1, width=4, levels=4))), tmp_path)
+    for size in ((16, 16), (32, 48)):
+        x, y_hat = torch.rand(1, 1, *size), torch.rand(1, 3, *size)
+        found = network(x, y_hat, network.done.lam)[1]
+        np.testing.assert_allclose(found, network.masker.scorer(x, y_hat).map.numpy(), atol=1e-5)
+
+
 def test_the_file_says_what_it_is(network: Exported) -> None:
     told = network.session.get_modelmeta().custom_metadata_map
     assert told["promise"] == network.masker.promise

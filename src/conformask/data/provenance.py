@@ -1,11 +1,11 @@
 """Where triplets come from: triplets.json beside the manifest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformask.errors import MismatchError
 from conformask.records.network import Network
-from conformask.storage.as_json import read_json, write_json
+from conformask.storage.as_json import Json, read_json, write_json
 from conformask.storage.typed import record_of
 
 FILE = "triplets.json"
@@ -22,6 +22,8 @@ class Provenance:
     """Pixel hashes of the true images that the network was trained on."""
     population: str | None = None
     """For which images a promise holds, where it is narrower than "new images like these"."""
+    finished: bool = True
+    """Whether all of the triplets are there."""
 
     def save(self, folder: Path) -> None:
         """Write triplets.json."""
@@ -32,18 +34,29 @@ class Provenance:
         """Read triplets.json, where there is one; `network` is who made y_hat, where it does not say.
 
         Raises:
-            MismatchError: it says another, or is damaged.
+            MismatchError: it says another, or that the triplets are not finished, or is damaged.
         """
         path = folder / FILE
-        record = read_json(path) if path.is_file() else {}
+        record = _record(folder)
         if record.get("predictor"):  # as conformask 0.1 wrote it
             record["network"] = {"name": record["predictor"]}
         found = record_of(cls, record, path)
+        if is_unfinished(folder):
+            raise MismatchError(f"{folder} holds triplets that were not finished: give the command again")
         if network is None or found.network == Network(network):
             return found
         if found.network is not None:
             raise MismatchError(f"{path} says that y_hat was made by {found.network.name}, not {network}")
-        return cls(found.task, Network(network), found.trained_on, found.population)
+        return replace(found, network=Network(network))
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether triplets.json says that the triplets are not all there yet."""
+    return _record(folder).get("finished") is False
+
+
+def _record(folder: Path) -> dict[str, Json]:
+    return read_json(folder / FILE) if (folder / FILE).is_file() else {}
 
 
 UNKNOWN = Provenance()

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -24,6 +25,8 @@ INPUTS, OUTPUTS = ("x", "y_hat", "lam"), ("mask", "score")
 AXES = {"y_hat": {0: "n", 2: "h", 3: "w"}, "x": {2: "hx", 3: "wx"}}
 """Names of what may have any length."""
 OPSET = 20
+SMALL = 256
+"""Pixels along a side that the paper's U-Net halves down to one."""
 
 
 class Graph(nn.Module):
@@ -76,7 +79,7 @@ def translated(masker: Masker) -> "ModelProto":
     Raises:
         MismatchError: the network or the family cannot be exported; names what torch said.
     """
-    x, y_hat = noise(masker, 2, masker.card.sizes[0])
+    x, y_hat = _example(masker)
     lam = torch.ones(2, dtype=torch.float64)
     free = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
@@ -101,6 +104,15 @@ def translated(masker: Masker) -> "ModelProto":
                 f"{masker.scorer.name!r} cannot be exported to ONNX, torch says: {first_line(error)}"
             ) from error
     return named(without_traces(model))
+
+
+def _example(masker: Masker) -> tuple[Images, Images]:
+    """Images to translate the graph with: no layer is one pixel wide, which torch would take for fixed."""
+    height, width = masker.card.sizes[0]
+    if max(height, width) <= SMALL:
+        with suppress(MismatchError):
+            return noise(masker, 2, (2 * height, 2 * width))
+    return noise(masker, 2, (height, width))
 
 
 def without_traces(model: "ModelProto") -> "ModelProto":

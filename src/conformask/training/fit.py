@@ -9,7 +9,7 @@ import logging
 import math
 import signal
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -216,7 +216,8 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
 
 
 def _flat(identity: dict[str, Json]) -> dict[str, Json]:
-    return {**identity, **identity["plan"], "plan": None}
+    plan = identity.get("plan")
+    return {**identity, **(plan if isinstance(plan, Mapping) else {}), "plan": None}
 
 
 def _loader(

@@ -1,0 +1,252 @@
+"""Every verb killed before each of its writes: a reader sees the old or the new, and the command goes on.
+
+A child process runs the verb and dies, without any clean-up, just before its k-th change of a file or folder;
+this is repeated for each k. CONFORMASK_KILLS sets at most how many k of a verb are tried; 0 tries all.
+"""
+
+import itertools
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+import conformask as cm
+from conformask.cli import main
+from conformask.data.images import read_image, write_image
+from conformask.data.triplets import Triplets
+from conformask.deployment.folder import MaskFolder
+from conformask.errors import ConformaskError
+from conformask.masker.folder import CARD, read_promise
+from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.records.evaluation import Evaluation
+from conformask.scorers.network_scorer import NetworkScorer
+from conformask.storage.whole import MARK
+
+MOST = int(os.environ.get("CONFORMASK_KILLS", "12"))
+SIZE = 16
+FAILED = 70
+WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+KILLED = 9
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+
+
+def changes(event: str, arguments: Sequence[Any], folder: str) -> bool:
+    """Whether an audit event is about to change something in the folder."""
+    if event not in WRITES or not isinstance(arguments[0], str | os.PathLike):
+        return False
+    if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return False
+    return os.path.abspath(arguments[0]).startswith(folder)
+
+
+def in_child(folder: Path, action: Callable[[Path], None], watch: Callable[[str], None]) -> int:
+    """Act in a child process that calls watch before each change in the folder; its exit status."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def hook(event: str, arguments: Sequence[Any]) -> None:
+        if changes(event, arguments, str(folder)):
+            watch(f"{event} {os.path.relpath(arguments[0], folder)}")
+
+    said = os.open(folder.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
+    sys.addaudithook(hook)
+    try:
+        action(folder)
+    except SystemExit as stop:
+        os._exit(int(stop.code or 0))
+    except BaseException:
+        os._exit(FAILED)
+    os._exit(0)
+
+
+def done(folder: Path, action: Callable[[Path], None]) -> list[str]:
+    """Act in a child process, to the end; its changes in their order."""
+    log = folder.with_name("changes")
+    log.unlink(missing_ok=True)
+    with log.open("a") as file:
+        status = in_child(folder, action, lambda change: print(change, file=file, flush=True))
+    assert status == 0, folder.with_name("said").read_text()
+    return log.read_text().splitlines()
+
+
+def killed_at(point: int, folder: Path, action: Callable[[Path], None]) -> None:
+    """Act in a child process that dies before its point-th change."""
+    changes = itertools.count(1)
+
+    def watch(_: str) -> None:
+        if next(changes) == point:
+            os._exit(KILLED)
+
+    assert in_child(folder, action, watch) == KILLED
+
+
+def command(*words: str) -> Callable[[Path], None]:
+    """A command whose words name paths below the folder by a leading slash."""
+
+    def action(folder: Path) -> None:
+        main([f"{folder}{word}" if word.startswith("/") else word for word in words])
+
+    return action
+
+
+def triplets_of(name: str) -> Callable[[Path], object]:
+    def look(folder: Path) -> object:
+        return [(t.name, float(t.y_hat.sum())) for t in Triplets.from_folder(folder / name)]
+
+    return look
+
+
+def scorer(folder: Path) -> object:
+    return NetworkScorer.load(folder / "new").fingerprint
+
+
+def predictor(folder: Path) -> object:
+    return NetworkPredictor.load(folder / "net").fingerprint
+
+
+def promise(folder: Path) -> object:
+    """All that is promised, but for the time; what is on paper has to be the same."""
+    card, _ = read_promise(folder / "run")
+    paper = folder / "run" / CARD
+    assert not paper.exists() or card.promise in paper.read_text(encoding="utf-8")
+    masker = cm.load(folder / "run")
+    assert masker.promise == card.promise
+    return card.promise, card.rule["lam"], masker.critical_lambdas.tolist()
+
+
+def evaluation(folder: Path) -> object:
+    found = Evaluation.load(folder / "run")
+    assert float(np.mean(found.images.distance)) == pytest.approx(found.mean_distance)
+    return found.promise, found.n_test, found.mean_distance
+
+
+def masks(folder: Path) -> object:
+    """Whatever sizes.csv says of an image, its mask lies there."""
+    new = MaskFolder(folder / "new")
+    for name, line in new.lines().items():
+        mask = read_image(new.path / "masks" / f"{name}.png")
+        assert float(1 - mask.mean()) == pytest.approx(line.mask_size, abs=1e-4)
+    return sorted(new.lines())
+
+
+def exported(folder: Path) -> object:
+    path = folder / "masker.onnx"
+    return path.is_file() and len(onnxruntime.InferenceSession(path).get_inputs())
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command, what a reader sees of its result, and how it is repeated after it was killed."""
+
+    action: Callable[[Path], None]
+    look: Callable[[Path], object]
+    again: Callable[[Path], None] | None = None
+    once: bool = False
+    """Whether it is refused when its result is there."""
+    grows: bool = False
+    """Whether a reader may see a part of the result, image by image."""
+
+
+TILES = ("--task", "super_resolution", "--size", "16", "--stride", "16", "--split", "tile")
+NET = ("predictor", "/images", "/net", *TILES, "--epochs", "1", "--width", "2")
+TRAIN = ("train", "/train", "/new", "--epochs", "1", "--width", "2")
+VERBS = {
+    "triplets with a task": Verb(
+        command("triplets", "/images", "/made", "--predictor", "bicubic", *TILES),
+        triplets_of("made"),
+        once=True,
+    ),
+    "triplets of a network": Verb(
+        command("triplets", "/inputs", "--predictor", "/own.onnx"), triplets_of("inputs")
+    ),
+    "predictor": Verb(command(*NET), predictor, command(*NET, "--resume")),
+    "train": Verb(command(*TRAIN), scorer, command(*TRAIN, "--resume")),
+    "calibrate": Verb(command("calibrate", "/run", "/other", "--threshold", "0.03"), promise),
+    "recalibrate": Verb(command("calibrate", "/run", "--confidence", "0.6"), promise),
+    "evaluate": Verb(command("evaluate", "/run", "/test", "--report", "/report.html"), evaluation),
+    "mask": Verb(command("mask", "/run", "/test", "/new"), masks, grows=True),
+    "export": Verb(command("export", "/run", "/masker.onnx"), exported),
+}
+
+
+@pytest.fixture(scope="module")
+def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lies there before each verb."""
+    folder = tmp_path_factory.mktemp("before")
+    rng = np.random.default_rng(0)
+    for index in range(8):
+        write_image(folder / "images" / f"{index}.png", rng.random((3, 32, 32)).astype(np.float32))
+    for name, count in (("train", 12), ("first", 25), ("other", 25), ("test", 6), ("inputs", 4)):
+        for index in range(count):
+            y = rng.random((1, SIZE, SIZE)).astype(np.float32)
+            y_hat = np.clip(y + 0.2 * (rng.random(y.shape) - 0.5), 0, 1).astype(np.float32)
+            for role, image in (("x", y_hat), ("y_hat", y_hat), ("y", y)):
+                write_image(folder / name / role / f"{index}.png", image)
+    shutil.rmtree(folder / "inputs" / "y_hat")
+    _halving(folder / "own.onnx")
+    train, calibrate = (
+        (*TRAIN[:2], "/run", *TRAIN[3:]),
+        ("calibrate", "/run", "/first", "--threshold", "0.02"),
+    )
+    for words in (train, calibrate):
+        done(folder, command(*words))
+    return folder
+
+
+def _halving(path: Path) -> None:
+    shape = ["n", "c", "h", "w"]
+    x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy")
+    half = onnx.helper.make_tensor("half", onnx.TensorProto.FLOAT, [1], [0.5])
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Mul", ["x", "half"], ["y"])], "half", [x], [y], [half]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+def seen(look: Callable[[Path], object], folder: Path) -> object:
+    """What a reader sees; None where it is told that there is nothing, or nothing whole."""
+    try:
+        return look(folder)
+    except ConformaskError:
+        return None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", VERBS)
+def test_killed_anywhere(before: Path, tmp_path: Path, name: str) -> None:
+    verb, folder = VERBS[name], tmp_path / "work"
+    shutil.copytree(before, folder)
+    old = seen(verb.look, folder)
+    points = done(folder, verb.action)
+    new = seen(verb.look, folder)
+    assert new != old
+    for point in _tried(len(points)):
+        shutil.rmtree(folder)
+        shutil.copytree(before, folder)
+        killed_at(point, folder, verb.action)
+        told = f"killed before change {point}, {points[point - 1]}"
+        found = seen(verb.look, folder)
+        assert found in (old, new) or (verb.grows and set(found) <= set(new)), (
+            f"{told}: a reader sees {found}"
+        )
+        if not (verb.once and found == new):
+            done(folder, verb.again or verb.action)
+        assert seen(verb.look, folder) == new, f"{told}: it ends with something else"
+        assert not list(folder.rglob(f"{MARK}*")), f"{told}: unfinished files stay"
+
+
+def _tried(points: int) -> list[int]:
+    return np.unique(np.linspace(1, points, min(MOST or points, points)).astype(int)).tolist()
