@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conformask.cli import main
 from conformask.conformal import law
@@ -133,6 +134,18 @@ def test_mask_sizes_are_compared_at_the_same_lambda() -> None:
     size = seen.comparisons[-1]
     assert size.measure == "mask size"
     assert size.new == pytest.approx(size.calibration, abs=1e-6)
+
+
+def test_mask_sizes_are_compared_at_the_point_below_lambda() -> None:
+    """Between grid points sizes are not known; those above would be of masks that nobody gets."""
+    masker = masker_of(triplets(60, 0))
+    below = masker.grid[masker.grid <= masker.rule.lam].max()
+    assert below < masker.rule.lam
+    new = next(triplets(40, 3).batches(40))
+    mask = masker.family.apply(new.x, masker.family.level(new.x, torch.full((40,), below)))
+    seen = monitor(masker, triplets(40, 3)).comparisons[-1]
+    assert seen.new == pytest.approx(float((1 - mask).mean((1, 2, 3)).median()), abs=0.003)
+    assert seen.new == pytest.approx(float(np.median((1 - mask).mean((1, 2, 3)))), abs=1e-6)
 
 
 def test_of_each_group_one_image_is_compared() -> None:

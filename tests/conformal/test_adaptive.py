@@ -124,6 +124,9 @@ def test_h_is_fitted_where_there_are_enough_images() -> None:
     fitted = Adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 100).h
     assert fitted is not None
     np.testing.assert_allclose(fitted.coefficients, [-1, 0], atol=0.15)
+    evidence = looks_tell(500, 0)[0]
+    below = np.log(evidence.critical_lambdas) < fitted(evidence.column("features"))
+    assert below.mean() == pytest.approx(1 - CONFIDENCE, abs=0.03), "the quantile that the promise may lose"
 
 
 def test_hard_images_are_no_longer_sacrificed() -> None:

@@ -129,3 +129,12 @@ def test_waudby_smith_ramdas_is_the_sharper_where_losses_are_alike() -> None:
     sets = [generator.uniform(0.05, 0.11, 200) for _ in range(20)]
     assert all(waudby_smith_ramdas(losses, 0.13, DELTA) for losses in sets)
     assert not any(hoeffding_bentkus(losses, 0.1, DELTA) for losses in sets)
+
+
+def test_hoeffding_bentkus_is_the_published_p_value() -> None:
+    """Of 3 losses in 100 at level .1: Hoeffding's exp(-100 kl) is .0258, Bentkus' e P(Bin <= 3) is .0213."""
+    losses = np.repeat([1.0, 0.0], [3, 97])
+    bentkus = math.e * sum(math.comb(100, k) * 0.1**k * 0.9 ** (100 - k) for k in range(4))
+    assert bentkus == pytest.approx(0.0213, abs=1e-4)
+    assert hoeffding_bentkus(losses, 0.1, 1.001 * bentkus)
+    assert not hoeffding_bentkus(losses, 0.1, 0.999 * bentkus)

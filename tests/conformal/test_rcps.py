@@ -114,3 +114,12 @@ def test_without_curves_that_err_masks_open() -> None:
     assert Rcps(0.1).claim("ssim", 0.2) == "with probability 0.90 over calibration sets, E ssim <= 0.2"
     assert Rcps(0.1).name == "rcps"
     assert hoeffding_bentkus_rcps(0.1).name == "rcps_hb"
+
+
+def test_a_larger_lambda_that_is_certified_by_luck_does_not_count() -> None:
+    """Running means grow, but a bound on them need not: betting may win on larger losses."""
+    grid = np.array([0.0, 1.0, 2.0, 3.0, np.inf])
+    risk = np.tile([0.0, 0.1, 0.2, 0.3, 0.4], (9, 1))
+    evidence = Evidence(0.5, np.zeros(9), Curves(np.arange(9).astype(str), grid, risk, risk), 1.0)
+    lucky = Rcps(0.1, certifies=lambda losses, level, delta: not 0.15 < losses[0] < 0.25)
+    assert lucky.rule(evidence).lam == 1.0

@@ -11,10 +11,13 @@ from torch import Tensor
 from conformask.conformal import law
 from conformask.conformal.intervals import bootstrap, clopper_pearson
 from conformask.data.images import pixel_hash
+from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.measures import image_records
 from conformask.evaluation.resplits import resplit
+from conformask.masker import agreement
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker, load
 from conformask.records.evaluation import Evaluation, ImageRecords
@@ -320,6 +323,42 @@ def test_leaks_are_refused() -> None:
     learnt = replace(SCORER, trained_on=frozenset([pixel_hash(TEST[4].truth())]))
     with pytest.raises(CalibrationError, match="1 of 45 test images were used"):
         evaluate(replace(masker, scorer=learnt), TEST)
+
+
+def test_images_that_the_predictor_learnt_from_are_refused() -> None:
+    told = Provenance(trained_on=(pixel_hash(TEST[7].truth()),))
+    with pytest.raises(CalibrationError, match="1 of 45 test images were used for training"):
+        evaluate(made(), TEST.described(told))
+
+
+@pytest.mark.parametrize(("above", "met"), [(0.9e-6, True), (1.1e-6, False)])
+def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypatch) -> None:
+    """Exact solutions lie on the threshold, but for rounding."""
+    measured = image_records
+
+    def on_the_threshold(*arguments):
+        records = measured(*arguments)
+        return replace(records, distance=np.full_like(records.distance, THRESHOLD * (1 + above)))
+
+    monkeypatch.setattr("conformask.evaluation.evaluate.image_records", on_the_threshold)
+    masker = made()
+    found = evaluate(masker, TEST)
+    assert found.coverage == met
+    told = agreement.measured(masker, found.images.distance, np.array(TEST.groups))
+    assert told.coverage == met
+    assert told.broken is not met
+
+
+def saturated(a: Tensor, b: Tensor) -> Tensor:
+    """Flat where it is large, so that no gradient leads Opt to a mask that meets the threshold."""
+    return (20 * (a - b).abs().mean((1, 2, 3))).clamp(max=1)
+
+
+def test_images_on_which_opt_failed_do_not_count_as_its_masks() -> None:
+    found = evaluate(made(saturated, threshold=0.5), TEST, opt_images=3)
+    assert found.n_paper_oracle == 0
+    assert found.mask_size_paper_oracle is None
+    assert np.isnan(found.images.paper_oracle_size).all()
 
 
 def test_groups_of_the_calibration_are_no_new_groups() -> None:

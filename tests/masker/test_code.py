@@ -9,6 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conformask.calibration import measures
+from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import MismatchError
 from conformask.masker.calibrate import calibrate
@@ -17,7 +19,7 @@ from conformask.masks.reciprocal import Reciprocal
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.tiled import Tiled
-from synthetic_triplets import scale_of, signed, triplets
+from synthetic_triplets import arrays, scale_of, signed, triplets
 
 CALIBRATION, SELECTION, TEST = triplets(40, 0), triplets(30, 1), next(triplets(200, 2).batches(200))
 SCORER = Heuristic(scale_of, channels=1)
@@ -138,3 +140,57 @@ def test_a_masker_whose_code_is_unknown_is_loaded(tmp_path: Path) -> None:
     replace(masker, card=replace(masker.card, code={}), probe=None).save(tmp_path)
     again = load(tmp_path, scorer=SCORER)
     np.testing.assert_array_equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def interrupted(out: Path, calibration: Triplets, **more) -> None:
+    """A calibration that is killed after the first of its parts."""
+    measured = measures
+
+    def once(item, *arguments, **named):
+        if item.batch.names[0] != calibration.names[0]:
+            raise StoppedError
+        return measured(item, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("conformask.masker.calibrate.measures", once)
+        with pytest.raises(StoppedError):
+            calibrate(SCORER, calibration, threshold=0.03, distance="l1", out=out, **more)
+    assert len(list(out.glob("part-*"))) == 1
+
+
+@pytest.fixture
+def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
+    return tmp_path / "parts"
+
+
+def test_a_resumed_calibration_takes_up_no_parts_of_other_images(parts: Path) -> None:
+    """The same names, but the network's outputs were made anew between kill and resume."""
+    x, y_hat, y = arrays(40, 0)
+    before = Triplets.from_arrays(x, y_hat, y)
+    after = Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y)
+    interrupted(parts, before)
+    resumed = calibrate(SCORER, after, threshold=0.03, distance="l1", out=parts)
+    anew = calibrate(SCORER, after, threshold=0.03, distance="l1")
+    np.testing.assert_array_equal(resumed.critical_lambdas, anew.critical_lambdas)
+
+
+def test_a_resumed_calibration_takes_up_no_parts_of_other_weights(parts: Path) -> None:
+    def heavy(x: Tensor, y_hat: Tensor) -> Tensor:
+        return 1 + x.mean((1, 2, 3))
+
+    def light(x: Tensor, y_hat: Tensor) -> Tensor:
+        return 1 + y_hat.mean((1, 2, 3))
+
+    weighted = {"guarantee": "weighted", "selection": SELECTION}
+    interrupted(parts, CALIBRATION, weight=heavy, **weighted)
+    changed = named(light, "heavy")
+    resumed = calibrate(
+        SCORER, CALIBRATION, threshold=0.03, distance="l1", out=parts, weight=changed, **weighted
+    )
+    anew = calibrate(SCORER, CALIBRATION, threshold=0.03, distance="l1", weight=changed, **weighted)
+    np.testing.assert_array_equal(resumed.curves.weight, anew.curves.weight)

@@ -327,6 +327,18 @@ def test_weights_by_a_callable() -> None:
         made("weighted", triplets(COUNT, 0), weight=lambda x, y_hat: -brightness(x, y_hat))
 
 
+def test_weights_that_leave_few_effective_images_are_refused() -> None:
+    """Known only when all images are scored: one of them outweighs the others."""
+    first = triplets(COUNT, 0)[0]
+    heaviest = float(first.y_hat.mean())
+
+    def one(x: Tensor, y_hat: Tensor) -> Tensor:
+        return torch.where((y_hat.mean((1, 2, 3)) - heaviest).abs() < 1e-6, 1e9, 1.0)
+
+    with pytest.raises(CalibrationError, match="effective"):
+        made("weighted", triplets(COUNT, 0), weight=one)
+
+
 def test_heavier_images_get_smaller_lambdas() -> None:
     masker = made("weighted")
     (batch,) = TEST.batches(40)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
@@ -65,13 +66,33 @@ def test_saved_and_restored_in_the_middle(tmp_path) -> None:
 
 def test_a_truth_is_judged_by_the_lambda_of_its_mask() -> None:
     online = OnlineMasker(MASKER, eta=0.9)
-    images = stream(3, 4)
+    images = stream(3, 4, harder=8)
     for index, (x, y_hat, _) in enumerate(images):
         online.mask(f"{index}", x, y_hat)
     masks = [MASKER(x, y_hat) for x, y_hat, _ in images]
     for index, (_, y_hat, y) in enumerate(images):
         expected = float(np.abs(masks[index] * (y - y_hat)[..., 0]).mean()) <= 0.03 * (1 + 1e-6)
         assert online.learn(f"{index}", y) == expected, "all were masked before any truth was known"
+        assert not expected
+    assert online.lam == 0, "it has learnt from the first failure on that the next mask must be smaller"
+
+
+def test_where_nothing_drifts_it_neither_fails_nor_hides_more_than_promised() -> None:
+    """A share of failures that is far below what is allowed would be paid for with masks."""
+    kept = run(OnlineMasker(MASKER, eta=0.05), stream(400, 6))
+    assert kept[100:].mean() == pytest.approx(0.8, abs=0.05)
+
+
+def test_it_learns_the_critical_lambda_of_each_image() -> None:
+    online, images = OnlineMasker(MASKER), stream(20, 7)
+    run(online, images)
+    x, y_hat, y = (np.stack(role) for role in zip(*images, strict=True))
+    same = calibrate(
+        MASKER.scorer, Triplets.from_arrays(x, y_hat, y), threshold=0.03, distance="l1", confidence=0.8
+    )
+    np.testing.assert_allclose(
+        online.state.past, sorted([*MASKER.critical_lambdas, *same.critical_lambdas]), rtol=1e-6
+    )
 
 
 def test_what_is_refused(tmp_path) -> None:

@@ -105,6 +105,17 @@ def test_parts_of_something_else_are_not_taken(folder: Path) -> None:
         assert len(again.seen) == len(triplets)
 
 
+def test_parts_of_another_score_are_not_taken(folder: Path) -> None:
+    def doubt(x: Images, y_hat: Images) -> Images:
+        return y_hat + 0.2
+
+    killed(folder)
+    again = Measure()
+    with Streaming(folder).parts():
+        gathered(Heuristic(doubt, channels=1), TRIPLETS, again, "measuring", "key", Streaming(folder))
+    assert len(again.seen) == COUNT
+
+
 def test_several_devices_need_a_folder() -> None:
     with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
         Streaming(None, devices=2)
