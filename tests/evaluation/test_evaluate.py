@@ -351,7 +351,7 @@ def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypat
 
 def saturated(a: Tensor, b: Tensor) -> Tensor:
     """Flat where it is large, so that no gradient leads Opt to a mask that meets the threshold."""
-    return (20 * (a - b).abs().mean((1, 2, 3))).clamp(max=1)
+    return (60 * (a - b).abs().mean((1, 2, 3))).clamp(max=1)
 
 
 def test_images_on_which_opt_failed_do_not_count_as_its_masks() -> None:
