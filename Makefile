@@ -10,8 +10,8 @@ demo: .venv/installed            ## the whole story on packaged photographs, int
 test: .venv/developing browser   ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
-fuzz: .venv/developing           ## many damaged files of every format, and requests to the viewer: read or refused
-	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 $(BIN)/pytest tests/campaigns
+fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
+	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 $(BIN)/pytest tests/campaigns
 
 check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff check
