@@ -93,6 +93,16 @@ def session(world) -> Session:
 
 
 @pytest.fixture
+def broken(world) -> Session:
+    """The same images after the network went wrong: the scores are as before, the errors are not."""
+    x, y_hat, y = (
+        [np.moveaxis(getattr(t, role), 0, -1) for t in world.shown] for role in ("x", "y_hat", "y")
+    )
+    wrong = [1 - image for image in y]
+    return Session(world.masker, Triplets.from_arrays(x, y_hat, wrong, names=world.shown.names))
+
+
+@pytest.fixture
 def client(session) -> TestClient:
     """As the page asks: from its own origin, once the address with the token was opened."""
     asking = TestClient(application(session, PORT, TOKEN), base_url=OURS, headers={"Origin": OURS})

@@ -18,6 +18,7 @@ from conformask.viewer.session import Session
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
+SPACE = "\N{NO-BREAK SPACE}"
 OURS = "http://127.0.0.1:8000"
 
 
@@ -70,6 +71,33 @@ def test_a_moved_slider_is_a_recalibration(client, world):
     assert measured["distance"] == pytest.approx(distance, rel=1e-5)
     assert measured["unmasked"] == pytest.approx(np.abs(triplet.y - triplet.y_hat).mean(), rel=1e-5)
     assert measured["met"] == bool(distance <= threshold)
+
+
+def test_what_was_measured_stands_beside_what_is_promised(client, session, world):
+    assert client.get("/api/images").json()["measured"] is None, "nothing has been looked at yet"
+    list(session.look_through())
+    distances = np.array([np.abs(mask_of(world.masker, t) * (t.y - t.y_hat)).mean() for t in world.shown])
+    met = int((distances <= world.masker.card.threshold * (1 + 1e-6)).sum())
+    told = client.get("/api/images").json()
+    assert told["measured"].startswith(
+        f"Measured: {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
+    )
+    assert told["promised"]["standing"]["name"] == "calibrated"
+
+
+def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
+    """At the calibrated setting as at every other; before the truth was looked at nothing can be said."""
+    asking, name = TestClient(application(broken, 8000, None), base_url=OURS), world.shown.names[0]
+    assert promise(asking, image=name)["standing"]["name"] == "calibrated"
+    list(broken.look_through())
+    for asked in ({}, {"confidence": 0.8}, {"threshold": 0.5 * world.masker.card.threshold}):
+        promised = promise(asking, image=name, **asked)
+        assert promised["headline"] is None, "a sentence that the images contradict"
+        told = promised["standing"]
+        assert (told["name"], told["title"]) == ("broken", "Broken here")
+        assert f"0.0{SPACE}% of 12 images are within the threshold" in told["text"]
+        assert f"at least 90{SPACE}% was promised" in told["text"]
+    assert asking.get("/api/images").json()["measured"].startswith(f"BROKEN: 0.0{SPACE}% of 12 images")
 
 
 def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):

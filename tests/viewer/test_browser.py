@@ -435,3 +435,19 @@ def test_a_link_on_another_site_opens_the_viewer(browser, address, origin, place
         opened.wait_for_selector("#grid li")
         assert opened.url == origin
     opened.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
+    list(broken.look_through())
+    with serving(broken) as url:
+        page = browser.new_page(viewport={"width": width, "height": 800})
+        page.goto(url)
+        expect(page.locator("#gallery-promise .why")).to_contain_text("BROKEN: 0.0 % of 12 images")
+        expect(page.locator("#measured")).to_be_hidden()
+        expect(page.locator(".headline")).to_have_count(0)
+        open_image(page, url.partition("?")[0], broken.entries()[0].name)
+        for standing in page.locator(".standing").all():
+            expect(standing).to_have_class("standing broken")
+            expect(standing).to_have_text("Broken here")
+        page.close()

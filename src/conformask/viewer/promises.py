@@ -40,7 +40,7 @@ class Sliders:
 
 @dataclass(frozen=True)
 class Promised:
-    """What a setting promises; no sentences where nothing can be promised."""
+    """What a setting promises; no sentences where nothing can be promised, or the images say otherwise."""
 
     threshold: float
     """As it is used: a simultaneous promise takes the declared one at or below the slider."""
@@ -73,10 +73,10 @@ def _promised(masker: Masker, doubt: Standing | None) -> Promised:
         threshold=card.threshold,
         confidence=card.confidence,
         standing=doubt or standing_of(card),
-        headline=headline(card),
+        headline=None if doubt else headline(card),
         promise=masker.promise,
-        holds=meaning.holds,
-        silent=meaning.silent,
+        holds=None if doubt else meaning.holds,
+        silent=None if doubt else meaning.silent,
     )
 
 

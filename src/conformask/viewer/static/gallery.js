@@ -30,8 +30,8 @@ export class Gallery {
     const told = await api.gallery();
     this.entries = told.images;
     showPromise(document.querySelector("#gallery-promise"), told.promised);
-    measured.hidden = told.measured === null;
     measured.textContent = told.measured ?? "";
+    measured.hidden = told.measured === null || told.measured === told.promised.standing.text;
     this.#draw();
     const open = this.entries.some((entry) => entry.size === null && entry.error === null);
     if (open) setTimeout(() => this.refresh().catch(() => {}), LOOK_AGAIN);
