@@ -2,7 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz check docs bench format browser
+.PHONY: help demo test fuzz check docs bench format browser
+
+help:                            ## what make can do
+	@sed -n 's/^\([a-z]*\):.*## */\1\t/p' Makefile | expand -t 10
 
 demo: .venv/installed            ## the whole story on packaged photographs, into demo/
 	$(BIN)/conformask demo --out demo

@@ -108,6 +108,15 @@ def test_torchscript(tmp_path: Path) -> None:
     torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt"))(X), 0.5 * X)
 
 
+@pytest.mark.parametrize("batch", [3, 1])
+def test_a_file_of_torch_export_with_any_batch_and_with_one(tmp_path: Path, batch: int) -> None:
+    free = dict.fromkeys((0, 2, 3) if batch > 1 else (2, 3), torch.export.Dim.AUTO)
+    program = torch.export.export(Halving(), (X[:batch],), dynamic_shapes=(free,))
+    torch.export.save(program, tmp_path / "net.pt2")
+    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt2"))(X), 0.5 * X)
+    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt2"))(X[:1, :, :4]), 0.5 * X[:1, :, :4])
+
+
 @pytest.mark.parametrize("batch", ["batch", 1])
 def test_onnx_with_any_batch_and_with_one(tmp_path: Path, batch: int | str) -> None:
     torch.testing.assert_close(own_predictor(halving(tmp_path / "net.onnx", batch))(X), 0.5 * X)
@@ -120,7 +129,7 @@ def test_onnx_in_half_precision(tmp_path: Path) -> None:
 
 
 def test_what_is_no_network_is_refused(tmp_path: Path, mine: str) -> None:
-    for suffix in (".pt", ".onnx"):
+    for suffix in (".pt", ".pt2", ".onnx"):
         damaged = tmp_path / f"damaged{suffix}"
         damaged.write_bytes(b"no network")
         with pytest.raises(MismatchError, match=f"damaged{suffix} is damaged or no"):

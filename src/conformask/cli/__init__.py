@@ -77,6 +77,7 @@ def build() -> App:
         help_format="plaintext",
         default_parameter=Parameter(negative=(), converter=_converted),
     )
+    app.register_install_completion_command(help="Let this shell complete the words of conformask.")
     for place, (verb, text) in enumerate(VERBS.items()):
         usage = {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
         shown = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))

@@ -1,4 +1,4 @@
-"""A user's own network as a predictor: a Python callable, a TorchScript file or an ONNX file."""
+"""A user's own network as a predictor: a Python callable, or a file of torch.export, TorchScript or ONNX."""
 
 import glob
 import importlib
@@ -57,8 +57,8 @@ def own_predictor(told: str) -> OwnPredictor:
     """The network that `told` names.
 
     package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
-    and returns one of floats, (H, W, C) or (H, W). A .pt, .pth or .ts file is TorchScript and a .onnx file
-    ONNX, both from (N, C, H, W) in [0, 1] to (N, C, H, W).
+    and returns one of floats, (H, W, C) or (H, W). A .pt2 file is one of torch.export, a .pt, .pth or .ts
+    file TorchScript and a .onnx file ONNX, all from (N, C, H, W) in [0, 1] to (N, C, H, W).
 
     Raises:
         InvalidArgumentError: none of these, or there is no such function in the module.
@@ -130,6 +130,25 @@ def _image(returned: Any) -> Array:
     return image
 
 
+def _exported(told: str) -> Run:
+    path = _file(told)
+    try:
+        program = torch.export.load(path)
+        (given,) = program.graph_signature.user_inputs
+    except Exception as error:  # which, depends on where it is damaged
+        raise MismatchError(
+            f"{told} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
+            "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
+        ) from error
+    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == given)
+    module, single = program.module(), shape[0] == 1
+
+    def run(x: Images) -> Images:
+        return torch.cat([module(part) for part in torch.split(x, 1 if single else len(x))])
+
+    return run
+
+
 def _torchscript(told: str) -> Run:
     path = _file(told)
     try:
@@ -177,6 +196,7 @@ def _file(told: str) -> str:
 
 OPENED: Mapping[str, Callable[[str], Run]] = {
     ".onnx": _onnx,
+    ".pt2": _exported,
     ".pt": _torchscript,
     ".pth": _torchscript,
     ".ts": _torchscript,
