@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conformask.cli import main
 from conformask.data.images import write_image
 from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
@@ -123,6 +124,26 @@ def test_no_green_for_another_network(masker: Masker) -> None:
     own = evaluate(masker, made_by(A, 2))
     assert verdict(own).standing == "agrees"
     assert Session(masker, made_by(A, 2)).doubt is None
+
+
+@pytest.mark.parametrize("verb", ["mask", "monitor", "evaluate"])
+def test_the_command_line_repeats_no_promise_for_another_network(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A measurement is told, but as one of nothing that was promised."""
+    calibration, selection = made_by(A, 0, 40), made_by(A, 1, 40)
+    scorer = fit_scorer(selection, selection=made_by(A, 4, 40), out=tmp_path / "run", epochs=1, width=2)
+    calibrate(scorer, calibration, threshold=0.03).save(tmp_path / "run")
+    for role in ("x", "y_hat", "y"):
+        for triplet in made_by(B, 2):
+            write_image(tmp_path / "data" / role / f"{triplet.name}.npy", getattr(triplet, role))
+    Provenance(network=B).save(tmp_path / "data")
+    out = [str(tmp_path / "masks")] if verb == "mask" else []
+    main([verb, str(tmp_path / "run"), str(tmp_path / "data"), *out, "--other-network"])
+    told = capsys.readouterr().out
+    assert "P(l1 <=" not in told
+    assert "agreement" not in told
+    assert told.startswith("NOT PROMISED: the promise is about outputs of net, these were made by")
 
 
 def test_triplets_say_their_network(tmp_path: Path) -> None:

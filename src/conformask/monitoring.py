@@ -16,6 +16,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
+from conformask.records.network import Caveat
 from conformask.scorers.scoring import scored
 from conformask.storage.as_arrays import Array
 
@@ -49,6 +50,8 @@ class Monitoring:
     level: float
     measurement: Measurement | None
     """How the masks of the new images stand to the promise; None without truth."""
+    caveat: Caveat | None
+    """What to say where the promise may not be about the new images."""
 
     @property
     def shifted(self) -> bool:
@@ -89,7 +92,7 @@ def monitor(
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"
         )
-    masker.check_network(new.network, other_network=other_network)
+    caveat = masker.check_network(new.network, other_network=other_network)
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
@@ -110,6 +113,7 @@ def monitor(
         p_value=min(1.0, len(comparisons) * min(each.p_value for each in comparisons)),
         level=level,
         measurement=_measured(masker, new, measures["distance"], level) if new.has_truth else None,
+        caveat=caveat,
     )
 
 

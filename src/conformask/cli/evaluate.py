@@ -9,7 +9,7 @@ from rich.table import Table
 from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import bad_usage, show, table
 from conformask.records.evaluation import Evaluation
-from conformask.report.words import figure, verdict
+from conformask.report.words import figure, promised_here, verdict
 
 
 def evaluate(
@@ -49,7 +49,8 @@ def evaluate(
         written += f" and {report}"
     found = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
-    text = (evaluation.promise, "", f"{found.title}. {found.text}", "", summary_table(evaluation), "")
+    promise = promised_here(evaluation.promise, evaluation.caveat)
+    text = (promise, "", f"{found.title}. {found.text}", "", summary_table(evaluation), "")
     show(record, *text, f"Written: {written}", as_json=json)
 
 

@@ -44,7 +44,7 @@ def mask(
     from conformask.data.triplets import Triplets
     from conformask.deployment.masks import write_masks
     from conformask.masker.masker import load
-    from conformask.report.words import measurement_text
+    from conformask.report.words import measurement_text, promised_here
 
     masker = load(run, distance=distance_of(run, weights_path))
     triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
@@ -52,10 +52,10 @@ def mask(
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
     measured = written.measurement
-    told = [] if measured is None else [measurement_text(masker.card, measured)]
+    told = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     show(
-        {**record, "fingerprint": masker.fingerprint, "measurement": measured},
-        masker.promise,
+        {**record, "fingerprint": masker.fingerprint, "measurement": measured, "caveat": written.caveat},
+        promised_here(masker.promise, written.caveat),
         f"{n} masks in {out}, mean mask size {mean:.3f}",
         *told,
         as_json=json,

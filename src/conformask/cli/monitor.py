@@ -52,6 +52,7 @@ def monitor(
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import load
     from conformask.monitoring import monitor as watch
+    from conformask.report.words import promised_here
 
     masker = load(run, distance=distance_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
@@ -63,7 +64,8 @@ def monitor(
     columns = ("", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p")
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     verdicts = list(_verdicts(found, masker.card))
-    show(record, masker.promise, "", *verdicts, "", table(columns, rows), as_json=json)
+    promise = promised_here(masker.promise, found.caveat)
+    show(record, promise, "", *verdicts, "", table(columns, rows), as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 
@@ -73,7 +75,7 @@ def _verdicts(found: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
     from conformask.report.words import measurement_text
 
     if found.measurement is not None:
-        yield measurement_text(card, found.measurement)
+        yield measurement_text(card, found.measurement, found.caveat)
     p_value = f"p = {found.p_value:.3g} of all comparisons combined, level {found.level:g}"
     if found.shifted:
         yield (

@@ -103,13 +103,15 @@ def train(
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {distance})",
-        *([] if worth is None else [_told(worth)]),
+        _told(worth),
         f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
         as_json=json,
     )
 
 
-def _told(worth: "Worth") -> str:
+def _told(worth: "Worth | None") -> str:
+    if worth is None:
+        return "What it is worth is not known: too few selection images, or some of them without any error"
     return (
         f"On {worth.n} selection images, with nine of ten within {worth.threshold:.4g}, its masks hide "
         f"{worth.trained:.0%} of an image; those of y_hat's local spread {worth.local_spread:.0%}, one value "

@@ -20,6 +20,7 @@ from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
+from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, overlay
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
@@ -45,6 +46,8 @@ class WrittenMasks:
     """mean(1 - m) of each image, by name."""
     measurement: Measurement | None
     """How they stand to the promise; None without truth."""
+    caveat: Caveat | None = None
+    """What to say where the promise may not be about these images."""
 
 
 def write_masks(
@@ -86,7 +89,8 @@ def write_masks(
             lines[line.name] = line
         ordered = [lines[name] for name in triplets.names]
         work.folder.write(ordered)
-    return WrittenMasks({line.name: line.mask_size for line in ordered}, _measurement(work, ordered))
+    sizes = {line.name: line.mask_size for line in ordered}
+    return WrittenMasks(sizes, _measurement(work, ordered), caveat)
 
 
 class _Work:

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from conformask.records.card import CalibrationCard
 from conformask.report.meaning import EXPLORATORY, meaning_of
-from conformask.report.words import levels, network_label, sizes
+from conformask.report.words import levels, network_label, plural, sizes
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
@@ -13,7 +13,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
     how = "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     limits = [
-        f"Calibrated on {_told_images(card)} with {card.channels} channels; the promise does not "
+        f"Calibrated on {_told_images(card)} with {plural(card.channels, 'channel')}; the promise does not "
         f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",

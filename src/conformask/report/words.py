@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import passes
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
-from conformask.records.network import Network
+from conformask.records.network import Caveat, Network
 
 DISTANCES = {
     "l1": "L1",
@@ -113,8 +113,15 @@ def headline(evaluation: Promise) -> str:
     return f"{start}, what the mask lets through differs from the truth by at most {limit}."
 
 
-def measurement_text(card: CalibrationCard, measured: Measurement) -> str:
-    """What was measured on images with truth, beside what was promised."""
+def promised_here(promise: str, caveat: Caveat | None) -> str:
+    """The promise, or that there is none for images that another network made."""
+    if caveat is None or not caveat.other:
+        return promise
+    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
+def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Caveat | None = None) -> str:
+    """What was measured on images with truth, beside what was promised for them."""
     images, promised = plural(measured.n, "image"), promised_share(card)
     if promised is None:
         finding = f"the mean masked distance of {images} is {figure(measured.mean_distance)}"
@@ -124,6 +131,8 @@ def measurement_text(card: CalibrationCard, measured: Measurement) -> str:
         interval = f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
         finding = f"{share(measured.coverage)} of {images} are within the threshold ({interval})"
         promise = f"at least {percent(promised)}"
+    if caveat is not None and caveat.other:
+        return f"Measured: {finding}."
     if measured.broken:
         warning = "Chance does not explain it: do not rely on these masks."
         return f"BROKEN: {finding}; {promise} was promised. {warning}"

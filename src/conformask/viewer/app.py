@@ -104,11 +104,12 @@ def about(session: Shown, request: Request) -> Response:
 @router.get("/api/images")
 def gallery(session: Shown) -> Response:
     """Every image, as far as it is known, and how those with truth stand to the promise."""
-    found = session.measured()
+    found, caveat = session.measured(), session.network_caveat
+    measured = None if found is None else measurement_text(session.masker.card, found, caveat)
     told = {
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
-        "measured": None if found is None else measurement_text(session.masker.card, found),
+        "measured": measured,
     }
     return _json(told)
 

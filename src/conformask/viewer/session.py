@@ -77,7 +77,7 @@ class Session:
             MismatchError: they are another network's.
         """
         self.masker = masker
-        self._caveat = masker.check_network(triplets.network, other_network=other_network)
+        self.network_caveat = masker.check_network(triplets.network, other_network=other_network)
         self._triplets = triplets
         self._distances: dict[str, float] = {}
         self._places = {name: (triplets, index) for index, name in enumerate(triplets.names)}
@@ -137,8 +137,8 @@ class Session:
     @property
     def doubt(self) -> Standing | None:
         """What the images say against every promise; None where they do not."""
-        if self._caveat is not None and self._caveat.other:
-            return of_another_network(self._caveat.text)
+        if self.network_caveat is not None and self.network_caveat.other:
+            return of_another_network(self.network_caveat.text)
         found = self.measured()
         return broken(measurement_text(self.masker.card, found)) if found and found.broken else None
 
@@ -148,7 +148,7 @@ class Session:
             return (
                 f"The promise is about outputs of {self.masker.card.network.name}; who made this is unknown."
             )
-        return None if self._caveat is None else self._caveat.text
+        return None if self.network_caveat is None else self.network_caveat.text
 
     def thumbnail(self, name: str) -> bytes:
         """A small JPEG of the veiled output.
