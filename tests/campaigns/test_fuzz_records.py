@@ -65,6 +65,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cm.evaluate(masker, triplets(12, 3), out=run)
     cm.write_masks(masker, triplets(3, 4), run / "new")
     predictor(run / "predictor")
+    online = cm.OnlineMasker(masker)
+    online.mask("one", *(np.zeros((8, 8), np.float32) for _ in range(2)))
+    online.save(run / "stream")
     torch.jit.trace(torch.nn.Conv2d(1, 1, 1), torch.zeros(1, 1, SIZE, SIZE)).save(str(run / "own.pt"))
     Provenance(trained_on=("a",), population="tiles").save(write_data(run / "data"))
     return run
@@ -90,6 +93,11 @@ def told(run: Path) -> object:
     return None
 
 
+def stream(run: Path) -> object:
+    online = cm.OnlineMasker.load(cm.load(run), run / "stream")
+    return [online.lam, *(online.learn(name, np.zeros((8, 8), np.float32)) for name in list(online.waiting))]
+
+
 def masks_again(run: Path) -> object:
     return len(cm.write_masks(cm.load(run), triplets(3, 4), run / "new").sizes)
 
@@ -112,6 +120,8 @@ USES: dict[str, tuple[Use, ...]] = {
     "data/triplets.json": (lambda run: len(cm.Triplets.from_folder(run / "data")),),
     "predictor/predictor.json": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
     "predictor/predictor.safetensors": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
+    "stream/online.json": (stream,),
+    "stream/online/one.npz": (stream,),
     "own.pt": (lambda run: own_predictor(str(run / "own.pt")).trained_on,),
 }
 

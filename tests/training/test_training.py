@@ -143,10 +143,10 @@ def test_straight_through_clip_lets_what_lies_outside_come_back_only(
     ("settings", "message"),
     [
         ({}, "say how long"),
-        ({"epochs": 0}, "epochs = 0: must be above 0"),
+        ({"epochs": 0}, "epochs = 0: must be a number above 0"),
         ({"max_minutes": -1.0}, "max_minutes"),
         ({"epochs": 1, "batch_size": 0}, "batch_size"),
-        ({"patience": 0}, "patience = 0: must be above 0"),
+        ({"patience": 0}, "patience = 0: must be a number above 0"),
         ({"epochs": 1, "learning_rate": math.nan}, "learning_rate"),
     ],
 )

@@ -12,7 +12,7 @@ from conformask.calibration import Scored, critical_lambdas, masked_distance
 from conformask.conformal.crossing import passes
 from conformask.conformal.online import OnlineLambda
 from conformask.data.images import check_name, from_user_array
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_arrays import read_arrays, write_arrays
@@ -129,12 +129,17 @@ class OnlineMasker:
 
         Raises:
             MissingFileError: nothing was saved there.
+            MismatchError: what was saved is damaged.
         """
-        folder = Path(folder)
-        record = read_json(folder / STATE, ("confidence", "eta", "gamma", "past", "waiting"))
-        online = cls(masker, float(record["eta"]))
-        online.state = OnlineLambda.from_json(record)
-        online.waiting = {
-            name: read_arrays(folder / WAITING / f"{name}.npz") for name in map(str, record["waiting"])
-        }
+        path = Path(folder) / STATE
+        record = read_json(path, ("confidence", "eta", "gamma", "past", "waiting"))
+        try:
+            online = cls(masker, float(record["eta"]))
+            online.state = OnlineLambda.from_json(record)
+            names = list(map(str, record["waiting"]))
+        except (TypeError, ValueError) as error:
+            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start anew") from error
+        for name in names:
+            check_name(name, str(path))
+            online.waiting[name] = read_arrays(path.with_name(WAITING) / f"{name}.npz")
         return online
