@@ -13,6 +13,7 @@ from mkdocs.structure.pages import Page
 
 PAGES = {
     "benchmarks/README.md": "benchmarks.md",
+    "research/README.md": "research.md",
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "docs/results/paper.md": "results/table-1.md",

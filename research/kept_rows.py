@@ -1,10 +1,10 @@
 """The results of finished rows of a `conformask paper`, without its networks and images.
 
-    python benchmarks/kept_rows.py RUN KEPT [--preset long] [--photos DIR] [--cells DIR]
+    python research/kept_rows.py RUN KEPT.tar.xz [--preset long] [--photos DIR] [--cells DIR]
 
-`long` takes more hours than a small machine may have at a stretch. KEPT receives row-N.tar.gz, with what the
-table, the figures and the page of smaller_masks_page.py are made of. Unpacked in a RUN on another machine
-(tar -xzf row-N.tar.gz -C RUN), the row counts as finished there.
+`long` takes more hours than a small machine may have at a stretch. The archive receives what the table, the
+figures and the page of smaller_masks_page.py are made of, beside the rows that it holds already. Unpacked in
+a RUN on another machine (tar -xJf KEPT.tar.xz -C RUN), these rows count as finished there.
 """
 
 import shutil
@@ -34,7 +34,8 @@ def keep(shop: Workshop, kept: Cache) -> None:
     """Copy what a row's goals left, but for the example images, and its critical lambdas."""
     for stage in shop.plan.goals():
         found, folder = shop.cache.folder(stage), kept.folder(stage)
-        shutil.copytree(found, folder, ignore=shutil.ignore_patterns("examples*.npz", "curves-*.npz"))
+        ignored = shutil.ignore_patterns("examples*.npz", "curves-*.npz")
+        shutil.copytree(found, folder, ignore=ignored, dirs_exist_ok=True)
         if (found / "evaluation.json").exists():
             replace(Evaluation.load(found), examples=()).save(folder)
     for stage in shop.plan.calibrations.values():
@@ -45,13 +46,13 @@ def main() -> None:
     options = run_options()
     options.add_argument("kept", type=Path)
     given = options.parse_args()
-    for shop in shops(given):
-        archive = given.kept / f"row-{shop.row.number}"
-        if shop.cache.missing(shop.plan.goals()) or archive.with_suffix(".tar.gz").exists():
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            keep(shop, Cache(Path(folder) / "stages"))
-            print(shutil.make_archive(str(archive), "gztar", folder))
+    with tempfile.TemporaryDirectory() as folder:
+        if given.kept.exists():
+            shutil.unpack_archive(given.kept, folder, filter="data")
+        for shop in shops(given):
+            if not shop.cache.missing(shop.plan.goals()):
+                keep(shop, Cache(Path(folder) / "stages"))
+        print(shutil.make_archive(str(given.kept).removesuffix(".tar.xz"), "xztar", folder))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """With which loss is a score for L2 learnt best?
 
-    python benchmarks/loss_of_l2.py RUN --photos DIR --cells DIR [--rows 1,9] [--preset cpu]
+    python research/loss_of_l2.py RUN --photos DIR --cells DIR [--rows 1,9] [--preset cpu]
 
 RUN is the folder of a `conformask paper`. On its predictors, which its rows of L1 stand for, the network of
 the default is trained with each, from several first weights, and judged by L2 on the selection images, as
-benchmarks/smaller_masks.py judges. Writes benchmarks/results/loss_of_l2/row-N.json after each training, and
-goes on there; benchmarks/smaller_masks_page.py makes a table of it.
+research/smaller_masks.py judges. Writes research/results/loss_of_l2/row-N.json after each training, and
+goes on there; research/smaller_masks_page.py makes a table of it.
 """
 
 from dataclasses import replace

@@ -1,6 +1,6 @@
 """Which score with which family gives the smallest masks, on the selection images of a paper run.
 
-    python benchmarks/smaller_masks.py RUN --photos DIR --cells DIR [--rows 1,2,5] [--preset long]
+    python research/smaller_masks.py RUN --photos DIR --cells DIR [--rows 1,2,5] [--preset long]
 
 RUN is the folder of a `conformask paper`, with the folders of images that it was given; its predictors and
 triplets are taken, and no calibration or test image is looked at. For L1 and L2 every score is trained here,
@@ -12,8 +12,8 @@ possible masks are in a world whose errors are known.
 The selection images are dealt 200 times to two halves: one gives lambda, the other the mean mask size,
 coverage, and coverage by fifth of difficulty (the mean score of the run's mask network, for all contenders
 alike). Lambdas between grid points are interpolated, so that no contender gains or loses by the grid. With
-kappa an image's lambda is lambda * (its mean score)^kappa. Writes benchmarks/results/smaller_masks/row-N.json
-after each contender, and goes on there; benchmarks/smaller_masks_page.py makes a page of it.
+kappa an image's lambda is lambda * (its mean score)^kappa. Writes research/results/smaller_masks/row-N.json
+after each contender, and goes on there; research/smaller_masks_page.py makes a page of it.
 """
 
 import argparse

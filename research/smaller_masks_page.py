@@ -1,6 +1,6 @@
 """docs/results/smaller-masks.md, from smaller_masks.py, loss_of_l2.py and a finished `conformask paper`.
 
-    python benchmarks/smaller_masks_page.py RUN [--preset long] [--photos DIR] [--cells DIR]
+    python research/smaller_masks_page.py RUN [--preset long] [--photos DIR] [--cells DIR]
 
 With another preset than long, the tables of that run alone: docs/results/smaller-masks-PRESET.md. RUN's
 calibration and test images are dealt 200 times anew to sets of the same sizes, from the critical lambdas and
