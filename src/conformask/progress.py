@@ -1,11 +1,15 @@
 """A progress bar for loops over images."""
 
 import os
+import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
 RANKS = ("LOCAL_RANK", "NODE_RANK")
+SECONDS = 30.0
+"""Between two lines where no bar can be drawn."""
 
 
 def main_process() -> bool:
@@ -13,8 +17,21 @@ def main_process() -> bool:
     return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
 
 
+class Lines:
+    """A line on standard error every SECONDS, for logs; only of the first process."""
+
+    def __init__(self) -> None:
+        self.due = time.monotonic() + SECONDS
+
+    def tell(self, text: str) -> None:
+        """Print it, if a line is due."""
+        if time.monotonic() >= self.due and main_process():
+            print(text, file=sys.stderr, flush=True)
+            self.due = time.monotonic() + SECONDS
+
+
 def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
-    """Pass the items on, drawing progress on standard error where that is a terminal."""
+    """Pass the items on, drawing progress on standard error, or telling it where that is no terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -25,10 +42,12 @@ def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterat
         TimeRemainingColumn(),
     )
     console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not (console.is_terminal and main_process())
-    ) as progress:
+    shown, done, lines = console.is_terminal and main_process(), 0, Lines()
+    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
         bar = progress.add_task(title, total=total)
         for item in items:
             yield item
-            progress.update(bar, advance=min(step, total))
+            done = min(done + step, total)
+            progress.update(bar, completed=done)
+            if not shown:
+                lines.tell(f"{title} {done}/{total}")

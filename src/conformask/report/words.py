@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import passes
+from conformask.conformal.guarantees import guarantee
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
@@ -92,7 +93,7 @@ def network_label(network: Network | None) -> str:
 
 def promised_share(evaluation: Promise) -> float | None:
     """The promised share of images within the threshold; None where the promise is about a mean distance."""
-    about_mean = evaluation.guarantee.startswith(("expected", "rcps", "conditional_mean"))
+    about_mean = guarantee(evaluation.guarantee).bounds_a_mean
     return None if about_mean else evaluation.confidence
 
 

@@ -7,16 +7,19 @@ import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from conformask.progress import Lines
 from conformask.training.budget import Budget
 
 SMOOTHING = 0.98
 
 
 class ProgressBar(L.Callback):
-    """Draws on standard error; nothing where that is not a terminal."""
+    """Draws on standard error; where that is no terminal a line now and then, and the last state."""
 
     def __init__(self, title: str, budget: Budget) -> None:
         self.budget = budget
+        self.title = title
+        self.lines = Lines()
         self.loss = math.nan
         self.selection_loss = math.nan
         self.progress = Progress(
@@ -36,7 +39,10 @@ class ProgressBar(L.Callback):
         """Move on."""
         loss = float(outputs["loss"])
         self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
-        self.progress.update(self.bar, completed=self.budget.spent, description=self._text(trainer))
+        text = self._text(trainer)
+        self.progress.update(self.bar, completed=self.budget.spent, description=text)
+        if not self.progress.console.is_terminal:
+            self.lines.tell(f"{self.title} {self.budget.spent:.0%}  {text}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the selection loss."""
