@@ -48,3 +48,25 @@ def test_errors_and_lookalikes_of_a_manifest(tmp_path: Path) -> None:
     assert found.duplicates == ()
     assert found.worst == "10"
     assert found.error_quantiles == pytest.approx((0.01, 0.05, 0.09), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        ([f"slide{s:02d}_t{t}z0" for s in range(3) for t in range(4)], "3 sources, such as slide00"),
+        ([f"patient{p}-slice{s}" for p in range(2) for s in range(4)], "2 sources, such as patient0"),
+        ([f"{year}_{number:06d}" for year in (2007, 2008) for number in range(4)], None),
+        ([f"{number:04d}" for number in range(8)], None),
+        ([f"cell_{number}" for number in range(8)], None),
+        ([f"img{number}_a" for number in range(8)], None),
+        ([*(f"slide0_{z}" for z in range(7)), "other"], None),
+    ],
+)
+def test_names_that_tell_of_stacks_are_asked_about(names: list[str], told: str | None) -> None:
+    images = list(np.random.default_rng(0).random((len(names), 8, 8), np.float32))
+    found = check_triplets(Triplets.from_arrays(images, images, images, names=names), needed=2)
+    asked = [warning for warning in found.warnings if "by their names" in warning]
+    assert bool(asked) == (told is not None)
+    assert told is None or told in asked[0]
+    grouped = Triplets.from_arrays(images, images, images, names=names, groups=["one"] * len(names))
+    assert not any("by their names" in warning for warning in check_triplets(grouped, needed=2).warnings)

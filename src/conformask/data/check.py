@@ -1,5 +1,6 @@
 """A first look at triplets: what could spoil a promise, before hours of work."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.network import Network
+
+SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
+"""What stands before the last separator of a name, if it holds letters and ends with a digit."""
 
 
 @dataclass(frozen=True)
@@ -138,3 +142,16 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator
         yield f"{len(torn)} groups lie in more than one part, for example {torn[0]!r}: keep each in one"
     if len(spanning) < len(triplets):
         yield "groups hold several images: the marginal promise needs one image a group"
+    elif triplets.provenance.population is None:
+        yield from _source_warnings(triplets.names)
+
+
+def _source_warnings(names: Sequence[str]) -> Iterator[str]:
+    """Planes and tiles often tell in their names of which stack or slide they are, as in slide07_z12."""
+    sources = [found[1] if (found := SOURCE.match(name)) else None for name in names]
+    if None not in sources and 2 <= len(set(sources)) <= len(names) / 2:
+        yield (
+            f"by their names these {len(names)} images come from {len(set(sources))} sources, such as "
+            f"{sources[0]}: images of one slide, stack or patient are dependent. If they are, name it in the "
+            "column group of manifest.csv"
+        )
