@@ -252,6 +252,8 @@ def test_a_run_that_is_not_calibrated(refused, own):
     (own / "run" / "calibration.json").unlink()
     for tokens in (["mask", own / "run", own / "data", own / "out"], ["evaluate", own / "run", own / "data"]):
         refused(tokens, own / "run", "calibrate it first")
+    for change in (["--guarantee", "pac"], ["--threshold", "0.1"]):
+        refused(["calibrate", own / "run", *change], own / "run", "no calibration", "give DATA")
     assert not (own / "out").exists()
 
 

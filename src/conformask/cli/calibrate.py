@@ -134,10 +134,13 @@ def _recalibrated(
     wanted: dict[str, Any],
     distance: "Distance | None",
 ) -> "Masker":
-    from conformask.errors import InvalidArgumentError
+    from conformask.errors import InvalidArgumentError, MissingFileError
+    from conformask.masker.folder import CALIBRATION
     from conformask.masker.masker import load
     from conformask.masker.thresholds import threshold_of
 
+    if not (run / CALIBRATION).is_file():
+        raise MissingFileError(f"{run} has no calibration that could be changed yet: give DATA, too")
     masker = load(run, distance=distance)
     if family not in (None, masker.family.name):
         raise InvalidArgumentError(f"another family ({family}) needs the images: give DATA as well")

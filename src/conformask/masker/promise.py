@@ -30,8 +30,15 @@ def positive(threshold: float) -> float:
     return float(threshold)
 
 
-def enough(wanted: Guarantee, threshold: float, distance: Distance, n: int, columns: Columns) -> None:
-    """Refuse what cannot be promised for n images with these groups, categories and weights.
+def enough(
+    wanted: Guarantee,
+    threshold: float,
+    distance: Distance,
+    n: int,
+    columns: Columns,
+    part: str = "calibration",
+) -> None:
+    """Refuse what cannot be promised for n images of a part with these groups, categories and weights.
 
     Raises:
         InvalidArgumentError: a column that the guarantee reads is missing.
@@ -52,8 +59,8 @@ def enough(wanted: Guarantee, threshold: float, distance: Distance, n: int, colu
             f"threshold {threshold:.4g}" if wanted.confidence is None else f"confidence {wanted.confidence:g}"
         )
         raise CalibrationError(
-            f"{count} {unit} are too few for {told} ({wanted.name}): it needs at least {needed}; "
-            "add images or ask for less"
+            f"{count} {unit} are too few for {told} ({wanted.name}): it needs at least {needed} "
+            f"{part} {unit}; add some or ask for less"
         )
 
 
@@ -63,7 +70,7 @@ def _independent(wanted: Guarantee, n: int, group: Array | None) -> None:
         raise CalibrationError(
             f"{n} images in {groups} groups are dependent: the {wanted.name} promise needs one image a "
             "group; use the guarantee groups, keep one of each, or promise new tiles of these files "
-            "(--split within)"
+            "(triplets --stride with --split within)"
         )
 
 

@@ -48,7 +48,7 @@ def threshold_choices(
     thresholds += [kept.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        enough(wanted, level, used, len(kept.distance), columns_kept(curves))
+        enough(wanted, level, used, len(kept.distance), columns_kept(curves), "selection")
         size = size_at(curves, level, wanted, used)
         choices.append(ThresholdChoice(level, float((kept.distance <= level).mean()), size))
     return choices
