@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.campaigns.test_fuzz_readers import CHANGES
-from tests.synthetic_triplets import triplets
+from test_fuzz_readers import CHANGES
 
 import conformask as cm
 from conformask.cli.info import info
@@ -30,6 +29,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.tasks import task
 from conformask.training.fit import Plan
+from synthetic_triplets import triplets
 
 REMADE = "new/sizes.csv"
 """Lines that cannot be read are made again."""

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.synthetic_triplets import triplets
 
 import conformask as cm
 from conformask.records.curves import Selection
 from conformask.training.budget import Budget
 from conformask.training.record import Record
+from synthetic_triplets import triplets
 
 
 def textured(count: int, seed: int) -> cm.Triplets:
