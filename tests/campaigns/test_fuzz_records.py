@@ -33,7 +33,7 @@ from synthetic_triplets import triplets
 
 REMADE = "new/sizes.csv"
 """Lines that cannot be read are made again."""
-PER_FILE = int(os.environ.get("CONFORMASK_FUZZ", "40"))
+PER_FILE = int(os.environ.get("CONFORMASK_FUZZ", "25"))
 WRONG = (None, True, -1, 0, 2**70, 1e308, "", "x", "inf", [], {}, [[]], [None], {"x": 1}, "0" * 5000)
 """Values that a record may be found to hold instead."""
 TEXTS = ("Infinity", "NaN", "-Infinity", "1e999", "[" * 5000, '{"a":' * 5000, '"\\ud800"')
