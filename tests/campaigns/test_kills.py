@@ -163,7 +163,7 @@ class Verb:
     once: bool = False
     """Whether it is refused when its result is there."""
     slow: bool = False
-    """Tried at two points only, unless at all."""
+    """Tried at one point only, unless at all."""
     grows: bool = False
     """Whether a reader may see a part of the result, image by image."""
 
@@ -239,7 +239,7 @@ def kills(before: Path, folder: Path, verb: Verb) -> int:
     points = done(folder, verb.action)
     new = seen(verb.look, folder)
     assert new != old
-    most = min(len(points), (2 if verb.slow else MOST) if MOST else len(points))
+    most = min(len(points), (1 if verb.slow else MOST) if MOST else len(points))
     tried = np.unique(np.linspace(len(points), 1, most).astype(int))
     for point in tried.tolist():
         shutil.rmtree(folder)
