@@ -13,7 +13,7 @@ from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
 from conformask.demo import TILE
-from conformask.masker.masker import load
+from conformask.masker.load import load
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.preparation import predicted
 from conformask.viewer.serve import listening, server, url_of

@@ -19,7 +19,8 @@ from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.monitoring import monitor
 from conformask.predictors.own import own_predictor
 from conformask.preparation import add_outputs

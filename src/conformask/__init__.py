@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.exporting.export import export as export
     from conformask.masker.calibrate import calibrate as calibrate
+    from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
-    from conformask.masker.masker import load as load
     from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.monitoring import monitor as monitor
@@ -35,7 +35,7 @@ _HOMES = {
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",
     "Masker": "masker.masker",
-    "load": "masker.masker",
+    "load": "masker.load",
     "OnlineMasker": "masker.online",
     "show": "display",
     "write_masks": "deployment.masks",

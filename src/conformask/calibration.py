@@ -100,18 +100,19 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: in
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
     low, high = SMALLEST, LARGEST
-    if _mean_size(family, scores, high) > size:
+    if mean_size(family, scores, high) > size:
         largest = max(float(score.max()) for score in scores)
         raise InvalidArgumentError(
             f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
         )
     for _ in range(steps):
         middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
+        low, high = (low, middle) if mean_size(family, scores, middle) <= size else (middle, high)
     return high
 
 
-def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
+def mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
+    """The mean mask size of all images of these batches of scores, at one lambda."""
     sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
     return float(torch.cat(sizes).mean())
 

@@ -412,7 +412,7 @@ def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, ow
     told = conformask("info", own / "run", "--json").record
     assert told["promise"] is None
     assert f"{card} is damaged, or not the file that was written with the others" in told["void"]
-    assert "what it says does not count" in conformask("info", own / "run").out
+    assert "written with the others: do not rely on it" in conformask("info", own / "run").out
 
 
 @pytest.mark.parametrize("rule", [{}, {"lam": "wide"}, {"lam": []}])

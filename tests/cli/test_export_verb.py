@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 
 from conformask.data.triplets import Triplets
-from conformask.masker.masker import load
+from conformask.masker.load import load
 
 
 def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None:

@@ -19,7 +19,8 @@ from conformask.evaluation.measures import image_records
 from conformask.evaluation.resplits import resplit
 from conformask.masker import agreement
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.records.evaluation import Evaluation, ImageRecords
 from conformask.report import words
 from conformask.scorers.heuristic import Heuristic

@@ -14,7 +14,8 @@ from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.errors import MismatchError
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.masks.reciprocal import Reciprocal
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic

@@ -16,7 +16,8 @@ from conformask.distances.custom import Custom
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic

@@ -26,7 +26,8 @@ from conformask.errors import (
     MissingFileError,
 )
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal

@@ -136,7 +136,7 @@ def _recalibrated(
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError, MissingFileError
     from conformask.masker.folder import CALIBRATION
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
     from conformask.masker.thresholds import threshold_of
 
     if not (run / CALIBRATION).is_file():

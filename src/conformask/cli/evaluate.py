@@ -35,7 +35,7 @@ def evaluate(
     """
     from conformask.data.triplets import Triplets
     from conformask.evaluation.evaluate import evaluate as evaluate_masker
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
     from conformask.report.page import write_report
 
     if report is not None and report.is_dir():

@@ -19,7 +19,7 @@ def export(masker: Path, out: Path, /, *, json: AsJson = False) -> None:
     """
     from conformask.exporting.check import TOLERANCE
     from conformask.exporting.export import export as exported
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
 
     loaded = load(masker)
     done = exported(loaded, out)

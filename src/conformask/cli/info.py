@@ -73,10 +73,10 @@ def info(
         A run folder or a saved masker.
     """
     if fingerprint:
-        _, told = read_promise(run)
-        if not told:
+        _, stored = read_promise(run)
+        if not stored:
             raise MismatchError(f"{run} has no fingerprint: conformask 0.1 saved it; calibrate it again")
-        show({"fingerprint": told}, told, as_json=json)
+        show({"fingerprint": stored}, stored, as_json=json)
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
     if not held and not (run / TRAINING).is_file():

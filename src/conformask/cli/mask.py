@@ -43,7 +43,7 @@ def mask(
     """
     from conformask.data.triplets import Triplets
     from conformask.deployment.masks import write_masks
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
     from conformask.report.words import measurement_text, promised_here
 
     masker = load(run, distance=distance_of(run, weights_path))
@@ -52,11 +52,11 @@ def mask(
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
     measured = written.measurement
-    told = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
+    lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     show(
         {**record, "fingerprint": masker.fingerprint, "measurement": measured, "caveat": written.caveat},
         promised_here(masker.promise, written.caveat),
         f"{n} masks in {out}, mean mask size {mean:.3f}",
-        *told,
+        *lines,
         as_json=json,
     )

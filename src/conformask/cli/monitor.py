@@ -50,7 +50,7 @@ def monitor(
     from dataclasses import asdict
 
     from conformask.data.triplets import Triplets
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
     from conformask.monitoring import monitor as watch
     from conformask.report.words import promised_here
 

@@ -38,7 +38,7 @@ def view(
     """
     from conformask.data.triplets import Triplets
     from conformask.errors import MissingFileError
-    from conformask.masker.masker import load
+    from conformask.masker.load import load
 
     try:
         from conformask.viewer.serve import listening, serve, url_of

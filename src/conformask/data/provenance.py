@@ -41,7 +41,7 @@ class Provenance:
         if record.get("predictor"):  # as conformask 0.1 wrote it
             record["network"] = {"name": record["predictor"]}
         found = record_of(cls, record, path)
-        if is_unfinished(folder):
+        if not found.finished:
             raise MismatchError(f"{folder} holds triplets that were not finished: give the command again")
         if network is None or found.network == Network(network):
             return found

@@ -334,9 +334,9 @@ def _told_shape(image: Path | Array) -> str:
 
 
 def _hash_of(image: Path | Array | None) -> str | None:
-    if image is None or isinstance(image, Path):
-        return None if image is None else path_hash(image)
-    return hash_of_arrays({"image": np.asarray(image)})
+    if image is None:
+        return None
+    return path_hash(image) if isinstance(image, Path) else hash_of_arrays({"image": np.asarray(image)})
 
 
 def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:

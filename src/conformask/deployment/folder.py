@@ -1,7 +1,7 @@
 """What a folder of masks holds: masks.json says by which masker, sizes.csv what of which images.
 
-Masks of two promises, or of images that are gone, never lie side by side. sizes.csv grows image by image, so
-that a killed run goes on, and is written anew, in order, at the end.
+Masks of two promises, or of images that are gone, never lie side by side. sizes.csv grows with each image, so
+that a killed run can be resumed; at the end it is rewritten in the order of the images.
 """
 
 import csv
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TextIO, cast
 
 from conformask.errors import MismatchError
 from conformask.storage.as_json import Json, read_json, write_json
@@ -81,7 +80,10 @@ class MaskFolder:
     def lines(self) -> dict[str, Line]:
         """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
         found: dict[str, Line] = {}
-        with suppress(FileNotFoundError, csv.Error), self._open(self.path / SIZES, "r") as file:
+        with (
+            suppress(FileNotFoundError, csv.Error),
+            (self.path / SIZES).open(newline="", encoding="utf-8", errors="replace") as file,
+        ):
             for row in csv.DictReader(_whole_lines(file)):
                 with suppress(ValueError, KeyError, TypeError):
                     found[row["name"]] = _line(row)
@@ -92,20 +94,15 @@ class MaskFolder:
         path = self.path / SIZES
         if not path.exists():
             self.write([])
-        with self._open(path, "a") as file:
+        with path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerow(_row(line))
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write the whole of sizes.csv."""
-        with whole_file(self.path / SIZES) as aside, self._open(aside, "w") as file:
+        with whole_file(self.path / SIZES) as aside, aside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(COLUMNS)
             writer.writerows(map(_row, lines))
-
-    @staticmethod
-    def _open(path: Path, mode: str) -> TextIO:
-        """Names need not be UTF-8."""
-        return cast(TextIO, path.open(mode, newline="", encoding="utf-8", errors="surrogateescape"))
 
 
 def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
@@ -113,9 +110,8 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: Line) -> list[str]:
-    told = (line.distance, line.within)
-    known = ["" if value is None else str(value) for value in told]
-    return [line.name, f"{line.mask_size:.6f}", line.source, *known]
+    measured = ["" if value is None else str(value) for value in (line.distance, line.within)]
+    return [line.name, f"{line.mask_size:.6f}", line.source, *measured]
 
 
 def _line(row: Mapping[str, str]) -> Line:

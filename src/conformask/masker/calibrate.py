@@ -1,7 +1,7 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
-from conformask.masker.masker import Masker, weights_of
+from conformask.masker.masker import Masker
 from conformask.masker.matching import distance_for, family_for, guarantee_for
 from conformask.masker.promise import closed_masks_pass, columns_kept, enough, now, rule_for, sample_of
 from conformask.masker.thresholds import threshold_of
+from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves, Selection
 from conformask.records.network import check_network
@@ -115,11 +116,11 @@ def calibrate(
             float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)
         ]
         closed_masks_pass(np.array(closed), choices.threshold, used.name)
-        curves, critical = _gathered(scorer, calibration, choices, (code.fingerprints(), seen.contents), how)
+        fingerprints = code.fingerprints()
+        curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), how)
     enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
-    card = _card(scorer, choices, calibration, seen, curves, rule.to_json())
-    card = replace(card, code=code.fingerprints())
+    card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks, probe)
 
@@ -189,6 +190,7 @@ def _card(
     seen: Survey,
     curves: Curves,
     rule: Mapping[str, Json],
+    fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
     wanted, tiles = choices.wanted, getattr(scorer, "tiles", None)
     return CalibrationCard(
@@ -213,6 +215,7 @@ def _card(
         calibrated_on=seen.traces,
         tiles=tiles,
         network=calibration.network,
+        code=fingerprints,
     )
 
 

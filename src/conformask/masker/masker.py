@@ -1,7 +1,7 @@
 """Masks with a promise, on new images; saved and loaded without pickle."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of, size_at
 from conformask.conformal.crossing import SLACK
@@ -18,13 +18,12 @@ from conformask.conformal.facts import Facts
 from conformask.conformal.guarantees import Guarantee, takes
 from conformask.conformal.guarantees import guarantee as guarantee_by_name
 from conformask.conformal.order import coverage_range
-from conformask.conformal.rules import Rule, rule_from_json
+from conformask.conformal.rules import Rule
 from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
-from conformask.distances import stored_distance
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.code import Code
-from conformask.masker.folder import CARD, Stored, after, read_stored, write_stored
+from conformask.masker.folder import CARD, Stored, after, write_stored
 from conformask.masker.matching import guarantee_for
 from conformask.masker.promise import (
     closed_masks_pass,
@@ -35,16 +34,14 @@ from conformask.masker.promise import (
     rule_for,
     sample_of,
 )
-from conformask.masks import family as family_by_name
+from conformask.masker.weights import checked_weights, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.records.network import Caveat, Network, check_network
 from conformask.report.card import card_text
 from conformask.report.notebook import masker_html
-from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
-from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.owned import owned
@@ -353,7 +350,8 @@ class Masker:
         return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
 
     @property
-    def _code(self) -> Code:
+    def code(self) -> Code:
+        """What masks and promise are computed with."""
         return Code(self.scorer, self.distance, self.family, self.weigh)
 
     @property
@@ -375,7 +373,7 @@ class Masker:
             OutputError: another process writes it, or it cannot be written to.
         """
         folder = Path(folder)
-        self._code.refuse_changed(self.card.code, {})
+        self.code.refuse_changed(self.card.code, {})
         with owned(folder):
             masker = replace(self, card=after(self.card, folder))
             save_scorer(self.scorer, folder)
@@ -388,73 +386,3 @@ class Masker:
 
 def _settings(wanted: Guarantee, threshold: float) -> tuple[str, float, float | None, float | None]:
     return wanted.name, threshold, wanted.confidence, wanted.delta
-
-
-def load(
-    folder: str | Path,
-    *,
-    distance: Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
-    network: nn.Module | None = None,
-    scorer: Scorer | None = None,
-    family: Family | None = None,
-    weight: Weigh | None = None,
-) -> Masker:
-    """Read what Masker.save wrote.
-
-    What a user brought as code (distance, network, scorer, family, weight) is handed in, never imported from
-    a file.
-
-    Raises:
-        MissingFileError: the folder holds no calibrated masker.
-        MismatchError: the folder needs code that was not given, or that is not what was calibrated; it is of
-            a newer schema, or a file in it was not saved with the others.
-    """
-    folder = Path(folder)
-    stored = read_stored(folder)
-    card = stored.card
-    used = stored_distance(card.distance, distance)
-    masker = Masker(
-        scorer=as_calibrated(scorer or NetworkScorer.load(folder, distance=used, network=network), card),
-        distance=used,
-        family=family or family_by_name(card.family),
-        rule=rule_from_json(card.rule),
-        card=card,
-        critical_lambdas=stored.critical_lambdas,
-        curves=stored.curves,
-        weigh=weight,
-        looks=stored.looks,
-        probe=stored.probe,
-    )
-    masker._code.refuse_changed(card.code, stored.probe or {})
-    return masker
-
-
-def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
-    """The scorer, by tiles where the card says so."""
-    if card.tiles is None or card.tiles == getattr(scorer, "tiles", None):
-        return scorer
-    return Tiled(scorer, *card.tiles)
-
-
-def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
-    """The callable's likelihood ratios.
-
-    Raises:
-        InvalidArgumentError: it does not give one finite number above 0 for each image.
-    """
-    return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
-
-
-def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
-    """The values, if they are weights of n images.
-
-    Raises:
-        InvalidArgumentError: they are not n finite numbers above 0; a weight that is NaN or negative would
-            open the whole mask.
-    """
-    if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():
-        raise InvalidArgumentError(
-            f"weight= must give a finite number above 0 for each of {n} images, "
-            f"not {values.shape} values from {values.min():g} to {values.max():g}"
-        )
-    return values

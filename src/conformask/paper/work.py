@@ -14,7 +14,8 @@ from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import write_stored
-from conformask.masker.masker import Masker, load
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.networks.unet import UNet, levels_for
 from conformask.oracle import exact_oracle, paper_oracle

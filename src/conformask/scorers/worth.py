@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import torch
 
-from conformask.calibration import NO_GRID, critical_lambdas, lambda_grid, mask_size
+from conformask.calibration import NO_GRID, critical_lambdas, lambda_grid, mean_size
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.triplets import Triplets
 from conformask.records.curves import Worth
@@ -47,9 +47,7 @@ def _mask_size(
     grid = NO_GRID if distance.exponent is not None else lambda_grid(family, distance, items, POINTS)
     lambdas = np.concatenate([critical_lambdas(item, family, distance, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(images), CONFIDENCE))
-    maps = [item.score.map for item in items]
-    masks = [family.apply(score, family.level(score, torch.full((len(score),), lam))) for score in maps]
-    return float(torch.cat([mask_size(mask) for mask in masks]).mean())
+    return mean_size(family, [item.score.map for item in items], lam)
 
 
 def warn_if_useless(worth: Worth) -> None:

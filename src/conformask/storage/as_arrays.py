@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError, MissingFileError
-from conformask.storage.whole import whole_file
+from conformask.errors import MismatchError
+from conformask.storage.whole import existing, whole_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,8 +26,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
         MissingFileError: there is no such file.
         MismatchError: the file is damaged.
     """
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    existing(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)

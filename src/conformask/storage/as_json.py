@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from conformask.errors import MismatchError, MissingFileError
-from conformask.storage.whole import whole_file
+from conformask.errors import MismatchError
+from conformask.storage.whole import existing, whole_file
 
 Json = Any
 """None, bool, int, float, str, or lists and string-keyed dicts of these."""
@@ -35,8 +35,7 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
         MissingFileError: there is no such file.
         MismatchError: the file is damaged, lacks a needed key, or is of a newer schema.
     """
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    existing(path)
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         schema = int(record["schema"])

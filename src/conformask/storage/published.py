@@ -91,9 +91,18 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
     content = {key: value for key, value in record.items() if key not in UNSEALED}
     if not isinstance(files, dict) or record.get("seal") != hash_of(content):
         raise MismatchError(not_as_written(path))
-    for name, expected in files.items():
-        if _hash_if_there(path.parent / name) != expected:
-            raise MismatchError(not_as_written(path.parent / name))
+    verify_files(path.parent, files)
+
+
+def verify_files(folder: Path, hashes: Mapping[str, Json]) -> None:
+    """Refuse files of which the hashes are not these.
+
+    Raises:
+        MismatchError: names the first.
+    """
+    for name, expected in hashes.items():
+        if _hash_if_there(folder / name) != expected:
+            raise MismatchError(not_as_written(folder / name))
 
 
 def path_hash(path: Path) -> str:
@@ -108,8 +117,8 @@ def path_hash(path: Path) -> str:
 def not_as_written(path: Path) -> str:
     """What is said of a file that is not what the record beside it says."""
     return (
-        f"{path} is damaged, or not the file that was written with the others: what it says does not count. "
-        "Make it again, or copy the whole folder anew"
+        f"{path} is damaged, or not the file that was written with the others: do not rely on it. Make it "
+        "again, or copy the whole folder again"
     )
 
 

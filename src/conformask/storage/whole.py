@@ -11,10 +11,21 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from conformask.errors import OutputError
+from conformask.errors import MissingFileError, OutputError
 
 MARK = ".conformask-"
 """How unfinished files begin."""
+
+
+def existing(path: Path) -> Path:
+    """Return the path of a file of a run folder.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    return path
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from conformask.errors import MismatchError, MissingFileError
+from conformask.errors import MismatchError
 from conformask.storage.as_arrays import hash_of_arrays
-from conformask.storage.whole import whole_file
+from conformask.storage.whole import existing, whole_file
 from conformask.training.budget import Budget
 
 SECONDS = 30
@@ -144,8 +144,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         MissingFileError: there is no such file.
         MismatchError: the file is damaged.
     """
-    if not path.is_file():
-        raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
+    existing(path)
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError) as error:

@@ -80,6 +80,8 @@ class Session:
         self.network_caveat = masker.check_network(triplets.network, other_network=other_network)
         self._triplets = triplets
         self._distances: dict[str, float] = {}
+        self._measured: tuple[int, Measurement | None] = 0, None
+        """Of how many images with truth, and what."""
         self._places = {name: (triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
@@ -126,10 +128,17 @@ class Session:
         return self._thumbnails.put(name, thumbnail(item.batch.y_hat, mask))
 
     def measured(self) -> Measurement | None:
-        """How the masks of images with truth stand to the promise, as far as they are known; no uploads."""
+        """How the masks of images with truth agree with the promise, where known; no uploads.
+
+        Measured again only after further images were looked at: every move of a slider asks for it.
+        """
+        known = len(self._distances)
+        if known != self._measured[0]:
+            self._measured = known, self._measurement()
+        return self._measured[1]
+
+    def _measurement(self) -> Measurement:
         places = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
-        if not places:
-            return None
         shown = self._triplets.select(places)
         distances = np.array([self._distances[name] for name in shown.names])
         return measured(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
