@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from conformask.calibration import NO_GRID, Scored, evidence, lambda_grid, measures
-from conformask.conformal.guarantees import GUARANTEES, guarantee
+from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.distances import distance
 from conformask.masks import family
 from conformask.records.curves import Curves
@@ -123,7 +123,7 @@ def rules(curves: Curves, seen: object) -> dict[str, float]:
     }
     for name in GUARANTEES:
         wanted = guarantee(name)
-        if "upper_bound" in wanted.needs and seen.upper_bound is None:  # type: ignore[attr-defined]
+        if wanted.statement.bounds_a_mean and seen.upper_bound is None:  # type: ignore[attr-defined]
             continue
         with_labels = type(seen)(**{**vars(seen), "curves": type(curves)(**{**vars(curves), **labels})})
         fixed = wanted.fixed(with_labels, n)

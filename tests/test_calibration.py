@@ -24,7 +24,7 @@ from conformask.calibration import (
 )
 from conformask.conformal.crossing import first_crossing, passes
 from conformask.conformal.facts import facts_of
-from conformask.conformal.guarantees import guarantee
+from conformask.conformal.presets import guarantee
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError

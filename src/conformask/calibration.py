@@ -11,7 +11,7 @@ from torch import Tensor
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
-from conformask.conformal.guarantees import Guarantee
+from conformask.conformal.promise import Promise
 from conformask.errors import InvalidArgumentError
 from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Distance, Family, Images, PerImage, Score
@@ -246,9 +246,9 @@ def evidence(
     return Evidence(threshold, critical_lambdas, curves, distance.upper_bound, own, distance.monotone)
 
 
-def size_at(curves: Curves, threshold: float, guarantee: Guarantee, distance: Distance) -> float:
+def size_at(curves: Curves, threshold: float, promise: Promise, distance: Distance) -> float:
     """The mean mask size of these images if they were the calibration set, read off their curves."""
     seen = evidence(curves, threshold, distance)
-    lam = guarantee.fixed(seen, seen.n).rule(seen)(facts_of(curves))
+    lam = promise.fixed(seen, seen.n).rule(seen)(facts_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
     return float(curves.size[np.arange(seen.n), place].mean())

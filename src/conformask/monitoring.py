@@ -11,6 +11,7 @@ from scipy import stats
 from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
 from conformask.conformal.facts import facts_of
 from conformask.conformal.law import first_of_each
+from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL, measured
@@ -88,7 +89,7 @@ def monitor(
     """
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
-    if masker.card.guarantee == "weighted":
+    if isinstance(masker.guarantee.population, Weighted):
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"
         )

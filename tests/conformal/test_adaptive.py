@@ -5,10 +5,9 @@ import pytest
 from promises import CONFIDENCE, Deploy, breaks_coverage, falls_short, goes_beyond
 from worlds import GRID, RANDOM, evidence_of
 
-from conformask.conformal.adaptive import Adaptive
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
-from conformask.conformal.marginal import Marginal
+from conformask.conformal.presets import adaptive, marginal
 from conformask.conformal.quantile_regression import LogLinear, quantile_regression
 from conformask.conformal.rules import AdaptiveLambda
 from simulation import simulated
@@ -18,7 +17,7 @@ def overfitted(evidence: Evidence) -> AdaptiveLambda:
     """h fitted to the calibration images themselves, from as many features as would be mad."""
     critical = evidence.critical_lambdas
     h = quantile_regression(evidence.column("features"), np.log(critical), 0.1)
-    return Adaptive(CONFIDENCE, h).rule(evidence)
+    return adaptive(CONFIDENCE, h).rule(evidence)
 
 
 def with_many_features(deploy: Deploy, n: int, draws: int, f: int = 8) -> np.ndarray:
@@ -33,7 +32,7 @@ def with_many_features(deploy: Deploy, n: int, draws: int, f: int = 8) -> np.nda
 
 def test_the_judge_notices_an_h_that_saw_the_calibration_images() -> None:
     assert falls_short(with_many_features(overfitted, 30, 300), CONFIDENCE)
-    elsewhere = Adaptive(CONFIDENCE, LogLinear(0.3, tuple(np.linspace(-0.5, 0.5, 8).tolist())))
+    elsewhere = adaptive(CONFIDENCE, LogLinear(0.3, tuple(np.linspace(-0.5, 0.5, 8).tolist())))
     right = with_many_features(elsewhere.rule, 30, 1500)
     assert not falls_short(right, CONFIDENCE)
     assert not goes_beyond(right, CONFIDENCE + 1 / 31)
@@ -42,14 +41,14 @@ def test_the_judge_notices_an_h_that_saw_the_calibration_images() -> None:
 @pytest.mark.parametrize("slope", [-3.0, 0.0, 0.5, 40.0])
 @pytest.mark.parametrize("name", RANDOM)
 def test_any_h_keeps_the_promise(name: str, slope: float) -> None:
-    rule = Adaptive(CONFIDENCE, LogLinear(-0.2, (slope, 1.0))).rule
+    rule = adaptive(CONFIDENCE, LogLinear(-0.2, (slope, 1.0))).rule
     assert not breaks_coverage(RANDOM[name](), rule, 20, 600)
 
 
 def test_a_distance_that_is_not_monotone_is_only_ever_deployed_on_the_grid() -> None:
     """Between grid points nothing is known of it."""
     world = RANDOM["non_monotone"]()
-    rule = Adaptive(CONFIDENCE, LogLinear(0.0, (-0.5, 0.1))).rule(world.evidence(np.arange(200)))
+    rule = adaptive(CONFIDENCE, LogLinear(0.0, (-0.5, 0.1))).rule(world.evidence(np.arange(200)))
     lam = rule(world.facts(np.arange(1000, 3000)))
     assert np.isin(lam, GRID).all()
     assert len(np.unique(lam)) > 4
@@ -70,10 +69,10 @@ def test_constant_features_are_marginal(monotone: bool) -> None:
                 curves=replace(evidence.curves, grid=GRID, distance=np.zeros((n, 20))),
             )
             for h in (LogLinear(0.0, (0.0, 0.0)), LogLinear(0.3, (-1.1, 0.7))):
-                lam = Adaptive(CONFIDENCE, h).rule(evidence)(Facts(1, features=np.full((1, 2), 1.7)))[0]
-                marginal = Marginal(CONFIDENCE).rule(evidence).lam
-                assert lam <= marginal
-                assert lam == (pytest.approx(marginal, rel=1e-8) if monotone else marginal)
+                lam = adaptive(CONFIDENCE, h).rule(evidence)(Facts(1, features=np.full((1, 2), 1.7)))[0]
+                same = marginal(CONFIDENCE).rule(evidence).lam
+                assert lam <= same
+                assert lam == (pytest.approx(same, rel=1e-8) if monotone else same)
 
 
 def test_it_never_exceeds_a_tied_critical_lambda() -> None:
@@ -82,7 +81,7 @@ def test_it_never_exceeds_a_tied_critical_lambda() -> None:
     for _ in range(200):
         critical = generator.choice(levels, 40)
         evidence = evidence_of(critical, features=generator.normal(size=(40, 1)).round())
-        rule = Adaptive(CONFIDENCE, LogLinear(0.1, (0.7,))).rule(evidence)
+        rule = adaptive(CONFIDENCE, LogLinear(0.1, (0.7,))).rule(evidence)
         with np.errstate(divide="ignore"):
             s = np.log(critical) - rule.h(evidence.column("features"))
         at_the_rank = np.isclose(s, rule.shift, rtol=0, atol=1e-12)
@@ -97,15 +96,15 @@ def test_the_ends() -> None:
     for critical, lam in ((np.zeros(20), 0.0), (np.full(20, np.inf), np.inf)):
         for monotone in (True, False):
             evidence = replace(evidence_of(critical, features=features), monotone=monotone)
-            rule = Adaptive(CONFIDENCE, h).rule(evidence)
+            rule = adaptive(CONFIDENCE, h).rule(evidence)
             assert rule(three).tolist() == [lam] * 3
             assert rule.void == (lam == 0)
     mixed = np.repeat([0.0, 1.0, np.inf], [1, 3, 16])
-    assert Adaptive(CONFIDENCE, h).rule(evidence_of(mixed, features=features)).shift == -0.5
-    few = Adaptive(CONFIDENCE, h).rule(evidence_of(np.ones(8), features=features[:8]))
+    assert adaptive(CONFIDENCE, h).rule(evidence_of(mixed, features=features)).shift == -0.5
+    few = adaptive(CONFIDENCE, h).rule(evidence_of(np.ones(8), features=features[:8]))
     assert few.void
     with pytest.raises(ValueError, match="not fitted"):
-        Adaptive(CONFIDENCE).rule(evidence_of(np.ones(20), features=features))
+        adaptive(CONFIDENCE).rule(evidence_of(np.ones(20), features=features))
 
 
 def looks_tell(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
@@ -120,8 +119,8 @@ def looks_tell(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
 
 
 def test_h_is_fitted_where_there_are_enough_images() -> None:
-    assert Adaptive(CONFIDENCE).fixed(looks_tell(25, 0)[0], 100).h == LogLinear(0.0, (0.0, 0.0))
-    fitted = Adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 100).h
+    assert adaptive(CONFIDENCE).fixed(looks_tell(25, 0)[0], 100).lam.h == LogLinear(0.0, (0.0, 0.0))
+    fitted = adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 100).lam.h
     assert fitted is not None
     np.testing.assert_allclose(fitted.coefficients, [-1, 0], atol=0.15)
     evidence = looks_tell(500, 0)[0]
@@ -133,8 +132,8 @@ def test_hard_images_are_no_longer_sacrificed() -> None:
     calibration, (test, hardness) = looks_tell(2000, 1)[0], looks_tell(4000, 2)
     hardest = hardness > np.quantile(hardness, 0.8)
     facts = Facts(4000, features=test.column("features"))
-    adaptive = Adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 2000)
-    kept = [wanted.rule(calibration)(facts) <= test.critical_lambdas for wanted in (Marginal(0.9), adaptive)]
+    fitted = adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 2000)
+    kept = [wanted.rule(calibration)(facts) <= test.critical_lambdas for wanted in (marginal(0.9), fitted)]
     assert kept[0].mean() == pytest.approx(0.9, abs=0.03)
     assert kept[1].mean() == pytest.approx(0.9, abs=0.03)
     assert kept[0][hardest].mean() < 0.6

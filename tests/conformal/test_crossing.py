@@ -10,7 +10,7 @@ from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 from conformask.conformal.crossing import between_grid_points, first_crossing, passes, refined
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.marginal import Marginal
+from conformask.conformal.presets import marginal
 from conformask.conformal.rules import Rule
 from conformask.records.curves import Curves
 
@@ -61,7 +61,7 @@ def with_crossings(find: Callable[..., np.ndarray]) -> Deploy:
 
     def deploy(evidence: Evidence) -> Rule:
         critical = find(GRID, evidence.curves.distance, THRESHOLD)
-        return Marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
+        return marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
 
     return deploy
 
@@ -121,7 +121,7 @@ def test_refined_wins_back_coverage_that_a_coarse_grid_gives_away() -> None:
             failing = (grid > calibration[:, None]).astype(float)
             curves = Curves(np.arange(1000).astype(str), grid, failing, failing)
             critical = first_crossing(grid, failing, 0.5)
-            lam = Marginal(0.9).rule(Evidence(0.5, critical, curves, monotone=False)).lam
+            lam = marginal(0.9).rule(Evidence(0.5, critical, curves, monotone=False)).lam
             coverage.append(stats.lognorm.sf(lam, 1))
     assert 0.9 - 4 * np.std(fine) / math.sqrt(300) <= np.mean(fine) < 0.91
     assert np.mean(plain) > 0.93

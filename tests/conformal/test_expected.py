@@ -7,12 +7,12 @@ from promises import Deploy, breaks_mean, goes_beyond, risk, sigma
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.expected import ConditionalMean, Expected
+from conformask.conformal.presets import conditional_mean, expected
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
 from conformask.errors import InvalidArgumentError
 from conformask.records.curves import Curves
 
-EXPECTED = Expected().rule
+EXPECTED = expected().rule
 
 
 def own(deploy: Deploy) -> Deploy:
@@ -27,7 +27,7 @@ def without_bound(evidence: Evidence) -> ConstantLambda:
 
 def bound_of_zero(evidence: Evidence) -> ConstantLambda:
     """n + 1 but no bound: as if the new image could not err."""
-    rule = Expected().rule(replace(evidence, own_bound=True))
+    rule = expected().rule(replace(evidence, own_bound=True))
     return ConstantLambda(float(rule.lambdas(np.zeros((1, len(GRID))))[0]))
 
 
@@ -76,9 +76,9 @@ def test_a_rule_with_own_bounds_at_the_constant_bound_is_the_constant_rule() -> 
     world = RANDOM["heavy_tailed"]()
     for n in (10, 30, 300):
         evidence = world.evidence(np.arange(n))
-        rule = Expected().rule(replace(evidence, own_bound=True))
+        rule = expected().rule(replace(evidence, own_bound=True))
         assert isinstance(rule, BoundedRisk)
-        assert rule.lambdas(np.ones((1, len(GRID))))[0] == Expected().rule(evidence).lam
+        assert rule.lambdas(np.ones((1, len(GRID))))[0] == expected().rule(evidence).lam
 
 
 def brute_force(distance: np.ndarray, bound: np.ndarray, threshold: float) -> float:
@@ -97,7 +97,7 @@ def test_against_brute_force() -> None:
             for threshold in (0.05, 0.3, 0.8):
                 curves = Curves(np.full(n, "i"), GRID, distance, distance)
                 evidence = Evidence(threshold, np.zeros(n), curves, 1.0, own_bound=True)
-                found = Expected().rule(evidence).lambdas(bound)
+                found = expected().rule(evidence).lambdas(bound)
                 wanted = [brute_force(distance, one, threshold) for one in bound]
                 np.testing.assert_array_equal(found, wanted)
 
@@ -105,25 +105,25 @@ def test_against_brute_force() -> None:
 def test_the_smallest_set() -> None:
     """(0 + ... + 0 + B) / (n + 1) <= threshold."""
     for threshold, bound, n in ((0.1, 1.0, 9), (0.02, 1.0, 49), (0.5, 2.0, 3), (1.0, 1.0, 1), (0.3, 1.0, 3)):
-        assert Expected().smallest_calibration_set(threshold, bound) == n
+        assert expected().smallest_calibration_set(threshold, bound) == n
         for images, lam in ((n, np.inf), (n - 1, 0.0)):
             if images:
                 nothing = evidence_of(np.zeros(images))
                 evidence = replace(nothing, threshold=threshold, upper_bound=bound)
-                assert Expected().rule(evidence).lam == lam
-    assert Expected().smallest_calibration_set(0.1, None) == 1
+                assert expected().rule(evidence).lam == lam
+    assert expected().smallest_calibration_set(0.1, None) == 1
     with pytest.raises(InvalidArgumentError, match="give one"):
-        Expected().smallest_calibration_set(None, 1.0)
+        expected().smallest_calibration_set(None, 1.0)
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="upper bound"):
-        Expected().rule(evidence_of(np.ones(50)))
-    for wanted in (Expected(), ConditionalMean(0.9)):
+        expected().rule(evidence_of(np.ones(50)))
+    for wanted in (expected(), conditional_mean(0.9)):
         assert wanted.rank(100) is None
 
 
 def test_a_distance_that_is_not_a_number_opens_nothing() -> None:
     evidence = replace(evidence_of(np.ones(50)), upper_bound=1.0)
     evidence.curves.distance[3, 1] = np.nan
-    assert Expected().rule(evidence).lam == 0
+    assert expected().rule(evidence).lam == 0

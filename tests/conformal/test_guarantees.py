@@ -1,18 +1,27 @@
 import math
+from itertools import product
 
 import pytest
 
-from conformask.conformal.guarantees import CONFIDENCE, DELTA, GUARANTEES, Guarantee, guarantee, takes
+from conformask.conformal.certainty import OnAverage, WholeTable, WithProbability
+from conformask.conformal.lambdas import Adaptive, Constant
+from conformask.conformal.meaning import meaning
+from conformask.conformal.populations import EachCategory, One, Weighted
+from conformask.conformal.presets import DEFAULTS, GUARANTEES, guarantee, takes
+from conformask.conformal.promise import Promise
+from conformask.conformal.statements import ConditionalMean, Mean, Rate
+from conformask.conformal.theorems import Axes, Theorem, words
+from conformask.conformal.units import Image, Member
 from conformask.errors import InvalidArgumentError
 
 
 @pytest.mark.parametrize("name", GUARANTEES)
-def test_they_keep_to_the_protocol(name: str) -> None:
+def test_they_are_values_with_axes(name: str) -> None:
     made = guarantee(name)
-    assert isinstance(made, Guarantee)
+    assert isinstance(made.theorem, Theorem)
     assert made.name == name
-    assert made.confidence == (CONFIDENCE if "confidence" in takes(name) else None)
-    assert made.delta == (DELTA if "delta" in takes(name) else None)
+    assert made.confidence == (DEFAULTS["confidence"] if "confidence" in takes(name) else None)
+    assert made.delta == (DEFAULTS["delta"] if "delta" in takes(name) else None)
     assert "l1" in made.claim("l1", 0.02)
     assert "0.02" in made.claim("l1", 0.02)
     assert made.smallest_calibration_set(0.1, 1.0) >= 1
@@ -45,3 +54,54 @@ def test_claims_do_not_round_levels(confidence: float) -> None:
         if "confidence" in takes(name):
             shown = guarantee(name, confidence).claim("l1", 0.02)
             assert f">= {confidence:.2f}" in shown if confidence < 0.99 else f">= {confidence}" in shown
+
+
+STATEMENTS = (Rate(0.9), Mean(), ConditionalMean(0.9))
+CERTAINTIES = (
+    OnAverage(),
+    WithProbability(0.05),
+    WithProbability(0.05, "fixed_sequence"),
+    WithProbability(0.05, "hoeffding_bentkus"),
+    WholeTable(0.05),
+)
+UNITS, POPULATIONS = (Image(), Member()), (One(), EachCategory(), Weighted())
+LAMBDAS = (Constant(), Adaptive())
+COMBINATIONS = [Axes(*axes) for axes in product(STATEMENTS, CERTAINTIES, UNITS, POPULATIONS, LAMBDAS)]
+
+
+def test_every_combination_is_a_preset_or_refused_with_the_nearest() -> None:
+    known, presets = [], {guarantee(name).axes for name in GUARANTEES}
+    for axes in COMBINATIONS:
+        try:
+            known.append(Promise("any", *axes).axes)
+        except InvalidArgumentError as error:
+            refused, instead = str(error).removeprefix("no theorem is known for ").split(": take ")
+            assert refused == words(axes)
+            nearest = min(_differences(axes, each) for each in presets)
+            named = [each for each in presets if words(each) == instead.removesuffix(" instead")]
+            assert nearest in {_differences(axes, each) for each in named}
+    assert set(known) == presets
+
+
+def _differences(a: Axes, b: Axes) -> int:
+    return sum(left != right for left, right in zip(a, b, strict=True))
+
+
+def test_a_refusal_names_what_can_be_promised() -> None:
+    with pytest.raises(InvalidArgumentError, match="of images of a new group: take a share, on average"):
+        Promise("any", Rate(0.9), WithProbability(0.05), Member())
+
+
+def test_meanings_follow_from_the_axes() -> None:
+    assert meaning(guarantee("weighted")).holds.startswith(
+        "Draw calibration images, and one of the population that the weights describe, again and again: in "
+        "at least {c} of these draws the new image meets the threshold, if the weights are its likelihood "
+        "ratios."
+    )
+    assert meaning(guarantee("groups")).silent.startswith(
+        "Not {c} for each group, or for this one calibration set; and nothing at all for images of "
+    )
+    holds = {name: meaning(guarantee(name)).holds for name in GUARANTEES}
+    same = [("pac", "ltt"), ("rcps", "rcps_hb")]
+    assert len(set(holds.values())) == len(holds) - len(same)
+    assert all(holds[a] == holds[b] for a, b in same)

@@ -11,13 +11,9 @@ import numpy as np
 import pytest
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
-from conformask.conformal.adaptive import Adaptive
 from conformask.conformal.bounds import hoeffding_bentkus, waudby_smith_ramdas
-from conformask.conformal.categories import Categories
-from conformask.conformal.expected import Expected
 from conformask.conformal.facts import Facts
-from conformask.conformal.ltt import Ltt
-from conformask.conformal.marginal import Marginal
+from conformask.conformal.presets import adaptive, categories, expected, ltt, marginal
 from conformask.conformal.quantile_regression import LogLinear
 
 SIZES = (5, 12, 25, 57, 100, 333, 1234)
@@ -48,7 +44,7 @@ def test_marginal_is_crepes_standard_regressor(n: int) -> None:
     for confidence in CONFIDENCES:
         if not whole(n, confidence):
             wanted = crepes_lambda(critical, confidence)[0]
-            assert Marginal(confidence).rule(evidence_of(critical)).lam == pytest.approx(wanted, rel=1e-12)
+            assert marginal(confidence).rule(evidence_of(critical)).lam == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -58,7 +54,7 @@ def test_categories_are_crepes_mondrian_regressor(n: int) -> None:
     for confidence in CONFIDENCES:
         if not any(whole(int((category == name).sum()), confidence) for name in "ab"):
             wanted = crepes_lambda(critical, confidence, bins=category, test_bins=np.array(["a", "b"]))
-            rule = Categories(confidence).rule(evidence_of(critical, category=category))
+            rule = categories(confidence).rule(evidence_of(critical, category=category))
             np.testing.assert_allclose(rule(Facts(2, category=("a", "b"))), wanted, rtol=1e-12)
 
 
@@ -71,7 +67,7 @@ def test_adaptive_is_crepes_normalised_regressor(n: int) -> None:
     for confidence in CONFIDENCES:
         if not whole(n, confidence):
             wanted = crepes_lambda(critical, confidence, sigmas=sigmas[:n], test_sigmas=sigmas[n:])
-            rule = Adaptive(confidence, h).rule(evidence_of(critical, features=features[:n]))
+            rule = adaptive(confidence, h).rule(evidence_of(critical, features=features[:n]))
             np.testing.assert_allclose(rule(Facts(20, features=features[n:])), wanted, rtol=1e-8)
 
 
@@ -92,7 +88,7 @@ def test_expected_is_mapies_conformal_risk_control(name: str, mapie) -> None:
         _, bound = mapie.get_r_hat_plus(risks, GRID, "crc", None, None, None)
         within = bound <= THRESHOLD
         wanted = GRID[len(within) - 1 if within.all() else max(int((~within).argmax()) - 1, 0)]
-        assert Expected().rule(evidence).lam == wanted
+        assert expected().rule(evidence).lam == wanted
 
 
 def test_hoeffding_bentkus_is_mapies_p_value(mapie) -> None:
@@ -118,7 +114,7 @@ def test_ltt_is_fixed_sequence_testing_of_mapies_binary_p_values(name: str, mapi
         p_values = mapie.compute_hoeffding_bentkus_p_value(failing, n, 0.1, binary=True)[:, 0]
         rejected = p_values[1:] <= 0.1
         wanted = GRID[len(rejected) if rejected.all() else int((~rejected).argmax())]
-        assert Ltt(0.9, 0.1).rule(evidence).lam == wanted
+        assert ltt(0.9, 0.1).rule(evidence).lam == wanted
 
 
 def test_waudby_smith_ramdas_is_mapies_where_wealth_only_grows(mapie) -> None:

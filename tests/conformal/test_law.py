@@ -6,20 +6,17 @@ from promises import too_often
 from worlds import RANDOM, THRESHOLD, World
 
 from conformask.conformal import law
-from conformask.conformal.adaptive import Adaptive
-from conformask.conformal.expected import Expected
-from conformask.conformal.groups import Groups
-from conformask.conformal.guarantees import Guarantee, guarantee
-from conformask.conformal.law import Tails, first_of_each, losses_of, mean_loss, met_tails, resampled_tails
-from conformask.conformal.marginal import Marginal
+from conformask.conformal.law import Tails, first_of_each, mean_loss, met_tails, resampled_tails
+from conformask.conformal.presets import expected, guarantee, marginal
+from conformask.conformal.promise import Promise
 from simulation import simulated
 
 LEVEL = 0.05
 NEW = 150
 
 
-def losses_on(world: World, wanted: Guarantee, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
-    if wanted.bounds_a_mean:
+def losses_on(world: World, wanted: Promise, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
+    if wanted.statement.bounds_a_mean:
         return world.risk(places, lambdas)
     return (~world.passing(places, lambdas)).astype(float)
 
@@ -32,7 +29,7 @@ def test_a_rank_is_rarely_called_worse_than_chance(world: str, name: str, delta:
     worse = np.zeros(400, bool)
     for draw in simulated(len(worse)):
         wanted = guarantee(name, 0.9, delta)
-        if isinstance(wanted, Adaptive):
+        if wanted.selects:
             wanted = wanted.fixed(images.evidence(np.arange(200)), 60)
         rule = wanted.rule(images.evidence(images.draw(generator, 60)))
         new = images.draw(generator, NEW)
@@ -48,7 +45,7 @@ def test_a_binomial_law_would_cry_wolf() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(0)
     alarms = []
     for _ in simulated(400):
-        lam = Marginal(0.9).rule(images.evidence(images.draw(generator, 60))).lam
+        lam = marginal(0.9).rule(images.evidence(images.draw(generator, 60))).lam
         new = images.draw(generator, 1000)
         met = images.passing(new, np.full(1000, lam))
         alarms.append((met.mean() < 0.9 - 1.645 * np.sqrt(0.09 / 1000), met_tails(60, 6, met).worse < LEVEL))
@@ -90,10 +87,10 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
     for draw in simulated(len(worse)):
         places, groups = of_groups(images, generator, 40)
         calibration = images.evidence(places, group=groups)
-        rule = Groups(0.8).rule(calibration)
+        rule = groups(0.8).rule(calibration)
         new, of_new = of_groups(images, generator, 30)
         losses = (~images.passing(new, np.full(len(new), (10 if shift else 1) * rule.lam))).astype(float)
-        worse[draw] = resampled_tails(Groups(0.8), calibration, losses, of_new).worse < LEVEL
+        worse[draw] = resampled_tails(groups(0.8), calibration, losses, of_new).worse < LEVEL
     if shift:
         assert worse.mean() > 0.5, "ten times the lambda"
     else:
@@ -102,7 +99,7 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_it_sees_a_lambda_that_is_too_large() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(3)
-    lam = Marginal(0.9).rule(images.evidence(images.draw(generator, 200))).lam
+    lam = marginal(0.9).rule(images.evidence(images.draw(generator, 200))).lam
     new = images.draw(generator, 400)
     tails = met_tails(200, 20, images.passing(new, np.full(400, 3 * lam)))
     assert tails.worse < 1e-4
@@ -111,8 +108,8 @@ def test_it_sees_a_lambda_that_is_too_large() -> None:
 
 def test_losses_are_what_the_promise_is_about() -> None:
     distances = np.array([0.5, 1.0, 1.5, 0.1]) * THRESHOLD
-    assert losses_of(Marginal(0.9), distances, THRESHOLD).tolist() == [0, 0, 1, 0]
-    assert losses_of(Expected(), distances, THRESHOLD).tolist() == distances.tolist()
+    assert marginal(0.9).statement.losses(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
+    assert expected().statement.losses(distances, THRESHOLD).tolist() == distances.tolist()
     groups = np.array(["a", "a", "a", "b"])
     assert mean_loss(distances, None) == pytest.approx(distances.mean())
     assert mean_loss(distances, groups) == pytest.approx((distances[:3].mean() + distances[3]) / 2)

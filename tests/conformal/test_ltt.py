@@ -6,9 +6,8 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.ltt import Ltt
 from conformask.conformal.order import binomial_rank
-from conformask.conformal.pac import Pac
+from conformask.conformal.presets import ltt, pac
 from conformask.conformal.rules import ConstantLambda
 from conformask.records.curves import Curves
 from simulation import simulated
@@ -40,7 +39,7 @@ def smallest_risk(evidence: Evidence) -> ConstantLambda:
 @pytest.mark.parametrize("n", [20, 22, 50, 100, 1000])
 @pytest.mark.parametrize("rate", [0.101, 0.13])
 def test_hardest_worlds(n: int, rate: float) -> None:
-    assert not breaks_pac(constant_risk(rate, 0.5), Ltt(0.9, 0.1).rule, n, 2000 if n < 1000 else 500)
+    assert not breaks_pac(constant_risk(rate, 0.5), ltt(0.9, 0.1).rule, n, 2000 if n < 1000 else 500)
 
 
 @pytest.mark.parametrize(
@@ -53,13 +52,13 @@ def test_hardest_worlds(n: int, rate: float) -> None:
     ],
 )
 def test_the_judge_notices_broken_tests(broken: Deploy, world: World, n: int) -> None:
-    assert not breaks_pac(world, Ltt(0.9, 0.1).rule, n, 1000)
+    assert not breaks_pac(world, ltt(0.9, 0.1).rule, n, 1000)
     assert breaks_pac(world, broken, n, 1000)
 
 
 def test_it_is_tight_where_all_lambdas_are_alike() -> None:
     n, world = 60, constant_risk(0.101, 0.5)
-    rule, generator, draws = Ltt(0.9, 0.1).rule, np.random.default_rng(0), 4000
+    rule, generator, draws = ltt(0.9, 0.1).rule, np.random.default_rng(0), 4000
     missed = np.mean([rule(world.evidence(world.draw(generator, n))).lam > 0 for _ in simulated(draws)])
     law = stats.binom.cdf(binomial_rank(n, 0.9, 0.1) - 1, n, 0.101)
     assert missed == pytest.approx(law, abs=4 * np.sqrt(law * (1 - law) / draws))
@@ -73,7 +72,7 @@ def curves_failing(counts: list[int], n: int = 100) -> Evidence:
 
 
 def test_it_stops_before_the_first_failure() -> None:
-    rule = Ltt(0.9, 0.05).rule
+    rule = ltt(0.9, 0.05).rule
     allowed = binomial_rank(100, 0.9, 0.05) - 1
     assert rule(curves_failing([0, 0, allowed, allowed + 1, 0, 0])).lam == 2
     assert rule(curves_failing([0, allowed + 1, 0, 0, 0, 0])).void
@@ -90,7 +89,7 @@ def test_on_monotone_curves_it_is_pac_on_the_grid() -> None:
         failing[:, 0] = False
         first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(GRID)) - 1
         evidence = Evidence(threshold, GRID[np.maximum(first, 0)], curves)
-        assert Ltt(0.9, 0.1).rule(evidence) == Pac(0.9, 0.1).rule(evidence)
+        assert ltt(0.9, 0.1).rule(evidence) == pac(0.9, 0.1).rule(evidence)
 
 
 def test_an_image_may_fail_below_and_pass_at_the_deployed_lambda() -> None:
@@ -101,12 +100,12 @@ def test_an_image_may_fail_below_and_pass_at_the_deployed_lambda() -> None:
     evidence = Evidence(
         THRESHOLD, np.where(np.arange(n) < 40, 0.0, np.inf), Curves(np.full(n, "i"), GRID, distance, distance)
     )
-    assert Ltt(0.9, 0.1).rule(evidence).lam == np.inf
-    assert Pac(0.9, 0.1).rule(evidence).void
+    assert ltt(0.9, 0.1).rule(evidence).lam == np.inf
+    assert pac(0.9, 0.1).rule(evidence).void
 
 
 def test_too_few() -> None:
-    assert Ltt(0.9, 0.05).smallest_calibration_set(None, None) == 29
-    assert Ltt(0.9, 0.05).rule(curves_failing([0] * 5, 28)).void
-    assert Ltt(0.9, 0.05).rule(curves_failing([0] * 5, 29)).lam == np.inf
-    assert Ltt(0.9, 0.05).rule(evidence_of(np.ones(29))).lam == np.inf
+    assert ltt(0.9, 0.05).smallest_calibration_set(None, None) == 29
+    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 28)).void
+    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 29)).lam == np.inf
+    assert ltt(0.9, 0.05).rule(evidence_of(np.ones(29))).lam == np.inf

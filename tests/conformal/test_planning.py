@@ -1,7 +1,7 @@
 import pytest
 
-from conformask.conformal.guarantees import GUARANTEES, guarantee
-from conformask.conformal.planning import SIZES, plan, unit_of
+from conformask.conformal.planning import SIZES, plan
+from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.errors import InvalidArgumentError
 
 
@@ -14,7 +14,7 @@ def test_the_smallest_sets_of_the_literature() -> None:
 
 
 def test_units() -> None:
-    units = {name: unit_of(guarantee(name)) for name in GUARANTEES}
+    units = {name: guarantee(name).plural for name in GUARANTEES}
     assert units["groups"] == "groups"
     assert units["categories"] == "images of each category"
     assert units["weighted"] == "effective images"

@@ -23,7 +23,7 @@ from promises import (
 )
 from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
-from conformask.conformal.guarantees import GUARANTEES, guarantee, takes
+from conformask.conformal.presets import GUARANTEES, guarantee, takes
 
 DRAWS = {5: 2000, 9: 2000, 20: 2000, 100: 1000, 1000: 250}
 Judge = Callable[[World, Deploy, int, int], bool]

@@ -8,8 +8,9 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, s
 
 from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.rcps import Rcps, hashed_order, hoeffding_bentkus_rcps
+from conformask.conformal.presets import rcps_hb
 from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.theorems.risk_bound import RiskBound, hashed_order
 from conformask.errors import InvalidArgumentError
 from conformask.records.curves import Curves
 
@@ -35,7 +36,7 @@ def of_raw_means(evidence: Evidence) -> ConstantLambda:
 
 
 @pytest.mark.parametrize("n", [20, 100, 500])
-@pytest.mark.parametrize("rule", [Rcps(0.1).rule, hoeffding_bentkus_rcps(0.1).rule], ids=["wsr", "hb"])
+@pytest.mark.parametrize("rule", [RiskBound(0.1).rule, rcps_hb(0.1).rule], ids=["wsr", "hb"])
 def test_hardest_worlds(n: int, rule: Deploy) -> None:
     for world in (constant_risk(0.102), swinging(0.105), staircase()):
         assert not breaks_rcps(world, rule, n, 400)
@@ -44,8 +45,8 @@ def test_hardest_worlds(n: int, rule: Deploy) -> None:
 @pytest.mark.parametrize(
     ("broken", "world", "n"),
     [
-        (Rcps(0.1, certifies=naive).rule, staircase(), 100),
-        (Rcps(0.1, certifies=naive).rule, constant_risk(0.102), 100),
+        (RiskBound(0.1, certifies=naive).rule, staircase(), 100),
+        (RiskBound(0.1, certifies=naive).rule, constant_risk(0.102), 100),
         (bernstein_across_lambdas, constant_risk(0.102), 4000),
         (of_raw_means, swinging(0.105), 200),
     ],
@@ -54,22 +55,22 @@ def test_hardest_worlds(n: int, rule: Deploy) -> None:
 def test_the_judge_notices_broken_bounds(broken: Deploy, world: World, n: int) -> None:
     draws = 300
     assert breaks_rcps(world, broken, n, draws)
-    assert not breaks_rcps(world, Rcps(0.1).rule, n, draws)
+    assert not breaks_rcps(world, RiskBound(0.1).rule, n, draws)
 
 
 @pytest.mark.parametrize("certifies", [waudby_smith_ramdas, hoeffding_bentkus])
 def test_the_smallest_set_is_where_images_without_error_do(certifies: Certifies) -> None:
     for threshold in (0.001, 0.05, 0.3, 0.9, 1.0, 2.0):
-        wanted = Rcps(0.05, certifies=certifies)
+        wanted = RiskBound(0.05, certifies=certifies)
         n = wanted.smallest_calibration_set(threshold, 1.0)
         assert certifies(np.zeros(n), threshold, 0.05)
         assert n == 1 or not certifies(np.zeros(n - 1), threshold, 0.05)
         assert wanted.smallest_calibration_set(2 * threshold, 2.0) == n
-    assert hoeffding_bentkus_rcps(0.05).smallest_calibration_set(0.1, 1.0) == 29
-    assert Rcps(0.05).smallest_calibration_set(1e-5, 1.0) > 100_000, "and within a second"
-    assert Rcps(0.05).smallest_calibration_set(None, None) == 1
+    assert rcps_hb(0.05).smallest_calibration_set(0.1, 1.0) == 29
+    assert RiskBound(0.05).smallest_calibration_set(1e-5, 1.0) > 100_000, "and within a second"
+    assert RiskBound(0.05).smallest_calibration_set(None, None) == 1
     with pytest.raises(InvalidArgumentError, match="give one"):
-        Rcps(0.05).smallest_calibration_set(None, 1.0)
+        RiskBound(0.05).smallest_calibration_set(None, 1.0)
 
 
 def test_it_stops_at_the_first_lambda_that_is_not_certified() -> None:
@@ -79,7 +80,7 @@ def test_it_stops_at_the_first_lambda_that_is_not_certified() -> None:
     evidence = Evidence(
         THRESHOLD, np.zeros(200), Curves(np.arange(200).astype(str), grid, distance, distance), 1.0
     )
-    for wanted in (Rcps(0.1), hoeffding_bentkus_rcps(0.1)):
+    for wanted in (RiskBound(0.1), rcps_hb(0.1)):
         assert wanted.rule(evidence).lam == 2
         assert wanted.rule(replace(evidence, upper_bound=1e6)).void, "the bound of the distance counts"
         with pytest.raises(InvalidArgumentError, match="upper bound"):
@@ -91,7 +92,7 @@ def test_scaling_distance_threshold_and_bound_changes_nothing() -> None:
     evidence = world.evidence(np.arange(300))
     curves = replace(evidence.curves, distance=7 * evidence.curves.distance)
     scaled = replace(evidence, threshold=7 * THRESHOLD, curves=curves, upper_bound=7.0)
-    for wanted in (Rcps(0.1), hoeffding_bentkus_rcps(0.1)):
+    for wanted in (RiskBound(0.1), rcps_hb(0.1)):
         assert 0 < wanted.rule(evidence).lam < np.inf
         assert wanted.rule(scaled) == wanted.rule(evidence)
 
@@ -99,9 +100,9 @@ def test_scaling_distance_threshold_and_bound_changes_nothing() -> None:
 def test_the_order_of_the_images_in_a_folder_does_not_matter() -> None:
     world, generator = RANDOM["heavy_tailed"](), np.random.default_rng(0)
     images = np.arange(400)
-    rule = Rcps(0.1).rule(world.evidence(images))
+    rule = RiskBound(0.1).rule(world.evidence(images))
     for _ in range(5):
-        assert Rcps(0.1).rule(world.evidence(generator.permutation(images))) == rule
+        assert RiskBound(0.1).rule(world.evidence(generator.permutation(images))) == rule
     names = [f"image {k:03d}" for k in range(100)]
     order = hashed_order(names)
     assert sorted(order) == list(range(100))
@@ -110,10 +111,10 @@ def test_the_order_of_the_images_in_a_folder_does_not_matter() -> None:
 
 
 def test_without_curves_that_err_masks_open() -> None:
-    assert Rcps(0.1).rule(replace(evidence_of(np.ones(50)), upper_bound=1.0)).lam == np.inf
-    assert Rcps(0.1).claim("ssim", 0.2) == "with probability 0.90 over calibration sets, E ssim <= 0.2"
-    assert Rcps(0.1).name == "rcps"
-    assert hoeffding_bentkus_rcps(0.1).name == "rcps_hb"
+    assert RiskBound(0.1).rule(replace(evidence_of(np.ones(50)), upper_bound=1.0)).lam == np.inf
+    assert rcps(0.1).claim("ssim", 0.2) == "with probability 0.90 over calibration sets, E ssim <= 0.2"
+    assert rcps(0.1).name == "rcps"
+    assert rcps_hb(0.1).name == "rcps_hb"
 
 
 def test_a_larger_lambda_that_is_certified_by_luck_does_not_count() -> None:
@@ -121,5 +122,5 @@ def test_a_larger_lambda_that_is_certified_by_luck_does_not_count() -> None:
     grid = np.array([0.0, 1.0, 2.0, 3.0, np.inf])
     risk = np.tile([0.0, 0.1, 0.2, 0.3, 0.4], (9, 1))
     evidence = Evidence(0.5, np.zeros(9), Curves(np.arange(9).astype(str), grid, risk, risk), 1.0)
-    lucky = Rcps(0.1, certifies=lambda losses, level, delta: not 0.15 < losses[0] < 0.25)
+    lucky = RiskBound(0.1, certifies=lambda losses, level, delta: not 0.15 < losses[0] < 0.25)
     assert lucky.rule(evidence).lam == 1.0

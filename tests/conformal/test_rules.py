@@ -10,7 +10,7 @@ import pytest
 from worlds import GRID, RANDOM
 
 from conformask.conformal.facts import Facts
-from conformask.conformal.guarantees import GUARANTEES, guarantee
+from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import (
     RULES,

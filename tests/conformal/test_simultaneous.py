@@ -8,10 +8,11 @@ import pytest
 from promises import too_often
 from worlds import RANDOM, evidence_of
 
-from conformask.conformal import simultaneous
+from conformask.conformal import certainty
 from conformask.conformal.band import pointwise_delta, rank_bounds
+from conformask.conformal.certainty import THRESHOLDS
 from conformask.conformal.order import binomial_rank, coverage_range
-from conformask.conformal.simultaneous import THRESHOLDS, Simultaneous
+from conformask.conformal.presets import simultaneous
 from conformask.errors import InvalidArgumentError
 
 CONFIDENCES = np.linspace(0.3, 0.99, 70)
@@ -28,8 +29,8 @@ def any_missed(ranks: np.ndarray, n: int, draws: int = 4000) -> np.ndarray:
 @pytest.mark.parametrize("n", [5, 20, 100, 400])
 def test_every_confidence_holds_at_once_tightly(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one threshold declared; many confidences nearly exhaust delta, one at a time would miss more."""
-    monkeypatch.setattr(simultaneous, "THRESHOLDS", 1)
-    ranks = np.array([Simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
+    monkeypatch.setattr(certainty, "THRESHOLDS", 1)
+    ranks = np.array([simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
     missed = any_missed(ranks, n)
     assert not too_often(missed, DELTA)
     lam, bounds = (
@@ -50,7 +51,7 @@ def test_every_threshold_and_confidence_holds_at_once(n: int) -> None:
     thresholds = np.geomspace(0.005, 0.9, THRESHOLDS)
     critical = np.where(error[:, None] <= thresholds, math.inf, scale[:, None] * thresholds / error[:, None])
     ascending = np.sort(critical, axis=0)
-    ranks = np.array([Simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
+    ranks = np.array([simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
     singles = np.array([binomial_rank(n, float(c), DELTA) for c in CONFIDENCES])
     missed: dict[str, list[bool]] = {"all": [], "single": []}
     for _ in range(draws):
@@ -67,21 +68,21 @@ def test_every_threshold_and_confidence_holds_at_once(n: int) -> None:
 
 
 def test_the_rank_of_the_mathematics() -> None:
-    assert Simultaneous(0.9, 0.1).rank(1000) == 64
+    assert simultaneous(0.9, 0.1).rank(1000) == 64
     assert math.floor(1000 * (0.1 - math.sqrt(math.log(64 / 0.1) / 2000))) in (43, 44), "DKW's, see test_band"
     assert binomial_rank(1000, 0.9, 0.1) == 88
 
 
 def test_the_rule_is_that_order_statistic() -> None:
     critical = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
-    assert Simultaneous(0.9, 0.1).rule(evidence_of(critical)).lam == 64
-    assert Simultaneous(0.9, 0.1).rule(evidence_of(critical[:50])).void
+    assert simultaneous(0.9, 0.1).rule(evidence_of(critical)).lam == 64
+    assert simultaneous(0.9, 0.1).rule(evidence_of(critical[:50])).void
 
 
 def test_thresholds_are_declared_on_selection_images() -> None:
     world = RANDOM["heavy_tailed"]()
     selection = world.evidence(np.arange(200))
-    fixed = Simultaneous(0.9, 0.1).fixed(selection, 1000)
+    fixed = simultaneous(0.9, 0.1).fixed(selection, 1000).certainty
     assert 2 <= len(fixed.thresholds) <= THRESHOLDS
     assert list(fixed.thresholds) == sorted(fixed.thresholds)
     assert selection.threshold in fixed.thresholds
@@ -97,12 +98,12 @@ def test_thresholds_are_declared_on_selection_images() -> None:
 
 def test_thresholds_where_no_selection_image_errs() -> None:
     selection = replace(evidence_of(np.full(10, np.inf)), threshold=0.3)
-    assert 0.3 in Simultaneous(0.9, 0.1).fixed(selection, 100).thresholds
+    assert 0.3 in simultaneous(0.9, 0.1).fixed(selection, 100).certainty.thresholds
 
 
 def test_the_smallest_set() -> None:
     for confidence, delta in ((0.5, 0.1), (0.9, 0.05), (0.95, 0.1)):
-        wanted = Simultaneous(confidence, delta)
+        wanted = simultaneous(confidence, delta)
         n = wanted.smallest_calibration_set(None, None)
         assert wanted.rank(n) >= 1
         assert wanted.rank(n - 1) == 0
@@ -110,9 +111,9 @@ def test_the_smallest_set() -> None:
 
 
 def test_more_declared_thresholds_cost_rank() -> None:
-    many = Simultaneous(0.9, 0.1, tuple(np.linspace(0.1, 1, 1000).tolist()))
-    assert many.rank(1000) < Simultaneous(0.9, 0.1).rank(1000)
-    few = Simultaneous(0.9, 0.1, (0.1, 0.2))
+    many = simultaneous(0.9, 0.1, tuple(np.linspace(0.1, 1, 1000).tolist()))
+    assert many.rank(1000) < simultaneous(0.9, 0.1).rank(1000)
+    few = simultaneous(0.9, 0.1, (0.1, 0.2))
     assert few.rank(1000) == 64, "the number in the promise is the most that could be declared"
     claim = many.claim("l1", 0.02)
     assert claim.startswith("with probability 0.90 over calibration sets, for 1000 thresholds and every")

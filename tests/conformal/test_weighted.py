@@ -8,10 +8,10 @@ from worlds import RANDOM, evidence_of
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
-from conformask.conformal.marginal import Marginal
 from conformask.conformal.order import ROUNDING
+from conformask.conformal.populations import effective_sample_size
+from conformask.conformal.presets import marginal, weighted
 from conformask.conformal.rules import WeightedLambda
-from conformask.conformal.weighted import Weighted, effective_sample_size
 
 
 def reweighed(evidence: Evidence, weight: np.ndarray) -> Evidence:
@@ -26,11 +26,11 @@ class WithoutItsOwnWeight(WeightedLambda):
 
 
 def without_its_own_weight(evidence: Evidence) -> WeightedLambda:
-    return WithoutItsOwnWeight(**vars(Weighted(0.9).rule(evidence)))
+    return WithoutItsOwnWeight(**vars(weighted(0.9).rule(evidence)))
 
 
 def inverted(evidence: Evidence) -> WeightedLambda:
-    return Weighted(0.9).rule(reweighed(evidence, 1 / evidence.column("weight")))
+    return weighted(0.9).rule(reweighed(evidence, 1 / evidence.column("weight")))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def inverted(evidence: Evidence) -> WeightedLambda:
     [
         (without_its_own_weight, 9),
         (without_its_own_weight, 20),
-        (Marginal(0.9).rule, 100),
+        (marginal(0.9).rule, 100),
         (inverted, 100),
     ],
     ids=["own weight ignored, 9", "own weight ignored, 20", "weights ignored", "weights inverted"],
@@ -46,11 +46,11 @@ def inverted(evidence: Evidence) -> WeightedLambda:
 def test_the_judge_notices_broken_weights(broken: Deploy, n: int) -> None:
     world, draws = RANDOM["heavy_tailed"](), 1500
     assert breaks_coverage(world, broken, n, draws, tilted=True)
-    assert not breaks_coverage(world, Weighted(0.9).rule, n, draws, tilted=True)
+    assert not breaks_coverage(world, weighted(0.9).rule, n, draws, tilted=True)
 
 
 def test_it_is_tight_with_many_images() -> None:
-    values = coverage(RANDOM["heavy_tailed"](), Weighted(0.9).rule, 1000, 200, tilted=True, tests=100)
+    values = coverage(RANDOM["heavy_tailed"](), weighted(0.9).rule, 1000, 200, tilted=True, tests=100)
     assert not goes_beyond(values, 0.9 + math.exp(1.5) / 1000 + 1e-3)
 
 
@@ -61,8 +61,8 @@ def test_equal_weights_are_marginal() -> None:
             for critical in (generator.random(n), generator.choice([0.0, 1.0, np.inf], n)):
                 for confidence in (0.5, 0.8, 0.9):
                     evidence = evidence_of(critical, weight=np.full(n, weight))
-                    found = Weighted(confidence).rule(evidence)(Facts(2, weight=np.full(2, weight)))
-                    assert found.tolist() == [Marginal(confidence).rule(evidence).lam] * 2
+                    found = weighted(confidence).rule(evidence)(Facts(2, weight=np.full(2, weight)))
+                    assert found.tolist() == [marginal(confidence).rule(evidence).lam] * 2
 
 
 def brute_force(critical: np.ndarray, weights: np.ndarray, own: float, confidence: float) -> float:
@@ -81,21 +81,21 @@ def test_against_the_definition() -> None:
         n = int(generator.integers(1, 40))
         critical = generator.choice([0.0, 0.5, 1.0, 1.5, 2.0, math.inf], n)
         weights, own = generator.choice([0.1, 1.0, 3.0], n), generator.choice([0.0, 0.1, 1.0, 3.0, 50.0], 4)
-        rule = Weighted(0.8).rule(evidence_of(critical, weight=weights))
+        rule = weighted(0.8).rule(evidence_of(critical, weight=weights))
         wanted = [brute_force(critical, weights, float(w), 0.8) for w in own]
         assert rule(Facts(4, weight=own)).tolist() == wanted
 
 
 def test_the_heavier_the_smaller() -> None:
     generator = np.random.default_rng(2)
-    rule = Weighted(0.9).rule(evidence_of(generator.random(200), weight=generator.random(200)))
+    rule = weighted(0.9).rule(evidence_of(generator.random(200), weight=generator.random(200)))
     lam = rule(Facts(50, weight=np.linspace(0, 30, 50)))
     assert (np.diff(lam) <= 0).all()
     assert lam[0] > 0
     assert lam[-1] == 0
     assert len(rule.critical) < 60, "only what can be reached is stored"
     assert not rule.void
-    assert Weighted(0.9).rule(evidence_of(np.zeros(50), weight=np.ones(50))).void
+    assert weighted(0.9).rule(evidence_of(np.zeros(50), weight=np.ones(50))).void
 
 
 def test_effective_sample_size() -> None:

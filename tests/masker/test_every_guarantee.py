@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.conformal.guarantees import GUARANTEES
+from conformask.conformal.presets import GUARANTEES
 from conformask.data.triplets import Triplets
 from conformask.distances import distance as distance_by_name
 from conformask.distances.custom import Custom

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
-from conformask.conformal.guarantees import GUARANTEES
+from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
 from conformask.records.evaluation import CategoryCoverage, Evaluation
 from conformask.report import figures, pictures, svg, words

@@ -173,7 +173,7 @@ def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
 
 
 def _choices(run: Path, family: str | None, wanted: dict[str, Any], *, as_json: bool) -> None:
-    from conformask.conformal.guarantees import guarantee as guarantee_by_name
+    from conformask.conformal.presets import guarantee as guarantee_by_name
     from conformask.masker.thresholds import threshold_choices
     from conformask.scorers.network_scorer import NetworkScorer
 

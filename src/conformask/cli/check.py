@@ -22,7 +22,7 @@ def check(
     confidence
         The confidence that is going to be wanted.
     """
-    from conformask.conformal.guarantees import guarantee
+    from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
     from conformask.data.triplets import Triplets
     from conformask.report.words import network_label

@@ -33,13 +33,13 @@ def plan(
     confidence
         With which probability (the paper's beta).
     """
-    from conformask.conformal.guarantees import guarantee as guarantee_by_name
     from conformask.conformal.planning import plan as plan_for
+    from conformask.conformal.presets import guarantee as guarantee_by_name
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: there is at least 1 calibration image")
     wanted = guarantee_by_name(guarantee, confidence, delta)
-    own = "bound_curve" in wanted.needs and distance in OWN
+    own = wanted.own_bounds and distance in OWN
     found = plan_for(wanted, threshold, None if own else BOUNDS[distance], n)
     record = {
         "guarantee": wanted.name,

@@ -34,9 +34,10 @@ class Evidence:
         """The running maximum of the distance along the grid: what the image risks at any lambda up to it."""
         return np.asarray(np.maximum.accumulate(self.curves.distance, axis=1))
 
-    def take(self, places: Array, groups: Array) -> "Evidence":
-        """That of the images at these places, in these groups."""
-        curves = replace(self.curves.take(places), group=groups)
+    def take(self, places: Array, groups: Array | None = None) -> "Evidence":
+        """That of the images at these places, in these groups if not in their own."""
+        curves = self.curves.take(places)
+        curves = curves if groups is None else replace(curves, group=groups)
         return replace(self, critical_lambdas=self.critical_lambdas[places], curves=curves)
 
     def column(self, name: str) -> Array:

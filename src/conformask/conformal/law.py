@@ -11,10 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from scipy import stats
 
-from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
-from conformask.conformal.guarantees import Guarantee
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 
 DRAWS = 400
@@ -46,7 +45,7 @@ def met_tails(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> Tails:
 
 
 def resampled_tails(
-    guarantee: Guarantee, calibration: Evidence, losses: PerImage, groups: Labels | None
+    promise: Promise, calibration: Evidence, losses: PerImage, groups: Labels | None
 ) -> Tails:
     """Of the mean loss of new images, by the bootstrap.
 
@@ -55,14 +54,9 @@ def resampled_tails(
     """
     measured = mean_loss(losses, groups)
     units = len(losses) if groups is None else len(np.unique(groups))
-    drawn = np.array(list(_draws(guarantee, calibration, units)))
+    drawn = np.array(list(_draws(promise, calibration, units)))
     worse, better = (float(1 + few.sum()) / (1 + DRAWS) for few in (drawn >= measured, drawn <= measured))
     return Tails(worse, better)
-
-
-def losses_of(guarantee: Guarantee, distances: PerImage, threshold: float) -> PerImage:
-    """What the promise is about, of each image: its distance, or whether it fails."""
-    return distances if guarantee.bounds_a_mean else (~passes(distances, threshold)).astype(np.float64)
 
 
 def mean_loss(losses: PerImage, groups: Labels | None) -> float:
@@ -81,24 +75,25 @@ def first_of_each(groups: Labels) -> Places:
     return np.sort(np.unique(groups, return_index=True)[1])
 
 
-def _draws(guarantee: Guarantee, calibration: Evidence, units: int) -> Iterator[float]:
+def _draws(promise: Promise, calibration: Evidence, units: int) -> Iterator[float]:
     """The mean loss of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
-    grouped = "group" in guarantee.needs
+    grouped = "group" in promise.columns
     members = _members(calibration.column("group") if grouped else np.arange(calibration.n))
     for _ in range(DRAWS):
-        rule = guarantee.rule(calibration.take(*_drawn(members, len(members), generator)))
+        rule = promise.rule(calibration.take(*_drawn(members, len(members), generator)))
         places, groups = _drawn(members, units, generator)
-        losses = _losses(guarantee, calibration.take(places, groups), rule)
+        losses = _losses(promise, calibration.take(places, groups), rule)
         yield mean_loss(losses, groups if grouped else None)
 
 
-def _losses(guarantee: Guarantee, images: Evidence, rule: Rule) -> PerImage:
+def _losses(promise: Promise, images: Evidence, rule: Rule) -> PerImage:
     lambdas = rule(facts_of(images.curves))
-    if images.monotone and not guarantee.bounds_a_mean:
+    if images.monotone and not promise.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)
     points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1
-    return losses_of(guarantee, images.curves.distance[np.arange(images.n), points], images.threshold)
+    distances = images.curves.distance[np.arange(images.n), points]
+    return promise.statement.losses(distances, images.threshold)
 
 
 def _members(groups: Labels) -> list[Places]:

@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from conformask.conformal.guarantees import Guarantee
 from conformask.conformal.order import coverage_range
+from conformask.conformal.promise import Promise
 
-UNITS = {"group": "groups", "category": "images of each category", "weight": "effective images"}
-"""What is counted, by what a guarantee needs; images otherwise."""
 SIZES = (1, 2, 5, 10, 20, 50)
-"""Multiples of the smallest set that a plan tells of."""
+"""Multiples of the smallest set that a plan lists."""
 
 
 @dataclass(frozen=True)
@@ -32,21 +30,17 @@ class Plan:
 
 
 def plan(
-    wanted: Guarantee, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
+    promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> Plan:
     """The smallest calibration set, and coverage for it and larger ones (or for n).
 
     Raises:
         InvalidArgumentError: a promise about a mean without a threshold.
     """
-    smallest = wanted.smallest_calibration_set(threshold, upper_bound)
+    smallest = promise.smallest_calibration_set(threshold, upper_bound)
     sizes = [smallest * factor for factor in SIZES] if n is None else [n]
     prospects = tuple(
-        Prospect(size, None if size < smallest else coverage_range(size, wanted.rank(size))) for size in sizes
+        Prospect(size, None if size < smallest else coverage_range(size, promise.rank(size)))
+        for size in sizes
     )
-    return Plan(smallest, unit_of(wanted), prospects)
-
-
-def unit_of(wanted: Guarantee) -> str:
-    """What a guarantee counts."""
-    return next((unit for need, unit in UNITS.items() if need in wanted.needs), "images")
+    return Plan(smallest, promise.plural, prospects)

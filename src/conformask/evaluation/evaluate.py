@@ -7,6 +7,8 @@ from scipy import stats
 
 from conformask.conformal.crossing import passes
 from conformask.conformal.intervals import bootstrap, grouped_proportion
+from conformask.conformal.populations import EachCategory
+from conformask.conformal.units import Member
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, MismatchError
@@ -53,7 +55,10 @@ def evaluate(
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
     card, tails = masker.card, agreement(masker, records.distance, groups, categories).tails
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=card.guarantee == "groups")
+    coverage, interval = grouped_proportion(
+        met, groups, each_group_alike=isinstance(masker.guarantee.unit, Member)
+    )
+    by_category = isinstance(masker.guarantee.population, EachCategory)
     evaluation = Evaluation(
         promise=masker.promise,
         threshold=card.threshold,
@@ -85,7 +90,7 @@ def evaluate(
         mean_distance_interval=bootstrap(records.distance, groups=groups),
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
-        coverage_by_category=_by_category(met, groups, categories) if card.guarantee == "categories" else (),
+        coverage_by_category=_by_category(met, groups, categories) if by_category else (),
         network=test.network,
         caveat=caveat,
         fingerprint=masker.fingerprint,

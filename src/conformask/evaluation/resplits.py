@@ -10,7 +10,8 @@ from scipy import stats
 
 from conformask.calibration import curves, measured_curves
 from conformask.conformal.crossing import passes
-from conformask.conformal.order import marginal_rank, smallest
+from conformask.conformal.order import smallest
+from conformask.conformal.presets import marginal
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.evaluation.measures import image_records
@@ -65,10 +66,11 @@ def resplit(
     Raises:
         InvalidArgumentError: the promise is not the marginal one, whose law this is.
     """
-    if masker.card.guarantee != "marginal":
-        raise InvalidArgumentError(f"resplits follow the law of marginal, not of {masker.card.guarantee}")
+    promise = masker.guarantee
+    if promise.confidence is None or promise != marginal(promise.confidence):
+        raise InvalidArgumentError(f"resplits follow the law of marginal, not of {promise.name}")
     critical = _critical(masker, calibration, test, evaluated)
-    rank = marginal_rank(len(calibration), masker.card.confidence or 0.0)
+    rank = promise.certainty.rank(len(calibration), promise.confidence)
     deals = list(_deals(len(critical), len(calibration), n, seed))
     lambdas = np.array([smallest(critical[dealt], rank) for dealt, _ in deals])
     grid, place = np.unique(lambdas, return_inverse=True)

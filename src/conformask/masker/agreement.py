@@ -11,12 +11,12 @@ from conformask.conformal.law import (
     PerImage,
     Tails,
     first_of_each,
-    losses_of,
     mean_loss,
     met_tails,
     resampled_tails,
 )
-from conformask.conformal.order import marginal_rank
+from conformask.conformal.populations import EachCategory, Weighted
+from conformask.conformal.units import Member
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
 
@@ -50,8 +50,8 @@ def measured(
 ) -> Measurement:
     """What the masked distances of images with truth say of the promise; see `agreement`."""
     met = passes(distances, masker.card.threshold)
-    alike = masker.card.guarantee == "groups"
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=alike)
+    by_group = isinstance(masker.guarantee.unit, Member)
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=by_group)
     held = agreement(masker, distances, groups, categories)
     return Measurement(
         n=len(distances),
@@ -72,41 +72,38 @@ def agreement(
     corrected for their number. No law is known for weighted promises, nor where one has to be drawn from
     curves and none are stored.
     """
-    guarantee = masker.guarantee
-    losses = losses_of(guarantee, distances, masker.card.threshold)
-    if "category" in guarantee.needs:
-        return _worst_category(masker, losses, groups, np.asarray(categories))
-    if "group" in guarantee.needs:
-        return Agreement(mean_loss(losses, groups), _allowed(masker), _tails(masker, losses, groups))
+    promise, threshold = masker.guarantee, masker.card.threshold
+    losses, allowed = promise.statement.losses(distances, threshold), promise.statement.allowed(threshold)
+    if isinstance(promise.population, EachCategory):
+        return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
+    if isinstance(promise.unit, Member):
+        return Agreement(mean_loss(losses, groups), allowed, _tails(masker, losses, groups))
     single = losses[first_of_each(groups)]
-    return Agreement(mean_loss(losses, None), _allowed(masker), _tails(masker, single, None))
-
-
-def _allowed(masker: Masker) -> float:
-    card = masker.card
-    return card.threshold if masker.guarantee.bounds_a_mean else 1 - (card.confidence or 0.0)
+    return Agreement(mean_loss(losses, None), allowed, _tails(masker, single, None))
 
 
 def _tails(masker: Masker, losses: PerImage, groups: Labels | None) -> Tails | None:
-    guarantee, n = masker.guarantee, masker.card.n_calibration
-    rank = guarantee.rank(n)
+    promise, n = masker.guarantee, masker.card.n_calibration
+    rank = promise.rank(n)
     if rank is not None:
         return met_tails(n, rank, losses == 0)
-    if masker.curves is None or "weight" in guarantee.needs:
+    if masker.curves is None or isinstance(promise.population, Weighted):
         return None
     calibration = masker.evidence()
-    return resampled_tails(guarantee.fixed(calibration, n), calibration, losses, groups)
+    return resampled_tails(promise.fixed(calibration, n), calibration, losses, groups)
 
 
-def _worst_category(masker: Masker, losses: PerImage, groups: Labels, categories: Labels) -> Agreement:
+def _worst_category(
+    masker: Masker, losses: PerImage, allowed: float, groups: Labels, categories: Labels
+) -> Agreement:
     """That of the category in which chance brings about as much most rarely."""
     if masker.curves is None:
-        return Agreement(mean_loss(losses, None), _allowed(masker), None)
+        return Agreement(mean_loss(losses, None), allowed, None)
     calibrated, found = masker.curves.category, []
     for category in np.unique(categories):
         own, n = categories == category, int((calibrated == category).sum())
         single = losses[own][first_of_each(groups[own])]
-        tails = met_tails(n, marginal_rank(n, masker.card.confidence or 0.0), single == 0)
+        tails = met_tails(n, masker.guarantee.certainty.rank(n, 1 - allowed), single == 0)
         found.append((tails, mean_loss(losses[own], None)))
     tails, loss = min(found, key=lambda each: each[0].worse)
-    return Agreement(loss, _allowed(masker), tails.corrected(len(found)))
+    return Agreement(loss, allowed, tails.corrected(len(found)))

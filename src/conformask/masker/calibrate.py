@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
-from conformask.conformal.guarantees import Guarantee
+from conformask.conformal.promise import Promise
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
@@ -19,8 +19,16 @@ from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker
-from conformask.masker.matching import distance_for, family_for, guarantee_for
-from conformask.masker.promise import closed_masks_pass, columns_kept, enough, now, rule_for, sample_of
+from conformask.masker.matching import distance_for, family_for, promise_for
+from conformask.masker.promise import (
+    closed_masks_pass,
+    columns_kept,
+    declared,
+    enough,
+    now,
+    rule_for,
+    sample_of,
+)
 from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard
@@ -40,7 +48,7 @@ WHOLE = "whole images"
 class Choices:
     """Everything that is fixed before a calibration image is looked at."""
 
-    wanted: Guarantee
+    promise: Promise
     distance: Distance
     family: Family
     threshold: float
@@ -95,16 +103,16 @@ def calibrate(
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     how = Streaming(None if out is None else Path(out), devices, nodes)
     used = distance_for(scorer, distance)
-    wanted = guarantee_for(used, guarantee, confidence, delta)
+    promise = promise_for(used, guarantee, confidence, delta)
     chosen = family_for(scorer, used, family)
     kept = scorer.selection
     if selection is not None:
         kept = selection_record(scorer, selection, used, [chosen])
     elif kept is not None and kept.of != used.name:
         kept = None
-    choices = _fixed(wanted, used, chosen, threshold, kept, len(calibration), weight)
+    choices = _fixed(promise, used, chosen, threshold, kept, len(calibration), weight)
     known = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
-    enough(choices.wanted, choices.threshold, used, len(calibration), known)
+    enough(choices.promise, choices.threshold, used, len(calibration), known)
     with how.parts():
         seen = survey(calibration, "reading calibration images")
         chosen_on = () if selection is None else survey(selection, "reading selection images").traces
@@ -118,15 +126,15 @@ def calibrate(
         closed_masks_pass(np.array(closed), choices.threshold, used.name)
         fingerprints = code.fingerprints()
         curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), how)
-    enough(choices.wanted, choices.threshold, used, len(calibration), columns_kept(curves))
-    rule = rule_for(choices.wanted, evidence(curves, choices.threshold, used, critical), used.name)
+    enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
+    rule = rule_for(choices.promise, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks, probe)
 
 
 def _fixed(
-    wanted: Guarantee,
+    promise: Promise,
     distance: Distance,
     family: Family,
     threshold: float | str,
@@ -137,31 +145,31 @@ def _fixed(
     """Make every choice on the selection images."""
     level = threshold_of(threshold, kept)
     curves = None if kept is None else kept.curves.get(family.name)
-    if curves is None and (distance.exponent is None or wanted.needs & {"grid", "selection"}):
-        what = f"distance {distance.name!r}" if distance.exponent is None else f"guarantee {wanted.name!r}"
+    if curves is None and (distance.exponent is None or promise.on_grid or promise.selects):
+        what = f"distance {distance.name!r}" if distance.exponent is None else f"guarantee {promise.name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, none are kept for {family.name}: "
             "pass selection="
         )
-    if curves is not None and "selection" in wanted.needs:
-        wanted = wanted.fixed(evidence(curves, level, distance), n)
-    return Choices(wanted, distance, family, level, _grid(curves, wanted, distance, level), weigh)
+    if curves is not None and promise.selects:
+        promise = promise.fixed(evidence(curves, level, distance), n)
+    return Choices(promise, distance, family, level, _grid(curves, promise, distance, level), weigh)
 
 
 def _grid(
-    kept: Curves | None, wanted: Guarantee, distance: Distance, threshold: float
+    kept: Curves | None, promise: Promise, distance: Distance, threshold: float
 ) -> Float[np.ndarray, "g"] | None:
     """The grid of the selection images, finer where lambda is likely to lie if it has to be a grid point."""
-    if kept is None or wanted.confidence is None or not (distance.exponent is None or "grid" in wanted.needs):
+    if kept is None or promise.confidence is None or not (distance.exponent is None or promise.on_grid):
         return None if kept is None else kept.grid
-    return refined(kept.grid, between_grid_points(kept.grid, kept.distance, threshold), wanted.confidence)
+    return refined(kept.grid, between_grid_points(kept.grid, kept.distance, threshold), promise.confidence)
 
 
 def _gathered(
     scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, how: Streaming
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid = NO_GRID if choices.grid is None else choices.grid
-    bounded = "bound_curve" in choices.wanted.needs
+    bounded = choices.promise.own_bounds
 
     def measure(item: Scored) -> dict[str, Array]:
         found = measures(item, choices.family, choices.distance, grid, choices.threshold, bounded=bounded)
@@ -192,21 +200,21 @@ def _card(
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
-    wanted, tiles = choices.wanted, getattr(scorer, "tiles", None)
+    promise, tiles = choices.promise, getattr(scorer, "tiles", None)
     return CalibrationCard(
         threshold=choices.threshold,
-        confidence=wanted.confidence,
-        delta=wanted.delta,
-        guarantee=wanted.name,
-        claim=wanted.claim(choices.distance.name, choices.threshold),
+        confidence=promise.confidence,
+        delta=promise.delta,
+        guarantee=promise.name,
+        claim=promise.claim(choices.distance.name, choices.threshold),
         distance=choices.distance.name,
         family=choices.family.settings(),
         rule=rule,
-        exact=choices.distance.exponent is not None and "grid" not in wanted.needs,
+        exact=choices.distance.exponent is not None and not promise.on_grid,
         exploratory=False,
-        thresholds=getattr(wanted, "thresholds", None),
+        thresholds=declared(promise),
         n_calibration=len(calibration),
-        **sample_of(wanted, curves),
+        **sample_of(promise, curves),
         channels=seen.channels,
         sizes=seen.sizes,
         data_range=calibration.data_range,

@@ -15,25 +15,15 @@ from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, feat
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
-from conformask.conformal.guarantees import Guarantee, takes
-from conformask.conformal.guarantees import guarantee as guarantee_by_name
 from conformask.conformal.order import coverage_range
+from conformask.conformal.presets import guarantee
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
-from conformask.conformal.simultaneous import Simultaneous
 from conformask.data.images import from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.code import Code
 from conformask.masker.folder import CARD, Stored, after, write_stored
-from conformask.masker.matching import guarantee_for
-from conformask.masker.promise import (
-    closed_masks_pass,
-    columns_kept,
-    enough,
-    now,
-    positive,
-    rule_for,
-    sample_of,
-)
+from conformask.masker.recalibrate import recalibrated
 from conformask.masker.weights import checked_weights, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
@@ -95,9 +85,9 @@ class Masker:
         return NO_GRID if self.curves is None else self.curves.grid
 
     @property
-    def guarantee(self) -> Guarantee:
-        """What is promised."""
-        return guarantee_by_name(self.card.guarantee, self.card.confidence, self.card.delta)
+    def guarantee(self) -> Promise:
+        """What is promised, as a value with axes."""
+        return guarantee(self.card.guarantee, self.card.confidence, self.card.delta)
 
     def evidence(self) -> Evidence:
         """What the calibration images say about the threshold.
@@ -265,10 +255,10 @@ class Masker:
         """
         if self.curves is None:
             return ()
-        card, wanted = self.card, self.guarantee
+        card, promise = self.card, self.guarantee
         largest = max(float(self.curves.distance[:, -1].max()), 2 * card.threshold)
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
-        return tuple((float(t), size_at(self.curves, float(t), wanted, self.distance)) for t in thresholds)
+        return tuple((float(t), size_at(self.curves, float(t), promise, self.distance)) for t in thresholds)
 
     def recalibrate(
         self,
@@ -289,55 +279,7 @@ class Masker:
             InvalidArgumentError: a promise that needs what the curves do not hold.
             CalibrationError: the promise cannot be given.
         """
-        curves, card = self.stored_curves(), self.card
-        threshold = positive(card.threshold if threshold is None else threshold)
-        name = card.guarantee if guarantee is None else guarantee
-        before = {"confidence": card.confidence, "delta": card.delta}
-        wanted = guarantee_for(
-            self.distance,
-            name,
-            before["confidence"] if confidence is None and "confidence" in takes(name) else confidence,
-            before["delta"] if delta is None and "delta" in takes(name) else delta,
-        )
-        wanted, threshold = self._settled(wanted, threshold)
-        if _settings(wanted, threshold) == (card.guarantee, card.threshold, card.confidence, card.delta):
-            return self
-        covered = wanted.name == card.guarantee == Simultaneous.name and wanted.delta == card.delta
-        enough(wanted, threshold, self.distance, card.n_calibration, columns_kept(curves))
-        closed_masks_pass(curves.distance[:, 0], threshold, card.distance)
-        seen = evidence(curves, threshold, self.distance)
-        rule = rule_for(wanted, seen, card.distance)
-        card = replace(
-            card,
-            threshold=threshold,
-            confidence=wanted.confidence,
-            delta=wanted.delta,
-            guarantee=wanted.name,
-            claim=wanted.claim(card.distance, threshold),
-            rule=rule.to_json(),
-            exact=False,
-            exploratory=card.exploratory or not covered,
-            **sample_of(wanted, curves),
-            calibrated=now(),
-        )
-        return replace(self, rule=rule, card=card, critical_lambdas=seen.critical_lambdas)
-
-    def _settled(self, wanted: Guarantee, threshold: float) -> tuple[Guarantee, float]:
-        """With the choices made before the calibration, or made again on the selection images."""
-        if isinstance(wanted, Simultaneous):
-            if self.card.thresholds is None:
-                raise InvalidArgumentError(
-                    "simultaneous thresholds are declared before a calibration: calibrate images with it"
-                )
-            wanted = replace(wanted, thresholds=self.card.thresholds)
-            return wanted, wanted.snapped(threshold)
-        if "selection" not in wanted.needs:
-            return wanted, threshold
-        kept = None if self.scorer.selection is None else self.scorer.selection.curves.get(self.family.name)
-        if kept is None:
-            raise InvalidArgumentError(f"{wanted.name} takes choices on selection images, and none are kept")
-        seen = evidence(kept, threshold, self.distance)
-        return wanted.fixed(seen, self.card.n_calibration), threshold
+        return recalibrated(self, threshold, confidence, guarantee, delta)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -382,7 +324,3 @@ class Masker:
             with whole_file(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker
-
-
-def _settings(wanted: Guarantee, threshold: float) -> tuple[str, float, float | None, float | None]:
-    return wanted.name, threshold, wanted.confidence, wanted.delta

@@ -1,11 +1,11 @@
-"""The distance and the family that go with a scorer, and the guarantee that goes with them."""
+"""The distance and the family that go with a scorer, and the promise that goes with them."""
 
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from conformask.conformal.guarantees import Guarantee
-from conformask.conformal.guarantees import guarantee as guarantee_by_name
+from conformask.conformal.presets import guarantee
+from conformask.conformal.promise import Promise
 from conformask.distances import code_of, stored_distance
 from conformask.distances import distance as distance_by_name
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -41,16 +41,16 @@ def distance_for(
     return used
 
 
-def guarantee_for(distance: Distance, name: str, confidence: float | None, delta: float | None) -> Guarantee:
-    """The guarantee of that name, if it can be given for this distance.
+def promise_for(distance: Distance, name: str, confidence: float | None, delta: float | None) -> Promise:
+    """The promise of that name, if it can be given for this distance.
 
     Raises:
         InvalidArgumentError: as `guarantee` does, or a mean of a distance that can be arbitrarily large.
     """
-    wanted = guarantee_by_name(name, confidence, delta)
-    if "upper_bound" in wanted.needs and distance.upper_bound is None:
+    promise = guarantee(name, confidence, delta)
+    if promise.statement.bounds_a_mean and distance.upper_bound is None:
         raise InvalidArgumentError(
             f"the {name} guarantee bounds a mean and needs a distance with an upper bound, "
             f"{distance.name!r} declares none: choose marginal, pac or ltt"
         )
-    return wanted
+    return promise

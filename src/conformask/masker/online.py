@@ -11,6 +11,7 @@ from torch import Tensor
 from conformask.calibration import Scored, critical_lambdas, masked_distance
 from conformask.conformal.crossing import passes
 from conformask.conformal.online import OnlineLambda
+from conformask.conformal.presets import marginal
 from conformask.data.images import check_name, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
@@ -43,13 +44,12 @@ class OnlineMasker:
     """Images whose truth is not yet known."""
 
     def __post_init__(self) -> None:
-        confidence = self.masker.card.confidence
-        if self.masker.card.guarantee != "marginal" or confidence is None:
+        promise = self.masker.guarantee
+        if promise.confidence is None or promise != marginal(promise.confidence):
             raise InvalidArgumentError(
-                f"a stream follows one lambda for all images, not {self.masker.card.guarantee}: calibrate "
-                "with marginal"
+                f"a stream follows one lambda for all images, not {promise.name}: calibrate with marginal"
             )
-        self.state = OnlineLambda(confidence, self.eta, past=self.masker.critical_lambdas.tolist())
+        self.state = OnlineLambda(promise.confidence, past=self.masker.critical_lambdas.tolist())
 
     @property
     def lam(self) -> float:

@@ -1,26 +1,24 @@
 """What a promise needs before it can be given."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.certainty import WholeTable
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.guarantees import Guarantee
-from conformask.conformal.planning import unit_of
+from conformask.conformal.populations import effective_sample_size
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
-from conformask.conformal.weighted import effective_sample_size
+from conformask.conformal.units import Columns
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 from conformask.types import Distance
 
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
-Columns = Mapping[str, Array | None]
-"""group, category and weight of the images, as far as they have them."""
 
 
 def positive(threshold: float) -> float:
@@ -31,7 +29,7 @@ def positive(threshold: float) -> float:
 
 
 def enough(
-    wanted: Guarantee,
+    promise: Promise,
     threshold: float,
     distance: Distance,
     n: int,
@@ -44,47 +42,33 @@ def enough(
         InvalidArgumentError: a column that the guarantee reads is missing.
         CalibrationError: dependent or too few images; says how many it needs.
     """
-    for need in PLURALS.keys() & wanted.needs:
+    for need in promise.columns:
         if columns.get(need) is None:
             raise InvalidArgumentError(
-                f"the {wanted.name} guarantee reads the {need} of each image: add a column {need} to the "
+                f"the {promise.name} guarantee reads the {need} of each image: add a column {need} to the "
                 f"manifest, or {PLURALS[need]}= to the arrays"
             )
-    _independent(wanted, n, columns.get("group"))
-    count, unit = counted(wanted, n, columns)
-    own = distance.exponent is not None and "bound_curve" in wanted.needs
-    needed = wanted.smallest_calibration_set(threshold, None if own else distance.upper_bound)
+    _independent(promise, n, columns.get("group"))
+    count, unit = promise.counted(n, columns)
+    own = distance.exponent is not None and promise.own_bounds
+    needed = promise.smallest_calibration_set(threshold, None if own else distance.upper_bound)
     if count < needed:
-        told = (
-            f"threshold {threshold:.4g}" if wanted.confidence is None else f"confidence {wanted.confidence:g}"
-        )
+        confidence = promise.confidence
+        level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
         raise CalibrationError(
-            f"{count} {unit} are too few for {told} ({wanted.name}): it needs at least {needed} "
+            f"{count} {unit} are too few for {level} ({promise.name}): it needs at least {needed} "
             f"{part} {unit}; add some or ask for less"
         )
 
 
-def _independent(wanted: Guarantee, n: int, group: Array | None) -> None:
+def _independent(promise: Promise, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
-    if groups < n and "group" not in wanted.needs:
+    if groups < n and "group" not in promise.columns:
         raise CalibrationError(
-            f"{n} images in {groups} groups are dependent: the {wanted.name} promise needs one image a "
+            f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image a "
             "group; use the guarantee groups, keep one of each, or promise new tiles of these files "
             "(triplets --stride with --split within)"
         )
-
-
-def counted(wanted: Guarantee, n: int, columns: Columns) -> tuple[int, str]:
-    """How many of what the guarantee counts: images, groups, effective images, images of a category."""
-    group, category, weight = (columns.get(name) for name in ("group", "category", "weight"))
-    if "group" in wanted.needs and group is not None:
-        return len(np.unique(group)), "groups"
-    if "category" in wanted.needs and category is not None:
-        names, counts = np.unique(category, return_counts=True)
-        return int(counts.min()), f"images of category {names[counts.argmin()]}"
-    if "weight" in wanted.needs and weight is not None:
-        return int(effective_sample_size(weight)), "effective images"
-    return n, unit_of(wanted)
 
 
 def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, distance: str) -> None:
@@ -103,16 +87,16 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
         )
 
 
-def rule_for(wanted: Guarantee, seen: Evidence, distance: str) -> Rule:
+def rule_for(promise: Promise, seen: Evidence, distance: str) -> Rule:
     """The rule that keeps the promise, or CalibrationError where only closed masks would."""
-    rule = wanted.rule(seen)
+    rule = promise.rule(seen)
     if rule.void:
         fail = float((seen.critical_lambdas <= 0).mean())
         why = "the images are too few or too different for it"
         if fail > 0:
             why = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
         raise CalibrationError(
-            f"{wanted.claim(distance, seen.threshold)} ({wanted.name}) cannot be promised: {why}; "
+            f"{promise.claim(distance, seen.threshold)} ({promise.name}) cannot be promised: {why}; "
             "raise the threshold, lower the confidence or add images"
         )
     return rule
@@ -123,15 +107,20 @@ def columns_kept(curves: Curves) -> Columns:
     return {name: getattr(curves, name) for name in PLURALS}
 
 
-def sample_of(wanted: Guarantee, curves: Curves) -> dict[str, Any]:
+def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
     """How many groups or effective images a promise rests on, for the card; None where it counts images."""
-    grouped, weighted = "group" in wanted.needs, "weight" in wanted.needs
+    grouped, weighted = "group" in promise.columns, "weight" in promise.columns
     return {
         "n_groups": len(np.unique(curves.group)) if grouped and curves.group is not None else None,
         "n_effective": effective_sample_size(curves.weight)
         if weighted and curves.weight is not None
         else None,
     }
+
+
+def declared(promise: Promise) -> tuple[float, ...] | None:
+    """The thresholds that were declared before the calibration, of a whole table of promises."""
+    return promise.certainty.thresholds if isinstance(promise.certainty, WholeTable) else None
 
 
 def now() -> str:

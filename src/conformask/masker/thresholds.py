@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from conformask.calibration import size_at
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import distance_for, family_for, guarantee_for
+from conformask.masker.matching import distance_for, family_for, promise_for
 from conformask.masker.promise import columns_kept, enough, positive
 from conformask.records.curves import Selection
 from conformask.types import Family, Scorer
@@ -39,7 +39,7 @@ def threshold_choices(
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     kept, used = scorer.selection, distance_for(scorer, None)
-    wanted = guarantee_for(used, guarantee, confidence, delta)
+    promise = promise_for(used, guarantee, confidence, delta)
     chosen = family_for(scorer, used, family)
     if chosen.name not in kept.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {chosen.name}")
@@ -48,8 +48,8 @@ def threshold_choices(
     thresholds += [kept.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        enough(wanted, level, used, len(kept.distance), columns_kept(curves), "selection")
-        size = size_at(curves, level, wanted, used)
+        enough(promise, level, used, len(kept.distance), columns_kept(curves), "selection")
+        size = size_at(curves, level, promise, used)
         choices.append(ThresholdChoice(level, float((kept.distance <= level).mean()), size))
     return choices
 

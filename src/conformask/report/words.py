@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import passes
-from conformask.conformal.guarantees import guarantee
+from conformask.conformal.presets import guarantee
+from conformask.conformal.promise import Promise
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
@@ -20,7 +21,7 @@ DISTANCES = {
     "lpips_vgg": "LPIPS (VGG)",
     "dists": "DISTS",
 }
-Promise = Evaluation | CalibrationCard
+Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this distance"
 ALIKE = " Are these images like those of the calibration?"
 UNLIKELY = 0.025
@@ -79,7 +80,7 @@ def sizes(card: CalibrationCard) -> str:
     return ", ".join(f"{height} x {width}" for height, width in card.sizes)
 
 
-def distance_label(about: Promise) -> str:
+def distance_label(about: Promised) -> str:
     """The distance as people write it."""
     return DISTANCES.get(about.distance, about.distance)
 
@@ -91,13 +92,17 @@ def network_label(network: Network | None) -> str:
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
-def promised_share(evaluation: Promise) -> float | None:
+def promise_of(about: Promised) -> Promise:
+    """The promise as a value with axes."""
+    return guarantee(about.guarantee, about.confidence)
+
+
+def promised_share(about: Promised) -> float | None:
     """The promised share of images within the threshold; None where the promise is about a mean distance."""
-    about_mean = guarantee(evaluation.guarantee).bounds_a_mean
-    return None if about_mean else evaluation.confidence
+    return None if promise_of(about).statement.bounds_a_mean else about.confidence
 
 
-def headline(evaluation: Promise) -> str:
+def headline(evaluation: Promised) -> str:
     """The promise in one sentence."""
     limit = f"{evaluation.threshold:.4g} in {distance_label(evaluation)}"
     promised = promised_share(evaluation)
@@ -170,7 +175,7 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
     )
     if mean > evaluation.threshold and _rare(evaluation.p_worse, low > evaluation.threshold):
         return Verdict("below", "Above the limit", text + _chance(evaluation) + ALIKE)
-    if evaluation.guarantee.startswith("conditional_mean"):
+    if not promise_of(evaluation).statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
 

@@ -8,22 +8,15 @@ import numpy as np
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.order import largest_lambda, smallest_marginal_set
 from conformask.conformal.rules import ConstantLambda
-from conformask.conformal.words import rate
 
 
 @dataclass(frozen=True)
-class Groups:
-    """P(d <= threshold) >= confidence for an image of a new group, where groups are exchangeable."""
+class Hierarchical:
+    """For an image of a new group: each group weighs as much as another, and the new one fails."""
 
     confidence: float
-    delta: ClassVar[None] = None
-    bounds_a_mean: ClassVar[bool] = False
-    name: ClassVar[str] = "groups"
-    needs: ClassVar[frozenset[str]] = frozenset({"group"})
-
-    def claim(self, distance: str, threshold: float) -> str:
-        """P(distance <= threshold in a new group) >= confidence."""
-        return rate(distance, threshold, self.confidence, " in a new group")
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset({"group"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Groups: confidence / (1 - confidence), rounded up; many more for masks that are not too large."""
@@ -31,10 +24,6 @@ class Groups:
 
     def rank(self, n: int) -> None:
         """Images of a group count together."""
-
-    def fixed(self, selection: Evidence, n: int) -> "Groups":
-        """Nothing is to be chosen."""
-        return self
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """max{lam : sum_g mean_{i in g} 1{lam_gi < lam} + 1 <= (1 - confidence)(K + 1)}, K groups."""

@@ -1,4 +1,4 @@
-"""The ltt guarantee: as pac, without monotonicity: learn then test (Angelopoulos et al. 2021)."""
+"""Learn then test: the grid is ascended until a test fails (Angelopoulos et al. 2021)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,26 +10,16 @@ from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.order import ROUNDING, smallest_binomial_set
 from conformask.conformal.rules import ConstantLambda
-from conformask.conformal.words import rate, with_probability
 
 
 @dataclass(frozen=True)
-class Ltt:
-    """With probability 1 - delta over calibration sets, P(d <= threshold | calibration set) >= confidence.
-
-    The grid is ascended by fixed-sequence testing of the raw distances, so that an image may fail at a
-    smaller lambda and pass at the deployed one. The images are independent draws from one population.
-    """
+class FixedSequence:
+    """No monotonicity is used: an image may fail at a smaller lambda and pass at the deployed one."""
 
     confidence: float
     delta: float
-    bounds_a_mean: ClassVar[bool] = False
-    name: ClassVar[str] = "ltt"
-    needs: ClassVar[frozenset[str]] = frozenset({"grid"})
-
-    def claim(self, distance: str, threshold: float) -> str:
-        """With probability 1 - delta over calibration sets, P(distance <= threshold) >= confidence."""
-        return with_probability(self.delta, rate(distance, threshold, self.confidence))
+    on_grid: ClassVar[bool] = True
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """The smallest n with confidence^n <= delta."""
@@ -37,10 +27,6 @@ class Ltt:
 
     def rank(self, n: int) -> None:
         """A grid point is deployed."""
-
-    def fixed(self, selection: Evidence, n: int) -> "Ltt":
-        """Nothing is to be chosen."""
-        return self
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """The last grid point before the first with too many failures to reject; 0 if the first has."""

@@ -1,4 +1,4 @@
-"""The rcps guarantee: risk-controlling masks (Bates et al. 2021)."""
+"""A mean, for most calibration sets: risk-controlling masks (Bates et al. 2021)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,34 +7,28 @@ from typing import ClassVar
 
 import numpy as np
 
-from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
+from conformask.conformal.bounds import Certifies, waudby_smith_ramdas
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.order import smallest_set
 from conformask.conformal.rules import ConstantLambda
-from conformask.conformal.words import mean, with_probability
 from conformask.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True)
-class Rcps:
-    """With probability 1 - delta over calibration sets, E[d | calibration set] <= threshold.
-
-    The images are independent draws from one population, and the distance is bounded.
-    """
+class RiskBound:
+    """The grid is ascended while the mean risk is certified. Images are independent, the distance bounded."""
 
     delta: float
-    name: str = "rcps"
     certifies: Certifies = waudby_smith_ramdas
-    confidence: ClassVar[None] = None
-    bounds_a_mean: ClassVar[bool] = True
-    needs: ClassVar[frozenset[str]] = frozenset({"grid", "upper_bound"})
-
-    def claim(self, distance: str, threshold: float) -> str:
-        """With probability 1 - delta over calibration sets, E distance <= threshold."""
-        return with_probability(self.delta, mean(distance, threshold))
+    on_grid: ClassVar[bool] = True
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest n for which images without any error would do; 1 where the bound is not known."""
+        """The smallest n for which images without any error would do; 1 where the bound is not known.
+
+        Raises:
+            InvalidArgumentError: no threshold is given.
+        """
         if upper_bound is None:
             return 1
         if threshold is None:
@@ -44,10 +38,6 @@ class Rcps:
 
     def rank(self, n: int) -> None:
         """A mean is no rank."""
-
-    def fixed(self, selection: Evidence, n: int) -> "Rcps":
-        """Nothing is to be chosen."""
-        return self
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """The largest grid point such that at it and at all below the mean risk is certified.
@@ -64,11 +54,6 @@ class Rcps:
                 break
             lam = float(evidence.curves.grid[place])
         return ConstantLambda(lam)
-
-
-def hoeffding_bentkus_rcps(delta: float) -> Rcps:
-    """Rcps by the bound of the original paper, which does not depend on an order of the images."""
-    return Rcps(delta, "rcps_hb", hoeffding_bentkus)
 
 
 def hashed_order(names: Sequence[str] | np.ndarray) -> list[int]:

@@ -1,0 +1,134 @@
+"""For which calibration sets a promise holds: on average, for most of them, or for a whole table at once.
+
+Each says which order statistic of the critical lambdas is deployed, where that is what is deployed.
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from conformask.conformal.band import pointwise_delta
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.order import (
+    ROUNDING,
+    binomial_rank,
+    marginal_rank,
+    smallest_binomial_set,
+    smallest_marginal_set,
+    smallest_set,
+)
+from conformask.conformal.words import with_probability
+from conformask.errors import InvalidArgumentError
+
+THRESHOLDS = 64
+"""How many are declared for a table of promises."""
+DRAWN = "Draw {drawn}, again and again: "
+KEPT = "For all but a small share of calibration sets (delta), this very calibration keeps: "
+
+
+@dataclass(frozen=True)
+class OnAverage:
+    """Over calibration set and new image together, if they are exchangeable (Papadopoulos et al. 2002)."""
+
+    says: ClassVar[str] = "on average over calibration sets"
+    delta: ClassVar[None] = None
+    selects: ClassVar[bool] = False
+    begins: ClassVar[str] = DRAWN
+    ends: ClassVar[str] = ""
+
+    def claim(self, statement: str) -> str:
+        """The statement itself."""
+        return statement
+
+    def rank(self, n: int, confidence: float) -> int:
+        """j = floor((1 - confidence)(n + 1))."""
+        return marginal_rank(n, confidence)
+
+    def smallest_set(self, confidence: float) -> int:
+        """confidence / (1 - confidence), rounded up."""
+        return smallest_marginal_set(confidence)
+
+
+@dataclass(frozen=True)
+class WithProbability:
+    """For all but a share delta of calibration sets, of independent images (Vovk 2012; Wilks 1941)."""
+
+    delta: float
+    test: Literal["fixed_sequence", "hoeffding_bentkus"] | None = None
+    """Which of several proofs is relied on; None is the usual one."""
+    says: ClassVar[str] = "with probability 1 - delta"
+    selects: ClassVar[bool] = False
+    begins: ClassVar[str] = KEPT
+    ends: ClassVar[str] = ""
+
+    def claim(self, statement: str) -> str:
+        """With probability 1 - delta over calibration sets, the statement."""
+        return with_probability(self.delta, statement)
+
+    def rank(self, n: int, confidence: float) -> int:
+        """j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
+        return binomial_rank(n, confidence, self.delta)
+
+    def smallest_set(self, confidence: float) -> int:
+        """The smallest n with confidence^n <= delta."""
+        return smallest_binomial_set(confidence, self.delta)
+
+
+@dataclass(frozen=True)
+class WholeTable:
+    """As WithProbability, for every declared threshold and every confidence at once.
+
+    Honest when both are chosen after looking. The images are independent draws from one population;
+    thresholds are declared before they are seen.
+    """
+
+    delta: float
+    thresholds: tuple[float, ...] = ()
+    """Declared from the selection images, ascending."""
+    says: ClassVar[str] = "for a whole table at once"
+    selects: ClassVar[bool] = True
+    begins: ClassVar[str] = KEPT
+    ends: ClassVar[str] = (
+        ", and so for every other declared threshold and every confidence, chosen before or after"
+    )
+
+    def claim(self, statement: str) -> str:
+        """The statement as one of many."""
+        declared = max(len(self.thresholds), 1)
+        every = f"for {declared} thresholds and every confidence at once"
+        return with_probability(self.delta, f"{every}, {statement}")
+
+    def rank(self, n: int, confidence: float) -> int:
+        """The rank at this confidence, of the band that holds for every confidence and threshold."""
+        declared = max(len(self.thresholds), THRESHOLDS)
+        return binomial_rank(n, confidence, pointwise_delta(n, self.delta / declared))
+
+    def smallest_set(self, confidence: float) -> int:
+        """The smallest n whose rank is at least 1."""
+        return smallest_set(lambda n: self.rank(n, confidence) >= 1)
+
+    def fixed(self, selection: Evidence) -> "WholeTable":
+        """With this threshold and others, from a tenth of the least unmasked distance to the most."""
+        unmasked = selection.curves.distance[:, -1]
+        positive = unmasked[unmasked > 0]
+        low, high = (positive.min() / 10, positive.max()) if len(positive) else (1.0, 1.0)
+        others = np.geomspace(min(low, selection.threshold), max(high, selection.threshold), THRESHOLDS - 1)
+        declared = sorted({selection.threshold, *map(float, others)})
+        return replace(self, thresholds=tuple(declared))
+
+    def snapped(self, threshold: float) -> float:
+        """The largest declared threshold that is at most this.
+
+        Raises:
+            InvalidArgumentError: all are larger.
+        """
+        below = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
+        if not below:
+            raise InvalidArgumentError(
+                f"threshold = {threshold:g} is below every declared threshold (from {self.thresholds[0]:g})"
+            )
+        return below[-1]
+
+
+Certainty = OnAverage | WithProbability | WholeTable

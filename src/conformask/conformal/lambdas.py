@@ -1,0 +1,51 @@
+"""Whether all images have one lambda, or each one of its own."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from conformask.conformal.crossing import between_grid_points
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
+
+IMAGES_A_COEFFICIENT = 10
+"""Fewer selection images than this for each feature give a constant."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same for all images of a population."""
+
+    says: ClassVar[str] = ""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    selects: ClassVar[bool] = False
+    ends: ClassVar[str] = ""
+
+
+@dataclass(frozen=True)
+class Adaptive:
+    """It follows how hard an image looks: exp(h(features)), moved by the calibration images.
+
+    h is a low quantile of log critical lambda given the features, fitted on selection images.
+    """
+
+    h: LogLinear | None = None
+    """Fitted on the selection images."""
+    says: ClassVar[str] = "with an adaptive lambda"
+    reads: ClassVar[frozenset[str]] = frozenset({"features"})
+    selects: ClassVar[bool] = True
+    ends: ClassVar[str] = "; lambda follows how hard an image looks"
+
+    def fixed(self, selection: Evidence, confidence: float) -> "Adaptive":
+        """With h fitted to the selection images whose critical lambda is neither 0 nor inf."""
+        features, curves = selection.column("features"), selection.curves
+        critical = between_grid_points(curves.grid, curves.distance, selection.threshold)
+        known = (critical > 0) & np.isfinite(critical)
+        fit = quantile_regression
+        if known.sum() < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):
+            fit = constant
+        return replace(self, h=fit(features[known], np.log(critical[known]), 1 - confidence))
+
+
+Lambda = Constant | Adaptive

@@ -1,0 +1,115 @@
+"""The promises that have a name."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from conformask.conformal.certainty import WholeTable, WithProbability
+from conformask.conformal.lambdas import Adaptive
+from conformask.conformal.populations import EachCategory, Weighted
+from conformask.conformal.promise import Promise
+from conformask.conformal.quantile_regression import LogLinear
+from conformask.conformal.statements import ConditionalMean, Mean, Rate
+from conformask.conformal.units import Member
+from conformask.errors import InvalidArgumentError, chosen
+
+DEFAULTS = {"confidence": 0.9, "delta": 0.05}
+
+
+def marginal(confidence: float) -> Promise:
+    """P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
+    return Promise("marginal", Rate(confidence))
+
+
+def pac(confidence: float, delta: float) -> Promise:
+    """With probability 1 - delta over calibration sets, P(d <= threshold | calibration set) >= confidence."""
+    return Promise("pac", Rate(confidence), WithProbability(delta))
+
+
+def ltt(confidence: float, delta: float) -> Promise:
+    """As pac, without monotonicity: learn then test."""
+    return Promise("ltt", Rate(confidence), WithProbability(delta, "fixed_sequence"))
+
+
+def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Promise:
+    """As pac, for every declared threshold and every confidence at once."""
+    return Promise("simultaneous", Rate(confidence), WholeTable(delta, thresholds))
+
+
+def expected() -> Promise:
+    """E d <= threshold over calibration and test image, if exchangeable."""
+    return Promise("expected", Mean())
+
+
+def conditional_mean(confidence: float, t: float = 0.0) -> Promise:
+    """P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
+    return Promise("conditional_mean", ConditionalMean(confidence, t))
+
+
+def rcps(delta: float) -> Promise:
+    """With probability 1 - delta over calibration sets, E[d | calibration set] <= threshold."""
+    return Promise("rcps", Mean(), WithProbability(delta))
+
+
+def rcps_hb(delta: float) -> Promise:
+    """Rcps by the bound of the original paper, which does not depend on an order of the images."""
+    return Promise("rcps_hb", Mean(), WithProbability(delta, "hoeffding_bentkus"))
+
+
+def groups(confidence: float) -> Promise:
+    """P(d <= threshold) >= confidence for an image of a new group, where groups are exchangeable."""
+    return Promise("groups", Rate(confidence), unit=Member())
+
+
+def categories(confidence: float) -> Promise:
+    """P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
+    return Promise("categories", Rate(confidence), population=EachCategory())
+
+
+def weighted(confidence: float) -> Promise:
+    """P(d <= threshold) >= confidence for images of another population, of known likelihood ratio."""
+    return Promise("weighted", Rate(confidence), population=Weighted())
+
+
+def adaptive(confidence: float, h: LogLinear | None = None) -> Promise:
+    """P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
+    return Promise("adaptive", Rate(confidence), lam=Adaptive(h))
+
+
+GUARANTEES: Mapping[str, Callable[..., Promise]] = {
+    preset.__name__: preset
+    for preset in (
+        marginal, pac, expected, conditional_mean, rcps, rcps_hb, ltt, groups, categories, weighted, adaptive,
+        simultaneous,
+    )
+}  # fmt: skip
+
+
+def takes(name: str) -> frozenset[str]:
+    """Which of confidence and delta a guarantee takes.
+
+    Raises:
+        InvalidArgumentError: an unknown name.
+    """
+    parameters = inspect.signature(chosen(GUARANTEES, name, "guarantee")).parameters
+    return frozenset(DEFAULTS.keys() & parameters.keys())
+
+
+def guarantee(name: str, confidence: float | None = None, delta: float | None = None) -> Promise:
+    """The promise of that name; 0.9 and 0.05 where it takes a confidence or delta that is not given.
+
+    Raises:
+        InvalidArgumentError: an unknown name, a value outside (0, 1), or one that is not taken.
+    """
+    taken = takes(name)
+    arguments: dict[str, Any] = {}
+    for key, value in (("confidence", confidence), ("delta", delta)):
+        if value is not None and not 0 < value < 1:
+            raise InvalidArgumentError(f"{key} = {value:g}: must be between 0 and 1, such as {DEFAULTS[key]}")
+        if value is not None and key not in taken:
+            raise InvalidArgumentError(
+                f"{key} = {value:g}: the {name} guarantee takes no {key}, leave it out"
+            )
+        if key in taken:
+            arguments[key] = DEFAULTS[key] if value is None else value
+    return GUARANTEES[name](**arguments)

@@ -1,0 +1,115 @@
+"""A promise is one value with axes; rule, claim and meaning follow from them."""
+
+from dataclasses import dataclass, replace
+
+from conformask.conformal.certainty import Certainty, OnAverage, WholeTable
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.lambdas import Adaptive, Constant, Lambda
+from conformask.conformal.populations import One, Population
+from conformask.conformal.rules import Rule
+from conformask.conformal.statements import ConditionalMean, Rate, Statement
+from conformask.conformal.theorems import Axes, Theorem, theorem_of
+from conformask.conformal.units import Columns, Image, Unit
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What is promised of masked distances, and by which theorem.
+
+    Raises:
+        InvalidArgumentError: axes for which no theorem is known.
+    """
+
+    name: str
+    """In `presets`."""
+    statement: Statement
+    """Of new images: a share that meets the threshold, or a mean."""
+    certainty: Certainty = OnAverage()
+    """For which calibration sets."""
+    unit: Unit = Image()
+    """What counts as one."""
+    population: Population = One()
+    """Of which images."""
+    lam: Lambda = Constant()
+    """Whether all have the same lambda."""
+
+    def __post_init__(self) -> None:
+        theorem_of(self.axes)
+
+    @property
+    def axes(self) -> Axes:
+        """All but the name."""
+        return Axes(self.statement, self.certainty, self.unit, self.population, self.lam)
+
+    @property
+    def theorem(self) -> Theorem:
+        """By which it can be given."""
+        return theorem_of(self.axes)
+
+    @property
+    def confidence(self) -> float | None:
+        """The promised probability; None for a mean."""
+        return self.statement.confidence
+
+    @property
+    def delta(self) -> float | None:
+        """The share of calibration sets for which the promise may fail; None where it averages over them."""
+        return self.certainty.delta
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What it reads of each image that its triplet has to say: group, category, weight."""
+        return self.unit.reads | self.population.reads
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether lambda is a point of the grid, also where critical lambdas are exact."""
+        return self.theorem.on_grid
+
+    @property
+    def own_bounds(self) -> bool:
+        """Whether it takes a bound of each image's own, where there is one."""
+        return "bound_curve" in self.theorem.reads
+
+    @property
+    def selects(self) -> bool:
+        """Whether it makes choices on selection images; see `fixed`."""
+        return self.statement.selects or self.certainty.selects or self.lam.selects
+
+    @property
+    def plural(self) -> str:
+        """What it counts: images, groups, ..."""
+        return self.population.plural or self.unit.plural
+
+    def counted(self, n: int, columns: Columns) -> tuple[int, str]:
+        """How many of what it counts n images with these groups, categories and weights are."""
+        count, plural = self.population.count(self.unit.count(n, columns), columns)
+        return count, plural or self.unit.plural
+
+    def claim(self, distance: str, threshold: float) -> str:
+        """What is promised, as a formula."""
+        given = self.unit.given + self.population.given
+        return self.certainty.claim(self.statement.claim(distance, threshold, given))
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """The smallest number of units that can do; see `Theorem`."""
+        return self.theorem.smallest_calibration_set(threshold, upper_bound)
+
+    def rank(self, n: int) -> int | None:
+        """Which of n critical lambdas, ascending, is deployed; None where it is not one of them."""
+        return self.theorem.rank(n)
+
+    def fixed(self, selection: Evidence, n: int) -> "Promise":
+        """With every choice made that must not see the n calibration images."""
+        statement, certainty, lam = self.statement, self.certainty, self.lam
+        if isinstance(statement, ConditionalMean):
+            statement = statement.fixed(selection, n)
+        if isinstance(certainty, WholeTable):
+            certainty = certainty.fixed(selection)
+        if isinstance(lam, Adaptive) and isinstance(statement, Rate):
+            lam = lam.fixed(selection, statement.confidence)
+        return replace(self, statement=statement, certainty=certainty, lam=lam)
+
+    def rule(self, evidence: Evidence) -> Rule:
+        """From images' facts to their lambdas; void where the promise cannot be given."""
+        return self.theorem.rule(evidence)

@@ -1,0 +1,128 @@
+"""What a promise says of new images: how many meet the threshold, or how large a mean is at most."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float
+
+from conformask.conformal.crossing import passes
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.words import mean, rate
+
+PerImage = Float[np.ndarray, "n"]
+CHOICES = 40
+"""How many t are tried on the selection images."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of at least `confidence` has d(m*y, m*y_hat) <= threshold."""
+
+    confidence: float
+    says: ClassVar[str] = "a share"
+    bounds_a_mean: ClassVar[bool] = False
+    measurable: ClassVar[bool] = True
+    selects: ClassVar[bool] = False
+
+    def claim(self, distance: str, threshold: float, given: str) -> str:
+        """P(distance <= threshold given) >= confidence."""
+        return rate(distance, threshold, self.confidence, given)
+
+    def losses(self, distances: PerImage, threshold: float) -> PerImage:
+        """1 for each image that fails."""
+        return (~passes(distances, threshold)).astype(np.float64)
+
+    def allowed(self, threshold: float) -> float:
+        """The largest mean loss: 1 - confidence."""
+        return 1 - self.confidence
+
+
+@dataclass(frozen=True)
+class Mean:
+    """E d(m*y, m*y_hat) <= threshold."""
+
+    says: ClassVar[str] = "a mean"
+    event: ClassVar[str] = "the mean masked distance of new images is at most the threshold"
+    silent: ClassVar[str] = "a limit for any single image"
+    confidence: ClassVar[None] = None
+    bounds_a_mean: ClassVar[bool] = True
+    measurable: ClassVar[bool] = True
+    selects: ClassVar[bool] = False
+    t: ClassVar[float] = 0.0
+    steepness: ClassVar[float] = 1.0
+
+    def claim(self, distance: str, threshold: float, given: str) -> str:
+        """E distance <= threshold."""
+        return mean(distance, threshold)
+
+    def losses(self, distances: PerImage, threshold: float) -> PerImage:
+        """The distances."""
+        return distances
+
+    def allowed(self, threshold: float) -> float:
+        """The largest mean loss: the threshold."""
+        return threshold
+
+
+@dataclass(frozen=True)
+class ConditionalMean:
+    """P(E[d(m*y, m*y_hat) | x] <= threshold) >= confidence: the paper's condition (3) as it is written.
+
+    A mean of at most the threshold of t + max(d - t, 0) / (1 - confidence), t < threshold, bounds the
+    conditional value at risk of d, hence that of its conditional mean (Rockafellar and Uryasev 2000).
+    """
+
+    confidence: float
+    t: float = 0.0
+    """Chosen on the selection images."""
+    says: ClassVar[str] = "a conditional mean"
+    event: ClassVar[str] = (
+        "for at least {c} of inputs, the masked distance averaged over the truths that the input leaves "
+        "possible is at most the threshold"
+    )
+    silent: ClassVar[str] = "a limit for any single truth"
+    bounds_a_mean: ClassVar[bool] = True
+    measurable: ClassVar[bool] = False
+    """One truth for each input cannot show the mean over its truths."""
+    selects: ClassVar[bool] = True
+
+    @property
+    def steepness(self) -> float:
+        """1 / (1 - confidence)."""
+        return 1 / (1 - self.confidence)
+
+    def claim(self, distance: str, threshold: float, given: str) -> str:
+        """P(E[distance | x] <= threshold) >= confidence."""
+        return rate(f"E[{distance} | x]", threshold, self.confidence, given)
+
+    def losses(self, distances: PerImage, threshold: float) -> PerImage:
+        """The distances."""
+        return distances
+
+    def allowed(self, threshold: float) -> float:
+        """The largest mean loss: the threshold."""
+        return threshold
+
+    def fixed(self, selection: Evidence, n: int) -> "ConditionalMean":
+        """With the t that opens the masks of the selection images most, as if they were n."""
+        choices = np.linspace(0, selection.threshold, CHOICES, endpoint=False)
+        opened = [replace(self, t=float(t)).opened(selection, n) for t in choices]
+        return replace(self, t=float(choices[int(np.argmax(opened))]))
+
+    def opened(self, selection: Evidence, n: int) -> int:
+        """How many grid points pass, at the mean risk and bound of the selection images."""
+        bound = np.full(len(selection.curves.grid), selection.upper_bound)
+        if selection.own_bound:
+            bound = 1 - selection.curves.size.mean(axis=0)
+        risks, own = (tail_risk(risk, self.t, self.steepness) for risk in (selection.risk(), bound))
+        total = n * risks.mean(axis=0) + own
+        return int((total <= (n + 1) * selection.threshold).sum())
+
+
+Statement = Rate | Mean | ConditionalMean
+
+
+def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Float[np.ndarray, "..."]:
+    """t + steepness * max(risk - t, 0); the risk itself for t = 0 and steepness 1."""
+    return np.asarray(t + steepness * np.maximum(risk - t, 0))

@@ -1,0 +1,34 @@
+"""An order statistic of the critical lambdas: split conformal prediction (Papadopoulos et al. 2002).
+
+Which one, the certainty says: see `certainty`.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from conformask.conformal.certainty import Certainty
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.order import smallest
+from conformask.conformal.rules import ConstantLambda
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors are."""
+
+    confidence: float
+    certainty: Certainty
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset()
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """The smallest n whose rank is at least 1."""
+        return self.certainty.smallest_set(self.confidence)
+
+    def rank(self, n: int) -> int:
+        """j; 0 is none."""
+        return self.certainty.rank(n, self.confidence)
+
+    def rule(self, evidence: Evidence) -> ConstantLambda:
+        """The j-th smallest critical lambda; 0 where that is void."""
+        return ConstantLambda(smallest(evidence.critical_lambdas, self.rank(evidence.n)))

@@ -1,0 +1,58 @@
+"""A mean, on average over calibration sets: conformal risk control (Angelopoulos et al. 2024)."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.order import ROUNDING
+from conformask.conformal.rules import BoundedRisk, ConstantLambda
+from conformask.conformal.statements import ConditionalMean, Mean, tail_risk
+from conformask.errors import InvalidArgumentError
+
+
+@dataclass(frozen=True)
+class RiskControl:
+    """max{lam on the grid : (sum of tail risks + that of the bound) / (n + 1) <= threshold}.
+
+    The bound is that of the distance, or the image's own where it has one.
+    """
+
+    statement: Mean | ConditionalMean
+    on_grid: ClassVar[bool] = True
+    reads: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Fewer would break the bound even with closed masks; 1 where images have bounds of their own.
+
+        Raises:
+            InvalidArgumentError: no threshold is given.
+        """
+        if upper_bound is None:
+            return 1
+        if threshold is None:
+            raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
+        t, steepness = self.statement.t, self.statement.steepness
+        needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (threshold - t)
+        return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
+
+    def rank(self, n: int) -> None:
+        """A mean is no rank."""
+
+    def rule(self, evidence: Evidence) -> ConstantLambda | BoundedRisk:
+        """By the bound of each image, or one lambda for all.
+
+        Raises:
+            InvalidArgumentError: the distance has no upper bound.
+        """
+        t, steepness = self.statement.t, self.statement.steepness
+        total = tail_risk(evidence.risk(), t, steepness).sum(axis=0)
+        rule = BoundedRisk(evidence.curves.grid, total, evidence.n, evidence.threshold, t, steepness)
+        if evidence.own_bound:
+            return rule
+        if evidence.upper_bound is None:
+            raise InvalidArgumentError("a promise about a mean needs a distance with an upper bound")
+        bound = np.full((1, len(evidence.curves.grid)), evidence.upper_bound)
+        return ConstantLambda(float(rule.lambdas(bound)[0]))
