@@ -36,3 +36,13 @@ def full_precision(images: Tensor) -> Iterator[None]:
 def best_device() -> torch.device:
     """The accelerator where there is one."""
     return torch.accelerator.current_accelerator() or torch.device("cpu")
+
+
+def image_means(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The mean over channels and pixels of each image, (N, C, *space) -> (N,); summed in dtype."""
+    return values.mean(dim=tuple(range(1, values.ndim)), dtype=dtype)
+
+
+def beside(values: Tensor, images: Tensor) -> Tensor:
+    """One value for each image, (N,), in a shape that broadcasts against the images, (N, 1, ..., 1)."""
+    return values.reshape(-1, *[1] * (images.ndim - 1))

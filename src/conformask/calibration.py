@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask.arithmetic import image_means
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
@@ -53,12 +54,12 @@ def masked_distance(distance: Distance, mask: Images, y: Images, y_hat: Images) 
     if distance.exponent is None:
         return distance(mask * y, mask * y_hat)
     error = distance.error_map(y, y_hat).double()
-    return (mask.double() ** distance.exponent * error).mean(dim=(1, 2, 3))
+    return image_means(mask.double() ** distance.exponent * error)
 
 
 def mask_size(mask: Images) -> Float[Tensor, "n"]:
     """mean(1 - m) of each image, float64."""
-    return 1 - mask.mean(dim=(1, 2, 3), dtype=torch.float64)
+    return 1 - image_means(mask, torch.float64)
 
 
 def lambda_grid(

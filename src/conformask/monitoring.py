@@ -93,7 +93,7 @@ def monitor(
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"
         )
-    caveat = masker.check_network(new.network, other_network=other_network)
+    caveat = masker.card.check_network(new.network, other_network=other_network)
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from conformask.arithmetic import beside, image_means
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.masks.water_filling import WaterFilling
@@ -69,14 +70,14 @@ CURVES: Mapping[float, Curve] = {1.0: _linear, 2.0: _rational}
 
 def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
     """Newton on d_m(c) = threshold, convex and decreasing in c: from c = 0 it never steps past."""
-    c = error.new_zeros(len(error), 1, 1, 1)
+    c = beside(error.new_zeros(len(error)), error)
     for _ in range(STEPS):
         mask, masked, slope = curve(error, c)
-        excess = masked.mean((1, 2, 3), keepdim=True) - threshold
+        excess = beside(image_means(masked), error) - threshold
         passed = excess <= threshold * SLACK / 2
         if passed.all():
             break
-        c = torch.where(passed, c, c - excess / slope.mean((1, 2, 3), keepdim=True))
+        c = torch.where(passed, c, c - excess / beside(image_means(slope), error))
     return mask.float(), passed.flatten()
 
 
@@ -91,8 +92,8 @@ def _descend(
         with torch.enable_grad():
             masked = distance(mask * y, mask * y_hat)
             mu = FIRST_MU * 2 ** (step // DOUBLING)
-            loss = ((mask - 1) ** 2).mean((1, 2, 3)) + mu * masked
-        found = torch.where(reached[:, None, None, None], found, mask.detach())
+            loss = image_means((mask - 1) ** 2) + mu * masked
+        found = torch.where(beside(reached, mask), found, mask.detach())
         reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():
             break

@@ -1,6 +1,7 @@
 """The words of the stream: images, scores, masks, and the protocols that its stations fulfil.
 
-Images are float32 tensors of shape (N, C, H, W) in [0, 1]; the batch axis is always there.
+Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels, and any number of spatial
+axes, such as (H, W). Nothing outside networks, tiles, files, viewer and pictures counts them.
 """
 
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.records.curves import Selection
+from conformask.records.domain import Size
 from conformask.records.network import Network
 from conformask.storage.as_json import Json
 
-Images = Float[Tensor, "n _ _ _"]
+Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
 Array = np.ndarray[Any, np.dtype[Any]]
 Weigh = Callable[[Tensor, Tensor], Tensor]
@@ -26,20 +28,20 @@ Weigh = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Triplet:
-    """One image's degraded input, the network's output and the truth, float32 (C, H, W) in [0, 1].
+    """One image's degraded input, the network's output and the truth, float32 (C, *space) in [0, 1].
 
     x may differ from y_hat in size and channels; y is None where the truth is unknown.
     """
 
     name: str
-    x: Float[np.ndarray, "_ _ _"]
-    y_hat: Float[np.ndarray, "_ _ _"]
-    y: Float[np.ndarray, "_ _ _"] | None = None
+    x: Float[np.ndarray, "_ ..."]
+    y_hat: Float[np.ndarray, "_ ..."]
+    y: Float[np.ndarray, "_ ..."] | None = None
     group: str | None = None
     category: str | None = None
     weight: float | None = None
 
-    def truth(self) -> Float[np.ndarray, "_ _ _"]:
+    def truth(self) -> Float[np.ndarray, "_ ..."]:
         """y, or ValueError where it is unknown."""
         if self.y is None:
             raise ValueError(f"the truth y of {self.name!r} is unknown")
@@ -48,7 +50,7 @@ class Triplet:
 
 @dataclass(frozen=True)
 class Batch:
-    """Triplets of one shape, stacked: x (N, Cx, Hx, Wx), y_hat and y (N, C, H, W)."""
+    """Triplets of one shape, stacked: x (N, Cx, *space), y_hat and y (N, C, *space)."""
 
     names: tuple[str, ...]
     x: Images
@@ -71,7 +73,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Score:
-    """The narrow waist: map >= 0, (N, 1 or C, H, W), higher = less trusted; features (N, F) or none."""
+    """The narrow waist: map >= 0, (N, 1 or C, *space), higher = less trusted; features (N, F) or none."""
 
     map: Images
     features: Float[Tensor, "n f"] | None = None
@@ -100,7 +102,7 @@ class Task(Protocol):
 
 @runtime_checkable
 class Predictor(Protocol):
-    """Any image-to-image network: x (N, Cx, Hx, Wx) -> y_hat (N, C, H, W)."""
+    """Any image-to-image network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
 
     @property
     def name(self) -> str:
@@ -142,7 +144,7 @@ class Distance(Protocol):
         """d(a, b), shape (N,)."""
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """The pixelwise error, (N, C, H, W), whose mean says how far the images are apart."""
+        """The pixelwise error, (N, C, *space), whose mean says how far the images are apart."""
 
 
 @runtime_checkable
@@ -205,8 +207,8 @@ class Scorer(Protocol):
         """The name of the family that suits it."""
 
     @property
-    def sizes(self) -> tuple[tuple[int, int], ...] | None:
-        """Sizes (H, W) of the images that it was trained on; None if on none."""
+    def sizes(self) -> tuple[Size, ...] | None:
+        """Sizes of the images that it was trained on; None if on none."""
 
     @property
     def trained_on(self) -> frozenset[str]:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from conformask.errors import MismatchError
-from conformask.exporting.families import opening, rounded_down
+from conformask.exporting.families import opening
+from conformask.masks.graph import rounded_down
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
@@ -79,11 +80,21 @@ def test_rounding_is_never_up() -> None:
     assert (above.double() > values).all(), "the nearest float32 that is not above"
 
 
-def test_a_family_of_your_own_is_refused() -> None:
-    @dataclass(frozen=True)
-    class Mine(Reciprocal):
-        def settings(self) -> dict:
-            return {"name": "mine"}
+def test_a_family_of_your_own_needs_a_level_in_the_graph() -> None:
+    class Mine:
+        name = "mine"
+        level, apply, curve = Reciprocal().level, Reciprocal().apply, Reciprocal().curve
+        critical_lambda, settings = Reciprocal().critical_lambda, Reciprocal().settings
 
-    with pytest.raises(MismatchError, match="family 'mine' is your own"):
+    with pytest.raises(MismatchError, match=r"family 'mine' .* no level_in_graph"):
         opening(Mine())
+
+
+def test_its_own_formula_is_exported() -> None:
+    @dataclass(frozen=True)
+    class Halved(Reciprocal):
+        def apply(self, score: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+            return super().apply(score, level) / 2
+
+    score, lams = scores()[0], torch.full((3,), 0.1, dtype=torch.float64)
+    assert torch.equal(opening(Halved())(score, lams), opening(Reciprocal())(score, lams) / 2)

@@ -12,6 +12,7 @@ from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
+from conformask.records.domain import Size
 from conformask.records.network import Network
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
@@ -27,7 +28,7 @@ class Findings:
     has_truth: bool
     channels: int
     x_channels: int
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     mean_error: float | None
     """mean |y - y_hat|."""
     error_quantiles: tuple[float, float, float] | None

@@ -11,6 +11,7 @@ from conformask.data.lookalikes import look_of
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
+from conformask.records.domain import Size
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Survey:
 
     channels: int
     x_channels: int
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     names: tuple[str, ...]
     pixels: tuple[str | None, ...]
     """Of each image the pixel hash of its truth; None for constant images, which are all alike."""
@@ -31,9 +32,9 @@ class Survey:
     """A hash of all pixels of all images, in their order."""
 
     @property
-    def smallest(self) -> tuple[int, int]:
+    def smallest(self) -> Size:
         """The largest crop that fits into every image."""
-        return min(h for h, _ in self.sizes), min(w for _, w in self.sizes)
+        return tuple(map(min, zip(*self.sizes, strict=True)))
 
     @property
     def traces(self) -> tuple[str, ...]:
@@ -58,7 +59,7 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
     sizes, pixels, groups, looks, contents = set(), [], [], [], hashlib.sha256()
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         truth = triplet.truth()
-        sizes.add((truth.shape[1], truth.shape[2]))
+        sizes.add(truth.shape[1:])
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         looks.append(look_of(truth))

@@ -77,7 +77,7 @@ def write_masks(
         MismatchError: other channels than those of the calibration images, outputs of another network, or
             masks of another promise or of other images in out.
     """
-    caveat = masker.check_network(triplets.network, other_network=other_network)
+    caveat = masker.card.check_network(triplets.network, other_network=other_network)
     work = _Work(masker, triplets, MaskFolder(Path(out)))
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     with owned(work.folder.path):

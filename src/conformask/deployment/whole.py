@@ -82,7 +82,7 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
     kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
     for index, (suffix, category, weight) in enumerate(kinds):
         y_hat = triplets.raster(index, "y_hat")
-        masker.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
+        masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
             y = triplets.raster(index, "y") if triplets.has_truth else None
@@ -195,7 +195,7 @@ def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
-    reason = masker.not_covered((height, width))
+    reason = masker.card.not_covered((height, width))
     if reason and card.tiles is not None:
         warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
     elif reason:

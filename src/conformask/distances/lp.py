@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from conformask.arithmetic import image_means
 from conformask.errors import InvalidArgumentError
 from conformask.types import Images, PerImage
 
@@ -39,7 +40,7 @@ class Lp:
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """mean |a - b|^p, float64, shape (N,); its gradient is finite where a = b."""
-        return self.error_map(a, b).mean(dim=(1, 2, 3), dtype=torch.float64)
+        return image_means(self.error_map(a, b), torch.float64)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """|y - y_hat|^p."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
-from conformask.arithmetic import full_precision
+from conformask.arithmetic import full_precision, image_means
 from conformask.distances.backbones import (
     ALEXNET,
     SQUEEZENET,
@@ -70,7 +70,7 @@ class Lpips:
             MismatchError: the file holds other weights.
         """
         layers = self._layers(a, b)
-        return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in layers]).sum(dim=0)
+        return torch.stack([image_means(layer) for layer in layers]).sum(dim=0)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """LPIPS' own map, >= 0: the layers' maps, brought to full size bilinearly and summed.

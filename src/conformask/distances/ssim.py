@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from conformask.arithmetic import full_precision
+from conformask.arithmetic import full_precision, image_means
 from conformask.distances.inputs import check_size
 from conformask.types import Images, PerImage
 
@@ -69,7 +69,7 @@ def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
     covariance = ab - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)
     full = luminance * (2 * covariance + C2) / (variances + C2)
-    return full.mean(dim=(1, 2, 3)), full
+    return image_means(full), full
 
 
 @cache

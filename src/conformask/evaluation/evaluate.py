@@ -11,7 +11,7 @@ from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Member
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
-from conformask.errors import CalibrationError, MismatchError
+from conformask.errors import CalibrationError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import image_records
 from conformask.masker.agreement import agreement
@@ -45,7 +45,7 @@ def evaluate(
         MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
     """
-    caveat = masker.check_network(test.network, other_network=other_network)
+    caveat = masker.card.check_network(test.network, other_network=other_network)
     _refuse_unfit(masker, test)
     records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -118,15 +118,8 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
         )
     warn_of_copies(seen, masker.scorer.looks, "test", "the scorer was trained or selected on")
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
-    if seen.channels != masker.card.channels:
-        raise MismatchError(
-            f"the masker takes {masker.card.channels} channels, these images have {seen.channels}"
-        )
-    if masker.card.tiles is None and not set(seen.sizes) <= set(masker.card.sizes):
-        raise MismatchError(
-            f"the masker was calibrated on images of {list(masker.card.sizes)}, these have "
-            f"{list(seen.sizes)}: its promise does not cover them"
-        )
+    masker.card.check_channels(seen.channels)
+    masker.card.check_sizes(seen.sizes)
 
 
 def _mean(values: Array) -> float | None:

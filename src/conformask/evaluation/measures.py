@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask.arithmetic import image_means
 from conformask.calibration import (
     Scored,
     critical_lambdas,
@@ -52,7 +53,7 @@ def _measure(masker: Masker, item: Scored) -> dict[str, Array]:
         "size": _array(mask_size(mask)),
         "oracle_size": _exact_sizes(masker, item),
         "critical_lambda": critical_lambdas_of(masker, item),
-        "difficulty": _array(score.map.mean(dim=(1, 2, 3))),
+        "difficulty": _array(image_means(score.map)),
     }
 
 

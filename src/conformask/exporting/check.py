@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.arithmetic import beside, image_means
 from conformask.conformal.facts import Facts
 from conformask.errors import MismatchError
 from conformask.exporting.graph import INPUTS, noise
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
+from conformask.records.domain import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Images
 
@@ -44,7 +46,7 @@ class Agreement:
     """What a check has shown."""
 
     difference: Difference
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     """Sizes (H, W) on which it was checked: one where the network takes no other."""
 
 
@@ -98,9 +100,9 @@ def difference(masker: Masker, run: Run, x: Images, y_hat: Images, lam: Tensor) 
     family = masker.family
     same = family.apply(score, family.level(score, lam))
     own = family.apply(wanted, family.level(wanted, lam))
-    scale = wanted.flatten(1).amax(1).clamp(min=1e-30)[:, None, None, None]
-    sizes = (mask.double().mean((1, 2, 3)) - own.double().mean((1, 2, 3))).abs()
-    gaps = ((score - wanted).abs() / scale, (mask - same).abs(), sizes)
+    scale = wanted.flatten(1).amax(1).clamp(min=1e-30)
+    sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
+    gaps = ((score - wanted).abs() / beside(scale, score), (mask - same).abs(), sizes)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))
 
 

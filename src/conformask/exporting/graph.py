@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
+from conformask.arithmetic import beside
 from conformask.conformal.crossing import SLACK
 from conformask.errors import ConformaskError, MismatchError
-from conformask.exporting.families import opening, spread
+from conformask.exporting.families import opening
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.types import Images, PerImage
@@ -44,7 +45,7 @@ class Graph(nn.Module):
         score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, and keeps its own name
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
-        return torch.where(spread(usable), self.opened(score, lam.double()), 0.0), score
+        return torch.where(beside(usable, score), self.opened(score, lam.double()), 0.0), score
 
 
 def within(images: Images, low: float, high: float) -> Tensor:

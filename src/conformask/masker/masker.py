@@ -27,7 +27,6 @@ from conformask.masker.recalibrate import recalibrated
 from conformask.masker.weights import checked_weights, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
-from conformask.records.network import Caveat, Network, check_network
 from conformask.report.card import card_text
 from conformask.report.notebook import masker_html
 from conformask.scorers.scoring import score_of
@@ -39,8 +38,6 @@ from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch, Distance, Family, Images, Score, Scorer, Weigh
 
 THRESHOLDS = 40
-FACTOR = 2
-"""How many times larger or smaller than those of the calibration whole images may be."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +148,8 @@ class Masker:
     ) -> tuple[Score, Images]:
         """Score and mask of each image."""
         x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
-        self.check_channels(y_hat.shape[1])
-        if reason := self.not_covered((y_hat.shape[-2], y_hat.shape[-1])):
+        self.card.check_channels(y_hat.shape[1])
+        if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, stacklevel=3)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
@@ -160,47 +157,6 @@ class Masker:
         batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat, names)
         return score, self.open(Scored(batch, score))
-
-    def check_channels(self, channels: int, where: str = "") -> None:
-        """Refuse images of other channels than the calibration's; `where` is put before the message.
-
-        Raises:
-            MismatchError: they have others.
-        """
-        if channels != self.card.channels:
-            raise MismatchError(
-                f"{where}this masker takes y_hat with {self.card.channels} channels, not {channels}"
-            )
-
-    def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
-        """What to say beside masks of this network's outputs; None where the promise is about them.
-
-        Raises:
-            MismatchError: they are another network's, and `other_network` does not allow it.
-        """
-        return check_network(self.card.network, network, "the promise", other_network=other_network)
-
-    def not_covered(self, size: tuple[int, int]) -> str | None:
-        """Why the promise does not cover images of this size (H, W); None where it does.
-
-        Whole images scored by tiles differ in size; they are covered up to FACTOR times away.
-        """
-        sizes = self.card.sizes
-        if size in sizes:
-            return None
-        if self.card.tiles is not None:
-            smallest, largest = (tuple(map(end, zip(*sizes, strict=True))) for end in (min, max))
-            sides = zip(size, smallest, largest, strict=True)
-            if all(low / FACTOR <= side <= high * FACTOR for side, low, high in sides):
-                return None
-            return (
-                f"images of {size}: the promise was calibrated on whole images of {smallest} to {largest} "
-                f"and does not cover sides over {FACTOR} times as long or short"
-            )
-        return (
-            f"images of {size}: the promise was calibrated on {list(self.card.sizes)} "
-            "and does not cover other sizes"
-        )
 
     def open(self, item: Scored) -> Images:
         """The masks of scored images: gathers the facts that the rule needs, then applies the family.

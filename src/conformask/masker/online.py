@@ -69,7 +69,7 @@ class OnlineMasker:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
         arrays = {role: from_user_array(image, self.masker.card.data_range) for role, image in images.items()}
-        self.masker.check_channels(len(arrays["y_hat"]))
+        self.masker.card.check_channels(len(arrays["y_hat"]))
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}

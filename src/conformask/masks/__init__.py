@@ -12,7 +12,7 @@ from conformask.masks.water_filling import WaterFilling
 from conformask.storage.as_json import Json
 from conformask.types import Family
 
-FAMILIES: Mapping[str, type[Reciprocal] | type[WaterFilling] | type[Power]] = {
+FAMILIES: Mapping[str, type[Reciprocal | WaterFilling | Power]] = {
     family.name: family for family in (Reciprocal, WaterFilling, Power)
 }
 
@@ -28,7 +28,7 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
     """
     settings: dict[str, Any] = {"name": choice} if isinstance(choice, str) else dict(choice)
     made = chosen(FAMILIES, str(settings.pop("name", "")), "family")
-    allowed = {field.name: field.name for field in fields(made)}
+    allowed = {field.name: field.name for field in fields(made) if field.init}
     stated = {chosen(allowed, key, f"{made.name} setting"): value for key, value in settings.items()}
     given = {"exponent": exponent, "kappa": KAPPA / exponent} if "exponent" in allowed else {}
     return made(**{**given, **stated})

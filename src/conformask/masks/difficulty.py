@@ -32,6 +32,8 @@ def check_kappa(kappa: float) -> None:
 
 def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
     """mean(score)^kappa of each image, float64; 1 where there is no score."""
+    if kappa == 0:
+        return np.ones(len(score))
     parts = torch.split(score.flatten(1), PIXELS, dim=1)
     sums = torch.stack([part.sum(dim=1, dtype=torch.float64) for part in parts]).sum(dim=0)
     mean = (sums / max(1, score[:1].numel())).cpu().numpy()

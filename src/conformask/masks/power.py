@@ -1,5 +1,6 @@
 """The paper's eq. 8, steeper and with less for hard images."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,14 +8,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
+from conformask.masks.curves import saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
-from conformask.masks.kernels import lambda_level
-from conformask.masks.saturating import Saturating, check_epsilon
+from conformask.masks.graph import rounded_down, shares_in_graph
+from conformask.masks.kernels import full_below, lambda_level, pairs
 from conformask.storage.as_json import Json
-from conformask.types import Images
+from conformask.types import Images, PerImage
 
 GENTLEST, STEEPEST = 0.1, 10.0
+"""Beyond them powers of the score leave the range of floats."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,15 @@ class Power:
     name = "power"
 
     def __post_init__(self) -> None:
-        check_epsilon(self.epsilon)
+        if not 0 < self.epsilon < math.inf:
+            raise InvalidArgumentError(
+                f"epsilon: {self.epsilon}; it must be finite and above 0, such as 1e-3"
+            )
         check_kappa(self.kappa)
         if not GENTLEST <= self.gamma <= STEEPEST:
             raise InvalidArgumentError(
-                f"gamma: {self.gamma}; power takes {GENTLEST} to {STEEPEST} (beyond them powers of the score "
-                "leave the range of floats)"
+                f"gamma: {self.gamma}; {self.name} takes {GENTLEST} to {STEEPEST} (beyond them powers of the "
+                "score leave the range of floats)"
             )
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
@@ -53,20 +60,32 @@ class Power:
         """
         return lambda_level(score, spent(score, lam, self.kappa))
 
+    def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
+        """The same in operations that an ONNX graph has."""
+        return rounded_down(lam * shares_in_graph(score, self.kappa))[:, None]
+
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
-        return self._shape.apply(score, level)
+        lam = beside(level[:, 0].to(score.device, torch.float32), score)
+        share = (lam / (self.epsilon + score.float())).clamp(max=1)
+        return share if self.gamma == 1 else share**self.gamma
 
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
     ) -> Float[Tensor, "n"]:
         """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
 
+        The curve is concave and piecewise linear in lam^(gamma p), with the pixel full at (epsilon +
+        score)^(gamma p).
+
         Raises:
             InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
-        found = self._shape.critical_lambda(score, error, exponent, threshold)
-        return found / torch.from_numpy(shares(score, self.kappa))
+        levels = np.empty(len(score))
+        for index, (s, e) in enumerate(pairs(score, error, threshold)):
+            goals = np.array([threshold * s.size])
+            (levels[index],) = full_below(s, e, self.epsilon, self.gamma * exponent, goals)
+        return torch.from_numpy(levels / shares(score, self.kappa))
 
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
@@ -76,12 +95,13 @@ class Power:
         Raises:
             InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
         """
-        return self._shape.curve(score, error, exponent, np.multiply.outer(shares(score, self.kappa), lam))
+        levels = np.multiply.outer(shares(score, self.kappa), lam)
+        curves = [
+            saturating_curve(s.astype(np.float64) + self.epsilon, e, edges, self.gamma, exponent)
+            for (s, e), edges in zip(pairs(score, error, 0.0), levels, strict=True)
+        ]
+        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
 
     def settings(self) -> dict[str, Json]:
         """Name, gamma, epsilon and kappa."""
         return {"name": self.name, "gamma": self.gamma, "epsilon": self.epsilon, "kappa": self.kappa}
-
-    @property
-    def _shape(self) -> Saturating:
-        return Saturating(self.epsilon, self.gamma)

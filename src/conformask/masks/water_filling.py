@@ -5,13 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import boundary_curve, saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
+from conformask.masks.graph import rounded_down as rounded_down_in_graph
+from conformask.masks.graph import shares_in_graph, within_noise
 from conformask.masks.kernels import (
+    NEGLIGIBLE,
     Array,
     filled,
     full_below,
@@ -22,7 +27,7 @@ from conformask.masks.kernels import (
     selection,
 )
 from conformask.storage.as_json import Json
-from conformask.types import Images
+from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True)
@@ -65,11 +70,17 @@ class WaterFilling:
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
         s = score.float()
-        sigma, *fraction = level.to(s.device, torch.float32)[..., None, None, None].unbind(1)
+        sigma, *fraction = (beside(part, s) for part in level.to(s.device, torch.float32).unbind(1))
         if fraction:
             return torch.where(s < sigma, 1.0, torch.where(s == sigma, fraction[0], 0.0))
         partial = (sigma / s) ** (1 / (self.exponent - 1))
         return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
+
+    def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
+        """The same level in operations that an ONNX graph has."""
+        ascending = score.flatten(1).sort(dim=1).values
+        budget = (lam * shares_in_graph(score, self.kappa))[:, None] * ascending.shape[1]
+        return (boundary_in_graph if self.exponent == 1 else self._sigma_in_graph)(ascending, budget)
 
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
@@ -119,6 +130,26 @@ class WaterFilling:
         levels[order, 0] = full_below(s, s, 0.0, self._power(self.exponent), budgets[order] * s.size)
         return levels
 
+    def _sigma_in_graph(
+        self, ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]
+    ) -> Float[Tensor, "n 1"]:
+        """In u = sigma^q, q = p / (p - 1), what a mask spends is the least of the lines S_k + u T_k.
+
+        S_k is the sum of the k smallest scores, which are open, and T_k that of the slopes s / s^q of the
+        others. So u is the largest at which one of them meets the budget.
+        """
+        power, values = self._power(self.exponent), ascending.double()
+        scale = torch.where(values[:, -1:] > 0, values[:, -1:], 1.0)
+        limits = (values / scale) ** power
+        counts = limits.log() >= math.log(NEGLIGIBLE)
+        slopes = torch.where(counts, values / limits, 0.0)
+        total = values.cumsum(1)
+        opened = F.pad(total[:, :-1], (1, 0))
+        rest = slopes.flip(1).cumsum(1).flip(1)
+        u = torch.where(counts, (budget - opened) / rest, 0.0).amax(1, keepdim=True)
+        sigma = torch.where(within_noise(total[:, -1:], budget), torch.inf, scale * u ** (1 / power))
+        return rounded_down_in_graph(sigma[:, 0])[:, None]
+
     def _critical_sigma(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
         (sigma,) = full_below(s, e, 0.0, self._power(exponent), np.array([threshold * s.size]))
         if sigma in (0, math.inf):
@@ -128,3 +159,15 @@ class WaterFilling:
     def _power(self, exponent: float) -> float:
         """mask^exponent = min(1, (sigma / score)^power)."""
         return float(exponent / (self.exponent - 1))
+
+
+def boundary_in_graph(ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
+    """The score at which the budget is spent, and the fraction of it that fits."""
+    spent = ascending.double().cumsum(1)
+    whole = within_noise(spent[:, -1:], budget)
+    edge = torch.where(spent > budget, ascending, torch.inf).amin(1, keepdim=True)
+    edge = torch.where(whole, torch.inf, edge)
+    below = torch.where(ascending < edge, ascending.double(), 0.0).sum(1, keepdim=True)
+    at = torch.where(ascending == edge, ascending.double(), 0.0).sum(1, keepdim=True)
+    fraction = torch.where(whole, 0.0, ((budget - below) / at).clamp(0, 1))
+    return torch.stack((edge[:, 0], rounded_down_in_graph(fraction[:, 0])), dim=1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from conformask.arithmetic import image_means
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.sources import TrueImages
 from conformask.errors import chosen
@@ -27,7 +28,7 @@ def regression(network: UNet, task: Task, plan: Plan) -> Training:
 
     def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y = batch
-        return (y - restore(network, task, x)).abs().mean(dim=(1, 2, 3))
+        return image_means((y - restore(network, task, x)).abs())
 
     return Training(network, l1, learning_rate=plan.learning_rate, seed=plan.seed)
 

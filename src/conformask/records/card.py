@@ -1,15 +1,15 @@
-"""calibration.json: what is promised, and for which images."""
+"""calibration.json: what is promised, on which images it rests, and for which it holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from conformask.records.network import Network
+from conformask.records.domain import Domain
 from conformask.storage.as_json import Json
 
 
-@dataclass(frozen=True)
-class CalibrationCard:
-    """calibration.json: what is promised, and for which images."""
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What is promised, and by which masks it is kept."""
 
     threshold: float
     confidence: float | None
@@ -28,25 +28,27 @@ class CalibrationCard:
     """Threshold or confidence were changed after the calibration."""
     thresholds: tuple[float, ...] | None
     """Declared before the calibration, for a simultaneous promise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The calibration images."""
+
     n_calibration: int
     n_groups: int | None
     """Where images of a group are dependent."""
     n_effective: float | None
     """Effective sample size, where images are weighted."""
-    channels: int
-    sizes: tuple[tuple[int, int], ...]
-    data_range: tuple[float, float] | None
-    """Values of black and white, where it was stated; the file type says them otherwise."""
-    population: str | None
-    """For which images the promise holds, where the data say so."""
     calibrated: str
     """When, in UTC."""
     calibrated_on: tuple[str, ...]
-    """Pixel hashes of the calibration images."""
-    tiles: tuple[int, int] | None = None
-    """Side and overlap of the tiles by which whole images were scored; None where each was one pass."""
-    network: Network | None = None
-    """Who made y_hat; None where nobody said."""
+    """Their pixel hashes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationCard(Domain, Sample, Terms):
+    """calibration.json: the terms, the sample and the domain of a promise."""
+
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the scorer and of what else a user brought as code, by the name of its argument."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from conformask.data.triplets import Triplets
 from conformask.records.curves import Curves
+from conformask.records.domain import Size
 from conformask.training.memory import Remembered
 from conformask.types import Array, Triplet
 
@@ -36,7 +37,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     An index names an image, modulo their number, and the crop: each epoch counts on.
     """
 
-    def __init__(self, triplets: Triplets, crop: tuple[int, int], seed: int = 0) -> None:
+    def __init__(self, triplets: Triplets, crop: Size, seed: int = 0) -> None:
         self.seed = seed
         self.crop = crop
         self._n = len(triplets)
@@ -48,11 +49,10 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         images = self._read(index % self._n)
         generator = np.random.default_rng((self.seed, index))
-        height, width = self.crop
-        top, left = (
-            int(generator.integers(s - c + 1)) for s, c in zip(images[1].shape[1:], self.crop, strict=True)
-        )
-        return tuple(image[:, top : top + height, left : left + width] for image in images)
+        sides = zip(images[1].shape[1:], self.crop, strict=True)
+        starts = [int(generator.integers(side - crop + 1)) for side, crop in sides]
+        part = tuple(slice(s, s + crop) for s, crop in zip(starts, self.crop, strict=True))
+        return tuple(image[:, *part] for image in images)
 
 
 def _tensors(triplet: Triplet) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
 from conformask.networks.unet import stored_unet
 from conformask.records.curves import Selection
+from conformask.records.domain import Size
 from conformask.records.network import Network
 from conformask.scorers.heads import Head, stored_head
 from conformask.storage.as_arrays import read_arrays, write_arrays
@@ -33,7 +34,7 @@ class ScorerCard:
     channels: int
     x_channels: int
     per_channel: bool
-    sizes: tuple[tuple[int, int], ...]
+    sizes: tuple[Size, ...]
     """Sizes (H, W) of the training images."""
     data_range: tuple[float, float] | None
     unet: Mapping[str, Json] | None
@@ -86,7 +87,7 @@ class NetworkScorer:
         return self.card.per_channel
 
     @property
-    def sizes(self) -> tuple[tuple[int, int], ...]:
+    def sizes(self) -> tuple[Size, ...]:
         """Sizes of the training images."""
         return self.card.sizes
 

@@ -5,12 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from conformask.arithmetic import image_means
 from conformask.types import Distance, Images, PerImage
 
 
 def mask_loss(mask: Images, y: Images, y_hat: Images, distance: Distance, mu: float = 2.0) -> PerImage:
     """Equation (6): mean (m - 1)^2 + mu * d(m*y, m*y_hat)."""
-    opened = (mask - 1).square().mean(dim=(1, 2, 3))
+    opened = image_means((mask - 1).square())
     return opened + mu * distance(mask * y, mask * y_hat).float()
 
 
@@ -20,7 +21,7 @@ def pinball(bound: Images, y: Images, level: float) -> PerImage:
     Its minimiser is the quantile: y < bound with probability level.
     """
     excess = y - bound
-    return torch.maximum(level * excess, (level - 1) * excess).mean(dim=(1, 2, 3))
+    return image_means(torch.maximum(level * excess, (level - 1) * excess))
 
 
 class _InwardClip(torch.autograd.Function):

@@ -127,7 +127,7 @@ def image(name: str, session: Shown) -> Response:
         "channels": item.score.map.shape[1],
         "truth": known,
         "error_scale": error_scale(item.batch) if known else None,
-        "not_covered": session.masker.not_covered((height, width)),
+        "not_covered": session.masker.card.not_covered((height, width)),
         "caveat": session.caveat(name),
     }
     return _json(told)

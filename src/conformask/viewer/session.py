@@ -77,7 +77,7 @@ class Session:
             MismatchError: they are another network's.
         """
         self.masker = masker
-        self.network_caveat = masker.check_network(triplets.network, other_network=other_network)
+        self.network_caveat = masker.card.check_network(triplets.network, other_network=other_network)
         self._triplets = triplets
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None
@@ -181,7 +181,7 @@ class Session:
         check_size(triplets.names[index], _headers(triplets, index))
         with self._network:
             item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
-        self.masker.check_channels(item.batch.y_hat.shape[1])
+        self.masker.card.check_channels(item.batch.y_hat.shape[1])
         return item
 
     def _place(self, name: str) -> tuple[Triplets, int]:
