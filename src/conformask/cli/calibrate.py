@@ -2,10 +2,11 @@
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from conformask import names
 from conformask.cli.options import (
     AsJson,
     Confidence,
@@ -46,7 +47,7 @@ def calibrate(
         ),
     ] = None,
     confidence: Confidence = None,
-    family: Literal["reciprocal", "water_filling", "power"] | None = None,
+    family: names.Family | None = None,
     guarantee: GuaranteeName | None = None,
     delta: Delta = None,
     data_range: DataRange = None,

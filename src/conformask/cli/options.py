@@ -1,9 +1,11 @@
 """Options that several verbs share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+
+from conformask import names
 
 if TYPE_CHECKING:
     from conformask.types import Distance
@@ -25,11 +27,11 @@ Stride = Annotated[
     int | None, Parameter(help="Cut tiles of --size every so many pixels instead, without scaling.")
 ]
 TaskName = Annotated[
-    Literal["super_resolution", "completion", "colorization"],
+    names.Task,
     Parameter(help="How x is made from a true image."),
 ]
 Split = Annotated[
-    Literal["file", "within", "tile"],
+    names.Split,
     Parameter(
         help="What is dealt to the parts: whole files; with --stride also tiles, for calibration and test "
         "(within) or for all four (tile)."
@@ -62,12 +64,9 @@ Delta = Annotated[
     ),
 ]
 GuaranteeName = Annotated[
-    Literal[
-        "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
-        "weighted", "adaptive", "simultaneous",
-    ],
+    names.Guarantee,
     Parameter(help="What is promised: docs/promises.md says which to choose."),
-]  # fmt: skip
+]
 NetworkName = Annotated[
     str | None,
     Parameter(name="--network", help="Who made y_hat, where triplets.json does not say it: a name."),
@@ -91,8 +90,7 @@ WeightsPath = Annotated[
 DistanceName = Annotated[
     str,
     Parameter(
-        help="What the promise is about: l1, l2 or another exponent such as l1.5, ssim, ms_ssim, lpips "
-        "(SqueezeNet), lpips_alex, lpips_vgg or dists."
+        help=f"What the promise is about: {', '.join(names.DISTANCES)}, or another exponent such as l1.5."
     ),
 ]
 

@@ -1,16 +1,14 @@
 """conformask plan: how many calibration images a promise needs."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName
 from conformask.cli.output import bad_usage, show, table, told_range
-
-BOUNDS = {"l1": 1.0, "l2": 1.0, "ssim": 2.0, "ms_ssim": 1.0}
-OWN = ("l1", "l2")
-"""Distances under which every image has a bound of its own."""
+from conformask.errors import chosen
+from conformask.names import BOUNDED
 
 
 def plan(
@@ -21,8 +19,7 @@ def plan(
     n: Annotated[int | None, Parameter(help="Tell of so many calibration images only.")] = None,
     threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
-        Literal["l1", "l2", "ssim", "ms_ssim"],
-        Parameter(help="For promises about a mean: the distance, which must be bounded."),
+        str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
     ] = "l1",
     json: AsJson = False,
 ) -> None:
@@ -39,8 +36,9 @@ def plan(
     if n is not None and n < 1:
         bad_usage(f"--n {n}: there is at least 1 calibration image")
     wanted = guarantee_by_name(guarantee, confidence, delta)
-    own = wanted.own_bounds and distance in OWN
-    found = plan_for(wanted, threshold, None if own else BOUNDS[distance], n)
+    bounded = chosen(BOUNDED, distance, "bounded distance")
+    own = wanted.own_bounds and bounded.by_image
+    found = plan_for(wanted, threshold, None if own else bounded.upper_bound, n)
     record = {
         "guarantee": wanted.name,
         "confidence": wanted.confidence,

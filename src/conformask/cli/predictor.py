@@ -1,10 +1,11 @@
 """conformask predictor: train a U-Net predictor, where the user has none."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
+from conformask import names
 from conformask.cli.options import (
     AsJson,
     BatchSize,
@@ -32,7 +33,7 @@ def predictor(
     /,
     *,
     task: TaskName,
-    kind: Literal["regressor", "gan"] = "regressor",
+    kind: names.Predictor = "regressor",
     size: Size,
     stride: Stride = None,
     split: Split = "file",

@@ -2,10 +2,11 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from conformask import names
 from conformask.cli.options import (
     AsJson,
     BatchSize,
@@ -34,7 +35,7 @@ def train(
     /,
     *,
     distance: DistanceName = "l1",
-    scorer: Annotated[Literal["mask", "error", "quantile"] | None, Parameter(show_default=False)] = None,
+    scorer: Annotated[names.Scorer | None, Parameter(show_default=False)] = None,
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,

@@ -4,10 +4,11 @@ import hashlib
 from typing import Literal, get_args
 
 from conformask.errors import InvalidArgumentError
+from conformask.names import Split
 
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
-How = Literal["file", "within", "tile", "paper"]
+How = Literal[Split, "paper"]
 
 
 def uniform(*keys: object) -> float:

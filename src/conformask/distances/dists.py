@@ -11,6 +11,7 @@ from torch.nn.functional import conv2d
 from conformask.arithmetic import full_precision
 from conformask.distances.backbones import VGG16, Taps, features, frozen, packaged, weights_file
 from conformask.distances.inputs import check_size, three_channels
+from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 STABILITY = 1e-6
@@ -33,7 +34,7 @@ class Dists:
     name = "dists"
     monotone = False
     exponent = None
-    upper_bound = None
+    upper_bound = DISTANCES["dists"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """DISTS(a, b) of each image, float32, shape (N,), >= 0.

@@ -7,6 +7,7 @@ import torch
 
 from conformask.arithmetic import image_means
 from conformask.errors import InvalidArgumentError
+from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 
@@ -22,7 +23,7 @@ class Lp:
 
     p: float
     monotone = True
-    upper_bound = 1.0
+    upper_bound = DISTANCES["l1"].upper_bound
 
     def __post_init__(self) -> None:
         if not 1 <= self.p < math.inf:

@@ -23,6 +23,7 @@ from conformask.distances.backbones import (
 )
 from conformask.distances.inputs import check_size, three_channels
 from conformask.errors import chosen
+from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 NETS: Mapping[str, Backbone] = {"squeeze": SQUEEZENET, "alex": ALEXNET, "vgg": VGG16}
@@ -50,7 +51,7 @@ class Lpips:
     weights_path: str | Path | None = None
     monotone = False
     exponent = None
-    upper_bound = None
+    upper_bound = DISTANCES["lpips"].upper_bound
 
     def __post_init__(self) -> None:
         chosen(NETS, self.net, "net")

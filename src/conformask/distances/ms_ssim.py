@@ -11,6 +11,7 @@ from conformask.arithmetic import full_precision
 from conformask.distances.inputs import check_size
 from conformask.distances.ssim import SMALLEST_SIDE as WINDOW
 from conformask.distances.ssim import Ssim
+from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
@@ -33,7 +34,7 @@ class MsSsim:
     name = "ms_ssim"
     monotone = False
     exponent = None
-    upper_bound = 1.0
+    upper_bound = DISTANCES["ms_ssim"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """1 - MS-SSIM(a, b) of each image, float32, shape (N,), in [0, 1].

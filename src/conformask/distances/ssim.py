@@ -9,6 +9,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.arithmetic import full_precision, image_means
 from conformask.distances.inputs import check_size
+from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 SMALLEST_SIDE = 11
@@ -26,7 +27,7 @@ class Ssim:
     name = "ssim"
     monotone = False
     exponent = None
-    upper_bound = 2.0
+    upper_bound = DISTANCES["ssim"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """1 - SSIM(a, b) of each image, float32, shape (N,), in [0, 2].

@@ -14,7 +14,7 @@ import numpy as np
 from conformask.conformal.crossing import passes
 from conformask.paper.records import RowResult
 from conformask.report import svg
-from conformask.report.words import DISTANCES, share
+from conformask.report.words import label_of, share
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -89,7 +89,7 @@ def row_title(result: RowResult) -> str:
 
 def distance_name(result: RowResult) -> str:
     """The distance as people write it."""
-    return DISTANCES.get(result.row.distance, result.row.distance)
+    return label_of(result.row.distance)
 
 
 def sizes_of(result: RowResult, method: Method) -> Array:

@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import passes
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
+from conformask.names import DISTANCES
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 
-DISTANCES = {
-    "l1": "L1",
-    "l2": "L2",
-    "ssim": "1 − SSIM",
-    "ms_ssim": "1 − MS-SSIM",
-    "lpips": "LPIPS",
-    "lpips_alex": "LPIPS (AlexNet)",
-    "lpips_vgg": "LPIPS (VGG)",
-    "dists": "DISTS",
-}
 Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this distance"
 ALIKE = " Are these images like those of the calibration?"
@@ -80,9 +71,14 @@ def sizes(card: CalibrationCard) -> str:
     return ", ".join(f"{height} x {width}" for height, width in card.sizes)
 
 
+def label_of(distance: str) -> str:
+    """A distance as people write it, by its name."""
+    return DISTANCES[distance].label if distance in DISTANCES else distance
+
+
 def distance_label(about: Promised) -> str:
     """The distance as people write it."""
-    return DISTANCES.get(about.distance, about.distance)
+    return label_of(about.distance)
 
 
 def network_label(network: Network | None) -> str:

@@ -1,0 +1,40 @@
+"""What can be chosen by name, and what is known of it without loading torch: the home of all such lists."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Guarantee = Literal[
+    "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
+    "weighted", "adaptive", "simultaneous",
+]  # fmt: skip
+Family = Literal["reciprocal", "water_filling", "power"]
+Scorer = Literal["mask", "error", "quantile"]
+Task = Literal["super_resolution", "completion", "colorization"]
+Predictor = Literal["regressor", "gan"]
+Split = Literal["file", "within", "tile"]
+
+
+@dataclass(frozen=True)
+class NamedDistance:
+    """What is known of a distance."""
+
+    label: str
+    """As people write it."""
+    upper_bound: float | None = None
+    """The largest value on images in [0, 1], if there is one."""
+    by_image: bool = False
+    """Whether every image has its own bound."""
+
+
+DISTANCES: Mapping[str, NamedDistance] = {
+    "l1": NamedDistance("L1", 1.0, by_image=True),
+    "l2": NamedDistance("L2", 1.0, by_image=True),
+    "ssim": NamedDistance("1 − SSIM", 2.0),
+    "ms_ssim": NamedDistance("1 − MS-SSIM", 1.0),
+    "lpips": NamedDistance("LPIPS"),
+    "lpips_alex": NamedDistance("LPIPS (AlexNet)"),
+    "lpips_vgg": NamedDistance("LPIPS (VGG)"),
+    "dists": NamedDistance("DISTS"),
+}
+BOUNDED = {name: known for name, known in DISTANCES.items() if known.upper_bound is not None}
