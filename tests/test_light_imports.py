@@ -58,7 +58,7 @@ def test_the_check_sees_torch() -> None:
 
 
 def test_conformal_is_not_empty() -> None:
-    assert {"marginal", "pac", "online"} < set(CONFORMAL)
+    assert {"promise", "presets", "online"} < set(CONFORMAL)
 
 
 @pytest.mark.parametrize(

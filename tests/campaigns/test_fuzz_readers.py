@@ -32,7 +32,8 @@ import tifffile
 import zarr
 from PIL import Image as Pillow
 
-from conformask.data.decoding import IMAGE_SUFFIXES, decode, read_header
+from conformask.data.decoding import decode, read_header
+from conformask.data.formats import IMAGE_SUFFIXES
 from conformask.data.images import read_image
 from conformask.data.rasters import open_raster
 from conformask.data.triplets import Triplets

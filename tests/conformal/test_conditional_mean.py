@@ -12,6 +12,7 @@ from worlds import THRESHOLD
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
 from conformask.conformal.presets import conditional_mean, expected, marginal
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.statements import tail_risk
 from conformask.records.curves import Curves
@@ -89,7 +90,7 @@ def kept(world: Truths, deploy: Deploy, n: int, draws: int, own_bound: bool = Fa
     return found
 
 
-def fixed(world: Truths, n: int, own_bound: bool = False) -> ConditionalMean:
+def fixed(world: Truths, n: int, own_bound: bool = False) -> Promise:
     """t chosen on a draw of its own."""
     _, selection = world.draw(np.random.default_rng(77), 200)
     chosen = conditional_mean(CONFIDENCE).fixed(replace(selection, own_bound=own_bound), n)

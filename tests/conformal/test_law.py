@@ -7,7 +7,7 @@ from worlds import RANDOM, THRESHOLD, World
 
 from conformask.conformal import law
 from conformask.conformal.law import Tails, first_of_each, mean_loss, met_tails, resampled_tails
-from conformask.conformal.presets import expected, guarantee, marginal
+from conformask.conformal.presets import expected, groups, guarantee, marginal
 from conformask.conformal.promise import Promise
 from simulation import simulated
 
@@ -85,8 +85,8 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(2)
     worse = np.zeros(60, bool)
     for draw in simulated(len(worse)):
-        places, groups = of_groups(images, generator, 40)
-        calibration = images.evidence(places, group=groups)
+        places, labels = of_groups(images, generator, 40)
+        calibration = images.evidence(places, group=labels)
         rule = groups(0.8).rule(calibration)
         new, of_new = of_groups(images, generator, 30)
         losses = (~images.passing(new, np.full(len(new), (10 if shift else 1) * rule.lam))).astype(float)

@@ -8,7 +8,7 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, s
 
 from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.presets import rcps_hb
+from conformask.conformal.presets import rcps, rcps_hb
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.theorems.risk_bound import RiskBound, hashed_order
 from conformask.errors import InvalidArgumentError

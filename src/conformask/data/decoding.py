@@ -1,21 +1,15 @@
 """Image files of every format to arrays of the file's own type, (H, W) or (H, W, C), upright."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
+from conformask.data.formats import IMAGE_SUFFIXES, format_of
+from conformask.data.formats.opened import Header, Opened, Rows, rows_of
 from conformask.data.limits import FLOAT32, check_memory
-from conformask.data.ome_zarr import open_zarr
-from conformask.data.opened import Header, Opened, Rows, header_of
-from conformask.data.png_jpeg import open_png_or_jpeg
-from conformask.data.tiffs import open_tiff
 from conformask.errors import ConformaskError, ImageError, MissingFileError
 from conformask.types import Array
-
-ZARR = ".zarr"
 
 
 def decode(path: Path) -> Array:
@@ -57,7 +51,7 @@ def open_rows(path: Path) -> Rows:
         ImageError: it cannot be decoded, is a stack of images, or takes more memory than allowed.
     """
     with _opened(path) as image:
-        header, read = image.header, image.rows() if image.rows else _rows_of(_whole(path, image))
+        header, read = image.header, image.rows() if image.rows else rows_of(_whole(path, image))
 
     def rows(top: int, bottom: int) -> Array:
         with _readable(path):
@@ -74,18 +68,18 @@ def name_and_suffix(path: Path) -> tuple[str, str]:
 
 def is_image(path: Path) -> bool:
     """Whether there is something that could be read: an image file, or the folder of an OME-Zarr image."""
-    suffix = path.suffix.lower()
-    return suffix in IMAGE_SUFFIXES and (os.path.isdir(path) if suffix == ZARR else os.path.isfile(path))
+    kind = format_of(path)
+    return kind is not None and (os.path.isdir(path) if kind.is_folder else os.path.isfile(path))
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Opened]:
     if not (os.path.isfile(path) or os.path.isdir(path)):
         raise MissingFileError(f"{path} does not exist")
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
-        raise ImageError(f"{path} has the suffix {path.suffix!r}; images end in {', '.join(_READERS)}")
-    with _readable(path), reader(path) as image:
+    kind = format_of(path)
+    if kind is None:
+        raise ImageError(f"{path} has the suffix {path.suffix!r}; images end in {', '.join(IMAGE_SUFFIXES)}")
+    with _readable(path), kind.open(path) as image:
         if image.header.values == 0:
             raise ImageError(f"{path} holds {image.header.shape} (C, H, W), an image without pixels")
         if image.rows is None:
@@ -122,27 +116,3 @@ def _checked(path: Path, array: Array, header: Header, height: int) -> Array:
             f"{path} holds {array.shape}, and its header says {header.shape} (C, H, W); write it again"
         )
     return array
-
-
-@np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
-def _open_npy(path: Path) -> AbstractContextManager[Opened]:
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    return nullcontext(
-        Opened(header_of(mapped, str(path)), lambda: np.array(mapped), lambda: _rows_of(mapped))
-    )
-
-
-def _rows_of(array: Array) -> Rows:
-    return lambda top, bottom: array[top:bottom]
-
-
-_READERS: dict[str, Callable[[Path], AbstractContextManager[Opened]]] = {
-    ".png": open_png_or_jpeg,
-    ".jpg": open_png_or_jpeg,
-    ".jpeg": open_png_or_jpeg,
-    ".tif": open_tiff,
-    ".tiff": open_tiff,
-    ".npy": _open_npy,
-    ZARR: open_zarr,
-}
-IMAGE_SUFFIXES = tuple(_READERS)

@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from conformask.data.decoding import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from conformask.data.decoding import decode_with_header, is_image, name_and_suffix
-from conformask.data.opened import DataRange as DataRange
-from conformask.data.opened import Header, header_of
+from conformask.data.formats import BY_SUFFIX
+from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from conformask.data.formats.opened import DataRange as DataRange
+from conformask.data.formats.opened import Header, header_of
+from conformask.data.formats.opened import channels_last as channels_last
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.storage.whole import whole_file
 from conformask.types import Array
@@ -131,16 +133,11 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    writer = _writer(path)
-    _check_writable(path, image)
-    content = image.astype(np.float32) if path.suffix.lower() == ".npy" else levels(image, bits, round_down)
+    write, holds_floats = _writer(path)
+    _check_writable(path, image, holds_floats)
+    content = image.astype(np.float32) if holds_floats else levels(image, bits, round_down)
     with whole_file(path) as aside:
-        writer(aside, channels_last(content))
-
-
-def channels_last(image: Array) -> Array:
-    """(C, H, W) as files hold it: (H, W) where there is one channel, else (H, W, C)."""
-    return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
+        write(aside, channels_last(content))
 
 
 def quantised(image: Image, bits: int) -> Image:
@@ -161,42 +158,22 @@ def levels(image: Image, bits: int, round_down: bool) -> Array:
     return level.astype(np.uint8 if bits == 8 else np.uint16)
 
 
-def _check_writable(path: Path, image: Image) -> None:
-    if image.ndim != 3 or image.size == 0 or (path.suffix.lower() != ".npy" and len(image) not in (1, 3)):
+def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
+    """What writes such a file, and whether it holds floats."""
+    writers = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
+    if path.suffix.lower() not in writers:
+        raise InvalidArgumentError(
+            f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(writers)}"
+        )
+    return writers[path.suffix.lower()]
+
+
+def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
+    if image.ndim != 3 or image.size == 0 or not (holds_floats or len(image) in (1, 3)):
         raise ImageError(f"{path} cannot hold an image of shape {image.shape}; it takes (1 or 3, H, W)")
     if not np.isfinite(image).all():
         raise ImageError(f"the image for {path} holds NaN or infinite values")
     _check_inside(float(image.min()), float(image.max()), (0.0, 1.0), f"the image for {path}")
-
-
-def _writer(path: Path) -> Callable[[Path, Array], None]:
-    if path.suffix.lower() not in _WRITERS:
-        raise InvalidArgumentError(
-            f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(_WRITERS)}"
-        )
-    return _WRITERS[path.suffix.lower()]
-
-
-def write_png(path: Path, array: Array) -> None:
-    """Write integers (H, W) or (H, W, 3) of 8 or 16 bits."""
-    import imagecodecs
-
-    path.write_bytes(imagecodecs.png_encode(array))
-
-
-def _write_tiff(path: Path, array: Array) -> None:
-    import tifffile
-
-    kind = "minisblack" if array.ndim == 2 else "rgb"
-    tifffile.imwrite(path, array, photometric=kind, compression="zlib")
-
-
-def _write_npy(path: Path, array: Array) -> None:
-    with path.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-
-
-_WRITERS = {".png": write_png, ".tif": _write_tiff, ".tiff": _write_tiff, ".npy": _write_npy}
 
 
 def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:

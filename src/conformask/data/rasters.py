@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from conformask.data.decoding import open_rows, read_header
+from conformask.data.formats.opened import Header, Rows, header_of
 from conformask.data.images import DataRange, Image, to_unit
 from conformask.data.limits import FLOAT32, check_memory
-from conformask.data.opened import Header, Rows, header_of
 from conformask.types import Array
 
 

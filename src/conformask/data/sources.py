@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from conformask.data.decoding import read_header
+from conformask.data.formats.opened import Header, header_of
 from conformask.data.images import (
     DataRange,
     Image,
@@ -18,7 +19,6 @@ from conformask.data.images import (
     quantised,
     read_image,
 )
-from conformask.data.opened import Header, header_of
 from conformask.data.splits import check_how, check_part, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked

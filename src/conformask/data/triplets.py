@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from conformask.data.decoding import name_and_suffix, read_header
+from conformask.data.formats.opened import header_of
 from conformask.data.images import DataRange, Image, from_user_array, read_image
 from conformask.data.manifest import MANIFEST, Row, check_rows, rows_of_folder, rows_of_manifest
-from conformask.data.opened import header_of
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.splits import PARTS, check_part, part_of, uniform

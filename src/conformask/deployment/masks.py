@@ -12,6 +12,7 @@ from PIL import Image
 from conformask.calibration import masked_distance
 from conformask.conformal.crossing import passes
 from conformask.data.images import write_image
+from conformask.data.mask_files import mask_suffix
 from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, whole_images, write_whole
@@ -26,15 +27,6 @@ from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch
 
-MASK_SUFFIXES = {
-    ".tif": ".tif",
-    ".tiff": ".tiff",
-    ".ome.tif": ".ome.tif",
-    ".ome.tiff": ".ome.tiff",
-    ".zarr": ".ome.zarr",
-    ".ome.zarr": ".ome.zarr",
-}
-"""By the suffix of y_hat; all others become PNG."""
 BATCH_SIZE = 16
 
 
@@ -103,9 +95,7 @@ class _Work:
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         files = zip(triplets.names, triplets.suffixes, strict=True)
-        self.places = {
-            name: folder.path / MASKS / f"{name}{MASK_SUFFIXES.get(suffix, '.png')}" for name, suffix in files
-        }
+        self.places = {name: folder.path / MASKS / f"{name}{mask_suffix(suffix)}" for name, suffix in files}
 
     def done(self, name: str, line: Line | None) -> bool:
         """Whether the mask of an image is there, and the image has not changed since."""

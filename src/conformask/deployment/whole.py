@@ -17,8 +17,9 @@ from torch import Tensor
 
 from conformask.arithmetic import best_device
 from conformask.calibration import Scored
+from conformask.data.formats.format import Blocks
 from conformask.data.images import levels
-from conformask.data.mask_files import Blocks, grid, write_blocks
+from conformask.data.mask_files import grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, OutputError

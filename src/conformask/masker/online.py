@@ -49,7 +49,7 @@ class OnlineMasker:
             raise InvalidArgumentError(
                 f"a stream follows one lambda for all images, not {promise.name}: calibrate with marginal"
             )
-        self.state = OnlineLambda(promise.confidence, past=self.masker.critical_lambdas.tolist())
+        self.state = OnlineLambda(promise.confidence, self.eta, past=self.masker.critical_lambdas.tolist())
 
     @property
     def lam(self) -> float:

@@ -89,8 +89,8 @@ def network_label(network: Network | None) -> str:
 
 
 def promise_of(about: Promised) -> Promise:
-    """The promise as a value with axes."""
-    return guarantee(about.guarantee, about.confidence)
+    """The promise of that name, for its axes: its confidence is the usual one."""
+    return guarantee(about.guarantee)
 
 
 def promised_share(about: Promised) -> float | None:

@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from conformask.data.decoding import IMAGE_SUFFIXES
+from conformask.data.formats import IMAGE_SUFFIXES
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
 from conformask.report.words import distance_label, measurement_text

@@ -10,9 +10,9 @@ import torch
 
 from conformask.calibration import Scored, mask_size, masked_distance
 from conformask.conformal.crossing import passes
+from conformask.data.formats.opened import Header
 from conformask.data.images import DataRange
 from conformask.data.limits import FLOAT32
-from conformask.data.opened import Header
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured

@@ -16,10 +16,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from conformask.data.decoding import IMAGE_SUFFIXES, decode_with_header, read_header
+from conformask.data.decoding import decode_with_header, read_header
+from conformask.data.formats import IMAGE_SUFFIXES
+from conformask.data.formats.opened import range_of
 from conformask.data.images import DataRange, channels_last, check_name, to_unit
 from conformask.data.manifest import parse_weight
-from conformask.data.opened import range_of
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.types import Array

@@ -13,18 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.limits import check_memory
-from conformask.data.opened import (
+from conformask.data.formats.format import Blocks, Format, Shape
+from conformask.data.formats.opened import (
     ORIENTATION,
     Header,
     Opened,
     Rows,
     bits_of,
+    channels_last,
     orientation_of,
     range_of,
     range_of_bits,
     upright,
 )
+from conformask.data.limits import check_memory
 from conformask.errors import ImageError
 from conformask.types import Array
 
@@ -36,6 +38,10 @@ ALPHA = (1, 2)
 """Extra samples that say how opaque a pixel is."""
 SHOWN = 3
 """How many missing strips or tiles an error names."""
+LARGEST = 2**32 - 2**25
+"""Bytes from which on a TIFF has to be a BigTIFF."""
+BUFFER = 2**25
+"""Bytes that are compressed at once."""
 
 
 @contextmanager
@@ -190,3 +196,34 @@ def _header(path: Path, series: Any, channels: int) -> Header:
     packed = dtype.kind == "u" and bits < 8 * dtype.itemsize <= 16
     data_range = range_of_bits(bits) if packed else range_of(dtype, str(path))
     return Header(channels, sides["Y"], sides["X"], bits_of(dtype), data_range)
+
+
+def write_tiff(path: Path, array: Array) -> None:
+    """Write integers (H, W) or (H, W, 3) of 8 or 16 bits."""
+    import tifffile
+
+    kind = "minisblack" if array.ndim == 2 else "rgb"
+    tifffile.imwrite(path, array, photometric=kind, compression="zlib")
+
+
+def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int) -> None:
+    """Write a mask of 16 bits as a tiled OME-TIFF."""
+    import tifffile
+
+    grey = shape[0] == 1
+    tifffile.imwrite(
+        path,
+        (channels_last(values) for _, _, values in blocks),
+        shape=shape[1:] if grey else (*shape[1:], shape[0]),
+        dtype=np.uint16,
+        tile=(block, block),
+        photometric="minisblack" if grey else "rgb",
+        compression="zlib",
+        buffersize=BUFFER,
+        bigtiff=2 * prod(shape) > LARGEST,
+        metadata={"axes": "YX" if grey else "YXS"},
+        ome=True,
+    )
+
+
+TIFF = Format((".tif", ".tiff"), open_tiff, write_tiff, write_blocks=write_tiff_blocks, mask_suffix=None)

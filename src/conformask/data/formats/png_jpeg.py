@@ -10,7 +10,16 @@ import numpy as np
 from PIL.Image import Exif
 from PIL.JpegImagePlugin import JpegImageFile
 
-from conformask.data.opened import ORIENTATION, Header, Opened, orientation_of, range_of_bits, upright
+from conformask.data.formats.format import Blocks, Format, Shape
+from conformask.data.formats.opened import (
+    ORIENTATION,
+    Header,
+    Opened,
+    channels_last,
+    orientation_of,
+    range_of_bits,
+    upright,
+)
 from conformask.errors import ImageError
 from conformask.types import Array
 
@@ -87,3 +96,22 @@ def _decode_png(file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
     if not has_alpha:
         return array
     return array[..., 0] if array.shape[2] == 2 else array[..., :3]
+
+
+def write_png(path: Path, array: Array) -> None:
+    """Write integers (H, W) or (H, W, 3) of 8 or 16 bits."""
+    import imagecodecs
+
+    path.write_bytes(imagecodecs.png_encode(array))
+
+
+def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int) -> None:
+    """Write a mask of 16 bits; it is put together in memory first."""
+    whole = np.empty(shape, np.uint16)
+    for rows, columns, values in blocks:
+        whole[:, rows, columns] = values
+    write_png(path, channels_last(whole))
+
+
+PNG = Format((".png",), open_png_or_jpeg, write_png, write_blocks=write_png_blocks)
+JPEG = Format((".jpg", ".jpeg"), open_png_or_jpeg)

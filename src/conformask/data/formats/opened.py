@@ -107,3 +107,13 @@ def upright(array: Array, orientation: int) -> Array:
     flip = (orientation - 1) % 4
     rows, columns = (slice(None, None, -1 if flip in flips else 1) for flips in ((2, 3), (1, 2)))
     return turned[rows, columns]
+
+
+def channels_last(image: Array) -> Array:
+    """(C, H, W) as files hold it: (H, W) where there is one channel, else (H, W, C)."""
+    return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
+
+
+def rows_of(array: Array) -> Rows:
+    """The rows of an array in memory."""
+    return lambda top, bottom: array[top:bottom]

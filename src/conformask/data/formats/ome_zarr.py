@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from conformask.data.formats.format import Blocks, Format, Shape
+from conformask.data.formats.opened import Header, Opened, bits_of, range_of
 from conformask.data.limits import check_memory
-from conformask.data.opened import Header, Opened, bits_of, range_of
 from conformask.errors import ImageError, MissingFileError
 from conformask.types import Array
 
@@ -166,8 +167,8 @@ def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
         yield from ((first, *others) for others in _places(spans[1:]))
 
 
-def create_mask(path: Path, shape: tuple[int, int, int], block: int) -> Any:
-    """A new OME-Zarr image (C, H, W) of 16 bits, chunks (1, block, block): the array to write to."""
+def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int) -> None:
+    """Write a mask of 16 bits, in chunks (1, block, block)."""
     import zarr
 
     axes = [{"name": "c", "type": "channel"}, *({"name": side, "type": "space"} for side in "yx")]
@@ -175,7 +176,7 @@ def create_mask(path: Path, shape: tuple[int, int, int], block: int) -> Any:
     image = {"name": "mask", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
     attributes = {"ome": {"version": NGFF, "multiscales": [image]}}
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
-    return group.create_array(
+    array = group.create_array(
         "0",
         shape=shape,
         chunks=(1, min(block, shape[1]), min(block, shape[2])),
@@ -183,3 +184,15 @@ def create_mask(path: Path, shape: tuple[int, int, int], block: int) -> Any:
         dimension_names=["c", "y", "x"],
         config={"write_empty_chunks": True},
     )
+    for rows, columns, values in blocks:
+        array[:, rows, columns] = values
+
+
+OME_ZARR = Format(
+    (".zarr",),
+    open_zarr,
+    write_blocks=write_zarr_blocks,
+    any_channels=True,
+    mask_suffix=".ome.zarr",
+    is_folder=True,
+)
