@@ -16,8 +16,9 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.monitoring import Monitoring, monitor
-from conformask.scorers.fit import fit_scorer, selection_record
+from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.selection import selection_record
 from simulation import simulated
 from synthetic_triplets import arrays, scale_of, triplets
 

@@ -44,7 +44,7 @@ def show(
     inputs, outputs = masker.batch_of("x", x), masker.batch_of("y_hat", y_hat)
     truths = None if y is None else masker.batch_of("y", y)
     _check(inputs, outputs, truths)
-    masks = masker.masks(inputs, outputs, weight=weight, category=category)[1]
+    masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
     pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
     told = _measured(masker, masks, truths, outputs)

@@ -15,6 +15,7 @@ from conformask.data.images import DataRange, Image, list_images, read_image, wr
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance, is_unfinished
 from conformask.data.sources import Source, TrueImages
+from conformask.data.triplets import BATCH_SIZE
 from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor
@@ -27,7 +28,6 @@ from conformask.storage.whole import whole_file
 from conformask.types import Images, Predictor, Task, Triplet
 
 COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
-BATCH_SIZE = 16
 
 
 def write_triplets(

@@ -7,7 +7,7 @@ axes, such as (H, W). Nothing outside networks, tiles, files, viewer and picture
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,11 +17,11 @@ from torch import Tensor
 from conformask.records.curves import Selection
 from conformask.records.domain import Size
 from conformask.records.network import Network
+from conformask.storage.as_arrays import Array as Array
 from conformask.storage.as_json import Json
 
 Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
-Array = np.ndarray[Any, np.dtype[Any]]
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """(x, y_hat) -> (N,): likelihood ratios of the wanted population to that of the calibration images."""
 

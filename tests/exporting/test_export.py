@@ -80,7 +80,7 @@ def network(tmp_path_factory) -> Exported:
 def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> None:
     lam = float(network.session.get_modelmeta().custom_metadata_map["lambda"])
     assert lam == network.done.lam == network.masker.rule.lam
-    score, wanted = network.masker.masks(TEST.x, TEST.y_hat)
+    score, wanted = network.masker.scorer(TEST.x, TEST.y_hat), network.masker.masks(TEST.x, TEST.y_hat)
     mask, found = network(TEST.x, TEST.y_hat, lam)
     assert 0 < float(wanted.mean()) < 1
     assert mask.dtype == np.float32
@@ -92,7 +92,7 @@ def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> Non
 def test_recalibration_needs_no_new_export(network: Exported, threshold: float) -> None:
     again = network.masker.recalibrate(threshold=threshold, confidence=0.8)
     assert again.rule.lam != network.masker.rule.lam
-    wanted = again.masks(TEST.x, TEST.y_hat)[1].numpy()
+    wanted = again.masks(TEST.x, TEST.y_hat).numpy()
     found = network.masks(again.rule.lam)
     assert (np.abs(found - wanted) > 1e-3).mean() < 1e-3
     np.testing.assert_allclose(found.mean((1, 2, 3)), wanted.mean((1, 2, 3)), atol=1e-5)
@@ -201,7 +201,7 @@ def test_a_promise_by_category(tmp_path: Path) -> None:
     lambdas = json.loads(told["calibration"])["rule"]["lambdas"]
     batch = next(triplets(4, 2).batches(4))
     found = made(batch.x, batch.y_hat, [lambdas[kind] for kind in "abba"])[0]
-    wanted = masker.masks(batch.x, batch.y_hat, category=list("abba"))[1]
+    wanted = masker.masks(batch.x, batch.y_hat, category=list("abba"))
     np.testing.assert_allclose(found, wanted.numpy(), atol=1e-6)
 
 
@@ -220,7 +220,7 @@ class Fixed(nn.Module):
 def test_a_network_of_one_size(tmp_path: Path) -> None:
     made = exported(calibrated(scorer(Fixed())), tmp_path)
     assert made.done.agreement.sizes == ((SIDE, SIDE),)
-    wanted = made.masker.masks(TEST.x, TEST.y_hat)[1].mean((1, 2, 3)).numpy()
+    wanted = made.masker.masks(TEST.x, TEST.y_hat).mean((1, 2, 3)).numpy()
     np.testing.assert_allclose(made.masks(made.done.lam).mean((1, 2, 3)), wanted, atol=1e-5)
 
 

@@ -17,8 +17,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks.reciprocal import Reciprocal
-from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.selection import selection_record
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import arrays, scale_of, signed, triplets
 

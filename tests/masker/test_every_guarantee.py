@@ -19,8 +19,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
-from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.selection import selection_record
 from conformask.storage.as_json import plain
 from conformask.types import Batch
 from synthetic_triplets import arrays, scale_of, signed, triplets

@@ -32,9 +32,9 @@ from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal
 from conformask.records.curves import Selection
-from conformask.scorers.fit import selection_record
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
+from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Distance, Family, Images, Score
 from synthetic_triplets import arrays, scale_of, signed, triplets

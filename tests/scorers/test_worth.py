@@ -63,7 +63,7 @@ def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
         heuristic, selection, threshold=worth.threshold, distance="l1", family=scorer.family
     )
     batch = next(selection.batches(40))
-    _, masks = masker.masks(batch.x, batch.y_hat)
+    masks = masker.masks(batch.x, batch.y_hat)
     assert float((1 - masks).mean()) == pytest.approx(worth.local_spread, abs=0.01)
 
 

@@ -59,8 +59,7 @@ Confidence = Annotated[float | None, Parameter(help="With which probability (the
 Delta = Annotated[
     float | None,
     Parameter(
-        help="Share of calibration sets for which the promise may fail, for pac, rcps, ltt and simultaneous; "
-        "0.05."
+        help="Share of calibration sets for which the promise may fail, where a guarantee allows any; 0.05."
     ),
 ]
 GuaranteeName = Annotated[
@@ -83,7 +82,7 @@ WeightsPath = Annotated[
     Path | None,
     Parameter(
         name="--weights-path",
-        help="For lpips and dists: the file, or its folder, of the network's weights, where there is no "
+        help="For distances with a network: the file of its weights, or the folder, where there is no "
         "internet.",
     ),
 ]

@@ -1,7 +1,5 @@
 """Intervals for what an evaluation measured."""
 
-from typing import Any
-
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 from scipy import stats
@@ -9,6 +7,8 @@ from scipy import stats
 Values = Float[np.ndarray, "n"]
 NOTHING = 1e-12
 """A variance of shares that is rounding alone."""
+BATCH = 100
+"""Draws of a bootstrap that are in memory at once."""
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -50,25 +50,24 @@ def grouped_proportion(
 def bootstrap(
     values: Values,
     *,
-    groups: np.ndarray[Any, np.dtype[Any]] | None = None,
+    groups: Shaped[np.ndarray, "n"] | None = None,
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of the mean; whole groups are drawn where there are groups."""
-    generator = np.random.default_rng(seed)
-    if groups is None or len(np.unique(groups)) == len(values):
-        draw = values[generator.integers(len(values), size=(draws, len(values)))].mean(axis=1)
-    else:
-        draw = _group_means(values, groups, generator, draws)
-    tail = (1 - level) / 2
-    return float(np.quantile(draw, tail)), float(np.quantile(draw, 1 - tail))
-
-
-def _group_means(
-    values: Values, groups: np.ndarray[Any, np.dtype[Any]], generator: np.random.Generator, draws: int
-) -> Float[np.ndarray, "r"]:
-    _, index = np.unique(groups, return_inverse=True)
+    _, index = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
-    chosen = generator.integers(len(sums), size=(draws, len(sums)))
-    return np.asarray(sums[chosen].sum(axis=1) / counts[chosen].sum(axis=1))
+    if len(sums) == 1:
+        return float(values.mean()), float(values.mean())
+    drawn = stats.bootstrap(
+        (sums, counts),
+        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
+        paired=True,
+        n_resamples=draws,
+        batch=BATCH,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)

@@ -78,7 +78,7 @@ def first_of_each(groups: Labels) -> Places:
 def _draws(promise: Promise, calibration: Evidence, units: int) -> Iterator[float]:
     """The mean loss of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
-    grouped = "group" in promise.columns
+    grouped = promise.by_group
     members = _members(calibration.column("group") if grouped else np.arange(calibration.n))
     for _ in range(DRAWS):
         rule = promise.rule(calibration.take(*_drawn(members, len(members), generator)))

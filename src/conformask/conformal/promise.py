@@ -62,6 +62,11 @@ class Promise:
         return self.unit.reads | self.population.reads
 
     @property
+    def by_group(self) -> bool:
+        """Whether each group counts as much as another, however many images it has."""
+        return "group" in self.unit.reads
+
+    @property
     def on_grid(self) -> bool:
         """Whether lambda is a point of the grid, also where critical lambdas are exact."""
         return self.theorem.on_grid

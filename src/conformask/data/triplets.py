@@ -26,6 +26,8 @@ from conformask.storage.published import path_hash
 from conformask.types import Array, Batch, Triplet
 
 LABELS = ("groups", "categories", "names")
+BATCH_SIZE = 16
+"""Images that are scored at once."""
 VALUES = 16 * 1024 * 1024
 
 
@@ -279,7 +281,7 @@ class Triplets:
     def _told_groups(self) -> str:
         return f"{len(self)} triplets in {len(set(self.groups))} groups"
 
-    def batches(self, batch_size: int) -> Iterator[Batch]:
+    def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
 
         Of large images fewer: no batch holds more than VALUES of y_hat, unless one image does.

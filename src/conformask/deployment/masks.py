@@ -13,7 +13,7 @@ from conformask.calibration import masked_distance
 from conformask.conformal.crossing import passes
 from conformask.data.images import write_image
 from conformask.data.mask_files import mask_suffix
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, whole_images, write_whole
 from conformask.errors import MissingFileError
@@ -26,8 +26,6 @@ from conformask.report.pictures import as_bytes, overlay
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch
-
-BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ class _Work:
 
     def _of_batch(self, batch: Batch) -> Iterator[Line]:
         masker, distances = self.masker, None
-        masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)[1]
+        masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
         if self._measures:
             distances = masked_distance(masker.distance, masks, batch.truth(), batch.y_hat).double().tolist()
         for index, name in enumerate(batch.names):

@@ -8,7 +8,6 @@ from scipy import stats
 from conformask.conformal.crossing import passes
 from conformask.conformal.intervals import bootstrap, grouped_proportion
 from conformask.conformal.populations import EachCategory
-from conformask.conformal.units import Member
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
@@ -55,9 +54,7 @@ def evaluate(
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
     card, tails = masker.card, agreement(masker, records.distance, groups, categories).tails
-    coverage, interval = grouped_proportion(
-        met, groups, each_group_alike=isinstance(masker.guarantee.unit, Member)
-    )
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=masker.guarantee.by_group)
     by_category = isinstance(masker.guarantee.population, EachCategory)
     evaluation = Evaluation(
         promise=masker.promise,

@@ -29,7 +29,7 @@ def _example(masker: Masker, triplet: Triplet, kind: str, records: ImageRecords,
     x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
     weight = None if triplet.weight is None else [triplet.weight]
     category = None if triplet.category is None else [triplet.category]
-    mask = masker.masks(x, y_hat, weight=weight, category=category)[1][0].numpy()
+    mask = masker.masks(x, y_hat, weight=weight, category=category)[0].numpy()
     oracle = float(records.oracle_size[index])
     return picture_of(
         triplet,

@@ -16,7 +16,6 @@ from conformask.conformal.law import (
     resampled_tails,
 )
 from conformask.conformal.populations import EachCategory, Weighted
-from conformask.conformal.units import Member
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
 
@@ -50,8 +49,7 @@ def measured(
 ) -> Measurement:
     """What the masked distances of images with truth say of the promise; see `agreement`."""
     met = passes(distances, masker.card.threshold)
-    by_group = isinstance(masker.guarantee.unit, Member)
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=by_group)
+    coverage, interval = grouped_proportion(met, groups, each_group_alike=masker.guarantee.by_group)
     held = agreement(masker, distances, groups, categories)
     return Measurement(
         n=len(distances),
@@ -76,7 +74,7 @@ def agreement(
     losses, allowed = promise.statement.losses(distances, threshold), promise.statement.allowed(threshold)
     if isinstance(promise.population, EachCategory):
         return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
-    if isinstance(promise.unit, Member):
+    if promise.by_group:
         return Agreement(mean_loss(losses, groups), allowed, _tails(masker, losses, groups))
     single = losses[first_of_each(groups)]
     return Agreement(mean_loss(losses, None), allowed, _tails(masker, single, None))

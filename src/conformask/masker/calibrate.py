@@ -12,6 +12,7 @@ from torch import Tensor
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.promise import Promise
+from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
@@ -25,17 +26,15 @@ from conformask.masker.promise import (
     columns_kept,
     declared,
     enough,
-    now,
     rule_for,
     sample_of,
 )
 from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
-from conformask.records.card import CalibrationCard
+from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection
 from conformask.records.network import check_network
-from conformask.scorers.dataset import columns_of, labelled
-from conformask.scorers.fit import selection_record
+from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
@@ -81,9 +80,8 @@ def calibrate(
         threshold: the largest masked distance wanted (the paper's alpha), or "q0.1": the 0.1-quantile of
             the unmasked distance on the selection images.
         confidence: with which probability (the paper's beta); 0.9 if None, where the guarantee takes one.
-        family: a name, settings such as {"name": "power", "gamma": 2}, or an object; None is the scorer's.
-        guarantee: marginal, pac, expected, conditional_mean, rcps, rcps_hb, ltt, groups, categories,
-            weighted, adaptive or simultaneous: see docs/promises.md.
+        family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; None is the scorer's.
+        guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
         delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         distance: for a scorer that was fitted for none.

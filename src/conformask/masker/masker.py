@@ -35,7 +35,7 @@ from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
-from conformask.types import Array, Batch, Distance, Family, Images, Score, Scorer, Weigh
+from conformask.types import Array, Batch, Distance, Family, Images, Scorer, Weigh
 
 THRESHOLDS = 40
 
@@ -119,11 +119,11 @@ class Masker:
             ImageError: values outside the range, NaN or infinity.
         """
         if isinstance(x, Tensor) and isinstance(y_hat, Tensor):
-            return self.masks(x, y_hat, weight=weight, category=category)[1]
+            return self.masks(x, y_hat, weight=weight, category=category)
         if isinstance(x, Tensor) or isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
         batch = (self.batch_of(name, image) for name, image in (("x", x), ("y_hat", y_hat)))
-        mask = self.masks(*batch, weight=weight, category=category)[1][0].numpy()
+        mask = self.masks(*batch, weight=weight, category=category)[0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
@@ -145,8 +145,8 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-    ) -> tuple[Score, Images]:
-        """Score and mask of each image."""
+    ) -> Images:
+        """The mask of each image, as __call__ gives it for tensors."""
         x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
         self.card.check_channels(y_hat.shape[1])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
@@ -156,7 +156,7 @@ class Masker:
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
         score = score_of(self.scorer, x, y_hat, names)
-        return score, self.open(Scored(batch, score))
+        return self.open(Scored(batch, score))
 
     def open(self, item: Scored) -> Images:
         """The masks of scored images: gathers the facts that the rule needs, then applies the family.

@@ -51,6 +51,6 @@ def promise_for(distance: Distance, name: str, confidence: float | None, delta: 
     if promise.statement.bounds_a_mean and distance.upper_bound is None:
         raise InvalidArgumentError(
             f"the {name} guarantee bounds a mean and needs a distance with an upper bound, "
-            f"{distance.name!r} declares none: choose marginal, pac or ltt"
+            f"{distance.name!r} declares none: choose one about a share of images, such as marginal"
         )
     return promise

@@ -1,6 +1,5 @@
 """What a promise needs before it can be given."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -63,7 +62,7 @@ def enough(
 
 def _independent(promise: Promise, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
-    if groups < n and "group" not in promise.columns:
+    if groups < n and not promise.by_group:
         raise CalibrationError(
             f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image a "
             "group; use the guarantee groups, keep one of each, or promise new tiles of these files "
@@ -109,7 +108,7 @@ def columns_kept(curves: Curves) -> Columns:
 
 def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
     """How many groups or effective images a promise rests on, for the card; None where it counts images."""
-    grouped, weighted = "group" in promise.columns, "weight" in promise.columns
+    grouped, weighted = promise.by_group, "weight" in promise.columns
     return {
         "n_groups": len(np.unique(curves.group)) if grouped and curves.group is not None else None,
         "n_effective": effective_sample_size(curves.weight)
@@ -121,8 +120,3 @@ def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
 def declared(promise: Promise) -> tuple[float, ...] | None:
     """The thresholds that were declared before the calibration, of a whole table of promises."""
     return promise.certainty.thresholds if isinstance(promise.certainty, WholeTable) else None
-
-
-def now() -> str:
-    """The time in UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

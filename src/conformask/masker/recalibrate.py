@@ -13,11 +13,11 @@ from conformask.masker.promise import (
     closed_masks_pass,
     columns_kept,
     enough,
-    now,
     positive,
     rule_for,
     sample_of,
 )
+from conformask.records.card import now
 
 if TYPE_CHECKING:
     from conformask.masker.masker import Masker

@@ -40,11 +40,10 @@ def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
     return np.where(mean > 0, mean, 1.0) ** kappa
 
 
-def spent(score: Images, lam: Tensor, kappa: float) -> Tensor:
-    """lam, (N,) or (N, G), times the share of its image; float64, on the CPU.
+def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
+    """lam, (N,) or (N, G), times the share of its image; float64, G = 1 for shape (N,).
 
     Raises:
         InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
     """
-    values = lambdas(lam, len(score)) * shares(score, kappa)[:, None]
-    return torch.from_numpy(values).reshape(lam.shape)
+    return np.asarray(lambdas(lam, len(score)) * shares(score, kappa)[:, None])

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError
+from conformask.storage.as_arrays import Array as Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 NOISE = 1e-12
@@ -313,13 +313,3 @@ def rounded_down(values: Array) -> Array:
     with np.errstate(over="ignore"):
         rounded: Array = values.astype(np.float32)
     return np.where(rounded > values, np.nextafter(rounded, np.float32(0)), rounded)
-
-
-def lambda_level(score: Tensor, lam: Tensor) -> Tensor:
-    """The level that is lam itself: (N, 1) or (N, G, 1), float32 rounded down, on the score's device.
-
-    Raises:
-        InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
-    """
-    values = rounded_down(lambdas(lam, len(score)))
-    return torch.from_numpy(values).reshape(*lam.shape, 1).to(score.device)

@@ -12,8 +12,9 @@ from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
-from conformask.masks.graph import rounded_down, shares_in_graph
-from conformask.masks.kernels import full_below, lambda_level, pairs
+from conformask.masks.graph import rounded_down as rounded_down_in_graph
+from conformask.masks.graph import shares_in_graph
+from conformask.masks.kernels import full_below, pairs, rounded_down
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -58,11 +59,12 @@ class Power:
         Raises:
             InvalidArgumentError: a lambda is negative or NaN.
         """
-        return lambda_level(score, spent(score, lam, self.kappa))
+        levels = rounded_down(spent(score, lam, self.kappa))
+        return torch.from_numpy(levels).reshape(*lam.shape, 1).to(score.device)
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
         """The same in operations that an ONNX graph has."""
-        return rounded_down(lam * shares_in_graph(score, self.kappa))[:, None]
+        return rounded_down_in_graph(lam * shares_in_graph(score, self.kappa))[:, None]
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""

@@ -21,7 +21,6 @@ from conformask.masks.kernels import (
     filled,
     full_below,
     images,
-    lambdas,
     pairs,
     rounded_down,
     selection,
@@ -60,7 +59,7 @@ class WaterFilling:
         Raises:
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
         """
-        budgets = lambdas(spent(score, lam, self.kappa), len(score))
+        budgets = spent(score, lam, self.kappa)
         fill = self._boundary if self.exponent == 1 else self._sigma
         levels = [fill(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -15,8 +14,7 @@ from conformask.conformal.crossing import passes
 from conformask.paper.records import RowResult
 from conformask.report import svg
 from conformask.report.words import label_of, share
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from conformask.storage.as_arrays import Array
 
 TASKS = {
     "completion": "Image completion",

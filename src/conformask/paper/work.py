@@ -8,7 +8,7 @@ import torch
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, mask_size, masked_distance
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit
@@ -27,9 +27,10 @@ from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
 from conformask.progress import tracked
-from conformask.scorers.fit import fit_scorer, selection_record
+from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import write_json
 from conformask.tasks import task as task_by_name
@@ -39,7 +40,6 @@ from conformask.types import Array, Batch, Distance, Images, Predictor
 
 OPT = "opt.npz"
 RESPLITS = "resplits"
-BATCH_SIZE = 16
 OPT_BATCH = 4
 """Images on which Opt is iterated together: as long as the slowest of them takes."""
 

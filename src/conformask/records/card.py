@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from conformask.records.domain import Domain
 from conformask.storage.as_json import Json
@@ -61,3 +62,8 @@ class CalibrationCard(Domain, Sample, Terms):
         whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
         exploratory = ", exploratory" if self.exploratory else ""
         return f"{self.claim} for {whom} ({self.guarantee}{exploratory})"
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,8 +10,8 @@ from conformask.conformal.intervals import clopper_pearson
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
 from conformask.report import svg, words
+from conformask.storage.as_arrays import Array
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Figure = Callable[[Evaluation], str | None]
 
 DIFFICULTY = "tenth of the images by mean score, 1 = easiest"

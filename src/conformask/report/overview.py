@@ -1,11 +1,10 @@
 """A large image made small, block by block."""
 
 from math import ceil
-from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[Any]]
+from conformask.storage.as_arrays import Array
 
 LONGEST = 2048
 

@@ -3,14 +3,12 @@
 import base64
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from conformask.records.evaluation import Example
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from conformask.storage.as_arrays import Array
 
 VEIL = np.array([86.0, 180.0, 233.0])
 """Okabe and Ito's sky blue: rare where details are, in photographs and in stained tissue."""

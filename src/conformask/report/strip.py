@@ -3,18 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from conformask.errors import InvalidArgumentError
 from conformask.report.pictures import SMALL, Picture, picture, png
 from conformask.report.templates import template
+from conformask.storage.as_arrays import Array
 from conformask.storage.whole import whole_file
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 WIDEST, LONGEST = 220, 480
 """Of a picture in a notebook, and of one kept in it."""

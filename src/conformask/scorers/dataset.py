@@ -1,34 +1,14 @@
 """Triplets as training takes them."""
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from conformask.data.triplets import Triplets
-from conformask.records.curves import Curves
 from conformask.records.domain import Size
 from conformask.training.memory import Remembered
-from conformask.types import Array, Triplet
-
-
-def columns_of(triplets: Triplets) -> dict[str, Array | None]:
-    """group, category and weight of the triplets; None for what they do not have."""
-    category, weight = triplets.categories, triplets.weights
-    return {
-        "group": np.array(triplets.groups),
-        "category": None if None in category else np.array(category),
-        "weight": None if None in weight else np.array(weight, dtype=np.float64),
-    }
-
-
-def labelled(curves: Curves, triplets: Triplets) -> Curves:
-    """The curves of these triplets with their columns, but for those that the curves have already."""
-    columns: dict[str, Any] = columns_of(triplets)
-    return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})
+from conformask.types import Triplet
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):

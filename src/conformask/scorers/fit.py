@@ -1,7 +1,7 @@
 """Fits a score network to triplets and keeps what later choices need from the selection split."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision
-from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
+from conformask.calibration import GRID_POINTS
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.distances import code_of
@@ -18,21 +18,19 @@ from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
-from conformask.records.curves import Curves, Selection
 from conformask.records.network import check_network
-from conformask.scorers.dataset import TripletDataset, labelled
+from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
-from conformask.scorers.scoring import scored
+from conformask.scorers.selection import selection_record
 from conformask.scorers.stored import save_scorer
 from conformask.scorers.worth import QUANTILE, warn_if_useless, worth_of
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
-from conformask.types import Array, Distance, Family, Images, Scorer
+from conformask.types import Distance, Images
 
-GRID_IMAGES = 64
 HELD_OUT = 0.1
 LEVELS = 4
 """A network that looks further learns by heart how hard the training images are."""
@@ -139,28 +137,6 @@ def fit_scorer(
     if worth is not None and is_first_process():
         warn_if_useless(worth)
     return fitted
-
-
-def selection_record(
-    scorer: Scorer,
-    selection: Triplets,
-    distance: Distance,
-    families: Sequence[Family],
-    points: int = GRID_POINTS,
-) -> Selection:
-    """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
-    few = selection.select(range(min(GRID_IMAGES, len(selection))))
-    items = list(scored(scorer, few, "grids"))
-    grids = {chosen.name: lambda_grid(chosen, distance, items, points) for chosen in families}
-    unmasked: list[Array] = []
-    parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
-    for item in scored(scorer, selection, "selection"):
-        unmasked.append(distance(item.batch.truth(), item.batch.y_hat).detach().double().cpu().numpy())
-        for chosen in families:
-            parts[chosen.name].append(measures(item, chosen, distance, grids[chosen.name]))
-    curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
-    kept = {name: labelled(found, selection) for name, found in curves.items()}
-    return Selection(distance.name, np.concatenate(unmasked), kept)
 
 
 def objective_of(chosen: Head) -> Objective:

@@ -6,12 +6,10 @@ import torch
 
 from conformask.arithmetic import best_device, full_precision
 from conformask.calibration import Scored
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.errors import ImageError
 from conformask.progress import tracked
 from conformask.types import Images, Score, Scorer
-
-BATCH_SIZE = 16
 
 
 def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:

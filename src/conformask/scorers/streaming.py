@@ -10,10 +10,10 @@ from pathlib import Path
 from lightning.fabric import Fabric
 
 from conformask.calibration import Scored, joined
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.progress import main_process, tracked
-from conformask.scorers.scoring import BATCH_SIZE, scored_batches
+from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.owned import owned
 from conformask.training.processes import check_devices

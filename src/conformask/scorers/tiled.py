@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.records.curves import Selection
-from conformask.records.network import Network
 from conformask.scorers.scoring import score_of
-from conformask.types import Array, Distance, Images, Score, Scorer
+from conformask.types import Array, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
 GRAIN = 32
@@ -31,6 +30,11 @@ class Span:
     stop: int
     weight: Array
     """(stop - start,) float32; over all tiles the weights of a pixel sum to 1."""
+
+
+def _of_scorer(name: str) -> Any:
+    """A property of the scorer that is tiled."""
+    return property(lambda tiled: getattr(tiled.scorer, name), doc=f"The scorer's {name}.")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,15 @@ class Tiled:
     overlap: int = OVERLAP
     sizes = None
     """Images of any size."""
+    name = _of_scorer("name")
+    distance = _of_scorer("distance")
+    channels = _of_scorer("channels")
+    per_channel = _of_scorer("per_channel")
+    family = _of_scorer("family")
+    trained_on = _of_scorer("trained_on")
+    looks = _of_scorer("looks")
+    about = _of_scorer("about")
+    selection = _of_scorer("selection")
 
     def __post_init__(self) -> None:
         if self.tile % GRAIN or self.overlap % GRAIN or not 0 < 4 * self.overlap <= self.tile:
@@ -60,51 +73,6 @@ class Tiled:
                 f"tile {self.tile} and overlap {self.overlap} must be multiples of {GRAIN} pixels, and the "
                 f"overlap at most a quarter of the tile, such as {TILE} and {OVERLAP}"
             )
-
-    @property
-    def name(self) -> str:
-        """The scorer's."""
-        return self.scorer.name
-
-    @property
-    def distance(self) -> Distance | None:
-        """The scorer's."""
-        return self.scorer.distance
-
-    @property
-    def channels(self) -> int:
-        """The scorer's."""
-        return self.scorer.channels
-
-    @property
-    def per_channel(self) -> bool:
-        """The scorer's."""
-        return self.scorer.per_channel
-
-    @property
-    def family(self) -> str:
-        """The scorer's."""
-        return self.scorer.family
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """The scorer's."""
-        return self.scorer.trained_on
-
-    @property
-    def about(self) -> Network | None:
-        """The scorer's."""
-        return self.scorer.about
-
-    @property
-    def looks(self) -> Array | None:
-        """The scorer's."""
-        return self.scorer.looks
-
-    @property
-    def selection(self) -> Selection | None:
-        """The scorer's."""
-        return self.scorer.selection
 
     @property
     def tiles(self) -> tuple[int, int]:

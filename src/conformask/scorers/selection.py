@@ -1,0 +1,37 @@
+"""What a scorer keeps of its selection images, for the choices that follow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures
+from conformask.data.columns import labelled
+from conformask.data.triplets import Triplets
+from conformask.records.curves import Curves, Selection
+from conformask.scorers.scoring import scored
+from conformask.types import Array, Distance, Family, Scorer
+
+GRID_IMAGES = 64
+"""So many selection images are enough to place the points of a grid."""
+
+
+def selection_record(
+    scorer: Scorer,
+    selection: Triplets,
+    distance: Distance,
+    families: Sequence[Family],
+    points: int = GRID_POINTS,
+) -> Selection:
+    """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
+    few = selection.select(range(min(GRID_IMAGES, len(selection))))
+    items = list(scored(scorer, few, "grids"))
+    grids = {chosen.name: lambda_grid(chosen, distance, items, points) for chosen in families}
+    unmasked: list[Array] = []
+    parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
+    for item in scored(scorer, selection, "selection"):
+        unmasked.append(distance(item.batch.truth(), item.batch.y_hat).detach().double().cpu().numpy())
+        for chosen in families:
+            parts[chosen.name].append(measures(item, chosen, distance, grids[chosen.name]))
+    curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
+    kept = {name: labelled(found, selection) for name, found in curves.items()}
+    return Selection(distance.name, np.concatenate(unmasked), kept)

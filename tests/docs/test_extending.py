@@ -1,0 +1,31 @@
+"""The table of CONTRIBUTING.md: what something new touches is counted on what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "conformask"
+ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
+ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+USES = {"power": {"masks/reciprocal.py", "scorers/mask_network.py"}}
+"""Its child, and the scorer that it suits."""
+
+
+def mentions(name: str) -> set[str]:
+    """The files that name it in code: the name in quotes or as a key, or its class."""
+    kind = "".join(part.capitalize() for part in name.split("_")) if name.islower() else name
+    mentioned = re.compile(rf"\b{kind}\b|\"{name}\"|^  {name}:|^def {name}\b", re.MULTILINE)
+    files = [path for suffix in ("py", "js") for path in SOURCE.rglob(f"*.{suffix}")]
+    texts = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in files}
+    return {file for file, text in texts.items() if mentioned.search(text) and not file.startswith("paper/")}
+
+
+def test_the_table_is_read() -> None:
+    assert len(ROWS) == 8
+
+
+@pytest.mark.parametrize(("kind", "files", "example"), ROWS, ids=[row[0] for row in ROWS])
+def test_nothing_else_is_touched(kind: str, files: str, example: str) -> None:
+    assert mentions(example) - USES.get(example, set()) == set(re.findall(r"`(.+?)`", files))
