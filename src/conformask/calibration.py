@@ -77,20 +77,20 @@ def lambda_grid(
     return np.concatenate([[0.0], _concentrated(curves(items, family, distance, even)), [np.inf]])
 
 
-def _concentrated(found: Curves) -> Float[np.ndarray, "g"]:
+def _concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     """As many points between the same ends, an equal part of the way of size and distance from each other.
 
     A part EVEN of the way is that of log lambda, so that no stretch is left without points.
     """
-    logs, risk = np.log(found.grid), np.maximum.accumulate(found.distance, axis=1).mean(axis=0)
-    ways = (logs, -found.size.mean(axis=0), risk)
+    logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.distance, axis=1).mean(axis=0)
+    ways = (logs, -curves.size.mean(axis=0), risk)
     lengths = [max(float(way[-1] - way[0]), TINY) for way in ways]
     path = sum(
         share * (way - way[0]) / length
         for share, way, length in zip((EVEN, 1.0, 1.0), ways, lengths, strict=True)
     )
     placed = np.exp(np.interp(np.linspace(0, path[-1], len(logs)), path, logs))
-    placed[[0, -1]] = found.grid[[0, -1]]
+    placed[[0, -1]] = curves.grid[[0, -1]]
     return np.asarray(placed)
 
 
@@ -146,19 +146,19 @@ def measures(
     others. Where it is to be bounded, an lp distance comes with the largest that any truth could give.
     """
     along, size = _batch_curves(item, family, distance, grid)
-    found = {
+    columns = {
         "names": np.array(item.batch.names),
         "features": features_of(item.score),
         "distance": along,
         "size": size,
     }
     if bounded and distance.exponent is not None:
-        found["bound"] = bound_curves(item, family, distance.exponent, grid)
+        columns["bound"] = bound_curves(item, family, distance.exponent, grid)
     if threshold is None:
-        return found
+        return columns
     if distance.exponent is None:
-        return found | {"critical_lambda": first_crossing(grid, along, threshold)}
-    return found | {"critical_lambda": critical_lambdas(item, family, distance, grid, threshold)}
+        return columns | {"critical_lambda": first_crossing(grid, along, threshold)}
+    return columns | {"critical_lambda": critical_lambdas(item, family, distance, grid, threshold)}
 
 
 def critical_lambdas(
@@ -181,8 +181,8 @@ def curves(
     scored: Iterable[Scored], family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
 ) -> Curves:
     """Raw distance and mask size of every image at every lambda of the grid; one batch in memory."""
-    found = joined(measures(item, family, distance, grid) for item in scored)
-    return Curves.from_arrays(found | {"grid": grid})
+    columns = joined(measures(item, family, distance, grid) for item in scored)
+    return Curves.from_arrays(columns | {"grid": grid})
 
 
 def _batch_curves(
@@ -215,14 +215,14 @@ def measured_curves(
 def _distances(distance: Distance, masks: Tensor, y: Images, y_hat: Images, places: Tensor) -> Tensor:
     """d of each mask on the image at its place; that of fully open masks is measured once an image."""
     opened = masks.flatten(1).amin(dim=1) == 1
-    found = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
+    distances = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
     if not bool(opened.all()):
         at = places[~opened]
-        found[~opened] = masked_distance(distance, masks[~opened], y[at], y_hat[at]).double()
+        distances[~opened] = masked_distance(distance, masks[~opened], y[at], y_hat[at]).double()
     if bool(opened.any()):
         whole, back = torch.unique(places[opened], return_inverse=True)
-        found[opened] = distance(y[whole], y_hat[whole]).double()[back]
-    return found
+        distances[opened] = distance(y[whole], y_hat[whole]).double()[back]
+    return distances
 
 
 def bound_curves(

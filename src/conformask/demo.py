@@ -85,8 +85,8 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             resume=True,
         )
     with clock.stage("run the network"):
-        made = list(predicted(images, predictor.task, predictor))
-        parts = {name: _triplets(made, name, predictor) for name in set(_parts(made))}
+        pairs = list(predicted(images, predictor.task, predictor))
+        parts = {name: _triplets(pairs, name, predictor) for name in set(_parts(pairs))}
     with clock.stage("train the scorer"):
         scorer = fit_scorer(
             parts["train"],
@@ -103,7 +103,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
         masker.save(out / "masker")
     with clock.stage("evaluate"):
         evaluation = evaluate(masker, parts["test"])
-        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, made))
+        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, pairs))
         evaluation.save(out)
     with clock.stage("write masks and report"):
         write_masks(masker, parts["test"].select(range(MASKS)), out, overwrite=True)
@@ -111,21 +111,21 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
     return Demonstration(evaluation, clock.seconds, out)
 
 
-def _parts(made: list[tuple[Source, Triplet]]) -> list[str]:
-    return [source.part for source, _ in made]
+def _parts(pairs: list[tuple[Source, Triplet]]) -> list[str]:
+    return [source.part for source, _ in pairs]
 
 
-def _triplets(made: list[tuple[Source, Triplet]], part: str, predictor: Predictor) -> Triplets:
-    chosen = [triplet for source, triplet in made if source.part == part]
+def _triplets(pairs: list[tuple[Source, Triplet]], part: str, predictor: Predictor) -> Triplets:
+    chosen = [triplet for source, triplet in pairs if source.part == part]
     columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in chosen] for role in ("x", "y_hat", "y"))
     triplets = Triplets.from_arrays(*columns, names=[t.name for t in chosen])
     provenance = provenance_of(predictor, "super_resolution", POPULATION)
     return triplets.described(provenance)
 
 
-def _whole(masker: Masker, made: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:
+def _whole(masker: Masker, pairs: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:
     return tuple(
-        _photograph(masker, name, [(source, t) for source, t in made if source.file == name])
+        _photograph(masker, name, [(source, t) for source, t in pairs if source.file == name])
         for name in WHOLE
     )
 

@@ -71,11 +71,11 @@ def _measured(
     threshold, label = masker.card.threshold, distance_label(masker.card)
     before = masker.distance(y, y_hat).detach().cpu().numpy()
     after = masked_distance(masker.distance, masks, y, y_hat).detach().cpu().numpy()
-    told = [
+    facts = [
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
         for size, masked, unmasked in zip(sizes, after, before, strict=True)
     ]
-    return list(zip(told, passes(after, threshold).tolist(), strict=True))
+    return list(zip(facts, passes(after, threshold).tolist(), strict=True))
 
 
 def _pictures(x: Tensor, y_hat: Tensor, mask: Tensor, y: Tensor | None) -> dict[str, Array]:

@@ -33,9 +33,9 @@ def fingerprint_of(thing: object) -> str:
 
 
 def _parts(thing: object, seen: Seen) -> Iterator[bytes]:
-    told = _value(thing)
-    if told is not None:
-        yield told
+    value = _value(thing)
+    if value is not None:
+        yield value
     elif id(thing) not in seen:
         seen[id(thing)] = thing
         kind = next((kind for kind in _READERS if isinstance(thing, kind)), object)

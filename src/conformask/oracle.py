@@ -87,18 +87,18 @@ def _descend(
     """Adam on mean (m - 1)^2 + mu * d_m from m = 1, clipped to [0, 1]; images that pass are frozen."""
     mask = torch.ones_like(y_hat if per_channel else y_hat[:, :1], requires_grad=True)
     optimizer = torch.optim.Adam([mask], lr=STEP_SIZE)
-    found, reached = mask.detach().clone(), torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    masks, reached = mask.detach().clone(), torch.zeros(len(y), dtype=torch.bool, device=y.device)
     for step in range(STEPS + 1):
         with torch.enable_grad():
             masked = distance(mask * y, mask * y_hat)
             mu = FIRST_MU * 2 ** (step // DOUBLING)
             loss = image_means((mask - 1) ** 2) + mu * masked
-        found = torch.where(beside(reached, mask), found, mask.detach())
+        masks = torch.where(beside(reached, mask), masks, mask.detach())
         reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():
             break
         _step(optimizer, loss.sum(), mask)
-    return found, reached
+    return masks, reached
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], mask: Tensor) -> None:

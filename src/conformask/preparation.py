@@ -160,14 +160,14 @@ def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]
     if len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
             return list(predictor(torch.cat(list(images.values()))))
-    found = []
+    outputs = []
     for name, image in images.items():
         try:
-            found.append(predictor(image)[0])
+            outputs.append(predictor(image)[0])
         except Exception as error:
-            told = f"{type(error).__name__}: {one_line(error)}"
-            raise ImageError(f"{name}: the predictor failed, {told}") from error
-    return found
+            reason = f"{type(error).__name__}: {one_line(error)}"
+            raise ImageError(f"{name}: the predictor failed, {reason}") from error
+    return outputs
 
 
 def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:

@@ -82,20 +82,20 @@ def calibrate(
     from conformask.data.triplets import Triplets
     from conformask.scorers.network_scorer import NetworkScorer
 
-    wanted: dict[str, Any] = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
-    if threshold is None and (data is not None or not any(wanted.values())):
-        _choices(run, family, wanted, as_json=json)
+    terms: dict[str, Any] = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
+    if threshold is None and (data is not None or not any(terms.values())):
+        _choices(run, family, terms, as_json=json)
         return
     if whole and data is None:
         bad_usage("--whole calibrates images: give DATA as well")
     distance = distance_of(run, weights_path)
     if data is None:
-        masker = _recalibrated(run, threshold, family, wanted, distance)
+        masker = _recalibrated(run, threshold, family, terms, distance)
     else:
-        how = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
+        run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
         scorer = NetworkScorer.load(run, distance=distance)
-        given = Triplets.from_folder(data, data_range or scorer.card.data_range, network=network)
-        masker = _calibrated(scorer, given, str(threshold), family, wanted, how, whole=whole)
+        triplets = Triplets.from_folder(data, data_range or scorer.card.data_range, network=network)
+        masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, whole=whole)
     if main_process():
         masker = masker.save(run)
     _tell(run, masker, as_json=json)
@@ -106,25 +106,25 @@ def _calibrated(
     collection: "Triplets",
     threshold: str,
     family: str | None,
-    wanted: dict[str, Any],
-    how: dict[str, Any],
+    terms: dict[str, Any],
+    run_options: dict[str, Any],
     *,
     whole: bool,
 ) -> "Masker":
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.scorers.tiled import Tiled
 
-    kept = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
+    has_curves = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
     return calibrate_scorer(
         Tiled(scorer) if whole else scorer,
         collection.part("calibration"),
         threshold=threshold,
         family=family,
-        selection=None if kept or not collection.has_split else collection.part("selection"),
-        confidence=wanted["confidence"],
-        guarantee=wanted["guarantee"] or "marginal",
-        delta=wanted["delta"],
-        **how,
+        selection=None if has_curves or not collection.has_split else collection.part("selection"),
+        confidence=terms["confidence"],
+        guarantee=terms["guarantee"] or "marginal",
+        delta=terms["delta"],
+        **run_options,
     )
 
 
@@ -132,7 +132,7 @@ def _recalibrated(
     run: Path,
     threshold: str | None,
     family: str | None,
-    wanted: dict[str, Any],
+    terms: dict[str, Any],
     distance: "Distance | None",
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError, MissingFileError
@@ -146,43 +146,43 @@ def _recalibrated(
     if family not in (None, masker.family.name):
         raise InvalidArgumentError(f"another family ({family}) needs the images: give DATA as well")
     level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
-    made = masker.recalibrate(threshold=level, **wanted)
-    if level is not None and made.card.threshold < level:
+    recalibrated = masker.recalibrate(threshold=level, **terms)
+    if level is not None and recalibrated.card.threshold < level:
         warnings.warn(
-            f"{level:g} was lowered to the declared threshold {made.card.threshold:g}", stacklevel=1
+            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}", stacklevel=1
         )
-    return made
+    return recalibrated
 
 
 def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
-    how = "exact" if masker.card.exact else "on a grid, slightly conservative"
+    exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
     rule = (
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
-    told = [masker.promise, f"{rule} ({masker.family.name}, {how})"]
+    lines = [masker.promise, f"{rule} ({masker.family.name}, {exactness})"]
     if masker.card.n_effective is not None:
-        told.append(f"effective calibration images: {masker.card.n_effective:.1f}")
+        lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
-        told.append(
+        lines.append(
             f"For nine of ten such calibration sets, coverage of new images lies in {told_range(coverage)}."
         )
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
-    show(record, *told, as_json=as_json)
+    show(record, *lines, as_json=as_json)
 
 
-def _choices(run: Path, family: str | None, wanted: dict[str, Any], *, as_json: bool) -> None:
+def _choices(run: Path, family: str | None, terms: dict[str, Any], *, as_json: bool) -> None:
     from conformask.conformal.presets import guarantee as guarantee_by_name
     from conformask.masker.thresholds import threshold_choices
     from conformask.scorers.network_scorer import NetworkScorer
 
     scorer = NetworkScorer.load(run)
-    asked = {**wanted, "guarantee": wanted["guarantee"] or "marginal"}
+    asked = {**terms, "guarantee": terms["guarantee"] or "marginal"}
     choices = threshold_choices(scorer, family=family, **asked)
-    chosen = guarantee_by_name(asked["guarantee"], wanted["confidence"], wanted["delta"])
-    at = chosen.name if chosen.confidence is None else f"{chosen.name}, confidence {chosen.confidence:g}"
+    promise = guarantee_by_name(asked["guarantee"], terms["confidence"], terms["delta"])
+    at = promise.name if promise.confidence is None else f"{promise.name}, confidence {promise.confidence:g}"
     rows = [
         (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))
         for c in choices
@@ -191,7 +191,7 @@ def _choices(run: Path, family: str | None, wanted: dict[str, Any], *, as_json: 
     show(
         {
             "distance": distance,
-            "confidence": chosen.confidence,
+            "confidence": promise.confidence,
             "choices": [vars(choice) for choice in choices],
         },
         f"What a threshold on {distance} would mean ({at}), on the selection images:",

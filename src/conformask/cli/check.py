@@ -28,24 +28,26 @@ def check(
     from conformask.report.words import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
-    found = check_triplets(Triplets.from_folder(data, data_range), needed)
-    parts = ", ".join(f"{count} {part}" for part, count in found.parts.items())
+    findings = check_triplets(Triplets.from_folder(data, data_range), needed)
+    parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
-        ("triplets", f"{found.n} in {found.groups} groups"),
-        ("truth", "known" if found.has_truth else "unknown: only conformask mask can use them"),
-        ("channels", f"x {found.x_channels}, y_hat {found.channels}"),
-        ("sizes", told_sizes(found.sizes)),
-        ("mean |y - y_hat|", _told_errors(found)),
-        ("y_hat made by", network_label(found.network)),
+        ("triplets", f"{findings.n} in {findings.groups} groups"),
+        ("truth", "known" if findings.has_truth else "unknown: only conformask mask can use them"),
+        ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
+        ("sizes", told_sizes(findings.sizes)),
+        ("mean |y - y_hat|", _told_errors(findings)),
+        ("y_hat made by", network_label(findings.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
-    verdict = [f"warning: {warning}" for warning in found.warnings] or ["Nothing to complain about."]
-    show({"data": str(data), **vars(found)}, facts(rows), *verdict, as_json=json)
+    verdict = [f"warning: {warning}" for warning in findings.warnings] or ["Nothing to complain about."]
+    show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
 
 
-def _told_errors(found: "Findings") -> str:
-    if found.mean_error is None or found.error_quantiles is None:
+def _told_errors(findings: "Findings") -> str:
+    if findings.mean_error is None or findings.error_quantiles is None:
         return "unknown"
-    low, middle, high = found.error_quantiles
-    worst = "" if found.worst is None else f"; most on {found.worst}"
-    return f"{found.mean_error:.4f}; by image {low:.4f} (10 %), {middle:.4f} (half), {high:.4f} (90 %){worst}"
+    low, middle, high = findings.error_quantiles
+    worst = "" if findings.worst is None else f"; most on {findings.worst}"
+    return (
+        f"{findings.mean_error:.4f}; by image {low:.4f} (10 %), {middle:.4f} (half), {high:.4f} (90 %){worst}"
+    )

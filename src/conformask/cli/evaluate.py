@@ -47,10 +47,10 @@ def evaluate(
     if report is not None:
         write_report(evaluation, report)
         written += f" and {report}"
-    found = verdict(evaluation)
+    judged = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.promise, evaluation.caveat)
-    text = (promise, "", f"{found.title}. {found.text}", "", summary_table(evaluation), "")
+    text = (promise, "", f"{judged.title}. {judged.text}", "", summary_table(evaluation), "")
     show(record, *text, f"Written: {written}", as_json=json)
 
 

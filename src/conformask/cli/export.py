@@ -23,20 +23,20 @@ def export(masker: Path, out: Path, /, *, json: AsJson = False) -> None:
 
     loaded = load(masker)
     done = exported(loaded, out)
-    found, sizes = done.agreement.difference, done.agreement.sizes
+    difference, sizes = done.agreement.difference, done.agreement.sizes
     lam = f"depends on the {', '.join(sorted(loaded.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"
     rows = [
         ("file", f"{out} ({out.stat().st_size / 1e6:.1f} MB)"),
         ("lambda", lam),
         ("checked on", told_sizes(sizes)),
-        ("largest difference", f"{max(vars(found).values()):.1g} of {TOLERANCE:g} allowed"),
+        ("largest difference", f"{max(vars(difference).values()):.1g} of {TOLERANCE:g} allowed"),
     ]
     record = {
         "out": str(out),
         "promise": loaded.promise,
         "lambda": done.lam,
         "sizes": sizes,
-        "difference": asdict(found),
+        "difference": asdict(difference),
         "tolerance": TOLERANCE,
     }
     show(record, loaded.promise, facts(rows), as_json=json)

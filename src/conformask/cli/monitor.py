@@ -56,28 +56,33 @@ def monitor(
 
     masker = load(run, distance=distance_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
-    found = watch(masker, new, level=level, other_network=other_network)
+    monitoring = watch(masker, new, level=level, other_network=other_network)
     rows = [
         (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
-        for each in found.comparisons
+        for each in monitoring.comparisons
     ]
-    columns = ("", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p")
-    record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
-    verdicts = list(_verdicts(found, masker.card))
-    promise = promised_here(masker.promise, found.caveat)
+    columns = ("", f"median of {monitoring.n_calibration} calibration", f"of {monitoring.n_new} new", "p")
+    record = {
+        "run": str(run),
+        "shifted": monitoring.shifted,
+        "failing": monitoring.failing,
+        **asdict(monitoring),
+    }
+    verdicts = list(_verdicts(monitoring, masker.card))
+    promise = promised_here(masker.promise, monitoring.caveat)
     show(record, promise, "", *verdicts, "", table(columns, rows), as_json=json)
-    if strict and (found.shifted or found.failing):
+    if strict and (monitoring.shifted or monitoring.failing):
         sys.exit(WRONG)
 
 
-def _verdicts(found: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
+def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
     """What was measured with truth stands first: scores can look the same while the masks fail."""
     from conformask.report.words import measurement_text
 
-    if found.measurement is not None:
-        yield measurement_text(card, found.measurement, found.caveat)
-    p_value = f"p = {found.p_value:.3g} of all comparisons combined, level {found.level:g}"
-    if found.shifted:
+    if monitoring.measurement is not None:
+        yield measurement_text(card, monitoring.measurement, monitoring.caveat)
+    p_value = f"p = {monitoring.p_value:.3g} of all comparisons combined, level {monitoring.level:g}"
+    if monitoring.shifted:
         yield (
             f"SHIFTED: these images do not look like those of the calibration ({p_value}). The promise is "
             "not about them: calibrate on images like these."

@@ -35,31 +35,31 @@ def plan(
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: there is at least 1 calibration image")
-    wanted = guarantee_by_name(guarantee, confidence, delta)
+    promise = guarantee_by_name(guarantee, confidence, delta)
     bounded = chosen(BOUNDED, distance, "bounded distance")
-    own = wanted.own_bounds and bounded.by_image
-    found = plan_for(wanted, threshold, None if own else bounded.upper_bound, n)
+    own = promise.own_bounds and bounded.by_image
+    planned = plan_for(promise, threshold, None if own else bounded.upper_bound, n)
     record = {
-        "guarantee": wanted.name,
-        "confidence": wanted.confidence,
-        "delta": wanted.delta,
-        "n_calibration": found.n_calibration,
-        "unit": found.unit,
-        "prospects": [vars(prospect) for prospect in found.prospects],
+        "guarantee": promise.name,
+        "confidence": promise.confidence,
+        "delta": promise.delta,
+        "n_calibration": planned.n_calibration,
+        "unit": planned.unit,
+        "prospects": [vars(prospect) for prospect in planned.prospects],
     }
-    levels = {"confidence": wanted.confidence, "delta": wanted.delta}
-    told = [wanted.name, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
-    needed = f"{found.unit} needed to calibrate: at least {found.n_calibration}"
-    text: list[str | Table] = [f"{', '.join(told)}: {needed}"]
+    levels = {"confidence": promise.confidence, "delta": promise.delta}
+    terms = [promise.name, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
+    needed = f"{planned.unit} needed to calibrate: at least {planned.n_calibration}"
+    text: list[str | Table] = [f"{', '.join(terms)}: {needed}"]
     if own:
         text.append(
             "So few would hardly open a mask: with every further image the bound of each matters less."
         )
-    laws = [p for p in found.prospects if p.coverage is not None]
+    laws = [p for p in planned.prospects if p.coverage is not None]
     if laws:
         rows = [(f"{p.n}", told_range(p.coverage)) for p in laws]
-        text += ["", table((found.unit, "coverage, for nine calibration sets of ten"), rows)]
+        text += ["", table((planned.unit, "coverage, for nine calibration sets of ten"), rows)]
     elif n is not None:
-        few = n < found.n_calibration
-        text.append(f"{n} are too few." if few else "How far coverage would fluctuate is not known.")
+        too_few = n < planned.n_calibration
+        text.append(f"{n} are too few." if too_few else "How far coverage would fluctuate is not known.")
     show(record, *text, as_json=json)

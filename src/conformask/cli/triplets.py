@@ -58,9 +58,9 @@ def triplets(
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, data_range)
-    made = predictor_named(predictor, task_by_name(task))
+    network = predictor_named(predictor, task_by_name(task))
     population = population_of(stride, split)
-    n = write_triplets(source, data, task=task_by_name(task), predictor=made, population=population)
+    n = write_triplets(source, data, task=task_by_name(task), predictor=network, population=population)
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)
 

@@ -48,10 +48,10 @@ def below_all(bounds: Float[np.ndarray, "n"]) -> float:
         mass = np.convolve(mass, _increments(n * step))
         lost = max(0, min(needed, n) - start)
         mass, start = mass[lost:], start + lost
-        kept = np.flatnonzero(mass > NEGLIGIBLE)
-        if len(kept) == 0:
+        counts = np.flatnonzero(mass > NEGLIGIBLE)
+        if len(counts) == 0:
             return 0.0
-        mass, start = mass[kept[0] : kept[-1] + 1], start + int(kept[0])
+        mass, start = mass[counts[0] : counts[-1] + 1], start + int(counts[0])
     if not start <= n < start + len(mass):
         return 0.0
     return float(mass[n - start] / stats.poisson.pmf(n, n))

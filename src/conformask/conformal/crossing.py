@@ -42,10 +42,10 @@ def between_grid_points(
     rows = np.arange(len(distance))
     low, high = distance[rows, passed], distance[rows, following]
     share = np.clip((threshold - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
-    found, end = grid[passed], grid[following]
+    crossings, end = grid[passed], grid[following]
     between = (passed > 0) & np.isfinite(end)
-    found[between] += share[between] * (end[between] - found[between])
-    return np.asarray(found, dtype=np.float64)
+    crossings[between] += share[between] * (end[between] - crossings[between])
+    return np.asarray(crossings, dtype=np.float64)
 
 
 def refined(

@@ -41,11 +41,11 @@ class Adaptive:
         """With h fitted to the selection images whose critical lambda is neither 0 nor inf."""
         features, curves = selection.column("features"), selection.curves
         critical = between_grid_points(curves.grid, curves.distance, selection.threshold)
-        known = (critical > 0) & np.isfinite(critical)
+        usable = (critical > 0) & np.isfinite(critical)
         fit = quantile_regression
-        if known.sum() < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):
+        if usable.sum() < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):
             fit = constant
-        return replace(self, h=fit(features[known], np.log(critical[known]), 1 - confidence))
+        return replace(self, h=fit(features[usable], np.log(critical[usable]), 1 - confidence))
 
 
 Lambda = Constant | Adaptive

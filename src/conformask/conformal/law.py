@@ -55,7 +55,9 @@ def resampled_tails(
     measured = mean_loss(losses, groups)
     units = len(losses) if groups is None else len(np.unique(groups))
     drawn = np.array(list(_draws(promise, calibration, units)))
-    worse, better = (float(1 + few.sum()) / (1 + DRAWS) for few in (drawn >= measured, drawn <= measured))
+    worse, better = (
+        float(1 + beyond.sum()) / (1 + DRAWS) for beyond in (drawn >= measured, drawn <= measured)
+    )
     return Tails(worse, better)
 
 

@@ -149,7 +149,7 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator
 
 def _source_warnings(names: Sequence[str]) -> Iterator[str]:
     """Planes and tiles often tell in their names of which stack or slide they are, as in slide07_z12."""
-    sources = [found[1] if (found := SOURCE.match(name)) else None for name in names]
+    sources = [match[1] if (match := SOURCE.match(name)) else None for name in names]
     if None not in sources and 2 <= len(set(sources)) <= len(names) / 2:
         yield (
             f"by their names these {len(names)} images come from {len(set(sources))} sources, such as "

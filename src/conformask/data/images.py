@@ -186,8 +186,8 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    images = sorted(path for path in found if _is_image(path, folder))
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    images = sorted(path for path in paths if _is_image(path, folder))
     if not images:
         deep = "" if recursive else " directly"
         raise MissingFileError(f"{folder} holds no images{deep}; they end in {', '.join(IMAGE_SUFFIXES)}")

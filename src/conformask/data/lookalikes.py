@@ -40,11 +40,11 @@ def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
 def copies(new: Looks, known: Looks, title: str = "looking for copies") -> list[tuple[int, int]]:
     """Places (in new, in known) of images that are copies of each other."""
     starts = range(0, len(new), CHUNK)
-    found = []
+    pairs = []
     for start in tracked(starts, title, len(starts)):
         rows, columns = np.nonzero(_agreement(new[start : start + CHUNK], known) > ALIKE)
-        found += [(int(row) + start, int(column)) for row, column in zip(rows, columns, strict=True)]
-    return found
+        pairs += [(int(row) + start, int(column)) for row, column in zip(rows, columns, strict=True)]
+    return pairs
 
 
 def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:

@@ -84,13 +84,13 @@ def rows_of_folder(folder: Path) -> list[Row]:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in list_images(folder):
         stem, _ = name_and_suffix(path)
-        if stem in found:
-            raise ImageError(f"{path} and {found[stem].name} have one stem; keep one of them")
-        found[stem] = path
-    return found
+        if stem in files:
+            raise ImageError(f"{path} and {files[stem].name} have one stem; keep one of them")
+        files[stem] = path
+    return files
 
 
 def _check_partners(
@@ -134,10 +134,10 @@ def _text(path: Path) -> str:
     encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = content.decode(encoding)
-        before, found, _ = text.partition("\0")
+        before, null, _ = text.partition("\0")
     except UnicodeDecodeError as error:
-        before, found = error.object[: error.start].decode(encoding, "replace"), "other bytes"
-    if found:
+        before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
+    if null:
         line = len(f"{before}.".splitlines())
         raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
     return text

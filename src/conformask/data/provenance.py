@@ -40,14 +40,16 @@ class Provenance:
         record = _record(folder)
         if record.get("predictor"):  # as conformask 0.1 wrote it
             record["network"] = {"name": record["predictor"]}
-        found = record_of(cls, record, path)
-        if not found.finished:
+        provenance = record_of(cls, record, path)
+        if not provenance.finished:
             raise MismatchError(f"{folder} holds triplets that were not finished: give the command again")
-        if network is None or found.network == Network(network):
-            return found
-        if found.network is not None:
-            raise MismatchError(f"{path} says that y_hat was made by {found.network.name}, not {network}")
-        return replace(found, network=Network(network))
+        if network is None or provenance.network == Network(network):
+            return provenance
+        if provenance.network is not None:
+            raise MismatchError(
+                f"{path} says that y_hat was made by {provenance.network.name}, not {network}"
+            )
+        return replace(provenance, network=Network(network))
 
 
 def is_unfinished(folder: Path) -> bool:

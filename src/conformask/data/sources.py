@@ -194,8 +194,8 @@ class TrueImages:
 
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """The images at these places, in this order."""
-        chosen = [self.sources[index] for index in indices]
-        return TrueImages(self._files, self._headers, chosen, self._cutting, self.data_range, self._colour)
+        sources = [self.sources[index] for index in indices]
+        return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":
         """The images of one part of the split.
@@ -238,12 +238,12 @@ def _told(name: str, file: Path | Array) -> str:
 
 
 def _common_channels(headers: Mapping[str, Header], colour: bool) -> int:
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for name, header in headers.items():
-        found.setdefault(header.channels, name)
-    if len(found) == 1 or (colour and set(found) == {1, 3}):
-        return max(found)
-    (first, one), (other, odd) = list(found.items())[:2]
+        names.setdefault(header.channels, name)
+    if len(names) == 1 or (colour and set(names) == {1, 3}):
+        return max(names)
+    (first, one), (other, odd) = list(names.items())[:2]
     raise ImageError(
         f"mixed channels: {odd!r} has {other}, {one!r} has {first}; use images of one kind, or colour=True "
         "to repeat grey photographs to three channels"

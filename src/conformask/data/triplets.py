@@ -103,9 +103,9 @@ class Triplets:
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
-        given: dict[str, Iterable[Any] | None] = {"x": x, "y_hat": y_hat, "y": y, "groups": groups}
-        given |= {"categories": categories, "weights": weights, "names": names}
-        columns = {name: list(values) for name, values in given.items() if values is not None}
+        roles: dict[str, Iterable[Any] | None] = {"x": x, "y_hat": y_hat, "y": y, "groups": groups}
+        roles |= {"categories": categories, "weights": weights, "names": names}
+        columns = {name: list(values) for name, values in roles.items() if values is not None}
         columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
         count = len(columns["x"])
         _check_lengths(columns, count)
@@ -353,11 +353,11 @@ def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
 
 def _check_channels(first: Triplet, triplet: Triplet) -> None:
     for role in ("x", "y_hat"):
-        expected, found = len(getattr(first, role)), len(getattr(triplet, role))
-        if found != expected:
+        expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
+        if channels != expected:
             raise ImageError(
-                f"mixed channels: {role} of {triplet.name!r} has {found}, that of {first.name!r} {expected}; "
-                "use images of one kind"
+                f"mixed channels: {role} of {triplet.name!r} has {channels}, that of {first.name!r} "
+                f"{expected}; use images of one kind"
             )
 
 

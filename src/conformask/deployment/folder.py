@@ -79,15 +79,15 @@ class MaskFolder:
 
     def lines(self) -> dict[str, Line]:
         """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
-        found: dict[str, Line] = {}
+        lines: dict[str, Line] = {}
         with (
             suppress(FileNotFoundError, csv.Error),
             (self.path / SIZES).open(newline="", encoding="utf-8", errors="replace") as file,
         ):
             for row in csv.DictReader(_whole_lines(file)):
                 with suppress(ValueError, KeyError, TypeError):
-                    found[row["name"]] = _line(row)
-        return found
+                    lines[row["name"]] = _line(row)
+        return lines
 
     def add(self, line: Line) -> None:
         """Append a line."""

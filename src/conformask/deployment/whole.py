@@ -79,7 +79,7 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         MismatchError: other channels than those of the calibration images, or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know of it.
     """
-    tiled, found = tiled_scorer(masker), {}
+    tiled, images = tiled_scorer(masker), {}
     kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
     for index, (suffix, category, weight) in enumerate(kinds):
         y_hat = triplets.raster(index, "y_hat")
@@ -87,9 +87,9 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
             y = triplets.raster(index, "y") if triplets.has_truth else None
-            found[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight)
-            _check(masker, tiled, found[index])
-    return found
+            images[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight)
+            _check(masker, tiled, images[index])
+    return images
 
 
 def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:

@@ -43,12 +43,12 @@ class Taps(nn.Module):
 
     def forward(self, images: Images) -> list[Tensor]:
         """The tapped activations, (N, C_k, H_k, W_k), from the shallowest to the deepest."""
-        found = []
+        features = []
         for position, layer in enumerate(self.layers):
             images = layer(images)
             if position in self.taps:
-                found.append(images)
-        return found
+                features.append(images)
+        return features
 
 
 def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None) -> Path:
@@ -62,8 +62,8 @@ def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None)
     """
     url = str(_torchvision(name).get_model_weights(backbone.architecture)["IMAGENET1K_V1"].url)
     hub = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    given = hub if weights_path is None else Path(weights_path).expanduser()
-    path = given / hub.name if given.is_dir() else given
+    place = hub if weights_path is None else Path(weights_path).expanduser()
+    path = place / hub.name if place.is_dir() else place
     if not path.is_file():
         raise MissingFileError(
             f"{name} needs torchvision's weights of {backbone.architecture}, and there is no file {path}: "

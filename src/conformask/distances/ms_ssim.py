@@ -58,14 +58,14 @@ class MsSsim:
 
 def _similarities(a: Images, b: Images) -> Tensor:
     """The similarity at each scale, (N, 5)."""
-    found = []
+    similarities = []
     for _ in BETAS:
         whole, contrast = structural_similarity_index_measure(
             a, b, sigma=1.5, reduction="none", data_range=1.0, return_contrast_sensitivity=True
         )
-        found.append(contrast)
+        similarities.append(contrast)
         a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
-    return torch.stack([*found[:-1], whole], dim=1)
+    return torch.stack([*similarities[:-1], whole], dim=1)
 
 
 def _power(similarities: Tensor) -> Tensor:

@@ -99,14 +99,14 @@ def evaluate(
 
 def _by_category(met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:
     parts = {str(category): categories == category for category in np.unique(categories)}
-    found = {category: grouped_proportion(met[own], groups[own]) for category, own in parts.items()}
-    return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in found.items())
+    intervals = {category: grouped_proportion(met[own], groups[own]) for category, own in parts.items()}
+    return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in intervals.items())
 
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     seen = survey(test, "reading test images")
-    known = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
-    leaked = seen.among(known)
+    traces = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
+    leaked = seen.among(traces)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
@@ -120,12 +120,12 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
 
 
 def _mean(values: Array) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else None
+    finite = values[np.isfinite(values)]
+    return float(finite.mean()) if len(finite) else None
 
 
 def _correlation(a: Array, b: Array, measure: object) -> float | None:
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < 3 or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+    finite = np.isfinite(a) & np.isfinite(b)
+    if finite.sum() < 3 or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
         return None
-    return float(measure(a[known], b[known]).statistic)  # type: ignore[operator]
+    return float(measure(a[finite], b[finite]).statistic)  # type: ignore[operator]

@@ -110,8 +110,8 @@ def _measured(
     masker: Masker, parts: tuple[Triplets, Triplets], lambdas: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     items = (item for part in parts for item in scored(masker.scorer, part, "resplits"))
-    found = [measured_curves(item, masker.family, masker.distance, lambdas)[0] for item in items]
-    return np.concatenate(found)
+    distances = [measured_curves(item, masker.family, masker.distance, lambdas)[0] for item in items]
+    return np.concatenate(distances)
 
 
 def _deals(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:

@@ -58,16 +58,16 @@ def checked(masker: Masker, path: Path) -> Agreement:
     """
     run = session_of(path)
     cases = list(cases_of(masker))
-    found = Difference(0.0, 0.0, 0.0)
+    largest = Difference(0.0, 0.0, 0.0)
     for x, y_hat, lam in tracked(cases, "checking against PyTorch", len(cases)):
-        found = found | difference(masker, run, x, y_hat, lam)
-    if not max(astuple(found)) <= TOLERANCE:
+        largest = largest | difference(masker, run, x, y_hat, lam)
+    if not max(astuple(largest)) <= TOLERANCE:
         raise MismatchError(
-            f"onnxruntime differs from PyTorch by {found.score:.2g} in the score, {found.mask:.2g} in the "
-            f"mask, {found.size:.2g} in the mask size; {TOLERANCE:g} is allowed. Nothing was written: use "
-            "conformask mask, or another version of torch or onnxruntime"
+            f"onnxruntime differs from PyTorch by {largest.score:.2g} in the score, {largest.mask:.2g} in "
+            f"the mask, {largest.size:.2g} in the mask size; {TOLERANCE:g} is allowed. Nothing was written: "
+            "use conformask mask, or another version of torch or onnxruntime"
         )
-    return Agreement(found, tuple(dict.fromkeys((y_hat.shape[2], y_hat.shape[3]) for _, y_hat, _ in cases)))
+    return Agreement(largest, tuple(dict.fromkeys((y_hat.shape[2], y_hat.shape[3]) for _, y_hat, _ in cases)))
 
 
 def cases_of(masker: Masker) -> Iterator[tuple[Images, Images, Tensor]]:
@@ -96,13 +96,13 @@ def reference_lambda(masker: Masker) -> float:
 def difference(masker: Masker, run: Run, x: Images, y_hat: Images, lam: Tensor) -> Difference:
     """Of one batch; NaN counts as infinite."""
     mask, score = run(x, y_hat, lam)
-    wanted = score_of(masker.scorer, x, y_hat).map
+    own_score = score_of(masker.scorer, x, y_hat).map
     family = masker.family
     same = family.apply(score, family.level(score, lam))
-    own = family.apply(wanted, family.level(wanted, lam))
-    scale = wanted.flatten(1).amax(1).clamp(min=1e-30)
+    own = family.apply(own_score, family.level(own_score, lam))
+    scale = own_score.flatten(1).amax(1).clamp(min=1e-30)
     sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
-    gaps = ((score - wanted).abs() / beside(scale, score), (mask - same).abs(), sizes)
+    gaps = ((score - own_score).abs() / beside(scale, score), (mask - same).abs(), sizes)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))
 
 

@@ -67,7 +67,7 @@ def export(masker: Masker, path: str | Path) -> Export:
 def metadata(masker: Masker) -> dict[str, str]:
     """What the file says of itself; every value a text, numbers and records in JSON."""
     lam = _constant(masker)
-    told = {
+    stated = {
         "conformask": version("conformask"),
         "promise": masker.promise,
         "fingerprint": masker.fingerprint,
@@ -76,8 +76,8 @@ def metadata(masker: Masker) -> dict[str, str]:
         "tolerance": repr(TOLERANCE),
     }
     if lam is None:
-        return told | {"lambda_depends_on": ", ".join(sorted(masker.rule.needs))}
-    return told | {"lambda": repr(lam)}
+        return stated | {"lambda_depends_on": ", ".join(sorted(masker.rule.needs))}
+    return stated | {"lambda": repr(lam)}
 
 
 def _constant(masker: Masker) -> float | None:

@@ -97,11 +97,11 @@ def _worst_category(
     """That of the category in which chance brings about as much most rarely."""
     if masker.curves is None:
         return Agreement(mean_loss(losses, None), allowed, None)
-    calibrated, found = masker.curves.category, []
+    calibrated, agreements = masker.curves.category, []
     for category in np.unique(categories):
         own, n = categories == category, int((calibrated == category).sum())
         single = losses[own][first_of_each(groups[own])]
         tails = met_tails(n, masker.guarantee.certainty.rank(n, 1 - allowed), single == 0)
-        found.append((tails, mean_loss(losses[own], None)))
-    tails, loss = min(found, key=lambda each: each[0].worse)
-    return Agreement(loss, allowed, tails.corrected(len(found)))
+        agreements.append((tails, mean_loss(losses[own], None)))
+    tails, loss = min(agreements, key=lambda each: each[0].worse)
+    return Agreement(loss, allowed, tails.corrected(len(agreements)))

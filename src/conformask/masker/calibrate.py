@@ -99,23 +99,23 @@ def calibrate(
         ImageError: an image that cannot be used.
     """
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
-    how = Streaming(None if out is None else Path(out), devices, nodes)
+    streaming = Streaming(None if out is None else Path(out), devices, nodes)
     used = distance_for(scorer, distance)
     promise = promise_for(used, guarantee, confidence, delta)
-    chosen = family_for(scorer, used, family)
-    kept = scorer.selection
+    used_family = family_for(scorer, used, family)
+    record = scorer.selection
     if selection is not None:
-        kept = selection_record(scorer, selection, used, [chosen])
-    elif kept is not None and kept.of != used.name:
-        kept = None
-    choices = _fixed(promise, used, chosen, threshold, kept, len(calibration), weight)
-    known = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
-    enough(choices.promise, choices.threshold, used, len(calibration), known)
-    with how.parts():
+        record = selection_record(scorer, selection, used, [used_family])
+    elif record is not None and record.of != used.name:
+        record = None
+    choices = _fixed(promise, used, used_family, threshold, record, len(calibration), weight)
+    columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
+    enough(choices.promise, choices.threshold, used, len(calibration), columns)
+    with streaming.parts():
         seen = survey(calibration, "reading calibration images")
         chosen_on = () if selection is None else survey(selection, "reading selection images").traces
         _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
-        first, code = calibration[0], Code(scorer, used, chosen, weight)
+        first, code = calibration[0], Code(scorer, used, used_family, weight)
         refuse_batch_dependence(scorer, used, weight, first)
         probe = code.probe(*probe_shapes(scorer, first))
         closed = [
@@ -123,12 +123,12 @@ def calibrate(
         ]
         closed_masks_pass(np.array(closed), choices.threshold, used.name)
         fingerprints = code.fingerprints()
-        curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), how)
+        curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
     enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.promise, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     stored = None if choices.grid is None else curves
-    return Masker(scorer, used, chosen, rule, card, critical, stored, weight, seen.looks, probe)
+    return Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
 
 
 def _fixed(
@@ -136,13 +136,13 @@ def _fixed(
     distance: Distance,
     family: Family,
     threshold: float | str,
-    kept: Selection | None,
+    record: Selection | None,
     n: int,
     weigh: Weigh | None,
 ) -> Choices:
     """Make every choice on the selection images."""
-    level = threshold_of(threshold, kept)
-    curves = None if kept is None else kept.curves.get(family.name)
+    level = threshold_of(threshold, record)
+    curves = None if record is None else record.curves.get(family.name)
     if curves is None and (distance.exponent is None or promise.on_grid or promise.selects):
         what = f"distance {distance.name!r}" if distance.exponent is None else f"guarantee {promise.name!r}"
         raise InvalidArgumentError(
@@ -155,25 +155,27 @@ def _fixed(
 
 
 def _grid(
-    kept: Curves | None, promise: Promise, distance: Distance, threshold: float
+    curves: Curves | None, promise: Promise, distance: Distance, threshold: float
 ) -> Float[np.ndarray, "g"] | None:
     """The grid of the selection images, finer where lambda is likely to lie if it has to be a grid point."""
-    if kept is None or promise.confidence is None or not (distance.exponent is None or promise.on_grid):
-        return None if kept is None else kept.grid
-    return refined(kept.grid, between_grid_points(kept.grid, kept.distance, threshold), promise.confidence)
+    if curves is None or promise.confidence is None or not (distance.exponent is None or promise.on_grid):
+        return None if curves is None else curves.grid
+    return refined(
+        curves.grid, between_grid_points(curves.grid, curves.distance, threshold), promise.confidence
+    )
 
 
 def _gathered(
-    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, how: Streaming
+    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, streaming: Streaming
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid = NO_GRID if choices.grid is None else choices.grid
     bounded = choices.promise.own_bounds
 
     def measure(item: Scored) -> dict[str, Array]:
-        found = measures(item, choices.family, choices.distance, grid, choices.threshold, bounded=bounded)
+        columns = measures(item, choices.family, choices.distance, grid, choices.threshold, bounded=bounded)
         if choices.weigh is None:
-            return found
-        return found | {"weight": weights_of(choices.weigh, item.batch)}
+            return columns
+        return columns | {"weight": weights_of(choices.weigh, item.batch)}
 
     key = (
         choices.family.settings(),
@@ -183,9 +185,9 @@ def _gathered(
         bounded,
         made_of,
     )
-    found = gathered(scorer, calibration, measure, "calibrating", key, how)
-    critical = found.pop("critical_lambda")
-    curves = Curves.from_arrays(found | {"grid": grid})
+    columns = gathered(scorer, calibration, measure, "calibrating", key, streaming)
+    critical = columns.pop("critical_lambda")
+    curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
 
 
@@ -226,8 +228,8 @@ def _card(
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: frozenset[str]) -> None:
-    known = scorer.trained_on | chosen_on | frozenset(calibration.provenance.trained_on)
-    leaked = seen.among(known)
+    traces = scorer.trained_on | chosen_on | frozenset(calibration.provenance.trained_on)
+    leaked = seen.among(traces)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "

@@ -35,12 +35,12 @@ class Code:
 
     def fingerprints(self) -> dict[str, str]:
         """Of the scorer and of what else a user brought, by the name of its argument."""
-        found = {"scorer": self.scorer.fingerprint, "distance": code_of(self.distance)}
+        fingerprints = {"scorer": self.scorer.fingerprint, "distance": code_of(self.distance)}
         if not _ours(self.family):
-            found["family"] = fingerprint_of(self.family)
+            fingerprints["family"] = fingerprint_of(self.family)
         if self.weigh is not None:
-            found["weight"] = fingerprint_of(self.weigh)
-        return {name: told for name, told in found.items() if told is not None}
+            fingerprints["weight"] = fingerprint_of(self.weigh)
+        return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
 
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
         """What it computes of images (C, H, W) made by a formula, by the name of its argument.
@@ -49,15 +49,15 @@ class Code:
         """
         images = [_image(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
         score = score_of(self.scorer, images[0], images[1]).map
-        found = {"scorer": score}
+        scores = {"scorer": score}
         if code_of(self.distance) is not None:
-            found["distance"] = self.distance(images[2], images[1])
+            scores["distance"] = self.distance(images[2], images[1])
         if not _ours(self.family):
-            found["family"] = self._mask(score)
+            scores["family"] = self._mask(score)
         if self.weigh is not None:
-            found["weight"] = self.weigh(images[0], images[1])
-        kept = {"shape": np.array([x, y_hat])}
-        return kept | {name: _thinned(value.detach().cpu().numpy()) for name, value in found.items()}
+            scores["weight"] = self.weigh(images[0], images[1])
+        arrays = {"shape": np.array([x, y_hat])}
+        return arrays | {name: _thinned(value.detach().cpu().numpy()) for name, value in scores.items()}
 
     def _mask(self, score: Images) -> Images:
         lam = 1 / score.double().mean().clamp(min=1e-30)
@@ -70,7 +70,7 @@ class Code:
             MismatchError: names the argument.
         """
         now = self.fingerprints()
-        changed = [name for name, told in fingerprints.items() if now.get(name) != told]
+        changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
         if changed:
             raise MismatchError(f"the code or the weights of {_told(changed)} {CHANGED}")
         if probe:

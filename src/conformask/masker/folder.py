@@ -60,8 +60,8 @@ def after(card: CalibrationCard, folder: Path) -> CalibrationCard:
     if not (folder / CALIBRATION).is_file():
         return card
     earlier = record_of(CalibrationCard, read_json(folder / CALIBRATION), folder / CALIBRATION)
-    chosen = CHOSEN if card.thresholds else (*CHOSEN, *OPEN)
-    changed = earlier.exploratory or any(getattr(earlier, name) != getattr(card, name) for name in chosen)
+    choices = CHOSEN if card.thresholds else (*CHOSEN, *OPEN)
+    changed = earlier.exploratory or any(getattr(earlier, name) != getattr(card, name) for name in choices)
     again = bool(set(earlier.calibrated_on) & set(card.calibrated_on))
     return replace(card, exploratory=card.exploratory or (again and changed))
 
@@ -78,9 +78,9 @@ def read_stored(folder: Path) -> Stored:
         _verify_0_1(folder)
         arrays, probe = read_arrays(folder / "curves.npz"), None
     else:
-        found = read_published(path, ("curves", "critical", "probe"))
-        record, arrays = found.record, {**found.arrays["curves"], **found.arrays["critical"]}
-        probe = found.arrays["probe"] or None
+        published = read_published(path, ("curves", "critical", "probe"))
+        record, arrays = published.record, {**published.arrays["curves"], **published.arrays["critical"]}
+        probe = published.arrays["probe"] or None
     if "critical_lambda" not in arrays:
         raise MismatchError(not_as_written(folder / "curves.npz"))
     return Stored(

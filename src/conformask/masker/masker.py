@@ -182,9 +182,9 @@ class Masker:
             weight = weights_of(self.weigh, batch)
         if "bound_curve" in needs and self.distance.exponent is not None:
             bound = bound_curves(item, self.family, self.distance.exponent, self.stored_curves().grid)
-        given = {"weight": weight, "category": batch.category}
-        for fact in given.keys() & needs:
-            if given[fact] is None:
+        facts = {"weight": weight, "category": batch.category}
+        for fact in facts.keys() & needs:
+            if facts[fact] is None:
                 raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
         return Facts(
             n=len(batch.names),

@@ -97,11 +97,11 @@ class OnlineMasker:
         mask = self._opened(item, float(arrays["lam"]))
         used, threshold = self.masker.distance, self.masker.card.threshold
         distance = masked_distance(used, mask, item.batch.truth(), item.batch.y_hat).detach().cpu().numpy()
-        kept = bool(passes(distance, threshold)[0])
+        within = bool(passes(distance, threshold)[0])
         critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
-        self.state.learn(float(critical[0]), failed=not kept)
+        self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
-        return kept
+        return within
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Scored:
         x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))

@@ -79,7 +79,7 @@ def _fixed(masker: "Masker", promise: Promise, threshold: float) -> tuple[Promis
     if not promise.selects:
         return promise, threshold
     selection = masker.scorer.selection
-    kept = None if selection is None else selection.curves.get(masker.family.name)
-    if kept is None:
+    curves = None if selection is None else selection.curves.get(masker.family.name)
+    if curves is None:
         raise InvalidArgumentError(f"{promise.name} takes choices on selection images, and none are kept")
-    return promise.fixed(evidence(kept, threshold, masker.distance), masker.card.n_calibration), threshold
+    return promise.fixed(evidence(curves, threshold, masker.distance), masker.card.n_calibration), threshold

@@ -38,23 +38,23 @@ def threshold_choices(
     """
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
-    kept, used = scorer.selection, distance_for(scorer, None)
+    record, used = scorer.selection, distance_for(scorer, None)
     promise = promise_for(used, guarantee, confidence, delta)
-    chosen = family_for(scorer, used, family)
-    if chosen.name not in kept.curves:
-        raise InvalidArgumentError(f"no selection images are kept for the family {chosen.name}")
-    curves = kept.curves[chosen.name]
-    thresholds = [fraction * kept.threshold(0.1) for fraction in (0.25, 0.5)]
-    thresholds += [kept.threshold(quantile) for quantile in LISTED_QUANTILES]
+    used_family = family_for(scorer, used, family)
+    if used_family.name not in record.curves:
+        raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
+    curves = record.curves[used_family.name]
+    thresholds = [fraction * record.threshold(0.1) for fraction in (0.25, 0.5)]
+    thresholds += [record.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        enough(promise, level, used, len(kept.distance), columns_kept(curves), "selection")
+        enough(promise, level, used, len(record.distance), columns_kept(curves), "selection")
         size = size_at(curves, level, promise, used)
-        choices.append(ThresholdChoice(level, float((kept.distance <= level).mean()), size))
+        choices.append(ThresholdChoice(level, float((record.distance <= level).mean()), size))
     return choices
 
 
-def threshold_of(choice: float | str, kept: Selection | None) -> float:
+def threshold_of(choice: float | str, record: Selection | None) -> float:
     """A threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
 
     Raises:
@@ -70,9 +70,9 @@ def threshold_of(choice: float | str, kept: Selection | None) -> float:
         return positive(quantile) if quantile != -1.0 else _bad_threshold(choice)
     if not 0 < quantile < 1:
         return _bad_threshold(choice)
-    if kept is None:
+    if record is None:
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
-    return positive(kept.threshold(quantile))
+    return positive(record.threshold(quantile))
 
 
 def _bad_threshold(choice: str) -> float:

@@ -27,8 +27,8 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
         InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.
     """
     settings: dict[str, Any] = {"name": choice} if isinstance(choice, str) else dict(choice)
-    made = chosen(FAMILIES, str(settings.pop("name", "")), "family")
-    allowed = {field.name: field.name for field in fields(made) if field.init}
-    stated = {chosen(allowed, key, f"{made.name} setting"): value for key, value in settings.items()}
-    given = {"exponent": exponent, "kappa": KAPPA / exponent} if "exponent" in allowed else {}
-    return made(**{**given, **stated})
+    kind = chosen(FAMILIES, str(settings.pop("name", "")), "family")
+    allowed = {field.name: field.name for field in fields(kind) if field.init}
+    stated = {chosen(allowed, key, f"{kind.name} setting"): value for key, value in settings.items()}
+    defaults = {"exponent": exponent, "kappa": KAPPA / exponent} if "exponent" in allowed else {}
+    return kind(**{**defaults, **stated})

@@ -243,16 +243,16 @@ def selection(score: Array, weight: Array, goals: Array) -> Array:
     bits_of_score = score.view(np.uint32)
     coarse = histogram(bits_of_score, weight, *DIGITS[0])
     total = coarse.sum()
-    found = np.empty((goals.size, 4))
+    rows = np.empty((goals.size, 4))
     for g in range(goals.size):
         if total <= goals[g] * (1 + NOISE):
-            found[g] = np.array([np.inf, 0.0, sum_below(score, np.inf), 0.0])
+            rows[g] = np.array([np.inf, 0.0, sum_below(score, np.inf), 0.0])
             continue
         key, below, at, count = boundary(bits_of_score, weight, coarse, goals[g])
         pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
         fraction = min(1.0, max(0.0, (goals[g] - below) / at))
-        found[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * count])
-    return found
+        rows[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * count])
+    return rows
 
 
 def images(batch: Tensor, name: str) -> Iterator[Array]:

@@ -92,8 +92,8 @@ class WaterFilling:
             InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
         critical = self._critical_boundary if self.exponent == 1 else self._critical_sigma
-        found = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
-        return torch.from_numpy(np.array(found, dtype=np.float64) / shares(score, self.kappa))
+        budgets = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
+        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
 
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]

@@ -60,10 +60,10 @@ class Display:
         kinds = list(dict.fromkeys(stage.kind for stage in self.stages))
         drawn = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
         for plan in self.plans:
-            row, found = plan.row, list(plan.stages())
-            cells = [[self.cache.done(stage) for stage in found if stage.kind == kind] for kind in kinds]
-            told = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
-            drawn.add_row(told, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
+            row, stages = plan.row, list(plan.stages())
+            cells = [[self.cache.done(stage) for stage in stages if stage.kind == kind] for kind in kinds]
+            title = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
+            drawn.add_row(title, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
         return drawn
 
     def _missing(self) -> list[Stage]:

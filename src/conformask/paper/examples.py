@@ -46,23 +46,23 @@ def strips(result: RowResult) -> list[Strip]:
     shown = {name: ours.get(name) or default[name] for name in names}
     firsts = {example.kind: name for name, example in reversed(shown.items())}
     order = [firsts[kind] for kind in ("typical", "best", "worst") if kind in firsts]
-    chosen = list(dict.fromkeys([*order, *names]))[:EACH]
-    return [_strip(result, shown[name], ours.get(name), default.get(name)) for name in chosen]
+    shown_names = list(dict.fromkeys([*order, *names]))[:EACH]
+    return [_strip(result, shown[name], ours.get(name), default.get(name)) for name in shown_names]
 
 
 def drawing(result: RowResult) -> str | None:
     """The strips of a row as one SVG image with the pictures inside; None where there are none."""
-    found = strips(result)
-    if not found:
+    rows = strips(result)
+    if not rows:
         return None
     marks = [svg.text(4, 18, title(result), style="font-weight:600;font-size:14.5px")]
     y = 32.0
-    for strip in found:
+    for strip in rows:
         tall = max(SIDE * _aspect(cell.picture) for cell in strip.cells if cell)
         for i, cell in enumerate(strip.cells):
             marks.append(_cell(4 + i * (SIDE + GAP), y, tall, cell) if cell else "")
         y += tall + TEXT + GAP
-    names = ", ".join(strip.name for strip in found)
+    names = ", ".join(strip.name for strip in rows)
     return svg.document(
         f"{title(result)}: inputs, truths, outputs, masks and errors of {names}",
         marks,
@@ -83,14 +83,14 @@ def _examples(result: RowResult, method: Method) -> dict[str, Example]:
 
 
 def _strip(result: RowResult, shown: Example, ours: Example | None, default: Example | None) -> Strip:
-    found = pictures(shown, LONGEST)
+    tiles = pictures(shown, LONGEST)
     cells = (
-        _picture(found["input"], "Input x", shown.name),
-        _picture(found["truth"], "Truth y"),
-        _picture(found["output"], "Output ŷ"),
+        _picture(tiles["input"], "Input x", shown.name),
+        _picture(tiles["truth"], "Truth y"),
+        _picture(tiles["output"], "Output ŷ"),
         _mask(result, MASK, ours),
         _mask(result, DEFAULT, default),
-        _picture(found["error"], "Error |y − ŷ|", f"0 to {shown.error_scale:.2g}"),
+        _picture(tiles["error"], "Error |y − ŷ|", f"0 to {shown.error_scale:.2g}"),
     )
     return Strip(shown.name, cells)
 

@@ -53,8 +53,10 @@ def by_row(task: str, label: str, draw: Draw, results: Sequence[RowResult]) -> s
     networks = list(dict.fromkeys(result.row.network for result in rows))
     kinds = dict.fromkeys((result.row.data, result.row.distance) for result in rows)
     drawn = {(r.row.network, (r.row.data, r.row.distance)): draw(r, HALF) for r in rows}
-    kept = [network for network in networks if any(drawn.get((network, kind)) for kind in kinds)]
-    return grid(label, [("", [drawn.get((network, kind)) for network in kept]) for kind in kinds], HALF)
+    drawn_networks = [network for network in networks if any(drawn.get((network, kind)) for kind in kinds)]
+    return grid(
+        label, [("", [drawn.get((network, kind)) for network in drawn_networks]) for kind in kinds], HALF
+    )
 
 
 def against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | None:

@@ -153,11 +153,11 @@ def standalone(text: str) -> str:
 def _palettes() -> tuple[dict[str, str], dict[str, str]]:
     """The colours of the report's style sheet and ours, light and dark."""
     light, dark, *_ = (REPORT / "palette.css").read_text(encoding="utf-8").split("@media")
-    found = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
+    palettes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
     for name, shades in PALETTE.items():
-        for palette, shade in zip(found, shades, strict=True):
+        for palette, shade in zip(palettes, shades, strict=True):
             palette[name] = shade
-    return found[0], found[1]
+    return palettes[0], palettes[1]
 
 
 def _named(results: Sequence[RowResult], drawn: Mapping[int, str]) -> Iterator[tuple[str, str]]:
@@ -176,11 +176,11 @@ def _sections(drawn: Mapping[int, str]) -> list[tuple[str, str, list[Drawn]]]:
     titles = {
         n: f"Figure {n}: {names[(n - 5) % 3]}" if n > 3 else "" for group in numbers.values() for n in group
     }
-    found = [
+    sections = [
         (*KINDS[kind], [Drawn(n, titles[n], Markup(drawn[n])) for n in numbers[kind] if n in drawn])
         for kind in KINDS
     ]
-    return [section for section in found if section[2]]
+    return [section for section in sections if section[2]]
 
 
 def _anchor(result: RowResult) -> str:
@@ -203,8 +203,8 @@ def _entry(result: RowResult) -> Entry:
 
 def _mean(result: RowResult, method: Method) -> str:
     """The mean mask size; Opt's with the number of images where it was not computed on all."""
-    found = finite(sizes_of(result, method))
-    if not found.size:
+    finite_sizes = finite(sizes_of(result, method))
+    if not finite_sizes.size:
         return "–"
-    some = method is OPT and found.size < len(result.opt_size)
-    return f"{found.mean():.3f}" + (f" ({found.size})" if some else "")
+    some = method is OPT and finite_sizes.size < len(result.opt_size)
+    return f"{finite_sizes.mean():.3f}" + (f" ({finite_sizes.size})" if some else "")

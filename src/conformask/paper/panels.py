@@ -106,8 +106,8 @@ def distances_of(result: RowResult, method: Method) -> Array:
 
 def beyond(result: RowResult, method: Method) -> float:
     """The share of a method's images that miss the threshold; NaN where it has none."""
-    found = finite(distances_of(result, method))
-    return float((~passes(found, result.threshold)).mean()) if found.size else math.nan
+    finite_distances = finite(distances_of(result, method))
+    return float((~passes(finite_distances, result.threshold)).mean()) if finite_distances.size else math.nan
 
 
 def finite(values: Array) -> Array:
@@ -117,15 +117,15 @@ def finite(values: Array) -> Array:
 
 def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
     """Masked distances of each method as a cloud as wide as they are dense, and the threshold."""
-    found = {m: finite(distances_of(result, m)) for m in (OPT, *RIVALS)}
-    found = {method: values for method, values in found.items() if values.size}
-    if not found:
+    by_method = {m: finite(distances_of(result, m)) for m in (OPT, *RIVALS)}
+    by_method = {method: values for method, values in by_method.items() if values.size}
+    if not by_method:
         return None
-    threshold, high = result.threshold, _ceiling(np.concatenate(list(found.values())), result.threshold)
-    on = frame.plot((0.5, len(found) + 0.5), (0, high), top=36 if not headed else 66)
-    names = [_counted(m.short if frame.width < HALF.width else m.name, result, m) for m in found]
-    shares = [share(beyond(result, method)) for method in found]
-    columns = range(1, len(found) + 1)
+    threshold, high = result.threshold, _ceiling(np.concatenate(list(by_method.values())), result.threshold)
+    on = frame.plot((0.5, len(by_method) + 0.5), (0, high), top=36 if not headed else 66)
+    names = [_counted(m.short if frame.width < HALF.width else m.name, result, m) for m in by_method]
+    shares = [share(beyond(result, method)) for method in by_method]
+    columns = range(1, len(by_method) + 1)
     notes = [
         svg.text(on.x(at), on.y.start + 36, words, "middle")
         for at, words in zip(columns, shares, strict=True)
@@ -143,22 +143,22 @@ def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | N
             [svg.text(on.x.start - 8, on.y.start + 36, "beyond", "end"), *notes],
             f"fill:{svg.QUIET};font-size:12px",
         ),
-        *(_swarm(on, at, method, values) for at, (method, values) in enumerate(found.items(), start=1)),
+        *(_swarm(on, at, method, values) for at, (method, values) in enumerate(by_method.items(), start=1)),
         svg.level(on, threshold, f"threshold {threshold:.3g}"),
     ]
-    says = "; ".join(f"{m.name} {s} beyond" for m, s in zip(found, shares, strict=True))
+    says = "; ".join(f"{m.name} {s} beyond" for m, s in zip(by_method, shares, strict=True))
     return Panel("".join(marks), f"{row_title(result)}, threshold {threshold:.3g}: {says}")
 
 
 def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
     """Mask sizes of each method as a histogram in its own lane, over a common axis, with the mean."""
-    found = {method: finite(sizes_of(result, method)) for method in METHODS}
-    found = {method: values for method, values in found.items() if values.size}
-    if not any(method in found for method in RIVALS):
+    by_method = {method: finite(sizes_of(result, method)) for method in METHODS}
+    by_method = {method: values for method, values in by_method.items() if values.size}
+    if not any(method in by_method for method in RIVALS):
         return None
-    high = _extent(list(found.values()))
+    high = _extent(list(by_method.values()))
     edges = [float(edge) for edge in np.linspace(0, high, BINS + 1)]
-    on = frame.plot((0, high), (0, len(found)), top=26 if not headed else 54, left=84, right=66)
+    on = frame.plot((0, high), (0, len(by_method)), top=26 if not headed else 54, left=84, right=66)
     upright = [svg.segment(on.x(v), on.y.start, on.x(v), on.y.end) for v in svg.ticks(0, high, 5)]
     marks = [
         _head(result, frame, headed, f"threshold {result.threshold:.3g}"),
@@ -166,23 +166,23 @@ def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | 
         svg.axes(on, "mask size, the share masked out", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
         svg.text(frame.width - 10, on.y.end - 8, "mean", "end", f"fill:{svg.QUIET};font-size:12.5px"),
         *(
-            _lane(on, len(found) - i, m, _counted(m.short, result, m), values, edges)
-            for i, (m, values) in enumerate(found.items(), start=1)
+            _lane(on, len(by_method) - i, m, _counted(m.short, result, m), values, edges)
+            for i, (m, values) in enumerate(by_method.items(), start=1)
         ),
     ]
-    says = "; ".join(f"{method.name} {values.mean():.3f}" for method, values in found.items())
+    says = "; ".join(f"{method.name} {values.mean():.3f}" for method, values in by_method.items())
     return Panel("".join(marks), f"{row_title(result)}, mean mask sizes: {says}")
 
 
 def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS) -> Panel | None:
     """Mask sizes against those of the paper's Opt, with Pearson's r; the methods are named above."""
-    found = {m: _pairs(result, m) for m in methods}
-    found = {method: pairs for method, pairs in found.items() if len(pairs)}
-    if not found:
+    by_method = {m: _pairs(result, m) for m in methods}
+    by_method = {method: pairs for method, pairs in by_method.items() if len(pairs)}
+    if not by_method:
         return None
     high = _extent([pairs for pairs in (_pairs(result, m) for m in RIVALS) if len(pairs)])
     on = frame.plot((0, high), (0, high))
-    numbers = {method: _correlation(pairs) for method, pairs in found.items()}
+    numbers = {method: _correlation(pairs) for method, pairs in by_method.items()}
     alone = len(methods) == 1
     marks = [
         svg.axes(
@@ -191,7 +191,7 @@ def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS)
             "mask size" + ("" if alone else "; above: Pearson’s r"),
         ),
         svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
-        *(_cloud(on, _thinned(pairs, MOST_POINTS if alone else 120), m) for m, pairs in found.items()),
+        *(_cloud(on, _thinned(pairs, MOST_POINTS if alone else 120), m) for m, pairs in by_method.items()),
         _key(numbers, "r = " if alone else ""),
     ]
     says = "; ".join(f"{method.name} r = {r}" for method, r in numbers.items())
@@ -223,14 +223,14 @@ def _extent(found: Sequence[Array]) -> float:
 def _swarm(on: svg.Plot, at: int, method: Method, values: Array) -> str:
     """Dots side by side around a column, so that width shows density; those above the axis are counted."""
     above = int((values > on.y.high).sum())
-    kept = _thinned(np.sort(values[values <= on.y.high]))
+    points = _thinned(np.sort(values[values <= on.y.high]))
     step = on.x(1) - on.x(0)
     dot = min(DOT, 0.05 * step)
-    xs = at + _aside([on.y(value) for value in kept], 0.42 * step, dot) / step
+    xs = at + _aside([on.y(value) for value in points], 0.42 * step, dot) / step
     note = svg.text(
         on.x(at), on.y.end + 4, f"{above} above ↑", "middle", f"fill:{method.colour};font-size:12px"
     )
-    return _cloud(on, np.stack([xs, kept], axis=1), replace(method, glyph="h0", stroke=dot)) + (
+    return _cloud(on, np.stack([xs, points], axis=1), replace(method, glyph="h0", stroke=dot)) + (
         note if above else ""
     )
 
@@ -288,8 +288,8 @@ def _pairs(result: RowResult, method: Method) -> Array:
     if not sizes.size:
         return np.empty((0, 2))
     both: Array = np.stack([result.opt_size, sizes], axis=1)
-    known: Array = both[np.isfinite(both).all(axis=1)]
-    return known
+    pairs: Array = both[np.isfinite(both).all(axis=1)]
+    return pairs
 
 
 def _correlation(pairs: Array) -> str:
@@ -301,8 +301,8 @@ def _correlation(pairs: Array) -> str:
 
 def _thinned(values: Array, most: int = MOST_POINTS) -> Array:
     """An even selection."""
-    kept: Array = values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
-    return kept
+    thinned: Array = values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
+    return thinned
 
 
 def _key(numbers: Mapping[Method, str], before: str) -> str:

@@ -88,16 +88,16 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
-def _scorer(how: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
-    free = how.scorer == "quantile"
-    scorer = head(how.scorer, distance_by_name(row.distance)).name
+def _scorer(method: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
+    free = method.scorer == "quantile"
+    scorer = head(method.scorer, distance_by_name(row.distance)).name
     distance = FREE if free else row.distance
     settings: dict[str, Json] = {
         "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
         "points": None if free else points(row, preset), **asdict(preset.scorer),
     }  # fmt: skip
     name = f"{network}-{distance}-{scorer}"
-    if how.own_network:
+    if method.own_network:
         name, settings = f"{name}-own", {**settings, "network": "own"}
     expected = TRAINING + COSTS.get(distance, 0.0) / 3
     return Stage("scorer", name, settings, (triplets,), expected)

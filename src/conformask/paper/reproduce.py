@@ -130,8 +130,10 @@ def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction
     if finished and main_process():
         files = (*files, *write_page([each.result for each in finished], out))
     if failed:
-        told = "; ".join(f"row {number}: {error}" for number, error in failed.items())
-        raise ConformaskError(f"{len(failed)} of {len(plans)} rows failed, the others are finished. {told}")
+        reasons = "; ".join(f"row {number}: {error}" for number, error in failed.items())
+        raise ConformaskError(
+            f"{len(failed)} of {len(plans)} rows failed, the others are finished. {reasons}"
+        )
     return Reproduction(tuple(finished), files, time.monotonic() - started)
 
 

@@ -58,13 +58,15 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[Row, ...]:
     Raises:
         InvalidArgumentError: there is no such row.
     """
-    known = {row.number: row for row in ROWS}
-    wanted = list(known) if numbers is None else list(dict.fromkeys(numbers))
-    unknown = [number for number in wanted if number not in known]
+    by_number = {row.number: row for row in ROWS}
+    wanted = list(by_number) if numbers is None else list(dict.fromkeys(numbers))
+    unknown = [number for number in wanted if number not in by_number]
     if unknown or not wanted:
-        told = ", ".join(map(str, unknown)) or "none"
-        raise InvalidArgumentError(f"rows: {told}; the table has rows {min(known)} to {max(known)}")
-    return tuple(known[number] for number in sorted(wanted))
+        numbers_text = ", ".join(map(str, unknown)) or "none"
+        raise InvalidArgumentError(
+            f"rows: {numbers_text}; the table has rows {min(by_number)} to {max(by_number)}"
+        )
+    return tuple(by_number[number] for number in sorted(wanted))
 
 
 def collections_of(
@@ -77,19 +79,21 @@ def collections_of(
         MissingFileError: no such folder, or no images in it.
         ImageError: an image whose header cannot be read, that is too small, or has no colours.
     """
-    found = {}
+    collections = {}
     for data in dict.fromkeys(row.data for row in rows):
         using = [row for row in rows if row.data == data]
         folder = folders.get(data)
         if folder is None:
-            told = ", ".join(str(row.number) for row in using)
+            rows_text = ", ".join(str(row.number) for row in using)
             raise InvalidArgumentError(
-                f"rows {told} need --{data}: a folder of images, or choose other --rows"
+                f"rows {rows_text} need --{data}: a folder of images, or choose other --rows"
             )
-        found[data] = _collection(data, folder, preset, split)
+        collections[data] = _collection(data, folder, preset, split)
         for row in using:
-            task_by_name(row.task).truth(torch.zeros(1, found[data].images.channels, *[preset.size] * 2))
-    return found
+            task_by_name(row.task).truth(
+                torch.zeros(1, collections[data].images.channels, *[preset.size] * 2)
+            )
+    return collections
 
 
 def distances_of(rows: Sequence[Row], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
@@ -99,12 +103,12 @@ def distances_of(rows: Sequence[Row], preset: Preset, weights_path: Path | None)
         MissingFileError: the weights of the network under LPIPS are not there.
         InvalidArgumentError: torchvision is missing, or images are too small.
     """
-    found = {}
+    made = {}
     for name in dict.fromkeys(row.distance for row in rows):
-        found[name] = distance_by_name(name, weights_path if name == "lpips" else None)
+        made[name] = distance_by_name(name, weights_path if name == "lpips" else None)
         zeros = torch.zeros(1, 1, preset.size, preset.size)
-        found[name](zeros, zeros)
-    return found
+        made[name](zeros, zeros)
+    return made
 
 
 def _collection(data: str, folder: Path, preset: Preset, split: str) -> Collection:
@@ -131,11 +135,11 @@ def limited(images: TrueImages, counts: Counts) -> TrueImages:
 
 
 def _check_counts(data: str, folder: Path, images: TrueImages, needed: Counts) -> None:
-    found = _counts(images)
-    if any(found[part] < least for part, least in asdict(needed).items()):
-        told = ", ".join(f"{found[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
+    counts = _counts(images)
+    if any(counts[part] < least for part, least in asdict(needed).items()):
+        listed = ", ".join(f"{counts[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
         raise InvalidArgumentError(
-            f"{folder} has too few images for --{data} with this preset: {told} images (found of needed); "
+            f"{folder} has too few images for --{data} with this preset: {listed} images (found of needed); "
             "add images, or choose a smaller preset"
         )
 

@@ -37,8 +37,8 @@ class Stage:
     @cached_property
     def fingerprint(self) -> str:
         """Changes whenever the settings of this stage, or of one that it builds on, do."""
-        told = [VERSION, self.kind, plain(self.settings), [stage.fingerprint for stage in self.needs]]
-        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+        parts = [VERSION, self.kind, plain(self.settings), [stage.fingerprint for stage in self.needs]]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:

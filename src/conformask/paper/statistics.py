@@ -36,8 +36,8 @@ def mean(values: Array) -> Estimate:
 
 def correlation(a: Array, b: Array) -> Estimate:
     """Pearson's, where both are known; none of fewer than three images or of a constant."""
-    known = np.isfinite(a) & np.isfinite(b)
-    if known.sum() < FEWEST or np.ptp(a[known]) == 0 or np.ptp(b[known]) == 0:
+    finite = np.isfinite(a) & np.isfinite(b)
+    if finite.sum() < FEWEST or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
         return NOTHING
     return _estimate(_pearson, a, b)
 
@@ -52,21 +52,21 @@ def difference(a: Array, b: Array) -> Estimate:
     return mean(a - b)
 
 
-def significant(found: Estimate) -> bool:
+def significant(estimate: Estimate) -> bool:
     """Whether the interval of a difference excludes 0."""
-    return found.known and not found.low <= 0 <= found.high
+    return estimate.known and not estimate.low <= 0 <= estimate.high
 
 
 def _estimate(measure: Callable[[tuple[Array, ...]], Array], *columns: Array) -> Estimate:
-    known = np.logical_and.reduce([np.isfinite(column) for column in columns])
-    kept = [column[known] for column in columns]
-    n = len(kept[0])
+    finite = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    finite_columns = [column[finite] for column in columns]
+    n = len(finite_columns[0])
     if n == 0:
         return NOTHING
     places = np.random.default_rng(0).integers(n, size=(DRAWS, n))
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(measure(tuple(kept)))
-        drawn = measure(tuple(column[places] for column in kept))
+        value = float(measure(tuple(finite_columns)))
+        drawn = measure(tuple(column[places] for column in finite_columns))
     drawn = drawn[np.isfinite(drawn)]
     if len(drawn) == 0 or not np.isfinite(value):
         return NOTHING

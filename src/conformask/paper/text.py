@@ -157,8 +157,8 @@ def _sizes(each: Finished) -> list[Estimate]:
 
 def _correlations(each: Finished) -> list[Estimate]:
     images = [each.result.methods[method].images for method in METHODS]
-    found = [statistics.correlation(image.size, image.unmasked_distance) for image in images]
-    return found + [statistics.correlation(image.size, each.result.opt_size) for image in images]
+    correlations = [statistics.correlation(image.size, image.unmasked_distance) for image in images]
+    return correlations + [statistics.correlation(image.size, each.result.opt_size) for image in images]
 
 
 def _ratios(finished: Sequence[Finished]) -> str:
@@ -193,11 +193,11 @@ def _differences(finished: Sequence[Finished]) -> str:
     for each in finished:
         for a, b in (("mask", "quantile"), ("default", "mask"), ("default", "quantile")):
             methods = each.result.methods
-            found = statistics.difference(methods[a].images.size, methods[b].images.size)
+            estimate = statistics.difference(methods[a].images.size, methods[b].images.size)
             smaller = float(np.mean(each.resplits[a]["size"] < each.resplits[b]["size"]))
-            told = "yes" if statistics.significant(found) else "no"
+            answer = "yes" if statistics.significant(estimate) else "no"
             name = f"{NAMES[a]} - {NAMES[b]}"
-            rows.append([str(each.result.row.number), name, _told(found), told, f"{smaller:.0%}"])
+            rows.append([str(each.result.row.number), name, _told(estimate), answer, f"{smaller:.0%}"])
     return (
         "## Differences\n\nPaired bootstrap over test images (95 %); beside it the share of resplits in "
         "which the first method's mean mask size is the smaller one.\n\n" + _table(columns, rows)
@@ -246,11 +246,11 @@ def _fields(finished: Sequence[Finished]) -> str:
     rows = []
     for each in some:
         for method in METHODS:
-            found = coverage_by_field(each, method)
-            values = [value for value, _ in found.values()]
-            told = ", ".join(f"{value:.2f} ({count})" for value, count in found.values())
+            coverages = coverage_by_field(each, method)
+            values = [value for value, _ in coverages.values()]
+            coverages_text = ", ".join(f"{value:.2f} ({count})" for value, count in coverages.values())
             numbers = [f"{f(values):.2f}" for f in _summaries]
-            rows.append([str(each.result.row.number), NAMES[method], *numbers, told])
+            rows.append([str(each.result.row.number), NAMES[method], *numbers, coverages_text])
     return (
         "## Coverage by field\n\nDescriptive: the promise is about new tiles of these fields, not about each "
         "field. Coverage of the test tiles of each field, and how many there are.\n\n" + _table(columns, rows)
@@ -278,18 +278,18 @@ def _choices(run: Run) -> str:
         f"{sizes}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5. The stripes that completion "
         "fills are an eighth of the side, 32 of 256 pixels in the paper."
     )
-    told = [("Scale", scale), *CHOICES]
-    lines = "\n".join(f"- **{name}**: {text}" for name, text in told)
+    rows = [("Scale", scale), *CHOICES]
+    lines = "\n".join(f"- **{name}**: {text}" for name, text in rows)
     return f"## Where our reading of the paper had a choice\n\n{lines}\n"
 
 
 def _how_long(run: Run) -> str:
-    told = []
-    for name, how in (("predictors", run.preset.predictor), ("scorers", run.preset.scorer)):
-        limits = ((how.epochs, "epochs"), (how.patience, "epochs of patience"))
+    lengths = []
+    for name, plan in (("predictors", run.preset.predictor), ("scorers", run.preset.scorer)):
+        limits = ((plan.epochs, "epochs"), (plan.patience, "epochs of patience"))
         spent = ", ".join(f"{value:g} {unit}" for value, unit in limits if value is not None)
-        told.append(f"{name} trained for {spent} at {how.learning_rate:g}")
-    return " and ".join(told)
+        lengths.append(f"{name} trained for {spent} at {plan.learning_rate:g}")
+    return " and ".join(lengths)
 
 
 def _settings(finished: Sequence[Finished], run: Run) -> str:
@@ -307,8 +307,8 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     )
 
 
-def _told(found: Estimate) -> str:
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})" if found.known else "-"
+def _told(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.known else "-"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -67,7 +67,7 @@ class Workshop:
 
     def predictor(self, folder: Path) -> None:
         """Train the network that is to be masked."""
-        how, images = self.preset.predictor, self.collection.images
+        plan, images = self.preset.predictor, self.collection.images
         fit_predictor(
             images.part("train"),
             images.part("selection"),
@@ -75,17 +75,17 @@ class Workshop:
             size=self.preset.size,
             out=folder,
             plan=Plan(
-                epochs=how.epochs,
-                patience=how.patience,
-                batch_size=how.batch_size,
-                learning_rate=how.learning_rate,
+                epochs=plan.epochs,
+                patience=plan.patience,
+                batch_size=plan.batch_size,
+                learning_rate=plan.learning_rate,
                 seed=SEED,
                 devices=self.devices,
                 nodes=self.nodes,
             ),
             kind=self.row.network,
-            width=how.width,
-            paper_form=how.paper_form,
+            width=plan.width,
+            paper_form=plan.paper_form,
             resume=True,
         )
 
@@ -162,16 +162,16 @@ class Workshop:
 
     def _unet(self, method: str, data: Triplets) -> UNet:
         """A U-Net of as many levels as halve an image down to one pixel, eight at most, as the paper's."""
-        how, first, chosen = self.preset.scorer, data[0], head(METHODS[method].scorer, self.distance)
+        plan, first, used_head = self.preset.scorer, data[0], head(METHODS[method].scorer, self.distance)
         channels = len(first.y_hat)
         with seeded(SEED):
             return UNet(
                 len(first.x) + channels,
-                chosen.outputs(channels, per_channel=True),
-                width=how.width,
+                used_head.outputs(channels, per_channel=True),
+                width=plan.width,
                 levels=levels_for(self.preset.size),
-                paper_form=how.paper_form,
-            ).start_at(chosen.start)
+                paper_form=plan.paper_form,
+            ).start_at(used_head.start)
 
     def _fitted_for(self, method: str) -> Distance | None:
         return None if METHODS[method].scorer == "quantile" else self.distance
@@ -183,8 +183,8 @@ class Workshop:
     def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
         """The scorer, with a record of the selection images about this row's distance and method's family."""
         scorer = self._loaded(method)
-        chosen, kept = METHODS[method].family or scorer.family, scorer.selection
-        if kept is not None and kept.of == self.distance.name and chosen in kept.curves:
+        chosen, record = METHODS[method].family or scorer.family, scorer.selection
+        if record is not None and record.of == self.distance.name and chosen in record.curves:
             return scorer
         families = [family(chosen, self.distance.exponent or 1.0)]
         count = points(self.row, self.preset) or GRID_POINTS
@@ -215,11 +215,11 @@ class Accelerated:
 
 def threshold_of(distance: Distance, selection: Triplets) -> float:
     """The quantile of the unmasked distance on the selection images, as calibration finds it."""
-    found = [
+    distances = [
         distance(batch.truth(), batch.y_hat).detach().double().cpu().numpy()
         for batch in map(_placed, selection.batches(BATCH_SIZE))
     ]
-    return float(np.quantile(np.concatenate(found), QUANTILE))
+    return float(np.quantile(np.concatenate(distances), QUANTILE))
 
 
 def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset) -> dict[str, Array]:
@@ -232,28 +232,28 @@ def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset
     places = np.arange(n) if exponent is not None else some
     size = BATCH_SIZE if exponent is not None else OPT_BATCH
     names = ("opt_size", "opt_distance", "exact_size", "exact_distance")
-    found = {name: np.full(n, np.nan) for name in names}
+    sizes = {name: np.full(n, np.nan) for name in names}
     start = 0
     for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), size):
         at = places[start : start + len(batch.names)]
         for name, values in _oracles(distance, _placed(batch), threshold).items():
-            found[name][at] = values
+            sizes[name][at] = values
         start += len(at)
-    return found | {"threshold": np.array(threshold), "computed": places}
+    return sizes | {"threshold": np.array(threshold), "computed": places}
 
 
 def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Array]:
     y, y_hat = batch.truth(), batch.y_hat
     mask, reached = paper_oracle(distance, y, y_hat, threshold, per_channel=True)
-    found = {
+    sizes = {
         "opt_size": torch.where(reached, mask_size(mask), torch.nan),
         "opt_distance": masked_distance(distance, mask, y, y_hat).double(),
     }
     if distance.exponent is not None:
         exact = exact_oracle(distance.error_map(y, y_hat), threshold, distance.exponent)
-        found["exact_size"] = mask_size(exact)
-        found["exact_distance"] = masked_distance(distance, exact, y, y_hat).double()
-    return {name: values.detach().cpu().numpy() for name, values in found.items()}
+        sizes["exact_size"] = mask_size(exact)
+        sizes["exact_distance"] = masked_distance(distance, exact, y, y_hat).double()
+    return {name: values.detach().cpu().numpy() for name, values in sizes.items()}
 
 
 def _placed(batch: Batch) -> Batch:

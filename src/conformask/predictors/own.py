@@ -43,17 +43,17 @@ class OwnPredictor:
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
         """
-        found = self.run(x).detach().cpu().float()
-        finite = found[found.isfinite()]
+        output = self.run(x).detach().cpu().float()
+        finite = output[output.isfinite()]
         if finite.numel() and finite.abs().max() > FAR:
             raise ImageError(
                 f"it returned values from {finite.min():.4g} to {finite.max():.4g}; it must return [0, 1]: "
                 "divide by its range"
             )
-        return torch.where(found.isfinite(), found.clamp(0, 1), torch.nan)
+        return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
 
 
-def own_predictor(told: str) -> OwnPredictor:
+def own_predictor(name: str) -> OwnPredictor:
     """The network that `told` names.
 
     package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
@@ -65,11 +65,11 @@ def own_predictor(told: str) -> OwnPredictor:
         MissingFileError: no such file or module, or onnxruntime is not installed.
         MismatchError: the file is damaged, or of another kind.
     """
-    opened = OPENED.get(Path(told).suffix.lower())
+    opened = OPENED.get(Path(name).suffix.lower())
     if opened is not None:
-        return OwnPredictor(opened(told), Path(told).name, _hash_of_files(Path(told)))
-    function = _function(told)
-    return OwnPredictor(_each(function), told, _hash_of_function(told, function))
+        return OwnPredictor(opened(name), Path(name).name, _hash_of_files(Path(name)))
+    function = _function(name)
+    return OwnPredictor(_each(function), name, _hash_of_function(name, function))
 
 
 def _hash_of_files(path: Path) -> str:
@@ -82,34 +82,34 @@ def _hash_of_function(told: str, function: Callable[[Array], Array]) -> str:
     return hash_of([told, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
 
 
-def _function(told: str) -> Callable[[Array], Array]:
-    module, separator, function = told.partition(":")
+def _function(name: str) -> Callable[[Array], Array]:
+    module, separator, function = name.partition(":")
     if not (separator and function):
         raise InvalidArgumentError(
-            f"predictor {told!r}: give package.module:function, or a file {', '.join(OPENED)}"
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENED)}"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found = importlib.import_module(module)
+        imported = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            raise MissingFileError(f"predictor {told!r}: {error}; start where the module lies") from error
+            raise MissingFileError(f"predictor {name!r}: {error}; start where the module lies") from error
         raise MismatchError(
-            f"predictor {told!r}: importing {module} failed, {type(error).__name__}: {one_line(error)}"
+            f"predictor {name!r}: importing {module} failed, {type(error).__name__}: {one_line(error)}"
         ) from error
-    if not callable(getattr(found, function, None)):
-        raise InvalidArgumentError(f"predictor {told!r}: {module} has no function {function!r}")
-    taken: Callable[[Array], Array] = getattr(found, function)
-    return taken
+    if not callable(getattr(imported, function, None)):
+        raise InvalidArgumentError(f"predictor {name!r}: {module} has no function {function!r}")
+    user_function: Callable[[Array], Array] = getattr(imported, function)
+    return user_function
 
 
 def _each(function: Callable[[Array], Array]) -> Run:
     """A function of one array as a function of a batch."""
 
     def run(x: Images) -> Images:
-        found = [_image(function(image)) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
-        planes = [image[..., None] if image.ndim == 2 else image for image in found]
+        outputs = [_image(function(image)) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+        planes = [image[..., None] if image.ndim == 2 else image for image in outputs]
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
 
     return run
@@ -130,14 +130,14 @@ def _image(returned: Any) -> Array:
     return image
 
 
-def _exported(told: str) -> Run:
-    path = _file(told)
+def _exported(name: str) -> Run:
+    path = _file(name)
     try:
         program = torch.export.load(path)
         (given,) = program.graph_signature.user_inputs
     except Exception as error:  # which, depends on where it is damaged
         raise MismatchError(
-            f"{told} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
+            f"{name} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
             "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
         ) from error
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == given)
@@ -149,49 +149,49 @@ def _exported(told: str) -> Run:
     return run
 
 
-def _torchscript(told: str) -> Run:
-    path = _file(told)
+def _torchscript(name: str) -> Run:
+    path = _file(name)
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:  # which, depends on where it is damaged
         raise MismatchError(
-            f"{told} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
+            f"{name} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
             "write the network with torch.jit.script(network).save(...), not torch.save"
         ) from error
     run: Run = network.eval()
     return run
 
 
-def _onnx(told: str) -> Run:
-    path = _file(told)
+def _onnx(name: str) -> Run:
+    path = _file(name)
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingFileError(f"{told} needs onnxruntime: pip install 'conformask[onnx]'") from error
+        raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
     try:
         session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
     except Exception as error:  # onnxruntime's own errors share no type
         raise MismatchError(
-            f"{told} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
+            f"{name} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
         ) from error
     (given, *others), single = session.get_inputs(), session.get_inputs()[0].shape[0] == 1
     if others:
-        raise MismatchError(f"{told} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
+        raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
     kind = np.float16 if "float16" in given.type else np.float32
 
     def run(x: Images) -> Images:
         parts = torch.split(x, 1 if single else len(x))
-        found = [session.run(None, {given.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(found).astype(np.float32))
+        outputs = [session.run(None, {given.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
+        return torch.from_numpy(np.concatenate(outputs).astype(np.float32))
 
     return run
 
 
-def _file(told: str) -> str:
-    if not Path(told).is_file():
-        raise MissingFileError(f"{told} does not exist")
-    return told
+def _file(name: str) -> str:
+    if not Path(name).is_file():
+        raise MissingFileError(f"{name} does not exist")
+    return name
 
 
 OPENED: Mapping[str, Callable[[str], Run]] = {

@@ -71,7 +71,7 @@ def fit_predictor(
         ImageError: an image that the task cannot use.
         MismatchError: out holds another run.
     """
-    made = chosen(KINDS, kind, "kind")
+    training = chosen(KINDS, kind, "kind")
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
     trained_on = []
     for index in tracked(range(len(pairs)), "reading images", len(pairs)):
@@ -83,7 +83,7 @@ def fit_predictor(
         network = UNet(
             channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form
         ).start_at(0.0)
-        module = made(network, task, plan)
+        module = training(network, task, plan)
     identity: dict[str, Json] = {
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
         "trained_on": tuple(trained_on),

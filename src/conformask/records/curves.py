@@ -40,8 +40,8 @@ class Curves:
 
     def take(self, places: Array) -> "Curves":
         """Those of the images at these places."""
-        kept = {field.name: getattr(self, field.name) for field in fields(self)}
-        rows = {key: value[places] for key, value in kept.items() if key != "grid" and value is not None}
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
         return replace(self, **rows)
 
     @classmethod
@@ -51,12 +51,12 @@ class Curves:
         Raises:
             MismatchError: one is missing, or they are of different lengths.
         """
-        given = {f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays}
-        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in given]
-        shapes = {len(values) for name, values in given.items() if name != "grid" and values.ndim}
+        columns = {f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays}
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
+        shapes = {len(values) for name, values in columns.items() if name != "grid" and values.ndim}
         if missing or len(shapes) > 1:
             raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
-        return cls(**given)
+        return cls(**columns)
 
 
 @dataclass(frozen=True)
@@ -108,5 +108,5 @@ class Selection:
         if "of" not in arrays:
             raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
-        n, *told = arrays["worth"].tolist() if "worth" in arrays else [0]
-        return cls(str(arrays["of"]), arrays["distance"], curves, Worth(int(n), *told) if n else None)
+        n, *sizes = arrays["worth"].tolist() if "worth" in arrays else [0]
+        return cls(str(arrays["of"]), arrays["distance"], curves, Worth(int(n), *sizes) if n else None)

@@ -150,13 +150,13 @@ class Evaluation:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{told}</td></tr>" for name, told in self._told().items())
+        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._told().items())
         return f"<p><b>{escape(self.promise)}</b></p><table>{rows}</table>"
 
     def _told(self) -> dict[str, str]:
         low, high = self.coverage_interval
-        told = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
-        return told | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
+        facts = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
+        return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
 
     def table(self) -> list[dict[str, Json]]:
         """One dict of plain values an image, as pandas.DataFrame takes it; NaN where there is no value."""
@@ -188,16 +188,16 @@ class Evaluation:
         path = folder / FILE
         record = read_json(path)
         if record["schema"] == 1:
-            found = Published(record, {stem: read_arrays(folder / f"{stem}.npz") for stem in STEMS})
+            published = Published(record, {stem: read_arrays(folder / f"{stem}.npz") for stem in STEMS})
         else:
-            found = read_published(path, STEMS)
+            published = read_published(path, STEMS)
         try:
-            images = ImageRecords(**found.arrays["evaluation"])
-            examples = list(_examples(found.arrays["examples"]))
+            images = ImageRecords(**published.arrays["evaluation"])
+            examples = list(_examples(published.arrays["examples"]))
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(f"{folder} holds a damaged evaluation ({error}): repeat it") from error
         mean = {"mean_distance": float(images.distance.mean())}
-        return record_of(cls, {**mean, **found.record, "images": images, "examples": examples}, path)
+        return record_of(cls, {**mean, **published.record, "images": images, "examples": examples}, path)
 
 
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:

@@ -11,7 +11,9 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     """The card in Markdown."""
     meaning = meaning_of(card)
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
-    how = "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
+    exactness = (
+        "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
+    )
     limits = [
         f"Calibrated on {_told_images(card)} with {plural(card.channels, 'channel')}; the promise does not "
         f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
@@ -20,7 +22,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     ]
     if card.exploratory:
         limits.insert(0, EXPLORATORY.text)
-    told = "\n".join(f"- {limit}" for limit in limits)
+    limits_text = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 
 **{card.promise}**
@@ -34,7 +36,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | distance, threshold | {card.distance}, {card.threshold:.6g}{levels(card)} |
 | guarantee | {card.guarantee} |
 | scorer | {scorer} |
-| masks | {card.family["name"]} ({family}); {how} |
+| masks | {card.family["name"]} ({family}); critical lambdas {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
@@ -42,7 +44,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 ## Limits
 
-{told}
+{limits_text}
 """
 
 

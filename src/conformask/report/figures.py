@@ -86,22 +86,24 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
     images = evaluation.images
     exact = bool(np.isfinite(images.oracle_size).any())
     oracle = images.oracle_size if exact else images.paper_oracle_size
-    kept = np.flatnonzero(np.isfinite(oracle) & np.isfinite(images.size))
-    if not kept.size:
+    known = np.flatnonzero(np.isfinite(oracle) & np.isfinite(images.size))
+    if not known.size:
         return None
-    kept = kept[np.linspace(0, kept.size - 1, min(kept.size, MOST_POINTS)).astype(int)]
-    xs, ys = oracle[kept], images.size[kept]
+    known = known[np.linspace(0, known.size - 1, min(known.size, MOST_POINTS)).astype(int)]
+    xs, ys = oracle[known], images.size[known]
     high = min(max(1.05 * max(xs.max(), ys.max()), 0.05), 1.0)
     on = svg.plot((0, high), (0, high))
     name = "the exact oracle" if exact else "the paper's Opt"
-    titles = [f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[kept], xs, ys, strict=True)]
+    titles = [
+        f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[known], xs, ys, strict=True)
+    ]
     marks = [
         svg.axes(on, f"mask size of {name}, which sees the truth", "our mask size"),
         svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
         svg.group([svg.points(on, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
         svg.along(on, (0, 0), (high, high), "as good as the oracle"),
     ]
-    return svg.document(f"Scatter of our mask size against that of {name}, {kept.size} images", marks)
+    return svg.document(f"Scatter of our mask size against that of {name}, {known.size} images", marks)
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
@@ -155,18 +157,18 @@ def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | Calibra
     if len(curve) < 2:
         return None
     xs, ys = zip(*curve, strict=True)
-    chosen, cost = about.threshold, float(np.interp(about.threshold, xs, ys))
-    low, high = min(xs[0], chosen), max(xs[-1], chosen)
+    threshold, cost = about.threshold, float(np.interp(about.threshold, xs, ys))
+    low, high = min(xs[0], threshold), max(xs[-1], threshold)
     on = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
     titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
     marks = [
         svg.axes(on, f"threshold on the distance {words.distance_label(about)}", "mean mask size"),
         svg.line(on, xs, ys, svg.OURS),
         svg.points(on, xs, ys, titles, svg.OURS, 2.5),
-        svg.upright(on, chosen, f"chosen, {svg.plain(chosen)}"),
-        svg.points(on, (chosen,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
+        svg.upright(on, threshold, f"chosen, {svg.plain(threshold)}"),
+        svg.points(on, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
     ]
-    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {chosen:.4g}", marks)
+    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
 
 
 def gauge(evaluation: Evaluation) -> str | None:

@@ -41,8 +41,8 @@ class Strip:
     rows: tuple[Row, ...]
 
     def __repr__(self) -> str:
-        told = "; ".join(", ".join(row.facts) for row in self.rows)
-        return f"Strip({self.promise}: {told})"
+        rows_text = "; ".join(", ".join(row.facts) for row in self.rows)
+        return f"Strip({self.promise}: {rows_text})"
 
     def _repr_html_(self) -> str:
         return template("strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
@@ -115,8 +115,8 @@ def _drawn(row: Row, font: Font, width: int) -> Image.Image:
 def _tile(image: Array) -> Image.Image:
     """As wide as a tile: few pixels stay visible as squares, many are averaged."""
     size = (TILE, max(1, round(TILE * image.shape[0] / image.shape[1])))
-    how = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.LANCZOS
-    return Image.fromarray(image).convert("RGB").resize(size, how)
+    resampling = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.LANCZOS
+    return Image.fromarray(image).convert("RGB").resize(size, resampling)
 
 
 def _wrapped(text: str, font: Font, width: int) -> list[str]:

@@ -99,22 +99,22 @@ def fit_scorer(
     out, used = Path(out), distance_by_name(distance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
-    chosen = head(scorer, used)
+    used_head = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    _check_distance(used, chosen, train)
+    _check_distance(used, used_head, train)
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
-    card = _card(chosen.name, used, per_channel, seen, held_out, train)
+    card = _card(used_head.name, used, per_channel, seen, held_out, train)
     own = network is None and not paper_form
     if network is None:
         with seeded(seed):
-            outputs = chosen.outputs(seen.channels, per_channel)
-            network = _unet(seen, outputs, width, paper_form).start_at(chosen.start)
+            outputs = used_head.outputs(seen.channels, per_channel)
+            network = _unet(seen, outputs, width, paper_form).start_at(used_head.start)
     if isinstance(network, UNet):
         card = replace(card, unet=network.settings)
-    objective = objective_of(chosen)
+    objective = objective_of(used_head)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
         TripletDataset(selection, held_out.smallest, seed),
@@ -125,11 +125,11 @@ def fit_scorer(
             network, objective, *datasets, out, plan,
             title="scorer", identity=identity, turns=own, resume=resume,
         )  # fmt: skip
-        fitted = NetworkScorer(network, chosen, card, looks=np.concatenate([seen.looks, held_out.looks]))
-        names = (chosen.family,) if used.exponent is None else tuple(FAMILIES)
+        fitted = NetworkScorer(network, used_head, card, looks=np.concatenate([seen.looks, held_out.looks]))
+        names = (used_head.family,) if used.exponent is None else tuple(FAMILIES)
         families = [family(name, used.exponent or 1.0) for name in names]
         record = selection_record(fitted, selection, used, families, grid_points)
-        suited = family(chosen.family, used.exponent or 1.0)
+        suited = family(used_head.family, used.exponent or 1.0)
         worth = worth_of(fitted, selection, used, suited, record.threshold(QUANTILE))
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
@@ -139,14 +139,14 @@ def fit_scorer(
     return fitted
 
 
-def objective_of(chosen: Head) -> Objective:
+def objective_of(used_head: Head) -> Objective:
     """The loss of a score network on batches (x at y_hat's size, y_hat, y)."""
 
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y_hat, y = batch
         output = network(network_input(x, y_hat))
         with full_precision(y_hat):
-            return chosen.loss(output.float(), y, y_hat)
+            return used_head.loss(output.float(), y, y_hat)
 
     return objective
 
@@ -181,15 +181,15 @@ def _card(
     )
 
 
-def _check_distance(distance: Distance, chosen: Head, train: Triplets) -> None:
+def _check_distance(distance: Distance, used_head: Head, train: Triplets) -> None:
     """Refuse what would only fail after hours: weights, size of images, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(distance(zeros, zeros)) <= 1e-6:
         raise InvalidArgumentError(f"distance {distance.name!r} is not 0 between two empty images")
-    if chosen.distance is not None and not _differentiable(distance, zeros):
+    if used_head.distance is not None and not _differentiable(distance, zeros):
         raise InvalidArgumentError(
-            f"distance {distance.name!r} has no gradient in torch, which scorer {chosen.name!r} learns by: "
-            "take scorer 'quantile', which is fitted for no distance"
+            f"distance {distance.name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            "learns by: take scorer 'quantile', which is fitted for no distance"
         )
 
 

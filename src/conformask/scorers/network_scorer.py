@@ -157,7 +157,7 @@ class NetworkScorer:
                 scorer that was fitted for no distance takes any.
         """
         card = _card(folder)
-        chosen = stored_head(card.scorer, card.distance, distance, card.distance_code)
+        stored = stored_head(card.scorer, card.distance, distance, card.distance_code)
         if network is None:
             if card.unet is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
@@ -167,7 +167,7 @@ class NetworkScorer:
         network.eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
         looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
-        return cls(network, chosen, card, selection, looks)
+        return cls(network, stored, card, selection, looks)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:

@@ -23,15 +23,15 @@ def selection_record(
     points: int = GRID_POINTS,
 ) -> Selection:
     """Unmasked distances, and for each family a grid and the curves on it, of the selection images."""
-    few = selection.select(range(min(GRID_IMAGES, len(selection))))
-    items = list(scored(scorer, few, "grids"))
-    grids = {chosen.name: lambda_grid(chosen, distance, items, points) for chosen in families}
+    first = selection.select(range(min(GRID_IMAGES, len(selection))))
+    items = list(scored(scorer, first, "grids"))
+    grids = {family.name: lambda_grid(family, distance, items, points) for family in families}
     unmasked: list[Array] = []
-    parts: dict[str, list[dict[str, Array]]] = {chosen.name: [] for chosen in families}
+    parts: dict[str, list[dict[str, Array]]] = {family.name: [] for family in families}
     for item in scored(scorer, selection, "selection"):
         unmasked.append(distance(item.batch.truth(), item.batch.y_hat).detach().double().cpu().numpy())
-        for chosen in families:
-            parts[chosen.name].append(measures(item, chosen, distance, grids[chosen.name]))
+        for family in families:
+            parts[family.name].append(measures(item, family, distance, grids[family.name]))
     curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
-    kept = {name: labelled(found, selection) for name, found in curves.items()}
-    return Selection(distance.name, np.concatenate(unmasked), kept)
+    with_columns = {name: labelled(found_curves, selection) for name, found_curves in curves.items()}
+    return Selection(distance.name, np.concatenate(unmasked), with_columns)

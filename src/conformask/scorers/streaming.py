@@ -64,7 +64,7 @@ class Streaming:
 
 
 def gathered(
-    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, how: Streaming
+    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, streaming: Streaming
 ) -> dict[str, Array]:
     """The measures of all images, in their order, whatever the batches and processes.
 
@@ -75,22 +75,22 @@ def gathered(
         MismatchError: parts that another process should have written are not there.
     """
     starts = range(0, len(triplets), PART)
-    if how.folder is None:
-        batches = tracked(_batches(scorer, triplets, starts, how.batch_size), title, len(triplets))
+    if streaming.folder is None:
+        batches = tracked(_batches(scorer, triplets, starts, streaming.batch_size), title, len(triplets))
         return joined(measure(item) for item in batches)
     fingerprint = _fingerprint(scorer, triplets, key)
-    files = [how.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
-    fabric = Fabric(devices=how.devices, num_nodes=how.nodes)
+    files = [streaming.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
+    fabric = Fabric(devices=streaming.devices, num_nodes=streaming.nodes)
     fabric.launch()
     mine = range(fabric.global_rank, len(files), fabric.world_size)
     for place in tracked(mine, title, len(mine)):
         if not _readable(files[place]):
-            items = _batches(scorer, triplets, starts[place : place + 1], how.batch_size)
+            items = _batches(scorer, triplets, starts[place : place + 1], streaming.batch_size)
             write_arrays(files[place], joined(measure(item) for item in items))
     fabric.barrier()
-    found = joined(map(read_arrays, files))
+    columns = joined(map(read_arrays, files))
     fabric.barrier()
-    return found
+    return columns
 
 
 def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[Scored]:
@@ -107,5 +107,5 @@ def _readable(file: Path) -> bool:
 
 
 def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
-    told = repr((scorer.fingerprint, triplets.names, triplets.data_range, key))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    parts = repr((scorer.fingerprint, triplets.names, triplets.data_range, key))
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]

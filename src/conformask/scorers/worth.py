@@ -32,12 +32,12 @@ def worth_of(
     All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
     the trained score. None where these are too few for the promise, or where the threshold is 0.
     """
-    few = selection.select(range(min(IMAGES, len(selection))))
-    if len(few) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
+    first = selection.select(range(min(IMAGES, len(selection))))
+    if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
         return None
     scorers = (trained, Heuristic(local_spread, 1), Heuristic(constant, 1))
-    sizes = (_mask_size(scorer, few, distance, family, threshold) for scorer in scorers)
-    return Worth(len(few), threshold, *sizes)
+    sizes = (_mask_size(scorer, first, distance, family, threshold) for scorer in scorers)
+    return Worth(len(first), threshold, *sizes)
 
 
 def _mask_size(

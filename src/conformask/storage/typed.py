@@ -20,19 +20,19 @@ def record_of(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
     Raises:
         MismatchError: a field without default is missing, or a value is of another type; names the field.
     """
-    hints, given = get_type_hints(kind), {}
+    hints, values_given = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name in values:
             try:
-                given[field.name] = _value(hints[field.name], values[field.name], path)
+                values_given[field.name] = _value(hints[field.name], values[field.name], path)
             except (TypeError, ValueError, OverflowError) as error:
-                told = repr(values[field.name])[:SHOWN]
+                shown = repr(values[field.name])[:SHOWN]
                 raise MismatchError(
-                    f"{path} holds {told} for {field.name}: it is damaged, copy it again"
+                    f"{path} holds {shown} for {field.name}: it is damaged, copy it again"
                 ) from error
         elif field.default is MISSING and field.default_factory is MISSING:
             raise MismatchError(f"{path} lacks {field.name}: it is damaged, copy it again")
-    return kind(**given)
+    return kind(**values_given)
 
 
 def _value(hint: Any, value: Any, path: Path) -> Any:

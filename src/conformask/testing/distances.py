@@ -95,10 +95,10 @@ class DistanceContract:
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
         """Pairs of images, (N, C, H, W) in [0, 1]: alike, unlike, equal, one of them black."""
         generator = torch.Generator().manual_seed(0)
-        found = []
+        pairs = []
         for shape in self.shapes:
             a, noise = torch.rand(2, 5, *shape, generator=generator)
             b = (a + 0.1 * (noise - 0.5)).clamp(0, 1)
             b[1], b[2], b[3] = noise[1], a[2], 0.0
-            found.append((a, b))
-        return found
+            pairs.append((a, b))
+        return pairs

@@ -83,10 +83,10 @@ class FamilyContract:
                     self._check_critical(score, error, exponent, share * float(error.double().mean()))
 
     def _check_critical(self, score: Tensor, error: Tensor, exponent: float, threshold: float) -> None:
-        found = self.family.critical_lambda(score, error, exponent, threshold)
-        assert found.shape == (len(score),)
-        assert found.dtype == torch.float64
-        lam = float(found[0])
+        lambdas = self.family.critical_lambda(score, error, exponent, threshold)
+        assert lambdas.shape == (len(score),)
+        assert lambdas.dtype == torch.float64
+        lam = float(lambdas[0])
         allowed = threshold * (1 + 1e-6)
         assert self.distance(score, error, exponent, lam) <= allowed, f"critical lambda {lam} fails"
         if math.isfinite(lam):

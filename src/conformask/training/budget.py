@@ -89,8 +89,8 @@ class Budget(L.Callback):
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed run goes on from."""
-        kept = {"best": self.best, "waited": self.waited, "share": self.share}
-        return {"spent": self.spent, "elapsed": self.elapsed(), **kept}
+        state = {"best": self.best, "waited": self.waited, "share": self.share}
+        return {"spent": self.spent, "elapsed": self.elapsed(), **state}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from there."""

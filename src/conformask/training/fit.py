@@ -199,10 +199,10 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
     path = out / "training.json"
     if record.last.exists() and not resume:
         raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
-    kept = [name for name in RESULTS if (out / name).exists()]
-    if kept and not record.last.exists():
+    results = [name for name in RESULTS if (out / name).exists()]
+    if results and not record.last.exists():
         raise MismatchError(
-            f"{out} holds {kept[0]} of something that can't be resumed: choose another folder"
+            f"{out} holds {results[0]} of something that can't be resumed: choose another folder"
         )
     if resume and path.exists():
         before, now = _flat(read_json(path)), _flat(plain(identity))

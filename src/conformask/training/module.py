@@ -74,6 +74,6 @@ def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool 
     if turns and all(images.shape[-1] == images.shape[-2] for images in batch):
         moves.append(lambda images: images.mT)
     for moved in moves:
-        chosen = (torch.rand(len(batch[0]), generator=generator) < 0.5).view(-1, 1, 1, 1)
-        batch = [torch.where(chosen.to(images.device), moved(images), images) for images in batch]
+        flips = (torch.rand(len(batch[0]), generator=generator) < 0.5).view(-1, 1, 1, 1)
+        batch = [torch.where(flips.to(images.device), moved(images), images) for images in batch]
     return batch

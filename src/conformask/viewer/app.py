@@ -85,7 +85,7 @@ def palette() -> Response:
 def about(session: Shown, request: Request) -> Response:
     """What does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
     masker = session.masker
-    told = {
+    facts = {
         "promised": asdict(masker_at(masker, Setting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
@@ -98,7 +98,7 @@ def about(session: Shown, request: Request) -> Response:
             "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh],
         },
     }
-    return _json(told)
+    return _json(facts)
 
 
 @router.get("/api/images")
@@ -106,12 +106,12 @@ def gallery(session: Shown) -> Response:
     """Every image, as far as it is known, and how those with truth stand to the promise."""
     found, caveat = session.measured(), session.network_caveat
     measured = None if found is None else measurement_text(session.masker.card, found, caveat)
-    told = {
+    facts = {
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
         "measured": measured,
     }
-    return _json(told)
+    return _json(facts)
 
 
 @router.get("/api/images/{name}")
@@ -119,18 +119,18 @@ def image(name: str, session: Shown) -> Response:
     """What the page needs to draw an image."""
     item = session.opened(name)
     height, width = item.batch.y_hat.shape[-2:]
-    known = item.batch.y is not None
-    told = {
+    has_truth = item.batch.y is not None
+    facts = {
         "name": name,
         "height": height,
         "width": width,
         "channels": item.score.map.shape[1],
-        "truth": known,
-        "error_scale": error_scale(item.batch) if known else None,
+        "truth": has_truth,
+        "error_scale": error_scale(item.batch) if has_truth else None,
         "not_covered": session.masker.card.not_covered((height, width)),
         "caveat": session.caveat(name),
     }
-    return _json(told)
+    return _json(facts)
 
 
 @router.get("/api/images/{name}/thumbnail.jpg")
@@ -161,9 +161,9 @@ def promise(image: str, setting: Wanted, session: Shown) -> Response:
     item = session.opened(image)
     started = perf_counter()
     masker, promised = masker_at(session.masker, setting, session.doubt)
-    told = asdict(promised) | {"opening": asdict(opening(masker, item))}
-    taken = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
-    return _json(told, headers={"Server-Timing": taken})
+    facts = asdict(promised) | {"opening": asdict(opening(masker, item))}
+    timing = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
+    return _json(facts, headers={"Server-Timing": timing})
 
 
 @router.get("/api/distance")

@@ -57,8 +57,11 @@ def masker_at(masker: Masker, setting: Setting, doubt: Standing | None = None) -
 
     `doubt` is what the images shown say against every promise.
     """
-    wanted, kept = (setting.threshold, setting.confidence), (masker.card.threshold, masker.card.confidence)
-    if all(want is None or want == have for want, have in zip(wanted, kept, strict=True)):
+    moved_to, calibrated = (
+        (setting.threshold, setting.confidence),
+        (masker.card.threshold, masker.card.confidence),
+    )
+    if all(want is None or want == have for want, have in zip(moved_to, calibrated, strict=True)):
         return masker, _promised(masker, doubt)
     try:
         moved = masker.recalibrate(threshold=setting.threshold, confidence=setting.confidence)
@@ -117,9 +120,9 @@ def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
     least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
     tried = [step / STEPS for step in range(least, most + 1)]
     refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
-    kept = masker.card.confidence or LEAST_CONFIDENCE
-    highest = tried[refused - 1] if refused else kept
-    return min(LEAST_CONFIDENCE, kept), max(highest, kept)
+    calibrated = masker.card.confidence or LEAST_CONFIDENCE
+    highest = tried[refused - 1] if refused else calibrated
+    return min(LEAST_CONFIDENCE, calibrated), max(highest, calibrated)
 
 
 def _refused(masker: Masker, threshold: float, confidence: float) -> bool:

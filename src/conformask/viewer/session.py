@@ -132,9 +132,9 @@ class Session:
 
         Measured again only after further images were looked at: every move of a slider asks for it.
         """
-        known = len(self._distances)
-        if known != self._measured[0]:
-            self._measured = known, self._measurement()
+        count_before = len(self._distances)
+        if count_before != self._measured[0]:
+            self._measured = count_before, self._measurement()
         return self._measured[1]
 
     def _measurement(self) -> Measurement:
@@ -148,8 +148,8 @@ class Session:
         """What the images say against every promise; None where they do not."""
         if self.network_caveat is not None and self.network_caveat.other:
             return of_another_network(self.network_caveat.text)
-        found = self.measured()
-        return broken(measurement_text(self.masker.card, found)) if found and found.broken else None
+        measured = self.measured()
+        return broken(measurement_text(self.masker.card, measured)) if measured and measured.broken else None
 
     def caveat(self, name: str) -> str | None:
         """What to say beside an image that another network than the promised may have made."""

@@ -66,12 +66,12 @@ def theorem_of(axes: Axes) -> Theorem:
     Raises:
         InvalidArgumentError: there is none; names the nearest promise that has one.
     """
-    known = _known(axes)
-    if known is None:
+    theorem = _known(axes)
+    if theorem is None:
         raise InvalidArgumentError(
             f"no theorem is known for {words(axes)}: take {words(_nearest(axes))} instead"
         )
-    return known
+    return theorem
 
 
 def _known(axes: Axes) -> Theorem | None:
@@ -115,13 +115,13 @@ def _nearest(axes: Axes) -> Axes:
         (axes.lam, Constant(), Adaptive()),
     )
     candidates = [Axes(*each) for each in product(*choices)]
-    known = [each for each in candidates if _known(each) is not None]
+    provable = [each for each in candidates if _known(each) is not None]
 
     def differences(each: Axes) -> tuple[int, bool, bool, bool]:
         changed = [a != b for a, b in zip(axes, each, strict=True)]
         return sum(changed), each.unit != axes.unit, each.population != axes.population, changed[0]
 
-    return min(known, key=differences)
+    return min(provable, key=differences)
 
 
 def words(axes: Axes) -> str:

@@ -134,8 +134,8 @@ def _group(path: Path) -> Any:
 def _check_axes(level: Level) -> None:
     axes, shape = level.axes, level.array.shape
     sides = dict(zip(axes, shape, strict=False))
-    known = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
-    if not known or axes[-2:] != ("y", "x") or sides.get("t", 1) * sides.get("z", 1) != 1:
+    in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
+    if not in_order or axes[-2:] != ("y", "x") or sides.get("t", 1) * sides.get("z", 1) != 1:
         raise ImageError(
             f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, before them c, "
             "and t and z of length 1: write each plane to a file of its own"

@@ -77,9 +77,9 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         start = end
 
 
-def _content(file: BinaryIO, chunks: Chunks, wanted: bytes) -> bytes:
+def _content(file: BinaryIO, chunks: Chunks, kind_wanted: bytes) -> bytes:
     """Of the first chunk of that kind; nothing where there is none."""
-    return next((_read(file, start + 8, end - 4) for kind, start, end in chunks if kind == wanted), b"")
+    return next((_read(file, start + 8, end - 4) for kind, start, end in chunks if kind == kind_wanted), b"")
 
 
 def _read(file: BinaryIO, start: int, end: int) -> bytes:
