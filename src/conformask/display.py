@@ -47,8 +47,8 @@ def show(
     masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
     pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
-    told = _measured(masker, masks, truths, outputs)
-    rows = [Row(shown, facts, met) for shown, (facts, met) in zip(pictures, told, strict=True)]
+    measured = _measured(masker, masks, truths, outputs)
+    rows = [Row(shown, facts, met) for shown, (facts, met) in zip(pictures, measured, strict=True)]
     return Strip(masker.promise, tuple(rows))
 
 

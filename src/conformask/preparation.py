@@ -40,7 +40,7 @@ def write_triplets(
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
-    triplets.json says until the end that they are not finished; then they are made anew. Returns how many.
+    triplets.json says until the end that they are not finished; then they are made again. Returns how many.
 
     Raises:
         MismatchError: the folder already holds triplets.

@@ -23,7 +23,7 @@ class Lines:
     def __init__(self) -> None:
         self.due = time.monotonic() + SECONDS
 
-    def tell(self, text: str) -> None:
+    def write(self, text: str) -> None:
         """Print it, if a line is due."""
         if time.monotonic() >= self.due and main_process():
             print(text, file=sys.stderr, flush=True)
@@ -31,7 +31,7 @@ class Lines:
 
 
 def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
-    """Pass the items on, drawing progress on standard error, or telling it where that is no terminal."""
+    """Pass the items on, drawing progress on standard error; lines, where that is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -50,4 +50,4 @@ def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterat
             done = min(done + step, total)
             progress.update(bar, completed=done)
             if not shown:
-                lines.tell(f"{title} {done}/{total}")
+                lines.write(f"{title} {done}/{total}")

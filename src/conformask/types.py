@@ -114,7 +114,7 @@ class Predictor(Protocol):
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Pixel hashes of the true images that it was trained on, as far as they are known."""
+        """Pixel hashes of the true images that it was trained on where known."""
 
     def __call__(self, x: Images) -> Images:
         """The network's output, in [0, 1]."""

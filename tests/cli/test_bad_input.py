@@ -337,7 +337,7 @@ def test_tiles_without_pixels(refused, made, tmp_path, size):
 def test_what_is_no_whole_number_is_bad_usage(conformask, data, tmp_path, count):
     answer = conformask("train", data, tmp_path / "run", "--epochs", count)
     assert answer.status == 2
-    assert f"{count!r} is no whole number" in " ".join(answer.out.split()) + " ".join(answer.err.split())
+    assert f"{count!r} is not a whole number" in " ".join(answer.out.split()) + " ".join(answer.err.split())
 
 
 def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):

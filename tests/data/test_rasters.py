@@ -134,7 +134,7 @@ def test_folders_that_are_no_images(tmp_path: Path) -> None:
     (tmp_path / "a.zarr").mkdir()
     zarr.create_group(tmp_path / "b.zarr")
     for name in "ab":
-        with pytest.raises(ImageError, match=rf"{name}\.zarr is no OME-Zarr image"):
+        with pytest.raises(ImageError, match=rf"{name}\.zarr is not an OME-Zarr image"):
             open_raster(tmp_path / f"{name}.zarr")
 
 

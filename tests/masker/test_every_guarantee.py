@@ -273,7 +273,7 @@ def shifted(a: Tensor, b: Tensor) -> Tensor:
 
 
 def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
-    with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 between two wholly masked images"):
+    with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 between two fully masked images"):
         made(
             masker.card.guarantee,
             threshold=0.2,
@@ -284,7 +284,7 @@ def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> 
 
 def test_recalibration_refuses_it_too() -> None:
     masker = made("marginal", threshold=0.29, distance=shifted, selection=SELECTION)
-    with pytest.raises(CalibrationError, match="wholly masked"):
+    with pytest.raises(CalibrationError, match="fully masked"):
         masker.recalibrate(threshold=0.24)
 
 

@@ -162,7 +162,7 @@ def test_the_discriminator_sees_what_the_task_composes() -> None:
     x = completion.degrade(y)
     seen = []
     module.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    module._told_apart(*module.generate(module.network, [x, y]))
+    module._real_or_made(*module.generate(module.network, [x, y]))
     real, made = seen
     known = ~completion.hole(SIZE, SIZE)
     assert torch.equal(real[:, :1], made[:, :1]), "conditioned on the same x"

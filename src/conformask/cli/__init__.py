@@ -17,7 +17,7 @@ VERBS = {
     minutes on two cores. The photographs are those that scikit-image packages.""",
     "predictor": """Train a U-Net predictor, where you have none.
 
-    It learns to recover true images on the training part of a folder; conformask triplets deals the same
+    It learns to recover true images on the training part of a folder; conformask triplets assigns the same
     images with the same seed to the other parts.""",
     "triplets": """Make triplets x, y_hat, y from true images, or add y_hat to x of yours.
 
@@ -63,7 +63,7 @@ VERBS = {
     "paper": """Reproduce the paper's experiments on your images.
 
     All sixteen rows of its Table 1: predictors, masks, baselines and oracles, the table and the figures. A
-    run that was stopped goes on when the same command is given again.""",
+    run that was stopped resumes when the same command is given again.""",
 }
 
 
@@ -86,9 +86,9 @@ def build() -> App:
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """As cyclopts does, but 1.5 is no whole number."""
+    """As cyclopts does, but 1.5 is not a whole number."""
     if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
-        raise ValueError(f"{tokens[0].value!r} is no whole number")
+        raise ValueError(f"{tokens[0].value!r} is not a whole number")
     return convert(kind, tokens)
 
 
@@ -107,7 +107,7 @@ def main(tokens: list[str] | None = None) -> None:
         _say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        _say("stopped; a training goes on with --resume")
+        _say("stopped; resume a training run with --resume")
         sys.exit(130)
 
 

@@ -20,7 +20,7 @@ from conformask.cli.options import (
     WeightsPath,
     distance_of,
 )
-from conformask.cli.output import bad_usage, show, table, told_range
+from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def calibrate(
 ) -> None:
     """Calibrate a scorer on triplets that it has not seen; without DATA, recalibrate from stored curves.
 
-    A killed calibration goes on where it was.
+    A killed calibration resumes where it stopped.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def calibrate(
         masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, whole=whole)
     if main_process():
         masker = masker.save(run)
-    _tell(run, masker, as_json=json)
+    _show(run, masker, as_json=json)
 
 
 def _calibrated(
@@ -154,7 +154,7 @@ def _recalibrated(
     return recalibrated
 
 
-def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
+def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
@@ -167,7 +167,7 @@ def _tell(run: Path, masker: "Masker", *, as_json: bool) -> None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
         lines.append(
-            f"For nine of ten such calibration sets, coverage of new images lies in {told_range(coverage)}."
+            f"For nine of ten such calibration sets, coverage of new images lies in {range_text(coverage)}."
         )
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
     show(record, *lines, as_json=as_json)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformask.cli.options import AsJson, DataRange
-from conformask.cli.output import facts, show, told_sizes
+from conformask.cli.output import facts, show, sizes_text
 
 if TYPE_CHECKING:
     from conformask.data.check import Findings
@@ -20,7 +20,7 @@ def check(
     data
         A folder with x/, y_hat/ and, where the truth is known, y/, or a manifest.csv.
     confidence
-        The confidence that is going to be wanted.
+        The confidence that you plan to ask for.
     """
     from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
@@ -34,16 +34,16 @@ def check(
         ("triplets", f"{findings.n} in {findings.groups} groups"),
         ("truth", "known" if findings.has_truth else "unknown: only conformask mask can use them"),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
-        ("sizes", told_sizes(findings.sizes)),
-        ("mean |y - y_hat|", _told_errors(findings)),
+        ("sizes", sizes_text(findings.sizes)),
+        ("mean |y - y_hat|", _errors_text(findings)),
         ("y_hat made by", network_label(findings.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
-    verdict = [f"warning: {warning}" for warning in findings.warnings] or ["Nothing to complain about."]
+    verdict = [f"warning: {warning}" for warning in findings.warnings] or ["No problems found."]
     show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
 
 
-def _told_errors(findings: "Findings") -> str:
+def _errors_text(findings: "Findings") -> str:
     if findings.mean_error is None or findings.error_quantiles is None:
         return "unknown"
     low, middle, high = findings.error_quantiles

@@ -61,10 +61,10 @@ def summary_table(evaluation: Evaluation) -> Table:
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
         ("mean masked distance", figure(evaluation.mean_distance), f"threshold {evaluation.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
-        ("exact oracle's mask size", _told(evaluation.mask_size_oracle), "knows the truth"),
-        ("paper's Opt's mask size", _told(evaluation.mask_size_paper_oracle), "knows the truth"),
-        ("C(M, D)", _told(evaluation.correlation_size_distance), "mask size and unmasked distance"),
-        ("C(M, M_opt)", _told(evaluation.correlation_size_oracle), "mask size and Opt's"),
+        ("exact oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),
+        ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), "knows the truth"),
+        ("C(M, D)", _text(evaluation.correlation_size_distance), "mask size and unmasked distance"),
+        ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
     return table(("", "value", ""), rows)
 
@@ -73,5 +73,5 @@ def _between(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
 
 
-def _told(value: float | None) -> str:
+def _text(value: float | None) -> str:
     return "none" if value is None else f"{value:.3f}"

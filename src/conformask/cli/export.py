@@ -4,7 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from conformask.cli.options import AsJson
-from conformask.cli.output import facts, show, told_sizes
+from conformask.cli.output import facts, show, sizes_text
 
 
 def export(masker: Path, out: Path, /, *, json: AsJson = False) -> None:
@@ -28,7 +28,7 @@ def export(masker: Path, out: Path, /, *, json: AsJson = False) -> None:
     rows = [
         ("file", f"{out} ({out.stat().st_size / 1e6:.1f} MB)"),
         ("lambda", lam),
-        ("checked on", told_sizes(sizes)),
+        ("checked on", sizes_text(sizes)),
         ("largest difference", f"{max(vars(difference).values()):.1g} of {TOLERANCE:g} allowed"),
     ]
     record = {

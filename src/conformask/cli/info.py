@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from conformask.cli.options import AsJson
-from conformask.cli.output import facts, show, told_sizes
+from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.folder import read_promise
 from conformask.storage.as_json import Json, read_json
@@ -98,7 +98,7 @@ def info(
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
-        return [(shown[key], _told(key, value)) for key, value in part.items() if shown[key]]
+        return [(shown[key], _text(key, value)) for key, value in part.items() if shown[key]]
     except (TypeError, ValueError) as error:
         raise MismatchError(f"{path} holds what conformask does not write: copy it again") from error
 
@@ -114,7 +114,7 @@ def _promised(run: Path) -> tuple[str | None, str | None]:
 def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:
     notes = []
     if not {"predictor", "scorer"} & set(record):
-        notes.append("The training is not finished: go on with --resume.")
+        notes.append("The training run is not finished: resume it with --resume.")
     if "scorer" in record and not promise:
         notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA")
     evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
@@ -123,13 +123,13 @@ def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: P
     return notes
 
 
-def _told(key: str, value: Any) -> str:
+def _text(key: str, value: Any) -> str:
     if value is None:
         return ABSENT.get(key, "none")
     if key == "sizes":
-        return told_sizes(value)
+        return sizes_text(value)
     if isinstance(value, Mapping):
-        return _told(key, value.get("lam", value.get("name")))
+        return _text(key, value.get("lam", value.get("name")))
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

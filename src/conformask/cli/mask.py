@@ -39,7 +39,7 @@ def mask(
         A folder with x/ and y_hat/, or a manifest.csv; with y/ the masks are measured. A split is not
         regarded.
     out
-        Where masks/, overlays/, sizes.csv and masks.json go; a killed run goes on there.
+        Where masks/, overlays/, sizes.csv and masks.json go; a killed run resumes there.
     """
     from conformask.data.triplets import Triplets
     from conformask.deployment.masks import write_masks

@@ -24,7 +24,7 @@ Size = Annotated[
     Parameter(help="Side in pixels: the short side is scaled to it and the centre cut out."),
 ]
 Stride = Annotated[
-    int | None, Parameter(help="Cut tiles of --size every so many pixels instead, without scaling.")
+    int | None, Parameter(help="Cut tiles of --size at this stride in pixels instead, without scaling.")
 ]
 TaskName = Annotated[
     names.Task,
@@ -33,7 +33,7 @@ TaskName = Annotated[
 Split = Annotated[
     names.Split,
     Parameter(
-        help="What is dealt to the parts: whole files; with --stride also tiles, for calibration and test "
+        help="What is assigned to the parts: whole files; with --stride also tiles, for calibration and test "
         "(within) or for all four (tile)."
     ),
 ]
@@ -45,14 +45,14 @@ Epochs = Annotated[
 MaxMinutes = Annotated[float | None, Parameter(help="How long to train, in minutes.")]
 Patience = Annotated[
     int | None,
-    Parameter(help="Stop when the selection loss has not improved for so many epochs."),
+    Parameter(help="Stop when the selection loss has not improved for this many epochs."),
 ]
-BatchSize = Annotated[int, Parameter(help="Images a step, on each device.")]
+BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
 LearningRate = Annotated[
     float,
     Parameter(help="The largest one; it falls as a cosine, or by cuts with --patience."),
 ]
-Resume = Annotated[bool, Parameter(show_default=False, help="Go on with a training that was stopped.")]
+Resume = Annotated[bool, Parameter(show_default=False, help="Resume a training run that was stopped.")]
 Devices = Annotated[str, Parameter(help="How many devices, or which; handed to Lightning.")]
 Nodes = Annotated[int, Parameter(help="How many machines; handed to Lightning.")]
 Confidence = Annotated[float | None, Parameter(help="With which probability (the paper's beta); 0.9.")]
@@ -75,7 +75,7 @@ OtherNetwork = Annotated[
     Parameter(
         name="--other-network",
         show_default=False,
-        help="Go on although another network made y_hat than the one that the promise is about.",
+        help="Continue although another network made y_hat than the one that the promise is about.",
     ),
 ]
 WeightsPath = Annotated[

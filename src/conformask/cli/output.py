@@ -49,11 +49,11 @@ def facts(rows: Sequence[tuple[str, str]]) -> Table:
     return drawn
 
 
-def told_range(coverage: Sequence[float] | None) -> str:
+def range_text(coverage: Sequence[float] | None) -> str:
     """Coverage from and to."""
     return "no law is known" if coverage is None else f"{coverage[0]:.3f} to {coverage[1]:.3f}"
 
 
-def told_sizes(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
+def sizes_text(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
     """Image sizes (H, W) as a person writes them."""
     return ", ".join(f"{h}x{w}" for h, w in sizes[:most]) + (", ..." if len(sizes) > most else "")

@@ -23,7 +23,7 @@ def paper(
     split: Annotated[
         Literal["within", "paper"],
         Parameter(
-            help="within keeps whole fields of cells for training; paper deals all their tiles at random, "
+            help="within keeps whole fields of cells for training; paper assigns all their tiles at random, "
             "though they overlap."
         ),
     ] = "within",

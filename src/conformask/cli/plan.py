@@ -6,7 +6,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName
-from conformask.cli.output import bad_usage, show, table, told_range
+from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
 from conformask.names import BOUNDED
 
@@ -16,7 +16,7 @@ def plan(
     confidence: Confidence = None,
     guarantee: GuaranteeName = "marginal",
     delta: Delta = None,
-    n: Annotated[int | None, Parameter(help="Tell of so many calibration images only.")] = None,
+    n: Annotated[int | None, Parameter(help="Show only this many calibration images.")] = None,
     threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
         str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
@@ -57,7 +57,7 @@ def plan(
         )
     laws = [p for p in planned.prospects if p.coverage is not None]
     if laws:
-        rows = [(f"{p.n}", told_range(p.coverage)) for p in laws]
+        rows = [(f"{p.n}", range_text(p.coverage)) for p in laws]
         text += ["", table((planned.unit, "coverage, for nine calibration sets of ten"), rows)]
     elif n is not None:
         too_few = n < planned.n_calibration

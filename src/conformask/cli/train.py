@@ -104,13 +104,13 @@ def train(
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {distance})",
-        _told(worth),
+        _text(worth),
         f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
         as_json=json,
     )
 
 
-def _told(worth: "Worth | None") -> str:
+def _text(worth: "Worth | None") -> str:
     if worth is None:
         return "What it is worth is not known: too few selection images, or some of them without any error"
     return (

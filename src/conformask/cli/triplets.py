@@ -36,7 +36,7 @@ def triplets(
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
 
     With --task IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
-    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added; a killed run goes on where it was.
+    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added; a killed run resumes where it stopped.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ class Evidence:
     upper_bound: float | None = None
     """The largest value of the distance."""
     own_bound: bool = False
-    """Whether each image has a bound of its own at every lambda (lp distances)."""
+    """Whether each image has its own bound at every lambda (lp distances)."""
     monotone: bool = True
     """Whether the distance never grows when a nested mask shrinks."""
 

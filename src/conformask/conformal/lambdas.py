@@ -1,4 +1,4 @@
-"""Whether all images have one lambda, or each one of its own."""
+"""Whether all images have one lambda, or each its own."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar

@@ -61,9 +61,7 @@ def parse_weight(value: str | float, where: str) -> float:
 
 def _check_new(name: str, seen: set[str], where: str) -> None:
     if name in seen:
-        raise InvalidArgumentError(
-            f"{where}: the name {name!r} is taken; give every triplet a name of its own"
-        )
+        raise InvalidArgumentError(f"{where}: the name {name!r} is taken; give every triplet its own name")
     seen.add(name)
 
 
@@ -88,7 +86,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     for path in list_images(folder):
         stem, _ = name_and_suffix(path)
         if stem in files:
-            raise ImageError(f"{path} and {files[stem].name} have one stem; keep one of them")
+            raise ImageError(f"{path} and {files[stem].name} have the same stem; keep one of them")
         files[stem] = path
     return files
 

@@ -113,7 +113,7 @@ class TrueImages:
 
         Without a stride the short side is resized to `size` pixels (bicubic, antialiased) and the centre
         cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `how`
-        says whether the split deals files, tiles, or tiles within the files that are not for training.
+        says whether the split assigns files, tiles, or tiles within the files that are not for training.
         With `colour`, grey images among colour images are repeated to three channels.
 
         Raises:
@@ -158,12 +158,12 @@ class TrueImages:
         for name, header in headers.items():
             if min(header.height, header.width) < cutting.size:
                 raise ImageError(
-                    f"{_told(name, files[name])} is {header.height} x {header.width} pixels, smaller than "
+                    f"{_text(name, files[name])} is {header.height} x {header.width} pixels, smaller than "
                     f"{cutting.size} x {cutting.size}; use a smaller --size or leave it out"
                 )
         sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
         for source in sources:
-            check_name(source.name, _told(source.file, files[source.file]))
+            check_name(source.name, _text(source.file, files[source.file]))
         return cls(files, headers, sources, cutting, data_range, colour)
 
     def __len__(self) -> int:
@@ -184,7 +184,7 @@ class TrueImages:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The group of each image: its file, or itself where the split deals tiles."""
+        """The group of each image: its file, or itself where the split assigns tiles."""
         return tuple(source.group for source in self.sources)
 
     @property
@@ -233,7 +233,7 @@ def _header(name: str, file: Path | Array) -> Header:
     return read_header(file) if isinstance(file, Path) else header_of(file, f"image {name!r}")
 
 
-def _told(name: str, file: Path | Array) -> str:
+def _text(name: str, file: Path | Array) -> str:
     return str(file) if isinstance(file, Path) else f"image {name!r}"
 
 

@@ -25,8 +25,8 @@ def part_of(group: str, seed: int = 0) -> str:
 def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     """The part of a tile of a file.
 
-    `file` keeps whole files together; `within` does so for train and selection and deals the tiles of all
-    other files to calibration and test; `tile` deals all four by tile; `paper` does so too, and does not
+    `file` keeps whole files together; `within` does so for train and selection and assigns the tiles of all
+    other files to calibration and test; `tile` assigns all four by tile; `paper` does so too, and does not
     mind that tiles overlap.
 
     Raises:

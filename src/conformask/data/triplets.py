@@ -121,16 +121,16 @@ class Triplets:
 
     def __repr__(self) -> str:
         images = "1 image" if len(self) == 1 else f"{len(self)} images"
-        return f"Triplets({', '.join([images, *self._told()])})"
+        return f"Triplets({', '.join([images, *self._text()])})"
 
-    def _told(self) -> Iterator[str]:
+    def _text(self) -> Iterator[str]:
         """What is known without reading an image; the sizes are those of the first, from its header."""
         groups = len(set(self.groups))
         if groups < len(self):
             yield f"{groups} groups"
         for row in self._rows[:1]:
             with suppress(ConformaskError):
-                yield f"first x {_told_shape(row.x)}, y_hat {_told_shape(row.y_hat)}"
+                yield f"first x {_shape_text(row.x)}, y_hat {_shape_text(row.y_hat)}"
         yield "with y" if self.has_truth else "without y"
         if self.has_split:
             yield "split"
@@ -257,7 +257,7 @@ class Triplets:
         indices = [index for index, part in enumerate(parts) if part == name]
         if not indices:
             raise InvalidArgumentError(
-                f"the {name} part is empty: {self._told_groups()} give none; add images or groups, use "
+                f"the {name} part is empty: {self._groups_text()} give none; add images or groups, use "
                 f"another seed, or mark lines as {name} in the split column of a manifest"
             )
         return self.select(indices)
@@ -273,12 +273,12 @@ class Triplets:
         aside = [uniform(seed, "holdout", group) < fraction for group in self.groups]
         if all(aside) or not any(aside):
             raise InvalidArgumentError(
-                f"cannot set {fraction:g} of {self._told_groups()} aside; add images or use another seed"
+                f"cannot set {fraction:g} of {self._groups_text()} aside; add images or use another seed"
             )
         others = self.select(index for index, away in enumerate(aside) if not away)
         return others, self.select(index for index, away in enumerate(aside) if away)
 
-    def _told_groups(self) -> str:
+    def _groups_text(self) -> str:
         return f"{len(self)} triplets in {len(set(self.groups))} groups"
 
     def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
@@ -329,7 +329,7 @@ class Splits:
     test: Triplets
 
 
-def _told_shape(image: Path | Array) -> str:
+def _shape_text(image: Path | Array) -> str:
     header = read_header(image) if isinstance(image, Path) else header_of(image)
     channels = "channel" if header.channels == 1 else "channels"
     return f"{header.height} x {header.width} with {header.channels} {channels}"

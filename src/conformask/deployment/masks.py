@@ -52,7 +52,7 @@ def write_masks(
 
     Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
     their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
-    goes on with the images that are missing or have changed.
+    resumes with the images that are missing or have changed.
 
     Args:
         masker: a calibrated masker.

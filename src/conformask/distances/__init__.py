@@ -32,7 +32,7 @@ DISTANCES: Mapping[str, Callable[[], Distance]] = {
     "ms_ssim": MsSsim,
     **PERCEPTUAL,
 }
-"""Every distance with a name of its own; beside them `l` with any exponent >= 1, as in l1.5."""
+"""Every distance with its own name; beside them `l` with any exponent >= 1, as in l1.5."""
 
 POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 

@@ -44,5 +44,5 @@ class Custom:
         return value
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """|y - y_hat|: a callable has no map of its own."""
+        """|y - y_hat|: a callable has no map."""
         return (y - y_hat).abs()

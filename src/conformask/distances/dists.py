@@ -53,7 +53,7 @@ class Dists:
         return value
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """|y - y_hat|: DISTS compares statistics of whole images and has no map of its own."""
+        """|y - y_hat|: DISTS compares statistics of whole images and has no map."""
         return (y - y_hat).abs()
 
 

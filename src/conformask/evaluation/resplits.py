@@ -59,7 +59,7 @@ def resplit(
     seed: int = 0,
     evaluated: ImageRecords | None = None,
 ) -> Resplits:
-    """Deal calibration and test images anew n times, one by one, and deploy what each calibration gives.
+    """Resplit calibration and test images n times, one by one, and deploy what each calibration gives.
 
     With what an evaluation measured on the test images, critical lambdas are not computed again.
 

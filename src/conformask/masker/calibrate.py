@@ -87,7 +87,7 @@ def calibrate(
         distance: for a scorer that was fitted for none.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
         other_network: calibrate on outputs of another network than the scorer was trained on.
-        out: a folder for finished parts, from which a killed calibration goes on; it is removed at the end.
+        out: a folder for finished parts, from which a killed calibration resumes; it is removed at the end.
         devices: handed to Lightning; several need out.
         nodes: handed to Lightning.
 

@@ -72,12 +72,12 @@ class Code:
         now = self.fingerprints()
         changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
         if changed:
-            raise MismatchError(f"the code or the weights of {_told(changed)} {CHANGED}")
+            raise MismatchError(f"the code or the weights of {_text(changed)} {CHANGED}")
         if probe:
             values = self.probe(*map(tuple, probe["shape"].tolist()))
             other = [name for name in probe if not _alike(values.get(name), probe[name])]
             if other:
-                raise MismatchError(f"the values of {_told(other)} on a test image {CHANGED}")
+                raise MismatchError(f"the values of {_text(other)} on a test image {CHANGED}")
 
 
 CHANGED = (
@@ -119,5 +119,5 @@ def _alike(now: Array | None, then: Array) -> bool:
     return bool(np.abs(now.astype(float) - then).max() <= TOLERANCE * np.abs(then).max())
 
 
-def _told(names: list[str]) -> str:
+def _text(names: list[str]) -> str:
     return " and ".join(f"{name}=" for name in names)

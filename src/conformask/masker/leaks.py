@@ -9,7 +9,7 @@ from conformask.types import Array
 
 
 def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:
-    """Refuse calibration images of one truth in two groups, which are no two draws.
+    """Refuse calibration images of one truth in two groups, which are not two draws.
 
     Raises:
         CalibrationError: there are such; names two.

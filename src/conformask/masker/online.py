@@ -138,7 +138,7 @@ class OnlineMasker:
             online.state = OnlineLambda.from_json(record)
             names = list(map(str, record["waiting"]))
         except (TypeError, ValueError) as error:
-            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start anew") from error
+            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start over") from error
         for name in names:
             check_name(name, str(path))
             online.waiting[name] = read_arrays(path.with_name(WAITING) / f"{name}.npz")

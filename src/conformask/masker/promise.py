@@ -21,7 +21,7 @@ PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
 def positive(threshold: float) -> float:
-    """The threshold, or InvalidArgumentError where it is no distance above 0."""
+    """The threshold, or InvalidArgumentError where it is not a distance above 0."""
     if not 0 < threshold < np.inf:
         raise InvalidArgumentError(f"threshold = {threshold:g}: must be a distance above 0")
     return float(threshold)
@@ -76,11 +76,11 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
     Every promise relies on that to fall back on.
 
     Raises:
-        CalibrationError: it is, by these distances of wholly masked images.
+        CalibrationError: it is, by these distances of fully masked images.
     """
     if not passes(distances, threshold).all():
         raise CalibrationError(
-            f"distance {distance!r} is {distances.max():.4g} between two wholly masked images, above the "
+            f"distance {distance!r} is {distances.max():.4g} between two fully masked images, above the "
             f"threshold {threshold:.4g}: no mask could keep it; let it be 0 between equal images, or raise "
             "the threshold"
         )

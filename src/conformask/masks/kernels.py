@@ -274,7 +274,7 @@ def _check(pixels: Array, name: str, index: int) -> None:
     if wrong.size:
         raise InvalidArgumentError(
             f"{name}: image {index} holds {wrong[0]}; every value must be finite and at least 0. "
-            f"Clip it or mend what made it"
+            f"Clip it or fix what made it"
         )
 
 

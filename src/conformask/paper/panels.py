@@ -163,7 +163,7 @@ def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | 
     marks = [
         _head(result, frame, headed, f"threshold {result.threshold:.3g}"),
         svg.group(upright, f"stroke:{svg.RULE}"),
-        svg.axes(on, "mask size, the share masked out", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
+        svg.axes(on, "mask size, the share hidden", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
         svg.text(frame.width - 10, on.y.end - 8, "mean", "end", f"fill:{svg.QUIET};font-size:12.5px"),
         *(
             _lane(on, len(by_method) - i, m, _counted(m.short, result, m), values, edges)

@@ -74,7 +74,7 @@ def reproduce(
 ) -> Reproduction:
     """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
 
-    What is done already is not done again, so that a killed run goes on when it is started again. A row that
+    What is done already is not done again, so that a killed run resumes when it is started again. A row that
     was run elsewhere is done where its stages/opt-* and stages/evaluation-* are copied to.
 
     Args:
@@ -83,7 +83,7 @@ def reproduce(
         photos: a folder of photographs, with the folders in it, such as those of Places365.
         cells: a folder of micrographs, which are cut to tiles.
         rows: their numbers in the table, 1 to 16; all if None.
-        split: how tiles of the cells are dealt: "within" keeps whole fields for training, "paper" deals all
+        split: how tiles of the cells are dealt: "within" keeps whole fields for training, "paper" assigns all
             tiles at random although they overlap.
         devices: handed to Lightning.
         nodes: handed to Lightning.

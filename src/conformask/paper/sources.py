@@ -21,12 +21,12 @@ from conformask.tasks import task as task_by_name
 from conformask.types import Distance
 
 SPLITS: Mapping[str, str] = {"within": "within", "paper": "paper"}
-"""How tiles of the cells are dealt: whole fields kept for training, or all at random as in the paper."""
+"""How tiles of the cells are assigned: whole fields kept for training, or all at random as in the paper."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """True images of one kind, dealt to the four parts."""
+    """True images of one kind, assigned to the four parts."""
 
     images: TrueImages
     files: str

@@ -54,7 +54,7 @@ def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         for line in lines(finished):
-            writer.writerow({name: _told(value) for name, value in vars(line).items()})
+            writer.writerow({name: _text(value) for name, value in vars(line).items()})
     with whole_file(text) as aside:
         aside.write_text(page(finished, run), encoding="utf-8")
     return table, text
@@ -136,7 +136,7 @@ def _line(
     )
 
 
-def _told(value: object) -> object:
+def _text(value: object) -> object:
     if not isinstance(value, float):
         return value
     return "" if np.isnan(value) else f"{value:.6g}"

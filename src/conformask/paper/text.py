@@ -119,11 +119,11 @@ def _tables(finished: Sequence[Finished]) -> str:
     parts = []
     for title, some in _by_task(finished):
         columns = ("row", "network", "distance", "threshold", *NAMES.values())
-        sizes = _table(columns, [[*_key(each), *map(_told, _sizes(each))] for each in some])
+        sizes = _table(columns, [[*_key(each), *map(_text, _sizes(each))] for each in some])
         names = [NAMES[method] for method in METHODS]
         columns = ("row", "network", "distance", *(f"C(M, D) {name}" for name in names))
         columns += tuple(f"C(M, M_opt) {name}" for name in names)
-        correlations = _table(columns, [[*_key(each)[:3], *map(_told, _correlations(each))] for each in some])
+        correlations = _table(columns, [[*_key(each)[:3], *map(_text, _correlations(each))] for each in some])
         parts.append(f"## {title}\n\nMean mask size:\n\n{sizes}\nCorrelations:\n\n{correlations}")
     return "\n".join(parts)
 
@@ -173,14 +173,14 @@ def _ratios(finished: Sequence[Finished]) -> str:
         rows.append(
             [
                 str(result.row.number),
-                _told(statistics.ratio(ours, result.exact_size)),
-                _told(statistics.ratio(ours, result.opt_size)),
+                _text(statistics.ratio(ours, result.exact_size)),
+                _text(statistics.ratio(ours, result.opt_size)),
                 f"{published.ours / published.opt:.2f}",
-                _told(statistics.ratio(ours, quantile)),
+                _text(statistics.ratio(ours, quantile)),
                 f"{published.ours / published.quantile:.2f}",
-                _told(statistics.ratio(own, result.exact_size)),
-                _told(statistics.ratio(own, result.opt_size)),
-                _told(statistics.ratio(own, quantile)),
+                _text(statistics.ratio(own, result.exact_size)),
+                _text(statistics.ratio(own, result.opt_size)),
+                _text(statistics.ratio(own, quantile)),
             ]
         )
     text = "## Ratios of mask sizes beside the paper's\n\nSmaller is better; 1 against an oracle is perfect. "
@@ -197,7 +197,7 @@ def _differences(finished: Sequence[Finished]) -> str:
             smaller = float(np.mean(each.resplits[a]["size"] < each.resplits[b]["size"]))
             answer = "yes" if statistics.significant(estimate) else "no"
             name = f"{NAMES[a]} - {NAMES[b]}"
-            rows.append([str(each.result.row.number), name, _told(estimate), answer, f"{smaller:.0%}"])
+            rows.append([str(each.result.row.number), name, _text(estimate), answer, f"{smaller:.0%}"])
     return (
         "## Differences\n\nPaired bootstrap over test images (95 %); beside it the share of resplits in "
         "which the first method's mean mask size is the smaller one.\n\n" + _table(columns, rows)
@@ -307,7 +307,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     )
 
 
-def _told(estimate: Estimate) -> str:
+def _text(estimate: Estimate) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.known else "-"
 
 

@@ -38,7 +38,7 @@ class OwnPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """The network's output, float32, on the CPU; infinity, which is no bright white, becomes NaN.
+        """The network's output, float32, on the CPU; infinity, which is not a bright white, becomes NaN.
 
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
@@ -54,7 +54,7 @@ class OwnPredictor:
 
 
 def own_predictor(name: str) -> OwnPredictor:
-    """The network that `told` names.
+    """The network of that name.
 
     package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
     and returns one of floats, (H, W, C) or (H, W). A .pt2 file is one of torch.export, a .pt, .pth or .ts
@@ -77,9 +77,9 @@ def _hash_of_files(path: Path) -> str:
     return hash_of([path_hash(file) for file in sorted(path.parent.glob(f"{glob.escape(path.name)}*"))])
 
 
-def _hash_of_function(told: str, function: Callable[[Array], Array]) -> str:
-    packages = metadata.packages_distributions().get(told.partition(":")[0].split(".")[0], [])
-    return hash_of([told, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
+def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
+    packages = metadata.packages_distributions().get(spec.partition(":")[0].split(".")[0], [])
+    return hash_of([spec, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
 
 
 def _function(name: str) -> Callable[[Array], Array]:

@@ -64,7 +64,7 @@ def fit_predictor(
         kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
         width: channels of the U-Net's first level.
         paper_form: the U-Net of the paper, with transposed convolutions.
-        resume: go on with a run that was stopped.
+        resume: resume a run that was stopped.
 
     Raises:
         InvalidArgumentError: an unknown kind.

@@ -147,13 +147,13 @@ class Evaluation:
     """Of the masker."""
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._told().items()))})"
+        return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._told().items())
+        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._text().items())
         return f"<p><b>{escape(self.promise)}</b></p><table>{rows}</table>"
 
-    def _told(self) -> dict[str, str]:
+    def _text(self) -> dict[str, str]:
         low, high = self.coverage_interval
         facts = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
         return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}

@@ -39,7 +39,7 @@ def check_network(
         promised: the network that it is about; None where nobody said.
         shown: the network of the images.
         what: what is about a network, such as "the promise".
-        other_network: go on all the same, with a warning.
+        other_network: continue all the same, with a warning.
 
     Raises:
         MismatchError: another network made it.
@@ -55,7 +55,7 @@ def check_network(
         return None
     if caveat.other and not other_network:
         raise MismatchError(
-            f"{caveat.text}: calibrate on outputs of that network, or go on without a promise, by "
+            f"{caveat.text}: calibrate on outputs of that network, or continue without a promise, by "
             "--other-network (other_network=True)"
         )
     warnings.warn(caveat.text, stacklevel=4)

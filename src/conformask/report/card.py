@@ -15,7 +15,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
         "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     )
     limits = [
-        f"Calibrated on {_told_images(card)} with {plural(card.channels, 'channel')}; the promise does not "
+        f"Calibrated on {_images_text(card)} with {plural(card.channels, 'channel')}; the promise does not "
         f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
@@ -48,7 +48,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 """
 
 
-def _told_images(card: CalibrationCard) -> str:
+def _images_text(card: CalibrationCard) -> str:
     if card.tiles is None:
         return f"images of {sizes(card)} pixels"
     tile, overlap = card.tiles

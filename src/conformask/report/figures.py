@@ -72,7 +72,7 @@ def sizes(evaluation: Evaluation) -> str | None:
     means = [(f"{name} {values.mean():.3f}", colour, dash) for name, values, colour, dash in kinds]
     marks = [
         svg.key(means),
-        svg.axes(on, "mask size, the share masked out", "images", (svg.plain, svg.whole)),
+        svg.axes(on, "mask size, the share hidden", "images", (svg.plain, svg.whole)),
     ]
     ours = svg.bars(on, edges, counts[0], _spans(edges, counts[0], "mask size"), svg.OURS)
     marks.append(svg.group([ours], "fill-opacity:.55"))

@@ -115,7 +115,7 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
     (
         "Distances before and after masking",
         "Look for how little lies right of the threshold. "
-        "Bars that crowd just left of it mean that little is masked in vain.",
+        "Bars that crowd just left of it mean that little is masked unnecessarily.",
         figures.distances,
     ),
     (

@@ -105,14 +105,14 @@ def headline(evaluation: Promised) -> str:
     if promised is not None:
         return (
             f"On at least {percent(promised)} of new images, "
-            f"what the mask lets through differs from the truth by at most {limit}."
+            f"what the mask trusts differs from the truth by at most {limit}."
         )
     start = "On average over new images"
     if evaluation.confidence is not None:
         start = (
             f"For at least {percent(evaluation.confidence)} of new inputs, on average over possible truths"
         )
-    return f"{start}, what the mask lets through differs from the truth by at most {limit}."
+    return f"{start}, what the mask trusts differs from the truth by at most {limit}."
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:

@@ -22,7 +22,7 @@ class ErrorNetwork(MaskNetwork):
     """Trained as the mask network of l1.
 
     Raises:
-        InvalidArgumentError: the distance is no lp.
+        InvalidArgumentError: the distance is not an lp distance.
     """
 
     name: ClassVar[str] = "error"

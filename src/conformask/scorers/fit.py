@@ -33,7 +33,7 @@ from conformask.types import Distance, Images
 
 HELD_OUT = 0.1
 LEVELS = 4
-"""A network that looks further learns by heart how hard the training images are."""
+"""A network that looks further memorises how hard the training images are."""
 
 
 def fit_scorer(
@@ -76,14 +76,14 @@ def fit_scorer(
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
         max_minutes: how long to train, in minutes.
-        patience: stop when the selection loss has not improved for so many epochs.
+        patience: stop when the selection loss has not improved for this many epochs.
         batch_size: images a step, on each device.
         learning_rate: the largest one; it falls as a cosine, or with patience is cut as that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it
-            to its end, and the first one writes.
+            to its end, and the first writes.
         nodes: handed to Lightning.
-        resume: go on with a run that was stopped.
+        resume: resume a run that was stopped.
         grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
             family and, for lp distances, of all others.
 

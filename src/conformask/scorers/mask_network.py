@@ -13,7 +13,7 @@ from conformask.training.losses import mask_loss, straight_through_clip
 from conformask.types import Distance, Images, PerImage
 
 FLOOR = 1e-4
-"""Scores below it are no estimates any more, they only keep their order."""
+"""Scores below it are no longer estimates, only their order counts."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class MaskNetwork:
 
     @property
     def family(self) -> str:
-        """water_filling for lp, power for distances whose error is no sum over pixels."""
+        """water_filling for lp, power for distances whose error is not a sum over pixels."""
         return "power" if self.distance.exponent is None else "water_filling"
 
     def outputs(self, channels: int, per_channel: bool) -> int:

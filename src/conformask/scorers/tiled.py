@@ -48,7 +48,7 @@ class Tiled:
     the whole image at once has no meaning by tiles.
 
     Raises:
-        InvalidArgumentError: tile or overlap is no multiple of 32, or the overlap above a quarter of the
+        InvalidArgumentError: tile or overlap is not a multiple of 32, or the overlap above a quarter of the
             tile.
     """
 

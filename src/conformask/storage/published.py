@@ -1,7 +1,7 @@
 """A record and its arrays, replaced as one: a reader sees all of the old or all of the new.
 
 The arrays lie in files named after their content; the JSON, replaced last, says which of them count. Its
-seal and the hashes of the files find damage, not malice: whoever can change a file can seal it anew.
+seal and the hashes of the files find damage, not malice: whoever can change a file can seal it again.
 """
 
 import hashlib

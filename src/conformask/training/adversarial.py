@@ -57,14 +57,14 @@ class Adversarial(L.LightningModule):
         batch = flipped(batch, self.seed, self.global_step, self.global_rank)
         x, y_hat, y = self.generate(self.network, batch)
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
-        told_apart = self._told_apart(x, y_hat.detach(), y)
-        self._step(discriminator, told_apart)
+        real_or_made = self._real_or_made(x, y_hat.detach(), y)
+        self._step(discriminator, real_or_made)
         self.discriminator.requires_grad_(False)
         adversarial = realness_loss(self._logits(x, y_hat), real=True)
         loss = adversarial + L1_WEIGHT * (y - y_hat).abs().mean()
         self._step(generator, loss)
         self.discriminator.requires_grad_(True)
-        values = dict(zip(self.losses, (loss, adversarial, told_apart), strict=True))
+        values = dict(zip(self.losses, (loss, adversarial, real_or_made), strict=True))
         self.log_dict(values, on_step=False, on_epoch=True, sync_dist=True, batch_size=len(y))
         return loss.detach()
 
@@ -80,7 +80,7 @@ class Adversarial(L.LightningModule):
             for network in (self.network, self.discriminator)
         ]
 
-    def _told_apart(self, x: Images, y_hat: Images, y: Images) -> Tensor:
+    def _real_or_made(self, x: Images, y_hat: Images, y: Images) -> Tensor:
         real = realness_loss(self._logits(x, y), real=True)
         return (real + realness_loss(self._logits(x, y_hat), real=False)) / 2
 

@@ -18,7 +18,7 @@ class Budget(L.Callback):
 
     The learning rate warms up, then falls as a cosine; with patience, whose end nobody knows, it is cut for
     good after each third of it in which the loss has not improved. Minutes are those of training itself, over
-    all resumptions. With several processes the first one's clock counts, so that all take the same steps.
+    all resumptions. With several processes the clock of the first counts, so that all take the same steps.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Budget(L.Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
-        """What a resumed run goes on from."""
+        """What a resumed run starts from."""
         state = {"best": self.best, "waited": self.waited, "share": self.share}
         return {"spent": self.spent, "elapsed": self.elapsed(), **state}
 

@@ -1,7 +1,7 @@
 """Trains a network on tensors, within a budget, into a run folder from which a killed run resumes.
 
 With several devices Lightning starts the same command again for each of them: every process reads the
-images, trains on its share of each epoch, and ends with the same weights; only the first one writes.
+images, trains on its share of each epoch, and ends with the same weights; only the first writes.
 """
 
 import contextlib

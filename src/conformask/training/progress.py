@@ -14,7 +14,7 @@ SMOOTHING = 0.98
 
 
 class ProgressBar(L.Callback):
-    """Draws on standard error; where that is no terminal a line now and then, and the last state."""
+    """Draws on standard error; where that is not a terminal a line now and then, and the last state."""
 
     def __init__(self, title: str, budget: Budget) -> None:
         self.budget = budget
@@ -42,7 +42,7 @@ class ProgressBar(L.Callback):
         text = self._text(trainer)
         self.progress.update(self.bar, completed=self.budget.spent, description=text)
         if not self.progress.console.is_terminal:
-            self.lines.tell(f"{self.title} {self.budget.spent:.0%}  {text}")
+            self.lines.write(f"{self.title} {self.budget.spent:.0%}  {text}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Take up the selection loss."""

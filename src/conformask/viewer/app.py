@@ -103,7 +103,7 @@ def about(session: Shown, request: Request) -> Response:
 
 @router.get("/api/images")
 def gallery(session: Shown) -> Response:
-    """Every image, as far as it is known, and how those with truth stand to the promise."""
+    """Every image, where known, and how those with truth stand to the promise."""
     found, caveat = session.measured(), session.network_caveat
     measured = None if found is None else measurement_text(session.masker.card, found, caveat)
     facts = {

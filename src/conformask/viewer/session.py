@@ -198,7 +198,7 @@ class Session:
             InvalidArgumentError: the promise needs a fact that is missing, or there are too many already.
         """
         if len(self._uploaded) >= MOST_UPLOADS:
-            raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: start the viewer anew")
+            raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
         wanted, count = pair.names[0], 1
         item = self._scored(pair, 0)
         self.masker.lambdas(item)

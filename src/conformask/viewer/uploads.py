@@ -144,7 +144,7 @@ def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
 
     Raises:
         InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
-        ImageError: a file that is no image, or images that cannot be used.
+        ImageError: a file that is not an image, or images that cannot be used.
     """
     names = {role: _checked_name(role, file.filename or "") for role, file in upload.files.items()}
     weight, category = upload.facts.get("weight"), upload.facts.get("category")
@@ -166,7 +166,9 @@ def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
 def _checked_name(role: str, name: str) -> str:
     check_name(name, f"the file of {role}")
     if PurePath(name).suffix.lower() not in IMAGE_SUFFIXES:
-        raise ImageError(f"{name} is no image that can be read; images end in {', '.join(IMAGE_SUFFIXES)}")
+        raise ImageError(
+            f"{name} is not an image that can be read; images end in {', '.join(IMAGE_SUFFIXES)}"
+        )
     return name
 
 

@@ -12,7 +12,7 @@ from conformask.conformal.theorems.ranked import Ranked
 
 @dataclass(frozen=True)
 class InEachCategory:
-    """A theorem of its own in each category."""
+    """The theorem in each category by itself."""
 
     inner: Ranked
     on_grid: ClassVar[bool] = False

@@ -37,7 +37,7 @@ class RiskBound:
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
     def rank(self, n: int) -> None:
-        """A mean is no rank."""
+        """A mean is not a rank."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
         """The largest grid point such that at it and at all below the mean risk is certified.

@@ -25,7 +25,7 @@ class RiskControl:
     reads: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Fewer would break the bound even with closed masks; 1 where images have bounds of their own.
+        """Fewer would break the bound even with closed masks; 1 where images have their own bounds.
 
         Raises:
             InvalidArgumentError: no threshold is given.
@@ -39,7 +39,7 @@ class RiskControl:
         return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
 
     def rank(self, n: int) -> None:
-        """A mean is no rank."""
+        """A mean is not a rank."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda | BoundedRisk:
         """By the bound of each image, or one lambda for all.

@@ -92,8 +92,8 @@ def open_level(path: Path) -> Level:
 
     Raises:
         MissingFileError: the extra zarr is not installed.
-        ImageError: the folder is no OME-Zarr image of one plane, chunks of it are missing, or one takes more
-            memory than allowed.
+        ImageError: the folder is not an OME-Zarr image of one plane, chunks of it are missing, or one takes
+            more memory than allowed.
     """
     group = _group(path)
     metadata = group.attrs.get("ome", group.attrs)
@@ -103,7 +103,7 @@ def open_level(path: Path) -> Level:
         level = Level(path, group[image["datasets"][0]["path"]], axes)
     except (KeyError, IndexError, TypeError) as error:
         raise ImageError(
-            f"{path} is no OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
+            f"{path} is not an OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
             "write it with an OME-Zarr writer of NGFF 0.4 or 0.5"
         ) from error
     _check_axes(level)
@@ -128,7 +128,7 @@ def _group(path: Path) -> Any:
     try:
         return zarr.open_group(path, mode="r")
     except Exception as error:  # of many types, for a folder that is damaged or something else
-        raise ImageError(f"{path} is no OME-Zarr image ({error}); copy the folder again") from error
+        raise ImageError(f"{path} is not an OME-Zarr image ({error}); copy the folder again") from error
 
 
 def _check_axes(level: Level) -> None:
@@ -138,7 +138,7 @@ def _check_axes(level: Level) -> None:
     if not in_order or axes[-2:] != ("y", "x") or sides.get("t", 1) * sides.get("z", 1) != 1:
         raise ImageError(
             f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, before them c, "
-            "and t and z of length 1: write each plane to a file of its own"
+            "and t and z of length 1: write each plane to its own file"
         )
 
 

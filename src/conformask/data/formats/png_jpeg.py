@@ -40,7 +40,7 @@ def open_png_or_jpeg(path: Path) -> AbstractContextManager[Opened]:
 
 @contextmanager
 def _open_jpeg(path: Path) -> Iterator[Opened]:
-    with JpegImageFile(path) as image:  # Pillow's open has a limit of its own
+    with JpegImageFile(path) as image:  # Pillow's open has its own limit
         mode = "L" if image.mode == "L" else "RGB"
         orientation = orientation_of(image.getexif().get(ORIENTATION))
         yield Opened(
@@ -54,7 +54,7 @@ def _open_png(path: Path) -> Iterator[Opened]:
     with path.open("rb") as file:
         chunks = list(_chunks(file))
         if int.from_bytes(_content(file, chunks, b"acTL")[:4], "big") > 1:
-            raise ImageError(f"{path} is an animation; save the wanted frame as an image of its own")
+            raise ImageError(f"{path} is an animation; save the frame that you want as its own image")
         width, height, depth, colour_type = struct.unpack(">IIBB", _content(file, chunks, b"IHDR")[:10])
         exif = Exif()
         exif.load(_content(file, chunks, b"eXIf"))

@@ -92,7 +92,7 @@ def _only_image(path: Path, file: Any) -> Any:
     planes = [axis for axis in series.axes if axis not in "YXSC"]
     if len(file.series) != 1 or planes or {"S", "C"} <= set(series.axes):
         shapes = ", ".join(f"{each.axes} {each.shape}" for each in file.series)
-        raise ImageError(f"{path} is a stack ({shapes}); write each plane to a file of its own")
+        raise ImageError(f"{path} is a stack ({shapes}); write each plane to its own file")
     return series
 
 

@@ -11,7 +11,7 @@ import { VIEWS } from "./state.js";
 const TITLES = { output: "Output ŷ", overlay: "Veiled", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error" };
 const LEGENDS = {
   overlay: "The output under a veil: the denser, the less trusted.",
-  mask: "White = trusted, black = masked out.",
+  mask: "White = trusted, black = hidden.",
   input: "What the network was given, at the size of its output.",
 };
 const REST = 120; // milliseconds without a move before the truth is asked
