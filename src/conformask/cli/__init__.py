@@ -11,20 +11,20 @@ from cyclopts import App, CycloptsError, Parameter, Token, convert
 from conformask.errors import ConformaskError
 
 VERBS = {
-    "demo": """The whole story on packaged photographs, in minutes; nothing to download.
+    "demo": """Run everything on packaged photographs, in minutes; downloads nothing.
 
     Trains a x4 super-resolution network on real photographs, and masks with a promise for it: two to four
     minutes on two cores. The photographs are those that scikit-image packages.""",
-    "predictor": """Train a U-Net predictor, where you have none.
+    "predictor": """Train a U-Net predictor, if you have none.
 
     It learns to recover true images on the training part of a folder; conformask triplets assigns the same
     images with the same seed to the other parts.""",
-    "triplets": """Make triplets x, y_hat, y from true images, or add y_hat to x of yours.
+    "triplets": """Make triplets x, y_hat, y from true images, or add y_hat to your x.
 
     With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which says
     to which part (train, selection, calibration, test) each belongs. Without one, runs your network on the
     x/ of a folder.""",
-    "check": """Look at triplets before hours of work.
+    "check": """Check triplets before hours of work.
 
     Reads every image: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.""",
     "train": """Fit a scorer to triplets.
@@ -36,7 +36,7 @@ VERBS = {
     DATA, recalibrates from the curves that the last calibration stored.""",
     "plan": """Say how many calibration images a promise needs.
 
-    And between what coverage will fluctuate from one calibration set to the next.""",
+    And how far coverage will vary from one calibration set to the next.""",
     "mask": """Write masks for new images.
 
     For each image a mask (16-bit PNG, or TIFF and OME-Zarr as y_hat; 1 = trusted) and an overlay, and a CSV
@@ -45,15 +45,15 @@ VERBS = {
     "evaluate": """Measure coverage and mask sizes on test images.
 
     The images must be new to every step; RUN receives evaluation.json.""",
-    "monitor": """Say whether new images still look like those of the calibration.
+    "monitor": """Check whether new images still look like those of the calibration.
 
     Compares scores and mask sizes, for which no truth is needed; where there is truth, coverage too.""",
     "view": """Look at images with their masks in a browser.
 
     Starts a web page on this machine alone: gallery, swipe comparison, zoom, sliders for threshold and
     confidence that say what is promised, upload of a pair. Ctrl-C ends it.""",
-    "info": "Say what a run folder holds and promises.",
-    "export": """Write a masker as one ONNX file that needs onnxruntime only.
+    "info": "Show what a run folder holds and promises.",
+    "export": """Write a masker as one ONNX file that needs only onnxruntime.
 
     Lambda is an input of the graph, so that recalibration needs no new export; the file's metadata hold the
     calibrated lambda, the promise and the whole calibration. onnxruntime's masks are compared with PyTorch's

@@ -36,8 +36,8 @@ def mask(
     run
         A calibrated run folder.
     data
-        A folder with x/ and y_hat/, or a manifest.csv; with y/ the masks are measured. A split is not
-        regarded.
+        A folder with x/ and y_hat/, or a manifest.csv; with y/ the masks are measured. A split is
+        ignored.
     out
         Where masks/, overlays/, sizes.csv and masks.json go; a killed run resumes there.
     """

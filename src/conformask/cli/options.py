@@ -16,7 +16,9 @@ AsJson = Annotated[
 ]
 DataRange = Annotated[
     tuple[float, float] | None,
-    Parameter(name="--data-range", help="Values of black and white, where the file type does not say them."),
+    Parameter(
+        name="--data-range", help="Values of black and white, where the file type does not define them."
+    ),
 ]
 Images = Annotated[Path, Parameter(help="A folder of true images, with the folders in it.")]
 Size = Annotated[
@@ -42,7 +44,7 @@ Epochs = Annotated[
     int | None,
     Parameter(help="How many times to see every image; 30 if neither --max-minutes nor --patience is given."),
 ]
-MaxMinutes = Annotated[float | None, Parameter(help="How long to train, in minutes.")]
+MaxMinutes = Annotated[float | None, Parameter(help="Time limit of the training, in minutes.")]
 Patience = Annotated[
     int | None,
     Parameter(help="Stop when the selection loss has not improved for this many epochs."),
@@ -50,16 +52,16 @@ Patience = Annotated[
 BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
 LearningRate = Annotated[
     float,
-    Parameter(help="The largest one; it falls as a cosine, or by cuts with --patience."),
+    Parameter(help="The largest learning rate; it falls as a cosine, or is cut with --patience."),
 ]
 Resume = Annotated[bool, Parameter(show_default=False, help="Resume a training run that was stopped.")]
-Devices = Annotated[str, Parameter(help="How many devices, or which; handed to Lightning.")]
-Nodes = Annotated[int, Parameter(help="How many machines; handed to Lightning.")]
-Confidence = Annotated[float | None, Parameter(help="With which probability (the paper's beta); 0.9.")]
+Devices = Annotated[str, Parameter(help="Number of devices, or which; passed to Lightning.")]
+Nodes = Annotated[int, Parameter(help="Number of machines; passed to Lightning.")]
+Confidence = Annotated[float | None, Parameter(help="The promised probability (the paper's beta); 0.9.")]
 Delta = Annotated[
     float | None,
     Parameter(
-        help="Share of calibration sets for which the promise may fail, where a guarantee allows any; 0.05."
+        help="Share of calibration sets for which the promise may fail, for guarantees that take one; 0.05."
     ),
 ]
 GuaranteeName = Annotated[
@@ -68,7 +70,9 @@ GuaranteeName = Annotated[
 ]
 NetworkName = Annotated[
     str | None,
-    Parameter(name="--network", help="Who made y_hat, where triplets.json does not say it: a name."),
+    Parameter(
+        name="--network", help="Name of the network that made y_hat, where triplets.json does not say."
+    ),
 ]
 OtherNetwork = Annotated[
     bool,

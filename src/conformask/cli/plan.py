@@ -28,7 +28,7 @@ def plan(
     Parameters
     ----------
     confidence
-        With which probability (the paper's beta).
+        The promised probability (the paper's beta).
     """
     from conformask.conformal.planning import plan as plan_for
     from conformask.conformal.presets import guarantee as guarantee_by_name

@@ -69,7 +69,7 @@ def train(
     paper_form
         The U-Net of the paper, with transposed convolutions.
     seed
-        Decides the weights and the order.
+        Seed of the weights and of the order of images.
     """
     from conformask.data.triplets import Triplets
     from conformask.distances import distance as distance_by_name
