@@ -1,9 +1,11 @@
-"""The table of CONTRIBUTING.md: what something new touches is counted on what there is."""
+"""Tables of the documentation that say what there is, held to the code."""
 
 import re
 from pathlib import Path
 
 import pytest
+
+from conformask.conformal.presets import GUARANTEES, guarantee
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "conformask"
@@ -29,3 +31,11 @@ def test_the_table_is_read() -> None:
 @pytest.mark.parametrize(("kind", "files", "example"), ROWS, ids=[row[0] for row in ROWS])
 def test_nothing_else_is_touched(kind: str, files: str, example: str) -> None:
     assert mentions(example) - USES.get(example, set()) == set(re.findall(r"`(.+?)`", files))
+
+
+def test_the_parts_of_every_promise() -> None:
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
+    assert [name.strip("`") for name, *_ in rows] == list(GUARANTEES)
+    for name, *parts in rows:
+        assert parts == [axis.says or "one" for axis in guarantee(name.strip("`")).axes]
