@@ -55,5 +55,6 @@ def range_text(coverage: Sequence[float] | None) -> str:
 
 
 def sizes_text(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
-    """Image sizes (H, W) as a person writes them."""
-    return ", ".join(f"{h}x{w}" for h, w in sizes[:most]) + (", ..." if len(sizes) > most else "")
+    """Image sizes as a person writes them."""
+    shown = ["x".join(map(str, size)) for size in sizes[:most]]
+    return ", ".join(shown) + (", ..." if len(sizes) > most else "")

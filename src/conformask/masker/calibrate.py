@@ -21,7 +21,7 @@ from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker
 from conformask.masker.matching import distance_for, family_for, promise_for
-from conformask.masker.promise import (
+from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
     declared,

@@ -9,7 +9,7 @@ from conformask.conformal.presets import takes
 from conformask.conformal.promise import Promise
 from conformask.errors import InvalidArgumentError
 from conformask.masker.matching import promise_for
-from conformask.masker.promise import (
+from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
     enough,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from conformask.calibration import size_at
 from conformask.errors import InvalidArgumentError
 from conformask.masker.matching import distance_for, family_for, promise_for
-from conformask.masker.promise import columns_kept, enough, positive
+from conformask.masker.requirements import columns_kept, enough, positive
 from conformask.records.curves import Selection
 from conformask.types import Family, Scorer
 

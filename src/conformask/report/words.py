@@ -68,7 +68,7 @@ def levels(card: CalibrationCard) -> str:
 
 def sizes(card: CalibrationCard) -> str:
     """Sizes of the calibration images."""
-    return ", ".join(f"{height} x {width}" for height, width in card.sizes)
+    return ", ".join(" x ".join(map(str, size)) for size in card.sizes)
 
 
 def label_of(distance: str) -> str:

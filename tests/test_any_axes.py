@@ -1,0 +1,66 @@
+"""Where pixels count and not places, a volume is measured as an image of the same pixels."""
+
+import numpy as np
+import pytest
+import torch
+
+from conformask.calibration import Scored, critical_lambdas, features_of, mask_size, masked_distance, measures
+from conformask.distances import distance as distance_by_name
+from conformask.masks import FAMILIES
+from conformask.masks import family as family_by_name
+from conformask.oracle import exact_oracle, paper_oracle
+from conformask.training.losses import mask_loss, pinball
+from conformask.types import Batch, Score
+
+VOLUME, FLAT = (3, 2, 4, 6, 8), (3, 2, 24, 8)
+GRID = np.array([0.0, 1e-3, 0.02, 0.1, 1.0, np.inf])
+
+
+@pytest.fixture(scope="module")
+def scored() -> tuple[Scored, Scored]:
+    generator = torch.Generator().manual_seed(0)
+    y, y_hat, score = (torch.rand(VOLUME, generator=generator) for _ in range(3))
+    names = ("a", "b", "c")
+    volume = Scored(Batch(names, y_hat, y_hat, y), Score(score * score))
+    images = [images.reshape(FLAT) for images in (y_hat, y_hat, y, score * score)]
+    return volume, Scored(Batch(names, *images[:3]), Score(images[3]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
+def test_what_calibration_measures(scored: tuple[Scored, Scored], family: str, distance: str) -> None:
+    used = distance_by_name(distance)
+    masks = family_by_name(family, used.exponent)
+    volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
+    for name in volume:
+        np.testing.assert_array_equal(volume[name], flat[name])
+    lambdas = torch.from_numpy(critical_lambdas(scored[0], masks, used, GRID, 0.05))
+    opened = [masks.apply(item.score.map, masks.level(item.score.map, lambdas)) for item in scored]
+    assert opened[0].shape == VOLUME
+    assert torch.equal(opened[0].reshape(FLAT), opened[1])
+    assert torch.equal(mask_size(opened[0]), mask_size(opened[1]))
+    distances = masked_distance(used, opened[0], scored[0].batch.truth(), scored[0].batch.y_hat)
+    np.testing.assert_allclose(distances, 0.05, rtol=1e-5)
+    np.testing.assert_array_equal(*(features_of(item.score) for item in scored))
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
+def test_the_best_masks(scored: tuple[Scored, Scored], distance: str) -> None:
+    used, found = distance_by_name(distance), []
+    for item in scored:
+        y, y_hat = item.batch.truth(), item.batch.y_hat
+        exact = exact_oracle(used.error_map(y, y_hat), 0.05, used.exponent)
+        opt, reached = paper_oracle(used, y, y_hat, 0.05, per_channel=True)
+        assert reached.all()
+        found.append((exact.reshape(FLAT), opt.reshape(FLAT)))
+    for volume, flat in zip(*found, strict=True):
+        torch.testing.assert_close(volume, flat, rtol=0, atol=1e-6)
+
+
+def test_losses(scored: tuple[Scored, Scored]) -> None:
+    used = distance_by_name("l1")
+    losses = []
+    for item in scored:
+        y, y_hat = item.batch.truth(), item.batch.y_hat
+        losses.append(torch.stack([mask_loss(item.score.map, y, y_hat, used), pinball(y_hat, y, 0.95)]))
+    torch.testing.assert_close(*losses)
