@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.masks import family
+from conformask.masks import FAMILIES, family
 from conformask.report.pictures import as_bytes, gray
 from conformask.storage.as_json import plain
 
@@ -14,14 +14,21 @@ LEVEL = 1
 """How far a byte may be off, by rounding."""
 
 
+SETTINGS = [
+    {"name": "reciprocal"},
+    {"name": "power", "gamma": 2.5, "kappa": -0.5},
+    {"name": "water_filling"},
+    {"name": "water_filling", "exponent": 2.0},
+]
+
+
+def test_no_family_is_left_out():
+    assert {settings["name"] for settings in SETTINGS} == set(FAMILIES)
+
+
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"name": "reciprocal"},
-        {"name": "power", "gamma": 2.5, "kappa": -0.5},
-        {"name": "water_filling"},
-        {"name": "water_filling", "exponent": 2.0},
-    ],
+    SETTINGS,
     ids=lambda settings: "-".join(map(str, settings.values())),
 )
 @pytest.mark.parametrize("channels", [1, 3])
