@@ -220,7 +220,7 @@ def test_missing_columns(guarantee: str, column: str) -> None:
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean", "rcps", "rcps_hb"])
 def test_means_of_unbounded_distances_are_refused(guarantee: str) -> None:
-    message = "needs a distance with an upper bound, 'signed' declares none: choose marginal"
+    message = "needs a distance with an upper bound, 'signed' declares none: choose one about a share"
     refused(InvalidArgumentError, message, guarantee, distance=signed, selection=SELECTION)
 
 

@@ -235,7 +235,11 @@ class Masker:
             InvalidArgumentError: a promise that needs what the curves do not hold.
             CalibrationError: the promise cannot be given.
         """
-        return recalibrated(self, threshold, confidence, guarantee, delta)
+        kept = self.scorer.selection
+        selection = None if kept is None else kept.curves.get(self.family.name)
+        stored = self.card, self.stored_curves(), self.distance, selection
+        made = recalibrated(*stored, threshold, confidence, guarantee, delta)
+        return self if made is None else replace(self, **vars(made))
 
     @cached_property
     def fingerprint(self) -> str:
