@@ -282,6 +282,7 @@ def test_whole_images_by_tiles(tmp_path: Path) -> None:
 def test_a_family_of_your_own(plain_masker: Masker, tmp_path: Path) -> None:
     class Mine(type(plain_masker.family)):
         name = "mine"
+        level_in_graph = None
 
     refused(replace(plain_masker, family=Mine()), tmp_path, MismatchError, "'mine' is your own")
 

@@ -1,5 +1,6 @@
 """For which images a promise holds, and whether these are among them."""
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -39,13 +40,15 @@ class Domain:
             )
 
     def check_sizes(self, sizes: Iterable[Size]) -> None:
-        """Refuse images of sizes that the promise does not cover.
+        """Refuse images of sizes that the promise does not cover; whole images are warned about.
 
         Raises:
             MismatchError: says which.
         """
         for reason in filter(None, map(self.not_covered, sizes)):
-            raise MismatchError(reason)
+            if self.tiles is None:
+                raise MismatchError(reason)
+            warnings.warn(reason, stacklevel=3)
 
     def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
         """What to say beside masks of this network's outputs; None where the promise is about them.
