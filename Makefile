@@ -26,7 +26,7 @@ check: .venv/developing          ## style, types, imports, documentation
 docs: .venv/developing           ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-bench: .venv/developing          ## speed side by side with what one would use instead
+bench: .venv/developing          ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/critical_lambda.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/recalibration.py

@@ -40,9 +40,9 @@ a stricter promise afterwards without touching an image.
 ![A few restored tiles of fluorescent cells, their errors and masks](images/example-microscopy.png)
 
 [examples/microscopy.py](../examples/microscopy.py) restores fields of cells, taken in little light, from
-16-bit TIFF files of a 12-bit camera. Tiles of one field resemble each other, so whole fields are dealt to
+16-bit TIFF files of a 12-bit camera. Tiles of one field resemble each other, so whole fields are assigned to
 training and calibration, and the promise is about a tile of a new field. The fields are synthetic; give it
-a folder of your own. The interval below counts tiles as if they were independent, so it is too narrow.
+your own folder. The interval below counts tiles as if they were independent, so it is too narrow.
 
 {microscopy}
 
@@ -68,7 +68,7 @@ def told(record: Mapping[str, Any]) -> str:
     return (
         f"- promised: `{record['promise']}`\n"
         f"- measured on {record['n_test']} test images: {record['coverage']:.1%} within the threshold "
-        f"(95 % interval {low:.1%} to {high:.1%}), {record['mask_size']:.0%} masked out on average;\n"
+        f"(95 % interval {low:.1%} to {high:.1%}), {record['mask_size']:.0%} hidden on average;\n"
         f"  an oracle that sees the truth would mask {record['mask_size_oracle']:.0%}"
     )
 

@@ -122,7 +122,7 @@ class Predictor(Protocol):
 
 @runtime_checkable
 class Distance(Protocol):
-    """A distance between images: one number an image, never a mean over the batch."""
+    """A distance between images: one number per image, never a mean over the batch."""
 
     @property
     def name(self) -> str:

@@ -320,7 +320,7 @@ def test_resume_where_nothing_was_begun(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     train(tmp_path, Plan(epochs=1))
     before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(MismatchError, match="already holds a training: resume it"):
+    with pytest.raises(MismatchError, match="already holds a training run: resume it"):
         train(tmp_path, Plan(epochs=1))
     assert (tmp_path / "metrics.csv").read_bytes() == before
 

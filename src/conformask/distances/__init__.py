@@ -1,4 +1,4 @@
-"""Distances between images, one file each: one number an image, never a mean over the batch."""
+"""Distances between images, one file each: one number per image, never a mean over the batch."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -198,7 +198,7 @@ def _trainer(plan: Plan, callbacks: list[L.Callback], module: L.LightningModule)
 def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *, writes: bool) -> None:
     path = out / "training.json"
     if record.last.exists() and not resume:
-        raise MismatchError(f"{out} already holds a training: resume it, or choose another folder")
+        raise MismatchError(f"{out} already holds a training run: resume it, or choose another folder")
     results = [name for name in RESULTS if (out / name).exists()]
     if results and not record.last.exists():
         raise MismatchError(

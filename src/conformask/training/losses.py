@@ -1,4 +1,4 @@
-"""Losses of score networks, one number an image, in float32."""
+"""Losses of score networks, one number per image, in float32."""
 
 from typing import Any
 
