@@ -18,18 +18,23 @@ from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Distance, Family, Images, PerImage, Score
 
 GRID_POINTS = 128
+"""Lambdas of a grid, besides 0 and inf."""
 VALUES_A_CALL = 2**16
 """Values of the masked images that a distance is given at once: what stays in a processor's cache."""
 ON_ACCELERATOR = 2**7
 """So many times as many on an accelerator."""
 TINY = 1e-12
+"""Added before a logarithm or a division."""
 NO_GRID = np.array([0.0, np.inf])
 """Where there were no selection images to make a grid from; lp distances need none."""
 NEARLY_ALL = 0.999
+"""The mean mask size from which a grid starts."""
 MARGIN = 10.0
+"""How far a grid reaches beyond both of its ends."""
 SMALLEST, LARGEST = 1e-36, 1e36
 """Lambdas of a grid: float32 holds them and their margin, and so any score that it is worth to tell apart."""
 EVEN = 0.25
+"""How much of a grid is spread evenly in log lambda, beside where masks and distances change."""
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from conformask.training.fit import Plan
 from conformask.types import Predictor, Triplet
 
 TILE = 64
+"""Side of a tile, in pixels."""
 WIDTH = 16
 EPOCHS = 60
 MAX_MINUTES = 1.0
@@ -33,6 +34,7 @@ THRESHOLD = 0.02
 CONFIDENCE = 0.9
 WHOLE = ("astronaut", "coffee", "chelsea")
 MASKS = 12
+"""How many masks are written."""
 POPULATION = "new tiles of these photographs"
 
 

@@ -13,6 +13,7 @@ from conformask.masks.water_filling import WaterFilling
 from conformask.types import Distance, Images
 
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
+"""Of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
 
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 

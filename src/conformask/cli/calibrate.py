@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from conformask.types import Distance
 
 BAR = 30
+"""Characters of a bar that stands for a mask of size 1."""
 PARTS = "calibrating"
 """Finished parts of a calibration, in the run folder."""
 

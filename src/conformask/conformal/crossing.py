@@ -8,7 +8,9 @@ from jaxtyping import Float
 SLACK = 1e-6
 """Success is distance <= threshold * (1 + SLACK), so that exact solutions, on the threshold, count."""
 REFINED = 24
+"""Points that a refined grid has more."""
 SPREAD = 3.0
+"""Standard errors within which they lie."""
 
 
 def passes(distance: Float[np.ndarray, "..."], threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:

@@ -14,6 +14,7 @@ from conformask.conformal.units import Member
 from conformask.errors import InvalidArgumentError, chosen
 
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
+"""Where a guarantee takes a value that is not given."""
 
 
 def marginal(confidence: float) -> Promise:

@@ -23,6 +23,7 @@ Image = Float[np.ndarray, "_ _ _"]
 TOLERANCE = 1e-6
 """How far outside [0, 1] rounding may leave a value."""
 HASH_LEVELS = 65535
+"""What hashes tell apart: 16 bits."""
 BLOCK = 2**20
 """Values that are worked on at once, in float64."""
 LONGEST_NAME = 255 - len(".ome.tiff")

@@ -25,6 +25,7 @@ ALIKE = 0.65
 FAINT = 5e-4
 """Standard deviation, of images in [0, 1], below which signs are noise, as in an empty field."""
 CHUNK = 512
+"""Images compared at once."""
 Looks = UInt8[np.ndarray, "_ w b"]
 Signs = Float[np.ndarray, "_ s"]
 

@@ -8,6 +8,7 @@ from conformask.names import Split
 
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
+"""Of the parts, in their order."""
 How = Literal[Split, "paper"]
 
 

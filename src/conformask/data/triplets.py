@@ -29,6 +29,7 @@ LABELS = ("groups", "categories", "names")
 BATCH_SIZE = 16
 """Images that are scored at once."""
 VALUES = 16 * 1024 * 1024
+"""The largest batch, in values of y_hat."""
 
 
 class Triplets:

@@ -15,6 +15,7 @@ from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 STABILITY = 1e-6
+"""Added to denominators, as published."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from conformask.types import Images, PerImage
 SMALLEST_SIDE = 11
 """Of the Gaussian window, in pixels."""
 SIGMA = 1.5
+"""Of the window, in pixels."""
 C1, C2 = 0.01**2, 0.03**2
+"""Added to numerators and denominators, as published."""
 LARGEST_DENSE = 512
 """Up to this side, in pixels, the window is a matrix."""
 

@@ -21,7 +21,9 @@ from conformask.scorers.scoring import scored
 from conformask.storage.as_arrays import Array
 
 DECILES = 10
+"""Parts by difficulty."""
 OPT_IMAGES = 40
+"""On so many images the paper's Opt is iterated, which takes seconds for each."""
 
 
 def evaluate(

@@ -11,6 +11,7 @@ from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
 EACH = 3
+"""Images of each kind."""
 
 
 def examples_of(masker: Masker, test: Triplets, records: ImageRecords, by: Array) -> tuple[Example, ...]:

@@ -22,6 +22,7 @@ from conformask.types import Images
 TOLERANCE = 1e-4
 """What the exported file may differ by, in each of the three of `Difference`."""
 FACTORS = (0.0, 0.5, 1.0, 2.0, math.inf)
+"""Of the calibrated lambda: where the file is compared."""
 Run = Callable[[Images, Images, Tensor], tuple[Tensor, Tensor]]
 
 

@@ -26,6 +26,7 @@ INPUTS, OUTPUTS = ("x", "y_hat", "lam"), ("mask", "score")
 AXES = {"y_hat": {0: "n", 2: "h", 3: "w"}, "x": {2: "hx", 3: "wx"}}
 """Names of what may have any length."""
 OPSET = 20
+"""Of ONNX."""
 SMALL = 256
 """Pixels along a side that the paper's U-Net halves down to one."""
 

@@ -38,6 +38,7 @@ from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch, Distance, Family, Images, Scorer, Weigh
 
 THRESHOLDS = 40
+"""Of the curve of mask size against threshold."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from conformask.networks.unet import Down, padded
 from conformask.types import Images
 
 HALVINGS = 3
+"""Of the image, before a patch is judged."""
 
 
 class PatchGAN(nn.Module):

@@ -14,6 +14,7 @@ from conformask.types import Images
 
 PAPER_LEVELS = 8
 WIDEST = 8
+"""Times the width of the first level, at most."""
 
 
 def stored_unet(settings: Mapping[str, Json], path: Path) -> "UNet":

@@ -16,6 +16,7 @@ Figure = Callable[[Evaluation], str | None]
 
 DIFFICULTY = "tenth of the images by mean score, 1 = easiest"
 BINS = 36
+"""Bars of a histogram."""
 MOST_POINTS = 1500
 """More dots than this cannot be told apart; an even selection is drawn."""
 

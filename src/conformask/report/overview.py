@@ -7,6 +7,7 @@ import numpy as np
 from conformask.storage.as_arrays import Array
 
 LONGEST = 2048
+"""Side of a reduced overlay, in pixels."""
 
 
 class Overview:

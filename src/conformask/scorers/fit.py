@@ -32,6 +32,7 @@ from conformask.training.processes import is_first_process
 from conformask.types import Distance, Images
 
 HELD_OUT = 0.1
+"""The share of the training images that is held out for selection where none are given."""
 LEVELS = 4
 """A network that looks further memorises how hard the training images are."""
 

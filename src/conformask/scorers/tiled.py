@@ -16,6 +16,7 @@ from conformask.scorers.scoring import score_of
 from conformask.types import Array, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
+"""In pixels."""
 GRAIN = 32
 """Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
 Read = Callable[[slice, slice], tuple[Images, Images]]

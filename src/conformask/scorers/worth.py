@@ -17,6 +17,7 @@ from conformask.types import Distance, Family, Images, Scorer
 QUANTILE, CONFIDENCE = 0.1, 0.9
 """The promise that scores are compared at: the threshold is this quantile of the unmasked distances."""
 IMAGES, POINTS = 64, 64
+"""Selection images and points of a grid on which scores are compared."""
 
 
 def constant(x: Images, y_hat: Images) -> Images:

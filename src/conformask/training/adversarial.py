@@ -20,6 +20,7 @@ Generate = Callable[[nn.Module, TensorBatch], tuple[Images, Images, Images]]
 L1_WEIGHT = 20.0
 """The paper's lambda."""
 BETAS = (0.5, 0.999)
+"""Of Adam, as usual for GANs."""
 
 
 class Adversarial(L.LightningModule):

@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 
 WARM_UP = 0.03
+"""The share of a training run in which the learning rate rises."""
 MARGIN = 1e-4
 """A loss that is lower by less than this share of it has not improved."""
 CUTS, CUT = 3, 0.3

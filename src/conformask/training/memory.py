@@ -5,6 +5,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 LIMIT = 2 << 30
+"""Bytes of images that are kept."""
 
 
 class Remembered:

@@ -11,6 +11,7 @@ from conformask.progress import Lines
 from conformask.training.budget import Budget
 
 SMOOTHING = 0.98
+"""Of the loss that is shown."""
 
 
 class ProgressBar(L.Callback):

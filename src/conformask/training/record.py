@@ -20,6 +20,7 @@ from conformask.storage.whole import existing, whole_file
 from conformask.training.budget import Budget
 
 SECONDS = 30
+"""Between two checkpoints."""
 STILL_FALLING = 0.25
 """A loss has not settled while half of the training brings more than this part of its fall."""
 

@@ -12,6 +12,7 @@ from conformask.types import Array, Batch, Images
 THUMBNAIL = 256
 """Longest side."""
 QUALITY = 85
+"""Of JPEG."""
 
 
 def thumbnail(y_hat: Images, mask: Images) -> bytes:

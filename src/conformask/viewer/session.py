@@ -25,8 +25,11 @@ from conformask.viewer.cache import Cache
 from conformask.viewer.pictures import thumbnail
 
 OPENED_BYTES = 512 * 2**20
+"""Of scored images that are kept."""
 THUMBNAIL_BYTES = 64 * 2**20
+"""Of thumbnails that are kept."""
 MOST_UPLOADS = 32
+"""Of a user, before the viewer asks to be restarted."""
 MOST_SIDE = 4096
 """An image has at most so many pixels squared: the page holds its score."""
 MOST_DECODED = 3 * 3 * FLOAT32 * MOST_SIDE**2
