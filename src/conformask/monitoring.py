@@ -10,7 +10,7 @@ from scipy import stats
 
 from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
 from conformask.conformal.facts import facts_of
-from conformask.conformal.law import first_of_each
+from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError

@@ -8,6 +8,7 @@ Guarantee = Literal[
     "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
     "weighted", "adaptive", "simultaneous",
 ]  # fmt: skip
+Unit = Literal["image", "member", "group"]
 Family = Literal["reciprocal", "water_filling", "power"]
 Scorer = Literal["mask", "error", "quantile"]
 Task = Literal["super_resolution", "completion", "colorization"]

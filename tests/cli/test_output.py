@@ -123,6 +123,6 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     recalibrated = conformask("calibrate", "run", "--threshold", "q0.5")
     assert "on a grid" in recalibrated.out
     assert "P(l1 <= " in recalibrated.out
-    assert "Nothing to complain about" in conformask("check", "data", "--confidence", "0.8").out
+    assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out
     assert "mean mask size" in conformask("mask", "run", "data", "out").out
     assert "coverage" in conformask("evaluate", "run", "data").out

@@ -6,9 +6,11 @@ from promises import too_often
 from worlds import RANDOM, THRESHOLD, World
 
 from conformask.conformal import law
-from conformask.conformal.law import Tails, first_of_each, mean_loss, met_tails, resampled_tails
+from conformask.conformal.grouping import first_of_each, group_means
+from conformask.conformal.law import Tails, met_tails, resampled_tails
 from conformask.conformal.presets import expected, groups, guarantee, marginal
 from conformask.conformal.promise import Promise
+from conformask.conformal.units import Image, Member
 from simulation import simulated
 
 LEVEL = 0.05
@@ -66,7 +68,7 @@ def test_what_has_no_rank_is_rarely_called_worse(
         calibration = images.evidence(images.draw(generator, 80))
         rule, new = wanted.rule(calibration), images.draw(generator, NEW)
         losses = losses_on(images, wanted, new, rule(images.facts(new)))
-        worse[draw] = resampled_tails(wanted, calibration, losses, None).worse < LEVEL
+        worse[draw] = resampled_tails(wanted, calibration, losses).worse < LEVEL
     assert worse.mean() < 2 * LEVEL + 4 * np.sqrt(LEVEL / len(worse)), "the bootstrap is an approximation"
 
 
@@ -90,7 +92,7 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
         rule = groups(0.8).rule(calibration)
         new, of_new = of_groups(images, generator, 30)
         losses = (~images.passing(new, np.full(len(new), (10 if shift else 1) * rule.lam))).astype(float)
-        worse[draw] = resampled_tails(groups(0.8), calibration, losses, of_new).worse < LEVEL
+        worse[draw] = resampled_tails(groups(0.8), calibration, group_means(losses, of_new)).worse < LEVEL
     if shift:
         assert worse.mean() > 0.5, "ten times the lambda"
     else:
@@ -111,8 +113,8 @@ def test_losses_are_what_the_promise_is_about() -> None:
     assert marginal(0.9).statement.losses(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
     assert expected().statement.losses(distances, THRESHOLD).tolist() == distances.tolist()
     groups = np.array(["a", "a", "a", "b"])
-    assert mean_loss(distances, None) == pytest.approx(distances.mean())
-    assert mean_loss(distances, groups) == pytest.approx((distances[:3].mean() + distances[3]) / 2)
+    assert Member().losses(distances, groups) == pytest.approx([distances[:3].mean(), distances[3]])
+    assert Image().losses(distances, groups).tolist() == distances[[0, 3]].tolist()
     assert first_of_each(np.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 3]
     assert Tails(0.02, 0.99).corrected(3) == Tails(0.06, 0.99)
     assert Tails(0.5, 0.6).corrected(3) == Tails(1.0, 0.6)

@@ -81,7 +81,7 @@ def test_folders_that_hold_no_triplets(folder, tmp_path):
 
 def test_two_images_of_one_stem(folder):
     write_image(folder / "x" / "a.tif", image(0))
-    with pytest.raises(ImageError, match="one stem"):
+    with pytest.raises(ImageError, match="the same stem"):
         Triplets.from_folder(folder)
 
 

@@ -233,7 +233,7 @@ def test_each_category_has_its_coverage() -> None:
 def test_other_guarantees(guarantee: str) -> None:
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
-    assert "lets through differs" in text
+    assert "the mask trusts differs" in text
     assert f"What “{guarantee}” means" in text
     assert "marginal” means" not in text
     assert (figures.gauge(record) is None) == (words.promised_share(record) is None)

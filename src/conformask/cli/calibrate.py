@@ -17,7 +17,10 @@ from conformask.cli.options import (
     NetworkName,
     Nodes,
     OtherNetwork,
+    Share,
+    UnitName,
     WeightsPath,
+    Within,
     distance_of,
 )
 from conformask.cli.output import bad_usage, range_text, show, table
@@ -51,6 +54,9 @@ def calibrate(
     family: names.Family | None = None,
     guarantee: GuaranteeName | None = None,
     delta: Delta = None,
+    unit: UnitName = None,
+    share: Share = None,
+    within: Within = None,
     data_range: DataRange = None,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
@@ -83,7 +89,8 @@ def calibrate(
     from conformask.data.triplets import Triplets
     from conformask.scorers.network_scorer import NetworkScorer
 
-    terms: dict[str, Any] = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
+    levels = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
+    terms: dict[str, Any] = {**levels, "unit": unit, "share": share, "within": within}
     if threshold is None and (data is not None or not any(terms.values())):
         _choices(run, family, terms, as_json=json)
         return
@@ -122,11 +129,14 @@ def _calibrated(
         threshold=threshold,
         family=family,
         selection=None if has_curves or not collection.has_split else collection.part("selection"),
-        confidence=terms["confidence"],
-        guarantee=terms["guarantee"] or "marginal",
-        delta=terms["delta"],
+        **_complete(terms),
         **run_options,
     )
+
+
+def _complete(terms: dict[str, Any]) -> dict[str, Any]:
+    """The terms of a new promise, with what is not given."""
+    return {**terms, "guarantee": terms["guarantee"] or "marginal", "within": bool(terms["within"])}
 
 
 def _recalibrated(
@@ -180,9 +190,9 @@ def _choices(run: Path, family: str | None, terms: dict[str, Any], *, as_json: b
     from conformask.scorers.network_scorer import NetworkScorer
 
     scorer = NetworkScorer.load(run)
-    asked = {**terms, "guarantee": terms["guarantee"] or "marginal"}
+    asked = _complete(terms)
     choices = threshold_choices(scorer, family=family, **asked)
-    promise = guarantee_by_name(asked["guarantee"], terms["confidence"], terms["delta"])
+    promise = guarantee_by_name(asked.pop("guarantee"), **asked)
     at = promise.name if promise.confidence is None else f"{promise.name}, confidence {promise.confidence:g}"
     rows = [
         (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))

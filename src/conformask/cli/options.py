@@ -68,6 +68,21 @@ GuaranteeName = Annotated[
     names.Guarantee,
     Parameter(help="What is promised: docs/promises.md says which to choose."),
 ]
+UnitName = Annotated[
+    names.Unit | None,
+    Parameter(
+        help="What is counted: images, groups of which enough images are fine, or images of new groups "
+        "(member); the guarantee's own if not given."
+    ),
+]
+Share = Annotated[
+    float | None,
+    Parameter(help="For --unit group: the share of a group's images that have to be fine; 1 if not given."),
+]
+Within = Annotated[
+    bool | None,
+    Parameter(name="--within", help="Promise it in each category by itself."),
+]
 NetworkName = Annotated[
     str | None,
     Parameter(

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName
+from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName, Share, UnitName, Within
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
 from conformask.names import BOUNDED
@@ -16,6 +16,9 @@ def plan(
     confidence: Confidence = None,
     guarantee: GuaranteeName = "marginal",
     delta: Delta = None,
+    unit: UnitName = None,
+    share: Share = None,
+    within: Within = None,
     n: Annotated[int | None, Parameter(help="Show only this many calibration images.")] = None,
     threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
@@ -35,7 +38,7 @@ def plan(
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: there is at least 1 calibration image")
-    promise = guarantee_by_name(guarantee, confidence, delta)
+    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within=bool(within))
     bounded = chosen(BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image
     planned = plan_for(promise, threshold, None if own else bounded.upper_bound, n)

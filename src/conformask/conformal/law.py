@@ -8,19 +8,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float
 from scipy import stats
 
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
+from conformask.conformal.grouping import Places, members
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 
 DRAWS = 400
 """Of the bootstrap."""
 PerImage = Float[np.ndarray, "n"]
-Labels = Shaped[np.ndarray, "n"]
-Places = Int[np.ndarray, "_"]
 
 
 @dataclass(frozen=True)
@@ -44,49 +43,30 @@ def met_tails(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> Tails:
     return Tails(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)))
 
 
-def resampled_tails(
-    promise: Promise, calibration: Evidence, losses: PerImage, groups: Labels | None
-) -> Tails:
-    """Of the mean loss of new images, by the bootstrap.
+def resampled_tails(promise: Promise, calibration: Evidence, losses: PerImage) -> Tails:
+    """Of the mean loss of new units, by the bootstrap.
 
     Calibration set and new images are drawn from the calibration images, whole groups where the promise
     counts groups, and the rule is made from the drawn set.
     """
-    measured = mean_loss(losses, groups)
-    units = len(losses) if groups is None else len(np.unique(groups))
-    drawn = np.array(list(_draws(promise, calibration, units)))
+    measured = losses.mean()
+    drawn = np.array(list(_draws(promise, calibration, len(losses))))
     worse, better = (
         float(1 + beyond.sum()) / (1 + DRAWS) for beyond in (drawn >= measured, drawn <= measured)
     )
     return Tails(worse, better)
 
 
-def mean_loss(losses: PerImage, groups: Labels | None) -> float:
-    """What the promise bounds: the mean over images, or over groups of theirs."""
-    return float(losses.mean() if groups is None else group_means(losses, groups).mean())
-
-
-def group_means(values: PerImage, groups: Labels) -> Float[np.ndarray, "g"]:
-    """The mean of each group."""
-    _, index = np.unique(groups, return_inverse=True)
-    return np.asarray(np.bincount(index, values) / np.bincount(index))
-
-
-def first_of_each(groups: Labels) -> Places:
-    """The place of the first image of each group, ascending."""
-    return np.sort(np.unique(groups, return_index=True)[1])
-
-
 def _draws(promise: Promise, calibration: Evidence, units: int) -> Iterator[float]:
     """The mean loss of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
     grouped = promise.by_group
-    members = _members(calibration.column("group") if grouped else np.arange(calibration.n))
+    own = members(calibration.column("group") if grouped else np.arange(calibration.n))
     for _ in range(DRAWS):
-        rule = promise.rule(calibration.take(*_drawn(members, len(members), generator)))
-        places, groups = _drawn(members, units, generator)
+        rule = promise.rule(calibration.take(*_drawn(own, len(own), generator)))
+        places, groups = _drawn(own, units, generator)
         losses = _losses(promise, calibration.take(places, groups), rule)
-        yield mean_loss(losses, groups if grouped else None)
+        yield float(promise.unit.losses(losses, groups).mean())
 
 
 def _losses(promise: Promise, images: Evidence, rule: Rule) -> PerImage:
@@ -98,14 +78,7 @@ def _losses(promise: Promise, images: Evidence, rule: Rule) -> PerImage:
     return promise.statement.losses(distances, images.threshold)
 
 
-def _members(groups: Labels) -> list[Places]:
-    """The places of the images of each group."""
-    order = np.argsort(groups, kind="stable")
-    _, starts = np.unique(groups[order], return_index=True)
-    return np.split(order, starts[1:])
-
-
-def _drawn(members: list[Places], count: int, generator: np.random.Generator) -> tuple[Places, Places]:
+def _drawn(own: list[Places], count: int, generator: np.random.Generator) -> tuple[Places, Places]:
     """The places of the images of so many groups drawn, and their groups: one drawn twice counts as two."""
-    places = [members[group] for group in generator.integers(len(members), size=count)]
+    places = [own[group] for group in generator.integers(len(own), size=count)]
     return np.concatenate(places), np.repeat(np.arange(count), [len(place) for place in places])

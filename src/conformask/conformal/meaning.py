@@ -23,27 +23,25 @@ class Meaning:
 
 def meaning(promise: Promise) -> Meaning:
     """What it holds, and what it is silent about."""
-    drawn = promise.population.drawn or promise.unit.drawn
+    drawn = promise.population.drawn(promise.unit)
     ends = promise.certainty.ends + promise.population.ends + promise.lam.ends
     holds = promise.certainty.begins.format(drawn=drawn) + _event(promise) + ends + "."
     return Meaning(holds + NO_MODEL, f"Not {_silent(promise)}; {ELSEWHERE}")
 
 
 def _event(promise: Promise) -> str:
-    statement, one_by_one = promise.statement, isinstance(promise.certainty, OnAverage)
+    statement, population = promise.statement, promise.population
     if not isinstance(statement, Rate):
-        return statement.event
-    if isinstance(promise.population, EachCategory):
-        return "in every category, at least {c} of the new images of that category meet the threshold"
-    if one_by_one:
+        return statement.event.format(mean=promise.unit.mean)
+    if isinstance(promise.certainty, OnAverage) and not isinstance(population, EachCategory):
         return f"in at least {{c}} of these draws {promise.unit.new} meets the threshold"
-    return "at least {c} of new images meet the threshold"
+    return f"{population.share_of(promise.unit)} meet the threshold"
 
 
 def _silent(promise: Promise) -> str:
     statement = promise.statement
     if not isinstance(statement, Rate):
         return statement.silent
-    whom = [*(promise.population.each or promise.unit.each)]
+    whom = [*promise.population.each(promise.unit)]
     whom += ["for this one calibration set"] if isinstance(promise.certainty, OnAverage) else []
     return f"{{c}} {', '.join(whom[:-1])}, or {whom[-1]}"

@@ -6,7 +6,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from conformask.conformal.units import Columns
+from conformask.conformal.grouping import first_of_each
+from conformask.conformal.units import Columns, Unit
 
 
 @dataclass(frozen=True)
@@ -16,14 +17,27 @@ class One:
     says: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
     given: ClassVar[str] = ""
-    plural: ClassVar[str | None] = None
-    drawn: ClassVar[str | None] = None
-    each: ClassVar[tuple[str, ...] | None] = None
     ends: ClassVar[str] = ""
 
-    def count(self, n: int, columns: Columns) -> tuple[int, str | None]:
-        """All images; named as the unit names them."""
-        return n, None
+    def plural(self, unit: Unit) -> str:
+        """What is counted."""
+        return unit.plural
+
+    def drawn(self, unit: Unit) -> str:
+        """What is drawn again and again."""
+        return unit.drawn
+
+    def share_of(self, unit: Unit) -> str:
+        """Of which share the promise speaks."""
+        return unit.share_of
+
+    def each(self, unit: Unit) -> tuple[str, ...]:
+        """For whom nothing is promised."""
+        return unit.each
+
+    def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
+        """All units; named as the unit names them."""
+        return unit.count(n, columns), unit.plural
 
 
 @dataclass(frozen=True)
@@ -33,17 +47,35 @@ class EachCategory:
     says: ClassVar[str] = "in each category"
     reads: ClassVar[frozenset[str]] = frozenset({"category"})
     given: ClassVar[str] = " | category"
-    plural: ClassVar[str | None] = "images of each category"
-    drawn: ClassVar[str | None] = None
-    each: ClassVar[tuple[str, ...] | None] = ("for each image of a category",)
     ends: ClassVar[str] = ""
 
-    def count(self, n: int, columns: Columns) -> tuple[int, str | None]:
+    def plural(self, unit: Unit) -> str:
+        """What is counted, for each category."""
+        return f"{unit.plural} of each category"
+
+    def drawn(self, unit: Unit) -> str:
+        """What is drawn again and again."""
+        return unit.drawn
+
+    def share_of(self, unit: Unit) -> str:
+        """Of which share the promise speaks, in every category."""
+        return f"in every category, {unit.share_of}"
+
+    def each(self, unit: Unit) -> tuple[str, ...]:
+        """For whom nothing is promised."""
+        return (f"for each {unit.singular} of a category",)
+
+    def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
         """Those of the smallest category, and its name."""
         if (category := columns.get("category")) is None:
-            return n, None
-        names, counts = np.unique(category, return_counts=True)
-        return int(counts.min()), f"images of category {names[counts.argmin()]}"
+            return unit.count(n, columns), self.plural(unit)
+        counts = {}
+        for name in np.unique(category):
+            own = category == name
+            group = columns.get("group")
+            counts[str(name)] = unit.count(int(own.sum()), {"group": None if group is None else group[own]})
+        smallest = min(counts, key=counts.__getitem__)
+        return counts[smallest], f"{unit.plural} of category {smallest}"
 
 
 @dataclass(frozen=True)
@@ -53,15 +85,31 @@ class Weighted:
     says: ClassVar[str] = "by weights"
     reads: ClassVar[frozenset[str]] = frozenset({"weight"})
     given: ClassVar[str] = " as weighted"
-    plural: ClassVar[str | None] = "effective images"
-    drawn: ClassVar[str | None] = "calibration images, and one of the population that the weights describe"
-    each: ClassVar[tuple[str, ...] | None] = None
     ends: ClassVar[str] = ", if the weights are its likelihood ratios"
 
-    def count(self, n: int, columns: Columns) -> tuple[int, str | None]:
-        """The effective sample size."""
-        weight = columns.get("weight")
-        return n if weight is None else int(effective_sample_size(weight)), self.plural
+    def plural(self, unit: Unit) -> str:
+        """What is counted, by the effective sample size."""
+        return f"effective {unit.plural}"
+
+    def drawn(self, unit: Unit) -> str:
+        """What is drawn again and again."""
+        return f"calibration {unit.plural}, and one of the population that the weights describe"
+
+    def share_of(self, unit: Unit) -> str:
+        """Of which share the promise speaks."""
+        return unit.share_of
+
+    def each(self, unit: Unit) -> tuple[str, ...]:
+        """For whom nothing is promised."""
+        return unit.each
+
+    def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
+        """The effective sample size; a group has the weight of its first image."""
+        weight, group = columns.get("weight"), columns.get("group")
+        if weight is None:
+            return unit.count(n, columns), self.plural(unit)
+        weights = weight if group is None else weight[first_of_each(group)]
+        return int(effective_sample_size(weights)), self.plural(unit)
 
 
 Population = One | EachCategory | Weighted

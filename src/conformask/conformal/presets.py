@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from conformask.conformal.certainty import WholeTable, WithProbability
@@ -10,8 +11,9 @@ from conformask.conformal.populations import EachCategory, Weighted
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.statements import ConditionalMean, Mean, Rate
-from conformask.conformal.units import Member
+from conformask.conformal.units import Group, Image, Member, Unit
 from conformask.errors import InvalidArgumentError, chosen
+from conformask.records.card import Terms
 
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
 """Where a guarantee takes a value that is not given."""
@@ -86,6 +88,9 @@ GUARANTEES: Mapping[str, Callable[..., Promise]] = {
 }  # fmt: skip
 
 
+UNITS: Mapping[str, Unit] = {"image": Image(), "member": Member(), "group": Group()}
+
+
 def takes(name: str) -> frozenset[str]:
     """Which of confidence and delta a guarantee takes.
 
@@ -96,11 +101,27 @@ def takes(name: str) -> frozenset[str]:
     return frozenset(DEFAULTS.keys() & parameters.keys())
 
 
-def guarantee(name: str, confidence: float | None = None, delta: float | None = None) -> Promise:
+def guarantee(
+    name: str,
+    confidence: float | None = None,
+    delta: float | None = None,
+    unit: str | None = None,
+    share: float | None = None,
+    within: bool = False,
+) -> Promise:
     """The promise of that name; 0.9 and 0.05 where it takes a confidence or delta that is not given.
 
+    Args:
+        name: of GUARANTEES.
+        confidence: the promised probability, where it takes one.
+        delta: the share of calibration sets for which it may fail, where it takes one.
+        unit: image, group or member, instead of the name's; see `units`.
+        share: of a group's images that have to be fine, for the unit group; 1 if None.
+        within: in each category by itself.
+
     Raises:
-        InvalidArgumentError: an unknown name, a value outside (0, 1), or one that is not taken.
+        InvalidArgumentError: an unknown name, a value outside its range, or one that is not taken; a
+            combination without a theorem.
     """
     taken = takes(name)
     arguments: dict[str, Any] = {}
@@ -113,4 +134,29 @@ def guarantee(name: str, confidence: float | None = None, delta: float | None = 
             )
         if key in taken:
             arguments[key] = DEFAULTS[key] if value is None else value
-    return GUARANTEES[name](**arguments)
+    promise = GUARANTEES[name](**arguments)
+    if unit is not None or share is not None:
+        promise = replace(promise, unit=unit_of(unit, share))
+    return replace(promise, population=EachCategory()) if within else promise
+
+
+def promise_of(terms: Terms) -> Promise:
+    """What the terms of a card promise, as a value with axes."""
+    levels = terms.confidence, terms.delta
+    return guarantee(terms.guarantee, *levels, terms.unit, terms.share, within=terms.within)
+
+
+def unit_of(name: str | None, share: float | None) -> Unit:
+    """The unit of that name.
+
+    Raises:
+        InvalidArgumentError: an unknown name, or a share outside (0, 1] or of another unit than a group.
+    """
+    made = chosen(UNITS, name or "image", "unit")
+    if share is None:
+        return made
+    if not isinstance(made, Group):
+        raise InvalidArgumentError(f"share = {share:g}: it is of the images of a group, take the unit group")
+    if not 0 < share <= 1:
+        raise InvalidArgumentError(f"share = {share:g}: must be above 0 and at most 1, such as 0.9")
+    return Group(share)

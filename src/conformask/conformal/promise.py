@@ -63,7 +63,7 @@ class Promise:
 
     @property
     def by_group(self) -> bool:
-        """Whether each group counts as much as another, however many images it has."""
+        """Whether it counts groups, each as much as another, however many images it has."""
         return "group" in self.unit.reads
 
     @property
@@ -84,17 +84,16 @@ class Promise:
     @property
     def plural(self) -> str:
         """What it counts: images, groups, ..."""
-        return self.population.plural or self.unit.plural
+        return self.population.plural(self.unit)
 
     def counted(self, n: int, columns: Columns) -> tuple[int, str]:
         """How many of what it counts n images with these groups, categories and weights are."""
-        count, plural = self.population.count(self.unit.count(n, columns), columns)
-        return count, plural or self.unit.plural
+        return self.population.count(self.unit, n, columns)
 
     def claim(self, distance: str, threshold: float) -> str:
         """What is promised, as a formula."""
-        given = self.unit.given + self.population.given
-        return self.certainty.claim(self.statement.claim(distance, threshold, given))
+        of_unit, given = self.unit.given(distance)
+        return self.certainty.claim(self.statement.claim(of_unit, threshold, given + self.population.given))
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """The smallest number of units that can do; see `Theorem`."""

@@ -43,7 +43,7 @@ class Mean:
     """E d(m*y, m*y_hat) <= threshold."""
 
     says: ClassVar[str] = "a mean"
-    event: ClassVar[str] = "the mean masked distance of new images is at most the threshold"
+    event: ClassVar[str] = "the mean {mean} is at most the threshold"
     silent: ClassVar[str] = "a limit for any single image"
     confidence: ClassVar[None] = None
     bounds_a_mean: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class Mean:
 
     def claim(self, distance: str, threshold: float, given: str) -> str:
         """E distance <= threshold."""
-        return mean(distance, threshold)
+        return mean(distance, threshold, given)
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
         """The distances."""
@@ -78,7 +78,7 @@ class ConditionalMean:
     """Chosen on the selection images."""
     says: ClassVar[str] = "a conditional mean"
     event: ClassVar[str] = (
-        "for at least {c} of inputs, the masked distance averaged over the truths that the input leaves "
+        "for at least {{c}} of inputs, the masked distance averaged over the truths that the input leaves "
         "possible is at most the threshold"
     )
     silent: ClassVar[str] = "a limit for any single truth"

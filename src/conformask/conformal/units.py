@@ -1,15 +1,28 @@
-"""What a promise counts: images, or images of new groups."""
+"""What a promise counts: images, groups of them, or images of new groups."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Bool, Float
 
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.grouping import (
+    Labels,
+    first_of_each,
+    group_means,
+    kth_largest,
+    kth_smallest,
+)
+from conformask.conformal.intervals import clopper_pearson, grouped_proportion
+from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
 Columns = Mapping[str, Array | None]
 """group, category and weight of the images, where they have them."""
+Losses = Float[np.ndarray, "_ ..."]
+Proportion = tuple[float, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -18,16 +31,33 @@ class Image:
 
     says: ClassVar[str] = "of new images"
     reads: ClassVar[frozenset[str]] = frozenset()
-    given: ClassVar[str] = ""
+    singular: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
     drawn: ClassVar[str] = "calibration images and a new image from the same source"
     new: ClassVar[str] = "the new image"
+    share_of: ClassVar[str] = "at least {c} of new images"
+    mean: ClassVar[str] = "masked distance of new images"
+    on_average: ClassVar[str] = "over new images"
+    kept: ClassVar[str] = "are within the threshold"
+    headline: ClassVar[str] = "On at least {c} of new images"
     each: ClassVar[tuple[str, ...]] = ("for each image", "for each kind of image")
     """For whom nothing is promised."""
 
     def count(self, n: int, columns: Columns) -> int:
         """How many units n images are."""
         return n
+
+    def given(self, distance: str) -> tuple[str, str]:
+        """The distance of a unit, and what a probability is conditioned on, in a formula."""
+        return distance, ""
+
+    def losses(self, losses: Losses, groups: Labels) -> Losses:
+        """Of independent images: one of each group counts."""
+        return np.asarray(losses[first_of_each(groups)])
+
+    def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
+        """The share of units that meet the threshold, and its 95 % interval."""
+        return grouped_proportion(met, groups)
 
 
 @dataclass(frozen=True)
@@ -36,10 +66,15 @@ class Member:
 
     says: ClassVar[str] = "of images of a new group"
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
-    given: ClassVar[str] = " in a new group"
+    singular: ClassVar[str] = "image"
     plural: ClassVar[str] = "groups"
     drawn: ClassVar[str] = "calibration groups and a new group from the same source"
     new: ClassVar[str] = "an image of the new group"
+    share_of: ClassVar[str] = "at least {c} of the images of new groups"
+    mean: ClassVar[str] = "masked distance of the images of a new group"
+    on_average: ClassVar[str] = "over new groups and their images"
+    kept: ClassVar[str] = "are within the threshold"
+    headline: ClassVar[str] = "On at least {c} of the images of new groups"
     each: ClassVar[tuple[str, ...]] = ("for each group",)
 
     def count(self, n: int, columns: Columns) -> int:
@@ -47,5 +82,115 @@ class Member:
         group = columns.get("group")
         return n if group is None else len(np.unique(group))
 
+    def given(self, distance: str) -> tuple[str, str]:
+        """The distance of an image in a new group."""
+        return distance, " in a new group"
 
-Unit = Image | Member
+    def losses(self, losses: Losses, groups: Labels) -> Losses:
+        """The mean of each group."""
+        return group_means(losses, groups)
+
+    def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
+        """The mean over groups of their share of images that meet the threshold, and its 95 % interval."""
+        return grouped_proportion(met, groups, each_group_alike=True)
+
+    def reduce(self, evidence: Evidence) -> Evidence:
+        """Each group as one, with the mean of its distances."""
+        groups = evidence.column("group")
+        return _as_one_each(evidence, groups, group_means(evidence.curves.distance, groups))
+
+
+@dataclass(frozen=True)
+class Group:
+    """A new group, such as a patient, of which at least a share of the images have to be fine."""
+
+    share: float = 1.0
+    """1 is every image."""
+    says: ClassVar[str] = "of new groups"
+    reads: ClassVar[frozenset[str]] = frozenset({"group"})
+    singular: ClassVar[str] = "group"
+    plural: ClassVar[str] = "groups"
+    drawn: ClassVar[str] = "calibration groups and a new group from the same source"
+    each: ClassVar[tuple[str, ...]] = ("for each group", "for each kind of group")
+
+    @property
+    def mean(self) -> str:
+        """What a mean is taken of."""
+        if self.share >= 1:
+            return "over new groups of the largest masked distance of their images"
+        return f"over new groups of the masked distance that {100 * self.share:.4g} % of their images keep"
+
+    @property
+    def on_average(self) -> str:
+        """Over what a mean is taken."""
+        return f"over new groups, on {self.images}"
+
+    @property
+    def kept(self) -> str:
+        """What a fine group does."""
+        return f"are within the threshold on {self.images}"
+
+    @property
+    def images(self) -> str:
+        """Which of its images."""
+        return "every image" if self.share >= 1 else f"at least {100 * self.share:.4g} % of the images"
+
+    @property
+    def new(self) -> str:
+        """Of a new one."""
+        return f"{self.images} of the new group"
+
+    @property
+    def share_of(self) -> str:
+        """Of new ones."""
+        return f"in at least {{c}} of new groups, {self.images}"
+
+    @property
+    def headline(self) -> str:
+        """Of new ones."""
+        return f"In at least {{c}} of new groups, on {self.images}"
+
+    def count(self, n: int, columns: Columns) -> int:
+        """How many groups n images lie in."""
+        group = columns.get("group")
+        return n if group is None else len(np.unique(group))
+
+    def given(self, distance: str) -> tuple[str, str]:
+        """The distance that these of its images do not exceed."""
+        if self.share >= 1:
+            return f"largest {distance} of a new group", ""
+        return f"{distance} of {self.share:.4g} of a new group", ""
+
+    def losses(self, losses: Losses, groups: Labels) -> Losses:
+        """What these images of each group do not exceed."""
+        return kth_smallest(losses, groups, self.share)
+
+    def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
+        """The share of groups that are fine, and its exact 95 % interval."""
+        fine = self.losses((~met).astype(np.float64), groups) == 0
+        return float(fine.mean()), clopper_pearson(int(fine.sum()), len(fine))
+
+    def reduce(self, evidence: Evidence) -> Evidence:
+        """Each group as one, whose critical lambda is the largest at which enough of its images pass."""
+        groups = evidence.column("group")
+        one_each = _as_one_each(evidence, groups, self.losses(evidence.curves.distance, groups))
+        return replace(one_each, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
+
+
+def _as_one_each(evidence: Evidence, groups: Labels, distance: Float[np.ndarray, "k g"]) -> Evidence:
+    """Groups as images; facts of an image are those of the first, and no group has its own bound."""
+    first = np.unique(groups, return_index=True)[1]
+    curves = evidence.curves
+    columns = {name: getattr(curves, name) for name in ("category", "weight")}
+    reduced = Curves(
+        names=groups[first].astype(str),
+        grid=curves.grid,
+        distance=distance,
+        size=group_means(curves.size, groups),
+        **{name: None if column is None else column[first] for name, column in columns.items()},
+    )
+    critical = evidence.critical_lambdas[first]
+    return replace(evidence, curves=reduced, critical_lambdas=critical, own_bound=False)
+
+
+Unit = Image | Member | Group

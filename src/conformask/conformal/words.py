@@ -6,9 +6,10 @@ def rate(distance: str, threshold: float, confidence: float, given: str = "") ->
     return f"P({distance} <= {threshold:.4g}{given}) >= {_level(confidence)}"
 
 
-def mean(distance: str, threshold: float) -> str:
+def mean(distance: str, threshold: float, given: str = "") -> str:
     """E distance <= threshold."""
-    return f"E {distance} <= {threshold:.4g}"
+    expected = f"E[{distance}{given}]" if given else f"E {distance}"
+    return f"{expected} <= {threshold:.4g}"
 
 
 def with_probability(delta: float, claim: str) -> str:

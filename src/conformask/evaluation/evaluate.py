@@ -6,8 +6,9 @@ import numpy as np
 from scipy import stats
 
 from conformask.conformal.crossing import passes
-from conformask.conformal.intervals import bootstrap, grouped_proportion
+from conformask.conformal.intervals import bootstrap
 from conformask.conformal.populations import EachCategory
+from conformask.conformal.units import Unit
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
@@ -56,8 +57,9 @@ def evaluate(
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
     card, tails = masker.card, agreement(masker, records.distance, groups, categories).tails
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=masker.guarantee.by_group)
-    by_category = isinstance(masker.guarantee.population, EachCategory)
+    promise = masker.guarantee
+    by_category = isinstance(promise.population, EachCategory)
+    coverage, interval = promise.unit.coverage(met, groups)
     evaluation = Evaluation(
         promise=masker.promise,
         threshold=card.threshold,
@@ -89,19 +91,23 @@ def evaluate(
         mean_distance_interval=bootstrap(records.distance, groups=groups),
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
-        coverage_by_category=_by_category(met, groups, categories) if by_category else (),
+        coverage_by_category=_by_category(promise.unit, met, groups, categories) if by_category else (),
         network=test.network,
         caveat=caveat,
         fingerprint=masker.fingerprint,
+        unit=card.unit,
+        share=card.share,
+        within=card.within,
+        n_groups=len(np.unique(groups)) if promise.by_group else None,
     )
     if out is not None:
         evaluation.save(Path(out))
     return evaluation
 
 
-def _by_category(met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:
+def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:
     parts = {str(category): categories == category for category in np.unique(categories)}
-    intervals = {category: grouped_proportion(met[own], groups[own]) for category, own in parts.items()}
+    intervals = {category: unit.coverage(met[own], groups[own]) for category, own in parts.items()}
     return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in intervals.items())
 
 

@@ -1,22 +1,16 @@
 """Whether what was measured on images with truth agrees with a masker's promise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from conformask.conformal.crossing import SLACK, passes
-from conformask.conformal.intervals import grouped_proportion
-from conformask.conformal.law import (
-    Labels,
-    PerImage,
-    Tails,
-    first_of_each,
-    mean_loss,
-    met_tails,
-    resampled_tails,
-)
-from conformask.conformal.populations import EachCategory, Weighted
+from conformask.conformal.grouping import Labels
+from conformask.conformal.law import PerImage, Tails, met_tails, resampled_tails
+from conformask.conformal.populations import EachCategory, One, Weighted
+from conformask.conformal.promise import Promise
 from conformask.masker.masker import Masker
+from conformask.records.curves import Curves
 from conformask.records.evaluation import Measurement
 
 LEVEL = 0.01
@@ -48,11 +42,12 @@ def measured(
     level: float = LEVEL,
 ) -> Measurement:
     """What the masked distances of images with truth say of the promise; see `agreement`."""
+    promise = masker.guarantee
     met = passes(distances, masker.card.threshold)
-    coverage, interval = grouped_proportion(met, groups, each_group_alike=masker.guarantee.by_group)
+    coverage, interval = promise.unit.coverage(met, groups)
     held = agreement(masker, distances, groups, categories)
     return Measurement(
-        n=len(distances),
+        n=len(np.unique(groups)) if promise.unit.singular == "group" else len(distances),
         coverage=coverage,
         coverage_interval=interval,
         mean_distance=float(distances.mean()),
@@ -74,21 +69,20 @@ def agreement(
     losses, allowed = promise.statement.losses(distances, threshold), promise.statement.allowed(threshold)
     if isinstance(promise.population, EachCategory):
         return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
-    if promise.by_group:
-        return Agreement(mean_loss(losses, groups), allowed, _tails(masker, losses, groups))
-    single = losses[first_of_each(groups)]
-    return Agreement(mean_loss(losses, None), allowed, _tails(masker, single, None))
+    of_units = promise.unit.losses(losses, groups)
+    loss = float(of_units.mean() if promise.by_group else losses.mean())
+    return Agreement(loss, allowed, _tails(masker, of_units))
 
 
-def _tails(masker: Masker, losses: PerImage, groups: Labels | None) -> Tails | None:
-    promise, n = masker.guarantee, masker.card.n_calibration
+def _tails(masker: Masker, of_units: PerImage) -> Tails | None:
+    promise, n = masker.guarantee, masker.card.n_units
     rank = promise.rank(n)
     if rank is not None:
-        return met_tails(n, rank, losses == 0)
+        return met_tails(n, rank, of_units == 0)
     if masker.curves is None or isinstance(promise.population, Weighted):
         return None
     calibration = masker.evidence()
-    return resampled_tails(promise.fixed(calibration, n), calibration, losses, groups)
+    return resampled_tails(promise.fixed(calibration, n), calibration, of_units)
 
 
 def _worst_category(
@@ -96,12 +90,25 @@ def _worst_category(
 ) -> Agreement:
     """That of the category in which chance brings about as much most rarely."""
     if masker.curves is None:
-        return Agreement(mean_loss(losses, None), allowed, None)
-    calibrated, agreements = masker.curves.category, []
+        return Agreement(float(losses.mean()), allowed, None)
+    promise, curves, agreements = masker.guarantee, masker.curves, []
     for category in np.unique(categories):
-        own, n = categories == category, int((calibrated == category).sum())
-        single = losses[own][first_of_each(groups[own])]
-        tails = met_tails(n, masker.guarantee.certainty.rank(n, 1 - allowed), single == 0)
-        agreements.append((tails, mean_loss(losses[own], None)))
-    tails, loss = min(agreements, key=lambda each: each[0].worse)
-    return Agreement(loss, allowed, tails.corrected(len(agreements)))
+        own = categories == category
+        of_units = promise.unit.losses(losses[own], groups[own])
+        loss = float(of_units.mean() if promise.by_group else losses[own].mean())
+        agreements.append((_of_category(promise, curves, str(category), of_units), loss))
+    known = [each for each in agreements if each[0] is not None]
+    if not known:
+        return Agreement(max(loss for _, loss in agreements), allowed, None)
+    tails, loss = min(known, key=lambda each: each[0].worse if each[0] else 1.0)
+    return Agreement(loss, allowed, None if tails is None else tails.corrected(len(agreements)))
+
+
+def _of_category(promise: Promise, curves: Curves, category: str, of_units: PerImage) -> Tails | None:
+    """By the law of the theorem in each category, where that deploys a rank."""
+    single = replace(promise, population=One())
+    calibrated = np.asarray(curves.category) == category
+    group = None if curves.group is None else curves.group[calibrated]
+    n = single.unit.count(int(calibrated.sum()), {"group": group})
+    rank = single.rank(n)
+    return None if rank is None else met_tails(n, rank, of_units == 0)

@@ -1,7 +1,7 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
@@ -20,7 +21,7 @@ from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker
-from conformask.masker.matching import distance_for, family_for, promise_for
+from conformask.masker.matching import distance_for, family_for, refuse_unbounded
 from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
@@ -64,6 +65,9 @@ def calibrate(
     family: str | Mapping[str, Json] | Family | None = None,
     guarantee: str = "marginal",
     delta: float | None = None,
+    unit: str | None = None,
+    share: float | None = None,
+    within: bool = False,
     selection: Triplets | None = None,
     distance: str | Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
     weight: Weigh | None = None,
@@ -83,6 +87,9 @@ def calibrate(
         family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; None is the scorer's.
         guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
         delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
+        unit: what is counted, image, group or member; that of the guarantee if None.
+        share: of a group's images that have to be fine, for the unit group; every image if None.
+        within: whether each category gets the promise, and its lambda, by itself.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         distance: for a scorer that was fitted for none.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
@@ -101,15 +108,17 @@ def calibrate(
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     used = distance_for(scorer, distance)
-    promise = promise_for(used, guarantee, confidence, delta)
+    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
+    refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
     elif record is not None and record.of != used.name:
         record = None
-    choices = _fixed(promise, used, used_family, threshold, record, len(calibration), weight)
     columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
+    units, _ = promise.counted(len(calibration), columns)
+    choices = _fixed(promise, used, used_family, threshold, record, units, weight)
     enough(choices.promise, choices.threshold, used, len(calibration), columns)
     with streaming.parts():
         seen = survey(calibration, "reading calibration images")
@@ -127,6 +136,7 @@ def calibrate(
     enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
     rule = rule_for(choices.promise, evidence(curves, choices.threshold, used, critical), used.name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
+    card = replace(card, unit=unit, share=share, within=within)
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
 

@@ -15,7 +15,7 @@ from conformask.storage.typed import record_of
 
 CALIBRATION = "calibration.json"
 CARD = "CARD.md"
-CHOSEN = ("guarantee", "delta", "thresholds", "distance", "family", "tiles")
+CHOSEN = ("guarantee", "delta", "thresholds", "distance", "family", "tiles", "unit", "share", "within")
 """What a person chooses of a promise, beside the two that a simultaneous one leaves open."""
 OPEN = ("threshold", "confidence")
 SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")

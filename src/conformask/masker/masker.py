@@ -16,14 +16,14 @@ from conformask.conformal.crossing import SLACK
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
 from conformask.conformal.order import coverage_range
-from conformask.conformal.presets import guarantee
+from conformask.conformal.presets import promise_of
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 from conformask.data.images import from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.code import Code
 from conformask.masker.folder import CARD, Stored, after, write_stored
-from conformask.masker.recalibrate import recalibrated
+from conformask.masker.recalibrate import Asked, recalibrated
 from conformask.masker.weights import checked_weights, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
@@ -74,7 +74,7 @@ class Masker:
     @property
     def coverage_range(self) -> tuple[float, float] | None:
         """Between which values coverage lies for nine calibration sets of ten; None where no law is known."""
-        n = self.card.n_calibration
+        n = self.card.n_units
         return coverage_range(n, self.guarantee.rank(n))
 
     @property
@@ -85,7 +85,7 @@ class Masker:
     @property
     def guarantee(self) -> Promise:
         """What is promised, as a value with axes."""
-        return guarantee(self.card.guarantee, self.card.confidence, self.card.delta)
+        return promise_of(self.card)
 
     def evidence(self) -> Evidence:
         """What the calibration images say about the threshold.
@@ -224,6 +224,9 @@ class Masker:
         confidence: float | None = None,
         guarantee: str | None = None,
         delta: float | None = None,
+        unit: str | None = None,
+        share: float | None = None,
+        within: bool | None = None,
     ) -> "Masker":
         """A new masker for another promise, from the stored curves, without touching an image.
 
@@ -239,7 +242,8 @@ class Masker:
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
         stored = self.card, self.stored_curves(), self.distance, selection
-        made = recalibrated(*stored, threshold, confidence, guarantee, delta)
+        asked = Asked(threshold, confidence, guarantee, delta, unit, share, within)
+        made = recalibrated(*stored, asked)
         return self if made is None else replace(self, **vars(made))
 
     @cached_property

@@ -1,10 +1,9 @@
-"""The distance and the family that go with a scorer, and the promise that goes with them."""
+"""The distance and the family that go with a scorer, and the promises that go with them."""
 
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
-from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
 from conformask.distances import code_of, stored_distance
 from conformask.distances import distance as distance_by_name
@@ -41,16 +40,14 @@ def distance_for(
     return used
 
 
-def promise_for(distance: Distance, name: str, confidence: float | None, delta: float | None) -> Promise:
-    """The promise of that name, if it can be given for this distance.
+def refuse_unbounded(promise: Promise, distance: Distance) -> None:
+    """Refuse a mean of a distance that can be arbitrarily large.
 
     Raises:
-        InvalidArgumentError: as `guarantee` does, or a mean of a distance that can be arbitrarily large.
+        InvalidArgumentError: it is one.
     """
-    promise = guarantee(name, confidence, delta)
     if promise.statement.bounds_a_mean and distance.upper_bound is None:
         raise InvalidArgumentError(
-            f"the {name} guarantee bounds a mean and needs a distance with an upper bound, "
+            f"the {promise.name} guarantee bounds a mean and needs a distance with an upper bound, "
             f"{distance.name!r} declares none: choose one about a share of images, such as marginal"
         )
-    return promise

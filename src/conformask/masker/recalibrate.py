@@ -7,12 +7,11 @@ from jaxtyping import Float
 
 from conformask.calibration import evidence
 from conformask.conformal.certainty import WholeTable
-from conformask.conformal.presets import guarantee as guarantee_by_name
-from conformask.conformal.presets import takes
+from conformask.conformal.presets import DEFAULTS, promise_of, takes
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import promise_for
+from conformask.masker.matching import refuse_unbounded
 from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
@@ -35,40 +34,47 @@ class Recalibrated:
     critical_lambdas: Float[np.ndarray, "n"]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What is to be promised instead; what is None stays."""
+
+    threshold: float | None = None
+    confidence: float | None = None
+    guarantee: str | None = None
+    delta: float | None = None
+    unit: str | None = None
+    share: float | None = None
+    within: bool | None = None
+
+    def after(self, card: CalibrationCard) -> CalibrationCard:
+        """The card with other terms; a confidence or delta stays if the guarantee takes one."""
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        dropped = DEFAULTS.keys() - takes(self.guarantee or card.guarantee)
+        return replace(card, **{**dict.fromkeys(dropped), **given})
+
+
 def recalibrated(
-    card: CalibrationCard,
-    curves: Curves,
-    distance: Distance,
-    selection: Curves | None,
-    threshold: float | None = None,
-    confidence: float | None = None,
-    guarantee: str | None = None,
-    delta: float | None = None,
+    card: CalibrationCard, curves: Curves, distance: Distance, selection: Curves | None, asked: Asked
 ) -> Recalibrated | None:
     """The card and curves of a calibration under another promise; None where it is the same.
 
-    What is not given stays. `selection` are the curves of the selection images, for choices made on them.
+    `selection` are the curves of the selection images, for choices made on them.
     """
-    before = guarantee_by_name(card.guarantee, card.confidence, card.delta)
-    name = before.name if guarantee is None else guarantee
-    promise = promise_for(
-        distance,
-        name,
-        before.confidence if confidence is None and "confidence" in takes(name) else confidence,
-        before.delta if delta is None and "delta" in takes(name) else delta,
-    )
-    threshold = positive(card.threshold if threshold is None else threshold)
-    table = isinstance(promise.certainty, WholeTable)
+    before, threshold_before, card = promise_of(card), card.threshold, asked.after(card)
+    promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
+    refuse_unbounded(promise, distance)
+    same, table = promise == before, isinstance(promise.certainty, WholeTable)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)
-    if (_terms(promise), threshold) == (_terms(before), card.threshold):
+    if same and threshold == threshold_before:
         return None
     if promise.selects and not table:
         if selection is None:
             raise InvalidArgumentError(f"{promise.name} takes choices on selection images, and none are kept")
-        promise = promise.fixed(evidence(selection, threshold, distance), card.n_calibration)
-    covered = table and (promise.name, promise.delta) == (before.name, before.delta)
-    enough(promise, threshold, distance, card.n_calibration, columns_kept(curves))
+        units, _ = promise.counted(card.n_calibration, columns)
+        promise = promise.fixed(evidence(selection, threshold, distance), units)
+    covered = table and _whose(promise) == _whose(before)
+    enough(promise, threshold, distance, card.n_calibration, columns)
     closed_masks_pass(curves.distance[:, 0], threshold, card.distance)
     seen = evidence(curves, threshold, distance)
     rule = rule_for(promise, seen, card.distance)
@@ -88,8 +94,9 @@ def recalibrated(
     return Recalibrated(rule, card, seen.critical_lambdas)
 
 
-def _terms(promise: Promise) -> tuple[str, float | None, float | None]:
-    return promise.name, promise.confidence, promise.delta
+def _whose(promise: Promise) -> tuple[object, ...]:
+    """What a table leaves no choice of: all but threshold and confidence."""
+    return promise.name, promise.delta, promise.unit, promise.population
 
 
 def _declared(

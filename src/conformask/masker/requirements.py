@@ -48,6 +48,8 @@ def enough(
                 f"manifest, or {PLURALS[need]}= to the arrays"
             )
     _independent(promise, n, columns.get("group"))
+    if {"group", "weight"} <= promise.columns:
+        _alike(columns["weight"], columns["group"])
     count, unit = promise.counted(n, columns)
     own = distance.exponent is not None and promise.own_bounds
     needed = promise.smallest_calibration_set(threshold, None if own else distance.upper_bound)
@@ -60,13 +62,23 @@ def enough(
         )
 
 
+def _alike(weight: Array | None, group: Array | None) -> None:
+    if weight is None or group is None:
+        return
+    pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
+    if pairs > len(np.unique(group)):
+        raise InvalidArgumentError(
+            "the images of a group have different weights: give all of them the group's"
+        )
+
+
 def _independent(promise: Promise, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
     if groups < n and not promise.by_group:
         raise CalibrationError(
             f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image a "
-            "group; use the guarantee groups, keep one of each, or promise new tiles of these files "
-            "(triplets --stride with --split within)"
+            "group; take the unit group (every image of a new group) or member (an image of a new group), "
+            "keep one of each, or promise new tiles of these files (triplets --stride with --split within)"
         )
 
 

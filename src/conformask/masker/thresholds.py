@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 
 from conformask.calibration import size_at
+from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import distance_for, family_for, promise_for
+from conformask.masker.matching import distance_for, family_for, refuse_unbounded
 from conformask.masker.requirements import columns_kept, enough, positive
 from conformask.records.curves import Selection
 from conformask.types import Family, Scorer
@@ -29,6 +30,9 @@ def threshold_choices(
     family: str | Family | None = None,
     guarantee: str = "marginal",
     delta: float | None = None,
+    unit: str | None = None,
+    share: float | None = None,
+    within: bool = False,
 ) -> list[ThresholdChoice]:
     """Mask size and unmasked pass rate against threshold, on the selection images that the scorer keeps.
 
@@ -39,7 +43,8 @@ def threshold_choices(
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     record, used = scorer.selection, distance_for(scorer, None)
-    promise = promise_for(used, guarantee, confidence, delta)
+    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
+    refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")

@@ -29,6 +29,12 @@ class Terms:
     """Threshold or confidence were changed after the calibration."""
     thresholds: tuple[float, ...] | None
     """Declared before the calibration, for a simultaneous promise."""
+    unit: str | None = None
+    """image, group or member; None is that of the guarantee."""
+    share: float | None = None
+    """Of a group's images that have to be fine; None is all, or another unit."""
+    within: bool = False
+    """In each category by itself, beyond what the guarantee says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,7 @@ class Sample:
 
     n_calibration: int
     n_groups: int | None
-    """Where images of a group are dependent."""
+    """Where the promise counts groups."""
     n_effective: float | None
     """Effective sample size, where images are weighted."""
     calibrated: str
@@ -52,6 +58,11 @@ class CalibrationCard(Domain, Sample, Terms):
 
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the scorer and of what else a user brought as code, by the name of its argument."""
+
+    @property
+    def n_units(self) -> int:
+        """How many of what the promise counts."""
+        return self.n_calibration if self.n_groups is None else self.n_groups
 
     @property
     def promise(self) -> str:

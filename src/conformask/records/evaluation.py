@@ -26,8 +26,9 @@ class Measurement:
     """What was measured on images with truth, to stand beside what is promised."""
 
     n: int
+    """Images, or groups where the promise is about whole groups."""
     coverage: float
-    """Share of the images whose masked distance meets the threshold; of a promise about groups their mean."""
+    """Share of them that meets the threshold; of images of new groups the mean over groups."""
     coverage_interval: tuple[float, float]
     """95 %."""
     mean_distance: float
@@ -145,6 +146,14 @@ class Evaluation:
     """What to say beside every result, where that is not the network that the promise is about."""
     fingerprint: str = ""
     """Of the masker."""
+    unit: str | None = None
+    """image, group or member; None is that of the guarantee."""
+    share: float | None = None
+    """Of a group's images that have to be fine."""
+    within: bool = False
+    """In each category by itself, beyond what the guarantee says."""
+    n_groups: int | None = None
+    """Of the test images, where the promise counts groups."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"

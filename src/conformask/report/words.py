@@ -89,8 +89,8 @@ def network_label(network: Network | None) -> str:
 
 
 def promise_of(about: Promised) -> Promise:
-    """The promise of that name, for its axes: its confidence is the usual one."""
-    return guarantee(about.guarantee)
+    """The promise by its axes; its confidence is the usual one."""
+    return guarantee(about.guarantee, unit=about.unit, share=about.share, within=about.within)
 
 
 def promised_share(about: Promised) -> float | None:
@@ -98,21 +98,17 @@ def promised_share(about: Promised) -> float | None:
     return None if promise_of(about).statement.bounds_a_mean else about.confidence
 
 
-def headline(evaluation: Promised) -> str:
+def headline(about: Promised) -> str:
     """The promise in one sentence."""
-    limit = f"{evaluation.threshold:.4g} in {distance_label(evaluation)}"
-    promised = promised_share(evaluation)
-    if promised is not None:
-        return (
-            f"On at least {percent(promised)} of new images, "
-            f"what the mask trusts differs from the truth by at most {limit}."
-        )
-    start = "On average over new images"
-    if evaluation.confidence is not None:
-        start = (
-            f"For at least {percent(evaluation.confidence)} of new inputs, on average over possible truths"
-        )
-    return f"{start}, what the mask trusts differs from the truth by at most {limit}."
+    promise = promise_of(about)
+    limit = f"what the mask trusts differs from the truth by at most {about.threshold:.4g}"
+    if promised_share(about) is not None:
+        start = promise.unit.headline.format(c=percent(about.confidence or 0.0))
+    elif about.confidence is not None:
+        start = f"For at least {percent(about.confidence)} of new inputs, on average over possible truths"
+    else:
+        start = f"On average {promise.unit.on_average}"
+    return f"{start}, {limit} in {distance_label(about)}."
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:
@@ -124,14 +120,15 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
 
 def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Caveat | None = None) -> str:
     """What was measured on images with truth, beside what was promised for them."""
-    images, promised = plural(measured.n, "image"), promised_share(card)
+    unit, promised = promise_of(card).unit, promised_share(card)
+    images = plural(measured.n, unit.singular)
     if promised is None:
         finding = f"the mean masked distance of {images} is {figure(measured.mean_distance)}"
         promise = f"at most {figure(card.threshold)}"
     else:
         low, high = (f"{100 * end:.1f}" for end in measured.coverage_interval)
         interval = f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
-        finding = f"{share(measured.coverage)} of {images} are within the threshold ({interval})"
+        finding = f"{share(measured.coverage)} of {images} {unit.kept} ({interval})"
         promise = f"at least {percent(promised)}"
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
@@ -230,13 +227,13 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """The table: what was measured, and how much."""
-    images = evaluation.images
+    images, unit = evaluation.images, promise_of(evaluation).unit
     within = passes(images.unmasked_distance, evaluation.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
     return [
-        ("Coverage: test images within the threshold", f"{share(evaluation.coverage)} ({interval})"),
+        (f"Coverage: test {unit.singular}s that {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean masked distance", _mean_distance(evaluation)),
         *_categories(evaluation),

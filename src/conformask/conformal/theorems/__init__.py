@@ -1,53 +1,26 @@
 """Which promises have a theorem, one file a theorem; any other combination of axes is refused here."""
 
 from itertools import product
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from conformask.conformal.bounds import hoeffding_bentkus
 from conformask.conformal.certainty import Certainty, OnAverage, WholeTable, WithProbability
-from conformask.conformal.evidence import Evidence
 from conformask.conformal.lambdas import Adaptive, Constant, Lambda
 from conformask.conformal.populations import EachCategory, One, Population, Weighted
-from conformask.conformal.rules import Rule
 from conformask.conformal.statements import ConditionalMean, Mean, Rate, Statement
 from conformask.conformal.theorems.each_category import InEachCategory
+from conformask.conformal.theorems.failing_share import FailingShare
 from conformask.conformal.theorems.fixed_sequence import FixedSequence
 from conformask.conformal.theorems.hierarchical import Hierarchical
 from conformask.conformal.theorems.likelihood_ratio import LikelihoodRatio
 from conformask.conformal.theorems.normalised import Normalised
+from conformask.conformal.theorems.over_units import INNER, OverUnits
 from conformask.conformal.theorems.ranked import Ranked
 from conformask.conformal.theorems.risk_bound import RiskBound
 from conformask.conformal.theorems.risk_control import RiskControl
-from conformask.conformal.units import Image, Member, Unit
+from conformask.conformal.theorems.theorem import Theorem as Theorem
+from conformask.conformal.units import Group, Image, Member, Unit
 from conformask.errors import InvalidArgumentError
-
-
-@runtime_checkable
-class Theorem(Protocol):
-    """Turns what calibration images say into a rule that keeps a promise."""
-
-    @property
-    def on_grid(self) -> bool:
-        """Whether lambda is a point of the grid, also where critical lambdas are exact."""
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """What it reads of each image: group, category, weight, features, or its bound_curve."""
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest number of units that can do.
-
-        threshold, and the constant upper bound of the distance, matter for promises about a mean.
-        """
-
-    def rank(self, n: int) -> int | None:
-        """Which of n critical lambdas, ascending, is deployed; None where it is not one of them.
-
-        Coverage then has a known law: see `order.coverage_range` and `law.met_law`.
-        """
-
-    def rule(self, evidence: Evidence) -> Rule:
-        """The rule; it is void, and masks everything, where the promise cannot be given."""
 
 
 class Axes(NamedTuple):
@@ -89,19 +62,32 @@ def _known(axes: Axes) -> Theorem | None:
             return Ranked(c, sure)
         case (Rate(c), OnAverage() as sure, Image(), One(), Adaptive(h)):
             return Normalised(c, sure, h)
-        case (Rate(c), OnAverage() as sure, Image(), EachCategory(), Constant()):
-            return InEachCategory(Ranked(c, sure))
+        case (statement, sure, unit, EachCategory(), Constant() as lam):
+            inner = _known(Axes(statement, sure, unit, One(), lam))
+            return None if inner is None or isinstance(statement, ConditionalMean) else InEachCategory(inner)
         case (Rate(c), OnAverage(), Image(), Weighted(), Constant()):
             return LikelihoodRatio(c)
         case (Rate(c), OnAverage(), Member(), One(), Constant()):
             return Hierarchical(c)
+        case (Rate(c), WithProbability(delta, None), Member(), One(), Constant()):
+            return FailingShare(c, delta)
         case (Mean() | ConditionalMean() as statement, OnAverage(), Image(), One(), Constant()):
             return RiskControl(statement)
         case (Mean(), WithProbability(delta, None), Image(), One(), Constant()):
             return RiskBound(delta)
         case (Mean(), WithProbability(delta, "hoeffding_bentkus"), Image(), One(), Constant()):
             return RiskBound(delta, hoeffding_bentkus)
+        case (Rate() | Mean(), sure, Group() as unit, One() | Weighted(), Constant()):
+            return _over_units(unit, axes)
+        case (Mean(), sure, Member() as unit, One(), Constant()):
+            return _over_units(unit, axes)
     return None
+
+
+def _over_units(unit: Group | Member, axes: Axes) -> Theorem | None:
+    """The theorem of images, of groups that count as one each."""
+    inner = _known(axes._replace(unit=Image()))
+    return OverUnits(unit, inner) if isinstance(inner, INNER) else None
 
 
 def _nearest(axes: Axes) -> Axes:
@@ -110,7 +96,7 @@ def _nearest(axes: Axes) -> Axes:
     choices = (
         (axes.statement, Rate(confidence), Mean(), ConditionalMean(confidence)),
         (axes.certainty, OnAverage(), WithProbability(delta), WholeTable(delta)),
-        (axes.unit, Image(), Member()),
+        (axes.unit, Image(), Member(), Group()),
         (axes.population, One(), EachCategory(), Weighted()),
         (axes.lam, Constant(), Adaptive()),
     )

@@ -1,22 +1,30 @@
 """A lambda for each category: Mondrian conformal prediction (Vovk et al. 2003)."""
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import facts_of
 from conformask.conformal.rules import CategoryLambda
-from conformask.conformal.theorems.ranked import Ranked
+from conformask.conformal.theorems.theorem import Theorem
 
 
 @dataclass(frozen=True)
 class InEachCategory:
-    """The theorem in each category by itself."""
+    """A theorem in each category by itself; with probability 1 - delta, delta holds for each."""
 
-    inner: Ranked
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset({"category"})
+    inner: Theorem
+
+    @property
+    def on_grid(self) -> bool:
+        """As the theorem."""
+        return self.inner.on_grid
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """What the theorem reads, but no bound of an image, and the category."""
+        return (self.inner.reads - {"bound_curve"}) | {"category"}
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Of every category."""
@@ -27,9 +35,9 @@ class InEachCategory:
 
     def rule(self, evidence: Evidence) -> CategoryLambda:
         """The rule of each category; 0 for one with too few images."""
-        categories = evidence.column("category")
-        lambdas = {
-            str(category): self.inner.rule(evidence.take(np.flatnonzero(categories == category))).lam
-            for category in np.unique(categories)
-        }
+        categories, lambdas = evidence.column("category"), {}
+        for category in np.unique(categories):
+            own = replace(evidence.take(np.flatnonzero(categories == category)), own_bound=False)
+            rule = self.inner.rule(own)
+            lambdas[str(category)] = float(rule(facts_of(own.curves))[0])
         return CategoryLambda(lambdas)

@@ -1,0 +1,42 @@
+"""Images in groups: places, means and order statistics of each."""
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+Labels = Shaped[np.ndarray, "n"]
+Places = Int[np.ndarray, "_"]
+
+
+def members(groups: Labels) -> list[Places]:
+    """The places of the images of each group, groups in the order of their labels."""
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def first_of_each(groups: Labels) -> Places:
+    """The place of the first image of each group, ascending."""
+    return np.sort(np.unique(groups, return_index=True)[1])
+
+
+def group_means(values: Float[np.ndarray, "n *g"], groups: Labels) -> Float[np.ndarray, "k *g"]:
+    """The mean of each group."""
+    return np.stack([values[places].mean(axis=0) for places in members(groups)])
+
+
+def kth_smallest(
+    values: Float[np.ndarray, "n *g"], groups: Labels, share: float
+) -> Float[np.ndarray, "k *g"]:
+    """Of each group the value that at least this share of its values do not exceed: the k-th smallest."""
+    places = [(own, _rank(share, len(own)) - 1) for own in members(groups)]
+    return np.stack([np.partition(values[own], place, axis=0)[place] for own, place in places])
+
+
+def kth_largest(values: Float[np.ndarray, "n"], groups: Labels, share: float) -> Float[np.ndarray, "k"]:
+    """Of each group the largest value that at least this share of its values reach: the k-th largest."""
+    return -kth_smallest(-values, groups, share)
+
+
+def _rank(share: float, n: int) -> int:
+    """ceil(share * n), at least 1; rounding does not count."""
+    return max(1, int(np.ceil(share * n - 1e-9)))

@@ -1,0 +1,49 @@
+"""The mean share of a group's images that fail, for most calibration sets (Bates et al. 2021)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from conformask.conformal.bounds import waudby_smith_ramdas
+from conformask.conformal.evidence import Evidence
+from conformask.conformal.grouping import members
+from conformask.conformal.order import smallest_set
+from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.theorems.risk_bound import hashed_order
+
+
+@dataclass(frozen=True)
+class FailingShare:
+    """Lambda grows while the mean of F_g(lam), the share of group g with lam_i < lam, is certified.
+
+    F_g is nondecreasing and changes at critical lambdas only, so that no grid is needed. Groups are
+    independent draws.
+    """
+
+    confidence: float
+    delta: float
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset({"group"})
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """The smallest number of groups for which groups without any failure would do."""
+        return smallest_set(lambda k: self._certifies(np.zeros(k)))
+
+    def rank(self, n: int) -> None:
+        """Images of a group count together."""
+
+    def rule(self, evidence: Evidence) -> ConstantLambda:
+        """The largest critical lambda such that at it and at all below the mean share is certified."""
+        groups, candidates = evidence.column("group"), np.unique(evidence.critical_lambdas)
+        rows = [np.sort(evidence.critical_lambdas[places]) for places in members(groups)]
+        failing = np.stack([np.searchsorted(row, candidates, side="left") / len(row) for row in rows])
+        failing, lam = failing[hashed_order(np.unique(groups))], 0.0
+        for candidate, shares in zip(candidates, failing.T, strict=True):
+            if not self._certifies(shares):
+                break
+            lam = float(candidate)
+        return ConstantLambda(lam)
+
+    def _certifies(self, failing: np.ndarray) -> bool:
+        return waudby_smith_ramdas(failing, 1 - self.confidence, self.delta)

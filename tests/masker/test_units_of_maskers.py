@@ -1,0 +1,183 @@
+"""Promises about groups on the masks themselves: calibrated, saved, recalibrated, evaluated, in words."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from conformask.data.triplets import Triplets
+from conformask.distances import distance as distance_by_name
+from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.evaluation.evaluate import evaluate
+from conformask.masker.agreement import measured
+from conformask.masker.calibrate import calibrate
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
+from conformask.masks import family as family_by_name
+from conformask.monitoring import monitor
+from conformask.records.evaluation import Evaluation
+from conformask.report.meaning import meaning_of
+from conformask.report.page import render
+from conformask.report.words import headline, measurement_text, numbers
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.selection import selection_record
+from synthetic_triplets import scale_of, triplets
+
+SELECTION = triplets(60, 1, groups=[f"chosen {k // 3}" for k in range(60)])
+SCORER = Heuristic(scale_of, channels=1)
+KNOWING = replace(
+    SCORER,
+    selection=selection_record(SCORER, SELECTION, distance_by_name("l1"), [family_by_name("reciprocal")]),
+)
+THRESHOLD = 0.03
+ASKED = [
+    {"guarantee": "marginal", "unit": "group"},
+    {"guarantee": "marginal", "unit": "group", "share": 0.7},
+    {"guarantee": "pac", "unit": "group", "share": 0.7},
+    {"guarantee": "pac", "unit": "member"},
+    {"guarantee": "ltt", "unit": "group"},
+    {"guarantee": "simultaneous", "unit": "group", "share": 0.7},
+    {"guarantee": "expected", "unit": "member", "confidence": None},
+    {"guarantee": "rcps", "unit": "group", "confidence": None},
+    {"guarantee": "groups", "within": True},
+    {"guarantee": "pac", "unit": "group", "within": True},
+    {"guarantee": "weighted", "unit": "group"},
+]
+
+
+def patients(count: int, seed: int, each: int = 4) -> Triplets:
+    """Images of patients, some patients harder than others."""
+    patient = np.repeat(np.arange(count), each)
+    columns = {
+        "groups": [f"patient {seed}-{k}" for k in patient],
+        "categories": ["clinic A" if k % 2 else "clinic B" for k in patient],
+        "weights": [1.0 + k % 2 for k in patient],
+    }
+    return triplets(count * each, seed, **columns)
+
+
+CALIBRATION, TEST = patients(150, 3), patients(60, 4)
+
+
+def made(asked: dict, images: Triplets = CALIBRATION) -> Masker:
+    given = {"confidence": 0.8, "threshold": THRESHOLD, "distance": "l1", **asked}
+    return calibrate(KNOWING, images, **given)
+
+
+@pytest.fixture(scope="module", params=ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
+def asked(request: pytest.FixtureRequest) -> dict:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def masker(asked: dict) -> Masker:
+    return made(asked)
+
+
+def distances_of(masker: Masker, images: Triplets) -> np.ndarray:
+    found = []
+    for batch in images.batches():
+        mask = masker(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
+        assert isinstance(mask, Tensor)
+        found.append(masker.distance(mask * batch.truth(), mask * batch.y_hat).numpy())
+    return np.concatenate(found)
+
+
+def test_it_counts_groups(masker: Masker) -> None:
+    assert masker.card.n_groups == masker.card.n_units == 150
+    assert "in 150 groups" in masker.promise
+    assert "of a new group" in masker.card.claim or "in a new group" in masker.card.claim
+    assert float(distances_of(masker, TEST).mean()) > 0
+
+
+def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
+    masker.save(tmp_path)
+    again = load(tmp_path, scorer=KNOWING)
+    assert (again.promise, again.guarantee, again.fingerprint) == (
+        *(masker.promise, masker.guarantee),
+        masker.fingerprint,
+    )
+    wider = again.recalibrate(threshold=1.3 * THRESHOLD)
+    assert wider.guarantee.unit == masker.guarantee.unit
+    assert wider.guarantee.population == masker.guarantee.population
+    assert again.recalibrate() is again
+
+
+def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
+    evaluation = evaluate(masker, TEST, out=tmp_path)
+    assert evaluation.n_groups == 60
+    again = Evaluation.load(tmp_path)
+    assert (again.unit, again.share, again.within) == (evaluation.unit, evaluation.share, evaluation.within)
+    page = render(again)
+    assert headline(again) in page
+    assert "new group" in meaning_of(masker.card).holds + masker.promise
+    low, high = evaluation.coverage_interval
+    assert low <= evaluation.coverage <= high
+
+
+def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
+    masker = made({"unit": "group", "share": 0.7})
+    distances, groups = distances_of(masker, TEST), np.array(TEST.groups)
+    fine = [np.mean(distances[groups == each] <= THRESHOLD * (1 + 1e-6)) >= 0.7 for each in np.unique(groups)]
+    found = measured(masker, distances, groups)
+    assert (found.n, found.coverage) == (60, np.mean(fine))
+    assert evaluate(masker, TEST).coverage == np.mean(fine)
+    text = measurement_text(masker.card, found)
+    assert "of 60 groups are within the threshold on at least 70 % of the images" in text
+    assert any(
+        "groups that are within the threshold on at least 70 %" in name
+        for name, _ in numbers(evaluate(masker, TEST))
+    )
+
+
+def test_what_is_said_of_patients() -> None:
+    every = made({"unit": "group"})
+    assert headline(every.card).startswith(
+        "In at least 80\N{NO-BREAK SPACE}% of new groups, on every image, what"
+    )
+    assert meaning_of(every.card).holds.startswith(
+        "Draw calibration groups and a new group from the same source, again and again: in at least "
+        "80\N{NO-BREAK SPACE}% of these draws every image of the new group meets the threshold."
+    )
+    sure = made({"guarantee": "pac", "unit": "group", "share": 0.7, "within": True})
+    assert (
+        "in every category, in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
+        in meaning_of(sure.card).holds
+    )
+
+
+def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
+    made({"unit": "group"}).save(tmp_path)
+    assert made({"unit": "group", "share": 0.5}).save(tmp_path).card.exploratory
+    assert made({"unit": "group"}).recalibrate(share=0.5).card.exploratory
+
+
+def test_too_few_groups_whatever_their_images() -> None:
+    few = patients(8, 5, each=40)
+    with pytest.raises(CalibrationError, match=r"8 groups are too few .* at least 9 calibration groups"):
+        made({"unit": "group", "confidence": 0.9}, few)
+    with pytest.raises(InvalidArgumentError, match="no theorem is known"):
+        made({"guarantee": "adaptive", "unit": "group"})
+    uneven = triplets(40, 6, groups=[f"{k // 2}" for k in range(40)], weights=[1.0 + k for k in range(40)])
+    with pytest.raises(InvalidArgumentError, match="different weights"):
+        made({"guarantee": "weighted", "unit": "group"}, uneven)
+
+
+def test_the_promise_is_kept_on_new_patients() -> None:
+    """Deployed masks of 40 calibration sets of 30 patients; 4 sigma are allowed."""
+    kept = []
+    for draw in range(40):
+        masker = made({"unit": "group", "share": 0.7}, patients(30, 100 + draw))
+        new = patients(20, 5000 + draw)
+        kept.append(measured(masker, distances_of(masker, new), np.array(new.groups)).coverage)
+    assert np.mean(kept) >= 0.8 - 4 * np.std(kept) / np.sqrt(len(kept))
+    assert np.mean(kept) <= 0.8 + 1 / 31 + 4 * np.std(kept) / np.sqrt(len(kept))
+
+
+def test_new_images_are_watched_as_before() -> None:
+    found = monitor(made({"unit": "group", "share": 0.7}), TEST)
+    assert not found.shifted
+    assert found.measurement is not None
+    assert found.measurement.n == 60
