@@ -57,7 +57,7 @@ def evaluate(
 def summary_table(evaluation: Evaluation) -> Table:
     """The few numbers that a person looks at first."""
     rows = [
-        ("test images", f"{evaluation.n_test}", ""),
+        ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
         ("mean masked distance", figure(evaluation.mean_distance), f"threshold {evaluation.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
@@ -71,6 +71,10 @@ def summary_table(evaluation: Evaluation) -> Table:
 
 def _between(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
+
+
+def _groups(evaluation: Evaluation) -> str:
+    return "" if evaluation.n_groups is None else f"in {evaluation.n_groups} groups"
 
 
 def _text(value: float | None) -> str:

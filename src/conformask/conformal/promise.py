@@ -92,8 +92,12 @@ class Promise:
 
     def claim(self, distance: str, threshold: float) -> str:
         """What is promised, as a formula."""
-        of_unit, given = self.unit.given(distance)
-        return self.certainty.claim(self.statement.claim(of_unit, threshold, given + self.population.given))
+        given = self.population.given
+        if self.statement.bounds_a_mean:
+            distance = self.unit.distance(distance)
+        else:
+            given = self.unit.given + given
+        return self.certainty.claim(self.statement.claim(distance, threshold, given))
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """The smallest number of units that can do; see `Theorem`."""

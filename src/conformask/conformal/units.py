@@ -31,6 +31,7 @@ class Image:
 
     says: ClassVar[str] = "of new images"
     reads: ClassVar[frozenset[str]] = frozenset()
+    given: ClassVar[str] = ""
     singular: ClassVar[str] = "image"
     plural: ClassVar[str] = "images"
     drawn: ClassVar[str] = "calibration images and a new image from the same source"
@@ -47,9 +48,9 @@ class Image:
         """How many units n images are."""
         return n
 
-    def given(self, distance: str) -> tuple[str, str]:
-        """The distance of a unit, and what a probability is conditioned on, in a formula."""
-        return distance, ""
+    def distance(self, distance: str) -> str:
+        """That of a unit, in a formula."""
+        return distance
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """Of independent images: one of each group counts."""
@@ -66,6 +67,7 @@ class Member:
 
     says: ClassVar[str] = "of images of a new group"
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
+    given: ClassVar[str] = " in a new group"
     singular: ClassVar[str] = "image"
     plural: ClassVar[str] = "groups"
     drawn: ClassVar[str] = "calibration groups and a new group from the same source"
@@ -82,9 +84,9 @@ class Member:
         group = columns.get("group")
         return n if group is None else len(np.unique(group))
 
-    def given(self, distance: str) -> tuple[str, str]:
-        """The distance of an image in a new group."""
-        return distance, " in a new group"
+    def distance(self, distance: str) -> str:
+        """That of an image, in a formula."""
+        return distance + self.given
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """The mean of each group."""
@@ -155,11 +157,15 @@ class Group:
         group = columns.get("group")
         return n if group is None else len(np.unique(group))
 
-    def given(self, distance: str) -> tuple[str, str]:
-        """The distance that these of its images do not exceed."""
-        if self.share >= 1:
-            return f"largest {distance} of a new group", ""
-        return f"{distance} of {self.share:.4g} of a new group", ""
+    @property
+    def given(self) -> str:
+        """On which images, in a formula."""
+        return f" on {'every image' if self.share >= 1 else f'{self.share:.4g}'} of a new group"
+
+    def distance(self, distance: str) -> str:
+        """What these of its images do not exceed, in a formula."""
+        statistic = "largest" if self.share >= 1 else f"{self.share:.4g}-quantile of"
+        return f"{statistic} {distance} of a new group"
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """What these images of each group do not exceed."""

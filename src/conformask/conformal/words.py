@@ -8,7 +8,7 @@ def rate(distance: str, threshold: float, confidence: float, given: str = "") ->
 
 def mean(distance: str, threshold: float, given: str = "") -> str:
     """E distance <= threshold."""
-    expected = f"E[{distance}{given}]" if given else f"E {distance}"
+    expected = f"E[{distance}{given}]" if " " in distance + given else f"E {distance}"
     return f"{expected} <= {threshold:.4g}"
 
 

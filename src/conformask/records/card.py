@@ -67,10 +67,15 @@ class CalibrationCard(Domain, Sample, Terms):
     @property
     def promise(self) -> str:
         """The promise in one sentence."""
-        images = f"the {self.n_calibration} calibration images"
+        images, new = f"the {self.n_calibration} calibration images", "new images"
         if self.n_groups is not None:
             images += f" in {self.n_groups} groups"
-        whom = f"{self.population}, like {images}" if self.population else f"new images like {images}"
+        if self.unit == "group":
+            images, new = (
+                f"the {self.n_groups} calibration groups of {self.n_calibration} images",
+                "new groups",
+            )
+        whom = f"{self.population}, like {images}" if self.population else f"{new} like {images}"
         exploratory = ", exploratory" if self.exploratory else ""
         return f"{self.claim} for {whom} ({self.guarantee}{exploratory})"
 

@@ -36,7 +36,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | distance, threshold | {card.distance}, {card.threshold:.6g}{levels(card)} |
 | guarantee | {card.guarantee} |
 | scorer | {scorer} |
-| masks | {card.family["name"]} ({family}); critical lambdas {exactness} |
+| masks | {card.family["name"]} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |

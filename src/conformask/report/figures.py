@@ -178,6 +178,7 @@ def gauge(evaluation: Evaluation) -> str | None:
     if promised is None:
         return None
     (low, high), measured = evaluation.coverage_interval, evaluation.coverage
+    counted = f"test {words.promise_of(evaluation).unit.singular}s"
     start, end = min(low, promised), max(high, promised)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)
@@ -189,7 +190,7 @@ def gauge(evaluation: Evaluation) -> str | None:
         svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
         svg.group([svg.segment(x(low), 51, x(high), 51)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
         svg.text(
-            x.end, 114, "test images within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
+            x.end, 114, f"{counted} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
         ),
         svg.upright(on, promised, f"promised {svg.percent(promised)}"),
         svg.points(on, (measured,), (0.5,), (title,), svg.OURS, 7),

@@ -139,6 +139,14 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
     return f"Measured: {finding}{agreeing} {promise}."
 
 
+def tested(evaluation: Evaluation) -> str:
+    """What was counted in a test."""
+    unit = promise_of(evaluation).unit
+    groups = unit.singular == "group" and evaluation.n_groups is not None
+    count = evaluation.n_groups if groups else evaluation.n_test
+    return plural(count or 0, f"test {unit.singular}")
+
+
 def verdict(evaluation: Evaluation) -> Verdict:
     """Whether the test images agree with the promise, said plainly."""
     promised, caveat = promised_share(evaluation), evaluation.caveat
