@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 from torch import Tensor
 
 from conformask.data.triplets import Triplets
@@ -124,6 +125,8 @@ def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
     found = measured(masker, distances, groups)
     assert (found.n, found.coverage) == (60, np.mean(fine))
     assert evaluate(masker, TEST).coverage == np.mean(fine)
+    law = stats.betabinom(60, 150 + 1 - 30, 30)
+    assert found.p_worse == pytest.approx(law.cdf(np.sum(fine))), "groups count, not their 600 images"
     text = measurement_text(masker.card, found)
     assert "of 60 groups are within the threshold on at least 70 % of the images" in text
     assert any(
