@@ -15,7 +15,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
-from conformask.monitoring import Monitoring, monitor
+from conformask.monitoring.batch import Monitoring, monitor
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record

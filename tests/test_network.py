@@ -21,7 +21,7 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.monitoring import monitor
+from conformask.monitoring.batch import monitor
 from conformask.predictors.own import own_predictor
 from conformask.preparation import add_outputs
 from conformask.records.network import Network, check_network

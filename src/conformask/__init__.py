@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
-    from conformask.monitoring import monitor as monitor
+    from conformask.monitoring.batch import monitor as monitor
+    from conformask.monitoring.stream import Watch as Watch
     from conformask.records.evaluation import Evaluation as Evaluation
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
@@ -42,7 +43,8 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "Evaluation": "records.evaluation",
     "write_report": "report.page",
-    "monitor": "monitoring",
+    "monitor": "monitoring.batch",
+    "Watch": "monitoring.stream",
     "export": "exporting.export",
     "ConformaskError": "errors",
     "Tiled": "scorers.tiled",

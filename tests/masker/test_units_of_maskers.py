@@ -17,7 +17,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
-from conformask.monitoring import monitor
+from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation
 from conformask.report.meaning import meaning_of
 from conformask.report.page import render

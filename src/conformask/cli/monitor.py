@@ -11,7 +11,9 @@ from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork,
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.monitoring import Monitoring
+    from conformask.data.triplets import Triplets
+    from conformask.masker.masker import Masker
+    from conformask.monitoring.batch import Monitoring
     from conformask.records.card import CalibrationCard
 
 WRONG = 3
@@ -32,6 +34,13 @@ def monitor(
             show_default=False, help="Exit with status 3 where images are shifted or the promise is broken."
         ),
     ] = False,
+    state: Annotated[
+        Path | None,
+        Parameter(
+            help="Follow a stream: a file that remembers what came before, so that one may look at every "
+            "batch without raising false alarms sooner or later."
+        ),
+    ] = None,
     data_range: DataRange = None,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
@@ -51,11 +60,14 @@ def monitor(
 
     from conformask.data.triplets import Triplets
     from conformask.masker.load import load
-    from conformask.monitoring import monitor as watch
+    from conformask.monitoring.batch import monitor as watch
     from conformask.report.words import promised_here
 
     masker = load(run, distance=distance_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    if state is not None:
+        _follow(run, state, masker, new, level, strict=strict, other_network=other_network, as_json=json)
+        return
     monitoring = watch(masker, new, level=level, other_network=other_network)
     rows = [
         (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
@@ -72,6 +84,32 @@ def monitor(
     promise = promised_here(masker.promise, monitoring.caveat)
     show(record, promise, "", *verdicts, "", table(columns, rows), as_json=json)
     if strict and (monitoring.shifted or monitoring.failing):
+        sys.exit(WRONG)
+
+
+def _follow(
+    run: Path,
+    state: Path,
+    masker: "Masker",
+    new: "Triplets",
+    level: float,
+    *,
+    strict: bool,
+    other_network: bool,
+    as_json: bool,
+) -> None:
+    from dataclasses import asdict
+
+    from conformask.monitoring.stream import Watch
+    from conformask.report.words import promised_here, stream_text
+
+    watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
+    watched = watch.add(new, other_network=other_network)
+    watch.save(state)
+    record = {"run": str(run), "shifted": watched.shifted, "failing": watched.failing, **asdict(watched)}
+    promise = promised_here(masker.promise, watched.caveat)
+    show(record, promise, "", *stream_text(masker.card, watched), as_json=as_json)
+    if strict and (watched.shifted or watched.failing):
         sys.exit(WRONG)
 
 

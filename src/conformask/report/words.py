@@ -11,6 +11,7 @@ from conformask.names import DISTANCES
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
+from conformask.records.watched import Watched
 
 Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this distance"
@@ -137,6 +138,32 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
     agreeing = "; promised was" if measured.p_worse is None else ", in agreement with the promise of"
     return f"Measured: {finding}{agreeing} {promise}."
+
+
+def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
+    """How a stream stands: failures first, since scores can look the same while masks fail."""
+    unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
+    lines = []
+    if promised is not None and watched.failure_evidence is not None and watched.n_judged:
+        finding = f"{figure(watched.n_failed)} of {plural(watched.n_judged, unit.singular)} failed"
+        odds = f"odds {figure(watched.failure_evidence)} to 1 that more fail than promised, {level}"
+        if watched.failing:
+            lines.append(
+                f"BROKEN: {finding}, at most {percent(1 - promised)} was promised ({odds}). Do not rely on "
+                "these masks."
+            )
+        else:
+            lines.append(f"Measured: {finding}; at most {percent(1 - promised)} was promised ({odds}).")
+    odds = f"odds {figure(watched.evidence)} to 1, {level}"
+    seen = f"of {watched.n_seen:,} so far, {watched.n_new:,} new"
+    if watched.shifted:
+        lines.append(
+            f"SHIFTED: the images ({seen}) no longer look like those of the calibration ({odds}). The "
+            "promise is not about them: calibrate on images like these."
+        )
+    else:
+        lines.append(f"No shift is seen in scores and mask sizes ({seen}; {odds}).")
+    return lines
 
 
 def tested(evaluation: Evaluation) -> str:

@@ -1,28 +1,20 @@
-"""Watching a masker in use: do new images still look like those of its calibration? No truth is needed."""
+"""A batch of new images: do they still look like those of the calibration? No truth is needed."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from scipy import stats
 
-from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
-from conformask.conformal.facts import facts_of
 from conformask.conformal.grouping import first_of_each
-from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
+from conformask.monitoring.measures import SIZE, measures_of
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
-from conformask.scorers.scoring import scored
 from conformask.storage.as_arrays import Array
-
-LOOKS = ("mean score", "spread / mean score", "median / mean score")
-"""What features_of makes of a score map, before the score's own features."""
 
 
 @dataclass(frozen=True)
@@ -89,23 +81,10 @@ def monitor(
     """
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
-    if isinstance(masker.guarantee.population, Weighted):
-        raise InvalidArgumentError(
-            "a weighted promise is about other images than its calibration's by design"
-        )
-    caveat = masker.card.check_network(new.network, other_network=other_network)
-    calibration = masker.evidence()
-    curves, features = calibration.curves, calibration.column("features")
-    if "bound_curve" in masker.rule.needs:
-        calibration.column("bound")
-    measures = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
-    places = _places(masker, masker.rule(facts_of(curves)))
-    before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
-    now = np.column_stack([measures["features"], measures["size"]])
-    groups = curves.names if curves.group is None else curves.group
-    before, now = before[first_of_each(groups)], now[first_of_each(np.array(new.groups))]
+    measures = measures_of(masker, new, other_network=other_network)
+    before, now = measures.calibration, measures.new[first_of_each(np.array(new.groups))]
     comparisons = tuple(
-        _compared(name, *pair) for name, *pair in zip(_names(before), before.T, now.T, strict=True)
+        _compared(name, *pair) for name, *pair in zip(measures.names, before.T, now.T, strict=True)
     )
     return Monitoring(
         comparisons=comparisons,
@@ -113,8 +92,8 @@ def monitor(
         n_new=len(now),
         p_value=min(1.0, len(comparisons) * min(each.p_value for each in comparisons)),
         level=level,
-        measurement=_measured(masker, new, measures["distance"], level) if new.has_truth else None,
-        caveat=caveat,
+        measurement=None if measures.distances is None else _measured(masker, new, measures.distances, level),
+        caveat=measures.caveat,
     )
 
 
@@ -122,33 +101,9 @@ def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], 
     return measured(masker, distances, np.array(new.groups), np.array(new.categories), level)
 
 
-def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
-    score, lam, y = item.score.map, masker.lambdas(item), item.batch.y
-    snapped = torch.from_numpy(masker.grid[_places(masker, lam)])
-    measures = {
-        "features": features_of(item.score),
-        "size": mask_size(masker.family.apply(score, masker.family.level(score, snapped))).cpu().numpy(),
-    }
-    if y is None:
-        return measures
-    distance = masked_distance(masker.distance, masker.open(item), y, item.batch.y_hat)
-    return measures | {"distance": distance.detach().double().cpu().numpy()}
-
-
-def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
-    """The grid points at or below lambda."""
-    return np.searchsorted(masker.grid, lam, side="right") - 1
-
-
-def _names(measures: Array) -> Iterator[str]:
-    yield from LOOKS
-    yield from (f"feature {k + 1} of the score" for k in range(measures.shape[1] - len(LOOKS) - 1))
-    yield "mask size"
-
-
 def _compared(name: str, before: Array, now: Array) -> Comparison:
     p_value = float(stats.ks_2samp(before, now).pvalue)
     medians = [float(np.median(values)) for values in (before, now)]
-    if name != "mask size":  # features are logarithms
+    if name != SIZE:  # features are logarithms
         medians = [float(np.exp(median)) for median in medians]
     return Comparison(name, medians[0], medians[1], p_value)

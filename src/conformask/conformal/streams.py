@@ -1,0 +1,135 @@
+"""A stream watched at every moment: bets that gain only where a hypothesis is wrong (Ville 1939)."""
+
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from conformask.storage.as_json import Json
+
+RATES = (-1.0, 0.0, 1.0)
+"""What a simple jumper bets on: p-values that are too small, as they should be, too large."""
+JUMP = 0.01
+"""The share of wealth that moves between the rates at each step."""
+STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Of what a bet on failures may lose at most."""
+
+
+@dataclass
+class Exchangeable:
+    """Whether new values are exchangeable with the past: a conformal test martingale, the simple jumper.
+
+    If all values are exchangeable, wealth ever reaches 1 / level with probability at most level (Vovk,
+    Gammerman and Shafer 2005; Vovk 2021).
+    """
+
+    past: list[float]
+    """Ascending; those of the calibration images to begin with."""
+    wealth: list[float] = field(default_factory=lambda: [1 / len(RATES)] * len(RATES))
+    """On each rate."""
+
+    def add(self, value: float, chance: float) -> None:
+        """Bet on the p-value of a new value; chance, uniform in [0, 1), decides among equal ones."""
+        below, through = bisect_left(self.past, value), bisect_right(self.past, value)
+        greater, equal = len(self.past) - through, through - below + 1
+        p_value = (greater + chance * equal) / (len(self.past) + 1)
+        moved = JUMP * sum(self.wealth) / len(RATES)
+        self.wealth = [
+            ((1 - JUMP) * wealth + moved) * (1 + rate * (p_value - 0.5))
+            for wealth, rate in zip(self.wealth, RATES, strict=True)
+        ]
+        insort(self.past, value)
+
+    @property
+    def value(self) -> float:
+        """The wealth of all rates; 1 at the start."""
+        return sum(self.wealth)
+
+
+@dataclass
+class Failures:
+    """Whether more than a share fails: an e-process, a mean of bets on losses in [0, 1].
+
+    If every loss has at most this mean given the past, wealth ever reaches 1 / level with probability at
+    most level.
+    """
+
+    allowed: float
+    """The share that may fail, 1 - confidence."""
+    wealth: list[float] = field(default_factory=lambda: [1 / len(STAKES)] * len(STAKES))
+    """On each stake."""
+    images: int = 0
+    failed: float = 0.0
+
+    def add(self, loss: float) -> None:
+        """Bet on one more: 1 where it failed, 0 where not."""
+        self.wealth = [
+            wealth * (1 + stake * (loss / self.allowed - 1))
+            for wealth, stake in zip(self.wealth, STAKES, strict=True)
+        ]
+        self.images, self.failed = self.images + 1, self.failed + loss
+
+    @property
+    def value(self) -> float:
+        """The wealth of all stakes; 1 at the start."""
+        return sum(self.wealth)
+
+
+@dataclass
+class Stream:
+    """Everything that is watched of a stream; its JSON is its state."""
+
+    measures: dict[str, Exchangeable]
+    """Numbers that need no truth, by name."""
+    failures: Failures | None
+    """None where the promise is about a mean."""
+    seen: set[str] = field(default_factory=set)
+    """Hashes of the images or groups that have entered: each enters once."""
+    peak: float = 1.0
+    """The most that the mean wealth of the measures ever was."""
+    failure_peak: float = 1.0
+    """The most that the wealth of bets on failures ever was."""
+
+    def add(
+        self, key: str, values: Mapping[str, float], loss: float | None, chances: Sequence[float]
+    ) -> bool:
+        """Take in an image that stands for its group; whether it is new."""
+        if key in self.seen:
+            return False
+        self.seen.add(key)
+        for (name, measure), chance in zip(self.measures.items(), chances, strict=True):
+            measure.add(values[name], chance)
+        self.peak = max(self.peak, self.value)
+        if loss is not None and self.failures is not None:
+            self.failures.add(loss)
+            self.failure_peak = max(self.failure_peak, self.failures.value)
+        return True
+
+    @property
+    def value(self) -> float:
+        """The mean wealth of the measures: a mean of martingales is one."""
+        return math.fsum(measure.value for measure in self.measures.values()) / len(self.measures)
+
+    def to_json(self) -> dict[str, Json]:
+        """The whole state."""
+        return {
+            "measures": {name: vars(measure) for name, measure in self.measures.items()},
+            "failures": None if self.failures is None else vars(self.failures),
+            "seen": sorted(self.seen),
+            "peak": self.peak,
+            "failure_peak": self.failure_peak,
+        }
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "Stream":
+        """The inverse of to_json."""
+        measures = {
+            str(name): Exchangeable(sorted(map(float, each["past"])), list(map(float, each["wealth"])))
+            for name, each in record["measures"].items()
+        }
+        kept, failures = record["failures"], None
+        if kept is not None:
+            bets = list(map(float, kept["wealth"]))
+            failures = Failures(float(kept["allowed"]), bets, int(kept["images"]), float(kept["failed"]))
+        peaks = float(record["peak"]), float(record["failure_peak"])
+        return cls(measures, failures, set(map(str, record["seen"])), *peaks)

@@ -1,0 +1,1 @@
+"""Watching a masker in use, batch by batch or as a stream."""

@@ -1,0 +1,97 @@
+"""Numbers of an image that a masker computes without the truth, on calibration images and on new ones."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
+from conformask.conformal.facts import facts_of
+from conformask.conformal.grouping import first_of_each
+from conformask.conformal.populations import Weighted
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
+from conformask.masker.masker import Masker
+from conformask.records.network import Caveat
+from conformask.scorers.scoring import scored
+from conformask.storage.as_arrays import Array
+
+LOOKS = ("mean score", "spread / mean score", "median / mean score")
+"""What features_of makes of a score map, before the score's own features."""
+SIZE = "mask size"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """The same numbers of calibration images and of new ones."""
+
+    names: tuple[str, ...]
+    """Of the columns."""
+    calibration: Float[np.ndarray, "n m"]
+    """One image of each group."""
+    new: Float[np.ndarray, "k m"]
+    """All images."""
+    distances: Float[np.ndarray, "k"] | None
+    """Masked; None without truth."""
+    caveat: Caveat | None
+    """What to say where the promise may not be about the new images."""
+
+
+def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -> Measures:
+    """Of the images of a calibration, from its curves, and of new ones.
+
+    Mask sizes are those at the grid point below the deployed lambda, for both.
+
+    Raises:
+        InvalidArgumentError: a weighted promise, which is about other images than those of the calibration,
+            or a fact that the rule needs is missing.
+        MismatchError: no curves are stored, or not what the rule needs of them; images of other channels or
+            of another network.
+        ImageError: an image that cannot be used.
+    """
+    if isinstance(masker.guarantee.population, Weighted):
+        raise InvalidArgumentError(
+            "a weighted promise is about other images than its calibration's by design"
+        )
+    caveat = masker.card.check_network(new.network, other_network=other_network)
+    calibration = masker.evidence()
+    curves, features = calibration.curves, calibration.column("features")
+    if "bound_curve" in masker.rule.needs:
+        calibration.column("bound")
+    measures = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
+    places = _places(masker, masker.rule(facts_of(curves)))
+    before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
+    groups = curves.names if curves.group is None else curves.group
+    return Measures(
+        names=tuple(_names(before.shape[1])),
+        calibration=before[first_of_each(groups)],
+        new=np.column_stack([measures["features"], measures["size"]]),
+        distances=measures.get("distance"),
+        caveat=caveat,
+    )
+
+
+def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
+    score, lam, y = item.score.map, masker.lambdas(item), item.batch.y
+    snapped = torch.from_numpy(masker.grid[_places(masker, lam)])
+    measures = {
+        "features": features_of(item.score),
+        "size": mask_size(masker.family.apply(score, masker.family.level(score, snapped))).cpu().numpy(),
+    }
+    if y is None:
+        return measures
+    distance = masked_distance(masker.distance, masker.open(item), y, item.batch.y_hat)
+    return measures | {"distance": distance.detach().double().cpu().numpy()}
+
+
+def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
+    """The grid points at or below lambda."""
+    return np.searchsorted(masker.grid, lam, side="right") - 1
+
+
+def _names(count: int) -> Iterator[str]:
+    yield from LOOKS
+    yield from (f"feature {k + 1} of the score" for k in range(count - len(LOOKS) - 1))
+    yield SIZE

@@ -1,0 +1,127 @@
+"""A stream of new images: sequential tests that are valid whenever one looks."""
+
+from pathlib import Path
+
+import numpy as np
+
+from conformask.conformal.grouping import members
+from conformask.conformal.streams import Exchangeable, Failures, Stream
+from conformask.data.images import pixel_hash
+from conformask.data.splits import uniform
+from conformask.data.survey import hash_of_group
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.masker.agreement import LEVEL
+from conformask.masker.masker import Masker
+from conformask.monitoring.measures import measures_of
+from conformask.records.network import Caveat
+from conformask.records.watched import Watched
+from conformask.storage.as_json import read_json, write_json
+
+FIELDS = ("fingerprint", "level", "stream")
+
+
+class Watch:
+    """Follows a masker in use: add what comes in, as often as it comes, and look whenever you like.
+
+    A comparison that is repeated every week raises a false alarm sooner or later. Here all looks together
+    call a stream without any change shifted with probability at most `level`, and failing, too, if no unit
+    fails with more than the promised probability. The calibration images are its past.
+
+    Raises:
+        InvalidArgumentError: a level outside (0, 1).
+        MismatchError: no curves are stored.
+    """
+
+    def __init__(self, masker: Masker, level: float = LEVEL) -> None:
+        if not 0 < level < 1:
+            raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
+        self.masker, self.level = masker, level
+        self.stream: Stream | None = None
+
+    def add(self, new: Triplets, *, other_network: bool = False) -> Watched:
+        """Take in images (x, y_hat), with y where it is known, in their order.
+
+        A group enters once, with its first image and, where the truth is known, with all of its images in
+        `new`; an image that has entered before does not enter again.
+
+        Raises:
+            InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
+            MismatchError: images of other channels or of another network.
+            ImageError: an image that cannot be used.
+        """
+        measures = measures_of(self.masker, new, other_network=other_network)
+        statement, unit = self.masker.guarantee.statement, self.masker.guarantee.unit
+        if self.stream is None:
+            past = {
+                name: Exchangeable(sorted(column.tolist()))
+                for name, column in zip(measures.names, measures.calibration.T, strict=True)
+            }
+            allowed = None if statement.bounds_a_mean else statement.allowed(self.masker.card.threshold)
+            self.stream = Stream(past, None if allowed is None else Failures(allowed))
+        stream, before = self.stream, len(self.stream.seen)
+        groups = np.array(new.groups)
+        for places in sorted(members(groups), key=lambda own: int(own[0])):
+            key = _key(new, int(places[0]))
+            loss = None
+            if measures.distances is not None:
+                losses = statement.losses(measures.distances[places], self.masker.card.threshold)
+                loss = float(unit.losses(losses, groups[places])[0])
+            values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))
+            stream.add(key, values, loss, [uniform("stream", key, name) for name in measures.names])
+        return self._watched(len(stream.seen) - before, measures.caveat)
+
+    def _watched(self, n_new: int, caveat: Caveat | None) -> Watched:
+        stream = self.stream
+        assert stream is not None
+        failures = stream.failures
+        return Watched(
+            n_new=n_new,
+            n_seen=len(stream.seen),
+            evidence=stream.peak,
+            n_judged=0 if failures is None else failures.images,
+            n_failed=0.0 if failures is None else failures.failed,
+            failure_evidence=None if failures is None else stream.failure_peak,
+            level=self.level,
+            caveat=caveat,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the state, one JSON file, whole or not at all.
+
+        Raises:
+            InvalidArgumentError: nothing was added yet.
+            OutputError: it cannot be written.
+        """
+        if self.stream is None:
+            raise InvalidArgumentError("nothing was added yet: there is no state to save")
+        head = {"fingerprint": self.masker.fingerprint, "level": self.level}
+        write_json(Path(path), {**head, "stream": self.stream.to_json()})
+
+    @classmethod
+    def load(cls, masker: Masker, path: str | Path) -> "Watch":
+        """Read what save wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            MismatchError: it is of another masker, or damaged.
+        """
+        path = Path(path)
+        record = read_json(path, FIELDS)
+        if record["fingerprint"] != masker.fingerprint:
+            raise MismatchError(
+                f"{path} watches the masker {record['fingerprint']}, not {masker.fingerprint}: start another "
+                "state with each calibration"
+            )
+        try:
+            watch = cls(masker, float(record["level"]))
+            watch.stream = Stream.from_json(record["stream"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start over") from error
+        return watch
+
+
+def _key(new: Triplets, index: int) -> str:
+    """By what a group, or an image without one, is recognised again."""
+    group = new.groups[index]
+    return pixel_hash(new[index].y_hat) if group == new.names[index] else hash_of_group(group)

@@ -1,0 +1,37 @@
+"""How a stream of new images stands."""
+
+from dataclasses import dataclass
+
+from conformask.records.network import Caveat
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How a stream stands after its latest images."""
+
+    n_new: int
+    """Images, or groups, that entered just now; what entered before does not enter again."""
+    n_seen: int
+    """All that have entered."""
+    evidence: float
+    """That images differ from those of the calibration: the largest wealth so far of bets on it."""
+    n_judged: int
+    """Those whose truth was known."""
+    n_failed: float
+    """Those of them that failed; of a promise about members the sum of their shares."""
+    failure_evidence: float | None
+    """That more fail than was promised; None for a promise about a mean."""
+    level: float
+    """How often a stream without any change is called shifted, ever; and failing."""
+    caveat: Caveat | None
+    """What to say where the promise may not be about these images."""
+
+    @property
+    def shifted(self) -> bool:
+        """Whether images were ever too unlike those of the calibration for chance."""
+        return self.evidence >= 1 / self.level
+
+    @property
+    def failing(self) -> bool:
+        """Whether more ever failed than was promised, by more than chance."""
+        return self.failure_evidence is not None and self.failure_evidence >= 1 / self.level

@@ -1,0 +1,113 @@
+"""A masker watched as a stream: on its masks, over weeks, with its state on disk."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from conformask.distances import distance
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.masker.masker import Masker
+from conformask.masks import family
+from conformask.report.words import stream_text
+from conformask.scorers.selection import selection_record
+from synthetic_triplets import scale_of, triplets
+
+SCORER = cm.Heuristic(scale_of, channels=1)
+KNOWING = replace(
+    SCORER, selection=selection_record(SCORER, triplets(40, 1), distance("l1"), [family("reciprocal")])
+)
+
+
+def made(images: cm.Triplets, **more) -> Masker:
+    given = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", **more}
+    return cm.calibrate(KNOWING, images, **given)
+
+
+@pytest.fixture(scope="module")
+def masker() -> Masker:
+    return made(triplets(200, 2))
+
+
+def harder(count: int, seed: int) -> cm.Triplets:
+    """Images whose y_hat is further from the truth, and looks it."""
+    images = [triplets(count, seed)[k] for k in range(count)]
+    y = np.stack([t.truth()[0] for t in images])
+    y_hat = np.stack([t.y_hat[0] for t in images])
+    x = np.stack([t.x[0] for t in images])
+    return cm.Triplets.from_arrays(np.clip(1.6 * x, 0, 1), np.clip(y + 2.5 * (y_hat - y), 0, 1), y)
+
+
+def test_weeks_like_the_calibration_raise_no_alarm(masker: Masker) -> None:
+    alarms = []
+    for stream in range(20):
+        watch = cm.Watch(masker, level=0.1)
+        for week in range(4):
+            watched = watch.add(triplets(25, 10_000 + 10 * stream + week))
+        alarms.append(watched.shifted)
+        assert watched.n_seen == watched.n_judged == 100
+    assert np.mean(alarms) <= 0.1 + 4 * np.sqrt(0.09 / len(alarms))
+
+
+def test_a_shift_is_seen_and_said(masker: Masker) -> None:
+    watch = cm.Watch(masker)
+    quiet = watch.add(triplets(30, 50))
+    assert not quiet.shifted
+    assert stream_text(masker.card, quiet)[-1].startswith("No shift is seen")
+    loud = watch.add(harder(120, 51))
+    assert loud.shifted
+    assert loud.failing
+    broken, shifted = stream_text(masker.card, loud)
+    assert broken.startswith("BROKEN: ")
+    assert shifted.startswith("SHIFTED: the images (of 150 so far, 120 new)")
+    assert watch.add(triplets(30, 52)).shifted, "an alarm stays"
+
+
+def test_an_image_enters_once_and_a_group_once(masker: Masker) -> None:
+    watch = cm.Watch(masker)
+    assert watch.add(triplets(20, 60)).n_new == 20
+    again = watch.add(triplets(20, 60))
+    assert (again.n_new, again.n_seen) == (0, 20)
+    grouped = triplets(20, 61, groups=[f"patient {k // 5}" for k in range(20)])
+    assert watch.add(grouped).n_new == 4
+
+
+def test_groups_are_judged_as_they_are_promised() -> None:
+    patients = triplets(200, 2, groups=[f"patient {k // 4}" for k in range(200)])
+    masker = made(patients, unit="group", share=0.75)
+    new = triplets(40, 70, groups=[f"new {k // 4}" for k in range(40)])
+    watched = cm.Watch(masker).add(new)
+    assert watched.n_judged == 10
+    assert watched.n_failed == round(10 * (1 - cm.evaluate(masker, new).coverage))
+    mean = made(triplets(200, 2), guarantee="expected", confidence=None)
+    assert cm.Watch(mean).add(triplets(10, 71)).failure_evidence is None
+
+
+def test_state_on_disk(masker: Masker, tmp_path: Path) -> None:
+    path, whole = tmp_path / "state.json", cm.Watch(masker)
+    for week in range(3):
+        watch = cm.Watch.load(masker, path) if week else cm.Watch(masker)
+        stored = watch.add(triplets(15, 80 + week))
+        watch.save(path)
+        assert stored == whole.add(triplets(15, 80 + week))
+    assert json.loads(path.read_text())["stream"] == json.loads(json.dumps(whole.stream.to_json()))
+    with pytest.raises(MismatchError, match="watches the masker"):
+        cm.Watch.load(masker.recalibrate(threshold=0.05), path)
+    path.write_text(path.read_text().replace('"wealth"', '"health"', 1))
+    with pytest.raises(MismatchError, match="is damaged"):
+        cm.Watch.load(masker, path)
+    with pytest.raises(MissingFileError):
+        cm.Watch.load(masker, tmp_path / "nothing.json")
+
+
+def test_what_is_refused(masker: Masker, tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
+        cm.Watch(masker, level=0)
+    with pytest.raises(InvalidArgumentError, match="nothing was added"):
+        cm.Watch(masker).save(tmp_path / "state.json")
+    weighted = made(triplets(200, 2, weights=[1.0] * 200), guarantee="weighted")
+    with pytest.raises(InvalidArgumentError, match="weighted promise"):
+        cm.Watch(weighted).add(triplets(5, 90, weights=[1.0] * 5))
