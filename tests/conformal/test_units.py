@@ -112,7 +112,7 @@ def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
 
 @pytest.mark.parametrize("unit", ["group", "member"])
 @pytest.mark.parametrize("name", ["expected", "rcps", "rcps_hb"])
-@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("world", ["heavy_tailed", "non_monotone"])
 def test_means_over_groups(world: str, name: str, unit: str) -> None:
     fields = mixed(world)
     promise = guarantee(name, delta=None if name == "expected" else DELTA, unit=unit)
@@ -122,7 +122,7 @@ def test_means_over_groups(world: str, name: str, unit: str) -> None:
         losses = fields.world.risk(everywhere, np.full(len(everywhere), lam))
         return float(promise.unit.losses(losses, fields.group).mean())
 
-    values = over_sets(fields, promise.rule, risk, 100)
+    values = over_sets(fields, promise.rule, risk, 60)
     if name == "expected":
         assert not goes_beyond(values, THRESHOLD)
     else:
