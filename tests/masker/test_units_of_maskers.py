@@ -155,6 +155,9 @@ def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     made({"unit": "group"}, FEW).save(tmp_path)
     assert made({"unit": "group", "share": 0.5}, FEW).save(tmp_path).card.exploratory
     assert made({"unit": "group"}, FEW).recalibrate(share=0.5).card.exploratory
+    other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(unit="member")
+    assert (other.card.unit, other.card.share) == ("member", None)
+    assert other.card.claim == "P(l1 <= 0.03 in a new group) >= 0.80"
 
 
 def test_too_few_groups_whatever_their_images() -> None:

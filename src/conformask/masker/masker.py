@@ -230,8 +230,9 @@ class Masker:
     ) -> "Masker":
         """A new masker for another promise, from the stored curves, without touching an image.
 
-        On the grid of the curves: slightly conservative where the distance has an exact solution; the same
-        settings give the same masker. A simultaneous promise covers every confidence and, snapped down to
+        What is not given stays; unit, share and within are those of `calibrate`. On the grid of the curves:
+        slightly conservative where the distance has an exact solution; the same settings give the same
+        masker. A simultaneous promise covers every confidence and, snapped down to
         those declared, every threshold at its delta; any other change makes the masker exploratory, for good.
 
         Raises:

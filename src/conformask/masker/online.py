@@ -47,7 +47,8 @@ class OnlineMasker:
         promise = self.masker.guarantee
         if promise.confidence is None or promise != marginal(promise.confidence):
             raise InvalidArgumentError(
-                f"a stream follows one lambda for all images, not {promise.name}: calibrate with marginal"
+                f"a stream follows one lambda for all images, not {promise.name} of {promise.plural}: "
+                "calibrate with marginal, the unit image"
             )
         self.state = OnlineLambda(promise.confidence, self.eta, past=self.masker.critical_lambdas.tolist())
 

@@ -47,9 +47,11 @@ class Asked:
     within: bool | None = None
 
     def after(self, card: CalibrationCard) -> CalibrationCard:
-        """The card with other terms; a confidence or delta stays if the guarantee takes one."""
+        """The card with other terms; confidence, delta and share go where the others do not take them."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         dropped = DEFAULTS.keys() - takes(self.guarantee or card.guarantee)
+        if self.unit not in (None, "group"):
+            dropped |= {"share"}
         return replace(card, **{**dict.fromkeys(dropped), **given})
 
 

@@ -116,7 +116,7 @@ def _ends(unmasked: np.ndarray, threshold: float, declared: tuple[float, ...] | 
 
 def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
     """From 0.5 to the highest that the calibration images can carry at a generous threshold."""
-    n = masker.card.n_calibration
+    n = masker.card.n_units
     least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
     tried = [step / STEPS for step in range(least, most + 1)]
     refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
