@@ -17,7 +17,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError, O
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
-from conformask.report.strip import Row, Strip
+from conformask.report.strip import Strip, StripRow
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch, Images
 from synthetic_triplets import arrays, scale_of, triplets
@@ -152,7 +152,7 @@ def test_many_pixels_are_shrunk_in_the_page() -> None:
 
 
 def strip_of(image: np.ndarray) -> Strip:
-    return Strip("a <promise>", (Row({"Input x": image}, ("a fact",), None),))
+    return Strip("a <promise>", (StripRow({"Input x": image}, ("a fact",), None),))
 
 
 def test_it_is_saved_whole_as_png_or_html(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
-from conformask.report.strip import Row, Strip
+from conformask.report.strip import Strip, StripRow
 from conformask.report.words import distance_label
 from conformask.types import Array, Images
 
@@ -48,7 +48,7 @@ def show(
     truth = [None] * len(masks) if truths is None else truths
     pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
     measured = _measured(masker, masks, truths, outputs)
-    rows = [Row(shown, facts, met) for shown, (facts, met) in zip(pictures, measured, strict=True)]
+    rows = [StripRow(shown, facts, met) for shown, (facts, met) in zip(pictures, measured, strict=True)]
     return Strip(masker.promise, tuple(rows))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from conformask.paper.records import RowResult
-from conformask.paper.settings import ROWS, Row
+from conformask.paper.settings import ROWS, TableRow
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,7 +23,7 @@ def example(rng: np.random.Generator, name: str, kind: str, side: int = 24) -> E
     return Example(name, kind, y[::2, ::2], y, y[::-1], flat, flat, 0.3, 0.2, 0.019, None)
 
 
-def evaluation(row: Row, method: str, images: ImageRecords, examples: tuple[Example, ...]) -> Evaluation:
+def evaluation(row: TableRow, method: str, images: ImageRecords, examples: tuple[Example, ...]) -> Evaluation:
     threshold = THRESHOLDS[row.distance]
     coverage, size = float((images.distance <= threshold).mean()), float(images.size.mean())
     return Evaluation(
@@ -56,7 +56,7 @@ def evaluation(row: Row, method: str, images: ImageRecords, examples: tuple[Exam
     )
 
 
-def row_result(row: Row, n: int = 40, opt: float = 1.0, side: int = 24) -> RowResult:
+def row_result(row: TableRow, n: int = 40, opt: float = 1.0, side: int = 24) -> RowResult:
     """A finished row; `opt` is the share of test images on which Opt was computed."""
     rng, threshold = np.random.default_rng(row.number), THRESHOLDS[row.distance]
     unmasked = threshold * rng.gamma(6, 0.35, n)

@@ -19,7 +19,7 @@ class Prospect:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CalibrationPlan:
     """What a promise needs."""
 
     n_calibration: int
@@ -31,7 +31,7 @@ class Plan:
 
 def plan(
     promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
-) -> Plan:
+) -> CalibrationPlan:
     """The smallest calibration set, and coverage for it and larger ones (or for n).
 
     Raises:
@@ -43,4 +43,4 @@ def plan(
         Prospect(size, None if size < smallest else coverage_range(size, promise.rank(size)))
         for size in sizes
     )
-    return Plan(smallest, promise.plural, prospects)
+    return CalibrationPlan(smallest, promise.plural, prospects)

@@ -25,7 +25,7 @@ SHOWN = 5
 
 
 @dataclass(frozen=True, eq=False)
-class Row:
+class ManifestRow:
     """One triplet, not yet read."""
 
     name: str
@@ -38,7 +38,7 @@ class Row:
     part: str | None = None
 
 
-def check_rows(rows: Sequence[Row]) -> None:
+def check_rows(rows: Sequence[ManifestRow]) -> None:
     """Refuse bad or repeated names, and weights that are not finite and above 0."""
     seen: set[str] = set()
     for index, row in enumerate(rows):
@@ -65,7 +65,7 @@ def _check_new(name: str, seen: set[str], where: str) -> None:
     seen.add(name)
 
 
-def rows_of_folder(folder: Path) -> list[Row]:
+def rows_of_folder(folder: Path) -> list[ManifestRow]:
     """Match folder/x, folder/y_hat and, where it exists, folder/y by stem."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
@@ -78,7 +78,9 @@ def rows_of_folder(folder: Path) -> list[Row]:
         _check_partners(folder, roles[0], files[roles[0]], role, files[role])
         _check_partners(folder, role, files[role], roles[0], files[roles[0]])
     truths = files.get("y", {})
-    return [Row(stem, path, files["y_hat"][stem], truths.get(stem)) for stem, path in files["x"].items()]
+    return [
+        ManifestRow(stem, path, files["y_hat"][stem], truths.get(stem)) for stem, path in files["x"].items()
+    ]
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -103,7 +105,7 @@ def _check_partners(
         )
 
 
-def rows_of_manifest(path: Path) -> list[Row]:
+def rows_of_manifest(path: Path) -> list[ManifestRow]:
     """Read and check every line of a manifest, as an editor or Excel saves it.
 
     Raises:
@@ -162,7 +164,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
 
-def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[Row]:
+def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[ManifestRow]:
     seen: set[str] = set()
     for line in reader:
         where = f"{path} line {reader.line_num}"
@@ -179,11 +181,11 @@ def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[Row]:
         yield row
 
 
-def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> Row:
+def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> ManifestRow:
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
     name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
-    return Row(
+    return ManifestRow(
         name,
         x,
         y_hat,

@@ -14,7 +14,7 @@ import torch
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats.opened import header_of
 from conformask.data.images import DataRange, Image, from_user_array, read_image
-from conformask.data.manifest import MANIFEST, Row, check_rows, rows_of_folder, rows_of_manifest
+from conformask.data.manifest import MANIFEST, ManifestRow, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.splits import PARTS, check_part, part_of, uniform
@@ -37,7 +37,7 @@ class Triplets:
 
     def __init__(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[ManifestRow],
         data_range: DataRange | None = None,
         provenance: Provenance = UNKNOWN,
     ) -> None:
@@ -112,7 +112,10 @@ class Triplets:
         _check_lengths(columns, count)
         columns.setdefault("names", [f"{index:05d}" for index in range(count)])
         order = ("names", "x", "y_hat", "y", "groups", "categories", "weights")
-        rows = [Row(*row) for row in zip(*(columns.get(key, [None] * count) for key in order), strict=True)]
+        rows = [
+            ManifestRow(*row)
+            for row in zip(*(columns.get(key, [None] * count) for key in order), strict=True)
+        ]
         check_rows(rows)
         made_by = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, data_range, made_by)
@@ -155,7 +158,7 @@ class Triplets:
             )
         return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight)
 
-    def _read(self, row: Row, role: str) -> Image:
+    def _read(self, row: ManifestRow, role: str) -> Image:
         image: Path | Array = getattr(row, role)
         if isinstance(image, Path):
             return read_image(image, self.data_range)

@@ -11,7 +11,7 @@ from conformask.paper.settings import (
     SEED,
     Method,
     Preset,
-    Row,
+    TableRow,
 )
 from conformask.paper.stages import Stage, unique
 from conformask.scorers.heads import head
@@ -29,7 +29,7 @@ TRAINING = 60.0
 class RowPlan:
     """The stages of a row."""
 
-    row: Row
+    row: TableRow
     images: Stage
     predictor: Stage
     triplets: Stage
@@ -47,7 +47,7 @@ class RowPlan:
         return unique(self.goals())
 
 
-def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
+def plan_row(row: TableRow, preset: Preset, images: Stage) -> RowPlan:
     """The stages of a row on these images; rows with the same network share its stages."""
     network = f"{row.task}-{row.data}-{row.network}"
     about: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
@@ -88,7 +88,7 @@ def plan_row(row: Row, preset: Preset, images: Stage) -> RowPlan:
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
-def _scorer(method: Method, row: Row, preset: Preset, network: str, triplets: Stage) -> Stage:
+def _scorer(method: Method, row: TableRow, preset: Preset, network: str, triplets: Stage) -> Stage:
     free = method.scorer == "quantile"
     scorer = head(method.scorer, distance_by_name(row.distance)).name
     distance = FREE if free else row.distance
@@ -103,6 +103,6 @@ def _scorer(method: Method, row: Row, preset: Preset, network: str, triplets: St
     return Stage("scorer", name, settings, (triplets,), expected)
 
 
-def points(row: Row, preset: Preset) -> int | None:
+def points(row: TableRow, preset: Preset) -> int | None:
     """Grid points of curves that are measured mask by mask; None leaves those of lp as they are."""
     return {"ssim": preset.ssim_points, "lpips": preset.lpips_points}.get(row.distance)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conformask.paper.settings import Preset, Row
+from conformask.paper.settings import Preset, TableRow
 from conformask.records.evaluation import Evaluation
 from conformask.types import Array
 
@@ -13,7 +13,7 @@ from conformask.types import Array
 class RowResult:
     """One finished row; all arrays have one value for each test image, in the order of the evaluations."""
 
-    row: Row
+    row: TableRow
     threshold: float
     methods: Mapping[str, Evaluation]
     """mask (the paper's), quantile and default, each evaluated on the same test images."""

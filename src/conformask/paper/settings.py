@@ -18,7 +18,7 @@ class Published:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A row of Table 1: which images, which network, which distance."""
 
     number: int
@@ -31,8 +31,8 @@ class Row:
     published: Published
 
 
-def _row(number: int, task: str, data: str, network: str, distance: str, *published: float) -> Row:
-    return Row(number, task, data, network, distance, Published(*published))
+def _row(number: int, task: str, data: str, network: str, distance: str, *published: float) -> TableRow:
+    return TableRow(number, task, data, network, distance, Published(*published))
 
 
 ROWS = (

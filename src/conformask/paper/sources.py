@@ -12,7 +12,7 @@ from conformask.data.sources import TrueImages
 from conformask.data.splits import PARTS, uniform
 from conformask.distances import distance as distance_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.paper.settings import ROWS, SEED, Counts, Preset, Row
+from conformask.paper.settings import ROWS, SEED, Counts, Preset, TableRow
 from conformask.paper.stages import Stage
 from conformask.preparation import population_of, true_images
 from conformask.progress import tracked
@@ -52,7 +52,7 @@ class Collection:
             pass
 
 
-def rows_of(numbers: Sequence[int] | None) -> tuple[Row, ...]:
+def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
     """The rows of these numbers, all if None.
 
     Raises:
@@ -70,7 +70,7 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[Row, ...]:
 
 
 def collections_of(
-    rows: Sequence[Row], preset: Preset, folders: Mapping[str, Path | None], split: str
+    rows: Sequence[TableRow], preset: Preset, folders: Mapping[str, Path | None], split: str
 ) -> dict[str, Collection]:
     """The images that the rows need.
 
@@ -96,7 +96,7 @@ def collections_of(
     return collections
 
 
-def distances_of(rows: Sequence[Row], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
+def distances_of(rows: Sequence[TableRow], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
     """The distances that the rows need, each called once.
 
     Raises:

@@ -20,7 +20,7 @@ from conformask.masks import family
 from conformask.networks.unet import UNet, levels_for
 from conformask.oracle import exact_oracle, paper_oracle
 from conformask.paper.plan import FREE, RowPlan, points
-from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, Row
+from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, TableRow
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
 from conformask.predictors.network_predictor import NetworkPredictor
@@ -57,7 +57,7 @@ class Workshop:
     nodes: int
 
     @property
-    def row(self) -> Row:
+    def row(self) -> TableRow:
         """Whose stages these are."""
         return self.plan.row
 

@@ -26,7 +26,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Card:
+class FigureCard:
     """A figure with its title and the sentence that says what to look for."""
 
     title: str
@@ -35,7 +35,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class Row:
+class GalleryRow:
     """An example with its pictures and numbers."""
 
     name: str
@@ -84,7 +84,7 @@ def render(evaluation: Evaluation) -> str:
     )
 
 
-def _gallery(evaluation: Evaluation) -> list[tuple[str, list[Row]]]:
+def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
     """Rows under the heading of their kind, known kinds first."""
     kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
     rows = {
@@ -95,8 +95,8 @@ def _gallery(evaluation: Evaluation) -> list[tuple[str, list[Row]]]:
     return [(heading, found) for heading, found in rows.items() if found]
 
 
-def _row(evaluation: Evaluation, example: Example, longest: int) -> Row:
-    return Row(
+def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
+    return GalleryRow(
         name=example.name,
         pictures=pictures(example, longest),
         size=words.figure(example.size),
@@ -106,10 +106,10 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> Row:
     )
 
 
-def _cards(evaluation: Evaluation) -> list[Card]:
+def _cards(evaluation: Evaluation) -> list[FigureCard]:
     """The figures that have data, in reading order."""
     drawn = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
-    return [Card(title, caption, Markup(svg)) for title, caption, svg in drawn if svg]
+    return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in drawn if svg]
 
 
 FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (

@@ -23,7 +23,7 @@ ASCII = str.maketrans({"ŷ": "y_hat", "−": "-", "✓": "", "✗": "", "\N{NO-B
 
 
 @dataclass(frozen=True)
-class Row:
+class StripRow:
     """One image."""
 
     pictures: Mapping[str, Array]
@@ -38,7 +38,7 @@ class Strip:
     """What show() gives: a notebook displays it, save() writes it."""
 
     promise: str
-    rows: tuple[Row, ...]
+    rows: tuple[StripRow, ...]
 
     def __repr__(self) -> str:
         rows_text = "; ".join(", ".join(row.facts) for row in self.rows)
@@ -71,7 +71,7 @@ class Strip:
         return page.encode()
 
 
-def _pictures(row: Row) -> Iterator[Picture]:
+def _pictures(row: StripRow) -> Iterator[Picture]:
     for label, image in row.pictures.items():
         yield picture(label, "this image", image, LONGEST, max(image.shape[:2]) <= SMALL)
 
@@ -94,7 +94,7 @@ def _sheet(strip: Strip) -> Image.Image:
     return sheet
 
 
-def _drawn(row: Row, font: Font, width: int) -> Image.Image:
+def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
     """The pictures of a row, their labels, and the facts."""
     tiles = [_tile(image) for image in row.pictures.values()]
     below = max(tile.height for tile in tiles) + 4
