@@ -177,8 +177,9 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
+        units = f"{masker.guarantee.unit.singular}s"
         lines.append(
-            f"For nine of ten such calibration sets, coverage of new images lies in {range_text(coverage)}."
+            f"For nine of ten such calibration sets, coverage of new {units} lies in {range_text(coverage)}."
         )
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
     show(record, *lines, as_json=as_json)
