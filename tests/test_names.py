@@ -5,7 +5,7 @@ from typing import Any, get_args
 import pytest
 
 from conformask import names
-from conformask.conformal.presets import GUARANTEES
+from conformask.conformal.presets import GUARANTEES, UNITS
 from conformask.distances import DISTANCES, distance
 from conformask.masks import FAMILIES
 from conformask.predictors.regressor import KINDS
@@ -17,12 +17,13 @@ from conformask.tasks import TASKS
     ("listed", "made"),
     [
         (names.Guarantee, GUARANTEES),
+        (names.Unit, UNITS),
         (names.Family, FAMILIES),
         (names.Scorer, HEADS),
         (names.Task, TASKS),
         (names.Predictor, KINDS),
     ],
-    ids=["guarantees", "families", "scorers", "tasks", "predictors"],
+    ids=["guarantees", "units", "families", "scorers", "tasks", "predictors"],
 )
 def test_what_is_listed_is_what_there_is(listed: Any, made: dict[str, object]) -> None:
     assert set(get_args(listed)) == set(made)

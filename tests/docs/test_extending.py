@@ -1,5 +1,6 @@
 """Tables of the documentation that say what there is, held to the code."""
 
+import json
 import re
 from pathlib import Path
 
@@ -40,3 +41,10 @@ def test_the_parts_of_every_promise() -> None:
     assert [name.strip("`") for name, *_ in rows] == list(GUARANTEES)
     for name, *parts in rows:
         assert parts == [axis.says or "one" for axis in guarantee(name.strip("`")).axes]
+
+
+def test_the_delays_of_a_stream_are_those_of_the_simulation() -> None:
+    delays = json.loads((ROOT / "research" / "results" / "stream_delays.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "how-to" / "watching.md").read_text(encoding="utf-8")
+    assert f"deviation after {delays['half_a_deviation']:.0f} images" in page
+    assert f"instead of 10 % after {delays['twice']:.0f}:" in page

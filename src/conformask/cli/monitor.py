@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
+from rich.table import Table
 
 from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.data.triplets import Triplets
-    from conformask.masker.masker import Masker
     from conformask.monitoring.batch import Monitoring
     from conformask.records.card import CalibrationCard
 
@@ -60,57 +59,36 @@ def monitor(
 
     from conformask.data.triplets import Triplets
     from conformask.masker.load import load
-    from conformask.monitoring.batch import monitor as watch
-    from conformask.report.words import promised_here
+    from conformask.monitoring.batch import Monitoring
+    from conformask.monitoring.batch import monitor as monitor_batch
+    from conformask.monitoring.stream import Watch
+    from conformask.records.watched import Watched
+    from conformask.report.words import promised_here, stream_text
 
     masker = load(run, distance=distance_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
-    if state is not None:
-        _follow(run, state, masker, new, level, strict=strict, other_network=other_network, as_json=json)
-        return
-    monitoring = watch(masker, new, level=level, other_network=other_network)
+    found: Monitoring | Watched
+    if state is None:
+        found = monitor_batch(masker, new, level=level, other_network=other_network)
+        text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
+    else:
+        watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
+        found = watch.add(new, other_network=other_network)
+        watch.save(state)
+        text = [*stream_text(masker.card, found)]
+    record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    show(record, promised_here(masker.promise, found.caveat), "", *text, as_json=json)
+    if strict and (found.shifted or found.failing):
+        sys.exit(WRONG)
+
+
+def _comparisons(monitoring: "Monitoring") -> Table:
     rows = [
         (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
         for each in monitoring.comparisons
     ]
     columns = ("", f"median of {monitoring.n_calibration} calibration", f"of {monitoring.n_new} new", "p")
-    record = {
-        "run": str(run),
-        "shifted": monitoring.shifted,
-        "failing": monitoring.failing,
-        **asdict(monitoring),
-    }
-    verdicts = list(_verdicts(monitoring, masker.card))
-    promise = promised_here(masker.promise, monitoring.caveat)
-    show(record, promise, "", *verdicts, "", table(columns, rows), as_json=json)
-    if strict and (monitoring.shifted or monitoring.failing):
-        sys.exit(WRONG)
-
-
-def _follow(
-    run: Path,
-    state: Path,
-    masker: "Masker",
-    new: "Triplets",
-    level: float,
-    *,
-    strict: bool,
-    other_network: bool,
-    as_json: bool,
-) -> None:
-    from dataclasses import asdict
-
-    from conformask.monitoring.stream import Watch
-    from conformask.report.words import promised_here, stream_text
-
-    watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
-    watched = watch.add(new, other_network=other_network)
-    watch.save(state)
-    record = {"run": str(run), "shifted": watched.shifted, "failing": watched.failing, **asdict(watched)}
-    promise = promised_here(masker.promise, watched.caveat)
-    show(record, promise, "", *stream_text(masker.card, watched), as_json=as_json)
-    if strict and (watched.shifted or watched.failing):
-        sys.exit(WRONG)
+    return table(columns, rows)
 
 
 def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.errors import MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
@@ -33,6 +33,16 @@ class Evidence:
     def risk(self) -> Float[np.ndarray, "n g"]:
         """The running maximum of the distance along the grid: what the image risks at any lambda up to it."""
         return np.asarray(np.maximum.accumulate(self.curves.distance, axis=1))
+
+    def bound(self) -> float:
+        """The largest value of the distance.
+
+        Raises:
+            InvalidArgumentError: it has none.
+        """
+        if self.upper_bound is None:
+            raise InvalidArgumentError("a promise about a mean needs a distance with an upper bound")
+        return self.upper_bound
 
     def take(self, places: Array, groups: Array | None = None) -> "Evidence":
         """That of the images at these places, in these groups if not in their own."""

@@ -10,13 +10,9 @@ from conformask.conformal.grouping import first_of_each
 from conformask.conformal.units import Columns, Unit
 
 
-@dataclass(frozen=True)
-class One:
-    """That of the calibration images."""
+class _Words:
+    """What is said of a population, where it is what is said of the unit."""
 
-    says: ClassVar[str] = ""
-    reads: ClassVar[frozenset[str]] = frozenset()
-    given: ClassVar[str] = ""
     ends: ClassVar[str] = ""
 
     def plural(self, unit: Unit) -> str:
@@ -35,27 +31,31 @@ class One:
         """For whom nothing is promised."""
         return unit.each
 
+
+@dataclass(frozen=True)
+class One(_Words):
+    """That of the calibration images."""
+
+    says: ClassVar[str] = ""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    given: ClassVar[str] = ""
+
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
         """All units; named as the unit names them."""
         return unit.count(n, columns), unit.plural
 
 
 @dataclass(frozen=True)
-class EachCategory:
+class EachCategory(_Words):
     """Every category for itself: Mondrian conformal prediction (Vovk et al. 2003)."""
 
     says: ClassVar[str] = "in each category"
     reads: ClassVar[frozenset[str]] = frozenset({"category"})
     given: ClassVar[str] = " | category"
-    ends: ClassVar[str] = ""
 
     def plural(self, unit: Unit) -> str:
         """What is counted, for each category."""
         return f"{unit.plural} of each category"
-
-    def drawn(self, unit: Unit) -> str:
-        """What is drawn again and again."""
-        return unit.drawn
 
     def share_of(self, unit: Unit) -> str:
         """Of which share the promise speaks, in every category."""
@@ -79,7 +79,7 @@ class EachCategory:
 
 
 @dataclass(frozen=True)
-class Weighted:
+class Weighted(_Words):
     """Another, of known likelihood ratio: weighted conformal prediction (Tibshirani et al. 2019)."""
 
     says: ClassVar[str] = "by weights"
@@ -95,21 +95,18 @@ class Weighted:
         """What is drawn again and again."""
         return f"calibration {unit.plural}, and one of the population that the weights describe"
 
-    def share_of(self, unit: Unit) -> str:
-        """Of which share the promise speaks."""
-        return unit.share_of
-
-    def each(self, unit: Unit) -> tuple[str, ...]:
-        """For whom nothing is promised."""
-        return unit.each
-
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
-        """The effective sample size; a group has the weight of its first image."""
+        """The effective sample size of the units."""
+        effective = self.effective(columns)
+        return unit.count(n, columns) if effective is None else int(effective), self.plural(unit)
+
+    def effective(self, columns: Columns) -> float | None:
+        """The effective sample size, None without weights; a group has the weight of its first image."""
         weight, group = columns.get("weight"), columns.get("group")
         if weight is None:
-            return unit.count(n, columns), self.plural(unit)
+            return None
         weights = weight if group is None else weight[first_of_each(group)]
-        return int(effective_sample_size(weights)), self.plural(unit)
+        return effective_sample_size(weights)
 
 
 Population = One | EachCategory | Weighted

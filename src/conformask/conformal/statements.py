@@ -9,6 +9,7 @@ from jaxtyping import Float
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.words import mean, rate
+from conformask.errors import InvalidArgumentError
 
 PerImage = Float[np.ndarray, "n"]
 CHOICES = 40
@@ -38,23 +39,10 @@ class Rate:
         return 1 - self.confidence
 
 
-@dataclass(frozen=True)
-class Mean:
-    """E d(m*y, m*y_hat) <= threshold."""
+class _OfMean:
+    """What statements about a mean have in common."""
 
-    says: ClassVar[str] = "a mean"
-    event: ClassVar[str] = "the mean {mean} is at most the threshold"
-    silent: ClassVar[str] = "a limit for any single image"
-    confidence: ClassVar[None] = None
     bounds_a_mean: ClassVar[bool] = True
-    measurable: ClassVar[bool] = True
-    selects: ClassVar[bool] = False
-    t: ClassVar[float] = 0.0
-    steepness: ClassVar[float] = 1.0
-
-    def claim(self, distance: str, threshold: float, given: str) -> str:
-        """E distance <= threshold."""
-        return mean(distance, threshold, given)
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
         """The distances."""
@@ -66,7 +54,25 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class ConditionalMean:
+class Mean(_OfMean):
+    """E d(m*y, m*y_hat) <= threshold."""
+
+    says: ClassVar[str] = "a mean"
+    event: ClassVar[str] = "the mean {mean} is at most the threshold"
+    silent: ClassVar[str] = "a limit for any single image"
+    confidence: ClassVar[None] = None
+    measurable: ClassVar[bool] = True
+    selects: ClassVar[bool] = False
+    t: ClassVar[float] = 0.0
+    steepness: ClassVar[float] = 1.0
+
+    def claim(self, distance: str, threshold: float, given: str) -> str:
+        """E distance <= threshold."""
+        return mean(distance, threshold, given)
+
+
+@dataclass(frozen=True)
+class ConditionalMean(_OfMean):
     """P(E[d(m*y, m*y_hat) | x] <= threshold) >= confidence: the paper's condition (3) as it is written.
 
     A mean of at most the threshold of t + max(d - t, 0) / (1 - confidence), t < threshold, bounds the
@@ -82,7 +88,6 @@ class ConditionalMean:
         "possible is at most the threshold"
     )
     silent: ClassVar[str] = "a limit for any single truth"
-    bounds_a_mean: ClassVar[bool] = True
     measurable: ClassVar[bool] = False
     """One truth for each input cannot show the mean over its truths."""
     selects: ClassVar[bool] = True
@@ -95,14 +100,6 @@ class ConditionalMean:
     def claim(self, distance: str, threshold: float, given: str) -> str:
         """P(E[distance | x] <= threshold) >= confidence."""
         return rate(f"E[{distance} | x]", threshold, self.confidence, given)
-
-    def losses(self, distances: PerImage, threshold: float) -> PerImage:
-        """The distances."""
-        return distances
-
-    def allowed(self, threshold: float) -> float:
-        """The largest mean loss: the threshold."""
-        return threshold
 
     def fixed(self, selection: Evidence, n: int) -> "ConditionalMean":
         """With the t that opens the masks of the selection images most, as if they were n."""
@@ -121,6 +118,17 @@ class ConditionalMean:
 
 
 Statement = Rate | Mean | ConditionalMean
+
+
+def stated(threshold: float | None) -> float:
+    """The threshold, on which a promise about a mean depends.
+
+    Raises:
+        InvalidArgumentError: none is given.
+    """
+    if threshold is None:
+        raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
+    return threshold
 
 
 def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Float[np.ndarray, "..."]:

@@ -33,6 +33,8 @@ class Image:
     reads: ClassVar[frozenset[str]] = frozenset()
     given: ClassVar[str] = ""
     singular: ClassVar[str] = "image"
+    is_group: ClassVar[bool] = False
+    """Whether a whole group is judged as one."""
     plural: ClassVar[str] = "images"
     drawn: ClassVar[str] = "calibration images and a new image from the same source"
     new: ClassVar[str] = "the new image"
@@ -61,16 +63,27 @@ class Image:
         return grouped_proportion(met, groups)
 
 
+class _OfGroups:
+    """What the units have in common that count groups."""
+
+    reads: ClassVar[frozenset[str]] = frozenset({"group"})
+    plural: ClassVar[str] = "groups"
+    drawn: ClassVar[str] = "calibration groups and a new group from the same source"
+
+    def count(self, n: int, columns: Columns) -> int:
+        """How many groups n images lie in."""
+        group = columns.get("group")
+        return n if group is None else len(np.unique(group))
+
+
 @dataclass(frozen=True)
-class Member:
+class Member(_OfGroups):
     """A random image of a new group; images of a group are dependent, groups are exchangeable."""
 
     says: ClassVar[str] = "of images of a new group"
-    reads: ClassVar[frozenset[str]] = frozenset({"group"})
     given: ClassVar[str] = " in a new group"
     singular: ClassVar[str] = "image"
-    plural: ClassVar[str] = "groups"
-    drawn: ClassVar[str] = "calibration groups and a new group from the same source"
+    is_group: ClassVar[bool] = False
     new: ClassVar[str] = "an image of the new group"
     share_of: ClassVar[str] = "at least {c} of the images of new groups"
     mean: ClassVar[str] = "masked distance of the images of a new group"
@@ -78,11 +91,6 @@ class Member:
     kept: ClassVar[str] = "are within the threshold"
     headline: ClassVar[str] = "On at least {c} of the images of new groups"
     each: ClassVar[tuple[str, ...]] = ("for each group",)
-
-    def count(self, n: int, columns: Columns) -> int:
-        """How many groups n images lie in."""
-        group = columns.get("group")
-        return n if group is None else len(np.unique(group))
 
     def distance(self, distance: str) -> str:
         """That of an image, in a formula."""
@@ -103,16 +111,14 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(_OfGroups):
     """A new group, such as a patient, of which at least a share of the images have to be fine."""
 
     share: float = 1.0
     """1 is every image."""
     says: ClassVar[str] = "of new groups"
-    reads: ClassVar[frozenset[str]] = frozenset({"group"})
     singular: ClassVar[str] = "group"
-    plural: ClassVar[str] = "groups"
-    drawn: ClassVar[str] = "calibration groups and a new group from the same source"
+    is_group: ClassVar[bool] = True
     each: ClassVar[tuple[str, ...]] = ("for each group", "for each kind of group")
 
     @property
@@ -151,11 +157,6 @@ class Group:
     def headline(self) -> str:
         """Of new ones."""
         return f"In at least {{c}} of new groups, on {self.images}"
-
-    def count(self, n: int, columns: Columns) -> int:
-        """How many groups n images lie in."""
-        group = columns.get("group")
-        return n if group is None else len(np.unique(group))
 
     @property
     def given(self) -> str:

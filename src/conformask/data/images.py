@@ -26,6 +26,7 @@ HASH_LEVELS = 65535
 """What hashes tell apart: 16 bits."""
 BLOCK = 2**20
 """Values that are worked on at once, in float64."""
+WRITERS = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
 LONGEST_NAME = 255 - len(".ome.tiff")
 """Bytes; a file is first written under a hidden name."""
 
@@ -161,12 +162,11 @@ def levels(image: Image, bits: int, round_down: bool) -> Array:
 
 def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
     """What writes such a file, and whether it holds floats."""
-    writers = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
-    if path.suffix.lower() not in writers:
+    if path.suffix.lower() not in WRITERS:
         raise InvalidArgumentError(
-            f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(writers)}"
+            f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(WRITERS)}"
         )
-    return writers[path.suffix.lower()]
+    return WRITERS[path.suffix.lower()]
 
 
 def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:

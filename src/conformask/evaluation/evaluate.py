@@ -24,7 +24,7 @@ from conformask.storage.as_arrays import Array
 DECILES = 10
 """Parts by difficulty."""
 OPT_IMAGES = 40
-"""On so many images the paper's Opt is iterated, which takes seconds for each."""
+"""How many images the paper's Opt is iterated on; each takes seconds."""
 
 
 def evaluate(

@@ -47,7 +47,7 @@ def measured(
     coverage, interval = promise.unit.coverage(met, groups)
     held = agreement(masker, distances, groups, categories)
     return Measurement(
-        n=len(np.unique(groups)) if promise.unit.singular == "group" else len(distances),
+        n=len(np.unique(groups)) if promise.unit.is_group else len(distances),
         coverage=coverage,
         coverage_interval=interval,
         mean_distance=float(distances.mean()),
@@ -91,24 +91,21 @@ def _worst_category(
     """That of the category in which chance brings about as much most rarely."""
     if masker.curves is None:
         return Agreement(float(losses.mean()), allowed, None)
-    promise, curves, agreements = masker.guarantee, masker.curves, []
+    law, curves, agreements = replace(masker.guarantee, population=One()), masker.curves, []
     for category in np.unique(categories):
         own = categories == category
-        of_units = promise.unit.losses(losses[own], groups[own])
-        loss = float(of_units.mean() if promise.by_group else losses[own].mean())
-        agreements.append((_of_category(promise, curves, str(category), of_units), loss))
-    known = [each for each in agreements if each[0] is not None]
-    if not known:
-        return Agreement(max(loss for _, loss in agreements), allowed, None)
-    tails, loss = min(known, key=lambda each: each[0].worse if each[0] else 1.0)
-    return Agreement(loss, allowed, None if tails is None else tails.corrected(len(agreements)))
+        of_units = law.unit.losses(losses[own], groups[own])
+        loss = float(of_units.mean() if law.by_group else losses[own].mean())
+        rank, n = _rank_in(curves, str(category), law)
+        tails = None if rank is None else met_tails(n, rank, of_units == 0)
+        agreements.append(Agreement(loss, allowed, tails))
+    worst = min(agreements, key=lambda each: each.tails.worse if each.tails else 1 - each.loss)
+    return replace(worst, tails=worst.tails and worst.tails.corrected(len(agreements)))
 
 
-def _of_category(promise: Promise, curves: Curves, category: str, of_units: PerImage) -> Tails | None:
-    """By the law of the theorem in each category, where that deploys a rank."""
-    single = replace(promise, population=One())
+def _rank_in(curves: Curves, category: str, law: Promise) -> tuple[int | None, int]:
+    """The rank that is deployed in a category, if that is what is deployed, and of how many units."""
     calibrated = np.asarray(curves.category) == category
     group = None if curves.group is None else curves.group[calibrated]
-    n = single.unit.count(int(calibrated.sum()), {"group": group})
-    rank = single.rank(n)
-    return None if rank is None else met_tails(n, rank, of_units == 0)
+    n = law.unit.count(int(calibrated.sum()), {"group": group})
+    return law.rank(n), n

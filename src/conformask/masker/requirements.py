@@ -8,7 +8,7 @@ from jaxtyping import Float
 from conformask.conformal.certainty import WholeTable
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
-from conformask.conformal.populations import effective_sample_size
+from conformask.conformal.populations import Weighted
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 from conformask.conformal.units import Columns
@@ -120,12 +120,10 @@ def columns_kept(curves: Curves) -> Columns:
 
 def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
     """How many groups or effective images a promise rests on, for the card; None where it counts images."""
-    grouped, weighted = promise.by_group, "weight" in promise.columns
+    population, columns = promise.population, columns_kept(curves)
     return {
-        "n_groups": len(np.unique(curves.group)) if grouped and curves.group is not None else None,
-        "n_effective": effective_sample_size(curves.weight)
-        if weighted and curves.weight is not None
-        else None,
+        "n_groups": promise.unit.count(len(curves.names), columns) if promise.by_group else None,
+        "n_effective": population.effective(columns) if isinstance(population, Weighted) else None,
     }
 
 

@@ -8,10 +8,9 @@ from scipy import stats
 
 from conformask.conformal.grouping import first_of_each
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
-from conformask.monitoring.measures import SIZE, measures_of
+from conformask.monitoring.measures import SIZE, check_level, measures_of
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
 from conformask.storage.as_arrays import Array
@@ -79,8 +78,7 @@ def monitor(
             of another network.
         ImageError: an image that cannot be used.
     """
-    if not 0 < level < 1:
-        raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
+    check_level(level)
     measures = measures_of(masker, new, other_network=other_network)
     before, now = measures.calibration, measures.new[first_of_each(np.array(new.groups))]
     comparisons = tuple(

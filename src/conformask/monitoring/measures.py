@@ -13,6 +13,7 @@ from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
+from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.scorers.scoring import scored
@@ -37,6 +38,16 @@ class Measures:
     """Masked; None without truth."""
     caveat: Caveat | None
     """What to say where the promise may not be about the new images."""
+
+
+def check_level(level: float) -> None:
+    """Refuse a false-alarm rate outside (0, 1).
+
+    Raises:
+        InvalidArgumentError: it is.
+    """
+    if not 0 < level < 1:
+        raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
 
 
 def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -> Measures:

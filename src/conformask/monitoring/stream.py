@@ -13,7 +13,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
-from conformask.monitoring.measures import measures_of
+from conformask.monitoring.measures import check_level, measures_of
 from conformask.records.network import Caveat
 from conformask.records.watched import Watched
 from conformask.storage.as_json import read_json, write_json
@@ -34,8 +34,7 @@ class Watch:
     """
 
     def __init__(self, masker: Masker, level: float = LEVEL) -> None:
-        if not 0 < level < 1:
-            raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
+        check_level(level)
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
 

@@ -169,7 +169,7 @@ def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
 def tested(evaluation: Evaluation) -> str:
     """What was counted in a test."""
     unit = promise_of(evaluation).unit
-    groups = unit.singular == "group" and evaluation.n_groups is not None
+    groups = unit.is_group and evaluation.n_groups is not None
     count = evaluation.n_groups if groups else evaluation.n_test
     return plural(count or 0, f"test {unit.singular}")
 

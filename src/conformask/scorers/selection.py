@@ -12,7 +12,7 @@ from conformask.scorers.scoring import scored
 from conformask.types import Array, Distance, Family, Scorer
 
 GRID_IMAGES = 64
-"""So many selection images are enough to place the points of a grid."""
+"""How many selection images place the points of a grid."""
 
 
 def selection_record(

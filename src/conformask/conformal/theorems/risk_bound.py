@@ -11,7 +11,7 @@ from conformask.conformal.bounds import Certifies, waudby_smith_ramdas
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.order import smallest_set
 from conformask.conformal.rules import ConstantLambda
-from conformask.errors import InvalidArgumentError
+from conformask.conformal.statements import stated
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,7 @@ class RiskBound:
         """
         if upper_bound is None:
             return 1
-        if threshold is None:
-            raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
-        level = threshold / upper_bound
+        level = stated(threshold) / upper_bound
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
     def rank(self, n: int) -> None:
@@ -45,10 +43,9 @@ class RiskBound:
         Raises:
             InvalidArgumentError: the distance has no upper bound.
         """
-        if evidence.upper_bound is None:
-            raise InvalidArgumentError("a promise about a mean needs a distance with an upper bound")
-        losses = evidence.risk()[hashed_order(evidence.curves.names)] / evidence.upper_bound
-        level, lam = evidence.threshold / evidence.upper_bound, 0.0
+        bound = evidence.bound()
+        losses = evidence.risk()[hashed_order(evidence.curves.names)] / bound
+        level, lam = evidence.threshold / bound, 0.0
         for place in range(1, len(evidence.curves.grid)):
             if not self.certifies(losses[:, place].clip(0, 1), level, self.delta):
                 break

@@ -9,8 +9,7 @@ import numpy as np
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
-from conformask.conformal.statements import ConditionalMean, Mean, tail_risk
-from conformask.errors import InvalidArgumentError
+from conformask.conformal.statements import ConditionalMean, Mean, stated, tail_risk
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,8 @@ class RiskControl:
         """
         if upper_bound is None:
             return 1
-        if threshold is None:
-            raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
         t, steepness = self.statement.t, self.statement.steepness
-        needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (threshold - t)
+        needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (stated(threshold) - t)
         return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
 
     def rank(self, n: int) -> None:
@@ -52,7 +49,5 @@ class RiskControl:
         rule = BoundedRisk(evidence.curves.grid, total, evidence.n, evidence.threshold, t, steepness)
         if evidence.own_bound:
             return rule
-        if evidence.upper_bound is None:
-            raise InvalidArgumentError("a promise about a mean needs a distance with an upper bound")
-        bound = np.full((1, len(evidence.curves.grid)), evidence.upper_bound)
+        bound = np.full((1, len(evidence.curves.grid)), evidence.bound())
         return ConstantLambda(float(rule.lambdas(bound)[0]))

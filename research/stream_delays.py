@@ -1,0 +1,47 @@
+"""How soon a stream shows a change: simulated, for docs/how-to/watching.md.
+
+    python research/stream_delays.py
+
+Writes research/results/stream_delays.json: the median number of images until the alarm at level 0.01, for a
+measure that shifts by half a standard deviation, and for a failure rate that doubles from 0.1 to 0.2.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from conformask.conformal.streams import Exchangeable, Failures
+from conformask.storage.as_json import write_json
+
+LEVEL = 0.01
+CALIBRATION = 400
+STREAMS = 400
+RESULT = Path(__file__).parent / "results" / "stream_delays.json"
+
+
+def images_until_shifted(generator: np.random.Generator, shift: float) -> int:
+    """Of one stream whose values are normal and shifted from the first image on."""
+    watched, images = Exchangeable(sorted(generator.normal(size=CALIBRATION).tolist())), 0
+    while watched.value < 1 / LEVEL:
+        watched.add(float(generator.normal(shift)), float(generator.random()))
+        images += 1
+    return images
+
+
+def images_until_failing(generator: np.random.Generator, allowed: float, rate: float) -> int:
+    """Of one stream in which more fail than is allowed."""
+    bets = Failures(allowed)
+    while bets.value < 1 / LEVEL:
+        bets.add(float(generator.random() < rate))
+    return bets.images
+
+
+def main() -> None:
+    generator = np.random.default_rng(0)
+    shifted = [images_until_shifted(generator, 0.5) for _ in range(STREAMS)]
+    failing = [images_until_failing(generator, 0.1, 0.2) for _ in range(STREAMS)]
+    write_json(RESULT, {"half_a_deviation": float(np.median(shifted)), "twice": float(np.median(failing))})
+
+
+if __name__ == "__main__":
+    main()
