@@ -13,8 +13,8 @@ import torch
 
 from conformask.calibration import NO_GRID
 from conformask.conformal.rules import ConstantLambda
-from conformask.distances import distance
 from conformask.exporting.export import export
+from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet
@@ -29,10 +29,13 @@ OUT = Path(__file__).parent / "results" / "exported.json"
 
 def masker(name: str) -> Masker:
     """An untrained network of the default size with a family."""
-    sizes, chosen, used = ((SIDE, SIDE),), family(name), distance("l1")
+    sizes, chosen, used = ((SIDE, SIDE),), family(name), loss("l1")
     network = UNet(6, 1, width=WIDTH, levels=LEVELS, residual=True).eval().requires_grad_(False)
     network.to(memory_format=torch.channels_last)  # as loading does
-    card = ScorerCard("mask", "l1", 3, 3, False, sizes, None, network.settings, ())
+    card = ScorerCard(
+        scorer="mask", distance="l1", channels=3, x_channels=3, per_channel=False, sizes=sizes,
+        data_range=None, unet=network.settings, trained_on=(),
+    )  # fmt: skip
     calibration = CalibrationCard(
         threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,

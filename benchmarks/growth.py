@@ -26,7 +26,7 @@ import torch
 
 from conformask.calibration import NO_GRID, Scored, evidence, lambda_grid, measures
 from conformask.conformal.presets import GUARANTEES, guarantee
-from conformask.distances import distance
+from conformask.losses import loss
 from conformask.masks import family
 from conformask.records.curves import Curves
 from conformask.scorers.heuristic import Heuristic
@@ -83,7 +83,7 @@ SCORER = Heuristic(lambda x, y_hat: x + 1e-3, channels=1)
 
 def calibrate(name: str, n: int) -> dict[str, float]:
     """Curves and critical lambdas of n images, and the rule of each guarantee."""
-    used, chosen = distance(name), family("water_filling")
+    used, chosen = loss(name), family("water_filling")
     selection = next(Stream(10**6, 10**6 + 64).batches(64))
     grid = lambda_grid(chosen, used, [Scored(selection, SCORER(selection.x, selection.y_hat))])
     threshold = float(torch.quantile(used(selection.truth(), selection.y_hat).double(), THRESHOLD_QUANTILE))
@@ -135,7 +135,7 @@ def rules(curves: Curves, seen: object) -> dict[str, float]:
 
 def plain(name: str) -> float:
     """ms an image of 1000 lambdas one after the other, until the threshold is crossed at the latest."""
-    used, chosen, count = distance(name), family("water_filling"), PLAIN_IMAGES[name]
+    used, chosen, count = loss(name), family("water_filling"), PLAIN_IMAGES[name]
     batch = _batch(0, count)
     item = Scored(batch, SCORER(batch.x, batch.y_hat))
     grid = np.geomspace(1e-6, 1, PLAIN_LAMBDAS)

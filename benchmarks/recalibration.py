@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from conformask.conformal.rules import ConstantLambda
-from conformask.distances import distance
+from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.records.card import CalibrationCard
@@ -37,7 +37,7 @@ def masker() -> Masker:
         n_calibration=CURVES, n_groups=None, n_effective=None, channels=1, sizes=((64, 64),),
         data_range=None, population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
-    return Masker(scorer, distance("l1"), chosen, ConstantLambda(0.1), card, np.ones(CURVES), curves)
+    return Masker(scorer, loss("l1"), chosen, ConstantLambda(0.1), card, np.ones(CURVES), curves)
 
 
 def best(action: object, repeats: int) -> float:

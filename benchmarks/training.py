@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from conformask.distances import distance
+from conformask.losses import loss as loss_by_name
 from conformask.networks.unet import UNet
 from conformask.scorers.fit import objective_of
 from conformask.scorers.heads import head
@@ -38,7 +38,7 @@ def ours(data: TensorDataset, held_out: TensorDataset) -> float:
     """Steps per second from the first epoch's end to the last's."""
     with tempfile.TemporaryDirectory() as folder:
         plan = Plan(epochs=EPOCHS + 1, batch_size=BATCH)
-        objective = objective_of(head("mask", distance("l1")))
+        objective = objective_of(head("mask", loss_by_name("l1")))
         fit(network(), objective, data, held_out, Path(folder), plan, title="ours", identity={})
         rows = list(csv.DictReader((Path(folder) / "metrics.csv").open()))
     steps = int(rows[-1]["step"]) - int(rows[0]["step"])
@@ -49,7 +49,7 @@ def bare(data: TensorDataset) -> float:
     """Steps per second of the loop that one would write by hand, after one epoch of warming up."""
     net = network().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-4)
-    objective = objective_of(head("mask", distance("l1")))
+    objective = objective_of(head("mask", loss_by_name("l1")))
     loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
     bf16 = best_precision() == "bf16-mixed"
     started = 0.0

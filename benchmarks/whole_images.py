@@ -18,7 +18,7 @@ from conformask.conformal.rules import ConstantLambda
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
 from conformask.deployment.masks import write_masks
-from conformask.distances import distance
+from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.networks.unet import UNet
@@ -41,8 +41,11 @@ def scorer_of(width: int, levels: int) -> NetworkScorer:
     torch.manual_seed(0)
     network = UNet(2, 1, width=width, levels=levels, residual=True).to(memory_format=torch.channels_last)
     network.eval().requires_grad_(False)
-    card = ScorerCard("mask", "l1", 1, 1, False, ((256, 256),), None, network.settings, ())
-    return NetworkScorer(network, head("mask", distance("l1")), card)
+    card = ScorerCard(
+        scorer="mask", distance="l1", channels=1, x_channels=1, per_channel=False, sizes=((256, 256),),
+        data_range=None, unet=network.settings, trained_on=(),
+    )  # fmt: skip
+    return NetworkScorer(network, head("mask", loss("l1")), card)
 
 
 def masker_of(scorer: NetworkScorer) -> Masker:
@@ -54,7 +57,7 @@ def masker_of(scorer: NetworkScorer) -> Masker:
         n_groups=None, n_effective=None, channels=1, sizes=((256, 256),), data_range=None, population=None,
         calibrated="", calibrated_on=(), tiles=(1024, 64),
     )  # fmt: skip
-    return Masker(Tiled(scorer), distance("l1"), chosen, ConstantLambda(0.05), card, np.ones(1), None)
+    return Masker(Tiled(scorer), loss("l1"), chosen, ConstantLambda(0.05), card, np.ones(1), None)
 
 
 def write_zarr(path: Path, side: int, seed: int) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.calibration import Scored, critical_lambdas, features_of, mask_size, masked_distance, measures
-from conformask.distances import distance as distance_by_name
+from conformask.calibration import Scored, critical_lambdas, features_of, loss_under, mask_size, measures
+from conformask.losses import loss
 from conformask.masks import FAMILIES
 from conformask.masks import family as family_by_name
-from conformask.oracle import exact_oracle, paper_oracle
+from conformask.oracle import oracle, paper_oracle
 from conformask.training.losses import mask_loss, pinball
 from conformask.types import Batch, Score
 
@@ -29,7 +29,7 @@ def scored() -> tuple[Scored, Scored]:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
 def test_what_calibration_measures(scored: tuple[Scored, Scored], family: str, distance: str) -> None:
-    used = distance_by_name(distance)
+    used = loss(distance)
     masks = family_by_name(family, used.exponent)
     volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
     for name in volume:
@@ -39,18 +39,18 @@ def test_what_calibration_measures(scored: tuple[Scored, Scored], family: str, d
     assert opened[0].shape == VOLUME
     assert torch.equal(opened[0].reshape(FLAT), opened[1])
     assert torch.equal(mask_size(opened[0]), mask_size(opened[1]))
-    distances = masked_distance(used, opened[0], scored[0].batch.truth(), scored[0].batch.y_hat)
+    distances = loss_under(used, opened[0], scored[0].batch)
     np.testing.assert_allclose(distances, 0.05, rtol=1e-5)
     np.testing.assert_array_equal(*(features_of(item.score) for item in scored))
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
 def test_the_best_masks(scored: tuple[Scored, Scored], distance: str) -> None:
-    used, found = distance_by_name(distance), []
+    used, found = loss(distance), []
     for item in scored:
         y, y_hat = item.batch.truth(), item.batch.y_hat
-        exact = exact_oracle(used.error_map(y, y_hat), 0.05, used.exponent)
-        opt, reached = paper_oracle(used, y, y_hat, 0.05, per_channel=True)
+        exact = oracle(used, item.batch, y_hat.shape[1], 0.05)
+        opt, reached = paper_oracle(used.errors, y, y_hat, 0.05, per_channel=True)
         assert reached.all()
         found.append((exact.reshape(FLAT), opt.reshape(FLAT)))
     for volume, flat in zip(*found, strict=True):
@@ -58,7 +58,7 @@ def test_the_best_masks(scored: tuple[Scored, Scored], distance: str) -> None:
 
 
 def test_losses(scored: tuple[Scored, Scored]) -> None:
-    used = distance_by_name("l1")
+    used = loss("l1")
     losses = []
     for item in scored:
         y, y_hat = item.batch.truth(), item.batch.y_hat

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from conformask.calibration import loss_under
 from conformask.cli import main
 from conformask.conformal import law
 from conformask.data.images import write_image
 from conformask.data.triplets import Triplets
-from conformask.distances import distance
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
@@ -23,7 +24,7 @@ from simulation import simulated
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1, family="water_filling")
-KEPT = selection_record(SCORER, triplets(30, 1), distance("l1"), [family("water_filling")])
+KEPT = selection_record(SCORER, triplets(30, 1), loss("l1"), [family("water_filling")])
 KNOWING = replace(SCORER, selection=KEPT)
 
 
@@ -118,7 +119,7 @@ def test_coverage_is_that_of_the_masks() -> None:
     masker, new = masker_of(triplets(60, 0)), triplets(50, 3)
     batch = next(new.batches(50))
     mask = masker(batch.x, batch.y_hat)
-    met = masker.distance(mask * batch.y, mask * batch.y_hat) <= 0.03 * (1 + 1e-6)
+    met = loss_under(masker.loss, mask, batch) <= 0.03 * (1 + 1e-6)
     seen = monitor(masker, new)
     assert seen.measurement.coverage == pytest.approx(float(met.double().mean()))
     assert not seen.failing

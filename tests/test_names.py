@@ -6,7 +6,8 @@ import pytest
 
 from conformask import names
 from conformask.conformal.presets import GUARANTEES, UNITS
-from conformask.distances import DISTANCES, distance
+from conformask.distances import DISTANCES
+from conformask.losses import AGGREGATES, MAPS, loss
 from conformask.masks import FAMILIES
 from conformask.predictors.regressor import KINDS
 from conformask.scorers.heads import HEADS
@@ -20,17 +21,19 @@ from conformask.tasks import TASKS
         (names.Unit, UNITS),
         (names.Family, FAMILIES),
         (names.Scorer, HEADS),
+        (names.Over, AGGREGATES),
         (names.Task, TASKS),
         (names.Predictor, KINDS),
     ],
-    ids=["guarantees", "units", "families", "scorers", "tasks", "predictors"],
+    ids=["guarantees", "units", "families", "scorers", "over", "tasks", "predictors"],
 )
 def test_what_is_listed_is_what_there_is(listed: Any, made: dict[str, object]) -> None:
     assert set(get_args(listed)) == set(made)
 
 
 def test_distances_are_listed_with_what_bounds_them() -> None:
-    assert set(names.DISTANCES) == set(DISTANCES)
+    assert set(names.DISTANCES) == {*DISTANCES, *MAPS}
     for name, known in names.DISTANCES.items():
-        made = distance(name)
-        assert (made.upper_bound, made.exponent is not None) == (known.upper_bound, known.by_image)
+        made = loss(name)
+        assert (made.upper_bound, made.own_bounds) == (known.upper_bound, known.by_image)
+        assert (made.errors is not None) == known.is_map

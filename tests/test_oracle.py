@@ -1,10 +1,15 @@
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
+from torch import Tensor
 
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
-from conformask.oracle import _descend, exact_oracle, paper_oracle
+from conformask.losses import in_region, loss
+from conformask.oracle import _descend, exact_oracle, oracle, paper_oracle
+from conformask.types import Batch, Loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 Y = torch.rand(4, 3, 16, 16, generator=GENERATOR)
@@ -88,3 +93,37 @@ def test_threshold_zero() -> None:
     assert (exact_oracle((Y - Y_HAT).abs()[:3], 0.0, 1.0) == 0).all()
     with pytest.raises(InvalidArgumentError, match="above 0"):
         paper_oracle(Lp(1.0), Y, Y_HAT, 0.0, True)
+
+
+def of_loss(used: Loss, threshold: float, region: Tensor | None = None) -> Tensor:
+    batch = Batch(("a", "b", "c", "d"), Y, Y_HAT, Y, region=region)
+    mask = oracle(used, batch, 1, threshold)
+    assert mask is not None
+    assert (used.on(Y, Y_HAT, region, 1).of(mask) <= threshold * (1 + 1e-5)).all()
+    return mask
+
+
+@pytest.mark.parametrize("regional", [False, True])
+@pytest.mark.parametrize("over", ["trusted", "wrong", "missed"])
+def test_of_losses_the_linear_program(over: str, regional: bool) -> None:
+    used = loss("l1", over, tolerance=None if over == "trusted" else 0.1)
+    threshold = {"missed": 0.3}.get(over, 0.05)
+    region = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1)) if regional else None
+    mask = of_loss(in_region(used) if regional else used, threshold, region)
+    error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True).double().flatten(1).numpy()
+    r = np.ones_like(error) if region is None else region.double().flatten(1).numpy()
+    e = error if over == "trusted" else (error > 0.1).astype(float)
+    for k in range(len(Y)):
+        bound = r[k] * (e[k] - threshold) if over != "missed" else r[k] * e[k]
+        most = 0.0 if over != "missed" else threshold * (r[k] * e[k]).sum()
+        best = linprog(-np.ones(len(bound)), A_ub=bound[None], b_ub=[most], bounds=(0, 1))
+        assert float(mask[k].sum()) == pytest.approx(-best.fun, rel=2e-3 if over == "missed" else 1e-4)
+
+
+def test_of_a_window_keeps_the_threshold_and_hides_less_than_everything() -> None:
+    mask = of_loss(loss("l1", "window", 5), 0.05)
+    assert 0 < float(size(mask).mean()) < 1
+
+
+def test_of_the_paper_form_of_other_distances_none_is_known() -> None:
+    assert oracle(loss("ssim"), Batch(("a",) * len(Y), Y, Y_HAT, Y), 1, 0.1) is None

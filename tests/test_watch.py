@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.distances import distance
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.report.words import stream_text
@@ -18,7 +18,7 @@ from synthetic_triplets import scale_of, triplets
 
 SCORER = cm.Heuristic(scale_of, channels=1)
 KNOWING = replace(
-    SCORER, selection=selection_record(SCORER, triplets(40, 1), distance("l1"), [family("reciprocal")])
+    SCORER, selection=selection_record(SCORER, triplets(40, 1), loss("l1"), [family("reciprocal")])
 )
 
 

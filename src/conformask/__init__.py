@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.exporting.export import export as export
+    from conformask.losses.maps import OwnMap as OwnMap
+    from conformask.losses.own import OwnLoss as OwnLoss
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
@@ -32,6 +34,8 @@ _HOMES = {
     "Score": "types",
     "Heuristic": "scorers.heuristic",
     "local_spread": "scorers.spread",
+    "OwnLoss": "losses.own",
+    "OwnMap": "losses.maps",
     "fit_scorer": "scorers.fit",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",

@@ -1,5 +1,6 @@
 """Scores and a calibration set -> critical lambdas, and curves that any threshold can be read off."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,12 @@ from conformask.conformal.crossing import first_crossing
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
 from conformask.conformal.promise import Promise
-from conformask.errors import InvalidArgumentError
+from conformask.distances.lp import Lp
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses.image import OverImage
+from conformask.losses.sums import Sums
 from conformask.records.curves import Curves
-from conformask.types import Array, Batch, Distance, Family, Images, PerImage, Score
+from conformask.types import Array, Batch, Family, Images, Loss, LossOfImages, PerImage, Score
 
 GRID_POINTS = 128
 """Lambdas of a grid, besides 0 and inf."""
@@ -26,13 +30,17 @@ ON_ACCELERATOR = 2**7
 TINY = 1e-12
 """Added before a logarithm or a division."""
 NO_GRID = np.array([0.0, np.inf])
-"""Where there were no selection images to make a grid from; lp distances need none."""
+"""Where there were no selection images to make a grid from; monotone losses need none."""
 NEARLY_ALL = 0.999
 """The mean mask size from which a grid starts."""
+A_HUNDREDTH = 0.99
+"""That of a loss relative to what is shown, which one unlucky pixel decides where less is shown."""
 MARGIN = 10.0
 """How far a grid reaches beyond both of its ends."""
 SMALLEST, LARGEST = 1e-36, 1e36
 """Lambdas of a grid: float32 holds them and their margin, and so any score that it is worth to tell apart."""
+HALVINGS = 28
+"""Of [log SMALLEST, log LARGEST], to one part in 10^6 of lambda."""
 EVEN = 0.25
 """How much of a grid is spread evenly in log lambda, beside where masks and distances change."""
 
@@ -50,16 +58,14 @@ def like_score(error: Images, score: Images) -> Images:
     return error.mean(dim=1, keepdim=True) if score.shape[1] == 1 else error
 
 
-def masked_distance(distance: Distance, mask: Images, y: Images, y_hat: Images) -> PerImage:
-    """d(m*y, m*y_hat) of each image; a one-channel mask is broadcast.
+def loss_under(loss: Loss, mask: Images, batch: Batch) -> PerImage:
+    """The loss of each image under its mask, float64 for all but the paper's form; 1 channel is broadcast."""
+    return loss_of_batch(batch, loss, mask.shape[1]).of(mask)
 
-    For lp mean(m^p |y - y_hat|^p), float64: the difference of masked float32 images would lose the last
-    digits of small errors, which decide whether an exact solution is within the threshold.
-    """
-    if distance.exponent is None:
-        return distance(mask * y, mask * y_hat)
-    error = distance.error_map(y, y_hat).double()
-    return image_means(mask.double() ** distance.exponent * error)
+
+def unmasked_loss(loss: Loss, batch: Batch) -> PerImage:
+    """The loss of each image where all of it is shown."""
+    return loss_under(loss, torch.ones_like(batch.y_hat[:, :1]), batch)
 
 
 def mask_size(mask: Images) -> Float[Tensor, "n"]:
@@ -68,22 +74,24 @@ def mask_size(mask: Images) -> Float[Tensor, "n"]:
 
 
 def lambda_grid(
-    family: Family, distance: Distance, items: Sequence[Scored], points: int = GRID_POINTS
+    family: Family, loss: Loss, items: Sequence[Scored], points: int = GRID_POINTS
 ) -> Float[np.ndarray, "g"]:
     """The fixed grid, from selection images: 0, points, inf. No threshold enters.
 
     The points reach from a tenth of the lambda at which the masks have mean size .999 to ten times that at
-    which all are 1, and lie close together where the mean size or the mean distance of these images changes.
+    which all are 1, and lie close together where the mean size or the mean loss of these images changes.
+    For a loss relative to what is shown the first shows a hundredth.
     """
     scores = [item.score.map for item in items]
-    low = _lambda_of_size(family, scores, NEARLY_ALL) / MARGIN
+    low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
+    low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return np.concatenate([[0.0], _concentrated(curves(items, family, distance, even)), [np.inf]])
+    return np.concatenate([[0.0], _concentrated(curves(items, family, loss, even)), [np.inf]])
 
 
 def _concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
-    """As many points between the same ends, an equal part of the way of size and distance from each other.
+    """As many points between the same ends, an equal part of the way of size and loss from each other.
 
     A part EVEN of the way is that of log lambda, so that no stretch is left without points.
     """
@@ -139,41 +147,86 @@ def features_of(score: Score) -> Float[np.ndarray, "n f"]:
 def measures(
     item: Scored,
     family: Family,
-    distance: Distance,
+    loss: Loss,
     grid: Float[np.ndarray, "g"],
     threshold: float | None = None,
     *,
     bounded: bool = False,
 ) -> dict[str, Array]:
-    """What calibration keeps of a batch: names, features, distance and size on the grid.
+    """What calibration keeps of a batch: names, features, loss and size on the grid.
 
-    With a threshold also critical_lambda: exact for lp, the last grid point before the first crossing for
-    others. Where it is to be bounded, an lp distance comes with the largest that any truth could give.
+    With a threshold also critical_lambda: exact for a monotone loss, the last grid point before the first
+    crossing for others. Where it is to be bounded, an lp loss comes with the largest that any truth could
+    give.
     """
-    along, size = _batch_curves(item, family, distance, grid)
+    along, size = batch_curves(item, family, loss, grid)
     columns = {
         "names": np.array(item.batch.names),
         "features": features_of(item.score),
         "distance": along,
         "size": size,
     }
-    if bounded and distance.exponent is not None:
-        columns["bound"] = bound_curves(item, family, distance.exponent, grid)
+    if bounded:
+        bound = bound_curves(item, family, loss, grid)
+        columns |= {} if bound is None else {"bound": bound}
     if threshold is None:
         return columns
-    if distance.exponent is None:
+    if not loss.monotone:
         return columns | {"critical_lambda": first_crossing(grid, along, threshold)}
-    return columns | {"critical_lambda": critical_lambdas(item, family, distance, grid, threshold)}
+    return columns | {"critical_lambda": critical_lambdas(item, family, loss, grid, threshold)}
 
 
 def critical_lambdas(
-    item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"], threshold: float
+    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
-    """Exact for lp, without a grid; the last grid point before the first crossing for others."""
-    if distance.exponent is None:
-        return first_crossing(grid, measured_curves(item, family, distance, grid)[0], threshold)
-    error = like_score(distance.error_map(item.batch.truth(), item.batch.y_hat), item.score.map)
-    return family.critical_lambda(item.score.map, error, distance.exponent, threshold).cpu().numpy()
+    """Without a grid where the loss is monotone; the last grid point before the first crossing for others."""
+    if not loss.monotone:
+        return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
+    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    if isinstance(measured, Sums):
+        lambdas = family.critical_lambda(item.score.map, measured.error, measured.exponent, threshold)
+    else:
+        lambdas = bisected(item.score.map, family, measured, threshold)
+    return lambdas.cpu().numpy()
+
+
+def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
+    """The critical lambda of a monotone loss from below, to one part in 10^6, in HALVINGS + 2 masks.
+
+    inf where an image passes unmasked, 0 where it fails at the smallest lambda.
+    """
+
+    def within(log_lambdas: Tensor) -> Tensor:
+        mask = family.apply(score, family.level(score, log_lambdas.exp()))
+        return loss.of(mask).detach().double() <= threshold
+
+    low, high = (
+        torch.full((len(score),), math.log(end), dtype=torch.float64, device=score.device)
+        for end in (SMALLEST, LARGEST)
+    )
+    infeasible, opened = ~within(low), within(torch.full_like(low, math.inf))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        passed = within(middle)
+        low, high = torch.where(passed, middle, low), torch.where(passed, high, middle)
+    return low.exp().masked_fill(infeasible, 0.0).masked_fill(opened, math.inf)
+
+
+def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
+    """The loss of these images, for masks of so many channels; in their regions where it is about these.
+
+    Raises:
+        MismatchError: it is, and they have none.
+    """
+    region = None
+    if loss.terms.region:
+        region = batch.region
+        if region is None:
+            raise MismatchError(
+                f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
+                "folder region/ or a column region"
+            )
+    return loss.on(batch.truth(), batch.y_hat, region, channels)
 
 
 def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
@@ -182,79 +235,84 @@ def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def curves(
-    scored: Iterable[Scored], family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
-) -> Curves:
-    """Raw distance and mask size of every image at every lambda of the grid; one batch in memory."""
-    columns = joined(measures(item, family, distance, grid) for item in scored)
+def curves(scored: Iterable[Scored], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
+    """Raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
+    columns = joined(measures(item, family, loss, grid) for item in scored)
     return Curves.from_arrays(columns | {"grid": grid})
 
 
-def _batch_curves(
-    item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
+def batch_curves(
+    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    if distance.exponent is None:
-        return measured_curves(item, family, distance, grid)
-    error = like_score(distance.error_map(item.batch.truth(), item.batch.y_hat), item.score.map)
-    return family.curve(item.score.map, error, distance.exponent, grid)
+    """(loss, size), each (N, G): of sums over pixels by the kernels, of others measured mask by mask."""
+    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    if not isinstance(measured, Sums):
+        return measured_curves(item, family, loss, grid)
+    total, size = family.curve(item.score.map, measured.error, measured.exponent, grid)
+    if measured.shown is None:
+        return total, size
+    shown = family.curve(item.score.map, measured.shown, 1.0, grid)[0]
+    return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
 
 
 def measured_curves(
-    item: Scored, family: Family, distance: Distance, grid: Float[np.ndarray, "g"]
+    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(distance, size), each (N, G), measured on the masks, as many lambdas at once as is quick."""
-    score, y, y_hat = item.score.map, item.batch.truth(), item.batch.y_hat
+    """(loss, size), each (N, G), measured on the masks, as many lambdas at once as is quick."""
+    score = item.score.map
+    measured = loss_of_batch(item.batch, loss, score.shape[1])
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
     values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
     points = []
-    for some in torch.split(levels, max(1, values // y.numel()), dim=1):
+    for some in torch.split(levels, max(1, values // item.batch.y_hat.numel()), dim=1):
         lambdas = some.shape[1]
         mask = family.apply(score.repeat_interleave(lambdas, dim=0), some.flatten(0, 1))
         places = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
-        measured = _distances(distance, mask, y, y_hat, places), mask_size(mask)
-        points.append(torch.stack(measured).reshape(2, len(score), -1))
-    distances, sizes = torch.cat(points, dim=2).cpu().numpy()
-    return distances, sizes
+        points.append(
+            torch.stack((_losses(measured, mask, places), mask_size(mask))).reshape(2, len(score), -1)
+        )
+    losses, sizes = torch.cat(points, dim=2).cpu().numpy()
+    return losses, sizes
 
 
-def _distances(distance: Distance, masks: Tensor, y: Images, y_hat: Images, places: Tensor) -> Tensor:
-    """d of each mask on the image at its place; that of fully open masks is measured once an image."""
+def _losses(measured: LossOfImages, masks: Tensor, places: Tensor) -> Tensor:
+    """The loss of each mask on the image at its place; that of open masks is measured once per image."""
     opened = masks.flatten(1).amin(dim=1) == 1
-    distances = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
+    losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
     if not bool(opened.all()):
-        at = places[~opened]
-        distances[~opened] = masked_distance(distance, masks[~opened], y[at], y_hat[at]).double()
+        losses[~opened] = measured.take(places[~opened]).of(masks[~opened]).double()
     if bool(opened.any()):
-        whole, back = torch.unique(places[opened], return_inverse=True)
-        distances[opened] = distance(y[whole], y_hat[whole]).double()[back]
-    return distances
+        whole, first = torch.unique(places[opened], return_inverse=True)
+        once = torch.zeros_like(whole).scatter_(0, first, torch.arange(len(first), device=first.device))
+        losses[opened] = measured.take(whole).of(masks[opened][once]).double()[first]
+    return losses
 
 
 def bound_curves(
-    item: Scored, family: Family, exponent: float, grid: Float[np.ndarray, "g"]
-) -> Float[np.ndarray, "n g"]:
-    """The largest lp distance that any truth in [0, 1] could give: mean(m^p * max(y_hat, 1 - y_hat)^p)."""
-    y_hat = item.batch.y_hat
-    furthest = torch.maximum(y_hat, 1 - y_hat).clamp(0, 1).pow(exponent)
-    return family.curve(item.score.map, like_score(furthest, item.score.map), exponent, grid)[0]
+    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+) -> Float[np.ndarray, "n g"] | None:
+    """The largest lp loss that any truth in [0, 1] could give: mean(m^p * max(y_hat, 1 - y_hat)^p)."""
+    if not (loss.own_bounds and isinstance(loss, OverImage) and isinstance(loss.errors, Lp)):
+        return None
+    furthest = like_score(loss.errors.furthest(item.batch.y_hat), item.score.map)
+    return family.curve(item.score.map, furthest, loss.exponent, grid)[0]
 
 
 def evidence(
     curves: Curves,
     threshold: float,
-    distance: Distance,
+    loss: Loss,
     critical_lambdas: Float[np.ndarray, "n"] | None = None,
 ) -> Evidence:
     """What a guarantee reads; critical lambdas are read off the curves if they are not given."""
     if critical_lambdas is None:
         critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
-    own = distance.exponent is not None
-    return Evidence(threshold, critical_lambdas, curves, distance.upper_bound, own, distance.monotone)
+    return Evidence(threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone)
 
 
-def size_at(curves: Curves, threshold: float, promise: Promise, distance: Distance) -> float:
+def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
     """The mean mask size of these images if they were the calibration set, read off their curves."""
-    seen = evidence(curves, threshold, distance)
+    seen = evidence(curves, threshold, loss)
     lam = promise.fixed(seen, seen.n).rule(seen)(facts_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
     return float(curves.size[np.arange(seen.n), place].mean())

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from conformask.calibration import mask_size, masked_distance
+from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
 from conformask.report.strip import Strip, StripRow
-from conformask.report.words import distance_label
-from conformask.types import Array, Images
+from conformask.types import Array, Batch, Images
 
 
 def show(
@@ -22,10 +21,11 @@ def show(
     *,
     weight: Sequence[float] | None = None,
     category: Sequence[str] | None = None,
+    region: Tensor | None = None,
 ) -> Strip:
     """Input, output, mask and veiled output of each image, with the promise; a notebook displays it.
 
-    With the truth also y, the error, and whether the masked distance is within the threshold.
+    With the truth also y, the error, and whether the loss is within the threshold.
 
     Args:
         masker: from calibrate or load.
@@ -35,6 +35,7 @@ def show(
         y: the truth, where it is known; of the shape of y_hat.
         weight: of each image, where the rule asks for it.
         category: of each image, where the rule asks for it.
+        region: (N, 1, H, W) in [0, 1], where the promise is about a region of each image.
 
     Raises:
         InvalidArgumentError: other numbers of images, or y of another shape than y_hat.
@@ -47,7 +48,7 @@ def show(
     masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
     pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
-    measured = _measured(masker, masks, truths, outputs)
+    measured = _measured(masker, masks, truths, outputs, region)
     rows = [StripRow(shown, facts, met) for shown, (facts, met) in zip(pictures, measured, strict=True)]
     return Strip(masker.promise, tuple(rows))
 
@@ -62,15 +63,16 @@ def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
 
 
 def _measured(
-    masker: Masker, masks: Images, y: Images | None, y_hat: Images
+    masker: Masker, masks: Images, y: Images | None, y_hat: Images, region: Images | None
 ) -> list[tuple[tuple[str, ...], bool | None]]:
     """The facts of each image, and whether it is within the threshold."""
     sizes = [f"mask size {size:.3f}" for size in mask_size(masks).tolist()]
     if y is None:
         return [((size,), None) for size in sizes]
-    threshold, label = masker.card.threshold, distance_label(masker.card)
-    before = masker.distance(y, y_hat).detach().cpu().numpy()
-    after = masked_distance(masker.distance, masks, y, y_hat).detach().cpu().numpy()
+    threshold, label = masker.card.threshold, masker.card.loss_label
+    batch = Batch(tuple(f"image {index}" for index in range(len(y))), y_hat, y_hat, y, region=region)
+    before = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
+    after = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
         for size, masked, unmasked in zip(sizes, after, before, strict=True)

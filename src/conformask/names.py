@@ -9,11 +9,13 @@ Guarantee = Literal[
     "weighted", "adaptive", "simultaneous",
 ]  # fmt: skip
 Unit = Literal["image", "member", "group"]
-Family = Literal["reciprocal", "water_filling", "power"]
+Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile"]
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 Split = Literal["file", "within", "tile"]
+Over = Literal["image", "trusted", "window", "missed", "wrong"]
+"""What a loss makes of an error map under a mask."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,22 @@ class NamedDistance:
     """The largest value on images in [0, 1], if there is one."""
     by_image: bool = False
     """Whether every image has its own bound."""
+    is_map: bool = False
+    """Whether it is an error map: one value per pixel, on the images as they are."""
 
 
 DISTANCES: Mapping[str, NamedDistance] = {
-    "l1": NamedDistance("L1", 1.0, by_image=True),
-    "l2": NamedDistance("L2", 1.0, by_image=True),
+    "l1": NamedDistance("L1", 1.0, by_image=True, is_map=True),
+    "l2": NamedDistance("L2", 1.0, by_image=True, is_map=True),
     "ssim": NamedDistance("1 − SSIM", 2.0),
     "ms_ssim": NamedDistance("1 − MS-SSIM", 1.0),
     "lpips": NamedDistance("LPIPS"),
     "lpips_alex": NamedDistance("LPIPS (AlexNet)"),
     "lpips_vgg": NamedDistance("LPIPS (VGG)"),
     "dists": NamedDistance("DISTS"),
+    "ssim_map": NamedDistance("1 − SSIM map", 2.0, is_map=True),
+    "lpips_map": NamedDistance("LPIPS map", is_map=True),
+    "lpips_alex_map": NamedDistance("LPIPS (AlexNet) map", is_map=True),
+    "lpips_vgg_map": NamedDistance("LPIPS (VGG) map", is_map=True),
 }
 BOUNDED = {name: known for name, known in DISTANCES.items() if known.upper_bound is not None}

@@ -7,13 +7,20 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arithmetic import beside, image_means
+from conformask.calibration import bisected, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
+from conformask.losses.sums import Sums
+from conformask.losses.window import Windows, around
+from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
-from conformask.types import Distance, Images
+from conformask.types import Batch, Distance, Images, Loss
 
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
 """Of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
+
+SMALLEST_ERROR = 1e-6
+"""Local mean errors below it are dimmed alike by the oracle of window."""
 
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
@@ -30,6 +37,42 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
     best = WaterFilling(exponent, kappa=0.0)
     budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
     return best.apply(error_p, best.level(error_p, budget))
+
+
+def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
+    """The smallest mask of each image that keeps the threshold, given the truth; None where none is known.
+
+    Exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by the
+    smallest errors as long as their mean is within the threshold. For window the reciprocal family on
+    the realised local mean errors, which is not always the smallest.
+    """
+    measured = loss_of_batch(batch, loss, channels)
+    if isinstance(measured, Sums):
+        return _of_sums(measured, threshold)
+    return _of_windows(measured, threshold) if isinstance(measured, Windows) else None
+
+
+def _of_sums(measured: Sums, threshold: float) -> Images:
+    if measured.shown is None:
+        return exact_oracle(measured.error, threshold, measured.exponent)
+    costs = measured.error.double() - threshold * measured.shown.double()
+    return torch.stack([_cheapest(cost) for cost in costs])
+
+
+def _cheapest(cost: Tensor) -> Tensor:
+    """The largest mask of one image with sum(m * cost) <= 0: what costs least, the last pixel in part."""
+    ascending, order = cost.flatten().sort()
+    total = ascending.cumsum(0)
+    before = total - ascending
+    part = torch.where(before < 0, -before / ascending.where(ascending > 0, 1.0), 0.0)
+    mask = torch.where(total <= 0, 1.0, part).clamp(0, 1)
+    return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
+
+
+def _of_windows(measured: Windows, threshold: float) -> Images:
+    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(measured.error, measured.side)
+    lambdas = bisected(score, family, measured, threshold)
+    return family.apply(score, family.level(score, lambdas))
 
 
 def paper_oracle(

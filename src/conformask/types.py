@@ -4,7 +4,7 @@ Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels,
 axes, such as (H, W). Nothing outside networks, tiles, files, viewer and pictures counts them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from conformask.records.curves import Selection
 from conformask.records.domain import Size
+from conformask.records.loss import LossTerms
 from conformask.records.network import Network
 from conformask.storage.as_arrays import Array as Array
 from conformask.storage.as_json import Json
@@ -40,6 +41,8 @@ class Triplet:
     group: str | None = None
     category: str | None = None
     weight: float | None = None
+    region: Float[np.ndarray, "_ ..."] | None = None
+    """Which pixels the promise is about, (1, *space) in [0, 1]; None is all."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """y, or ValueError where it is unknown."""
@@ -58,11 +61,12 @@ class Batch:
     y: Images | None
     category: tuple[str, ...] | None = None
     weight: tuple[float, ...] | None = None
+    region: Images | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same images on a device."""
-        y = None if self.y is None else self.y.to(device)
-        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y)
+        y, region = (None if image is None else image.to(device) for image in (self.y, self.region))
+        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region)
 
     def truth(self) -> Images:
         """y, or ValueError where it is unknown."""
@@ -143,8 +147,76 @@ class Distance(Protocol):
     def __call__(self, a: Images, b: Images) -> PerImage:
         """d(a, b), shape (N,)."""
 
+
+@runtime_checkable
+class ErrorMap(Protocol):
+    """How wrong each pixel is, computed once on the images as they are."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    @property
+    def exponent(self) -> float:
+        """p, where the paper raises the mask to it: that of lp, else 1."""
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The largest error on images in [0, 1], if there is one."""
+
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """The pixelwise error, (N, C, *space), whose mean says how far the images are apart."""
+        """Errors >= 0, (N, 1 or C, *space)."""
+
+
+@runtime_checkable
+class LossOfImages(Protocol):
+    """A loss of given images, of whatever masks; what needs no mask is computed once."""
+
+    def of(self, mask: Images) -> PerImage:
+        """The loss of each image under its mask."""
+
+    def take(self, places: Tensor) -> "LossOfImages":
+        """That of the images at these places, some perhaps repeated."""
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What a promise is about: one number per image and mask, 0 for the closed mask."""
+
+    @property
+    def terms(self) -> LossTerms:
+        """Its words."""
+
+    @property
+    def monotone(self) -> bool:
+        """Never larger under a smaller mask: critical lambdas are solved without a grid."""
+
+    @property
+    def relative(self) -> bool:
+        """Divided by what the mask shows, so that few pixels decide where little is shown."""
+
+    @property
+    def exponent(self) -> float | None:
+        """p, where the loss is mean(mask^p * error) and the exact kernels serve it."""
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The largest value on images in [0, 1], if there is one."""
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
+        """The loss of these images, for masks of so many channels; region (N, 1, *space) in [0, 1]."""
+
+    @property
+    def errors(self) -> ErrorMap | None:
+        """The error map that it is made of, if it is."""
+
+    @property
+    def family(self) -> Mapping[str, Json] | None:
+        """Settings of the family that suits it, whatever the score; None where that of the score does."""
+
+    @property
+    def own_bounds(self) -> bool:
+        """Whether y_hat alone says the largest value of an image under a mask."""
 
 
 @runtime_checkable
@@ -191,8 +263,8 @@ class Scorer(Protocol):
         """Its name."""
 
     @property
-    def distance(self) -> Distance | None:
-        """The distance that it was fitted for; None if for none."""
+    def loss(self) -> Loss | None:
+        """The loss that it was fitted for; None if for none."""
 
     @property
     def channels(self) -> int:
@@ -238,6 +310,6 @@ class Scorer(Protocol):
 
 
 __all__ = [
-    "Array", "Batch", "Distance", "Family", "Images", "PerImage", "Predictor", "Score", "Scorer", "Task",
-    "Triplet", "Weigh",
+    "Array", "Batch", "Distance", "ErrorMap", "Family", "Images", "Loss", "LossOfImages", "PerImage",
+    "Predictor", "Score", "Scorer", "Task", "Triplet", "Weigh",
 ]  # fmt: skip

@@ -158,9 +158,13 @@ def reseal(run: Path, change: Callable[[dict[str, object]], dict[str, object]]) 
     write_json(path, {**change(record), "seal": hash_of(change(record))})
 
 
-def test_another_distance(refused, own):
-    reseal(own / "run", lambda record: {**record, "distance": "l2"})
-    refused(["mask", own / "run", own / "data", own / "out"], "l2", "l1")
+def test_losses_that_are_none(refused, conformask, made):
+    calibrate = ["calibrate", made / "run", made / "data", "--threshold=0.1"]
+    refused([*calibrate, "--distance=ssim", "--over=window", "--window=5"], "ssim_map")
+    refused([*calibrate, "--over=window"], "needs a window")
+    refused([*calibrate, "--over=missed", "--tolerance=-1"], "tolerance", "at least 0")
+    answer = conformask("calibrate", made / "run", "--over=window", "--window=5")
+    assert (answer.status, "give DATA" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize("threshold", ["0", "-1", "nan", "inf", "abc", "q0", "q2", "q"])

@@ -203,7 +203,7 @@ def test_a_distance_without_its_weights_is_not_measured(
     def missing(*_: object) -> None:
         raise MissingFileError("no weights here")
 
-    monkeypatch.setattr(type(masker.distance), "__call__", missing)
+    monkeypatch.setattr(type(masker.loss), "on", missing)
     with pytest.warns(UserWarning, match="not measured: no weights here"):
         assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformask.distances import distance
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.exporting import export as exporting
 from conformask.exporting import graph as graphs
 from conformask.exporting.export import Export, export
+from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
@@ -36,9 +36,10 @@ TEST = next(triplets(5, 2, (SIDE, SIDE), 3).batches(5))
 def scorer(network: nn.Module, per_channel: bool = False) -> NetworkScorer:
     """x has one channel, y_hat three."""
     card = ScorerCard(
-        "mask", "l1", 3, 1, per_channel, ((SIDE, SIDE),), None, getattr(network, "settings", None), ()
-    )
-    return NetworkScorer(network.eval().requires_grad_(False), head("mask", distance("l1")), card)
+        scorer="mask", distance="l1", channels=3, x_channels=1, per_channel=per_channel, data_range=None,
+        sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
+    )  # fmt: skip
+    return NetworkScorer(network.eval().requires_grad_(False), head("mask", loss("l1")), card)
 
 
 def unet(outputs: int = 1) -> UNet:

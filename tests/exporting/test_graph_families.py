@@ -11,6 +11,7 @@ from conformask.exporting.families import opening
 from conformask.masks.graph import rounded_down
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 
 FAMILIES = [
@@ -21,6 +22,9 @@ FAMILIES = [
     Power(gamma=0.1, kappa=0.0),
     WaterFilling(),
     WaterFilling(kappa=0.0),
+    TrustedMean(),
+    TrustedMean(kappa=0.0),
+    WaterFilling(kappa=1.0),
     WaterFilling(2.0),
     WaterFilling(1.5, kappa=-1.0),
     WaterFilling(1.1),

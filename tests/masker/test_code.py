@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformask.calibration import measures
+from conformask.calibration import loss_under, measures
 from conformask.data.triplets import Triplets
-from conformask.distances import distance as distance_by_name
 from conformask.errors import MismatchError
+from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -43,7 +43,7 @@ def test_a_changed_score_is_refused_under_the_same_name(tmp_path: Path) -> None:
     masker = saved(tmp_path)
     changed = Heuristic(named(quarter, "scale_of"), channels=1)
     mask = replace(masker, scorer=changed)(TEST.x, TEST.y_hat)
-    kept = masker.distance(mask * TEST.y, mask * TEST.y_hat) <= 0.03
+    kept = loss_under(masker.loss, mask, TEST) <= 0.03
     assert kept.float().mean() < 0.5, "the promise of 0.9 would not hold"
     with pytest.raises(MismatchError, match="the code or the weights of scorer= are not those"):
         load(tmp_path, scorer=changed)
@@ -93,7 +93,7 @@ def test_other_values_are_refused_where_the_code_looks_the_same(tmp_path, monkey
 
 
 def test_another_distance_of_the_same_name_is_refused(tmp_path: Path) -> None:
-    own = distance_by_name(signed)
+    own = loss(signed)
     knowing = replace(SCORER, selection=selection_record(SCORER, SELECTION, own, [Reciprocal()]))
     saved(tmp_path, knowing, distance=signed)
     load(tmp_path, scorer=SCORER, distance=signed)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from conformask.calibration import loss_under
 from conformask.conformal.presets import GUARANTEES
 from conformask.data.triplets import Triplets
-from conformask.distances import distance as distance_by_name
 from conformask.distances.custom import Custom
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
+from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -33,7 +34,7 @@ SELECTION = triplets(60, 1)
 SCORER = Heuristic(scale_of, channels=1)
 KNOWING = replace(
     SCORER,
-    selection=selection_record(SCORER, SELECTION, distance_by_name("l1"), [family_by_name("reciprocal")]),
+    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("reciprocal")]),
 )
 COLUMNS = {
     "groups": {"groups": GROUPS},
@@ -95,7 +96,7 @@ def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
     (batch,) = TEST.batches(40)
     mask = masked(masker, batch)
     assert 0.02 < float(mask.mean()) < 1
-    kept = masker.distance(mask * batch.truth(), mask * batch.y_hat) <= 0.04
+    kept = loss_under(masker.loss, mask, batch) <= 0.04
     assert float(kept.float().mean()) >= (0.6 if masker.card.confidence is None else 0.75)
 
 
@@ -220,7 +221,7 @@ def test_missing_columns(guarantee: str, column: str) -> None:
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean", "rcps", "rcps_hb"])
 def test_means_of_unbounded_distances_are_refused(guarantee: str) -> None:
-    message = "needs a distance with an upper bound, 'signed' declares none: choose one about a share"
+    message = "needs a loss with an upper bound, 'signed' declares none: choose one about a share"
     refused(InvalidArgumentError, message, guarantee, distance=signed, selection=SELECTION)
 
 

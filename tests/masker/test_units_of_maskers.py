@@ -8,10 +8,11 @@ import pytest
 from scipy import stats
 from torch import Tensor
 
+from conformask.calibration import loss_under
 from conformask.data.triplets import Triplets
-from conformask.distances import distance as distance_by_name
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
+from conformask.losses import loss
 from conformask.masker.agreement import measured
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
@@ -30,7 +31,7 @@ SELECTION = triplets(60, 1, groups=[f"chosen {k // 3}" for k in range(60)])
 SCORER = Heuristic(scale_of, channels=1)
 KNOWING = replace(
     SCORER,
-    selection=selection_record(SCORER, SELECTION, distance_by_name("l1"), [family_by_name("reciprocal")]),
+    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("reciprocal")]),
 )
 THRESHOLD = 0.03
 ASKED = [
@@ -82,7 +83,7 @@ def distances_of(masker: Masker, images: Triplets) -> np.ndarray:
     for batch in images.batches():
         mask = masker(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
         assert isinstance(mask, Tensor)
-        found.append(masker.distance(mask * batch.truth(), mask * batch.y_hat).numpy())
+        found.append(loss_under(masker.loss, mask, batch).numpy())
     return np.concatenate(found)
 
 

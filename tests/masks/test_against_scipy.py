@@ -6,6 +6,7 @@ from scipy.optimize import brentq, linprog, minimize
 from conformask.masks.kernels import LARGE
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 
 SEEDS = range(5)
@@ -35,6 +36,16 @@ def test_p1_is_the_linear_program(seed: int) -> None:
     budget = 0.3 * score.mean()
     best = linprog(-np.ones(score.size), A_ub=score[None] / score.size, b_ub=[budget], bounds=(0, 1))
     np.testing.assert_allclose(filled(score, 1.0, budget), best.x, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_trusted_mean_is_the_linear_program(seed: int) -> None:
+    score, _ = problem(seed)
+    budget = 0.5 * score.mean()
+    best = linprog(-np.ones(score.size), A_ub=(score - budget)[None], b_ub=[0.0], bounds=(0, 1))
+    family, lam = TrustedMean(kappa=0.0), torch.tensor([budget], dtype=torch.float64)
+    found = family.apply(images(score), family.level(images(score), lam)).flatten().numpy()
+    np.testing.assert_allclose(found, best.x, atol=1e-6)
 
 
 @pytest.mark.parametrize("exponent", [1.5, 2.0, 3.0])

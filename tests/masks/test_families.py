@@ -12,6 +12,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
 
@@ -42,6 +43,18 @@ class TestWaterFilling15(FamilyContract):
     exponents = (1.0, 1.5, 3.0)
 
 
+class TestTrustedMean(FamilyContract):
+    family = TrustedMean()
+
+
+class TestTrustedMeanOfOneBudget(FamilyContract):
+    family = TrustedMean(kappa=0.0)
+
+
+class TestWaterFillingOfAShare(FamilyContract):
+    family = WaterFilling(1.0, kappa=1.0)
+
+
 class TestPowerHalf(FamilyContract):
     family = Power(0.5)
     exponents = (1.0, 1.5, 2.0)
@@ -63,7 +76,7 @@ class TestPower4(FamilyContract):
 
 EVEN = WaterFilling(1.0, kappa=0.0)
 """Every image has the same budget."""
-ALL = (Reciprocal(), EVEN, WaterFilling(1.0), WaterFilling(2.0), Power(), Power(0.5))
+ALL = (Reciprocal(), EVEN, WaterFilling(1.0), WaterFilling(2.0), Power(), Power(0.5), TrustedMean())
 
 
 def images(*values: float) -> torch.Tensor:
@@ -178,8 +191,8 @@ def test_arguments_are_refused() -> None:
     for wrong in (0.0, -1.0, 0.09, 10.1, math.inf, math.nan):
         with pytest.raises(InvalidArgumentError, match="gamma"):
             Power(wrong)
-    for wrong in (0.1, -1.1, -math.inf, math.nan):
-        for chosen in (WaterFilling, Power):
+    for wrong in (1.1, -1.1, -math.inf, math.nan):
+        for chosen in (WaterFilling, Power, TrustedMean):
             with pytest.raises(InvalidArgumentError, match="kappa"):
                 chosen(kappa=wrong)
     for wrong in (0.5, 1.01, math.inf, math.nan):
@@ -203,7 +216,7 @@ def test_family_by_name_and_settings() -> None:
         family({"name": "power", "gama": 1.0})
     with pytest.raises(InvalidArgumentError, match="water_filling setting 'epsilon' is unknown"):
         family({"name": "water_filling", "epsilon": 1.0})
-    assert set(FAMILIES) == {"reciprocal", "water_filling", "power"}
+    assert set(FAMILIES) == {"reciprocal", "water_filling", "power", "trusted_mean"}
 
 
 def test_empty_batch() -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from conformask.data.triplets import Triplets
-from conformask.distances import distance
 from conformask.errors import MismatchError
+from conformask.losses import loss
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, network_input
@@ -96,7 +96,7 @@ def test_the_score_is_the_width(learnt) -> None:
 
 
 def test_widths_are_clipped_and_crossing_bounds_have_none() -> None:
-    quantile = head("quantile", distance("l1"))
+    quantile = head("quantile", loss("l1"))
     output = torch.tensor([[0.2, 3.0, -0.4], [0.3, 3.0, 0.1]]).reshape(1, 6, 1, 1)
     torch.testing.assert_close(quantile.score(output).flatten(), torch.tensor([0.5, 1.0, 0.0]))
     start = torch.full((1, 6, 1, 1), quantile.start)
@@ -105,14 +105,14 @@ def test_widths_are_clipped_and_crossing_bounds_have_none() -> None:
 
 def test_it_is_fitted_for_no_distance_and_saved_and_loaded(learnt, tmp_path) -> None:
     scorer, out = learnt
-    assert (scorer.name, scorer.family, scorer.distance) == ("quantile", "reciprocal", None)
-    assert scorer.selection.of == "l1"
+    assert (scorer.name, scorer.family, scorer.loss) == ("quantile", "reciprocal", None)
+    assert scorer.selection.of.loss_name == "l1"
     scorer.save(tmp_path)
     test = batch(world(6, 2))
-    for folder, given in ((out, None), (tmp_path, distance("l1")), (tmp_path, distance("ssim"))):
+    for folder, given in ((out, None), (tmp_path, loss("l1")), (tmp_path, loss("ssim"))):
         again = NetworkScorer.load(folder, distance=given)
         assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
-        assert (again.card, again.distance, again.selection.of) == (scorer.card, None, "l1")
+        assert (again.card, again.loss, again.selection.of.loss_name) == (scorer.card, None, "l1")
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
 
 

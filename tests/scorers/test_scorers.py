@@ -6,9 +6,9 @@ from torch import Tensor, nn
 from conformask.data.images import pixel_hash
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
-from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.losses import loss
 from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.dataset import TripletDataset
@@ -85,8 +85,8 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         assert again.trained_on == scorer.trained_on
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
         assert set(again.selection.curves) == set(FAMILIES)
-    with pytest.raises(MismatchError, match="made for distance 'l1', not 'ssim'"):
-        NetworkScorer.load(out, distance=distance("ssim"))
+    with pytest.raises(MismatchError, match="made for 'l1', not 'ssim'"):
+        NetworkScorer.load(out, distance=loss("ssim"))
     with pytest.raises(MissingFileError):
         NetworkScorer.load(tmp_path / "none")
 
@@ -114,14 +114,14 @@ def test_other_channels_are_refused(fitted) -> None:
 
 
 def test_families_that_suit() -> None:
-    assert head("mask", Lp(1.0)).family == head("mask", Lp(2.0)).family == "water_filling"
-    assert head("mask", distance("ssim")).family == "power"
-    assert head("quantile", Lp(1.0)).family == "reciprocal"
+    assert head("mask", loss(Lp(1.0))).family == head("mask", loss(Lp(2.0))).family == "water_filling"
+    assert head("mask", loss("ssim")).family == "power"
+    assert head("quantile", loss("l1")).family == "reciprocal"
 
 
 def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
     output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
-    score = head("mask", Lp(1.0)).score(output).flatten()
+    score = head("mask", loss(Lp(1.0))).score(output).flatten()
     assert (score > 0).all()
     assert (score[:-2].diff() > 0).all()
     assert score[4:].tolist() == pytest.approx([1e-4, 0.5, 1, 1])
@@ -129,18 +129,18 @@ def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
 
 
 def test_the_scorer_that_suits_a_distance() -> None:
-    suits = {name: suited(distance(name)) for name in ("l1", "l1.5", "l2", "ssim")}
+    suits = {name: suited(loss(name)) for name in ("l1", "l1.5", "l2", "ssim")}
     assert suits == {"l1": "mask", "l1.5": "error", "l2": "error", "ssim": "mask"}
-    assert head("error", Lp(2.0)).family == "water_filling"
-    with pytest.raises(InvalidArgumentError, match=r"'error' is for l1, l2.*'ssim' is none.*'mask'"):
-        head("error", distance("ssim"))
+    assert head("error", loss(Lp(2.0))).family == "water_filling"
+    with pytest.raises(InvalidArgumentError, match=r"'error' learns an error map.*'ssim' has none.*'mask'"):
+        head("error", loss("ssim"))
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 8.0])
 def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent: float) -> None:
     output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
     y, y_hat = torch.rand(2, 1, 1, 2, 4, generator=torch.Generator().manual_seed(0))
-    error, mask = head("error", Lp(exponent)), head("mask", Lp(1.0))
+    error, mask = head("error", loss(Lp(exponent))), head("mask", loss(Lp(1.0)))
     assert torch.equal(error.loss(output, y, y_hat), mask.loss(output, y, y_hat))
     assert (error.score(output) > 0).all()
     torch.testing.assert_close(error.score(output), mask.score(output) ** exponent, rtol=1e-6, atol=1e-37)
@@ -151,7 +151,7 @@ def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, distance="l2", out=tmp_path, **SHORT)
     test = batch(TEST)
     found = scorer(test.x, test.y_hat).map
-    assert (scorer.name, scorer.family, scorer.selection.of) == ("error", "water_filling", "l2")
+    assert (scorer.name, scorer.family, scorer.selection.of.loss_name) == ("error", "water_filling", "l2")
     assert torch.equal(found, of_l1(test.x, test.y_hat).map ** 2)
     assert torch.equal(NetworkScorer.load(tmp_path)(test.x, test.y_hat).map, found)
 
@@ -215,7 +215,7 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
     scorer = fit_scorer(TEST, selection=HELD_OUT, distance=brightness, out=tmp_path, epochs=1, width=4)
     with pytest.raises(MismatchError, match="distance="):
         NetworkScorer.load(tmp_path)
-    again = NetworkScorer.load(tmp_path, distance=distance(brightness))
+    again = NetworkScorer.load(tmp_path, distance=brightness)
     assert again.card.distance == scorer.card.distance == "brightness"
 
 
@@ -264,7 +264,7 @@ def test_heuristic(tmp_path) -> None:
     scorer = Heuristic(distrust, channels=1)
     test = batch(TEST)
     assert torch.equal(scorer(test.x, test.y_hat).map, test.x)
-    assert (scorer.name, scorer.family, scorer.distance, scorer.sizes) == (
+    assert (scorer.name, scorer.family, scorer.loss, scorer.sizes) == (
         "distrust",
         "reciprocal",
         None,

@@ -18,8 +18,8 @@ from torch.utils.data import TensorDataset
 
 from conformask.cli import main
 from conformask.data.images import write_image
-from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses import loss
 from conformask.training.budget import Budget, schedule
 from conformask.training.fit import Plan, ShuffledByEpoch, fit, seeded
 from conformask.training.losses import mask_loss, straight_through_clip
@@ -86,9 +86,9 @@ def optimum(loss, start: float) -> float:
 
 def test_losses_are_per_image() -> None:
     y, y_hat = torch.rand(2, 3, 1, 5, 5, generator=GENERATOR)
-    both = mask_loss(0.5 * y, y, y_hat, Lp(1.0))
+    both = mask_loss(0.5 * y, y, y_hat, loss("l1"))
     assert both.shape == (3,)
-    torch.testing.assert_close(both[1:2], mask_loss(0.5 * y[1:2], y[1:2], y_hat[1:2], Lp(1.0)))
+    torch.testing.assert_close(both[1:2], mask_loss(0.5 * y[1:2], y[1:2], y_hat[1:2], loss("l1")))
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.3, 0.7), (0.0, 1.0), (0.9, 0.3)])
@@ -98,7 +98,7 @@ def test_mask_loss_is_least_at_one_minus_the_error(error: float, expected: float
     y_hat = y - error * spread.clamp(max=0.95 / max(error, 1e-9))
     mean = float((y - y_hat).abs().mean())
     found = optimum(
-        lambda v: mask_loss(straight_through_clip(v.expand_as(y)), y, y_hat, Lp(1.0), mu=2.0).sum(), 1.0
+        lambda v: mask_loss(straight_through_clip(v.expand_as(y)), y, y_hat, loss("l1"), mu=2.0).sum(), 1.0
     )
     assert min(max(found, 0.0), 1.0) == pytest.approx(1 - mean, abs=0.01)
     assert 1 - mean == pytest.approx(expected, abs=0.15)
@@ -108,13 +108,13 @@ def test_mask_loss_of_l1_is_least_squares_of_the_error() -> None:
     mask, y, y_hat = torch.rand(3, 4, 1, 5, 5, generator=GENERATOR)
     error = (y - y_hat).abs()
     squares = ((1 - mask - error) ** 2 + 2 * error - error**2).mean((1, 2, 3))
-    torch.testing.assert_close(mask_loss(mask, y, y_hat, Lp(1.0)), squares)
+    torch.testing.assert_close(mask_loss(mask, y, y_hat, loss("l1")), squares)
 
 
 def test_mask_loss_clips_to_zero_where_mu_is_large() -> None:
     y, y_hat = torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
     found = optimum(
-        lambda v: mask_loss(straight_through_clip(v.expand_as(y)), y, y_hat, Lp(1.0), 8.0).sum(), 1.0
+        lambda v: mask_loss(straight_through_clip(v.expand_as(y)), y, y_hat, loss("l1"), 8.0).sum(), 1.0
     )
     assert found <= 0.01
 
@@ -122,7 +122,7 @@ def test_mask_loss_clips_to_zero_where_mu_is_large() -> None:
 def test_mask_loss_is_equation_6() -> None:
     y, y_hat, mask = torch.rand(3, 2, 3, 5, 5, generator=GENERATOR)
     expected = ((mask - 1) ** 2).mean((1, 2, 3)) + 3 * (mask * (y - y_hat)).pow(2).mean((1, 2, 3))
-    torch.testing.assert_close(mask_loss(mask, y, y_hat, Lp(2.0), mu=3.0), expected)
+    torch.testing.assert_close(mask_loss(mask, y, y_hat, loss("l2"), mu=3.0), expected)
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, [0.0, 1.0, 1.0]), (-1.0, [-1.0, -1.0, 0.0])])

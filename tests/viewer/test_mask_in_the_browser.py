@@ -19,6 +19,7 @@ SETTINGS = [
     {"name": "power", "gamma": 2.5, "kappa": -0.5},
     {"name": "water_filling"},
     {"name": "water_filling", "exponent": 2.0},
+    {"name": "trusted_mean"},
 ]
 
 

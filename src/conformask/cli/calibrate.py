@@ -13,15 +13,19 @@ from conformask.cli.options import (
     DataRange,
     Delta,
     Devices,
+    DistanceName,
     GuaranteeName,
     NetworkName,
     Nodes,
     OtherNetwork,
+    OverName,
     Share,
+    Tolerance,
     UnitName,
     WeightsPath,
+    WindowSide,
     Within,
-    distance_of,
+    loss_of,
 )
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.progress import main_process
@@ -30,7 +34,7 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.scorers.network_scorer import NetworkScorer
-    from conformask.types import Distance
+    from conformask.types import Loss
 
 BAR = 30
 """Characters of a bar that stands for a mask of size 1."""
@@ -46,8 +50,8 @@ def calibrate(
     threshold: Annotated[
         str | None,
         Parameter(
-            help="The largest masked distance (the paper's alpha), or a quantile of the unmasked distance on "
-            "the selection images, such as q0.1."
+            help="The largest loss (the paper's alpha), or a quantile of the loss without a mask on the "
+            "selection images, such as q0.1."
         ),
     ] = None,
     confidence: Confidence = None,
@@ -57,6 +61,10 @@ def calibrate(
     unit: UnitName = None,
     share: Share = None,
     within: Within = None,
+    distance: DistanceName | None = None,
+    over: OverName = None,
+    window: WindowSide = None,
+    tolerance: Tolerance = None,
     data_range: DataRange = None,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
@@ -84,26 +92,32 @@ def calibrate(
     data
         A folder of triplets; its calibration part, or all of it where it is not split.
     family
-        How a score becomes a mask; the one that suits the scorer if not given.
+        How a score becomes a mask; the one that suits loss and scorer if not given.
+    distance
+        Another distance or error map than the scorer was trained for.
     """
     from conformask.data.triplets import Triplets
+    from conformask.masker.matching import loss_for
     from conformask.scorers.network_scorer import NetworkScorer
 
     levels = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
     terms: dict[str, Any] = {**levels, "unit": unit, "share": share, "within": within}
+    about: dict[str, Any] = {"distance": distance, "over": over, "window": window, "tolerance": tolerance}
+    if (threshold is None or data is None) and any(value is not None for value in about.values()):
+        bad_usage("another loss needs the images and its threshold: give DATA and --threshold as well")
     if threshold is None and (data is not None or not any(terms.values())):
         _choices(run, family, terms, as_json=json)
         return
     if whole and data is None:
         bad_usage("--whole calibrates images: give DATA as well")
-    distance = distance_of(run, weights_path)
     if data is None:
-        masker = _recalibrated(run, threshold, family, terms, distance)
+        masker = _recalibrated(run, threshold, family, terms, loss_of(run, weights_path))
     else:
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
-        scorer = NetworkScorer.load(run, distance=distance)
+        scorer = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
         triplets = Triplets.from_folder(data, data_range or scorer.card.data_range, network=network)
-        masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, whole=whole)
+        used = loss_for(scorer, **about, weights_path=weights_path)
+        masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole)
     if main_process():
         masker = masker.save(run)
     _show(run, masker, as_json=json)
@@ -116,18 +130,23 @@ def _calibrated(
     family: str | None,
     terms: dict[str, Any],
     run_options: dict[str, Any],
+    loss: "Loss",
     *,
     whole: bool,
 ) -> "Masker":
     from conformask.masker.calibrate import calibrate as calibrate_scorer
+    from conformask.masker.matching import family_for
     from conformask.scorers.tiled import Tiled
 
-    has_curves = scorer.selection is not None and (family or scorer.family) in scorer.selection.curves
+    kept = scorer.selection
+    name = family_for(scorer, loss, family).name
+    has_curves = kept is not None and kept.of == loss.terms and name in kept.curves
     return calibrate_scorer(
         Tiled(scorer) if whole else scorer,
         collection.part("calibration"),
         threshold=threshold,
         family=family,
+        distance=loss,
         selection=None if has_curves or not collection.has_split else collection.part("selection"),
         **_complete(terms),
         **run_options,
@@ -144,7 +163,7 @@ def _recalibrated(
     threshold: str | None,
     family: str | None,
     terms: dict[str, Any],
-    distance: "Distance | None",
+    distance: "Loss | None",
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError, MissingFileError
     from conformask.masker.folder import CALIBRATION
@@ -199,14 +218,14 @@ def _choices(run: Path, family: str | None, terms: dict[str, Any], *, as_json: b
         (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))
         for c in choices
     ]
-    distance = scorer.card.distance
+    loss = scorer.card.loss_name
     show(
         {
-            "distance": distance,
+            **vars(scorer.card.loss_terms),
             "confidence": promise.confidence,
             "choices": [vars(choice) for choice in choices],
         },
-        f"What a threshold on {distance} would mean ({at}), on the selection images:",
+        f"What a threshold on {loss} would mean ({at}), on the selection images:",
         "",
         table(("threshold", "pass unmasked", "mask size", ""), rows),
         "",

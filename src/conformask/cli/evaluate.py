@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
 from conformask.cli.output import bad_usage, show, table
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, promised_here, verdict
@@ -40,7 +40,7 @@ def evaluate(
 
     if report is not None and report.is_dir():
         bad_usage(f"--report {report} is a folder: name a file in it, such as {report / 'report.html'}")
-    masker = load(run, distance=distance_of(run, weights_path))
+    masker = load(run, distance=loss_of(run, weights_path))
     test = Triplets.from_folder(data, data_range or masker.card.data_range, network=network).part("test")
     evaluation = evaluate_masker(masker, test, out=run, other_network=other_network)
     written = f"{run / 'evaluation.json'}"

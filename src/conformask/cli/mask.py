@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
 from conformask.cli.output import show
 
 
@@ -46,7 +46,7 @@ def mask(
     from conformask.masker.load import load
     from conformask.report.words import measurement_text, promised_here
 
-    masker = load(run, distance=distance_of(run, weights_path))
+    masker = load(run, distance=loss_of(run, weights_path))
     triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
     written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite)
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def monitor(
     from conformask.records.watched import Watched
     from conformask.report.words import promised_here, stream_text
 
-    masker = load(run, distance=distance_of(run, weights_path))
+    masker = load(run, distance=loss_of(run, weights_path))
     new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
     found: Monitoring | Watched
     if state is None:

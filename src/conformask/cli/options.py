@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from conformask import names
 
 if TYPE_CHECKING:
-    from conformask.types import Distance
+    from conformask.types import Loss
 
 AsJson = Annotated[
     bool,
@@ -111,13 +111,28 @@ DistanceName = Annotated[
         help=f"What the promise is about: {', '.join(names.DISTANCES)}, or another exponent such as l1.5."
     ),
 ]
+OverName = Annotated[
+    names.Over | None,
+    Parameter(
+        help="What of an error map the threshold is about: its mean over the image, its mean over what is "
+        "shown (trusted), its largest mean in a window of what is shown, the share of the wrong pixels that "
+        "is shown (missed), or the share of what is shown that is wrong; see docs/promises.md."
+    ),
+]
+WindowSide = Annotated[int | None, Parameter(help="For --over window: its side in pixels.")]
+Tolerance = Annotated[
+    float | None,
+    Parameter(help="For --over missed and wrong: the error above which a pixel is wrong."),
+]
 
 
-def distance_of(run: Path, weights_path: Path | None) -> "Distance | None":
-    """The run's distance where its weights were given; None leaves it to the run."""
-    if weights_path is None:
+def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> "Loss | None":
+    """The loss of a run's record where weights were given; None leaves it to the run."""
+    if weights_path is None or not (run / record).is_file():
         return None
-    from conformask.distances import distance
+    from conformask.losses import loss
     from conformask.storage.as_json import read_json
 
-    return distance(str(read_json(run / "scorer.json", ["distance"])["distance"]), weights_path)
+    stored = read_json(run / record, ["distance"])
+    over, window, tolerance = (stored.get(name) for name in ("over", "window", "tolerance"))
+    return loss(str(stored["distance"]), over, window, tolerance, weights_path=weights_path)

@@ -5,7 +5,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName, Share, UnitName, Within
+from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName, OverName, Share, UnitName, Within
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
 from conformask.names import BOUNDED
@@ -24,6 +24,7 @@ def plan(
     distance: Annotated[
         str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
     ] = "l1",
+    over: OverName = None,
     json: AsJson = False,
 ) -> None:
     """Say how many calibration images a promise needs, and between what coverage will fluctuate.
@@ -40,8 +41,9 @@ def plan(
         bad_usage(f"--n {n}: there is at least 1 calibration image")
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within=bool(within))
     bounded = chosen(BOUNDED, distance, "bounded distance")
-    own = promise.own_bounds and bounded.by_image
-    planned = plan_for(promise, threshold, None if own else bounded.upper_bound, n)
+    own = promise.own_bounds and bounded.by_image and over in (None, "image")
+    bound = 1.0 if over in ("missed", "wrong") else bounded.upper_bound
+    planned = plan_for(promise, threshold, None if own else bound, n)
     record = {
         "guarantee": promise.name,
         "confidence": promise.confidence,

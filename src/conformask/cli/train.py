@@ -18,10 +18,13 @@ from conformask.cli.options import (
     MaxMinutes,
     NetworkName,
     Nodes,
+    OverName,
     Patience,
     Resume,
+    Tolerance,
     WeightsPath,
     Width,
+    WindowSide,
 )
 from conformask.cli.output import show
 
@@ -35,6 +38,9 @@ def train(
     /,
     *,
     distance: DistanceName = "l1",
+    over: OverName = None,
+    window: WindowSide = None,
+    tolerance: Tolerance = None,
     scorer: Annotated[names.Scorer | None, Parameter(show_default=False)] = None,
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
@@ -62,8 +68,9 @@ def train(
     run
         A new folder for the scorer and its training.
     scorer
-        mask: the paper's mask network; error: that of l1, to the power of an lp distance; quantile: the width
-        of intervals, fitted for no distance. Left out, error for lp with p above 1, else mask.
+        mask: the paper's mask network; error: least squares of the error map, or of whether a pixel is wrong;
+        quantile: the width of intervals, fitted for no distance. Left out, mask for l1 and for distances of
+        the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form
@@ -72,14 +79,16 @@ def train(
         Seed of the weights and of the order of images.
     """
     from conformask.data.triplets import Triplets
-    from conformask.distances import distance as distance_by_name
+    from conformask.losses import loss
     from conformask.scorers.fit import fit_scorer
+
+    used = loss(distance, over, window, tolerance, weights_path=weights_path)
 
     collection = Triplets.from_folder(data, data_range, network=network)
     fitted = fit_scorer(
         collection.part("train"),
         selection=collection.part("selection") if collection.has_split else None,
-        distance=distance_by_name(distance, weights_path),
+        distance=used,
         out=run,
         scorer=scorer,
         per_channel=per_channel,
@@ -97,13 +106,13 @@ def train(
     )
     worth = None if fitted.selection is None else fitted.selection.worth
     record = {
-        "run": str(run), "scorer": fitted.name, "distance": distance, "per_channel": per_channel,
+        "run": str(run), "scorer": fitted.name, **vars(used.terms), "per_channel": per_channel,
         "worth": None if worth is None else asdict(worth),
     }  # fmt: skip
     target = data if collection.has_split else "DATA"
     show(
         record,
-        f"{run} holds a scorer ({fitted.name}, {distance})",
+        f"{run} holds a scorer ({fitted.name}, {used.terms.loss_name})",
         _text(worth),
         f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
         as_json=json,

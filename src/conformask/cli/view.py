@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, distance_of
+from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
 from conformask.cli.output import show
 
 NO_TOKEN = "Ask for no token: everyone with an account on this machine can then see the images."
@@ -46,7 +46,7 @@ def view(
         raise MissingFileError(f"the viewer needs {error.name}: pip install 'conformask[view]'") from error
     from conformask.viewer.session import Session
 
-    masker = load(run, distance=distance_of(run, weights_path))
+    masker = load(run, distance=loss_of(run, weights_path))
     triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
     session = Session(masker, triplets, other_network=other_network)
     token = None if no_token else secrets.token_urlsafe()

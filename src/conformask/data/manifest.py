@@ -19,7 +19,8 @@ from conformask.types import Array
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
-COLUMNS = ("x", "y_hat", "y", "name", "group", "category", "weight", "split")
+ROLES = ("x", "y_hat", "y", "region")
+COLUMNS = (*ROLES, "name", "group", "category", "weight", "split")
 SHOWN = 5
 """How many names an error lists."""
 
@@ -36,6 +37,8 @@ class ManifestRow:
     category: str | None = None
     weight: float | None = None
     part: str | None = None
+    region: Path | Array | None = None
+    """Which pixels the promise is about; None is all."""
 
 
 def check_rows(rows: Sequence[ManifestRow]) -> None:
@@ -66,10 +69,10 @@ def _check_new(name: str, seen: set[str], where: str) -> None:
 
 
 def rows_of_folder(folder: Path) -> list[ManifestRow]:
-    """Match folder/x, folder/y_hat and, where it exists, folder/y by stem."""
+    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
-    roles = [role for role in COLUMNS[:3] if role in REQUIRED or (folder / role).is_dir()]
+    roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
     for role in roles:
         if not (folder / role).is_dir():
             raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
@@ -77,9 +80,10 @@ def rows_of_folder(folder: Path) -> list[ManifestRow]:
     for role in roles[1:]:
         _check_partners(folder, roles[0], files[roles[0]], role, files[role])
         _check_partners(folder, role, files[role], roles[0], files[roles[0]])
-    truths = files.get("y", {})
+    truths, regions = files.get("y", {}), files.get("region", {})
     return [
-        ManifestRow(stem, path, files["y_hat"][stem], truths.get(stem)) for stem, path in files["x"].items()
+        ManifestRow(stem, path, files["y_hat"][stem], truths.get(stem), region=regions.get(stem))
+        for stem, path in files["x"].items()
     ]
 
 
@@ -194,6 +198,7 @@ def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> ManifestR
         _filled(line, "category", where),
         parse_weight(line["weight"], where) if "weight" in line else None,
         _part(line, where),
+        _file(folder, line, "region", where) if "region" in line else None,
     )
 
 

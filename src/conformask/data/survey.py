@@ -63,7 +63,8 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         looks.append(look_of(truth))
-        for image in (triplet.x, triplet.y_hat, truth):
+        regions = [] if triplet.region is None else [triplet.region]
+        for image in (triplet.x, triplet.y_hat, truth, *regions):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
     return Survey(
         channels=len(triplet.y_hat),

@@ -17,6 +17,7 @@ from conformask.data.images import DataRange, Image, from_user_array, read_image
 from conformask.data.manifest import MANIFEST, ManifestRow, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster, open_raster
+from conformask.data.regions import Region, read_region, region_of_array
 from conformask.data.splits import PARTS, check_part, part_of, uniform
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.records.network import Network
@@ -51,7 +52,8 @@ class Triplets:
     ) -> "Triplets":
         """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
-        The suffixes may differ between the folders; without a folder y the truth is unknown. `network` is the
+        The suffixes may differ between the folders; without a folder y the truth is unknown. A folder region
+        says which pixels a promise is about: not 0 in a mask or label image. `network` is the
         name of the network that made y_hat, where triplets.json does not say it.
 
         Raises:
@@ -71,7 +73,8 @@ class Triplets:
     ) -> "Triplets":
         """The triplets of a CSV file, its paths relative to it.
 
-        Columns: x, y_hat and optionally y, name (else the stem of y_hat), group, category, weight, split.
+        Columns: x, y_hat and optionally y, region, name (else the stem of y_hat), group, category, weight,
+        split.
         An empty y means that the truth is unknown, an empty group that the image is its own.
 
         Raises:
@@ -89,6 +92,7 @@ class Triplets:
         y_hat: Iterable[Array],
         y: Iterable[Array] | None = None,
         *,
+        regions: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -105,17 +109,16 @@ class Triplets:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
         roles: dict[str, Iterable[Any] | None] = {"x": x, "y_hat": y_hat, "y": y, "groups": groups}
-        roles |= {"categories": categories, "weights": weights, "names": names}
+        roles |= {"categories": categories, "weights": weights, "names": names, "regions": regions}
         columns = {name: list(values) for name, values in roles.items() if values is not None}
         columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
         count = len(columns["x"])
         _check_lengths(columns, count)
         columns.setdefault("names", [f"{index:05d}" for index in range(count)])
-        order = ("names", "x", "y_hat", "y", "groups", "categories", "weights")
-        rows = [
-            ManifestRow(*row)
-            for row in zip(*(columns.get(key, [None] * count) for key in order), strict=True)
-        ]
+        fields = {"names": "name", "groups": "group", "categories": "category", "weights": "weight"}
+        fields |= {"regions": "region"}
+        named = {fields.get(name, name): values for name, values in columns.items()}
+        rows = [ManifestRow(**{name: named[name][index] for name in named}) for index in range(count)]
         check_rows(rows)
         made_by = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, data_range, made_by)
@@ -136,6 +139,8 @@ class Triplets:
             with suppress(ConformaskError):
                 yield f"first x {_shape_text(row.x)}, y_hat {_shape_text(row.y_hat)}"
         yield "with y" if self.has_truth else "without y"
+        if self.has_regions:
+            yield "with regions"
         if self.has_split:
             yield "split"
 
@@ -146,7 +151,7 @@ class Triplets:
         """Read one triplet.
 
         Raises:
-            ImageError: an image cannot be read, or y and y_hat have different shapes.
+            ImageError: an image cannot be read, y and y_hat have different shapes, or a region is empty.
         """
         row = self._rows[index]
         x, y_hat = self._read(row, "x"), self._read(row, "y_hat")
@@ -156,7 +161,13 @@ class Triplets:
                 f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, H, W); "
                 "they must be the same"
             )
-        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight)
+        region = None if row.region is None else self._region(row, y_hat.shape[1:])
+        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region)
+
+    def _region(self, row: ManifestRow, size: tuple[int, ...]) -> Region:
+        if isinstance(row.region, Path):
+            return read_region(row.region, size)
+        return region_of_array(np.asarray(row.region), size, f"region of triplet {row.name!r}")
 
     def _read(self, row: ManifestRow, role: str) -> Image:
         image: Path | Array = getattr(row, role)
@@ -181,7 +192,8 @@ class Triplets:
         """
         row = self._rows[index]
         facts = [self.data_range, row.category, row.weight]
-        return hash_of([*facts, *map(_hash_of, (row.x, row.y_hat, row.y))])[:16]
+        images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
+        return hash_of([*facts, *map(_hash_of, images)])[:16]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -218,6 +230,11 @@ class Triplets:
     def has_truth(self) -> bool:
         """Whether every triplet has a y."""
         return all(row.y is not None for row in self._rows)
+
+    @property
+    def has_regions(self) -> bool:
+        """Whether every triplet has a region."""
+        return bool(self._rows) and all(row.region is not None for row in self._rows)
 
     @property
     def has_split(self) -> bool:
@@ -373,7 +390,9 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
     truths = [triplet.y for triplet in triplets if triplet.y is not None]
     y = torch.from_numpy(np.stack(truths)) if truths else None
+    regions = [triplet.region for triplet in triplets if triplet.region is not None]
+    region = torch.from_numpy(np.stack(regions)) if regions else None
     category = tuple(t.category for t in triplets if t.category is not None)
     weight = tuple(t.weight for t in triplets if t.weight is not None)
     names = tuple(triplet.name for triplet in triplets)
-    return Batch(names, x, y_hat, y, category or None, weight or None)
+    return Batch(names, x, y_hat, y, category or None, weight or None, region)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from PIL import Image
 
-from conformask.calibration import masked_distance
+from conformask.calibration import loss_under
 from conformask.conformal.crossing import passes
 from conformask.data.images import write_image
 from conformask.data.mask_files import mask_suffix
 from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
-from conformask.deployment.whole import WholeImage, whole_images, write_whole
+from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
 from conformask.errors import MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
@@ -89,7 +89,7 @@ class _Work:
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder) -> None:
         self.masker, self.triplets, self.folder = masker, triplets, folder
         self._whole = whole_images(masker, triplets)
-        by_blocks = masker.distance.exponent is not None or not self._whole
+        by_blocks = exponent_by_blocks(masker) is not None or not self._whole
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         files = zip(triplets.names, triplets.suffixes, strict=True)
@@ -114,7 +114,7 @@ class _Work:
         masker, distances = self.masker, None
         masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
         if self._measures:
-            distances = masked_distance(masker.distance, masks, batch.truth(), batch.y_hat).double().tolist()
+            distances = loss_under(masker.loss, masks, batch).double().tolist()
         for index, name in enumerate(batch.names):
             mask, y_hat = masks[index].numpy(), batch.y_hat[index].numpy()
             write_image(self.places[name], mask, bits=16, round_down=True)
@@ -154,11 +154,11 @@ def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """Whether distances can be measured: the truth is there, and what the distance needs, which is said."""
-    if not triplets.has_truth:
+    if not triplets.has_truth or (masker.card.region and not triplets.has_regions):
         return False
     nothing = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:
-        masker.distance(nothing, nothing)
+        masker.loss.on(nothing, nothing, None, 1).of(nothing[:, :1])
     except MissingFileError as error:
         warnings.warn(f"the masks are not measured: {error}", stacklevel=3)
         return False

@@ -23,6 +23,7 @@ from conformask.data.mask_files import grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
+from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
@@ -56,7 +57,7 @@ class Written:
     size: float
     """mean(1 - m)."""
     distance: float | None
-    """Masked, where the truth is known and the distance can be summed over blocks: lp."""
+    """The loss, where the truth is known and it can be summed over blocks: lp."""
     y_hat: Array
     """(C, h, w): an overview."""
     mask: Array
@@ -111,6 +112,12 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
         return opened.written
 
 
+def exponent_by_blocks(masker: Masker) -> float | None:
+    """p, where the loss of a whole image is summed over its blocks."""
+    distance = paper_distance(masker.loss)
+    return None if distance is None else distance.exponent
+
+
 class _Opened:
     """The mask of a scored image, block by block, and what is summed on the way."""
 
@@ -119,7 +126,7 @@ class _Opened:
         lam = torch.from_numpy(masker.lambdas(Scored(_facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
         self._open, self._lost = 0.0, 0.0
-        self._exponent = masker.distance.exponent if image.y is not None else None
+        self._exponent = exponent_by_blocks(masker) if image.y is not None else None
         self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
         self._mask = Overview(score.shape[1], image.y_hat.size)
 

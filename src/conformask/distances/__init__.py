@@ -13,8 +13,7 @@ from conformask.distances.lp import Lp
 from conformask.distances.lpips import Lpips
 from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
-from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.fingerprints import fingerprint_of
+from conformask.errors import InvalidArgumentError, chosen
 from conformask.types import Distance
 
 PERCEPTUAL: Mapping[str, Callable[..., Distance]] = {
@@ -65,38 +64,8 @@ def distance(
     )
 
 
-def code_of(distance: Distance) -> str | None:
-    """A hash of a user's own distance; None for ours, which go by their names."""
-    function = distance.function if isinstance(distance, Custom) else distance
-    own = type(function).__module__.split(".")[0] != __package__.split(".")[0]
-    return fingerprint_of(function) if own else None
-
-
-def stored_distance(
-    name: str,
-    given: str | Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
-    code: str | None = None,
-) -> Distance:
-    """The distance that a run folder names; a user's own is handed in, never imported from a file.
-
-    Raises:
-        MismatchError: another distance was given, or none where it is a user's own; or its code is not that
-            of which the hash was kept.
-    """
-    if given is None and not _taken(name):
-        raise MismatchError(f"this was made for your own distance {name!r}: hand it in again with distance=")
-    used = distance(name if given is None else given)
-    if used.name != name:
-        raise MismatchError(f"this was made for distance {name!r}, not {used.name!r}")
-    if code is not None and code_of(used) != code:
-        raise MismatchError(
-            f"the code of distance {name!r} is not that for which this was made: hand in what it was, or "
-            "train or calibrate again"
-        )
-    return used
-
-
-def _taken(name: str) -> bool:
+def taken(name: str) -> bool:
+    """Whether a distance of ours has that name."""
     return name in DISTANCES or POWER.fullmatch(name) is not None
 
 
@@ -118,7 +87,7 @@ def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> 
 def _own(function: Callable[[Tensor, Tensor], Tensor]) -> Custom:
     """A run folder keeps a name only, so that a user's own must not be one of ours."""
     own = Custom(function)
-    if _taken(own.name):
+    if taken(own.name):
         raise InvalidArgumentError(
             f"your distance has the name of another, {own.name!r}, and a run folder keeps only names: "
             f"rename the function, or pass {own.name!r} for ours"

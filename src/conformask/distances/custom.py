@@ -42,7 +42,3 @@ class Custom:
         if not bool(torch.isfinite(value).all()):
             raise InvalidArgumentError(f"distance {self.name!r} returned NaN or infinity")
         return value
-
-    def error_map(self, y: Images, y_hat: Images) -> Images:
-        """|y - y_hat|: a callable has no map."""
-        return (y - y_hat).abs()

@@ -53,10 +53,6 @@ class Dists:
             value: Tensor = network(a, b)
         return value
 
-    def error_map(self, y: Images, y_hat: Images) -> Images:
-        """|y - y_hat|: DISTS compares statistics of whole images and has no map."""
-        return (y - y_hat).abs()
-
 
 class DistsNetwork(nn.Module):
     """VGG16, blurred where it pools, and the published weights of its features' texture and structure."""

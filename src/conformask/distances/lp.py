@@ -43,6 +43,10 @@ class Lp:
         """mean |a - b|^p, float64, shape (N,); its gradient is finite where a = b."""
         return image_means(self.error_map(a, b), torch.float64)
 
+    def furthest(self, y_hat: Images) -> Images:
+        """The largest error that any y in [0, 1] could give, max(y_hat, 1 - y_hat)^p."""
+        return torch.maximum(y_hat, 1 - y_hat).clamp(0, 1).pow(self.p)
+
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """|y - y_hat|^p."""
         return (y - y_hat).abs().pow(self.p)

@@ -10,7 +10,6 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from conformask.arithmetic import full_precision
 from conformask.distances.inputs import check_size
 from conformask.distances.ssim import SMALLEST_SIDE as WINDOW
-from conformask.distances.ssim import Ssim
 from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
@@ -45,15 +44,6 @@ class MsSsim:
         check_size(self.name, a, SMALLEST_SIDE)
         with full_precision(a):
             return 1 - _power(_similarities(a.float(), b.float())).prod(dim=1)
-
-    def error_map(self, y: Images, y_hat: Images) -> Images:
-        """1 - SSIM at each pixel of the finest scale: what MS-SSIM sees at full size.
-
-        Raises:
-            InvalidArgumentError: a side is shorter than 176 pixels.
-        """
-        check_size(self.name, y, SMALLEST_SIDE)
-        return Ssim().error_map(y, y_hat)
 
 
 def _similarities(a: Images, b: Images) -> Tensor:

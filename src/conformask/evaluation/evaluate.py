@@ -65,7 +65,7 @@ def evaluate(
         threshold=card.threshold,
         confidence=card.confidence,
         guarantee=card.guarantee,
-        distance=card.distance,
+        **vars(card.loss_terms),
         family=masker.family.name,
         scorer=masker.scorer.name,
         n_calibration=card.n_calibration,

@@ -12,12 +12,13 @@ from conformask.arithmetic import image_means
 from conformask.calibration import (
     Scored,
     critical_lambdas,
-    like_score,
+    loss_under,
     mask_size,
-    masked_distance,
+    unmasked_loss,
 )
+from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
-from conformask.oracle import exact_oracle, paper_oracle
+from conformask.oracle import oracle, paper_oracle
 from conformask.records.evaluation import ImageRecords
 from conformask.storage.as_arrays import Array
 
@@ -44,42 +45,37 @@ def image_records(
 
 
 def _measure(masker: Masker, item: Scored) -> dict[str, Array]:
-    y, y_hat, score = item.batch.truth(), item.batch.y_hat, item.score
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
-        "distance": _array(masked_distance(masker.distance, mask, y, y_hat)),
-        "unmasked_distance": _array(masker.distance(y, y_hat)),
+        "distance": _array(loss_under(masker.loss, mask, item.batch)),
+        "unmasked_distance": _array(unmasked_loss(masker.loss, item.batch)),
         "size": _array(mask_size(mask)),
-        "oracle_size": _exact_sizes(masker, item),
+        "oracle_size": _oracle_sizes(masker, item),
         "critical_lambda": critical_lambdas_of(masker, item),
-        "difficulty": _array(image_means(score.map)),
+        "difficulty": _array(image_means(item.score.map)),
     }
 
 
 def critical_lambdas_of(masker: Masker, item: Scored) -> Float[np.ndarray, "n"]:
-    """Critical lambdas as calibration finds them: exact for lp, else on the masker's grid."""
-    return critical_lambdas(item, masker.family, masker.distance, masker.grid, masker.card.threshold)
+    """Critical lambdas as calibration finds them: exact for monotone losses, else on the masker's grid."""
+    return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
 
 
-def _exact_sizes(masker: Masker, item: Scored) -> Array:
-    exponent = masker.distance.exponent
-    if exponent is None:
-        return np.full(len(item.batch.names), np.nan)
-    error = masker.distance.error_map(item.batch.truth(), item.batch.y_hat)
-    mask = exact_oracle(like_score(error, item.score.map), masker.card.threshold, exponent)
-    return _array(mask_size(mask))
+def _oracle_sizes(masker: Masker, item: Scored) -> Array:
+    mask = oracle(masker.loss, item.batch, item.score.map.shape[1], masker.card.threshold)
+    return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask))
 
 
 def _paper_sizes(masker: Masker, item: Scored, opt_images: int) -> Array:
-    count = len(item.batch.names)
-    if masker.distance.exponent is None:
-        count = min(count, opt_images)
+    count, distance = len(item.batch.names), paper_distance(masker.loss)
+    if distance is None or distance.exponent is None:
+        count = 0 if distance is None else min(count, opt_images)
     sizes = np.full(len(item.batch.names), np.nan)
-    if count:
+    if count and distance is not None:
         y, y_hat = item.batch.truth()[:count], item.batch.y_hat[:count]
         per_channel = item.score.map.shape[1] > 1
-        mask, reached = paper_oracle(masker.distance, y, y_hat, masker.card.threshold, per_channel)
+        mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)
         sizes[:count] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
     return sizes
 

@@ -75,13 +75,13 @@ def resplit(
     lambdas = np.array([smallest(critical[dealt], rank) for dealt, _ in deals])
     grid, place = np.unique(lambdas, return_inverse=True)
     measured = [
-        curves(scored(masker.scorer, part, "resplits"), masker.family, masker.distance, grid)
+        curves(scored(masker.scorer, part, "resplits"), masker.family, masker.loss, grid)
         for part in (calibration, test)
     ]
     met = passes(np.concatenate([part.distance for part in measured]), masker.card.threshold)
     size = np.concatenate([part.size for part in measured])
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
-    if masker.distance.exponent is None:
+    if not masker.loss.monotone:
         direct = met[:, place[:MEASURED]]
     else:
         distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
@@ -110,7 +110,7 @@ def _measured(
     masker: Masker, parts: tuple[Triplets, Triplets], lambdas: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     items = (item for part in parts for item in scored(masker.scorer, part, "resplits"))
-    distances = [measured_curves(item, masker.family, masker.distance, lambdas)[0] for item in items]
+    distances = [measured_curves(item, masker.family, masker.loss, lambdas)[0] for item in items]
     return np.concatenate(distances)
 
 

@@ -6,16 +6,14 @@ from torch import Tensor
 from conformask.arithmetic import best_device
 from conformask.errors import CalibrationError
 from conformask.scorers.scoring import score_of
-from conformask.types import Distance, Images, PerImage, Scorer, Triplet, Weigh
+from conformask.types import Images, Loss, PerImage, Scorer, Triplet, Weigh
 
 TOLERANCE = 1e-3
 """Relative; batches of other sizes change the rounding of convolutions by a hundredth of it."""
 
 
-def refuse_batch_dependence(
-    scorer: Scorer, distance: Distance, weigh: Weigh | None, triplet: Triplet
-) -> None:
-    """Compute score, distance and weight of an image by itself and beside its negative, and compare.
+def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, triplet: Triplet) -> None:
+    """Compute score, loss and weight of an image by itself and beside its negative, and compare.
 
     Calibration and use put different images beside each other: their numbers would not be exchangeable.
 
@@ -29,13 +27,13 @@ def refuse_batch_dependence(
     _compare(f"the score {scorer.name!r}", alone.map, together.map)
     if alone.features is not None and together.features is not None:
         _compare(f"a feature of the score {scorer.name!r}", alone.features, together.features)
-    _compare(f"the distance {distance.name!r}", _of(distance, y, y_hat), _of(distance, two_y, two_y_hat))
+    _compare(f"the distance {loss.terms.loss_name!r}", _of(loss, y, y_hat), _of(loss, two_y, two_y_hat))
     if weigh is not None:
         _compare("weight=", weigh(x, y_hat), weigh(two_x, two_y_hat))
 
 
-def _of(distance: Distance, y: Images, y_hat: Images) -> PerImage:
-    return distance(y, y_hat).detach()
+def _of(loss: Loss, y: Images, y_hat: Images) -> PerImage:
+    return loss.on(y, y_hat, None, 1).of(torch.ones_like(y[:, :1])).detach()
 
 
 def _compare(what: str, alone: Tensor, together: Tensor) -> None:

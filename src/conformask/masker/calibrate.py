@@ -1,13 +1,12 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
@@ -17,11 +16,12 @@ from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
+from conformask.losses import Chosen, in_region
 from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker
-from conformask.masker.matching import distance_for, family_for, refuse_unbounded
+from conformask.masker.matching import family_for, loss_for, refuse_unbounded
 from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
@@ -34,12 +34,13 @@ from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection
+from conformask.records.domain import Size
 from conformask.records.network import check_network
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
-from conformask.types import Distance, Family, Scorer, Weigh
+from conformask.types import Family, Loss, Scorer, Weigh
 
 WHOLE = "whole images"
 
@@ -49,7 +50,7 @@ class Choices:
     """Everything that is fixed before a calibration image is looked at."""
 
     promise: Promise
-    distance: Distance
+    loss: Loss
     family: Family
     threshold: float
     grid: Float[np.ndarray, "g"] | None
@@ -69,7 +70,10 @@ def calibrate(
     share: float | None = None,
     within: bool = False,
     selection: Triplets | None = None,
-    distance: str | Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
+    distance: Chosen | None = None,
+    over: str | None = None,
+    window: int | None = None,
+    tolerance: float | None = None,
     weight: Weigh | None = None,
     other_network: bool = False,
     out: str | Path | None = None,
@@ -81,17 +85,22 @@ def calibrate(
     Args:
         scorer: from fit_scorer, or any Scorer; Tiled(scorer) for whole images of any size.
         calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
-        threshold: the largest masked distance wanted (the paper's alpha), or "q0.1": the 0.1-quantile of
-            the unmasked distance on the selection images.
+        threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
+            loss on the selection images.
         confidence: with which probability (the paper's beta); 0.9 if None, where the guarantee takes one.
-        family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; None is the scorer's.
+        family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; if None the one that
+            suits the loss, or the scorer.
         guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
         delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
         unit: what is counted, image, group or member; that of the guarantee if None.
         share: of a group's images that have to be fine, for the unit group; every image if None.
         within: whether each category gets the promise, and its lambda, by itself.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
-        distance: for a scorer that was fitted for none.
+        distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer's if None.
+            Any score keeps any promise; masks are smallest with one that was fitted for the loss.
+        over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
+        window: side in pixels, for over="window".
+        tolerance: the error above which a pixel is wrong, for over="missed" and "wrong".
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
         other_network: calibrate on outputs of another network than the scorer was trained on.
         out: a folder for finished parts, from which a killed calibration resumes; it is removed at the end.
@@ -102,19 +111,20 @@ def calibrate(
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
             that is not there.
         CalibrationError: the promise cannot be given; says what it would need.
-        MismatchError: images or a distance that the scorer was not fitted for.
-        ImageError: an image that cannot be used.
+        MismatchError: images that the scorer was not fitted for.
+        ImageError: an image that cannot be used, or a region that is empty.
     """
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
-    used = distance_for(scorer, distance)
+    used = loss_for(scorer, distance, over, window, tolerance)
+    used = in_region(used) if calibration.has_regions else used
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
-    elif record is not None and record.of != used.name:
+    elif record is not None and record.of != used.terms:
         record = None
     columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
     units, _ = promise.counted(len(calibration), columns)
@@ -127,23 +137,29 @@ def calibrate(
         first, code = calibration[0], Code(scorer, used, used_family, weight)
         refuse_batch_dependence(scorer, used, weight, first)
         probe = code.probe(*probe_shapes(scorer, first))
-        closed = [
-            float(used(zeros, zeros)) for zeros in (torch.zeros(1, seen.channels, *s) for s in seen.sizes)
-        ]
-        closed_masks_pass(np.array(closed), choices.threshold, used.name)
+        closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
+        closed_masks_pass(np.array(closed), choices.threshold, used.terms.loss_name)
         fingerprints = code.fingerprints()
         curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
     enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
-    rule = rule_for(choices.promise, evidence(curves, choices.threshold, used, critical), used.name)
+    rule = rule_for(
+        choices.promise, evidence(curves, choices.threshold, used, critical), used.terms.loss_name
+    )
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, unit=unit, share=share, within=within)
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
 
 
+def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
+    """The loss of an empty image under the closed mask."""
+    zeros = torch.zeros(1, channels, *size)
+    return float(loss.on(zeros, zeros, torch.ones(1, 1, *size), 1).of(zeros[:, :1]))
+
+
 def _fixed(
     promise: Promise,
-    distance: Distance,
+    loss: Loss,
     family: Family,
     threshold: float | str,
     record: Selection | None,
@@ -153,22 +169,22 @@ def _fixed(
     """Make every choice on the selection images."""
     level = threshold_of(threshold, record)
     curves = None if record is None else record.curves.get(family.name)
-    if curves is None and (distance.exponent is None or promise.on_grid or promise.selects):
-        what = f"distance {distance.name!r}" if distance.exponent is None else f"guarantee {promise.name!r}"
+    if curves is None and (not loss.monotone or promise.on_grid or promise.selects):
+        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.loss_name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, none are kept for {family.name}: "
             "pass selection="
         )
     if curves is not None and promise.selects:
-        promise = promise.fixed(evidence(curves, level, distance), n)
-    return Choices(promise, distance, family, level, _grid(curves, promise, distance, level), weigh)
+        promise = promise.fixed(evidence(curves, level, loss), n)
+    return Choices(promise, loss, family, level, _grid(curves, promise, loss, level), weigh)
 
 
 def _grid(
-    curves: Curves | None, promise: Promise, distance: Distance, threshold: float
+    curves: Curves | None, promise: Promise, loss: Loss, threshold: float
 ) -> Float[np.ndarray, "g"] | None:
     """The grid of the selection images, finer where lambda is likely to lie if it has to be a grid point."""
-    if curves is None or promise.confidence is None or not (distance.exponent is None or promise.on_grid):
+    if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
     return refined(
         curves.grid, between_grid_points(curves.grid, curves.distance, threshold), promise.confidence
@@ -182,14 +198,14 @@ def _gathered(
     bounded = choices.promise.own_bounds
 
     def measure(item: Scored) -> dict[str, Array]:
-        columns = measures(item, choices.family, choices.distance, grid, choices.threshold, bounded=bounded)
+        columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
         if choices.weigh is None:
             return columns
         return columns | {"weight": weights_of(choices.weigh, item.batch)}
 
     key = (
         choices.family.settings(),
-        choices.distance.name,
+        vars(choices.loss.terms),
         grid.tolist(),
         choices.threshold,
         bounded,
@@ -216,11 +232,11 @@ def _card(
         confidence=promise.confidence,
         delta=promise.delta,
         guarantee=promise.name,
-        claim=promise.claim(choices.distance.name, choices.threshold),
-        distance=choices.distance.name,
+        claim=promise.claim(choices.loss.terms.loss_name, choices.threshold),
+        **vars(choices.loss.terms),
         family=choices.family.settings(),
         rule=rule,
-        exact=choices.distance.exponent is not None and not promise.on_grid,
+        exact=choices.loss.monotone and not promise.on_grid,
         exploratory=False,
         thresholds=declared(promise),
         n_calibration=len(calibration),

@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
-from conformask.distances import code_of
 from conformask.errors import MismatchError
 from conformask.fingerprints import fingerprint_of
+from conformask.losses import code_of
 from conformask.masks import FAMILIES
 from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
-from conformask.types import Array, Distance, Family, Images, Scorer, Triplet, Weigh
+from conformask.types import Array, Family, Images, Loss, Scorer, Triplet, Weigh
 
 Shape = tuple[int, int, int]
 SIDE = 256
@@ -29,13 +29,13 @@ class Code:
     """What masks and promise are computed with."""
 
     scorer: Scorer
-    distance: Distance
+    loss: Loss
     family: Family
     weigh: Weigh | None
 
     def fingerprints(self) -> dict[str, str]:
         """Of the scorer and of what else a user brought, by the name of its argument."""
-        fingerprints = {"scorer": self.scorer.fingerprint, "distance": code_of(self.distance)}
+        fingerprints = {"scorer": self.scorer.fingerprint, "distance": code_of(self.loss)}
         if not _ours(self.family):
             fingerprints["family"] = fingerprint_of(self.family)
         if self.weigh is not None:
@@ -45,13 +45,14 @@ class Code:
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
         """What it computes of images (C, H, W) made by a formula, by the name of its argument.
 
-        Distances and families of ours are named by the card; they may need weights that are not at hand.
+        Losses and families of ours are named by the card; they may need weights that are not at hand.
         """
         images = [_image(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
         score = score_of(self.scorer, images[0], images[1]).map
         scores = {"scorer": score}
-        if code_of(self.distance) is not None:
-            scores["distance"] = self.distance(images[2], images[1])
+        if code_of(self.loss) is not None:
+            opened = torch.ones_like(images[1][:, :1])
+            scores["distance"] = self.loss.on(images[2], images[1], None, 1).of(opened)
         if not _ours(self.family):
             scores["family"] = self._mask(score)
         if self.weigh is not None:

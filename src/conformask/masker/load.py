@@ -1,25 +1,25 @@
 """Reads a saved masker."""
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from conformask.conformal.rules import rule_from_json
-from conformask.distances import stored_distance
+from conformask.losses import Chosen, stored_loss
 from conformask.masker.folder import read_stored
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.records.card import CalibrationCard
-from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.network_scorer import NetworkScorer, stored_card
 from conformask.scorers.tiled import Tiled
-from conformask.types import Distance, Family, Scorer, Weigh
+from conformask.types import Family, Scorer, Weigh
 
 
 def load(
     folder: str | Path,
     *,
-    distance: Distance | Callable[[Tensor, Tensor], Tensor] | None = None,
+    distance: Chosen | None = None,
     network: nn.Module | None = None,
     scorer: Scorer | None = None,
     family: Family | None = None,
@@ -38,10 +38,15 @@ def load(
     folder = Path(folder)
     stored = read_stored(folder)
     card = stored.card
-    used = stored_distance(card.distance, distance)
+    used = stored_loss(card.loss_terms, distance)
+    if scorer is None:
+        of_scorer = (
+            distance if stored_card(folder).loss_terms == replace(card.loss_terms, region=False) else None
+        )
+        scorer = NetworkScorer.load(folder, distance=of_scorer, network=network)
     masker = Masker(
-        scorer=as_calibrated(scorer or NetworkScorer.load(folder, distance=used, network=network), card),
-        distance=used,
+        scorer=as_calibrated(scorer, card),
+        loss=used,
         family=family or family_by_name(card.family),
         rule=rule_from_json(card.rule),
         card=card,

@@ -35,7 +35,7 @@ from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
-from conformask.types import Array, Batch, Distance, Family, Images, Scorer, Weigh
+from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Weigh
 
 THRESHOLDS = 40
 """Of the curve of mask size against threshold."""
@@ -46,7 +46,7 @@ class Masker:
     """Masks with a promise. Make one with calibrate() or load()."""
 
     scorer: Scorer
-    distance: Distance
+    loss: Loss
     family: Family
     rule: Rule
     card: CalibrationCard
@@ -93,7 +93,7 @@ class Masker:
         Raises:
             MismatchError: no curves are stored.
         """
-        return evidence(self.stored_curves(), self.card.threshold, self.distance, self.critical_lambdas)
+        return evidence(self.stored_curves(), self.card.threshold, self.loss, self.critical_lambdas)
 
     def __call__(
         self,
@@ -181,8 +181,8 @@ class Masker:
         weight = None if batch.weight is None else checked_weights(np.array(batch.weight), len(batch.names))
         if "weight" in needs and self.weigh is not None:
             weight = weights_of(self.weigh, batch)
-        if "bound_curve" in needs and self.distance.exponent is not None:
-            bound = bound_curves(item, self.family, self.distance.exponent, self.stored_curves().grid)
+        if "bound_curve" in needs:
+            bound = bound_curves(item, self.family, self.loss, self.stored_curves().grid)
         facts = {"weight": weight, "category": batch.category}
         for fact in facts.keys() & needs:
             if facts[fact] is None:
@@ -215,7 +215,7 @@ class Masker:
         card, promise = self.card, self.guarantee
         largest = max(float(self.curves.distance[:, -1].max()), 2 * card.threshold)
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
-        return tuple((float(t), size_at(self.curves, float(t), promise, self.distance)) for t in thresholds)
+        return tuple((float(t), size_at(self.curves, float(t), promise, self.loss)) for t in thresholds)
 
     def recalibrate(
         self,
@@ -231,7 +231,7 @@ class Masker:
         """A new masker for another promise, from the stored curves, without touching an image.
 
         What is not given stays; unit, share and within are those of `calibrate`. On the grid of the curves:
-        slightly conservative where the distance has an exact solution; the same settings give the same
+        slightly conservative where the loss has an exact solution; the same settings give the same
         masker. A simultaneous promise covers every confidence and, snapped down to
         those declared, every threshold at its delta; any other change makes the masker exploratory, for good.
 
@@ -242,7 +242,7 @@ class Masker:
         """
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
-        stored = self.card, self.stored_curves(), self.distance, selection
+        stored = self.card, self.stored_curves(), self.loss, selection
         asked = Asked(threshold, confidence, guarantee, delta, unit, share, within)
         made = recalibrated(*stored, asked)
         return self if made is None else replace(self, **vars(made))
@@ -260,7 +260,7 @@ class Masker:
     @property
     def code(self) -> Code:
         """What masks and promise are computed with."""
-        return Code(self.scorer, self.distance, self.family, self.weigh)
+        return Code(self.scorer, self.loss, self.family, self.weigh)
 
     @property
     def stored(self) -> Stored:

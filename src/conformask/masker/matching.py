@@ -1,53 +1,60 @@
 """The distance and the family that go with a scorer, and the promises that go with them."""
 
-from collections.abc import Callable, Mapping
-
-from torch import Tensor
+from collections.abc import Mapping
+from pathlib import Path
 
 from conformask.conformal.promise import Promise
-from conformask.distances import code_of, stored_distance
-from conformask.distances import distance as distance_by_name
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
+from conformask.losses import Chosen, loss, part_of, stored_loss
 from conformask.masks import family as family_by_name
 from conformask.storage.as_json import Json
-from conformask.types import Distance, Family, Scorer
+from conformask.types import Family, Loss, Scorer
 
 
-def family_for(
-    scorer: Scorer, distance: Distance, choice: str | Mapping[str, Json] | Family | None
-) -> Family:
-    """The chosen family (by name or settings) for this distance, or the one that suits the scorer."""
+def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:
+    """The chosen family (by name or settings), or the one that suits the loss, or else the scorer."""
     if choice is None or isinstance(choice, str | Mapping):
-        return family_by_name(choice or scorer.family, distance.exponent or 1.0)
+        return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
     return choice
 
 
-def distance_for(
-    scorer: Scorer, choice: str | Distance | Callable[[Tensor, Tensor], Tensor] | None
-) -> Distance:
-    """The distance that the scorer was fitted for; where for none the given one, or its selection images'."""
-    if choice is None:
-        if scorer.distance is None and scorer.selection is None:
-            raise InvalidArgumentError("this scorer was fitted for no distance: pass distance=")
-        return scorer.distance or stored_distance(scorer.selection.of)  # type: ignore[union-attr]
-    used = distance_by_name(choice)
-    if scorer.distance is not None and scorer.distance.name != used.name:
-        raise MismatchError(
-            f"this scorer was fitted for distance {scorer.distance.name!r}, not {used.name!r}: train another"
-        )
-    if scorer.distance is not None:
-        stored_distance(used.name, used, code_of(scorer.distance))
-    return used
+def loss_for(
+    scorer: Scorer,
+    distance: Chosen | None = None,
+    over: str | None = None,
+    window: int | None = None,
+    tolerance: float | None = None,
+    *,
+    weights_path: Path | None = None,
+) -> Loss:
+    """The loss that is asked for; of what is not said, that of the scorer or of its selection images.
+
+    A score may be used for any loss: the promise holds, masks may be larger than those of a score that was
+    fitted for it.
+
+    Raises:
+        InvalidArgumentError: no distance is given, and the scorer was fitted for none.
+    """
+    own = scorer.loss
+    if own is None and scorer.selection is not None and distance is None:
+        own = stored_loss(scorer.selection.of)
+    if distance is None and own is None:
+        raise InvalidArgumentError("this scorer was fitted for no distance: pass distance=")
+    if distance is None and (over, window, tolerance) == (None, None, None):
+        return own  # type: ignore[return-value]
+    if distance is None:
+        return loss(part_of(own), over, window, tolerance)  # type: ignore[arg-type]
+    return loss(distance, over, window, tolerance, weights_path=weights_path)
 
 
-def refuse_unbounded(promise: Promise, distance: Distance) -> None:
-    """Refuse a mean of a distance that can be arbitrarily large.
+def refuse_unbounded(promise: Promise, used: Loss) -> None:
+    """Refuse a mean of a loss that can be arbitrarily large.
 
     Raises:
         InvalidArgumentError: it is one.
     """
-    if promise.statement.bounds_a_mean and distance.upper_bound is None:
+    if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
-            f"the {promise.name} guarantee bounds a mean and needs a distance with an upper bound, "
-            f"{distance.name!r} declares none: choose one about a share of images, such as marginal"
+            f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, "
+            f"{used.terms.loss_name!r} declares none: choose one about a share of images, such as marginal"
         )

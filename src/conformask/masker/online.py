@@ -1,18 +1,19 @@
 """A masker for a stream whose images drift: lambda follows the failures (Gibbs and Candes 2021)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.calibration import Scored, critical_lambdas, masked_distance
+from conformask.calibration import Scored, critical_lambdas, loss_under
 from conformask.conformal.crossing import passes
 from conformask.conformal.online import OnlineLambda
 from conformask.conformal.presets import marginal
 from conformask.data.images import check_name, from_user_array
+from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
@@ -76,12 +77,13 @@ class OnlineMasker:
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
-    def learn(self, name: str, y: Array) -> bool:
+    def learn(self, name: str, y: Array, *, region: Array | None = None) -> bool:
         """Take in the truth of an earlier image; whether its mask had kept the threshold.
 
         Raises:
             InvalidArgumentError: no image of that name waits.
-            ImageError: y has another shape than y_hat, values outside the range, NaN or infinity.
+            ImageError: y has another shape than y_hat, values outside the range, NaN or infinity; or the
+                promise is about a region and none is given.
         """
         if name not in self.waiting:
             raise InvalidArgumentError(
@@ -95,14 +97,20 @@ class OnlineMasker:
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
+        item = replace(item, batch=replace(item.batch, region=self._region(name, truth, region)))
         mask = self._opened(item, float(arrays["lam"]))
-        used, threshold = self.masker.distance, self.masker.card.threshold
-        distance = masked_distance(used, mask, item.batch.truth(), item.batch.y_hat).detach().cpu().numpy()
-        within = bool(passes(distance, threshold)[0])
+        used, threshold = self.masker.loss, self.masker.card.threshold
+        loss = loss_under(used, mask, item.batch).detach().cpu().numpy()
+        within = bool(passes(loss, threshold)[0])
         critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
         self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
         return within
+
+    def _region(self, name: str, truth: Array, region: Array | None) -> Tensor | None:
+        if region is None:
+            return None
+        return torch.from_numpy(region_of_array(region, truth.shape[1:], f"region of {name!r}"))[None]
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Scored:
         x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))

@@ -22,7 +22,7 @@ from conformask.masker.requirements import (
 )
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves
-from conformask.types import Distance
+from conformask.types import Loss
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Asked:
 
 
 def recalibrated(
-    card: CalibrationCard, curves: Curves, distance: Distance, selection: Curves | None, asked: Asked
+    card: CalibrationCard, curves: Curves, loss: Loss, selection: Curves | None, asked: Asked
 ) -> Recalibrated | None:
     """The card and curves of a calibration under another promise; None where it is the same.
 
@@ -64,7 +64,7 @@ def recalibrated(
     """
     before, threshold_before, card = promise_of(card), card.threshold, asked.after(card)
     promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
-    refuse_unbounded(promise, distance)
+    refuse_unbounded(promise, loss)
     same, table = promise == before, isinstance(promise.certainty, WholeTable)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)
@@ -74,19 +74,19 @@ def recalibrated(
         if selection is None:
             raise InvalidArgumentError(f"{promise.name} takes choices on selection images, and none are kept")
         units, _ = promise.counted(card.n_calibration, columns)
-        promise = promise.fixed(evidence(selection, threshold, distance), units)
+        promise = promise.fixed(evidence(selection, threshold, loss), units)
     covered = table and _whose(promise) == _whose(before)
-    enough(promise, threshold, distance, card.n_calibration, columns)
-    closed_masks_pass(curves.distance[:, 0], threshold, card.distance)
-    seen = evidence(curves, threshold, distance)
-    rule = rule_for(promise, seen, card.distance)
+    enough(promise, threshold, loss, card.n_calibration, columns)
+    closed_masks_pass(curves.distance[:, 0], threshold, card.loss_name)
+    seen = evidence(curves, threshold, loss)
+    rule = rule_for(promise, seen, card.loss_name)
     card = replace(
         card,
         threshold=threshold,
         confidence=promise.confidence,
         delta=promise.delta,
         guarantee=promise.name,
-        claim=promise.claim(card.distance, threshold),
+        claim=promise.claim(card.loss_name, threshold),
         rule=rule.to_json(),
         exact=False,
         exploratory=card.exploratory or not covered,

@@ -15,7 +15,7 @@ from conformask.conformal.units import Columns
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
-from conformask.types import Distance
+from conformask.types import Loss
 
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
@@ -30,7 +30,7 @@ def positive(threshold: float) -> float:
 def enough(
     promise: Promise,
     threshold: float,
-    distance: Distance,
+    loss: Loss,
     n: int,
     columns: Columns,
     part: str = "calibration",
@@ -51,8 +51,8 @@ def enough(
     if {"group", "weight"} <= promise.columns:
         _alike(columns["weight"], columns["group"])
     count, unit = promise.counted(n, columns)
-    own = distance.exponent is not None and promise.own_bounds
-    needed = promise.smallest_calibration_set(threshold, None if own else distance.upper_bound)
+    own = loss.own_bounds and promise.own_bounds
+    needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
     if count < needed:
         confidence = promise.confidence
         level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from conformask.calibration import size_at
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import distance_for, family_for, refuse_unbounded
+from conformask.masker.matching import family_for, loss_for, refuse_unbounded
 from conformask.masker.requirements import columns_kept, enough, positive
 from conformask.records.curves import Selection
 from conformask.types import Family, Scorer
@@ -42,7 +42,7 @@ def threshold_choices(
     """
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
-    record, used = scorer.selection, distance_for(scorer, None)
+    record, used = scorer.selection, loss_for(scorer)
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)

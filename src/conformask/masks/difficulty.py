@@ -21,13 +21,13 @@ PIXELS = 2**22
 
 
 def check_kappa(kappa: float) -> None:
-    """Refuse what would favour hard images, or break scores near 0.
+    """Refuse what would break scores near 0.
 
     Raises:
-        InvalidArgumentError: kappa is not in [-1, 0].
+        InvalidArgumentError: kappa is not in [-1, 1].
     """
-    if not -1 <= kappa <= 0:
-        raise InvalidArgumentError(f"kappa: {kappa}; it must lie in [-1, 0], and 0 treats all images alike")
+    if not -1 <= kappa <= 1:
+        raise InvalidArgumentError(f"kappa: {kappa}; it must lie in [-1, 1], and 0 treats all images alike")
 
 
 def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:

@@ -33,7 +33,7 @@ class Power:
 
     Raises:
         InvalidArgumentError: gamma is not in [0.1, 10], epsilon not finite and positive, or kappa not in
-            [-1, 0].
+            [-1, 1].
     """
 
     gamma: float = 4.0

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
+from conformask.masks.boundary import up_to
 from conformask.masks.curves import boundary_curve, saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
@@ -38,7 +39,7 @@ class WaterFilling:
     which pixels are full. lam = 0 masks everything; with lam > 0 a pixel of score 0 is never masked.
 
     Raises:
-        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf), or kappa not in [-1, 0].
+        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf), or kappa not in [-1, 1].
     """
 
     exponent: float = 1.0
@@ -68,10 +69,10 @@ class WaterFilling:
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
+        if self.exponent == 1:
+            return up_to(score, level)
         s = score.float()
-        sigma, *fraction = (beside(part, s) for part in level.to(s.device, torch.float32).unbind(1))
-        if fraction:
-            return torch.where(s < sigma, 1.0, torch.where(s == sigma, fraction[0], 0.0))
+        sigma = beside(level.to(s.device, torch.float32)[:, 0], s)
         partial = (sigma / s) ** (1 / (self.exponent - 1))
         return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
 

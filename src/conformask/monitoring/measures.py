@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask.calibration import Scored, features_of, joined, mask_size, masked_distance
+from conformask.calibration import Scored, features_of, joined, loss_under, mask_size
 from conformask.conformal.facts import facts_of
 from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
@@ -85,16 +85,16 @@ def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -
 
 
 def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
-    score, lam, y = item.score.map, masker.lambdas(item), item.batch.y
+    score, lam = item.score.map, masker.lambdas(item)
     snapped = torch.from_numpy(masker.grid[_places(masker, lam)])
     measures = {
         "features": features_of(item.score),
         "size": mask_size(masker.family.apply(score, masker.family.level(score, snapped))).cpu().numpy(),
     }
-    if y is None:
+    if item.batch.y is None:
         return measures
-    distance = masked_distance(masker.distance, masker.open(item), y, item.batch.y_hat)
-    return measures | {"distance": distance.detach().double().cpu().numpy()}
+    loss = loss_under(masker.loss, masker.open(item), item.batch)
+    return measures | {"distance": loss.detach().double().cpu().numpy()}
 
 
 def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:

@@ -12,8 +12,9 @@ import numpy as np
 
 from conformask.conformal.crossing import passes
 from conformask.paper.records import RowResult
+from conformask.records.loss import LossTerms
 from conformask.report import svg
-from conformask.report.words import label_of, share
+from conformask.report.words import share
 from conformask.storage.as_arrays import Array
 
 TASKS = {
@@ -87,7 +88,7 @@ def row_title(result: RowResult) -> str:
 
 def distance_name(result: RowResult) -> str:
     """The distance as people write it."""
-    return label_of(result.row.distance)
+    return LossTerms(distance=result.row.distance).loss_label
 
 
 def sizes_of(result: RowResult, method: Method) -> Array:

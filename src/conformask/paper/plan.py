@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from conformask.distances import distance as distance_by_name
+from conformask.losses import loss
 from conformask.paper.settings import (
     CONFIDENCE,
     METHODS,
@@ -90,7 +90,7 @@ def plan_row(row: TableRow, preset: Preset, images: Stage) -> RowPlan:
 
 def _scorer(method: Method, row: TableRow, preset: Preset, network: str, triplets: Stage) -> Stage:
     free = method.scorer == "quantile"
-    scorer = head(method.scorer, distance_by_name(row.distance)).name
+    scorer = head(method.scorer, loss(row.distance)).name
     distance = FREE if free else row.distance
     settings: dict[str, Json] = {
         "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,

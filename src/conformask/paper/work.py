@@ -7,18 +7,19 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
-from conformask.calibration import GRID_POINTS, mask_size, masked_distance
+from conformask.calibration import GRID_POINTS, loss_under, mask_size, unmasked_loss
 from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit
+from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import write_stored
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.networks.unet import UNet, levels_for
-from conformask.oracle import exact_oracle, paper_oracle
+from conformask.oracle import oracle, paper_oracle
 from conformask.paper.plan import FREE, RowPlan, points
 from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, TableRow
 from conformask.paper.sources import Collection
@@ -36,7 +37,7 @@ from conformask.storage.as_json import write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, seeded
 from conformask.training.processes import is_first_process
-from conformask.types import Array, Batch, Distance, Images, Predictor
+from conformask.types import Array, Batch, Distance, Images, Loss, Predictor
 
 OPT = "opt.npz"
 RESPLITS = "resplits"
@@ -123,7 +124,7 @@ class Workshop:
     def opt(self, folder: Path) -> None:
         """The oracles, which no method changes: sizes and distances, NaN where not computed."""
         data = self.data()
-        threshold = threshold_of(self.distance, data.part("selection"))
+        threshold = threshold_of(loss(self.distance), data.part("selection"))
         write_arrays(folder / OPT, oracles(self.distance, data.part("test"), threshold, self.preset))
 
     def calibration(self, method: str, folder: Path) -> None:
@@ -162,7 +163,11 @@ class Workshop:
 
     def _unet(self, method: str, data: Triplets) -> UNet:
         """A U-Net of as many levels as halve an image down to one pixel, eight at most, as the paper's."""
-        plan, first, used_head = self.preset.scorer, data[0], head(METHODS[method].scorer, self.distance)
+        plan, first, used_head = (
+            self.preset.scorer,
+            data[0],
+            head(METHODS[method].scorer, loss(self.distance)),
+        )
         channels = len(first.y_hat)
         with seeded(SEED):
             return UNet(
@@ -184,11 +189,12 @@ class Workshop:
         """The scorer, with a record of the selection images about this row's distance and method's family."""
         scorer = self._loaded(method)
         chosen, record = METHODS[method].family or scorer.family, scorer.selection
-        if record is not None and record.of == self.distance.name and chosen in record.curves:
+        used = loss(self.distance)
+        if record is not None and record.of == used.terms and chosen in record.curves:
             return scorer
         families = [family(chosen, self.distance.exponent or 1.0)]
         count = points(self.row, self.preset) or GRID_POINTS
-        return replace(scorer, selection=selection_record(scorer, selection, self.distance, families, count))
+        return replace(scorer, selection=selection_record(scorer, selection, used, families, count))
 
     def _masker(self, method: str) -> Masker:
         return load(
@@ -213,13 +219,13 @@ class Accelerated:
         return self.predictor(x.to(device)).cpu()
 
 
-def threshold_of(distance: Distance, selection: Triplets) -> float:
-    """The quantile of the unmasked distance on the selection images, as calibration finds it."""
-    distances = [
-        distance(batch.truth(), batch.y_hat).detach().double().cpu().numpy()
+def threshold_of(used: Loss, selection: Triplets) -> float:
+    """The quantile of the unmasked loss on the selection images, as calibration finds it."""
+    losses = [
+        unmasked_loss(used, batch).detach().double().cpu().numpy()
         for batch in map(_placed, selection.batches(BATCH_SIZE))
     ]
-    return float(np.quantile(np.concatenate(distances), QUANTILE))
+    return float(np.quantile(np.concatenate(losses), QUANTILE))
 
 
 def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset) -> dict[str, Array]:
@@ -243,16 +249,16 @@ def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset
 
 
 def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Array]:
-    y, y_hat = batch.truth(), batch.y_hat
-    mask, reached = paper_oracle(distance, y, y_hat, threshold, per_channel=True)
+    used, y_hat = loss(distance), batch.y_hat
+    mask, reached = paper_oracle(distance, batch.truth(), y_hat, threshold, per_channel=True)
     sizes = {
         "opt_size": torch.where(reached, mask_size(mask), torch.nan),
-        "opt_distance": masked_distance(distance, mask, y, y_hat).double(),
+        "opt_distance": loss_under(used, mask, batch).double(),
     }
-    if distance.exponent is not None:
-        exact = exact_oracle(distance.error_map(y, y_hat), threshold, distance.exponent)
+    exact = oracle(used, batch, y_hat.shape[1], threshold)
+    if exact is not None:
         sizes["exact_size"] = mask_size(exact)
-        sizes["exact_distance"] = masked_distance(distance, exact, y, y_hat).double()
+        sizes["exact_distance"] = loss_under(used, exact, batch).double()
     return {name: values.detach().cpu().numpy() for name, values in sizes.items()}
 
 

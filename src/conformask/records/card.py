@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from conformask.records.domain import Domain
+from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class Terms(LossTerms):
     """What is promised, and by which masks it is kept."""
 
     threshold: float
@@ -20,7 +21,6 @@ class Terms:
     guarantee: str
     claim: str
     """What is promised, as a formula."""
-    distance: str
     family: Mapping[str, Json]
     rule: Mapping[str, Json]
     exact: bool

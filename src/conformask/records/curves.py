@@ -1,5 +1,6 @@
 """Distances and mask sizes of images along a grid of lambdas."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import MISSING, astuple, dataclass, fields, replace
 from pathlib import Path
@@ -7,25 +8,26 @@ from pathlib import Path
 import numpy as np
 
 from conformask.errors import MismatchError
+from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 
 
 @dataclass(frozen=True)
 class Curves:
-    """For each image, the raw distance and the mask size at the points of a fixed grid of lambdas."""
+    """For each image, the raw loss and the mask size at the points of a fixed grid of lambdas."""
 
     names: Array
     """(n,) strings."""
     grid: Array
     """(G,) increasing, from 0 to inf."""
     distance: Array
-    """(n, G) float64: d(m*y, m*y_hat), not made monotone."""
+    """(n, G) float64: the loss, such as d(m*y, m*y_hat), not made monotone."""
     size: Array
     """(n, G) float64: mean(1 - m)."""
     features: Array | None = None
     """(n, F) float64: what the score looks like."""
     bound: Array | None = None
-    """(n, G) float64: the largest masked distance that any truth could give."""
+    """(n, G) float64: the largest loss that any truth could give."""
     group: Array | None = None
     """(n,) strings: images of one group are dependent."""
     category: Array | None = None
@@ -79,21 +81,21 @@ class Worth:
 class Selection:
     """selection.npz: what the choices after training need of the selection images."""
 
-    of: str
-    """The name of the distance."""
+    of: LossTerms
+    """Which loss."""
     distance: Array
-    """(n,) unmasked distances."""
+    """(n,) losses of the images without a mask."""
     curves: Mapping[str, Curves]
     """For each family."""
     worth: Worth | None = None
 
     def threshold(self, quantile: float) -> float:
-        """The quantile of the unmasked distances, as "q0.1" means it."""
+        """The quantile of the unmasked losses, as "q0.1" means it."""
         return float(np.quantile(self.distance, quantile))
 
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
-        arrays = {"of": np.array(self.of), "distance": self.distance}
+        arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.distance}
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
         if self.worth is not None:
@@ -109,4 +111,10 @@ class Selection:
             raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
         n, *sizes = arrays["worth"].tolist() if "worth" in arrays else [0]
-        return cls(str(arrays["of"]), arrays["distance"], curves, Worth(int(n), *sizes) if n else None)
+        worth = Worth(int(n), *sizes) if n else None
+        return cls(_terms(str(arrays["of"])), arrays["distance"], curves, worth)
+
+
+def _terms(stored: str) -> LossTerms:
+    """As JSON; conformask 0.1 kept the name of a distance."""
+    return LossTerms(**json.loads(stored)) if stored.startswith("{") else LossTerms(distance=stored)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError
+from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
@@ -91,8 +92,8 @@ class CategoryCoverage:
     """95 %."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
+@dataclass(frozen=True, kw_only=True)
+class Evaluation(LossTerms):
     """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
 
     promise: str
@@ -100,7 +101,6 @@ class Evaluation:
     confidence: float | None
     """None for a promise about a mean."""
     guarantee: str
-    distance: str
     family: str
     scorer: str
     n_calibration: int
@@ -131,7 +131,7 @@ class Evaluation:
     images: ImageRecords
     examples: tuple[Example, ...] = ()
     mean_distance: float = math.nan
-    """Masked."""
+    """Of the loss under the masks."""
     mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
     """Bootstrap over images, whole groups where there are any, 95 %."""
     p_worse: float | None = None

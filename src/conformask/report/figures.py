@@ -42,9 +42,7 @@ def distances(evaluation: Evaluation) -> str | None:
     ]
     marks = [
         svg.key(keys),
-        svg.axes(
-            on, f"distance {words.distance_label(evaluation)} of an image", "images", (svg.plain, svg.whole)
-        ),
+        svg.axes(on, f"{evaluation.loss_label}, of an image", "images", (svg.plain, svg.whole)),
         svg.bars(on, edges, before, _spans(edges, before, "unmasked"), svg.BEHIND),
         *(svg.bars(on, edges, part, _spans(edges, part, "masked"), fill) for fill, part in parts.items()),
         svg.upright(on, threshold, f"threshold {svg.plain(threshold)}"),
@@ -163,7 +161,7 @@ def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | Calibra
     on = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
     titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
     marks = [
-        svg.axes(on, f"threshold on the distance {words.distance_label(about)}", "mean mask size"),
+        svg.axes(on, f"threshold on {about.loss_label}", "mean mask size"),
         svg.line(on, xs, ys, svg.OURS),
         svg.points(on, xs, ys, titles, svg.OURS, 2.5),
         svg.upright(on, threshold, f"chosen, {svg.plain(threshold)}"),

@@ -8,7 +8,7 @@ from conformask.records.card import CalibrationCard
 from conformask.report.figures import size_curve
 from conformask.report.meaning import meaning_of
 from conformask.report.templates import template
-from conformask.report.words import distance_label, levels, plural, sizes
+from conformask.report.words import levels, plural, sizes
 
 
 def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[tuple[float, float]]) -> str:
@@ -26,7 +26,7 @@ def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{distance_label(card)} at most {card.threshold:.6g}{levels(card)}"),
+        ("threshold", f"{card.loss_label} at most {card.threshold:.6g}{levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"family {card.family['name']}, scorer {scorer}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),

@@ -69,7 +69,7 @@ def render(evaluation: Evaluation) -> str:
         interval=" to ".join(map(words.share, evaluation.coverage_interval)),
         coverage=words.share(evaluation.coverage),
         meaning=meaning_of(evaluation),
-        distance=words.distance_label(evaluation),
+        distance=evaluation.loss_label,
         tested=words.tested(evaluation),
         kept=words.promise_of(evaluation).unit.kept,
         gauge=Markup(gauge) if gauge else None,

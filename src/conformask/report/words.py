@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import passes
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
-from conformask.names import DISTANCES
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.watched import Watched
 
 Promised = Evaluation | CalibrationCard
-ABSENT = "does not exist for this distance"
+ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like those of the calibration?"
 UNLIKELY = 0.025
 """What chance brings about more rarely than this, on either side, is not ascribed to it."""
@@ -72,16 +71,6 @@ def sizes(card: CalibrationCard) -> str:
     return ", ".join(" x ".join(map(str, size)) for size in card.sizes)
 
 
-def label_of(distance: str) -> str:
-    """A distance as people write it, by its name."""
-    return DISTANCES[distance].label if distance in DISTANCES else distance
-
-
-def distance_label(about: Promised) -> str:
-    """The distance as people write it."""
-    return label_of(about.distance)
-
-
 def network_label(network: Network | None) -> str:
     """Who made y_hat, as people write it: a name and the start of the fingerprint."""
     if network is None:
@@ -95,21 +84,21 @@ def promise_of(about: Promised) -> Promise:
 
 
 def promised_share(about: Promised) -> float | None:
-    """The promised share of images within the threshold; None where the promise is about a mean distance."""
+    """The promised share of images within the threshold; None where the promise is about a mean."""
     return None if promise_of(about).statement.bounds_a_mean else about.confidence
 
 
 def headline(about: Promised) -> str:
     """The promise in one sentence."""
     promise = promise_of(about)
-    limit = f"what the mask trusts differs from the truth by at most {about.threshold:.4g}"
+    limit = f"{about.limit} at most {about.threshold:.4g}"
     if promised_share(about) is not None:
         start = promise.unit.headline.format(c=percent(about.confidence or 0.0))
     elif about.confidence is not None:
         start = f"For at least {percent(about.confidence)} of new inputs, on average over possible truths"
     else:
         start = f"On average {promise.unit.on_average}"
-    return f"{start}, {limit} in {distance_label(about)}."
+    return f"{start}, {limit}."
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:
@@ -124,7 +113,7 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
     unit, promised = promise_of(card).unit, promised_share(card)
     images = plural(measured.n, unit.singular)
     if promised is None:
-        finding = f"the mean masked distance of {images} is {figure(measured.mean_distance)}"
+        finding = f"the mean loss of {images} is {figure(measured.mean_distance)}"
         promise = f"at most {figure(card.threshold)}"
     else:
         low, high = (f"{100 * end:.1f}" for end in measured.coverage_interval)
@@ -197,7 +186,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
     mean, (low, high) = evaluation.mean_distance, evaluation.mean_distance_interval
     text = (
-        "The promise is about a mean distance, not about a share of images: that of the test images is "
+        "The promise is about a mean loss, not about a share of images: that of the test images is "
         f"{figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), at most "
         f"{figure(evaluation.threshold)} was promised."
     )
@@ -241,7 +230,7 @@ def tiles(evaluation: Evaluation) -> list[Tile]:
             f"{evaluation.n_test:,}",
             f"after {plural(evaluation.n_calibration, 'calibration image')}",
         ),
-        Tile("Threshold", f"{evaluation.threshold:.4g}", f"on {distance_label(evaluation)}"),
+        Tile("Threshold", f"{evaluation.threshold:.4g}", f"on {evaluation.loss_label}"),
         Tile("Scorer", evaluation.scorer, f"{evaluation.family.replace('_', ' ')} · {evaluation.guarantee}"),
     ]
 
@@ -270,15 +259,15 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     return [
         (f"Coverage: test {unit.singular}s that {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
-        ("Mean masked distance", _mean_distance(evaluation)),
+        ("Mean loss", _mean_distance(evaluation)),
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         ("Mean mask size of the exact oracle", exact),
         ("Mean mask size, ours / exact oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),
-        ("Correlation of mask size with unmasked distance", _pair(evaluation, "size_distance")),
+        ("Correlation of mask size with the unmasked loss", _pair(evaluation, "size_distance")),
         ("Correlation of mask size with the paper’s Opt", _pair(evaluation, "size_oracle")),
-        ("Distance, threshold", f"{distance_label(evaluation)}, {evaluation.threshold:.6g}"),
+        ("Loss, threshold", f"{evaluation.loss_label}, {evaluation.threshold:.6g}"),
         ("Guarantee, confidence", f"{evaluation.guarantee}, {_level(evaluation)}"),
         ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
         ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),

@@ -1,6 +1,8 @@
-"""|y - y_hat|^p, for lp distances: the mask network of l1, whose score estimates |y - y_hat|, to the power p.
+"""A score that estimates the error of each pixel: |y - y_hat|, another error map, or whether it is wrong.
 
-What that gives beside equation (6) with the distance itself is measured in docs/results/smaller-masks.md.
+It is least squares, which equation (6) is for l1. Of lp the score of l1 is taken to the power p: what that
+gives beside equation (6) with the distance itself is measured in docs/results/smaller-masks.md; what is best
+estimated for which loss, in docs/results/losses.md.
 """
 
 from dataclasses import dataclass
@@ -8,36 +10,55 @@ from typing import ClassVar
 
 import torch
 
+from conformask.arithmetic import image_means
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
+from conformask.losses.maps import errors_for
+from conformask.losses.sums import Sums
 from conformask.scorers.mask_network import MaskNetwork
+from conformask.training.losses import straight_through_clip
 from conformask.types import Images, PerImage
 
-OF_L1 = MaskNetwork(Lp(1.0))
 TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class ErrorNetwork(MaskNetwork):
-    """Trained as the mask network of l1.
+    """Estimates the loss's error map, or where it has a tolerance the probability that a pixel is wrong.
 
     Raises:
-        InvalidArgumentError: the distance is not an lp distance.
+        InvalidArgumentError: the loss is not made of an error map.
     """
 
     name: ClassVar[str] = "error"
+    family: ClassVar[str] = "water_filling"
 
     def __post_init__(self) -> None:
-        if self.distance.exponent is None:
+        if self.fitted_for.errors is None:
             raise InvalidArgumentError(
-                f"scorer 'error' is for l1, l2 and other lp distances, and {self.distance.name!r} is none: "
-                "take scorer 'mask'"
+                "scorer 'error' learns an error map, such as l1 or ssim_map, and "
+                f"{self.fitted_for.terms.loss_name!r} has none: take scorer 'mask'"
             )
 
+    @property
+    def _power(self) -> float:
+        """To which the score is taken: p of lp, where its error is estimated."""
+        errors = self.fitted_for.errors
+        return errors.p if isinstance(errors, Lp) and self.fitted_for.terms.tolerance is None else 1.0
+
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """Equation (6) with mu = 2 and l1."""
-        return OF_L1.loss(output, y, y_hat)
+        """mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant."""
+        mask = straight_through_clip(1 - output)
+        expected = Sums(self._target(y, y_hat, output.shape[1])).of(mask).float()
+        return image_means((mask - 1).square()) + 2 * expected
 
     def score(self, output: Images) -> Images:
         """(1 - m)^p, in (0, 1]."""
-        return super().score(output).pow(self.distance.exponent or 1.0).clamp(min=TINY)
+        return super().score(output).pow(self._power).clamp(min=TINY)
+
+    def _target(self, y: Images, y_hat: Images, channels: int) -> Images:
+        errors, tolerance = self.fitted_for.errors, self.fitted_for.terms.tolerance
+        assert errors is not None
+        used = Lp(1.0) if self._power > 1 else errors
+        target = errors_for(used, y, y_hat, channels)
+        return target if tolerance is None else (target > tolerance).float()

@@ -1,7 +1,6 @@
 """Fits a score network to triplets and keeps what later choices need from the selection split."""
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
-from conformask.distances import code_of
-from conformask.distances import distance as distance_by_name
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.losses import Chosen, code_of
+from conformask.losses import loss as loss_by_name
 from conformask.masks import FAMILIES, family
 from conformask.networks.unet import UNet, levels_for
 from conformask.records.network import check_network
@@ -29,7 +28,7 @@ from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
-from conformask.types import Distance, Images
+from conformask.types import Images, Loss
 
 HELD_OUT = 0.1
 """The share of the training images that is held out for selection where none are given."""
@@ -41,7 +40,10 @@ def fit_scorer(
     train: Triplets,
     *,
     selection: Triplets | None = None,
-    distance: str | Distance | Callable[[Tensor, Tensor], Tensor] = "l1",
+    distance: Chosen = "l1",
+    over: str | None = None,
+    window: int | None = None,
+    tolerance: float | None = None,
     out: str | Path,
     scorer: str | None = None,
     per_channel: bool = False,
@@ -64,11 +66,15 @@ def fit_scorer(
     Args:
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
-        distance: a name, an object or a callable; the scorer is fitted for it ("quantile" for none: there
-            it says what the record of the selection images is about).
+        distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer is fitted
+            for it ("quantile" for none: there it says what the record of the selection images is about).
+        over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
+        window: side in pixels, for over="window".
+        tolerance: the error above which a pixel is wrong, for over="missed" and "wrong".
         out: the run folder.
-        scorer: "mask" (the paper's mask network, equation 6), "error" (that of l1, its score to the power p,
-            for lp distances) or "quantile" (the paper's baseline); "mask" if None, "error" for lp with p > 1.
+        scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, or of
+            whether a pixel is wrong) or "quantile" (the paper's baseline); if None "error" for losses of
+            error maps, "mask" for l1 and for distances of the paper's form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
@@ -97,13 +103,13 @@ def fit_scorer(
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
     """
-    out, used = Path(out), distance_by_name(distance)
+    out, used = Path(out), loss_by_name(distance, over, window, tolerance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     used_head = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    _check_distance(used, used_head, train)
+    _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
@@ -127,10 +133,10 @@ def fit_scorer(
             title="scorer", identity=identity, turns=own, resume=resume,
         )  # fmt: skip
         fitted = NetworkScorer(network, used_head, card, looks=np.concatenate([seen.looks, held_out.looks]))
-        names = (used_head.family,) if used.exponent is None else tuple(FAMILIES)
-        families = [family(name, used.exponent or 1.0) for name in names]
+        suited = family(used.family or used_head.family, used.exponent or 1.0)
+        others = [] if used.exponent is None else [family(name, used.exponent) for name in FAMILIES]
+        families = [suited, *(other for other in others if other.name != suited.name)]
         record = selection_record(fitted, selection, used, families, grid_points)
-        suited = family(used_head.family, used.exponent or 1.0)
         worth = worth_of(fitted, selection, used, suited, record.threshold(QUANTILE))
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
@@ -165,11 +171,11 @@ def _unet(seen: Survey, outputs: int, width: int, paper_form: bool) -> UNet:
 
 
 def _card(
-    scorer: str, distance: Distance, per_channel: bool, seen: Survey, held_out: Survey, train: Triplets
+    scorer: str, loss: Loss, per_channel: bool, seen: Survey, held_out: Survey, train: Triplets
 ) -> ScorerCard:
     return ScorerCard(
         scorer=scorer,
-        distance=distance.name,
+        **vars(loss.terms),
         channels=seen.channels,
         x_channels=seen.x_channels,
         per_channel=per_channel,
@@ -178,25 +184,26 @@ def _card(
         unet=None,
         trained_on=tuple(sorted({*seen.traces, *held_out.traces, *train.provenance.trained_on})),
         network=train.network,
-        distance_code=code_of(distance),
+        distance_code=code_of(loss),
     )
 
 
-def _check_distance(distance: Distance, used_head: Head, train: Triplets) -> None:
+def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
     """Refuse what would only fail after hours: weights, size of images, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
-    if not float(distance(zeros, zeros)) <= 1e-6:
-        raise InvalidArgumentError(f"distance {distance.name!r} is not 0 between two empty images")
-    if used_head.distance is not None and not _differentiable(distance, zeros):
+    if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
+        raise InvalidArgumentError(f"distance {loss.terms.loss_name!r} is not 0 between two empty images")
+    by_itself = used_head.fitted_for is not None and loss.errors is None
+    if by_itself and not _differentiable(loss, zeros):
         raise InvalidArgumentError(
-            f"distance {distance.name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            f"distance {loss.terms.loss_name!r} has no gradient in torch, which scorer {used_head.name!r} "
             "learns by: take scorer 'quantile', which is fitted for no distance"
         )
 
 
-def _differentiable(distance: Distance, images: Images) -> bool:
+def _differentiable(loss: Loss, images: Images) -> bool:
     with contextlib.suppress(RuntimeError):  # such as that of .numpy() on what needs a gradient
-        return distance(images.clone().requires_grad_(), images).requires_grad
+        return loss.on(images, images, None, 1).of(images[:, :1].clone().requires_grad_()).requires_grad
     return False
 
 

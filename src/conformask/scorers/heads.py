@@ -3,12 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
-from conformask.distances import stored_distance
 from conformask.errors import chosen
+from conformask.losses import Chosen, stored_loss
+from conformask.records.loss import LossTerms
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.quantile import Quantile
-from conformask.types import Distance, Images, PerImage
+from conformask.types import Images, Loss, PerImage
 
 
 @runtime_checkable
@@ -22,8 +23,8 @@ class Head(Protocol):
         """The family that suits the score."""
 
     @property
-    def distance(self) -> Distance | None:
-        """The distance that it is fitted for; None if for none."""
+    def fitted_for(self) -> Loss | None:
+        """The loss that it is fitted for; None if for none."""
 
     @property
     def start(self) -> float:
@@ -41,31 +42,31 @@ class Head(Protocol):
 
 FREE: Mapping[str, Head] = {"quantile": Quantile()}
 """Fitted for no distance."""
-HEADS: Mapping[str, Callable[[Distance], Head]] = {
+HEADS: Mapping[str, Callable[[Loss], Head]] = {
     "mask": MaskNetwork,
     "error": ErrorNetwork,
     "quantile": lambda _: FREE["quantile"],
 }
 
 
-def head(name: str | None, distance: Distance) -> Head:
-    """The head of that name, or the one that suits, for a distance.
+def head(name: str | None, loss: Loss) -> Head:
+    """The head of that name, or the one that suits, for a loss.
 
     Raises:
-        InvalidArgumentError: an unknown name, or a distance that the head does not take.
+        InvalidArgumentError: an unknown name, or a loss that the head does not take.
     """
-    return chosen(HEADS, name or suited(distance), "scorer")(distance)
+    return chosen(HEADS, name or suited(loss), "scorer")(loss)
 
 
-def suited(distance: Distance) -> str:
-    """The scorer where none is asked for: error for lp distances with p > 1, else mask."""
-    return "error" if (distance.exponent or 1.0) > 1 else "mask"
+def suited(loss: Loss) -> str:
+    """The scorer where none is asked for: mask for l1 and for distances of the paper's form, else error."""
+    return "mask" if loss.terms.over is None and (loss.exponent or 1.0) == 1 else "error"
 
 
-def stored_head(name: str, stored: str, given: Distance | None, code: str | None) -> Head:
-    """The head of a run folder: `stored` names its distance, and the given one has to be that.
+def stored_head(name: str, stored: LossTerms, given: Chosen | None, code: str | None) -> Head:
+    """The head of a run folder: `stored` names its loss, and what is given has to be that.
 
     Raises:
-        MismatchError: another distance was given, or none where it is a user's own; or other code of it.
+        MismatchError: another loss was given, or none where it is a user's own; or other code of it.
     """
-    return FREE[name] if name in FREE else head(name, stored_distance(stored, given, code))
+    return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))

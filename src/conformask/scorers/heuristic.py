@@ -21,7 +21,7 @@ class Heuristic:
     per_channel: bool = False
     family: str = "reciprocal"
     selection: Selection | None = None
-    distance = None
+    loss = None
     sizes = None
     looks = None
     about = None

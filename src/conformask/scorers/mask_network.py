@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from conformask.training.losses import mask_loss, straight_through_clip
-from conformask.types import Distance, Images, PerImage
+from conformask.types import Images, Loss, PerImage
 
 FLOOR = 1e-4
 """Scores below it are no longer estimates, only their order counts."""
@@ -20,14 +20,14 @@ FLOOR = 1e-4
 class MaskNetwork:
     """m = clip(1 - output, 0, 1), clipped straight through, starting at m = 1."""
 
-    distance: Distance
+    fitted_for: Loss
     name: ClassVar[str] = "mask"
     start: ClassVar[float] = 0.0
 
     @property
     def family(self) -> str:
         """water_filling for lp, power for distances whose error is not a sum over pixels."""
-        return "power" if self.distance.exponent is None else "water_filling"
+        return "power" if self.fitted_for.exponent is None else "water_filling"
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """As many as the score has channels."""
@@ -35,7 +35,7 @@ class MaskNetwork:
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """Equation (6) with mu = 2."""
-        return mask_loss(straight_through_clip(1 - output), y, y_hat, self.distance)
+        return mask_loss(straight_through_clip(1 - output), y, y_hat, self.fitted_for)
 
     def score(self, output: Images) -> Images:
         """1 - m, in (0, 1]; what the clip would make 0 falls towards 0 instead, in its order.

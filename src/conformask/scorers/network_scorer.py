@@ -10,27 +10,30 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision
 from conformask.errors import MismatchError
+from conformask.losses import Chosen
 from conformask.networks.unet import stored_unet
 from conformask.records.curves import Selection
 from conformask.records.domain import Size
+from conformask.records.loss import LossTerms
 from conformask.records.network import Network
 from conformask.scorers.heads import Head, stored_head
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import Json, hash_of, read_json, write_json
 from conformask.storage.typed import record_of
 from conformask.training.record import hash_of_state, load_into, read_weights, save_weights
-from conformask.types import Array, Distance, Images, Score
+from conformask.types import Array, Images, Loss, Score
 
 LOOKS = "looks.npz"
 
 
-@dataclass(frozen=True)
-class ScorerCard:
-    """scorer.json: what the scorer takes, and what it was trained on."""
+@dataclass(frozen=True, kw_only=True)
+class ScorerCard(LossTerms):
+    """scorer.json: what the scorer takes, for which loss it was fitted, and what it was trained on.
+
+    The loss is in any case the one that selection.npz is about.
+    """
 
     scorer: str
-    distance: str
-    """The distance that the scorer was fitted for; in any case the one that selection.npz is about."""
     channels: int
     x_channels: int
     per_channel: bool
@@ -59,7 +62,7 @@ class NetworkScorer:
 
     def __repr__(self) -> str:
         card = self.card
-        return f"NetworkScorer({card.scorer} for {card.distance}, {card.channels} channels of y_hat)"
+        return f"NetworkScorer({card.scorer} for {card.loss_name}, {card.channels} channels of y_hat)"
 
     @property
     def name(self) -> str:
@@ -67,9 +70,9 @@ class NetworkScorer:
         return self.card.scorer
 
     @property
-    def distance(self) -> Distance | None:
-        """The distance that it was fitted for; None if for none."""
-        return self.head.distance
+    def loss(self) -> Loss | None:
+        """The loss that it was fitted for; None if for none."""
+        return self.head.fitted_for
 
     @property
     def channels(self) -> int:
@@ -144,11 +147,11 @@ class NetworkScorer:
     @staticmethod
     def stored_fingerprint(folder: Path) -> str:
         """The fingerprint of what save wrote."""
-        return _fingerprint(_card(folder), read_weights(folder / "scorer.safetensors"))
+        return _fingerprint(stored_card(folder), read_weights(folder / "scorer.safetensors"))
 
     @classmethod
     def load(
-        cls, folder: Path, *, distance: Distance | None = None, network: nn.Module | None = None
+        cls, folder: Path, *, distance: Chosen | None = None, network: nn.Module | None = None
     ) -> "NetworkScorer":
         """Read what save wrote; a user's own distance or module is handed in, never imported from a file.
 
@@ -156,8 +159,8 @@ class NetworkScorer:
             MismatchError: the run needs a distance or module that was not given, or that does not fit; a
                 scorer that was fitted for no distance takes any.
         """
-        card = _card(folder)
-        stored = stored_head(card.scorer, card.distance, distance, card.distance_code)
+        card = stored_card(folder)
+        stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
         if network is None:
             if card.unet is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
@@ -177,7 +180,13 @@ def network_input(x: Images, y_hat: Images) -> Images:
     return 2 * torch.cat([x, y_hat], dim=1) - 1
 
 
-def _card(folder: Path) -> ScorerCard:
+def stored_card(folder: Path) -> ScorerCard:
+    """What save wrote of a scorer.
+
+    Raises:
+        MissingFileError: there is none.
+        MismatchError: it is a user's own score, or the file is damaged.
+    """
     path = folder / "scorer.json"
     record = read_json(path)
     if record.get("heuristic"):
@@ -188,5 +197,6 @@ def _card(folder: Path) -> ScorerCard:
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
-    reading = ("scorer", "distance", "channels", "x_channels", "per_channel", "unet")
+    reading = ["scorer", "distance", "channels", "x_channels", "per_channel", "unet"]
+    reading += [] if card.over is None else ["over", "window", "tolerance"]
     return hash_of([*(getattr(card, name) for name in reading), hash_of_state(state)])

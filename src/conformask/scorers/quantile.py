@@ -12,7 +12,7 @@ LOW, HIGH = 0.05, 0.95
 
 @dataclass(frozen=True)
 class Quantile:
-    """[l, u] = [y_hat - output_1, y_hat + output_2] for each channel of y_hat; fitted for no distance.
+    """[l, u] = [y_hat - output_1, y_hat + output_2] for each channel of y_hat; fitted for no loss.
 
     The network has 2 * C outputs, first those of l, whatever the channels of the score: the paper's intervals
     are of y itself, and a one-channel score is the mean width over channels. Both outputs may be negative, so
@@ -21,7 +21,7 @@ class Quantile:
 
     name: ClassVar[str] = "quantile"
     family: ClassVar[str] = "reciprocal"
-    distance: ClassVar[None] = None
+    fitted_for: ClassVar[None] = None
     start: ClassVar[float] = 0.07
     """-log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, typical of networks worth masking."""
 

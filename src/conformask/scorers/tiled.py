@@ -59,7 +59,7 @@ class Tiled:
     sizes = None
     """Images of any size."""
     name = _of_scorer("name")
-    distance = _of_scorer("distance")
+    loss = _of_scorer("loss")
     channels = _of_scorer("channels")
     per_channel = _of_scorer("per_channel")
     family = _of_scorer("family")

@@ -12,10 +12,10 @@ from conformask.records.curves import Worth
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored
 from conformask.scorers.spread import local_spread
-from conformask.types import Distance, Family, Images, Scorer
+from conformask.types import Family, Images, Loss, Scorer
 
 QUANTILE, CONFIDENCE = 0.1, 0.9
-"""The promise that scores are compared at: the threshold is this quantile of the unmasked distances."""
+"""The promise that scores are compared at: the threshold is this quantile of the unmasked losses."""
 IMAGES, POINTS = 64, 64
 """Selection images and points of a grid on which scores are compared."""
 
@@ -26,7 +26,7 @@ def constant(x: Images, y_hat: Images) -> Images:
 
 
 def worth_of(
-    trained: Scorer, selection: Triplets, distance: Distance, family: Family, threshold: float
+    trained: Scorer, selection: Triplets, loss: Loss, family: Family, threshold: float
 ) -> Worth | None:
     """Mean mask sizes of the trained score, of local_spread and of a constant, at one promise.
 
@@ -37,16 +37,14 @@ def worth_of(
     if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
         return None
     scorers = (trained, Heuristic(local_spread, 1), Heuristic(constant, 1))
-    sizes = (_mask_size(scorer, first, distance, family, threshold) for scorer in scorers)
+    sizes = (_mask_size(scorer, first, loss, family, threshold) for scorer in scorers)
     return Worth(len(first), threshold, *sizes)
 
 
-def _mask_size(
-    scorer: Scorer, images: Triplets, distance: Distance, family: Family, threshold: float
-) -> float:
+def _mask_size(scorer: Scorer, images: Triplets, loss: Loss, family: Family, threshold: float) -> float:
     items = list(scored(scorer, images, f"comparing {scorer.name}"))
-    grid = NO_GRID if distance.exponent is not None else lambda_grid(family, distance, items, POINTS)
-    lambdas = np.concatenate([critical_lambdas(item, family, distance, grid, threshold) for item in items])
+    grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
+    lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(images), CONFIDENCE))
     return mean_size(family, [item.score.map for item in items], lam)
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from conformask.errors import MismatchError
 from conformask.storage.as_json import number
@@ -42,6 +42,8 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
     if origin in (Union, UnionType):
         (kind,) = (argument for argument in arguments if argument is not NoneType)
         return None if value is None else _value(kind, value, path)
+    if origin is Literal:
+        return arguments[arguments.index(value)]
     if hint is float:
         return _float(value)
     if origin is tuple:

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.types import Distance, Images, PerImage
+from conformask.types import Images, Loss, PerImage
 
 
-def mask_loss(mask: Images, y: Images, y_hat: Images, distance: Distance, mu: float = 2.0) -> PerImage:
-    """Equation (6): mean (m - 1)^2 + mu * d(m*y, m*y_hat)."""
+def mask_loss(mask: Images, y: Images, y_hat: Images, loss: Loss, mu: float = 2.0) -> PerImage:
+    """Equation (6): mean (m - 1)^2 + mu * loss(m, y, y_hat), over whole images."""
     opened = image_means((mask - 1).square())
-    return opened + mu * distance(mask * y, mask * y_hat).float()
+    return opened + mu * loss.on(y, y_hat, None, mask.shape[1]).of(mask).float()
 
 
 def pinball(bound: Images, y: Images, level: float) -> PerImage:

@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from conformask.data.formats import IMAGE_SUFFIXES
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
-from conformask.report.words import distance_label, measurement_text
+from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, error_scale, png
@@ -89,7 +89,7 @@ def about(session: Shown, request: Request) -> Response:
         "promised": asdict(masker_at(masker, Setting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
-        "distance": distance_label(masker.card),
+        "distance": masker.card.loss_label,
         "family": masker.family.settings(),
         "veil": report_pictures.VEIL,
         "upload": {

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import numpy as np
 import torch
 
-from conformask.calibration import Scored, mask_size, masked_distance
+from conformask.calibration import Scored, loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import passes
 from conformask.data.formats.opened import Header
 from conformask.data.images import DataRange
@@ -126,7 +126,7 @@ class Session:
             raise
         self._sizes[name] = float(mask_size(mask)[0])
         if item.batch.y is not None and name not in self._uploaded:
-            distance = masked_distance(self.masker.distance, mask, item.batch.y, item.batch.y_hat)
+            distance = loss_under(self.masker.loss, mask, item.batch)
             self._distances[name] = float(distance[0])
         return self._thumbnails.put(name, thumbnail(item.batch.y_hat, mask))
 
@@ -185,7 +185,8 @@ class Session:
         with self._network:
             item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
         self.masker.card.check_channels(item.batch.y_hat.shape[1])
-        return item
+        unjudged = self.masker.card.region and item.batch.region is None
+        return replace(item, batch=replace(item.batch, y=None)) if unjudged else item
 
     def _place(self, name: str) -> tuple[Triplets, int]:
         if name not in self._places:
@@ -255,11 +256,10 @@ def opening(masker: Masker, item: Scored) -> Opening:
 
 def distances_of(masker: Masker, item: Scored, threshold: float) -> Measured:
     """Its distance from the truth, masked and unmasked."""
-    y, y_hat = item.batch.truth(), item.batch.y_hat
-    distance = masked_distance(masker.distance, masker.open(item), y, y_hat)
+    distance = loss_under(masker.loss, masker.open(item), item.batch)
     return Measured(
         distance=float(distance[0]),
-        unmasked=float(masker.distance(y, y_hat)[0]),
+        unmasked=float(unmasked_loss(masker.loss, item.batch)[0]),
         met=bool(passes(distance.cpu().numpy(), threshold)[0]),
     )
 

@@ -1,11 +1,14 @@
 // The mask, pixel by pixel, from the score map and the level that the server computed of the whole image:
 // the same formulas as conformask.masks. 255 = trusted.
 
+const upTo = ([boundary, fraction]) => (s) => (s < boundary ? 1 : s === boundary ? fraction : 0);
 const FAMILIES = {
   reciprocal: ({ epsilon }, [lam]) => (s) => Math.min(1, lam / (epsilon + s)),
   power: ({ epsilon, gamma }, [lam]) => (s) => (epsilon + s <= lam ? 1 : (lam / (epsilon + s)) ** gamma),
-  water_filling: ({ exponent }, [sigma, fraction]) => {
-    if (exponent === 1) return (s) => (s < sigma ? 1 : s === sigma ? fraction : 0);
+  trusted_mean: (settings, level) => upTo(level),
+  water_filling: ({ exponent }, level) => {
+    if (exponent === 1) return upTo(level);
+    const [sigma] = level;
     return (s) => (sigma <= 0 ? 0 : s <= sigma ? 1 : (sigma / s) ** (1 / (exponent - 1)));
   },
 };

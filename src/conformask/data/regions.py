@@ -1,0 +1,46 @@
+"""Regions: which pixels of an image a promise is about."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from conformask.data.decoding import decode_with_header
+from conformask.errors import ImageError
+from conformask.types import Array
+
+Region = Float[np.ndarray, "_ ..."]
+"""(1, *space) float32 in [0, 1]."""
+
+
+def read_region(path: Path, size: tuple[int, ...]) -> Region:
+    """Read a region of an image of this size; see `region_of_array`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ImageError: it cannot be decoded, or is no region of such an image.
+    """
+    return region_of_array(decode_with_header(path)[0], size, str(path))
+
+
+def region_of_array(array: Array, size: tuple[int, ...], name: str) -> Region:
+    """A mask or label image (*space) or (*space, 1) as a region.
+
+    Whole numbers are inside unless they are 0; floats in [0, 1] weight their pixels.
+
+    Raises:
+        ImageError: another shape than that of the image, values outside [0, 1], or an empty region; calls it
+            `name`.
+    """
+    array = np.asarray(array)
+    if array.shape not in (size, (*size, 1)):
+        raise ImageError(
+            f"{name} has shape {array.shape} and its image {size}: give one value for each pixel"
+        )
+    weights = array.reshape(1, *size)
+    region = weights.astype(np.float32) if weights.dtype.kind == "f" else (weights != 0).astype(np.float32)
+    if not ((region >= 0) & (region <= 1)).all():
+        raise ImageError(f"{name} has values outside [0, 1], or NaN: 1 is inside, 0 outside")
+    if not region.any():
+        raise ImageError(f"{name} is empty, so that nothing could be promised: leave the image out")
+    return region

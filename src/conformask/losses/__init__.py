@@ -1,0 +1,200 @@
+"""Losses, one file each: what a promise is about, of a mask and the images under it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+from torch import Tensor
+
+from conformask.distances import DISTANCES, PERCEPTUAL, distance
+from conformask.distances import taken as taken_by_a_distance
+from conformask.distances.lp import Lp
+from conformask.distances.lpips import Lpips
+from conformask.distances.ssim import Ssim
+from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.fingerprints import fingerprint_of
+from conformask.losses.image import OverImage
+from conformask.losses.maps import MapOf, OwnMap
+from conformask.losses.masked import Masked
+from conformask.losses.missed import Missed
+from conformask.losses.trusted import Trusted
+from conformask.losses.window import Window
+from conformask.losses.wrong import Wrong
+from conformask.records.loss import LossTerms
+from conformask.types import Distance, ErrorMap, Loss
+
+Chosen = str | Distance | ErrorMap | Loss | Callable[[Tensor, Tensor], Tensor]
+"""A name, an object, or a callable (a, b) -> (N,)."""
+MAPS: Mapping[str, Callable[..., ErrorMap]] = {
+    "ssim_map": lambda: MapOf(Ssim()),
+    "lpips_map": lambda **weights: MapOf(Lpips("squeeze", **weights)),
+    "lpips_alex_map": lambda **weights: MapOf(Lpips("alex", **weights)),
+    "lpips_vgg_map": lambda **weights: MapOf(Lpips("vgg", **weights)),
+}
+"""Distances' own maps, beside those of lp."""
+AGGREGATES: Mapping[str, Callable[..., Loss]] = {
+    "image": OverImage,
+    "trusted": Trusted,
+    "window": Window,
+    "missed": Missed,
+    "wrong": Wrong,
+}
+"""What a loss makes of an error map."""
+TAKES: Mapping[str, str] = {"window": "window", "missed": "tolerance", "wrong": "tolerance"}
+"""The number that an aggregate takes."""
+
+
+def loss(
+    choice: Chosen,
+    over: str | None = None,
+    window: int | None = None,
+    tolerance: float | None = None,
+    *,
+    weights_path: str | Path | None = None,
+) -> Loss:
+    """The loss of a distance or error map, over what it is asked for.
+
+    Args:
+        choice: a distance's name ("l1", "ssim", ...), which compares the masked images as the paper does; an
+            error map's ("l1" and other lp, "ssim_map", "lpips_map", ...); an object, such as an `OwnMap` or
+            `OwnLoss`; or a callable (a, b) -> (N,).
+        over: "image" (the mean over the image), "trusted" (the mean of what is shown), "window" (the largest
+            local mean of what is shown), "missed" (the share of the wrong pixels that is shown) or "wrong"
+            (the share of what is shown that is wrong); takes an error map. "image" for a map if None.
+        window: for "window", the side of the window in pixels.
+        tolerance: for "missed" and "wrong", the error above which a pixel is wrong.
+        weights_path: as `distances.distance` takes it.
+
+    Raises:
+        InvalidArgumentError: an unknown name, a distance without a map where one is needed, a number that is
+            missing, not allowed, or given where it means nothing.
+    """
+    numbers = {"window": window, "tolerance": tolerance}
+    if isinstance(choice, Loss):
+        _refuse_numbers({**numbers, "over": over}, f"the loss {choice.terms.loss_name!r}")
+        return choice
+    errors = _map_of(choice, weights_path)
+    if errors is None:
+        used = distance(choice, weights_path)  # type: ignore[arg-type]
+        _refuse_mapless(used, over)
+        _refuse_numbers(numbers, f"distance {used.name!r}")
+        return Masked(used)
+    aggregate = chosen(AGGREGATES, over or "image", "over")
+    taken = TAKES.get(over or "image")
+    _refuse_numbers(numbers, f"over {over or 'image'!r}", taken)
+    return aggregate(errors) if taken is None else aggregate(errors, _checked(taken, numbers[taken], over))
+
+
+def stored_loss(terms: LossTerms, given: Chosen | None = None, code: str | None = None) -> Loss:
+    """The loss that a run folder names; what is a user's own is handed in, never imported from a file.
+
+    Raises:
+        MismatchError: another one was given, or none where it is a user's own; or its code is not that of
+            which the hash was kept.
+    """
+    if given is None and not _taken(terms.distance):
+        raise MismatchError(
+            f"this was made for your own distance {terms.distance!r}: hand it in again with distance="
+        )
+    used = _as_stored(terms.distance if given is None else given, terms)
+    if used.terms != terms:
+        raise MismatchError(f"this was made for {terms.loss_name!r}, not {used.terms.loss_name!r}")
+    if code is not None and code_of(used) != code:
+        raise MismatchError(
+            f"the code of distance {terms.distance!r} is not that for which this was made: hand in what it "
+            "was, or train or calibrate again"
+        )
+    return used
+
+
+def in_region(used: Loss) -> Loss:
+    """The loss of the region that each image brings.
+
+    Raises:
+        InvalidArgumentError: it compares whole masked images.
+    """
+    if isinstance(used, Masked):
+        raise InvalidArgumentError(
+            f"distance {used.distance.name!r} compares whole images and knows no region: "
+            f"{_instead(used.distance.name)}, or leave region/ away"
+        )
+    return replace(used, regional=True)  # type: ignore[type-var]
+
+
+def code_of(used: Loss) -> str | None:
+    """A hash of a user's own distance, map or loss; None for ours, which go by their names."""
+    part = part_of(used)
+    function = getattr(part, "function", part)
+    own = type(function).__module__.split(".")[0] != __package__.split(".")[0]
+    return fingerprint_of(function) if own else None
+
+
+def paper_distance(used: Loss) -> Distance | None:
+    """The distance d where the loss is the paper's d(m*y, m*y_hat)."""
+    if used.terms.over is not None or used.terms.region:
+        return None
+    part = part_of(used)
+    return part if isinstance(part, Distance) else None
+
+
+def part_of(used: Loss) -> Chosen:
+    """What a loss is made of, as `loss` takes it: its error map or distance, or the loss itself."""
+    return cast(Chosen, getattr(used, "errors", None) or getattr(used, "distance", used))
+
+
+def _as_stored(given: Chosen, terms: LossTerms) -> Loss:
+    used = given if isinstance(given, Loss) else loss(given, terms.over, terms.window, terms.tolerance)
+    return in_region(used) if terms.region else used
+
+
+def _map_of(choice: Chosen, weights_path: str | Path | None) -> ErrorMap | None:
+    """The error map that is chosen; None where it is a distance."""
+    if isinstance(choice, str) and not _taken(choice):
+        chosen({**DISTANCES, **MAPS}, choice, "distance")
+    if isinstance(choice, str) and choice in MAPS:
+        takes_weights = choice.removesuffix("_map") in PERCEPTUAL
+        return MAPS[choice](**({"weights_path": weights_path} if takes_weights else {}))
+    if isinstance(choice, str) and weights_path is None:
+        named = distance(choice)
+        return named if isinstance(named, Lp) else None
+    is_map = isinstance(choice, ErrorMap) and choice.exponent is not None
+    if is_map and isinstance(choice, OwnMap) and _taken(choice.name):
+        raise InvalidArgumentError(
+            f"your error map has the name of another, {choice.name!r}, and a run folder keeps only names: "
+            "rename the function"
+        )
+    return choice if is_map else None  # type: ignore[return-value]
+
+
+def _taken(name: str) -> bool:
+    return name in MAPS or taken_by_a_distance(name)
+
+
+def _refuse_mapless(used: Distance, over: str | None) -> None:
+    if over is not None:
+        raise InvalidArgumentError(
+            f"over {over!r} takes an error map, and distance {used.name!r} compares whole images: "
+            f"{_instead(used.name)}"
+        )
+
+
+def _instead(name: str) -> str:
+    return f"take {name}_map" if f"{name}_map" in MAPS else "take l1, ssim_map, lpips_map or an OwnMap"
+
+
+def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None = None) -> None:
+    for name, value in numbers.items():
+        if value is not None and name != taken:
+            raise InvalidArgumentError(f"{what} takes no {name}, {value} was given: leave it away")
+
+
+def _checked(name: str, value: float | None, over: str | None) -> float:
+    example = {"window": "9 (pixels)", "tolerance": "0.1"}[name]
+    if value is None:
+        raise InvalidArgumentError(f"over {over!r} needs a {name}, such as {example}")
+    if name == "window" and (value < 1 or int(value) != value):
+        raise InvalidArgumentError(f"window = {value:g}: must be a whole number of pixels, at least 1")
+    if name == "tolerance" and not value >= 0:
+        raise InvalidArgumentError(f"tolerance = {value:g}: must be an error of at least 0")
+    return int(value) if name == "window" else float(value)

@@ -1,0 +1,42 @@
+"""The share of the wrong pixels that a mask shows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from conformask.arithmetic import beside, image_means
+from conformask.losses.image import within
+from conformask.losses.maps import errors_for
+from conformask.losses.sums import Sums
+from conformask.records.loss import LossTerms
+from conformask.storage.as_json import Json
+from conformask.types import ErrorMap, Images
+
+
+@dataclass(frozen=True)
+class Missed:
+    """sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong."""
+
+    errors: ErrorMap
+    tolerance: float
+    regional: bool = False
+    monotone = True
+    relative = False
+    own_bounds = False
+    family: ClassVar[Mapping[str, Json]] = {"name": "water_filling", "kappa": 1.0}
+    exponent = 1.0
+    upper_bound = 1.0
+
+    @property
+    def terms(self) -> LossTerms:
+        """Its words."""
+        return LossTerms(
+            distance=self.errors.name, over="missed", tolerance=self.tolerance, region=self.regional
+        )
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
+        """The loss of these images, for masks of so many channels."""
+        wrong = (errors_for(self.errors, y, y_hat, channels) > self.tolerance).float()
+        wrong = within(region, wrong) * wrong
+        share = beside(image_means(wrong), wrong)
+        return Sums(wrong / share.where(share > 0, 1.0))

@@ -1,0 +1,118 @@
+"""The largest mask whose mean score over what it shows is within lambda: for promises about what is shown."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.masks.boundary import up_to
+from conformask.masks.curves import boundary_curve
+from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
+from conformask.masks.graph import rounded_down as rounded_down_in_graph
+from conformask.masks.graph import shares_in_graph
+from conformask.masks.kernels import NOISE, Array, images, pairs, rounded_down, selection
+from conformask.storage.as_json import Json
+from conformask.types import Images, PerImage
+
+
+@dataclass(frozen=True)
+class TrustedMean:
+    """argmax sum(m) subject to sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
+
+    The pixels of smallest score, as long as their mean is within the budget: the optimum for the mean error
+    of what is shown. The level is the boundary score and the fraction that pixels at it share. A budget of at
+    most the smallest score shows nothing, which keeps masks left-continuous in lam. Scores are sorted.
+
+    Raises:
+        InvalidArgumentError: kappa is not in [-1, 1].
+    """
+
+    kappa: float = KAPPA
+    name = "trusted_mean"
+
+    def __post_init__(self) -> None:
+        check_kappa(self.kappa)
+
+    def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 2"]:
+        """The level that spends the budget, (N, 2) or (N, G, 2); rounded down.
+
+        Raises:
+            InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
+        """
+        budgets = spent(score, lam, self.kappa)
+        levels = [_boundary(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
+        stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2))
+        return torch.from_numpy(rounded_down(stacked)).reshape(*lam.shape, 2).to(score.device)
+
+    def apply(self, score: Images, level: Float[Tensor, "n 2"]) -> Images:
+        """The mask, with the shape of the score, float32 in [0, 1]."""
+        return up_to(score, level)
+
+    def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n 2"]:
+        """The same level in operations that an ONNX graph has."""
+        ascending = score.flatten(1).sort(dim=1).values
+        values = ascending.double()
+        budget = (lam * shares_in_graph(score, self.kappa))[:, None]
+        counts = torch.ones_like(values).cumsum(1)
+        fits = (values.cumsum(1) / counts - budget <= budget / (1 / NOISE)) & (budget > values[:, :1])
+        edge = torch.where(fits, torch.inf, ascending).amin(1, keepdim=True)
+        below = values < edge
+        slack = torch.where(below, budget - values, 0.0).sum(1, keepdim=True)
+        beyond = torch.where(ascending == edge, values - budget, 0.0).sum(1, keepdim=True)
+        fraction = torch.where((beyond > 0) & below.any(1, keepdim=True), slack / beyond, 0.0).clamp(0, 1)
+        return torch.stack((edge[:, 0], rounded_down_in_graph(fraction[:, 0])), dim=1)
+
+    def critical_lambda(
+        self, score: Images, error: Images, exponent: float, threshold: float
+    ) -> Float[Tensor, "n"]:
+        """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
+
+        Raises:
+            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
+        """
+        budgets = [_critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
+        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
+
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
+        curves = [
+            boundary_curve(s.astype(np.float64), e, level[:, 0], level[:, 1], exponent)
+            for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
+        ]
+        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+
+    def settings(self) -> dict[str, Json]:
+        """Name and kappa."""
+        return {"name": self.name, "kappa": self.kappa}
+
+
+def _boundary(s: Array, budgets: Array) -> Array:
+    """The boundary score and its fraction for each budget, (G, 2)."""
+    ascending = np.sort(s)
+    sums = np.concatenate([[0.0], ascending.cumsum(dtype=np.float64)])
+    means = np.maximum.accumulate(sums[1:] / np.arange(1, s.size + 1))
+    fit = np.searchsorted(means, budgets * (1 + NOISE), side="right")
+    fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
+    levels = np.zeros((budgets.size, 2))
+    levels[fit == s.size, 0] = np.inf
+    for place in np.flatnonzero(fit < s.size):
+        edge = levels[place, 0] = ascending[fit[place]]
+        first, beyond = (np.searchsorted(ascending, edge, side) for side in ("left", "right"))
+        slack = budgets[place] * first - sums[first]
+        cost = (beyond - first) * (edge - budgets[place])
+        levels[place, 1] = min(max(slack / cost, 0.0), 1.0) if first and cost > 0 else 0.0
+    return levels
+
+
+def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
+    ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+    if np.isinf(boundary):
+        return float(boundary)
+    shared = fraction ** (1 / exponent)  # the fraction f spends f^p of the error
+    shown = float((s < boundary).sum()) + shared * float((s == boundary).sum())
+    return float((below + shared * at) / shown) if shown else float(boundary)

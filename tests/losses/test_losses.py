@@ -1,0 +1,249 @@
+"""Each loss against its formula, computed another way; and what its names, numbers and regions mean."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import uniform_filter
+from torch import Tensor
+
+from conformask.distances.lp import Lp
+from conformask.distances.ssim import Ssim
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses import code_of, in_region, loss, paper_distance, stored_loss
+from conformask.losses.maps import OwnMap
+from conformask.losses.own import OwnLoss
+from conformask.losses.window import around
+from conformask.records.loss import LossTerms
+from conformask.types import Loss
+
+GENERATOR = torch.Generator().manual_seed(0)
+Y = torch.rand(4, 3, 20, 24, generator=GENERATOR)
+Y_HAT = (Y + 0.15 * torch.randn(Y.shape, generator=GENERATOR)).clamp(0, 1)
+MASK = torch.rand(4, 1, 20, 24, generator=GENERATOR)
+REGION = (torch.rand(4, 1, 20, 24, generator=GENERATOR) > 0.6).float()
+ALL = [
+    loss("l1"),
+    loss("l2"),
+    loss("ssim_map"),
+    loss("ssim"),
+    *(loss(errors, "trusted") for errors in ("l1", "ssim_map")),
+    loss("l1", "window", 5),
+    loss("l1", "missed", tolerance=0.1),
+    loss("ssim_map", "wrong", tolerance=0.3),
+]
+SUMS_OF_ERRORS = [used for used in ALL if used.errors is not None]
+
+
+def name_of(used: Loss) -> str:
+    return used.terms.loss_name
+
+
+def under(used: Loss, mask: Tensor, region: Tensor | None = None) -> np.ndarray:
+    return used.on(Y, Y_HAT, region, mask.shape[1]).of(mask).numpy()
+
+
+def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float:
+    """Of one image: arrays (H, W), float64."""
+    terms = used.terms
+    w = e > (terms.tolerance or 0)
+    if terms.over == "trusted":
+        return float((r * m * e).sum() / (r * m).sum())
+    if terms.over == "missed":
+        return float((r * m * w).sum() / (r * w).sum())
+    if terms.over == "wrong":
+        return float((r * m * w).sum() / (r * m).sum())
+    if terms.over == "window":
+        k = terms.window or 1
+        means = uniform_filter(r * m * e, k)[k // 2 : -(k // 2), k // 2 : -(k // 2)]
+        return float(means.max())
+    return float((r * m ** (used.exponent or 1) * e).sum() / r.sum())
+
+
+@pytest.mark.parametrize("regional", [False, True])
+@pytest.mark.parametrize("used", SUMS_OF_ERRORS, ids=name_of)
+def test_each_is_its_formula(used: Loss, regional: bool) -> None:
+    errors = used.errors.error_map(Y, Y_HAT).double().mean(dim=1).numpy()
+    region = REGION if regional else torch.ones_like(REGION)
+    found = under(in_region(used) if regional else used, MASK, region if regional else None)
+    for k in range(len(Y)):
+        arrays = (MASK[k, 0].double().numpy(), errors[k], region[k, 0].double().numpy())
+        assert found[k] == pytest.approx(by_formula(used, *arrays), rel=1e-5)
+
+
+@pytest.mark.parametrize("used", ALL, ids=name_of)
+def test_the_closed_mask_loses_nothing_and_the_bound_is_one(used: Loss) -> None:
+    assert (under(used, torch.zeros_like(MASK)) == 0).all()
+    if used.upper_bound is not None:
+        far = used.on(torch.zeros_like(Y), torch.ones_like(Y), None, 1).of(torch.ones_like(MASK))
+        assert (far <= used.upper_bound * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("used", [used for used in SUMS_OF_ERRORS if used.monotone], ids=name_of)
+def test_monotone_ones_never_fall_as_the_mask_opens(used: Loss) -> None:
+    masks = [MASK * share for share in (0.1, 0.5, 0.9, 1.0)] + [MASK.pow(0.3), torch.ones_like(MASK)]
+    values = np.array([under(used, mask) for mask in masks])
+    assert (np.diff(values, axis=0) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("over", ["trusted", "wrong"])
+def test_relative_ones_fall_where_right_pixels_open(over: str) -> None:
+    used = loss("l1", over, tolerance=0.1 if over == "wrong" else None)
+    error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True)
+    worst = (error >= error.amax(dim=(2, 3), keepdim=True)).float()
+    assert not used.monotone
+    assert (under(used, torch.ones_like(MASK)) < under(used, worst)).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels: int) -> None:
+    error = (Y - Y_HAT).abs()
+    error = error.mean(dim=1, keepdim=True) if channels == 1 else error
+    mask = torch.ones_like(error)
+    wrong = (error > 0.1).double().mean(dim=(1, 2, 3)).numpy()
+    np.testing.assert_allclose(under(loss("l1", "wrong", tolerance=0.1), mask), wrong, rtol=1e-12)
+
+
+def test_without_any_wrong_pixel_nothing_is_missed() -> None:
+    for over in ("missed", "wrong"):
+        used = loss("l1", over, tolerance=0.5)
+        assert (used.on(Y, Y, None, 1).of(torch.ones_like(MASK)) == 0).all()
+
+
+def test_an_image_repeated_is_itself() -> None:
+    places = torch.tensor([2, 0, 0])
+    for used in ALL:
+        some = used.on(Y, Y_HAT, None, 1).take(places).of(MASK[places]).double().numpy()
+        np.testing.assert_allclose(some, under(used, MASK)[places], rtol=1e-6)
+
+
+def test_a_window_larger_than_the_image_is_the_image() -> None:
+    np.testing.assert_allclose(under(loss("l1", "window", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
+
+
+def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
+    values = torch.arange(5.0).reshape(1, 1, 1, 5)
+    assert around(values, 3).flatten().tolist() == [0.5, 1, 2, 3, 3.5]
+    assert around(values, 2).flatten().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
+
+
+def test_a_volume_has_windows_of_cubes() -> None:
+    y, y_hat = torch.zeros(1, 1, 6, 8, 8), torch.zeros(1, 1, 6, 8, 8)
+    y_hat[..., 2:4, 3:5, 5:7] = 0.5
+    found = loss("l1", "window", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
+    assert found.tolist() == [0.5]
+
+
+def test_names_and_labels() -> None:
+    assert [name_of(used) for used in ALL] == [
+        "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
+        "missed(l1 > 0.1)", "wrong(ssim_map > 0.3)",
+    ]  # fmt: skip
+    assert in_region(loss("l1")).terms.loss_name == "l1 in the region"
+    assert loss("l1", "image").terms == loss("l1").terms, "the paper's form of lp"
+    assert loss("l1", "window", 9).terms.loss_label == "mean L1 shown in any 9 x 9 pixels"
+
+
+def test_what_the_paper_knows() -> None:
+    assert paper_distance(loss("l2")) == Lp(2.0)
+    assert paper_distance(loss("ssim")) == Ssim()
+    assert all(paper_distance(used) is None for used in [*ALL[4:], ALL[2], in_region(loss("l1"))])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("ssim", "window", 9), "'ssim' compares whole images: take ssim_map"),
+        (("dists", "trusted"), "'dists' compares whole images: take l1"),
+        (("l1", "window"), "over 'window' needs a window, such as 9"),
+        (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
+        (("l1", "trusted", 9), "over 'trusted' takes no window, 9 was given"),
+        (("l1", None, None, 0.1), "over 'image' takes no tolerance"),
+        (("ssim", None, 9), "distance 'ssim' takes no window"),
+        (("l1", "window", 0), "window = 0: must be a whole number of pixels, at least 1"),
+        (("l1", "wrong", None, -0.1), "tolerance = -0.1: must be an error of at least 0"),
+        (("l1", "windows", 9), "did you mean 'window'"),
+        (("ssim_mapp",), "did you mean 'ssim_map'"),
+    ],
+)
+def test_what_is_refused(words: tuple, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        loss(*words)
+
+
+def test_a_region_takes_a_map() -> None:
+    with pytest.raises(InvalidArgumentError, match="knows no region: take ssim_map, or leave"):
+        in_region(loss("ssim"))
+
+
+def squared(y: Tensor, y_hat: Tensor) -> Tensor:
+    return (y - y_hat).square().mean(dim=1, keepdim=True)
+
+
+def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tensor:
+    return (region * mask * (y - y_hat).abs()).amax(dim=(1, 2, 3))
+
+
+def test_ones_own() -> None:
+    used = loss(OwnMap(squared, upper_bound=1.0), "trusted")
+    assert (used.terms.loss_name, used.upper_bound) == ("trusted(squared)", 1.0)
+    own = OwnLoss(shown_edges, monotone=True)
+    assert loss(own) is own
+    np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
+    assert (under(in_region(own), MASK, REGION) <= under(own, MASK)).all()
+    with pytest.raises(InvalidArgumentError, match="the loss 'shown_edges' takes no window"):
+        loss(own, None, 9)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda y, y_hat: y - y_hat, "negative, NaN or infinite"),
+        (lambda y, y_hat: (y - y_hat).abs().mean(), r"returned \(\); expected"),
+        (lambda y, y_hat: (y - y_hat).abs()[..., :-1], "expected"),
+    ],
+)
+def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        under(loss(OwnMap(function), "trusted"), MASK)
+
+
+@pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])
+def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
+    with pytest.raises(InvalidArgumentError, match="returned"):
+        under(OwnLoss(lambda *_: value), MASK)
+
+
+def test_stored() -> None:
+    for used in ALL:
+        assert stored_loss(used.terms).terms == used.terms
+    assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == in_region(loss("l1"))
+    terms = loss(OwnMap(squared), "trusted").terms
+    with pytest.raises(MismatchError, match="your own distance 'squared': hand it in again"):
+        stored_loss(terms)
+    assert stored_loss(terms, OwnMap(squared)).terms == terms
+    with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
+        stored_loss(LossTerms(distance="l1.5"), "l1")
+    with pytest.raises(MismatchError, match="the code of distance 'squared' is not that"):
+        stored_loss(terms, OwnMap(squared), "0123")
+    assert code_of(stored_loss(terms, OwnMap(squared))) is not None
+    assert code_of(loss("l1", "window", 9)) is None
+
+
+def test_names_of_ours_are_taken() -> None:
+    def ssim_map(y: Tensor, y_hat: Tensor) -> Tensor:
+        return (y - y_hat).abs()
+
+    with pytest.raises(InvalidArgumentError, match="has the name of another, 'ssim_map'"):
+        loss(OwnMap(ssim_map))
+
+
+@pytest.mark.parametrize("name", ["l1", "l2", "l1.5", "ssim_map"])
+def test_error_maps(name: str) -> None:
+    used = loss(name).errors
+    for y_hat in (Y_HAT, Y, torch.zeros_like(Y), 1 - Y):
+        errors = used.error_map(Y, y_hat)
+        assert errors.shape == Y.shape
+        assert ((errors >= 0) & (errors <= used.upper_bound)).all()
+    assert (used.error_map(Y, Y) == 0).all()

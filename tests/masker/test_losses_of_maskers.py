@@ -1,0 +1,298 @@
+"""Promises about losses on the masks themselves: their coverage by simulation, regions, records and words."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conformask.calibration import Scored, critical_lambdas, loss_of_batch, loss_under
+from conformask.conformal.order import marginal_rank, smallest
+from conformask.data.triplets import Triplets
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.evaluation.evaluate import evaluate
+from conformask.losses import in_region, loss
+from conformask.losses.maps import OwnMap
+from conformask.losses.own import OwnLoss
+from conformask.masker.calibrate import calibrate
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
+from conformask.masker.matching import family_for
+from conformask.masker.online import OnlineMasker
+from conformask.monitoring.batch import monitor
+from conformask.report.words import headline, numbers
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.selection import selection_record
+from conformask.types import Loss, Score
+from simulation import simulated
+from synthetic_triplets import arrays, scale_of, signed, triplets
+
+SCORER = Heuristic(scale_of, channels=1)
+LOSSES = {
+    "image": loss("l1", "image"),
+    "trusted": loss("l1", "trusted"),
+    "window": loss("l1", "window", 3),
+    "missed": loss("l1", "missed", tolerance=0.08),
+    "wrong": loss("l1", "wrong", tolerance=0.08),
+}
+
+
+def uneven(count: int, seed: int) -> list[np.ndarray]:
+    return arrays(count, seed)
+
+
+def tied(count: int, seed: int) -> list[np.ndarray]:
+    """Three scores, three errors; a fifth of the images has none."""
+    generator = np.random.default_rng(seed)
+    scale = generator.choice([0.02, 0.05, 0.1], (count, 8, 8, 1))
+    right = generator.random((count, 1, 1, 1)) < 0.2
+    error = np.where(right, 0.0, generator.choice([0.0, 0.06, 0.2], scale.shape, p=[0.5, 0.3, 0.2]))
+    y = np.full(scale.shape, 0.4) + generator.uniform(0, 0.01, (count, 1, 1, 1))
+    return [image.astype(np.float32) for image in (scale, y + error * (scale / 0.1), y)]
+
+
+def sparse(count: int, seed: int) -> list[np.ndarray]:
+    """Few pixels are wrong, on many images none, and the score often misses them."""
+    generator = np.random.default_rng(seed)
+    scale = generator.uniform(0.01, 0.1, (count, 8, 8, 1))
+    wrong = generator.random(scale.shape) < 0.4 * scale * generator.uniform(0, 2, (count, 1, 1, 1))
+    y = generator.uniform(0.2, 0.5, scale.shape)
+    return [image.astype(np.float32) for image in (scale, y + 0.3 * wrong, y)]
+
+
+WORLDS = {"uneven": uneven, "tied": tied, "sparse": sparse}
+
+
+def collection(images: list[np.ndarray], part: slice, **more) -> Triplets:
+    return Triplets.from_arrays(*(image[part] for image in images), **more)
+
+
+def knowing(used: Loss, world, **more) -> Heuristic:
+    """With selection images of this world."""
+    selection = collection(world(40, 999), slice(None), **more)
+    family = family_for(SCORER, used, None)
+    return replace(SCORER, selection=selection_record(SCORER, selection, used, [family], 24))
+
+
+POOL, N, TESTED, DRAWS = 800, 20, 8, 300
+
+
+def coverage(used: Loss, world, threshold: float, cheat: float = 1.0) -> tuple[float, float]:
+    """P(loss <= threshold) of masks as deployed after calibrations of 20 images, each tested on 8 others.
+
+    Drawn without replacement from a pool, so exchangeable; and sigma of the mean. cheat multiplies the
+    deployed lambda, to see that the simulation shows it.
+    """
+    family, generator = family_for(SCORER, used, None), np.random.default_rng(0)
+    batch = next(collection(world(POOL, 1000), slice(None)).batches(POOL))
+    item = Scored(batch, Score(scale_of(batch.x, batch.y_hat)))
+    grid = knowing(used, world).selection.curves[family.name].grid
+    critical = critical_lambdas(item, family, used, grid, threshold)
+    drawn = np.array([generator.choice(POOL, N + TESTED, replace=False) for _ in range(DRAWS)])
+    lambdas = [smallest(critical[places], marginal_rank(N, 0.9)) for places in drawn[:, :N]]
+    new = torch.from_numpy(drawn[:, N:].flatten())
+    score, lam = item.score.map[new], cheat * torch.tensor(lambdas).repeat_interleave(TESTED)
+    losses = loss_of_batch(batch, used, 1).take(new).of(family.apply(score, family.level(score, lam)))
+    met = (losses <= threshold * (1 + 1e-6)).double().reshape(DRAWS, TESTED).mean(dim=1).numpy()
+    return float(met.mean()), float(met.std() / math.sqrt(DRAWS))
+
+
+def typical(used: Loss, world) -> float:
+    """A threshold that half of the images exceed without a mask; .3 where it is a share of the wrong."""
+    raw = knowing(used, world).selection.threshold(0.5)
+    return 0.3 if used.terms.over == "missed" else max(raw, 1e-3)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("over", LOSSES)
+def test_the_promise_is_kept(over: str, world: str) -> None:
+    """4 sigma are allowed."""
+    used = LOSSES[over]
+    mean, sigma = coverage(used, WORLDS[world], typical(used, WORLDS[world]))
+    assert sigma < 0.01
+    assert mean >= 0.9 - 4 * sigma
+
+
+@pytest.mark.parametrize("over", LOSSES)
+def test_the_simulation_shows_a_lambda_that_is_too_large(over: str) -> None:
+    used = LOSSES[over]
+    mean, sigma = coverage(used, uneven, typical(used, uneven), cheat=1.5)
+    assert mean < 0.9 - 4 * sigma
+
+
+def falling(count: int, seed: int) -> list[np.ndarray]:
+    """Where the score is smallest all is wrong, but on the few images on which all else is."""
+    x, _, y = arrays(count, seed)
+    hard = np.random.default_rng(seed).random((count, 1, 1, 1)) < 0.15
+    wrong = np.where(hard, x >= 0.015, x < 0.03)
+    return [x, (y + 0.2 * wrong).astype(np.float32), y]
+
+
+@pytest.mark.parametrize("over", ["trusted", "wrong"])
+def test_the_last_point_that_passes_would_not_do(over: str, monkeypatch) -> None:
+    used, threshold = LOSSES[over], {"trusted": 0.1, "wrong": 0.5}[over]
+    kept, sigma = coverage(used, falling, threshold)
+    assert kept >= 0.9 - 4 * sigma
+
+    def last_that_passes(grid: np.ndarray, losses: np.ndarray, threshold: float) -> np.ndarray:
+        passing = losses <= threshold * (1 + 1e-6)
+        return grid[losses.shape[1] - 1 - passing[:, ::-1].argmax(axis=1)]
+
+    monkeypatch.setattr("conformask.calibration.first_crossing", last_that_passes)
+    broken, sigma = coverage(used, falling, threshold)
+    assert broken < 0.9 - 4 * sigma
+
+
+def test_with_probability_of_the_calibration_set() -> None:
+    """ltt on a loss that falls: coverage below .9 for at most delta of the calibration sets."""
+    used, below, draws, threshold = LOSSES["wrong"], 0, 24, 0.35
+    scorer = knowing(used, uneven)
+    new = next(collection(uneven(400, 77), slice(None)).batches(400))
+    for draw in simulated(draws):
+        calibration = collection(uneven(60, 2000 + draw), slice(None))
+        how = {"threshold": threshold, "guarantee": "ltt", "delta": 0.1, "distance": used}
+        losses = loss_under(used, calibrate(scorer, calibration, **how).masks(new.x, new.y_hat), new)
+        below += float((losses <= threshold * (1 + 1e-6)).double().mean()) < 0.9 - 0.03
+    assert below <= 9
+
+
+def test_means_are_bounded_by_the_aggregates_bound() -> None:
+    for over in ("image", "window", "missed", "wrong", "trusted"):
+        used = LOSSES[over]
+        calibration = collection(uneven(60, 5), slice(None))
+        masker = calibrate(
+            knowing(used, uneven), calibration, threshold=0.15, guarantee="expected", distance=used
+        )
+        new = next(collection(uneven(300, 6), slice(None)).batches(300))
+        assert float(loss_under(used, masker.masks(new.x, new.y_hat), new).mean()) <= 0.15
+
+
+# regions
+
+
+def regions(count: int, seed: int) -> np.ndarray:
+    region = np.random.default_rng(seed).random((count, 8, 8)) < 0.3
+    region[:, 4, 4] = True
+    return region
+
+
+@pytest.mark.parametrize("over", ["image", "trusted", "window", "missed"])
+def test_a_promise_about_a_region(over: str) -> None:
+    """Errors lie in the region only: the promise about it needs larger masks than one about the image."""
+    used, met = in_region(LOSSES[over]), []
+    inside = regions(300, 1)
+    x, y_hat, y = uneven(300, 2)
+    y_hat = np.where(inside[..., None], y_hat, y)
+    places = {"selection": slice(40), "calibration": slice(40, 100), "new": slice(100, None)}
+    parts = {
+        name: Triplets.from_arrays(x[part], y_hat[part], y[part], regions=inside[part])
+        for name, part in places.items()
+    }
+    threshold = 0.3 if over == "missed" else 0.05
+    how = {"threshold": threshold, "selection": parts["selection"], "distance": "l1"}
+    words = {"over": over, "window": used.terms.window, "tolerance": used.terms.tolerance}
+    masker = calibrate(SCORER, parts["calibration"], **how, **words)
+    assert masker.loss == used
+    assert masker.promise.startswith(f"P({used.terms.loss_name} <= ")
+    new = next(parts["new"].batches(200))
+    met = loss_under(used, masker.masks(new.x, new.y_hat), new) <= threshold * (1 + 1e-6)
+    assert float(met.double().mean()) > 0.8
+    found = evaluate(masker, parts["new"])
+    assert found.coverage == pytest.approx(float(met.double().mean()))
+    assert found.region
+    assert "in the region" in headline(found)
+    with pytest.raises(MismatchError, match=r"region of each image, and '00000' has none: add a folder"):
+        evaluate(masker, collection([x, y_hat, y], slice(100, None)))
+
+
+def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
+    x, y_hat, y = uneven(30, 3)
+    inside = regions(30, 4)
+    inside[7] = False
+    with pytest.raises(ImageError, match="region of triplet '00007' is empty"):
+        calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=inside), threshold=0.05, distance="l1")
+    with pytest.raises(ImageError, match=r"has shape \(7, 8\) and its image \(8, 8\)"):
+        Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)[:, 1:])[0]
+    with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and knows no region"):
+        calibrate(
+            SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05,
+            distance=signed,
+        )  # fmt: skip
+
+
+# records and words
+
+
+@pytest.fixture(scope="module")
+def calibrated() -> Masker:
+    used = LOSSES["window"]
+    return calibrate(knowing(used, uneven), triplets(60, 2), threshold=0.08, distance=used)
+
+
+def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
+    card = calibrated.card
+    assert (card.distance, card.over, card.window, card.exact) == ("l1", "window", 3, True)
+    assert calibrated.family.name == "reciprocal"
+    assert calibrated.promise.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
+    assert headline(card).endswith("the mean L1 trusted in any 3 x 3 pixels is at most 0.08.")
+    calibrated.save(tmp_path)
+    again = load(tmp_path, scorer=calibrated.scorer)
+    assert (again.loss, again.card) == (calibrated.loss, calibrated.card)
+    other = again.recalibrate(threshold=0.1)
+    assert (other.loss, other.card.window) == (again.loss, 3)
+    assert other.promise.startswith("P(window(l1, 3 px) <= 0.1)")
+
+
+def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_path: Path) -> None:
+    test = triplets(80, 9)
+    found = evaluate(calibrated, test, out=tmp_path)
+    batch = next(test.batches(80))
+    losses = loss_under(calibrated.loss, calibrated.masks(batch.x, batch.y_hat), batch).numpy()
+    np.testing.assert_allclose(found.images.distance, losses)
+    assert (found.over, found.window) == ("window", 3)
+    assert dict(numbers(found))["Loss, threshold"] == "mean L1 shown in any 3 x 3 pixels, 0.08"
+    assert found.n_paper_oracle == 0
+    assert 0 < found.mask_size_oracle < found.mask_size
+    report = monitor(calibrated, test)
+    assert report.measurement.coverage == pytest.approx(found.coverage)
+    online = OnlineMasker(calibrated)
+    x, y_hat, y = (image[0] for image in arrays(1, 11))
+    mask = torch.from_numpy(online.mask("a", x, y_hat))[None, None]
+    alone = next(Triplets.from_arrays(x[None], y_hat[None], y[None]).batches(1))
+    assert online.learn("a", y) == bool(loss_under(calibrated.loss, mask, alone) <= 0.08 * (1 + 1e-6))
+
+
+def test_ones_own_loss_and_map(tmp_path: Path) -> None:
+    def largest(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tensor:
+        return (mask * (y - y_hat).abs()).amax(dim=(1, 2, 3))
+
+    def squares(y: Tensor, y_hat: Tensor) -> Tensor:
+        return (y - y_hat).square()
+
+    own = OwnLoss(largest, monotone=True, upper_bound=1.0)
+    masker = calibrate(SCORER, triplets(60, 2), threshold=0.1, distance=own)
+    assert masker.card.exact
+    assert masker.promise.startswith("P(largest <= 0.1)")
+    masker.save(tmp_path)
+    with pytest.raises(MismatchError, match="your own distance 'largest'"):
+        load(tmp_path, scorer=SCORER)
+    assert load(tmp_path, scorer=SCORER, distance=own).card == masker.card
+    mapped = calibrate(
+        SCORER, triplets(60, 2), threshold=0.002, distance=OwnMap(squares), over="trusted",
+        selection=triplets(40, 1),
+    )  # fmt: skip
+    assert mapped.promise.startswith("P(trusted(squares) <= 0.002)")
+    assert mapped.family.name == "trusted_mean"
+
+
+def test_a_score_for_one_loss_serves_another() -> None:
+    """Validity needs no fit; curves of another loss are not taken for these."""
+    of_l1 = knowing(LOSSES["image"], uneven)
+    with pytest.raises(InvalidArgumentError, match=r"loss 'trusted\(l1\)' needs selection images"):
+        calibrate(of_l1, triplets(60, 2), threshold=0.05, over="trusted")
+    masker = calibrate(of_l1, triplets(60, 2), threshold=0.05, over="trusted", selection=triplets(40, 1))
+    assert masker.card.over == "trusted"
+    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, over="window", window=3).card.distance == "l1"
