@@ -18,7 +18,7 @@ from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.training.budget import schedule
 from conformask.training.losses import mask_loss, pinball, straight_through_clip
-from conformask.types import Distance, Images, PerImage
+from conformask.types import Images, Loss, PerImage
 
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16
@@ -32,13 +32,18 @@ Data = tuple[Tensor, Tensor, Tensor]
 class ErrorRegression:
     """Gamma deviance of the pixelwise error: log d + (e + delta) / d with d = delta + exp(output)."""
 
-    distance: Distance
+    fitted_for: Loss
     name: ClassVar[str] = "error, log link"
     family: ClassVar[str] = "water_filling"
 
     @property
     def exponent(self) -> float:
-        return self.distance.exponent or 1.0
+        return self.fitted_for.exponent or 1.0
+
+    def _errors(self, y: Images, y_hat: Images) -> Images:
+        errors = self.fitted_for.errors
+        assert errors is not None
+        return errors.error_map(y, y_hat)
 
     @property
     def start(self) -> float:
@@ -49,7 +54,7 @@ class ErrorRegression:
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         floor = SMALLEST_ERROR**self.exponent
-        predicted, error = floor + self.score(output), self.distance.error_map(y, y_hat)
+        predicted, error = floor + self.score(output), self._errors(y, y_hat)
         return (predicted.log() + (error + floor) / predicted).mean(dim=(1, 2, 3))
 
     def score(self, output: Images) -> Images:
@@ -77,7 +82,7 @@ class UpperError(LinearErrorRegression):
     name: ClassVar[str] = "upper quantile of the error"
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        return pinball(output, self.distance.error_map(y, y_hat), UPPER)
+        return pinball(output, self._errors(y, y_hat), UPPER)
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class PlainClip(MaskNetwork):
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         mask = 1 - output
-        return mask_loss(mask + (mask.clamp(0, 1) - mask).detach(), y, y_hat, self.distance)
+        return mask_loss(mask + (mask.clamp(0, 1) - mask).detach(), y, y_hat, self.fitted_for)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class LargerMu(MaskNetwork):
     name: ClassVar[str] = "larger mu"
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        return mask_loss(straight_through_clip(1 - output), y, y_hat, self.distance, LARGER_MU)
+        return mask_loss(straight_through_clip(1 - output), y, y_hat, self.fitted_for, LARGER_MU)
 
     def score(self, output: Images) -> Images:
         hidden = super().score(output)
@@ -116,14 +121,16 @@ class JointTotal:
     start: ClassVar[float] = 0.0
 
     @property
-    def distance(self) -> Distance:
-        return self.mask.distance
+    def fitted_for(self) -> Loss:
+        return self.mask.fitted_for
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         return channels + 1
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        total = _mean(self.distance.error_map(y, y_hat)).clamp(min=SMALLEST_ERROR).log()
+        errors = self.fitted_for.errors
+        assert errors is not None
+        total = _mean(errors.error_map(y, y_hat)).clamp(min=SMALLEST_ERROR).log()
         missed = (self._log_total(output) - total).square().flatten()
         return self.mask.loss(output[:, :-1], y, y_hat) + TOTAL_WEIGHT * missed
 

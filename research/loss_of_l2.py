@@ -26,7 +26,7 @@ from smaller_masks import (
     whole,
 )
 
-from conformask.distances.lp import Lp
+from conformask.losses import loss as loss_by_name
 from conformask.masks.difficulty import KAPPA
 from conformask.masks.water_filling import WaterFilling
 from conformask.paper.work import Workshop, threshold_of
@@ -43,14 +43,14 @@ KAPPAS = (0.0, KAPPA / 2, KAPPA)
 
 def explore(shop: Workshop) -> None:
     """Every training with each loss, with each kappa."""
-    distance, data = Lp(2.0), shop.data()
-    threshold = threshold_of(distance, data.part("selection"))
-    judge = replace(judge_of(shop), distance=distance, threshold=threshold)
+    l2, data = loss_by_name("l2"), shop.data()
+    threshold = threshold_of(l2, data.part("selection"))
+    judge = replace(judge_of(shop), loss=l2, threshold=threshold)
     train, held = data_of(whole(data.part("train"))), data_of(judge.batch)
     notebook = Notebook(RESULTS / f"row-{shop.row.number}.json")
 
     def told(loss: str, seed: int) -> dict[str, object]:
-        head = LOSSES[loss](distance)
+        head = LOSSES[loss](l2)
         score = scored(default_network(head, train, EPOCHS, seed=seed), head, held)
         found = judge.curves(score, WaterFilling(2.0, kappa=0.0))
         return {f"{kappa:g}": judge.judged(score, found, kappa) for kappa in KAPPAS}

@@ -47,6 +47,7 @@ from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.conformal.quantile_regression import quantile_regression
 from conformask.data.triplets import Triplets
+from conformask.losses import loss
 from conformask.masks.difficulty import KAPPA
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
@@ -65,7 +66,7 @@ from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
 from conformask.storage.as_arrays import Array
-from conformask.types import Batch, Distance, Family, Score
+from conformask.types import Batch, Family, Loss, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
@@ -89,28 +90,28 @@ class Judge:
     """The selection images of a row."""
 
     batch: Batch
-    distance: Distance
+    loss: Loss
     threshold: float
     difficulty: Array
     points: int
 
     def crossed(self, score: Tensor) -> Iterator[tuple[str, dict[str, object]]]:
         """What a score gives with each family."""
-        for title, family in families(self.distance.exponent):
+        for title, family in families(self.loss.exponent):
             found = self.curves(score, family)
             for kappa in KAPPAS[:1] if title == "reciprocal" else KAPPAS:
                 yield f"{title} {kappa:+g}" if kappa else title, self.judged(score, found, kappa)
 
     def default(self, score: Tensor, *, adaptive: bool = False) -> dict[str, object]:
         """What a score gives with the default family; adaptive: with lambda by quantile regression."""
-        exponent = self.distance.exponent
+        exponent = self.loss.exponent
         family = Power(kappa=0.0) if exponent is None else WaterFilling(exponent, kappa=0.0)
         found = self.curves(score, family)
         return self.judged(score, found, KAPPA / (exponent or 1.0), adaptive=adaptive)
 
     def curves(self, score: Tensor, family: Family) -> Curves:
         items = [Scored(self.batch, Score(score))]
-        return curves(items, family, self.distance, lambda_grid(family, self.distance, items, self.points))
+        return curves(items, family, self.loss, lambda_grid(family, self.loss, items, self.points))
 
     def judged(
         self, score: Tensor, found: Curves, kappa: float, *, adaptive: bool = False
@@ -216,9 +217,7 @@ class Notebook:
 def lp_scores(notebook: Notebook, judge: Judge, train: Data) -> None:
     """Every score with every family."""
     held = data_of(judge.batch)
-    heads = [
-        head(judge.distance) for head in (MaskNetwork, ErrorRegression, LinearErrorRegression, UpperError)
-    ]
+    heads = [head(judge.loss) for head in (MaskNetwork, ErrorRegression, LinearErrorRegression, UpperError)]
 
     def made(head: Head) -> dict[str, object]:
         return dict(judge.crossed(scored(_with_gradients(trained, head, train, EPOCHS), head, held)))
@@ -229,7 +228,7 @@ def lp_scores(notebook: Notebook, judge: Judge, train: Data) -> None:
 
 def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
     """The mask network with the default family, trained otherwise."""
-    head, held, fit = MaskNetwork(judge.distance), data_of(judge.batch), partial(_with_gradients, trained)
+    head, held, fit = MaskNetwork(judge.loss), data_of(judge.batch), partial(_with_gradients, trained)
     told = partial(by_default, judge, head, held)
 
     plain = cache(lambda: fit(head, train, EPOCHS))
@@ -257,7 +256,7 @@ def variants(notebook: Notebook, judge: Judge, train: Data) -> None:
 
 def limits(notebook: Notebook, judge: Judge, train: Data) -> None:
     """The default on fewer images, for as many steps, and at other widths."""
-    mask, held = MaskNetwork(judge.distance), data_of(judge.batch)
+    mask, held = MaskNetwork(judge.loss), data_of(judge.batch)
 
     def made(share: int, width: int) -> dict[str, object]:
         x, y_hat, y = (images[::share] for images in train)
@@ -285,8 +284,8 @@ def clips(notebook: Notebook, judge: Judge, train: Data) -> None:
     def told(head: Head) -> dict[str, object]:
         return by_default(judge, head, held, _with_gradients(trained, head, train, EPOCHS))
 
-    notebook.once("as it is", lambda: told(MaskNetwork(judge.distance)))
-    notebook.once("gradients through the clip both ways", lambda: told(PlainClip(judge.distance)))
+    notebook.once("as it is", lambda: told(MaskNetwork(judge.loss)))
+    notebook.once("gradients through the clip both ways", lambda: told(PlainClip(judge.loss)))
 
 
 def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool) -> dict[str, object]:
@@ -296,7 +295,7 @@ def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool)
 
 def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> None:
     """Other networks for the same score, with the default family."""
-    mask, plain = MaskNetwork(judge.distance), (data_of(train), data_of(judge.batch))
+    mask, plain = MaskNetwork(judge.loss), (data_of(train), data_of(judge.batch))
     predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
 
     def told(head: Head, data: tuple[Data, Data], epochs: int = EPOCHS, **how: Any) -> dict[str, object]:
@@ -306,7 +305,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         learnt, held = data
         scores = scored(network, head, learnt), scored(network, head, held)
         spread = {
-            f"spread_{part}": spread_of(score, judge.distance.error_map(y, y_hat))
+            f"spread_{part}": spread_of(score, judge.loss.errors.error_map(y, y_hat))
             for part, score, (_, y_hat, y) in zip(("train", "selection"), scores, data, strict=True)
         }
         return {"default": judge.default(scores[1]) | spread | cost(network, plain[1], held)}
@@ -383,7 +382,7 @@ def _pass_seconds(network: UNet, images: Tensor) -> float:
 
 def known_world(notebook: Notebook, judge: Judge, train: Data) -> None:
     """Errors that are Laplace noise of a scale that x and y_hat tell, times a factor that nothing tells."""
-    distance, held = judge.distance, data_of(judge.batch)
+    loss, held = judge.loss, data_of(judge.batch)
 
     def world(data: Data, unseen: float, seed: int) -> tuple[Data, Tensor]:
         x, y_hat, _ = data
@@ -396,10 +395,12 @@ def known_world(notebook: Notebook, judge: Judge, train: Data) -> None:
     def made(unseen: float) -> dict[str, object]:
         (learnt, _), (seen, scale) = world(train, unseen, 1), world(held, unseen, 2)
         batch = Batch(judge.batch.names, judge.batch.x, seen[1], seen[2])
-        threshold = float(np.quantile(distance(seen[2], seen[1]).numpy(), QUANTILE))
+        threshold = float(
+            np.quantile(loss.on(seen[2], seen[1], None, 1).of(torch.ones_like(scale)).numpy(), QUANTILE)
+        )
         difficulty = scale.mean(dim=(1, 2, 3)).double().numpy()
-        here = Judge(batch, distance, threshold, difficulty, judge.points)
-        head = MaskNetwork(distance)
+        here = Judge(batch, loss, threshold, difficulty, judge.points)
+        head = MaskNetwork(loss)
         learnt_score = scored(default_network(head, learnt, LONGER), head, seen)
         return {"learnt": here.default(learnt_score), "known": here.default(scale)}
 
@@ -426,8 +427,10 @@ def judge_of(shop: Workshop) -> Judge:
         images = images.select(np.linspace(0, len(images) - 1, MEASURED).round().astype(int).tolist())
     batch = whole(images)
     difficulty = _scores_of_the_run(shop, "mask", batch).mean(dim=(1, 2, 3)).double().numpy()
-    threshold = threshold_of(shop.distance, images)
-    return Judge(batch, shop.distance, threshold, difficulty, points(shop.row, shop.preset) or GRID_POINTS)
+    threshold = threshold_of(loss(shop.distance), images)
+    return Judge(
+        batch, loss(shop.distance), threshold, difficulty, points(shop.row, shop.preset) or GRID_POINTS
+    )
 
 
 def _scores_of_the_run(shop: Workshop, method: str, batch: Batch) -> Tensor:

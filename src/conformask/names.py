@@ -16,6 +16,8 @@ Predictor = Literal["regressor", "gan"]
 Split = Literal["file", "within", "tile"]
 Over = Literal["image", "trusted", "window", "missed", "wrong"]
 """What a loss makes of an error map under a mask."""
+SHARES: tuple[Over, ...] = ("missed", "wrong")
+"""Those that are shares of pixels, and so at most 1."""
 
 
 @dataclass(frozen=True)

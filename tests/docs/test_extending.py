@@ -26,7 +26,7 @@ def mentions(name: str) -> set[str]:
 
 
 def test_the_table_is_read() -> None:
-    assert len(ROWS) == 8
+    assert len(ROWS) == 9
 
 
 @pytest.mark.parametrize(("kind", "files", "example"), ROWS, ids=[row[0] for row in ROWS])

@@ -8,7 +8,7 @@ from rich.table import Table
 from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName, OverName, Share, UnitName, Within
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
-from conformask.names import BOUNDED
+from conformask.names import BOUNDED, SHARES
 
 
 def plan(
@@ -42,7 +42,7 @@ def plan(
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within=bool(within))
     bounded = chosen(BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image and over in (None, "image")
-    bound = 1.0 if over in ("missed", "wrong") else bounded.upper_bound
+    bound = 1.0 if over in SHARES else bounded.upper_bound
     planned = plan_for(promise, threshold, None if own else bound, n)
     record = {
         "guarantee": promise.name,

@@ -100,7 +100,7 @@ def calibrate(
             Any score keeps any promise; masks are smallest with one that was fitted for the loss.
         over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
         window: side in pixels, for over="window".
-        tolerance: the error above which a pixel is wrong, for over="missed" and "wrong".
+        tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
         other_network: calibrate on outputs of another network than the scorer was trained on.
         out: a folder for finished parts, from which a killed calibration resumes; it is removed at the end.

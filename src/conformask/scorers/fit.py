@@ -70,7 +70,7 @@ def fit_scorer(
             for it ("quantile" for none: there it says what the record of the selection images is about).
         over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
         window: side in pixels, for over="window".
-        tolerance: the error above which a pixel is wrong, for over="missed" and "wrong".
+        tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, or of
             whether a pixel is wrong) or "quantile" (the paper's baseline); if None "error" for losses of
