@@ -296,3 +296,31 @@ def test_a_score_for_one_loss_serves_another() -> None:
     masker = calibrate(of_l1, triplets(60, 2), threshold=0.05, over="trusted", selection=triplets(40, 1))
     assert masker.card.over == "trusted"
     assert calibrate(of_l1, triplets(60, 2), threshold=0.1, over="window", window=3).card.distance == "l1"
+
+
+# the bound of each image
+
+
+@pytest.mark.parametrize("over", ["image", "window"])
+def test_the_bound_of_each_image_is_kept_on_new_images(over: str, tmp_path: Path) -> None:
+    used, kept = LOSSES[over], []
+    scorer = knowing(used, uneven)
+    for draw in range(8):
+        masker = calibrate(scorer, triplets(60, 300 + draw), threshold=0.08, distance=used)
+        batch = next(triplets(150, 600 + draw).batches(150))
+        bounds = masker.error_bounds(batch.x, batch.y_hat)
+        unmasked = used.on(batch.truth(), batch.y_hat, None, 1).of(torch.ones_like(batch.y_hat)).numpy()
+        kept.append((unmasked <= bounds * (1 + 1e-9)).mean())
+    assert np.mean(kept) == pytest.approx(0.9, abs=0.05)
+    masker.save(tmp_path)
+    again = load(tmp_path, scorer=scorer)
+    np.testing.assert_array_equal(again.error_bounds(batch.x, batch.y_hat), bounds)
+    image = arrays(1, 5)
+    assert masker.error_bounds(image[0][0], image[1][0]).shape == (1,)
+    assert again.recalibrate(confidence=0.8).error_bounds(batch.x, batch.y_hat).mean() < bounds.mean()
+
+
+def test_where_no_bound_is_known() -> None:
+    assert calibrate(SCORER, triplets(60, 2), threshold=0.05, distance="l1").error_bounds(
+        *map(torch.from_numpy, (np.zeros((1, 1, 8, 8), np.float32),) * 2)
+    ) is None, "no curves are stored"  # fmt: skip

@@ -20,16 +20,18 @@ CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
 
 @dataclass(frozen=True)
 class Line:
-    """A line of sizes.csv; the last two are empty where the truth is not known."""
+    """A line of sizes.csv; distance and within are empty where the truth is not known."""
 
     name: str
     mask_size: float
     source: str
     """A hash of the image as it was masked."""
     distance: float | None = None
-    """Masked."""
+    """The loss under the mask."""
     within: bool | None = None
-    """Whether the distance meets the threshold."""
+    """Whether it meets the threshold."""
+    bound: float | None = None
+    """At most so much the output differs from the truth without a mask; see Masker.error_bounds."""
 
 
 COLUMNS = tuple(field.name for field in fields(Line))
@@ -110,11 +112,12 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: Line) -> list[str]:
-    measured = ["" if value is None else str(value) for value in (line.distance, line.within)]
+    measured = ["" if value is None else str(value) for value in (line.distance, line.within, line.bound)]
     return [line.name, f"{line.mask_size:.6f}", line.source, *measured]
 
 
 def _line(row: Mapping[str, str]) -> Line:
     size, distance = float(row["mask_size"]), float(row["distance"]) if row["distance"] else None
     within = {"": None, "True": True, "False": False}[row["within"]]
-    return Line(row["name"], size, row["source"], distance, within)
+    bound = float(row["bound"]) if row["bound"] else None
+    return Line(row["name"], size, row["source"], distance, within, bound)

@@ -112,7 +112,8 @@ class _Work:
 
     def _of_batch(self, batch: Batch) -> Iterator[Line]:
         masker, distances = self.masker, None
-        masks = masker.masks(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
+        item = masker.scored(batch.x, batch.y_hat, batch.weight, batch.category)
+        masks, bounds = masker.open(item), masker.bounds_of(item)
         if self._measures:
             distances = loss_under(masker.loss, masks, batch).double().tolist()
         for index, name in enumerate(batch.names):
@@ -120,17 +121,18 @@ class _Work:
             write_image(self.places[name], mask, bits=16, round_down=True)
             self._write_overlay(name, y_hat, mask)
             size = float(1 - mask.mean(dtype=np.float64))
-            yield self._line(name, size, None if distances is None else distances[index])
+            bound = None if bounds is None else float(bounds[index])
+            yield self._line(name, size, None if distances is None else distances[index], bound)
 
     def _of_whole(self, image: WholeImage) -> Line:
         written = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, written.y_hat, written.mask)
         return self._line(image.name, written.size, written.distance)
 
-    def _line(self, name: str, size: float, distance: float | None) -> Line:
+    def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> Line:
         threshold = self.masker.card.threshold
         within = None if distance is None else bool(passes(np.array([distance]), threshold)[0])
-        return Line(name, size, self._source(name), distance, within)
+        return Line(name, size, self._source(name), distance, within, bound)
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])

@@ -10,8 +10,11 @@ from jaxtyping import Float
 
 from conformask.calibration import NO_GRID, Scored, evidence, measures
 from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.image_bound import looks_of_loss
+from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
+from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
@@ -55,6 +58,7 @@ class Choices:
     threshold: float
     grid: Float[np.ndarray, "g"] | None
     weigh: Weigh | None
+    image_errors: LogLinear | None
 
 
 def calibrate(
@@ -177,7 +181,17 @@ def _fixed(
         )
     if curves is not None and promise.selects:
         promise = promise.fixed(evidence(curves, level, loss), n)
-    return Choices(promise, loss, family, level, _grid(curves, promise, loss, level), weigh)
+    grid = _grid(curves, promise, loss, level)
+    return Choices(promise, loss, family, level, grid, weigh, _image_errors(curves, promise))
+
+
+def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
+    """How the unmasked loss of the selection images follows what their score looks like."""
+    if curves is None or curves.features is None:
+        return None
+    return looks_of_loss(
+        curves.features, curves.distance[:, -1], promise.confidence or DEFAULTS["confidence"]
+    )
 
 
 def _grid(
@@ -249,6 +263,7 @@ def _card(
         calibrated_on=seen.traces,
         tiles=tiles,
         network=calibration.network,
+        image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
         code=fingerprints,
     )
 

@@ -15,9 +15,12 @@ from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, feat
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import Facts
+from conformask.conformal.image_bound import ImageBound, calibrated_bound
 from conformask.conformal.order import coverage_range
-from conformask.conformal.presets import promise_of
+from conformask.conformal.populations import Weighted
+from conformask.conformal.presets import DEFAULTS, promise_of
 from conformask.conformal.promise import Promise
+from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
 from conformask.data.images import from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
@@ -148,16 +151,54 @@ class Masker:
         category: Sequence[str] | None = None,
     ) -> Images:
         """The mask of each image, as __call__ gives it for tensors."""
+        return self.open(self.scored(x, y_hat, weight, category))
+
+    def scored(
+        self,
+        x: Images,
+        y_hat: Images,
+        weight: Sequence[float] | None = None,
+        category: Sequence[str] | None = None,
+    ) -> Scored:
+        """New images with their score, checked."""
         x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
         self.card.check_channels(y_hat.shape[1])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
-            warnings.warn(reason, stacklevel=3)
+            warnings.warn(reason, stacklevel=4)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
-        score = score_of(self.scorer, x, y_hat, names)
-        return self.open(Scored(batch, score))
+        return Scored(batch, score_of(self.scorer, x, y_hat, names))
+
+    def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
+        """By how much each output differs from its truth at most, without a mask: (N,), in units of the loss.
+
+        P(loss of the whole image <= its bound) >= confidence (0.9 for a promise about a mean), over the
+        calibration and new images; of images in groups, for a random image of a new group. None where it is
+        not known: no curves are stored, too few images, or a weighted promise.
+
+        Args:
+            x: as __call__ takes it.
+            y_hat: as __call__ takes it.
+        """
+        return self.bounds_of(self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat)))
+
+    def bounds_of(self, item: Scored) -> Float[np.ndarray, "n"] | None:
+        """The bounds of scored images; see `error_bounds`."""
+        if self.image_bound is None:
+            return None
+        bounds = self.image_bound(features_of(item.score))
+        return bounds if self.loss.upper_bound is None else np.minimum(bounds, self.loss.upper_bound)
+
+    @cached_property
+    def image_bound(self) -> ImageBound | None:
+        """The bound of an image as a rule; None where it is not known."""
+        if self.curves is None or isinstance(self.guarantee.population, Weighted):
+            return None
+        h = self.card.image_errors
+        confidence = self.card.confidence or DEFAULTS["confidence"]
+        return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
 
     def open(self, item: Scored) -> Images:
         """The masks of scored images: gathers the facts that the rule needs, then applies the family.

@@ -56,6 +56,8 @@ class Sample:
 class CalibrationCard(Domain, Sample, Terms):
     """calibration.json: the terms, the sample and the domain of a promise."""
 
+    image_errors: Mapping[str, Json] | None = None
+    """How the loss without a mask follows what the score looks like, for the bound of each image."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the scorer and of what else a user brought as code, by the name of its argument."""
 

@@ -21,7 +21,7 @@ from conformask.storage.as_json import plain
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, error_scale, png
 from conformask.viewer.promises import Setting, masker_at, sliders
-from conformask.viewer.session import Session, distances_of, opening
+from conformask.viewer.session import Session, bound_text, distances_of, opening
 from conformask.viewer.uploads import FACTS, MOST_BYTES, Intake, pair_of
 
 STATIC = Path(__file__).parent / "static"
@@ -129,6 +129,7 @@ def image(name: str, session: Shown) -> Response:
         "error_scale": error_scale(item.batch) if has_truth else None,
         "not_covered": session.masker.card.not_covered((height, width)),
         "caveat": session.caveat(name),
+        "bound": None if session.doubt else bound_text(session.masker, item),
     }
     return _json(facts)
 

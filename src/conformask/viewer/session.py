@@ -19,7 +19,7 @@ from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
 from conformask.report.meaning import Standing, broken, of_another_network
-from conformask.report.words import measurement_text
+from conformask.report.words import figure, measurement_text, percent
 from conformask.scorers.scoring import scored_batches
 from conformask.viewer.cache import Cache
 from conformask.viewer.pictures import thumbnail
@@ -252,6 +252,14 @@ def opening(masker: Masker, item: Scored) -> Opening:
     level = masker.family.level(item.score.map, lam)
     size = mask_size(masker.family.apply(item.score.map, level))
     return Opening(float(lam[0]), tuple(level[0].tolist()), float(size[0]))
+
+
+def bound_text(masker: Masker, item: Scored) -> str | None:
+    """By how much the output differs from the truth at most, and for how many images that holds."""
+    bounds, rule = masker.bounds_of(item), masker.image_bound
+    if bounds is None or rule is None:
+        return None
+    return f"at most {figure(float(bounds[0]))}, for {percent(rule.confidence)} of images"
 
 
 def distances_of(masker: Masker, item: Scored, threshold: float) -> Measured:

@@ -142,8 +142,8 @@ export class ImagePage {
     by("#meaning").hidden = !told.holds;
     by("#holds").textContent = told.holds ?? "";
     by("#silent").textContent = told.silent ?? "";
-    const known = this.#told.truth ? [["Masked distance", "…", ""], ["Without a mask", "…", ""]] : [];
-    this.#facts([["Mask size", percent(told.opening.size), ""], ...known]);
+    const known = this.#told.truth ? [["Loss under the mask", "…", ""], ["Without a mask", "…", ""]] : [];
+    this.#facts([["Mask size", percent(told.opening.size), ""], ...known, ...this.#bound()]);
   }
 
   async #measure(name, setting) {
@@ -153,9 +153,15 @@ export class ImagePage {
     const size = by("#facts dd").textContent;
     this.#facts([
       ["Mask size", size, ""],
-      ["Masked distance", figure(told.distance), told.met ? "✓ within the threshold" : "✗ beyond the threshold"],
+      ["Loss under the mask", figure(told.distance), told.met ? "✓ within the threshold" : "✗ beyond the threshold"],
       ["Without a mask", figure(told.unmasked), ""],
+      ...this.#bound(),
     ]);
+  }
+
+  // What is promised of the whole output, known without its truth.
+  #bound() {
+    return this.#told.bound === null ? [] : [["Promised without a mask", this.#told.bound, ""]];
   }
 
   #facts(rows) {

@@ -1,0 +1,66 @@
+"""A bound for each image: how much its output differs from the truth at most, without a mask.
+
+Conformal quantile regression (Romano, Patterson and Candes 2019) of the log of the unmasked loss on what the
+score looks like. Marginal over images; of images in groups, over a random image of a new group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from conformask.conformal.lambdas import IMAGES_A_COEFFICIENT
+from conformask.conformal.order import ROUNDING
+from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
+from conformask.records.curves import Curves
+from conformask.storage.as_arrays import Array
+
+PerImage = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class ImageBound:
+    """exp(h(features) + shift), with the confidence at least the unmasked loss of an image."""
+
+    h: LogLinear
+    shift: float
+    confidence: float
+
+    def __call__(self, features: Float[np.ndarray, "n f"]) -> PerImage:
+        """The bound of each image."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(self.h(features) + self.shift))
+
+
+def looks_of_loss(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
+    """h: the confidence-quantile of the log unmasked loss given the features, on selection images."""
+    usable = losses > 0
+    enough = usable.sum() >= IMAGES_A_COEFFICIENT * (features.shape[1] + 1)
+    fit = quantile_regression if enough else constant
+    return fit(features[usable], np.log(losses[usable]), confidence)
+
+
+def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float) -> ImageBound | None:
+    """The bound whose shift the calibration images give; None where they are too few, or keep no features."""
+    if calibration.features is None:
+        return None
+    used = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
+    with np.errstate(divide="ignore"):
+        excess = np.log(calibration.distance[:, -1]) - used(calibration.features)
+    shift = _quantile(excess, _each_group_alike(calibration.group, len(excess)), confidence)
+    return ImageBound(used, shift, confidence) if shift < np.inf else None
+
+
+def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
+    """The smallest value whose weight, with one unit more at infinity, reaches the confidence."""
+    order = np.argsort(values, kind="stable")
+    reached = weights[order].cumsum() >= confidence * (weights.sum() + 1) - ROUNDING
+    return float(values[order[reached.argmax()]]) if reached.any() else np.inf
+
+
+def _each_group_alike(groups: Array | None, n: int) -> PerImage:
+    """Weights of the images: each group adds up to one."""
+    if groups is None:
+        return np.ones(n)
+    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[place])
