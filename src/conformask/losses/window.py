@@ -1,18 +1,20 @@
 """The largest local mean error of what is shown."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from conformask.losses.image import within
 from conformask.losses.maps import errors_for
+from conformask.masks.kernels import compiled
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
-from conformask.types import ErrorMap, Images, PerImage
+from conformask.types import Array, ErrorMap, Images, PerImage
 
 
 @dataclass(frozen=True)
@@ -53,36 +55,50 @@ class Windows:
     side: int
 
     def of(self, mask: Images) -> PerImage:
-        """The loss of each image under its mask, float64."""
-        return box_means(mask.double() * self.error.double(), self.side).flatten(1).amax(dim=1)
+        """The loss of each image under its mask, float64; without a gradient."""
+        shown = (mask.detach().double() * self.error.double()).cpu().numpy()
+        means = box_means(shown, tuple(min(self.side, length) for length in shown.shape[2:]))
+        return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
 
     def take(self, places: Tensor) -> "Windows":
         """Those of the images at these places."""
         return replace(self, error=self.error[places])
 
 
-def box_means(values: Images, side: int) -> Images:
-    """The mean in each window that lies inside the image, by running sums: as quick for any side."""
-    for axis in range(2, values.ndim):
-        length = min(side, values.shape[axis])
-        sums = F.pad(values.cumsum(axis).movedim(axis, -1), (1, 0))
-        values = ((sums[..., length:] - sums[..., :-length]) / length).clamp(min=0).movedim(-1, axis)
+def box_means(values: Array, sides: tuple[int, ...]) -> Array:
+    """The mean in each window of these sides that lies inside the image, (N, C, *space) float64."""
+    for axis, side in enumerate(sides, start=2):
+        outer, length, inner = math.prod(values.shape[:axis]), values.shape[axis], values.shape[axis + 1 :]
+        means = running_means(values.reshape(outer, length, math.prod(inner)), side)
+        values = means.reshape(*values.shape[:axis], length - side + 1, *inner)
     return values
+
+
+@compiled
+def running_means(values: Array, side: int) -> Array:
+    """Means of `side` neighbours along the middle axis of (outer, length, inner) float64, by running sums."""
+    outer, length, inner = values.shape
+    means = np.empty((outer, length - side + 1, inner))
+    for o in range(outer):
+        total = np.zeros(inner)
+        for place in range(length):
+            for i in range(inner):
+                total[i] += values[o, place, i]
+            if place >= side:
+                for i in range(inner):
+                    total[i] -= values[o, place - side, i]
+            if place >= side - 1:
+                for i in range(inner):
+                    means[o, place - side + 1, i] = max(total[i], 0.0) / side
+    return means
 
 
 def around(values: Images, side: int) -> Images:
-    """The mean in the window around each pixel, cut off at the border; with the shape of values."""
-    ones = torch.ones_like(values[:1, :1])
-    return _spread(values, side) / _spread(ones, side)
-
-
-def _spread(values: Images, side: int) -> Images:
-    """The sum in the window around each pixel."""
-    for axis in range(2, values.ndim):
-        before, after = side // 2, (side - 1) // 2
-        sums = F.pad(values.cumsum(axis).movedim(axis, -1), (1, 0))
-        n = sums.shape[-1] - 1
-        places = torch.arange(n, device=values.device)
-        high, low = (places + after + 1).clamp(max=n), (places - before).clamp(min=0)
-        values = (sums[..., high] - sums[..., low]).movedim(-1, axis)
-    return values
+    """The mean in the window around each pixel, cut off at the border; with the shape of values, float32."""
+    before, after = side // 2, (side - 1) // 2
+    space, padding = values.shape[2:], [(0, 0), (0, 0)] + [(before, after)] * (values.ndim - 2)
+    padded = (
+        np.pad(each.double().cpu().numpy(), padding) for each in (values, torch.ones_like(values[:1, :1]))
+    )
+    sums, counts = (box_means(each, (side,) * len(space)) for each in padded)
+    return torch.from_numpy(sums / counts).to(values.device, torch.float32)

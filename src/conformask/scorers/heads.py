@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import ClassVar, Protocol, runtime_checkable
 
-from conformask.errors import chosen
+from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses import Chosen, stored_loss
 from conformask.records.loss import LossTerms
 from conformask.scorers.error_network import ErrorNetwork
@@ -55,6 +55,11 @@ def head(name: str | None, loss: Loss) -> Head:
     Raises:
         InvalidArgumentError: an unknown name, or a loss that the head does not take.
     """
+    if name == "mask" and loss.terms.over not in (None, "image"):
+        raise InvalidArgumentError(
+            f"scorer 'mask' is trained by a mean over the image, which {loss.terms.loss_name!r} is not: take "
+            "scorer 'error'"
+        )
     return chosen(HEADS, name or suited(loss), "scorer")(loss)
 
 

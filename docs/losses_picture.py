@@ -1,0 +1,99 @@
+"""Draws docs/images/losses.png: the same images, masked for promises about different losses.
+
+    python docs/losses_picture.py WORK
+
+WORK keeps triplets and scorers. Bicubic enlargement of the photographs that scikit-image packages; each mask
+keeps its own promise, at the threshold that three of ten selection images meet without a mask. What was
+measured goes to docs/results/losses_picture.json, from which docs/gallery.py tells it. Ten minutes on two
+cores.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+import conformask as cm
+from conformask.data.photographs import packaged_photographs
+from conformask.data.sources import TrueImages
+from conformask.masker.masker import Masker
+from conformask.predictors.classical import Bicubic
+from conformask.preparation import write_triplets
+from conformask.report.pictures import as_bytes, error_bytes, heat, overlay
+from conformask.tasks import task
+
+DOCS = Path(__file__).parent
+PICTURE, RECORD = DOCS / "images" / "losses.png", DOCS / "results" / "losses_picture.json"
+SIZE, EPOCHS, WIDTH, THRESHOLD, ROWS = 96, 24, 16, "q0.3", 3
+LOSSES = {
+    "l1": {"distance": "l1"},
+    "l1, window": {"distance": "l1", "over": "window", "window": 9},
+    "l1, trusted": {"distance": "l1", "over": "trusted"},
+    "ssim_map": {"distance": "ssim_map"},
+    "ssim": {"distance": "ssim"},
+}
+SCORERS = {"l1": "l1", "l1, window": "l1", "l1, trusted": "l1", "ssim_map": "ssim_map", "ssim": "ssim"}
+"""Which scorer serves which."""
+TILE, GAP, TOP, BELOW = 168, 8, 26, 20
+
+
+def maskers(work: Path, split: cm.Splits) -> dict[str, Masker]:
+    scorers = {
+        distance: cm.fit_scorer(
+            split.train, selection=split.selection, distance=distance, out=work / distance, width=WIDTH,
+            epochs=EPOCHS, resume=True,
+        )
+        for distance in dict.fromkeys(SCORERS.values())
+    }  # fmt: skip
+    return {
+        title: cm.calibrate(
+            scorers[SCORERS[title]], split.calibration, threshold=THRESHOLD, selection=split.selection, **how
+        )
+        for title, how in LOSSES.items()
+    }
+
+
+def main(work: Path) -> None:
+    data, enlarge = work / "data", task("super_resolution")
+    if not (data / "manifest.csv").exists():
+        images = TrueImages.from_arrays(packaged_photographs(), SIZE, SIZE, how="tile", seed=0)
+        write_triplets(images, data, task=enlarge, predictor=Bicubic(enlarge))
+    split = cm.Triplets.from_folder(data).split()
+    made = maskers(work, split)
+    found = {title: cm.evaluate(masker, split.test, opt_images=0) for title, masker in made.items()}
+    keys = ("promise", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test")
+    record = {title: {key: getattr(each, key) for key in keys} for title, each in found.items()}
+    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    errors = found["l1"].images.unmasked_distance
+    order = np.argsort(errors)
+    draw([split.test[int(order[int(share * (len(order) - 1))])] for share in (0.5, 0.75, 0.95)], made)
+
+
+def draw(triplets: list, made: dict[str, Masker]) -> None:
+    titles = ("output", "error", *made)
+    height = TILE + BELOW + GAP
+    sheet = Image.new("RGB", (len(titles) * (TILE + GAP) - GAP, TOP + len(triplets) * height - GAP), "white")
+    pen, font, small = ImageDraw.Draw(sheet), ImageFont.load_default(17), ImageFont.load_default(13)
+    for column, title in enumerate(titles):
+        pen.text((column * (TILE + GAP), 3), title, fill=(40, 40, 48), font=font)
+    for row, triplet in enumerate(triplets):
+        output = as_bytes(triplet.y_hat)
+        error, _ = error_bytes(triplet.truth(), triplet.y_hat)
+        pictures = [(output, ""), (heat(error), "")]
+        for masker in made.values():
+            x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
+            mask = masker.masks(x, y_hat)[0].numpy()
+            pictures.append((overlay(output, as_bytes(mask)), f"hidden {1 - mask.mean():.0%}"))
+        for column, (picture, note) in enumerate(pictures):
+            place = (column * (TILE + GAP), TOP + row * height)
+            tile = Image.fromarray(picture).convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST)
+            sheet.paste(tile, place)
+            pen.text((place[0], place[1] + TILE + 2), note, fill=(90, 90, 98), font=small)
+    sheet.save(PICTURE, optimize=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
