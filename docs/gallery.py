@@ -13,6 +13,7 @@ from typing import Any
 DOCS = Path(__file__).parent
 OUT = DOCS.parent / "examples" / "out"
 RECORD, PAGE = DOCS / "results" / "examples.json", DOCS / "gallery.md"
+LOSSES = DOCS / "results" / "losses_picture.json"
 KEPT = ("promise", "n_test", "coverage", "coverage_interval", "mask_size", "mask_size_oracle")
 TEXT = """# Gallery
 
@@ -59,6 +60,21 @@ take the place of the stand-ins by `--model` and an argument.
 `cm.monitor` found p = {unshifted:.2g} for the test images, no sign that they differ from those of the
 calibration, and p = {shifted:.2g} for the same images darker and with twice the blur: time to calibrate
 again.
+
+## One image, five promises
+
+![The same images masked for five losses](images/losses.png)
+
+What a mask covers depends on [what it promises](promises.md#1-what-may-be-wrong). Each of these keeps its own
+promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
+costs most. `window` dims every place where the error is large. `trusted` hides most, because little that is
+shown may be wrong. `ssim_map` covers what is structurally wrong, also where a smooth wall lost its grain.
+**`ssim` compares the masked images, and a few dots make two images alike: its masks keep their promise and
+cover little of what is wrong.** Bicubic enlargement of packaged photographs, by `docs/losses_picture.py`.
+
+| loss | promise | measured | hidden | oracle |
+| --- | --- | --- | --- | --- |
+{losses}
 """
 
 
@@ -73,10 +89,20 @@ def told(record: Mapping[str, Any]) -> str:
     )
 
 
-def page(records: Mapping[str, Any]) -> str:
+def line(loss: str, record: Mapping[str, Any]) -> str:
+    """A row of the table of losses."""
+    claim, oracle = record["promise"].partition(" for new")[0], record["mask_size_oracle"]
+    low, high = record["coverage_interval"]
+    measured = f"{record['coverage']:.0%} of {record['n_test']} ({low:.0%} to {high:.0%})"
+    best = "–" if oracle is None else f"{oracle:.0%}"
+    return f"| {loss} | `{claim}` | {measured} | {record['mask_size']:.0%} | {best} |"
+
+
+def page(records: Mapping[str, Any], losses: Mapping[str, Any]) -> str:
     """The text of the page."""
     examples = {name: told(record) for name, record in records.items() if name != "monitoring"}
-    return TEXT.format(**examples, **records["monitoring"])
+    rows = "\n".join(line(loss, record) for loss, record in losses.items())
+    return TEXT.format(**examples, **records["monitoring"], losses=rows)
 
 
 def collected() -> dict[str, Any]:
@@ -93,7 +119,7 @@ def collected() -> dict[str, Any]:
 def main() -> None:
     records = collected()
     RECORD.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
-    PAGE.write_text(page(records), encoding="utf-8")
+    PAGE.write_text(page(records, json.loads(LOSSES.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -289,3 +289,23 @@ def test_heuristic(tmp_path) -> None:
 def test_scores_that_are_refused(function, message: str) -> None:
     with pytest.raises(ImageError, match=message):
         list(scored(Heuristic(function, channels=1), TEST, "test"))
+
+
+def test_what_a_score_learns_for_each_loss() -> None:
+    output = torch.full((1, 1, 2, 4), 0.3)
+    y, y_hat = torch.rand(2, 1, 1, 2, 4, generator=torch.Generator().manual_seed(0))
+    error = (y - y_hat).abs()
+
+    def least(target: Tensor) -> Tensor:
+        return ((0.3 - target) ** 2 + 2 * target - target**2).mean((1, 2, 3))
+
+    for words in (("l1", "trusted"), ("l1", "window", 3), ("l1", "wrong", None, 0.3), ("l2", "trusted")):
+        torch.testing.assert_close(head(None, loss(*words)).loss(output, y, y_hat), least(error))
+    missed = head(None, loss("l1", "missed", None, 0.3))
+    torch.testing.assert_close(missed.loss(output, y, y_hat), least((error > 0.3).float()))
+    torch.testing.assert_close(missed.score(output), output)
+    assert suited(loss("ssim_map")) == suited(loss("l1", "window", 3)) == "error"
+    with pytest.raises(
+        InvalidArgumentError, match=r"trained by a mean over the image, which 'trusted\(l1\)' is not"
+    ):
+        head("mask", loss("l1", "trusted"))

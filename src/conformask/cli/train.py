@@ -68,9 +68,9 @@ def train(
     run
         A new folder for the scorer and its training.
     scorer
-        mask: the paper's mask network; error: least squares of the error map, or of whether a pixel is wrong;
-        quantile: the width of intervals, fitted for no distance. Left out, mask for l1 and for distances of
-        the paper's form, else error.
+        mask: the paper's mask network; error: least squares of the error map, for missed of whether a pixel
+        is wrong; quantile: the width of intervals, fitted for no distance. Left out, mask for l1 and for
+        distances of the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form

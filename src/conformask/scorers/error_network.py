@@ -1,4 +1,4 @@
-"""A score that estimates the error of each pixel: |y - y_hat|, another error map, or whether it is wrong.
+"""A score that estimates the error of each pixel, by an error map; for missed, whether it is wrong.
 
 It is least squares, which equation (6) is for l1. Of lp the score of l1 is taken to the power p: what that
 gives beside equation (6) with the distance itself is measured in docs/results/smaller-masks.md; what is best
@@ -24,7 +24,7 @@ TINY = torch.finfo(torch.float32).tiny
 
 @dataclass(frozen=True)
 class ErrorNetwork(MaskNetwork):
-    """Estimates the loss's error map, or where it has a tolerance the probability that a pixel is wrong.
+    """Estimates the loss's error map; for missed the probability that a pixel is wrong.
 
     Raises:
         InvalidArgumentError: the loss is not made of an error map.
@@ -44,7 +44,11 @@ class ErrorNetwork(MaskNetwork):
     def _power(self) -> float:
         """To which the score is taken: p of lp, where its error is estimated."""
         errors = self.fitted_for.errors
-        return errors.p if isinstance(errors, Lp) and self.fitted_for.terms.tolerance is None else 1.0
+        return errors.p if isinstance(errors, Lp) and not self._of_wrong_pixels else 1.0
+
+    @property
+    def _of_wrong_pixels(self) -> bool:
+        return self.fitted_for.terms.over == "missed"
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant."""
@@ -61,4 +65,4 @@ class ErrorNetwork(MaskNetwork):
         assert errors is not None
         used = Lp(1.0) if self._power > 1 else errors
         target = errors_for(used, y, y_hat, channels)
-        return target if tolerance is None else (target > tolerance).float()
+        return (target > (tolerance or 0.0)).float() if self._of_wrong_pixels else target
