@@ -237,7 +237,7 @@ def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     assert (card.distance, card.over, card.window, card.exact) == ("l1", "window", 3, True)
     assert calibrated.family.name == "reciprocal"
     assert calibrated.promise.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
-    assert headline(card).endswith("the mean L1 trusted in any 3 x 3 pixels is at most 0.08.")
+    assert headline(card).endswith("differs from the truth by at most 0.08 in mean L1 over any 3 x 3 pixels.")
     calibrated.save(tmp_path)
     again = load(tmp_path, scorer=calibrated.scorer)
     assert (again.loss, again.card) == (calibrated.loss, calibrated.card)

@@ -47,7 +47,7 @@ SHOWN = {
         "n_test": "test images",
         "coverage": "coverage",
         "mask_size": "mask size",
-        "mask_size_oracle": "exact oracle's mask size",
+        "mask_size_oracle": "oracle's mask size",
         "fingerprint": "",
     },
 }

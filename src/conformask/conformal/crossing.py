@@ -14,7 +14,7 @@ SPREAD = 3.0
 
 
 def passes(distance: Float[np.ndarray, "..."], threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where a masked distance meets the threshold."""
+    """Where a loss meets the threshold."""
     return np.asarray(distance <= threshold * (1 + SLACK))
 
 

@@ -20,7 +20,7 @@ class Facts:
     features: Float[np.ndarray, "n f"] | None = None
     """What its score looks like."""
     bound_curve: Float[np.ndarray, "n g"] | None = None
-    """The largest masked distance that any truth could give, on the grid."""
+    """The largest loss that any truth could give, on the grid."""
 
 
 def facts_of(curves: Curves) -> Facts:

@@ -14,7 +14,7 @@ from conformask.conformal.units import Columns, Image, Unit
 
 @dataclass(frozen=True)
 class Promise:
-    """What is promised of masked distances, and by which theorem.
+    """What is promised of losses, and by which theorem.
 
     Raises:
         InvalidArgumentError: axes for which no theorem is known.

@@ -84,7 +84,7 @@ class ConditionalMean(_OfMean):
     """Chosen on the selection images."""
     says: ClassVar[str] = "a conditional mean"
     event: ClassVar[str] = (
-        "for at least {{c}} of inputs, the masked distance averaged over the truths that the input leaves "
+        "for at least {{c}} of inputs, the loss averaged over the truths that the input leaves "
         "possible is at most the threshold"
     )
     silent: ClassVar[str] = "a limit for any single truth"

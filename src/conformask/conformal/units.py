@@ -39,7 +39,7 @@ class Image:
     drawn: ClassVar[str] = "calibration images and a new image from the same source"
     new: ClassVar[str] = "the new image"
     share_of: ClassVar[str] = "at least {c} of new images"
-    mean: ClassVar[str] = "masked distance of new images"
+    mean: ClassVar[str] = "loss of new images"
     on_average: ClassVar[str] = "over new images"
     kept: ClassVar[str] = "are within the threshold"
     headline: ClassVar[str] = "On at least {c} of new images"
@@ -86,7 +86,7 @@ class Member(_OfGroups):
     is_group: ClassVar[bool] = False
     new: ClassVar[str] = "an image of the new group"
     share_of: ClassVar[str] = "at least {c} of the images of new groups"
-    mean: ClassVar[str] = "masked distance of the images of a new group"
+    mean: ClassVar[str] = "loss of the images of a new group"
     on_average: ClassVar[str] = "over new groups and their images"
     kept: ClassVar[str] = "are within the threshold"
     headline: ClassVar[str] = "On at least {c} of the images of new groups"
@@ -125,8 +125,8 @@ class Group(_OfGroups):
     def mean(self) -> str:
         """What a mean is taken of."""
         if self.share >= 1:
-            return "over new groups of the largest masked distance of their images"
-        return f"over new groups of the masked distance that {100 * self.share:.4g} % of their images keep"
+            return "over new groups of the largest loss of their images"
+        return f"over new groups of the loss that {100 * self.share:.4g} % of their images keep"
 
     @property
     def on_average(self) -> str:

@@ -41,7 +41,7 @@ def measured(
     categories: Labels | None = None,
     level: float = LEVEL,
 ) -> Measurement:
-    """What the masked distances of images with truth say of the promise; see `agreement`."""
+    """What the losses of images with truth say of the promise; see `agreement`."""
     promise = masker.guarantee
     met = passes(distances, masker.card.threshold)
     coverage, interval = promise.unit.coverage(met, groups)
@@ -59,7 +59,7 @@ def measured(
 def agreement(
     masker: Masker, distances: PerImage, groups: Labels, categories: Labels | None = None
 ) -> Agreement:
-    """Hold the masked distances of images against the promise.
+    """Hold the losses of images against the promise.
 
     For the law one image of a group counts, unless the promise is about groups; of categories the worst,
     corrected for their number. No law is known for weighted promises, nor where one has to be drawn from

@@ -65,7 +65,7 @@ class Example:
 
     name: str
     kind: str
-    """best, typical, worst (by masked distance against threshold), or whole (a whole image of tiles)."""
+    """best, typical, worst (by loss against threshold), or whole (a whole image of tiles)."""
     x: Array
     y: Array
     y_hat: Array
@@ -77,7 +77,7 @@ class Example:
     size: float
     """Mask size, mean(1 - m)."""
     distance: float
-    """Masked distance."""
+    """Loss."""
     oracle_size: float | None
 
 
@@ -118,7 +118,7 @@ class Evaluation(LossTerms):
     ratio_to_oracle: float | None
     """mask_size / mask_size_oracle."""
     correlation_size_distance: float | None
-    """C(M, D): Pearson, mask size and unmasked distance."""
+    """C(M, D): Pearson, mask size and loss without a mask."""
     correlation_size_oracle: float | None
     """C(M, M_opt): Pearson, mask size and the paper's Opt's."""
     spearman_size_distance: float | None

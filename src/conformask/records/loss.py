@@ -24,9 +24,14 @@ class LossWords:
         return f"{name} in the region" if self.region else name
 
     @property
+    def distance_label(self) -> str:
+        """The distance or error map as people write it."""
+        return DISTANCES[self.distance].label if self.distance in DISTANCES else self.distance
+
+    @property
     def loss_label(self) -> str:
         """As people write it."""
-        label = DISTANCES[self.distance].label if self.distance in DISTANCES else self.distance
+        label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
         labels = {
             "trusted": f"mean {label} of what is shown",
@@ -37,20 +42,29 @@ class LossWords:
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
 
-    @property
-    def limit(self) -> str:
-        """What is promised not to exceed the threshold, before "at most T"."""
-        label = DISTANCES[self.distance].label if self.distance in DISTANCES else self.distance
-        where = " in the region" if self.region else ""
-        wrong = f"wrong ({label} above {self.tolerance or 0:g})"
+    def limit(self, threshold: str) -> str:
+        """What is promised not to exceed the threshold."""
+        label, where = self.distance_label, " in the region" if self.region else ""
+        wrong = f"{label} above {self.tolerance or 0:g}"
+        differs = f"what the mask trusts{where} differs from the truth by at most {threshold} in"
         limits = {
-            "trusted": f"the mean {label} of what the mask trusts{where} is",
-            "window": f"the mean {label} trusted in any {self.window} x {self.window} pixels{where} is",
-            "missed": f"the share of the pixels{where} that are {wrong} and that the mask trusts is",
-            "wrong": f"the share of what the mask trusts{where} that is {wrong} is",
+            "trusted": f"the mean {label} of what the mask trusts{where} is at most {threshold}",
+            "window": f"{differs} mean {label} over any {self.window} x {self.window} pixels",
+            "missed": f"the mask trusts at most a share of {threshold} of the pixels{where} with {wrong}",
+            "wrong": f"at most a share of {threshold} of what the mask trusts{where} has {wrong}",
         }
-        return limits.get(
-            self.over or "", f"what the mask trusts{where} differs from the truth in {label} by"
+        return limits.get(self.over or "", f"{differs} {label}")
+
+    @property
+    def loss_caveat(self) -> str | None:
+        """What the masks of a distance between masked images do not show."""
+        if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
+            return None
+        instead = f"{self.distance}_map" if f"{self.distance}_map" in DISTANCES else "ssim_map"
+        return (
+            f"{self.distance_label} compares the masked images, in which hidden pixels are "
+            "structure that both share: a few dark dots make them alike, and the mask need not cover what is "
+            f"wrong. A promise about {instead} does."
         )
 
 

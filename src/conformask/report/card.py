@@ -33,7 +33,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 | | |
 | --- | --- |
-| distance, threshold | {card.distance}, {card.threshold:.6g}{levels(card)} |
+| loss, threshold | {card.loss_label}, {card.threshold:.6g}{levels(card)} |
 | guarantee | {card.guarantee} |
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {exactness} |

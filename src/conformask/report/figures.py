@@ -22,7 +22,7 @@ MOST_POINTS = 1500
 
 
 def distances(evaluation: Evaluation) -> str | None:
-    """Histogram of the masked distance against the threshold, the unmasked distance behind it."""
+    """Histogram of the loss against the threshold, the loss without a mask behind it."""
     masked, unmasked = _finite(evaluation.images.distance), _finite(evaluation.images.unmasked_distance)
     if not masked.size:
         return None
@@ -49,7 +49,7 @@ def distances(evaluation: Evaluation) -> str | None:
         svg.text(on.x.end, on.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
         _further(on, int((unmasked > edges[-1]).sum())),
     ]
-    label = f"Histogram of masked distance: {missed} of {masked.size} images lie beyond the threshold"
+    label = f"Histogram of loss: {missed} of {masked.size} images lie beyond the threshold"
     return svg.document(label, marks)
 
 
@@ -58,7 +58,7 @@ def sizes(evaluation: Evaluation) -> str | None:
     images = evaluation.images
     kinds = [
         ("ours", _finite(images.size), svg.OURS, ""),
-        ("exact oracle", _finite(images.oracle_size), svg.ORACLE, "none"),
+        ("oracle", _finite(images.oracle_size), svg.ORACLE, "none"),
         ("the paper's Opt", _finite(images.paper_oracle_size), svg.OPT, "5 3"),
     ]
     kinds = [kind for kind in kinds if kind[1].size]
@@ -81,7 +81,7 @@ def sizes(evaluation: Evaluation) -> str | None:
 
 
 def size_against_oracle(evaluation: Evaluation) -> str | None:
-    """Each image's mask size against the exact oracle's, or the paper's Opt where there is no exact one."""
+    """Each image's mask size against the oracle's, or the paper's Opt where there is no exact one."""
     images = evaluation.images
     exact = bool(np.isfinite(images.oracle_size).any())
     oracle = images.oracle_size if exact else images.paper_oracle_size
@@ -92,7 +92,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
     xs, ys = oracle[known], images.size[known]
     high = min(max(1.05 * max(xs.max(), ys.max()), 0.05), 1.0)
     on = svg.plot((0, high), (0, high))
-    name = "the exact oracle" if exact else "the paper's Opt"
+    name = "the oracle" if exact else "the paper's Opt"
     titles = [
         f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[known], xs, ys, strict=True)
     ]
@@ -210,7 +210,7 @@ def _histogram(values: Array, edges: Sequence[float]) -> list[float]:
 
 
 def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
-    """Bin edges, one of them on the threshold, over all masked and most unmasked distances."""
+    """Bin edges, one of them on the threshold, over all masked and most losses without a mask."""
     tail = float(np.quantile(unmasked, 0.95)) if unmasked.size else 0.0
     high = max(1.2 * threshold, 1.02 * float(masked.max()), min(tail, 3 * threshold), 1e-12)
     width = high / BINS

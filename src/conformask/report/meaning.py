@@ -54,7 +54,8 @@ EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
 def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
     """What it holds, and what it is silent about."""
     level, parts = "" if about.confidence is None else percent(about.confidence), meaning(promise_of(about))
-    return Meaning(parts.holds.format(c=level), parts.silent.format(c=level) + (level and EVENLY))
+    silent = parts.silent.format(c=level) + (level and EVENLY)
+    return Meaning(parts.holds.format(c=level), f"{silent} {about.loss_caveat or ''}".rstrip())
 
 
 def standing_of(card: CalibrationCard) -> Standing:

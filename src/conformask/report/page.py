@@ -21,7 +21,7 @@ GALLERY, WHOLE = 640, 1600
 KINDS = {
     "best": "Best: far within the threshold",
     "typical": "Typical: the middle of the test images",
-    "worst": "Worst: the largest masked distances",
+    "worst": "Worst: the largest losses",
 }
 
 
@@ -114,7 +114,7 @@ def _cards(evaluation: Evaluation) -> list[FigureCard]:
 
 FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
     (
-        "Distances before and after masking",
+        "Loss before and after masking",
         "Look for how little lies right of the threshold. "
         "Bars that crowd just left of it mean that little is masked unnecessarily.",
         figures.distances,

@@ -30,7 +30,7 @@ class StripRow:
     """uint8 (H, W) or (H, W, 3), by label."""
     facts: tuple[str, ...]
     met: bool | None
-    """Whether its masked distance is within the threshold; None where the truth is unknown."""
+    """Whether its loss is within the threshold; None where the truth is unknown."""
 
 
 @dataclass(frozen=True)

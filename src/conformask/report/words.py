@@ -91,7 +91,7 @@ def promised_share(about: Promised) -> float | None:
 def headline(about: Promised) -> str:
     """The promise in one sentence."""
     promise = promise_of(about)
-    limit = f"{about.limit} at most {about.threshold:.4g}"
+    limit = about.limit(f"{about.threshold:.4g}")
     if promised_share(about) is not None:
         start = promise.unit.headline.format(c=percent(about.confidence or 0.0))
     elif about.confidence is not None:
@@ -245,7 +245,7 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
         )
         return Tile("Oracle’s size", figure(evaluation.mask_size_oracle), note)
     if evaluation.mask_size_paper_oracle is not None:
-        return Tile("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no exact oracle here")
+        return Tile("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no oracle here")
     return Tile("Oracle’s size", "–", ABSENT)
 
 
@@ -262,8 +262,8 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Mean loss", _mean_distance(evaluation)),
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
-        ("Mean mask size of the exact oracle", exact),
-        ("Mean mask size, ours / exact oracle’s", figure(evaluation.ratio_to_oracle)),
+        ("Mean mask size of the oracle", exact),
+        ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),
         ("Correlation of mask size with the unmasked loss", _pair(evaluation, "size_distance")),
         ("Correlation of mask size with the paper’s Opt", _pair(evaluation, "size_oracle")),

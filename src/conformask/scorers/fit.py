@@ -73,8 +73,8 @@ def fit_scorer(
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); if None "error" for losses
-            of error maps, "mask" for l1 and for distances of the paper's form.
+            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); if None "error" for
+            losses of error maps, "mask" for l1 and for distances of the paper's form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and

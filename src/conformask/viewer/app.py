@@ -89,7 +89,7 @@ def about(session: Shown, request: Request) -> Response:
         "promised": asdict(masker_at(masker, Setting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
-        "distance": masker.card.loss_label,
+        "distance": masker.card.distance_label,
         "family": masker.family.settings(),
         "veil": report_pictures.VEIL,
         "upload": {

@@ -14,7 +14,7 @@ from conformask.report.words import headline
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
-"""Quantiles of the unmasked distances, as ends of the threshold slider."""
+"""Quantiles of the losses without a mask, as ends of the threshold slider."""
 ROOM = 10.0
 """How far below the lower quantile the slider goes: masks there are nearly closed."""
 
