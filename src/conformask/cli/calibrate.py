@@ -134,10 +134,12 @@ def _calibrated(
     *,
     whole: bool,
 ) -> "Masker":
+    from conformask.losses import in_region
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.matching import family_for
     from conformask.scorers.tiled import Tiled
 
+    loss = in_region(loss) if collection.has_regions else loss
     kept = scorer.selection
     name = family_for(scorer, loss, family).name
     has_curves = kept is not None and kept.of == loss.terms and name in kept.curves

@@ -33,6 +33,7 @@ def check(
     rows = [
         ("triplets", f"{findings.n} in {findings.groups} groups"),
         ("truth", "known" if findings.has_truth else "unknown: only conformask mask can use them"),
+        *([("regions", "promises are about them alone")] if findings.has_regions else []),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
         ("sizes", sizes_text(findings.sizes)),
         ("mean |y - y_hat|", _errors_text(findings)),

@@ -26,6 +26,7 @@ class Findings:
     n: int
     groups: int
     has_truth: bool
+    has_regions: bool
     channels: int
     x_channels: int
     sizes: tuple[Size, ...]
@@ -72,6 +73,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         n=len(triplets),
         groups=len(set(triplets.groups)),
         has_truth=triplets.has_truth,
+        has_regions=triplets.has_regions,
         channels=len(first.y_hat),
         x_channels=len(first.x),
         sizes=tuple(sorted(sizes)),

@@ -26,10 +26,12 @@ class Sums:
         The difference of masked float32 images would lose the last digits of small errors, which decide
         whether an exact solution is within the threshold.
         """
-        total = image_means(mask.double() ** self.exponent * self.error.double())
+        opened = mask.double()
+        powered = opened if self.exponent == 1 else opened**self.exponent
+        total = image_means(powered * self.error.double())
         if self.shown is None:
             return total
-        shown = image_means(mask.double() * self.shown.double())
+        shown = image_means(opened * self.shown.double())
         return torch.where(shown > 0, total / torch.where(shown > 0, shown, 1.0), 0.0)
 
     def take(self, places: Tensor) -> "Sums":

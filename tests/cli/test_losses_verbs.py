@@ -1,0 +1,76 @@
+"""Losses, regions and the bound of each image on the command line, on tiles of real photographs."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from conformask.data.images import write_image
+from conformask.data.triplets import Triplets
+
+WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
+
+
+def test_a_promise_about_windows(conformask, own: Path) -> None:
+    run, data = own / "run", own / "data"
+    record = conformask("calibrate", run, data, *WINDOW, "--json").record
+    assert (record["distance"], record["over"], record["window"], record["region"]) == (
+        "l1",
+        "window",
+        5,
+        False,
+    )
+    assert record["family"]["name"] == "reciprocal"
+    assert record["promise"].startswith("P(window(l1, 5 px) <= 0.1) >= 0.80 for ")
+    evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
+    assert (evaluated["over"], evaluated["window"]) == ("window", 5)
+    assert "in mean L1 over any 5 x 5 pixels" in (own / "report.html").read_text(encoding="utf-8")
+    again = conformask("calibrate", run, "--threshold", "0.2", "--json").record
+    assert again["promise"].startswith("P(window(l1, 5 px) <= 0.2)")
+    conformask("mask", run, data, own / "masks")
+    with (own / "masks" / "sizes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert all(0 < float(row["bound"]) <= 1 for row in rows)
+
+
+def test_a_score_for_each_loss(conformask, own: Path) -> None:
+    tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
+    record = conformask(*tokens, "--width", "4", "--epochs", "1", "--json").record
+    assert (record["scorer"], record["over"], record["tolerance"]) == ("error", "missed", 0.05)
+    chosen = conformask("calibrate", own / "missed")
+    assert "What a threshold on missed(l1 > 0.05) would mean" in chosen.out
+    promise = conformask(
+        "calibrate", own / "missed", own / "data", "--threshold", "0.5", "--confidence", "0.8"
+    )
+    assert promise.out.startswith("P(missed(l1 > 0.05) <= 0.5) >= 0.80")
+
+
+def test_a_promise_about_regions(conformask, own: Path) -> None:
+    """The manifest names one region for each triplet; two thirds of each image do not count."""
+    run, data = own / "run", own / "data"
+    lines = (data / "manifest.csv").read_text(encoding="utf-8").splitlines()
+    region = np.zeros((1, 32, 32), np.float32)
+    region[:, :, 10:20] = 1
+    write_image(data / "region.png", region)
+    marked = [lines[0] + ",region", *(line + ",region.png" for line in lines[1:])]
+    (data / "manifest.csv").write_text("\n".join(marked), encoding="utf-8")
+    assert Triplets.from_folder(data).has_regions
+    assert "promises are about them alone" in conformask("check", data).out
+    record = conformask("calibrate", run, data, *WINDOW, "--json").record
+    assert record["region"] is True
+    assert record["promise"].startswith("P(window(l1, 5 px) in the region <= 0.1)")
+    assert conformask("monitor", run, data).status == 0
+    (data / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
+    refused = conformask("evaluate", run, data)
+    assert (refused.status, "has none: add a folder region/" in refused.err) == (1, True)
+    assert conformask("mask", run, data, own / "masks").status == 0, "masks need no region"
+
+
+def test_the_caveat_of_ssim_stands_beside_its_promise(conformask, own: Path) -> None:
+    run, data = own / "run", own / "data"
+    tokens = ["calibrate", run, data, "--distance", "ssim", "--threshold", "0.3", "--confidence", "0.8"]
+    assert conformask(*tokens).out.startswith("P(ssim <= 0.3)")
+    conformask("evaluate", run, data, "--report", own / "report.html")
+    for file in (own / "report.html", run / "CARD.md"):
+        assert "A promise about ssim_map does." in file.read_text(encoding="utf-8")
