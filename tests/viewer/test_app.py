@@ -173,6 +173,26 @@ def test_pictures_and_scores_are_those_of_the_image(client, world):
     assert small.size == (told["width"], told["height"])
 
 
+def test_the_bound_of_an_image_is_the_masker_s(client, world, broken):
+    triplet = world.shown[0]
+    bounds = world.masker.error_bounds(pixels(triplet.x), pixels(triplet.y_hat))
+    told = client.get(f"/api/images/{triplet.name}").json()
+    assert told["bound"] == f"at most {bounds[0]:.3g}, for 90{SPACE}% of images"
+    list(broken.look_through())
+    doubted = TestClient(application(broken, 8000, None), base_url=OURS)
+    assert doubted.get(f"/api/images/{triplet.name}").json()["bound"] is None
+
+
+def test_the_caveat_of_ssim_stands_beside_its_promise(world, tiles):
+    parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
+    how = {"selection": parts[1], "distance": "ssim", "threshold": "q0.5", "confidence": 0.6}
+    ssim = calibrate(world.masker.scorer, parts[0], **how)
+    client = TestClient(application(Session(ssim, world.shown), 8000, None), base_url=OURS)
+    told = promise(client, image=world.shown.names[0])
+    assert "the mask need not cover what is wrong" in told["about_masks"]
+    assert "ssim_map" in told["about_masks"]
+
+
 def test_an_image_without_a_truth_has_none_to_show(world):
     triplet = world.shown[0]
     blind = Triplets.from_arrays([pixels(triplet.x)], [pixels(triplet.y_hat)], names=["blind"])

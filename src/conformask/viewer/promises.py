@@ -50,6 +50,8 @@ class Promised:
     promise: str | None
     holds: str | None
     silent: str | None
+    about_masks: str | None = None
+    """What masks of this loss need not cover."""
 
 
 def masker_at(masker: Masker, setting: Setting, doubt: Standing | None = None) -> tuple[Masker, Promised]:
@@ -80,6 +82,7 @@ def _promised(masker: Masker, doubt: Standing | None) -> Promised:
         promise=masker.promise,
         holds=None if doubt else meaning.holds,
         silent=None if doubt else meaning.silent,
+        about_masks=None if doubt else card.loss_caveat,
     )
 
 

@@ -17,5 +17,6 @@ export function showPromise(element, promised) {
     formal.append(make("code", "", promised.promise));
     parts.push(formal);
   }
+  if (promised.about_masks) parts.push(make("p", "why", promised.about_masks));
   element.replaceChildren(...parts);
 }
