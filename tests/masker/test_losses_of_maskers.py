@@ -324,3 +324,15 @@ def test_where_no_bound_is_known() -> None:
     assert calibrate(SCORER, triplets(60, 2), threshold=0.05, distance="l1").error_bounds(
         *map(torch.from_numpy, (np.zeros((1, 1, 8, 8), np.float32),) * 2)
     ) is None, "no curves are stored"  # fmt: skip
+
+
+def test_masks_that_hide_nearly_everything_are_warned_about() -> None:
+    """Such as under Dice of edges, which masking itself worsens."""
+
+    def dice(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tensor:
+        a, b = (((mask * each).diff(dim=3).abs() > 0.05).flatten(1).float() for each in (y, y_hat))
+        return 1 - (2 * (a * b).sum(dim=1) + 1e-3) / (a.sum(dim=1) + b.sum(dim=1) + 1e-3)
+
+    how = {"distance": OwnLoss(dice), "selection": triplets(40, 1)}
+    with pytest.warns(UserWarning, match=r"hide \d+% of an image on average: .* take another loss"):
+        calibrate(SCORER, triplets(60, 2), threshold=0.2, **how)

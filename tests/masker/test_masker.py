@@ -375,7 +375,7 @@ def test_the_card_for_people(tmp_path) -> None:
     masker.save(tmp_path)
     text = (tmp_path / "CARD.md").read_text()
     assert f"**{masker.promise}**" in text
-    for told in ("l1, 0.03, confidence 0.9", "| guarantee | marginal |", "8 x 8 pixels", "40: new tiles"):
+    for told in ("L1, 0.03, confidence 0.9", "| guarantee | marginal |", "8 x 8 pixels", "40: new tiles"):
         assert told in text
     assert "exploratory" not in text
     masker.recalibrate(threshold=0.05).save(tmp_path)

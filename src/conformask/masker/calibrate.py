@@ -32,6 +32,7 @@ from conformask.masker.requirements import (
     enough,
     rule_for,
     sample_of,
+    warn_if_closed,
 )
 from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
@@ -149,6 +150,8 @@ def calibrate(
     rule = rule_for(
         choices.promise, evidence(curves, choices.threshold, used, critical), used.terms.loss_name
     )
+    if choices.grid is not None:
+        warn_if_closed(curves, rule)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, unit=unit, share=share, within=within)
     stored = None if choices.grid is None else curves

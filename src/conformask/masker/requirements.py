@@ -1,5 +1,6 @@
 """What a promise needs before it can be given."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from conformask.conformal.certainty import WholeTable
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
+from conformask.conformal.facts import facts_of
 from conformask.conformal.populations import Weighted
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
@@ -17,6 +19,8 @@ from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
 
+CLOSED = 0.9
+"""The mean mask size from which masks are hardly of use."""
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
@@ -111,6 +115,19 @@ def rule_for(promise: Promise, seen: Evidence, distance: str) -> Rule:
             "raise the threshold, lower the confidence or add images"
         )
     return rule
+
+
+def warn_if_closed(curves: Curves, rule: Rule) -> None:
+    """Say so where nearly all of the calibration images is hidden."""
+    places = np.searchsorted(curves.grid, rule(facts_of(curves)), side="right") - 1
+    size = float(curves.size[np.arange(len(places)), places].mean())
+    if size > CLOSED:
+        warnings.warn(
+            f"these masks hide {size:.0%} of an image on average: the threshold is hard to keep with this "
+            "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, take "
+            "another loss or a better score",
+            stacklevel=4,
+        )
 
 
 def columns_kept(curves: Curves) -> Columns:
