@@ -124,8 +124,8 @@ def warn_if_closed(curves: Curves, rule: Rule) -> None:
     if size > CLOSED:
         warnings.warn(
             f"these masks hide {size:.0%} of an image on average: the threshold is hard to keep with this "
-            "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, take "
-            "another loss or a better score",
+            "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
+            "take another loss or a better score",
             stacklevel=4,
         )
 
