@@ -68,7 +68,7 @@ again.
 What a mask covers depends on [what it promises](promises.md#1-what-may-be-wrong). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
 costs most. `window` dims every place where the error is large. `trusted` hides most, because little that is
-shown may be wrong. `ssim_map` covers what is structurally wrong, also where a smooth wall lost its grain.
+shown may be wrong. `ssim_map` covers what is structurally wrong, however dim.
 **`ssim` compares the masked images, and a few dots make two images alike: its masks keep their promise and
 cover little of what is wrong.** Bicubic enlargement of packaged photographs, by `docs/losses_picture.py`.
 
