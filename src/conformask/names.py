@@ -10,7 +10,7 @@ Guarantee = Literal[
 ]  # fmt: skip
 Unit = Literal["image", "member", "group"]
 Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
-Scorer = Literal["mask", "error", "quantile"]
+Scorer = Literal["mask", "error", "quantile", "spread"]
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 Split = Literal["file", "within", "tile"]

@@ -17,6 +17,7 @@ from conformask.scorers.heads import head, suited
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
+from conformask.scorers.spread import local_spread
 
 LOUD, QUIET = 0.3, 0.02
 SHORT = {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "width": 8}
@@ -309,3 +310,17 @@ def test_what_a_score_learns_for_each_loss() -> None:
         InvalidArgumentError, match=r"trained by a mean over the image, which 'trusted\(l1\)' is not"
     ):
         head("mask", loss("l1", "trusted"))
+
+
+def test_the_local_spread_needs_no_training(tmp_path) -> None:
+    scorer = fit_scorer(TRAIN, selection=HELD_OUT, out=tmp_path, scorer="spread")
+    test = batch(TEST)
+    torch.testing.assert_close(scorer(test.x, test.y_hat).map, local_spread(test.x, test.y_hat))
+    assert not (tmp_path / "checkpoints").exists()
+    assert scorer.selection.worth is None
+    assert not scorer.trained_on & frozenset(survey(TRAIN).traces), "nothing was learnt from them"
+    assert scorer.trained_on >= frozenset(survey(HELD_OUT).traces), "choices are made on these"
+    again = NetworkScorer.load(tmp_path)
+    assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
+    assert again.fingerprint == scorer.fingerprint
+    assert again.loss is None, "it serves any loss"

@@ -69,8 +69,8 @@ def train(
         A new folder for the scorer and its training.
     scorer
         mask: the paper's mask network; error: least squares of the error map, for missed of whether a pixel
-        is wrong; quantile: the width of intervals, fitted for no distance. Left out, mask for l1 and for
-        distances of the paper's form, else error.
+        is wrong; quantile: the width of intervals, fitted for no distance; spread: the local spread of y_hat,
+        without training. Left out, mask for l1 and for distances of the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
     paper_form
@@ -113,13 +113,15 @@ def train(
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {used.terms.loss_name})",
-        _text(worth),
-        f"Next: conformask calibrate {run} {target}, with triplets that this training has not seen",
+        _text(worth, fitted.name),
+        f"Next: conformask calibrate {run} {target}, with triplets that the score has not seen",
         as_json=json,
     )
 
 
-def _text(worth: "Worth | None") -> str:
+def _text(worth: "Worth | None", scorer: str) -> str:
+    if worth is None and scorer == "spread":
+        return "It is the local spread of y_hat: nothing was trained"
     if worth is None:
         return "What it is worth is not known: too few selection images, or some of them without any error"
     return (

@@ -1,6 +1,7 @@
 """Fits a score network to triplets and keeps what later choices need from the selection split."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,13 +23,14 @@ from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.selection import selection_record
+from conformask.scorers.spread import Spread, SpreadNetwork
 from conformask.scorers.stored import save_scorer
 from conformask.scorers.worth import QUANTILE, warn_if_useless, worth_of
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit, seeded
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
-from conformask.types import Images, Loss
+from conformask.types import Family, Images, Loss
 
 HELD_OUT = 0.1
 """The share of the training images that is held out for selection where none are given."""
@@ -73,8 +75,9 @@ def fit_scorer(
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); if None "error" for
-            losses of error maps, "mask" for l1 and for distances of the paper's form.
+            missed of whether a pixel is wrong), "quantile" (the paper's baseline) or "spread" (the local
+            spread of y_hat: nothing is trained); if None "error" for losses of error maps, "mask" for l1 and
+            for distances of the paper's form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
@@ -113,8 +116,12 @@ def fit_scorer(
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
-    card = _card(used_head.name, used, per_channel, seen, held_out, train)
+    trains = not isinstance(used_head, Spread)
+    surveys = [seen, held_out] if trains else [held_out]
+    card = _card(used_head.name, used, per_channel, seen, surveys, train)
     own = network is None and not paper_form
+    if not trains:
+        network = SpreadNetwork(seen.channels)
     if network is None:
         with seeded(seed):
             outputs = used_head.outputs(seen.channels, per_channel)
@@ -128,22 +135,30 @@ def fit_scorer(
     )
     identity = dict(vars(card))
     with owned(out):
-        fit(
-            network, objective, *datasets, out, plan,
-            title="scorer", identity=identity, turns=own, resume=resume,
-        )  # fmt: skip
-        fitted = NetworkScorer(network, used_head, card, looks=np.concatenate([seen.looks, held_out.looks]))
-        suited = family(used.family or used_head.family, used.exponent or 1.0)
-        others = [] if used.exponent is None else [family(name, used.exponent) for name in FAMILIES]
-        families = [suited, *(other for other in others if other.name != suited.name)]
+        if trains:
+            fit(
+                network, objective, *datasets, out, plan,
+                title="scorer", identity=identity, turns=own, resume=resume,
+            )  # fmt: skip
+        looks = np.concatenate([each.looks for each in surveys])
+        fitted = NetworkScorer(network, used_head, card, looks=looks)
+        families = _families(used_head, used)
         record = selection_record(fitted, selection, used, families, grid_points)
-        worth = worth_of(fitted, selection, used, suited, record.threshold(QUANTILE))
+        at = record.threshold(QUANTILE)
+        worth = worth_of(fitted, selection, used, families[0], at) if trains else None
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
             save_scorer(fitted, out)
     if worth is not None and is_first_process():
         warn_if_useless(worth)
     return fitted
+
+
+def _families(used_head: Head, loss: Loss) -> list[Family]:
+    """The one that suits; where the kernels serve the loss all others, too, since their curves cost little."""
+    suited = family(loss.family or used_head.family, loss.exponent or 1.0)
+    others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
+    return [suited, *(other for other in others if other.name != suited.name)]
 
 
 def objective_of(used_head: Head) -> Objective:
@@ -171,8 +186,9 @@ def _unet(seen: Survey, outputs: int, width: int, paper_form: bool) -> UNet:
 
 
 def _card(
-    scorer: str, loss: Loss, per_channel: bool, seen: Survey, held_out: Survey, train: Triplets
+    scorer: str, loss: Loss, per_channel: bool, seen: Survey, learnt_from: Sequence[Survey], train: Triplets
 ) -> ScorerCard:
+    traces = {trace for each in learnt_from for trace in each.traces}
     return ScorerCard(
         scorer=scorer,
         **vars(loss.terms),
@@ -182,7 +198,7 @@ def _card(
         sizes=seen.sizes,
         data_range=train.data_range,
         unet=None,
-        trained_on=tuple(sorted({*seen.traces, *held_out.traces, *train.provenance.trained_on})),
+        trained_on=tuple(sorted(traces | {*train.provenance.trained_on})),
         network=train.network,
         distance_code=code_of(loss),
     )

@@ -9,6 +9,7 @@ from conformask.records.loss import LossTerms
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.quantile import Quantile
+from conformask.scorers.spread import Spread
 from conformask.types import Images, Loss, PerImage
 
 
@@ -40,12 +41,13 @@ class Head(Protocol):
         """The score map, >= 0; where a score of one channel is wanted, its mean over channels is taken."""
 
 
-FREE: Mapping[str, Head] = {"quantile": Quantile()}
+FREE: Mapping[str, Head] = {"quantile": Quantile(), "spread": Spread()}
 """Fitted for no distance."""
 HEADS: Mapping[str, Callable[[Loss], Head]] = {
     "mask": MaskNetwork,
     "error": ErrorNetwork,
     "quantile": lambda _: FREE["quantile"],
+    "spread": lambda _: FREE["spread"],
 }
 
 

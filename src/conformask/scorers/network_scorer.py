@@ -17,6 +17,7 @@ from conformask.records.domain import Size
 from conformask.records.loss import LossTerms
 from conformask.records.network import Network
 from conformask.scorers.heads import Head, stored_head
+from conformask.scorers.spread import Spread, SpreadNetwork
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import Json, hash_of, read_json, write_json
 from conformask.storage.typed import record_of
@@ -66,7 +67,7 @@ class NetworkScorer:
 
     @property
     def name(self) -> str:
-        """mask, error or quantile."""
+        """mask, error, quantile or spread."""
         return self.card.scorer
 
     @property
@@ -161,6 +162,8 @@ class NetworkScorer:
         """
         card = stored_card(folder)
         stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
+        if network is None and isinstance(stored, Spread):
+            network = SpreadNetwork(card.channels)
         if network is None:
             if card.unet is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")

@@ -1,8 +1,13 @@
 """The score that learns nothing: how much y_hat varies around each pixel."""
 
-import torch.nn.functional as F
+from dataclasses import dataclass
+from typing import ClassVar
 
-from conformask.types import Images
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conformask.arithmetic import image_means
+from conformask.types import Images, PerImage
 
 WINDOW = 7
 """Pixels along a side."""
@@ -18,3 +23,38 @@ def local_spread(x: Images, y_hat: Images) -> Images:
     padded = F.pad(y_hat, (half, half, half, half), mode="replicate")
     mean, square = F.avg_pool2d(padded, WINDOW, 1), F.avg_pool2d(padded**2, WINDOW, 1)
     return (square - mean**2).clamp(min=0).sqrt().mean(dim=1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Reads local_spread as a network's output; fitted for no loss, and nothing to train."""
+
+    name: ClassVar[str] = "spread"
+    family: ClassVar[str] = "water_filling"
+    fitted_for: ClassVar[None] = None
+    start: ClassVar[float] = 0.0
+
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """One, whatever the channels of the score."""
+        return 1
+
+    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+        """How far it is from the mean error: what training would minimise."""
+        return image_means((output - (y - y_hat).abs().mean(dim=1, keepdim=True)).square())
+
+    def score(self, output: Images) -> Images:
+        """The output."""
+        return output
+
+
+class SpreadNetwork(nn.Module):
+    """local_spread in the place of a network: of the last channels of 2 * (x, y_hat) - 1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(N, 1, H, W)."""
+        y_hat = (inputs[:, -self.channels :] + 1) / 2
+        return local_spread(inputs, y_hat)

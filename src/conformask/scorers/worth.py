@@ -56,7 +56,7 @@ def warn_if_useless(worth: Worth) -> None:
     if worth.trained >= others[best]:
         warnings.warn(
             f"the trained score is of no use yet: on the selection images its masks hide {worth.trained:.0%} "
-            f"of an image, those of {best} {others[best]:.0%}: train longer, on more triplets, or calibrate "
-            "cm.Heuristic(cm.local_spread, channels)",
+            f"of an image, those of {best} {others[best]:.0%}: train longer, on more triplets, or take "
+            "--scorer spread (scorer='spread'), which needs no training",
             stacklevel=3,
         )
