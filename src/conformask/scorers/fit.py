@@ -155,7 +155,7 @@ def fit_scorer(
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:
-    """The one that suits; where the kernels serve the loss all others, too, since their curves cost little."""
+    """The one that suits; where the kernels serve the loss all others too, whose curves cost little."""
     suited = family(loss.family or used_head.family, loss.exponent or 1.0)
     others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
     return [suited, *(other for other in others if other.name != suited.name)]
