@@ -50,8 +50,9 @@ keep the threshold without a mask.
 
 ## What was chosen by
 
-Mean hidden share on the selection images alone, dealt 50 times to two halves, over all settings and
-thresholds: the mean of size / size of the default. Below 1 would be better than what conformask takes.
+Mean hidden share on the selection images alone, dealt 50 times to two halves: the mean of size / size of the
+default, over all settings and thresholds at which the default hides something and not all. Below 1 would be
+better than what conformask takes.
 
 {choices}
 
@@ -99,11 +100,15 @@ def table(loss: str, results: Mapping[str, Row]) -> str:
 
 
 def ratios(loss: str, results: Mapping[str, Row]) -> dict[str, float]:
-    """Of every score with every family: the mean of its size by that of the default, best first."""
+    """Of every score with every family: the mean of its size by that of the default, best first.
+
+    Where the default hides nothing or all there is nothing to choose.
+    """
     default, sums = "|".join(DEFAULTS[loss]), {}
     rows = [row for key, row in results.items() if key.split("|")[1] == loss]
+    rows = [row for row in rows if 0.01 < row[default]["chosen by"] < 0.99]
     for name in (name for name in rows[0] if "|" in name):
-        parts = [max(row[name]["chosen by"], 1e-3) / max(row[default]["chosen by"], 1e-3) for row in rows]
+        parts = [row[name]["chosen by"] / row[default]["chosen by"] for row in rows]
         sums[name] = sum(parts) / len(parts)
     return dict(sorted(sums.items(), key=lambda item: item[1]))
 
