@@ -159,7 +159,8 @@ def measures(
     crossing for others. Where it is to be bounded, an lp loss comes with the largest that any truth could
     give.
     """
-    along, size = batch_curves(item, family, loss, grid)
+    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    along, size = _curves_of(item, family, measured, grid)
     columns = {
         "names": np.array(item.batch.names),
         "features": features_of(item.score),
@@ -173,21 +174,26 @@ def measures(
         return columns
     if not loss.monotone:
         return columns | {"critical_lambda": first_crossing(grid, along, threshold)}
-    return columns | {"critical_lambda": critical_lambdas(item, family, loss, grid, threshold)}
+    return columns | {"critical_lambda": _solved(item.score.map, family, measured, threshold)}
 
 
 def critical_lambdas(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Without a grid where the loss is monotone; the last grid point before the first crossing for others."""
+    score = item.score.map
+    measured = loss_of_batch(item.batch, loss, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
-    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+        return first_crossing(grid, _curves_of(item, family, measured, grid)[0], threshold)
+    return _solved(score, family, measured, threshold)
+
+
+def _solved(
+    score: Images, family: Family, measured: LossOfImages, threshold: float
+) -> Float[np.ndarray, "n"]:
     if isinstance(measured, Sums):
-        lambdas = family.critical_lambda(item.score.map, measured.error, measured.exponent, threshold)
-    else:
-        lambdas = bisected(item.score.map, family, measured, threshold)
-    return lambdas.cpu().numpy()
+        return family.critical_lambda(score, measured.error, measured.exponent, threshold).cpu().numpy()
+    return bisected(score, family, measured, threshold).cpu().numpy()
 
 
 def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
@@ -213,7 +219,7 @@ def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float
 
 
 def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
-    """The loss of these images, for masks of so many channels; in their regions where it is about these.
+    """The loss of these images, for masks with this many channels; in their regions where it is about these.
 
     Raises:
         MismatchError: it is, and they have none.
@@ -245,9 +251,14 @@ def batch_curves(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(loss, size), each (N, G): of sums over pixels by the kernels, of others measured mask by mask."""
-    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    return _curves_of(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
+
+
+def _curves_of(
+    item: Scored, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(measured, Sums):
-        return measured_curves(item, family, loss, grid)
+        return _mask_by_mask(item, family, measured, grid)
     total, size = family.curve(item.score.map, measured.error, measured.exponent, grid)
     if measured.shown is None:
         return total, size
@@ -259,8 +270,13 @@ def measured_curves(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """(loss, size), each (N, G), measured on the masks, as many lambdas at once as is quick."""
+    return _mask_by_mask(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
+
+
+def _mask_by_mask(
+    item: Scored, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+) -> tuple[np.ndarray, np.ndarray]:
     score = item.score.map
-    measured = loss_of_batch(item.batch, loss, score.shape[1])
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
     values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
     points = []

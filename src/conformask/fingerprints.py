@@ -32,6 +32,11 @@ def fingerprint_of(thing: object) -> str:
     return digest.hexdigest()
 
 
+def name_of(function: object) -> str:
+    """A callable's own name; that of its class where it has none."""
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
 def _parts(thing: object, seen: Seen) -> Iterator[bytes]:
     value = _value(thing)
     if value is not None:

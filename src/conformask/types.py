@@ -204,7 +204,7 @@ class Loss(Protocol):
         """The largest value on images in [0, 1], if there is one."""
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
-        """The loss of these images, for masks of so many channels; region (N, 1, *space) in [0, 1]."""
+        """The loss of these images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
 
     @property
     def errors(self) -> ErrorMap | None:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from conformask.arithmetic import full_precision
 from conformask.errors import InvalidArgumentError
+from conformask.fingerprints import name_of
 from conformask.types import Images, PerImage
 
 
@@ -23,7 +24,7 @@ class Custom:
     @property
     def name(self) -> str:
         """The callable's own name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return name_of(self.function)
 
     def __call__(self, a: Images, b: Images) -> PerImage:
         """The callable's value.
@@ -33,12 +34,21 @@ class Custom:
         """
         with full_precision(a):
             value = self.function(a, b)
-        if not isinstance(value, Tensor) or value.shape != (len(a),):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InvalidArgumentError(
-                f"distance {self.name!r} returned {got} for {len(a)} images; expected a tensor of shape "
-                f"({len(a)},): do not reduce over the batch"
-            )
-        if not bool(torch.isfinite(value).all()):
-            raise InvalidArgumentError(f"distance {self.name!r} returned NaN or infinity")
-        return value
+        return one_per_image(value, len(a), f"distance {self.name!r}")
+
+
+def one_per_image(value: object, n: int, what: str) -> PerImage:
+    """What a user's callable returned for n images; `what` names it.
+
+    Raises:
+        InvalidArgumentError: it is not one finite number for each image.
+    """
+    if not isinstance(value, Tensor) or value.shape != (n,):
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise InvalidArgumentError(
+            f"{what} returned {got} for {n} images; expected a tensor of shape ({n},): do not reduce over "
+            "the batch"
+        )
+    if not bool(torch.isfinite(value).all()):
+        raise InvalidArgumentError(f"{what} returned NaN or infinity")
+    return value

@@ -39,7 +39,7 @@ class OverImage:
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks of so many channels."""
+        """The loss of these images, for masks with this many channels."""
         return Sums(weighted(errors_for(self.errors, y, y_hat, channels), region), self.exponent)
 
     @property

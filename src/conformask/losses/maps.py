@@ -10,6 +10,7 @@ from conformask.arithmetic import full_precision
 from conformask.distances.lpips import Lpips
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError
+from conformask.fingerprints import name_of
 from conformask.types import ErrorMap, Images
 
 
@@ -47,7 +48,7 @@ class OwnMap:
     @property
     def name(self) -> str:
         """The callable's own name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return name_of(self.function)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """The callable's map.
@@ -71,7 +72,12 @@ class OwnMap:
 
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:
     """The error map with the channels of a mask: their mean for one, repeated for many; float32."""
-    found = errors.error_map(y, y_hat).float()
+    pixelwise = errors.error_map(y, y_hat).float()
     if channels == 1:
-        return found.mean(dim=1, keepdim=True)
-    return found.expand(-1, channels, *found.shape[2:])
+        return pixelwise.mean(dim=1, keepdim=True)
+    return pixelwise.expand(-1, channels, *pixelwise.shape[2:])
+
+
+def wrong_pixels(errors: ErrorMap, y: Images, y_hat: Images, channels: int, tolerance: float) -> Images:
+    """1 where the error is above the tolerance, with the channels of a mask; float32."""
+    return (errors_for(errors, y, y_hat, channels) > tolerance).float()

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from conformask.arithmetic import beside, image_means
 from conformask.losses.image import within
-from conformask.losses.maps import errors_for
+from conformask.losses.maps import wrong_pixels
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
@@ -35,8 +35,8 @@ class Missed:
         )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks of so many channels."""
-        wrong = (errors_for(self.errors, y, y_hat, channels) > self.tolerance).float()
+        """The loss of these images, for masks with this many channels."""
+        wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         wrong = within(region, wrong) * wrong
         share = beside(image_means(wrong), wrong)
         return Sums(wrong / share.where(share > 0, 1.0))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import full_precision
-from conformask.errors import InvalidArgumentError
+from conformask.distances.custom import one_per_image
+from conformask.fingerprints import name_of
 from conformask.records.loss import LossTerms
 from conformask.types import Images, PerImage
 
@@ -36,7 +37,7 @@ class OwnLoss:
     @property
     def name(self) -> str:
         """The callable's own name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return name_of(self.function)
 
     @property
     def terms(self) -> LossTerms:
@@ -44,7 +45,7 @@ class OwnLoss:
         return LossTerms(distance=self.name, region=self.regional)
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "OwnLossOfImages":
-        """The loss of these images, for masks of so many channels."""
+        """The loss of these images, for masks with this many channels."""
         return OwnLossOfImages(self, y, y_hat, torch.ones_like(y[:, :1]) if region is None else region)
 
 
@@ -65,15 +66,7 @@ class OwnLossOfImages:
         """
         with full_precision(mask):
             value = self.loss.function(mask, self.y, self.y_hat, self.region)
-        if not isinstance(value, Tensor) or value.shape != (len(mask),):
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise InvalidArgumentError(
-                f"loss {self.loss.name!r} returned {got} for {len(mask)} images; expected a tensor of shape "
-                f"({len(mask)},): do not reduce over the batch"
-            )
-        if not bool(torch.isfinite(value).all()):
-            raise InvalidArgumentError(f"loss {self.loss.name!r} returned NaN or infinity")
-        return value
+        return one_per_image(value, len(mask), f"loss {self.loss.name!r}")
 
     def take(self, places: Tensor) -> "OwnLossOfImages":
         """Those of the images at these places."""

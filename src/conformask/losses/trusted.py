@@ -35,7 +35,7 @@ class Trusted:
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks of so many channels."""
+        """The loss of these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
         inside = within(region, errors)
         return Sums(inside * errors, shown=inside)

@@ -42,7 +42,7 @@ class Window:
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "Windows":
-        """The loss of these images, for masks of so many channels."""
+        """The loss of these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
         return Windows(within(region, errors) * errors, self.side)
 

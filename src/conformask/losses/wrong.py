@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from conformask.losses.image import within
-from conformask.losses.maps import errors_for
+from conformask.losses.maps import wrong_pixels
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
@@ -34,7 +34,7 @@ class Wrong:
         )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks of so many channels."""
-        wrong = (errors_for(self.errors, y, y_hat, channels) > self.tolerance).float()
+        """The loss of these images, for masks with this many channels."""
+        wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         inside = within(region, wrong)
         return Sums(inside * wrong, shown=inside)

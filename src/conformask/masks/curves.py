@@ -1,10 +1,12 @@
 """Masked error and mask size of one image at a whole grid of levels, in one pass over its pixels."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
+from torch import Tensor
 
-from conformask.masks.kernels import NEGLIGIBLE, Array
+from conformask.masks.kernels import NEGLIGIBLE, Array, pairs
 
 
 def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
@@ -46,3 +48,18 @@ def boundary_curve(
     distance = error_below + fractions**exponent * (error_within - error_below)
     opened = below + fractions * (within - below)
     return distance / len(keys), 1 - opened / len(keys)
+
+
+def of_each_image(
+    score: Tensor, error: Tensor, levels: Array, curve: Callable[[Array, Array, Array], tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """(distance, size), each (N, G): curve(score float64, error, level) of each image's pixels and levels.
+
+    Raises:
+        InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
+    """
+    curves = [
+        curve(s.astype(np.float64), e, level)
+        for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
+    ]
+    return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
-from conformask.masks.curves import saturating_curve
+from conformask.masks.curves import of_each_image, saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
@@ -98,11 +98,12 @@ class Power:
             InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
         """
         levels = np.multiply.outer(shares(score, self.kappa), lam)
-        curves = [
-            saturating_curve(s.astype(np.float64) + self.epsilon, e, edges, self.gamma, exponent)
-            for (s, e), edges in zip(pairs(score, error, 0.0), levels, strict=True)
-        ]
-        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+        return of_each_image(
+            score,
+            error,
+            levels,
+            lambda s, e, edges: saturating_curve(s + self.epsilon, e, edges, self.gamma, exponent),
+        )
 
     def settings(self) -> dict[str, Json]:
         """Name, gamma, epsilon and kappa."""

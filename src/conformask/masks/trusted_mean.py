@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.masks.boundary import up_to
-from conformask.masks.curves import boundary_curve
+from conformask.masks.curves import boundary_curve, of_each_image
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
@@ -80,11 +80,9 @@ class TrustedMean:
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
         """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
-        curves = [
-            boundary_curve(s.astype(np.float64), e, level[:, 0], level[:, 1], exponent)
-            for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
-        ]
-        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+        return of_each_image(
+            score, error, levels, lambda s, e, level: boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
+        )
 
     def settings(self) -> dict[str, Json]:
         """Name and kappa."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
 from conformask.masks.boundary import up_to
-from conformask.masks.curves import boundary_curve, saturating_curve
+from conformask.masks.curves import boundary_curve, of_each_image, saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph, within_noise
@@ -101,11 +101,7 @@ class WaterFilling:
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
         """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
-        curves = [
-            self._curve(s.astype(np.float64), e, level.T, exponent)
-            for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
-        ]
-        return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+        return of_each_image(score, error, levels, lambda s, e, level: self._curve(s, e, level.T, exponent))
 
     def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
         if self.exponent == 1:

@@ -5,14 +5,25 @@ from dataclasses import dataclass, fields
 from conformask.names import DISTANCES, Over
 
 
-class LossWords:
-    """How a loss is called; for records that say which."""
+@dataclass(frozen=True, kw_only=True)
+class LossTerms:
+    """Which loss, as command line, JSON and Python name it."""
 
     distance: str
-    over: Over | None
-    window: int | None
-    tolerance: float | None
-    region: bool
+    """A distance, or an error map."""
+    over: Over | None = None
+    """None: between the masked images, as the paper has it; for lp that is the mean over the image."""
+    window: int | None = None
+    """Side of the window in pixels."""
+    tolerance: float | None = None
+    """The error above which a pixel is wrong."""
+    region: bool = False
+    """Whether only the region of each image counts."""
+
+    @property
+    def loss_terms(self) -> "LossTerms":
+        """These alone, of a record that says more."""
+        return LossTerms(**{field.name: getattr(self, field.name) for field in fields(LossTerms)})
 
     @property
     def loss_name(self) -> str:
@@ -66,24 +77,3 @@ class LossWords:
             "structure that both share: a few dark dots make them alike, and the mask need not cover what is "
             f"wrong. A promise about {instead} does."
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossTerms(LossWords):
-    """Which loss, as command line, JSON and Python name it."""
-
-    distance: str
-    """A distance, or an error map."""
-    over: Over | None = None
-    """None: between the masked images, as the paper has it; for lp that is the mean over the image."""
-    window: int | None = None
-    """Side of the window in pixels."""
-    tolerance: float | None = None
-    """The error above which a pixel is wrong."""
-    region: bool = False
-    """Whether only the region of each image counts."""
-
-    @property
-    def loss_terms(self) -> "LossTerms":
-        """These alone, of a record that says more."""
-        return LossTerms(**{field.name: getattr(self, field.name) for field in fields(LossTerms)})

@@ -13,7 +13,7 @@ import torch
 from conformask.arithmetic import image_means
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
-from conformask.losses.maps import errors_for
+from conformask.losses.maps import errors_for, wrong_pixels
 from conformask.losses.sums import Sums
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.training.losses import straight_through_clip
@@ -61,8 +61,8 @@ class ErrorNetwork(MaskNetwork):
         return super().score(output).pow(self._power).clamp(min=TINY)
 
     def _target(self, y: Images, y_hat: Images, channels: int) -> Images:
-        errors, tolerance = self.fitted_for.errors, self.fitted_for.terms.tolerance
+        errors = self.fitted_for.errors
         assert errors is not None
-        used = Lp(1.0) if self._power > 1 else errors
-        target = errors_for(used, y, y_hat, channels)
-        return (target > (tolerance or 0.0)).float() if self._of_wrong_pixels else target
+        if self._of_wrong_pixels:
+            return wrong_pixels(errors, y, y_hat, channels, self.fitted_for.terms.tolerance or 0.0)
+        return errors_for(Lp(1.0) if self._power > 1 else errors, y, y_hat, channels)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conformask.fingerprints import fingerprint_of
+from conformask.fingerprints import fingerprint_of, name_of
 from conformask.records.curves import Selection
 from conformask.storage.as_json import write_json
 from conformask.types import Images, Score
@@ -30,7 +30,7 @@ class Heuristic:
     @property
     def name(self) -> str:
         """The callable's own name."""
-        return str(getattr(self.function, "__name__", type(self.function).__name__))
+        return name_of(self.function)
 
     @property
     def fingerprint(self) -> str:
