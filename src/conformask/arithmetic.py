@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 BACKENDS: Any = torch.backends
 SHORTENED = (
@@ -17,6 +18,9 @@ SHORTENED = (
     BACKENDS.mkldnn.rnn,
 )
 """Operations that torch may compute with fewer bits than float32 has (TF32, bfloat16)."""
+
+LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""In which weights lie, by their axes."""
 
 
 @contextmanager
@@ -41,6 +45,27 @@ def best_device() -> torch.device:
 def image_means(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The mean over channels and pixels of each image, (N, C, *space) -> (N,); summed in dtype."""
     return values.mean(dim=tuple(range(1, values.ndim)), dtype=dtype)
+
+
+def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images (N, C, *space) at another size, linearly along each axis."""
+    if tuple(images.shape[2:]) == size:
+        return images
+    mode = {2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(images, size=size, mode=mode, antialias=False)
+
+
+def quick_layout(network: nn.Module) -> nn.Module:
+    """The network with the channels of its weights last, which convolutions are quicker on."""
+    for weights in network.parameters():
+        if weights.ndim in LAYOUTS:
+            weights.data = weights.data.contiguous(memory_format=LAYOUTS[weights.ndim])
+    return network
+
+
+def at(places: tuple[slice, ...]) -> Any:
+    """The index of a window along the last axes of a tensor or array."""
+    return (..., *places)
 
 
 def beside(values: Tensor, images: Tensor) -> Tensor:

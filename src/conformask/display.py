@@ -1,7 +1,9 @@
 """A figure of masks: what the network saw and made, what may be trusted, and the promise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
@@ -9,6 +11,7 @@ from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
+from conformask.report.slices import at_slice, slice_text, telling
 from conformask.report.strip import Strip, StripRow
 from conformask.types import Array, Batch, Images
 
@@ -25,17 +28,18 @@ def show(
 ) -> Strip:
     """Input, output, mask and veiled output of each image, with the promise; a notebook displays it.
 
-    With the truth also y, the error, and whether the loss is within the threshold.
+    With the truth also y, the error, and whether the loss is within the threshold. Of a volume three slices:
+    the most hidden, the largest error, the middle.
 
     Args:
         masker: from calibrate or load.
-        x: the degraded input, as the masker takes it: a tensor (N, Cx, Hx, Wx) in [0, 1], or an array
-            (H, W) or (H, W, C) in the calibration's data_range.
+        x: the degraded input, as the masker takes it: a tensor (N, Cx, *space) in [0, 1], or an array,
+            read as the calibration images were.
         y_hat: the network's output, of the same kind.
         y: the truth, where it is known; of the shape of y_hat.
         weight: of each image, where the rule asks for it.
         category: of each image, where the rule asks for it.
-        region: (N, 1, H, W) in [0, 1], where the promise is about a region of each image.
+        region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
 
     Raises:
         InvalidArgumentError: other numbers of images, or y of another shape than y_hat.
@@ -47,9 +51,12 @@ def show(
     _check(inputs, outputs, truths)
     masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
-    pictures = [_pictures(*images) for images in zip(inputs, outputs, masks, truth, strict=True)]
     measured = _measured(masker, masks, truths, outputs, region)
-    rows = [StripRow(shown, facts, met) for shown, (facts, met) in zip(pictures, measured, strict=True)]
+    rows = [
+        StripRow(shown, (*facts, *where), met)
+        for *images, (facts, met) in zip(inputs, outputs, masks, truth, measured, strict=True)
+        for shown, where in _pictures(*map(_array, images))
+    ]
     return Strip(masker.promise, tuple(rows))
 
 
@@ -80,15 +87,28 @@ def _measured(
     return list(zip(facts, passes(after, threshold).tolist(), strict=True))
 
 
-def _pictures(x: Tensor, y_hat: Tensor, mask: Tensor, y: Tensor | None) -> dict[str, Array]:
+def _pictures(
+    x: Array, y_hat: Array, mask: Array, y: Array | None
+) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
+    """Pictures, and what is to be said of them; of a volume those of its telling slices."""
+    if mask.ndim == 3:
+        yield _panels(x, y_hat, mask, y), ()
+        return
+    depth = mask.shape[1]
+    for place, what in telling(mask, None if y is None else np.abs(y - y_hat)).items():
+        planes = [None if image is None else at_slice(image, place, depth) for image in (x, y_hat, mask, y)]
+        yield _panels(*planes), (slice_text(place, depth, what),)  # type: ignore[arg-type]
+
+
+def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:
     """By label, in the order in which they are read."""
-    output, opened = as_bytes(_array(y_hat)), as_bytes(_array(mask))
-    shown = {"Input x": as_bytes(_array(x)), "Output ŷ": output}
+    output, opened = as_bytes(y_hat), as_bytes(mask)
+    shown = {"Input x": as_bytes(x), "Output ŷ": output}
     if y is not None:
-        error, scale = error_bytes(_array(y), _array(y_hat))
-        shown |= {"Truth y": as_bytes(_array(y)), error_label(scale): heat(error)}
+        error, scale = error_bytes(y, y_hat)
+        shown |= {"Truth y": as_bytes(y), error_label(scale): heat(error)}
     return shown | {"Mask m": gray(opened), "Output, veiled": overlay(output, opened)}
 
 
-def _array(image: Tensor) -> Array:
-    return image.detach().cpu().numpy()
+def _array(image: Tensor | None) -> Any:
+    return None if image is None else image.detach().cpu().numpy()

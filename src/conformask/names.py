@@ -13,6 +13,8 @@ Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile", "spread"]
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
+By = Literal["slices", "volume"]
+"""How a network sees volumes."""
 Split = Literal["file", "within", "tile"]
 Over = Literal["image", "trusted", "window", "missed", "wrong"]
 """What a loss makes of an error map under a mask."""

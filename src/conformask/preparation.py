@@ -23,6 +23,7 @@ from conformask.predictors.own import own_predictor
 from conformask.predictors.pairs import Pairs
 from conformask.progress import tracked
 from conformask.records.network import Network
+from conformask.records.reading import Reading
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Images, Predictor, Task, Triplet
@@ -108,7 +109,7 @@ def add_outputs(
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; names the image.
     """
-    folder = Path(data)
+    folder, reading = Path(data), Reading(data_range)
     inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
@@ -118,9 +119,9 @@ def add_outputs(
             _claim(folder, predictor, bool(done))
         for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
             names = left[start : start + batch_size]
-            read = {name: torch.from_numpy(read_image(inputs[name], data_range))[None] for name in names}
+            read = {name: torch.from_numpy(read_image(inputs[name], reading))[None] for name in names}
             for name, output in zip(names, _outputs(predictor, read), strict=True):
-                expected = read_image(truths[name], data_range).shape if name in truths else output.shape
+                expected = read_image(truths[name], reading).shape if name in truths else output.shape
                 _check_output(name, output, expected)
                 _write_output(folder / "y_hat" / name, output.numpy(), data_range)
     return len(inputs)

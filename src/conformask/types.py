@@ -15,9 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.records.curves import Selection
-from conformask.records.domain import Size
+from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.records.network import Network
+from conformask.records.size import Size
 from conformask.storage.as_arrays import Array as Array
 from conformask.storage.as_json import Json
 
@@ -43,6 +44,8 @@ class Triplet:
     weight: float | None = None
     region: Float[np.ndarray, "_ ..."] | None = None
     """Which pixels the promise is about, (1, *space) in [0, 1]; None is all."""
+    geometry: Geometry | None = None
+    """Where the pixels of y_hat lie, where its file says it."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """y, or ValueError where it is unknown."""

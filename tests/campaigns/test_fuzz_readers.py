@@ -38,6 +38,7 @@ from conformask.data.images import read_image
 from conformask.data.rasters import open_raster
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError
+from conformask.records.reading import Reading
 
 sys.path.append(str(Path(__file__).parents[1]))
 from hand_made_tiff import packed, tiff
@@ -271,15 +272,15 @@ def check_image(path: Path) -> bool:
     read = False
     for data_range in (None, RANGE):
         try:
-            header, image = read_header(path), read_image(path, data_range)
+            header, image = read_header(path), read_image(path, Reading(data_range))
         except ConformaskError:
             check_windows(path, data_range, None)
             continue
         assert image.dtype == np.float32
-        assert image.shape == (header.channels, header.height, header.width)
+        assert image.shape == header.shape
         assert np.isfinite(image).all()
         assert 0 <= image.min() <= image.max() <= 1
-        assert (*decode(path).shape, 1)[:3] == (header.height, header.width, header.channels)
+        assert (*decode(path).shape, 1)[:3] == (*header.space, header.channels)
         check_windows(path, data_range, image)
         read = True
     return read
@@ -288,16 +289,16 @@ def check_image(path: Path) -> bool:
 def check_windows(path: Path, data_range: tuple[float, float] | None, image: np.ndarray | None) -> None:
     """As of the whole image; where that was refused, refused or something else, but no other error."""
     try:
-        raster = open_raster(path, data_range)
+        raster = open_raster(path, Reading(data_range))
         height, width = raster.size
         rows, columns = slice(height // 3, height // 3 + 2), slice(width // 2, width)
-        window = raster.read(rows, columns)
+        window = raster.read((rows, columns))
     except ConformaskError:
         assert image is None, "the whole image is read, a window is refused"
         return
     if image is not None:
         np.testing.assert_array_equal(window, image[:, rows, columns])
-        np.testing.assert_array_equal(raster.read(slice(0, height), slice(0, width)), image)
+        np.testing.assert_array_equal(raster.read((slice(0, height), slice(0, width))), image)
 
 
 def check_folder(path: Path) -> bool:

@@ -14,6 +14,7 @@ from conformask.data.decoding import decode, read_header
 from conformask.data.images import read_image
 from conformask.data.rasters import open_raster
 from conformask.errors import ImageError
+from conformask.records.reading import Reading
 from hand_made_tiff import packed, tiff
 
 SIZE = (6, 7)
@@ -32,7 +33,7 @@ def test_white_is_the_largest_number_that_the_bits_hold(tmp_path: Path, bits: in
     path = tiff(tmp_path / "a.tif", SIZE, [data], bits)
     expected = (values / (2**bits - 1)).astype(np.float32)[None]
     np.testing.assert_array_equal(read_image(path), expected)
-    window = open_raster(path).read(slice(1, 4), slice(2, 7))
+    window = open_raster(path).read((slice(1, 4), slice(2, 7)))
     np.testing.assert_array_equal(window, expected[:, 1:4, 2:7])
     assert read_header(path).bits == (8 if bits <= 8 else 16)
     if bits in (1, 2, 4, 8):
@@ -46,9 +47,11 @@ def test_a_stated_range_maps_the_numbers_as_they_are(tmp_path: Path, bits: int) 
     values = numbers(bits)
     path = tiff(tmp_path / "a.tif", SIZE, [packed(values, bits)], bits)
     np.testing.assert_array_equal(decode(path), values)
-    np.testing.assert_array_equal(read_image(path, (0, 65535))[0], (values / 65535).astype(np.float32))
+    np.testing.assert_array_equal(
+        read_image(path, Reading((0, 65535)))[0], (values / 65535).astype(np.float32)
+    )
     with pytest.raises(ImageError, match="outside its range"):
-        read_image(path, (0, (2**bits - 1) / 2))
+        read_image(path, Reading((0, (2**bits - 1) / 2)))
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 12, 16])
@@ -118,7 +121,7 @@ def test_more_than_16_bits_do_not_say_their_range(tmp_path: Path, bits: int) -> 
     path = tiff(tmp_path / "a.tif", SIZE, [data], bits)
     with pytest.raises(ImageError, match="uint32, which does not say its range"):
         read_image(path)
-    assert read_image(path, (0, 2**bits - 1)).max() == 1
+    assert read_image(path, Reading((0, 2**bits - 1))).max() == 1
 
 
 STRIPS = [bytes([9] * 14)] * 3
@@ -232,7 +235,7 @@ def test_a_full_disk_is_said_before_decoding(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
     pixels = np.zeros((40, 50), np.uint8)
     tifffile.imwrite(tmp_path / "plain.tif", pixels)
-    assert open_raster(tmp_path / "plain.tif").read(slice(0, 9), slice(0, 9)).max() == 0
+    assert open_raster(tmp_path / "plain.tif").read((slice(0, 9), slice(0, 9))).max() == 0
     tifffile.imwrite(tmp_path / "zlib.tif", pixels, compression="zlib")
     with pytest.raises(ImageError, match=r"zlib\.tif needs 0\.0 GB"):
-        open_raster(tmp_path / "zlib.tif").read(slice(0, 9), slice(0, 9))
+        open_raster(tmp_path / "zlib.tif").read((slice(0, 9), slice(0, 9)))

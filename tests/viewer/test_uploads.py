@@ -15,6 +15,7 @@ from starlette.requests import Request
 
 from conformask.data.images import read_image
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.records.reading import Reading
 from conformask.viewer import uploads
 from hand_made_tiff import packed, tiff
 
@@ -112,8 +113,8 @@ def test_an_upload_is_read_as_a_file_of_a_folder(tmp_path, bits, data_range):
     values = np.array([[0, 1, 2**bits - 1], [7, 100, 2 ** (bits - 1)]])
     path = tiff(tmp_path / "a.tif", values.shape, [packed(values, bits)], bits)
     files = {role: UploadFile(path.open("rb"), filename="a.tif") for role in ("x", "y_hat")}
-    triplet = uploads.pair_of(uploads.Upload(files, {}), data_range)[0]
-    np.testing.assert_array_equal(triplet.y_hat, read_image(path, data_range))
+    triplet = uploads.pair_of(uploads.Upload(files, {}), Reading(data_range))[0]
+    np.testing.assert_array_equal(triplet.y_hat, read_image(path, Reading(data_range)))
     np.testing.assert_allclose(triplet.y_hat[0], values / (data_range or (0, 2**bits - 1))[1], atol=1e-7)
 
 

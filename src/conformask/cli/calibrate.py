@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from conformask import names
 from conformask.cli.options import (
+    AS_FILES_SAY,
     AsJson,
     Confidence,
-    DataRange,
     Delta,
     Devices,
     DistanceName,
@@ -19,6 +19,7 @@ from conformask.cli.options import (
     Nodes,
     OtherNetwork,
     OverName,
+    Read,
     Share,
     Tolerance,
     UnitName,
@@ -65,7 +66,7 @@ def calibrate(
     over: OverName = None,
     window: WindowSide = None,
     tolerance: Tolerance = None,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     whole: Annotated[
@@ -96,7 +97,6 @@ def calibrate(
     distance
         Another distance or error map than the scorer was trained for.
     """
-    from conformask.data.triplets import Triplets
     from conformask.masker.matching import loss_for
     from conformask.scorers.network_scorer import NetworkScorer
 
@@ -115,7 +115,7 @@ def calibrate(
     else:
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
         scorer = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
-        triplets = Triplets.from_folder(data, data_range or scorer.card.data_range, network=network)
+        triplets = read.triplets(data, network, scorer.card)
         used = loss_for(scorer, **about, weights_path=weights_path)
         masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole)
     if main_process():
@@ -137,14 +137,14 @@ def _calibrated(
     from conformask.losses import in_region
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.matching import family_for
-    from conformask.scorers.tiled import Tiled
+    from conformask.scorers.tiled import tiled
 
     loss = in_region(loss) if collection.has_regions else loss
     kept = scorer.selection
     name = family_for(scorer, loss, family).name
     has_curves = kept is not None and kept.of == loss.terms and name in kept.curves
     return calibrate_scorer(
-        Tiled(scorer) if whole else scorer,
+        tiled(scorer, collection.dimensions) if whole else scorer,
         collection.part("calibration"),
         threshold=threshold,
         family=family,

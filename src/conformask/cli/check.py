@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformask.cli.options import AsJson, DataRange
+from conformask.cli.options import AS_FILES_SAY, AsJson, Read
 from conformask.cli.output import facts, show, sizes_text
 
 if TYPE_CHECKING:
     from conformask.data.check import Findings
 
 
-def check(
-    data: Path, /, *, confidence: float = 0.9, data_range: DataRange = None, json: AsJson = False
-) -> None:
+def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, json: AsJson = False) -> None:
     """Read every triplet: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.
 
     Parameters
@@ -24,11 +22,10 @@ def check(
     """
     from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
-    from conformask.data.triplets import Triplets
     from conformask.report.words import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
-    findings = check_triplets(Triplets.from_folder(data, data_range), needed)
+    findings = check_triplets(read.triplets(data), needed)
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
         ("triplets", f"{findings.n} in {findings.groups} groups"),

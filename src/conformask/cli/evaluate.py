@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import bad_usage, show, table
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, promised_here, verdict
@@ -18,7 +18,7 @@ def evaluate(
     /,
     *,
     report: Annotated[Path | None, Parameter(help="Write a report here, one HTML file.")] = None,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
@@ -33,7 +33,6 @@ def evaluate(
     data
         A folder of triplets; its test part, or all of it where it is not split.
     """
-    from conformask.data.triplets import Triplets
     from conformask.evaluation.evaluate import evaluate as evaluate_masker
     from conformask.masker.load import load
     from conformask.report.page import write_report
@@ -41,7 +40,7 @@ def evaluate(
     if report is not None and report.is_dir():
         bad_usage(f"--report {report} is a folder: name a file in it, such as {report / 'report.html'}")
     masker = load(run, distance=loss_of(run, weights_path))
-    test = Triplets.from_folder(data, data_range or masker.card.data_range, network=network).part("test")
+    test = read.triplets(data, network, masker.card).part("test")
     evaluation = evaluate_masker(masker, test, out=run, other_network=other_network)
     written = f"{run / 'evaluation.json'}"
     if report is not None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import show
 
 
@@ -15,7 +15,7 @@ def mask(
     out: Path,
     /,
     *,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     overwrite: Annotated[
@@ -41,13 +41,12 @@ def mask(
     out
         Where masks/, overlays/, sizes.csv and masks.json go; a killed run resumes there.
     """
-    from conformask.data.triplets import Triplets
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
     from conformask.report.words import measurement_text, promised_here
 
     masker = load(run, distance=loss_of(run, weights_path))
-    triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    triplets = read.triplets(data, network, masker.card)
     written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite)
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def monitor(
             "batch without raising false alarms sooner or later."
         ),
     ] = None,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
@@ -57,7 +57,6 @@ def monitor(
     """
     from dataclasses import asdict
 
-    from conformask.data.triplets import Triplets
     from conformask.masker.load import load
     from conformask.monitoring.batch import Monitoring
     from conformask.monitoring.batch import monitor as monitor_batch
@@ -66,7 +65,7 @@ def monitor(
     from conformask.report.words import promised_here, stream_text
 
     masker = load(run, distance=loss_of(run, weights_path))
-    new = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    new = read.triplets(data, network, masker.card)
     found: Monitoring | Watched
     if state is None:
         found = monitor_batch(masker, new, level=level, other_network=other_network)

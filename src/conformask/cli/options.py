@@ -1,13 +1,16 @@
 """Options that several verbs share."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from conformask import names
 
 if TYPE_CHECKING:
+    from conformask.data.triplets import Triplets
+    from conformask.records.reading import ReadAs
     from conformask.types import Loss
 
 AsJson = Annotated[
@@ -20,6 +23,59 @@ DataRange = Annotated[
         name="--data-range", help="Values of black and white, where the file type does not define them."
     ),
 ]
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How images are read where their files do not say it."""
+
+    data_range: DataRange = None
+    axes: Annotated[
+        str | None,
+        Parameter(
+            help="Of npy and files that do not say it: letters of TCZYX in their order, as ZYX for a stack."
+        ),
+    ] = None
+    clip: Annotated[
+        Literal["x", "all"] | None,
+        Parameter(help="Whose values outside --data-range are clipped to it; others are refused."),
+    ] = None
+    nan: Annotated[
+        Literal["outside"] | None,
+        Parameter(help="outside: NaN is outside the region of an image, which the promise is about."),
+    ] = None
+    empty_chunks: Annotated[
+        bool,
+        Parameter(
+            name="--empty-chunks", show_default=False, help="Read chunks that a zarr leaves out as empty."
+        ),
+    ] = False
+    group_from: Annotated[
+        str | None,
+        Parameter(
+            help="Where groups are told: a regular expression for the names with one part in brackets, as "
+            r"'sub-(\w+)', or patient, for the PatientID of DICOM files."
+        ),
+    ] = None
+
+    def triplets(self, folder: Path, network: str | None = None, like: "ReadAs | None" = None) -> "Triplets":
+        """The triplets of a folder; what is not told here is read as the images of `like` were."""
+        from conformask.data.triplets import Triplets
+        from conformask.records.reading import Reading
+
+        told = Reading() if like is None else like.reading
+        reading = Reading(
+            self.data_range or told.data_range,
+            self.axes or told.axes,
+            self.clip or told.clip,
+            self.nan or told.nan,
+            self.empty_chunks,
+        )
+        return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
+
+
+Read = Annotated[ReadingOptions, Parameter(name="*")]
+AS_FILES_SAY = ReadingOptions()
 Images = Annotated[Path, Parameter(help="A folder of true images, with the folders in it.")]
 Size = Annotated[
     int,

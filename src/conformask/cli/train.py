@@ -8,9 +8,9 @@ from cyclopts import Parameter
 
 from conformask import names
 from conformask.cli.options import (
+    AS_FILES_SAY,
     AsJson,
     BatchSize,
-    DataRange,
     Devices,
     DistanceName,
     Epochs,
@@ -20,6 +20,7 @@ from conformask.cli.options import (
     Nodes,
     OverName,
     Patience,
+    Read,
     Resume,
     Tolerance,
     WeightsPath,
@@ -43,6 +44,7 @@ def train(
     tolerance: Tolerance = None,
     scorer: Annotated[names.Scorer | None, Parameter(show_default=False)] = None,
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
+    by: Annotated[names.By | None, Parameter(show_default=False)] = None,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Width = 32,
     epochs: Epochs = None,
@@ -51,7 +53,7 @@ def train(
     batch_size: BatchSize = 16,
     learning_rate: LearningRate = 5e-4,
     seed: int = 0,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     weights_path: WeightsPath = None,
     devices: Devices = "auto",
@@ -73,18 +75,20 @@ def train(
         without training. Left out, mask for l1 and for distances of the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
+    by
+        How the network sees volumes: slice by slice, each with its neighbours, or in three dimensions
+        (volume). Left out, slices.
     paper_form
         The U-Net of the paper, with transposed convolutions.
     seed
         Seed of the weights and of the order of images.
     """
-    from conformask.data.triplets import Triplets
     from conformask.losses import loss
     from conformask.scorers.fit import fit_scorer
 
     used = loss(distance, over, window, tolerance, weights_path=weights_path)
 
-    collection = Triplets.from_folder(data, data_range, network=network)
+    collection = read.triplets(data, network)
     fitted = fit_scorer(
         collection.part("train"),
         selection=collection.part("selection") if collection.has_split else None,
@@ -92,6 +96,7 @@ def train(
         out=run,
         scorer=scorer,
         per_channel=per_channel,
+        by=by,
         paper_form=paper_form,
         width=width,
         epochs=epochs,

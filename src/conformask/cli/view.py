@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, NetworkName, OtherNetwork, WeightsPath, loss_of
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import show
 
 NO_TOKEN = "Ask for no token: everyone with an account on this machine can then see the images."
@@ -21,7 +21,7 @@ def view(
     port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
@@ -36,7 +36,6 @@ def view(
     data
         A folder with x/ and y_hat/, with y/ where the truth is known, or a manifest.csv.
     """
-    from conformask.data.triplets import Triplets
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
 
@@ -47,7 +46,7 @@ def view(
     from conformask.viewer.session import Session
 
     masker = load(run, distance=loss_of(run, weights_path))
-    triplets = Triplets.from_folder(data, data_range or masker.card.data_range, network=network)
+    triplets = read.triplets(data, network, masker.card)
     session = Session(masker, triplets, other_network=other_network)
     token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:

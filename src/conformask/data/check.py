@@ -12,8 +12,8 @@ from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
-from conformask.records.domain import Size
 from conformask.records.network import Network
+from conformask.records.size import Size
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
 """What stands before the last separator of a name, if it holds letters and ends with a digit."""

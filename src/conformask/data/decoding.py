@@ -1,88 +1,118 @@
-"""Image files of every format to arrays of the file's own type, (H, W) or (H, W, C), upright."""
+"""Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformask.data.formats import IMAGE_SUFFIXES, format_of
-from conformask.data.formats.opened import Header, Opened, Rows, rows_of
+from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
+from conformask.data.formats.opened import Header, Opened, Places, Window, window_of
 from conformask.data.limits import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError
+from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
+TIME = re.compile(r"(.+)#t=(\d+)")
+"""One time point of a file."""
 
-def decode(path: Path) -> Array:
-    """The pixels of a file, in the file's own type, (H, W) or (H, W, C).
+
+def decode(path: Path, reading: Reading = PLAIN) -> Array:
+    """The pixels of a file, in the file's own type, (*space) or (*space, C).
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, is a stack of images, or takes more memory than allowed.
+        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
     """
-    return decode_with_header(path)[0]
+    return decode_with_header(path, reading)[0]
 
 
-def decode_with_header(path: Path) -> tuple[Array, Header]:
+def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Header]:
     """As decode, and what the file says of its pixels."""
-    with _opened(path) as image:
+    with _opened(path, reading) as image:
         return _whole(path, image), image.header
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path, reading: Reading = PLAIN) -> Header:
     """The header of a file's image, as decode would give it.
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: its header cannot be read, it is a stack of images, or a PNG or JPEG that takes more
+        ImageError: its header cannot be read, it has several time points, or a PNG or JPEG that takes more
             memory than allowed.
     """
-    with _opened(path) as image:
+    with _opened(path, reading) as image:
         return image.header
 
 
-def open_rows(path: Path) -> Rows:
-    """The pixels of a file, rows at a time, as decode would give them.
+def open_window(path: Path, reading: Reading = PLAIN) -> Window:
+    """The pixels of a file, a window at a time, as decode would give them.
 
-    OME-Zarr and npy are read as they are asked for; a compressed TIFF is decoded once, into a temporary file;
-    PNG and JPEG are decoded whole.
+    OME-Zarr, npy and plain NIfTI are read as they are asked for; a compressed TIFF is decoded once, into a
+    temporary file; the others are decoded whole.
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, is a stack of images, or takes more memory than allowed.
+        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
     """
-    with _opened(path) as image:
-        header, read = image.header, image.rows() if image.rows else rows_of(_whole(path, image))
+    with _opened(path, reading) as image:
+        header, read = image.header, image.window() if image.window else window_of(_whole(path, image))
 
-    def rows(top: int, bottom: int) -> Array:
+    def window(places: Places) -> Array:
         with _readable(path):
-            return _checked(path, read(top, bottom), header, len(range(header.height)[top:bottom]))
+            sides = zip(header.space, places, strict=True)
+            return _checked(path, read(places), header, tuple(len(range(side)[at]) for side, at in sides))
 
-    return rows
+    return window
+
+
+def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
+    """How many time points a file has; None where it has no axis of time, or one of them was asked for.
+
+    None as well where its header cannot be read, which whoever reads it is told.
+    """
+    file, time = at_time(path)
+    kind = format_of(file)
+    if time is not None or kind is None or kind.times is None:
+        return None
+    try:
+        return kind.times(file, reading)
+    except Exception:  # of any type, as readers raise them
+        return None
+
+
+def at_time(path: Path) -> tuple[Path, int | None]:
+    """(FILE, 3) of FILE#t=3."""
+    match = TIME.fullmatch(path.name)
+    return (path, None) if match is None or path.exists() else (path.with_name(match[1]), int(match[2]))
 
 
 def name_and_suffix(path: Path) -> tuple[str, str]:
-    """("NAME", ".ome.tif") of NAME.ome.tif, ("NAME", ".png") of NAME.png."""
-    stem, suffix = path.stem, path.suffix.lower()
-    return (stem[:-4], f".ome{suffix}") if stem.lower().endswith(".ome") and stem[:-4] else (stem, suffix)
+    """("NAME", ".ome.tif") of NAME.ome.tif, ("NAME", ".png") of NAME.png, ("NAME_t003", ...) of one time."""
+    file, time = at_time(path)
+    suffix = suffix_of(file)
+    stem = file.name[: len(file.name) - len(suffix)]
+    return stem if time is None else f"{stem}_t{time:03d}", suffix
 
 
 def is_image(path: Path) -> bool:
-    """Whether there is something that could be read: an image file, or the folder of an OME-Zarr image."""
+    """Whether there is something that could be read: an image file, or a folder that is one image."""
     kind = format_of(path)
     return kind is not None and (os.path.isdir(path) if kind.is_folder else os.path.isfile(path))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Opened]:
-    if not (os.path.isfile(path) or os.path.isdir(path)):
+def _opened(path: Path, reading: Reading) -> Iterator[Opened]:
+    file, time = at_time(path)
+    if not (os.path.isfile(file) or os.path.isdir(file)):
         raise MissingFileError(f"{path} does not exist")
-    kind = format_of(path)
+    kind = format_of(file)
     if kind is None:
-        raise ImageError(f"{path} has the suffix {path.suffix!r}; images end in {', '.join(IMAGE_SUFFIXES)}")
-    with _readable(path), kind.open(path) as image:
+        raise ImageError(f"{file} has the suffix {file.suffix!r}; images end in {', '.join(IMAGE_SUFFIXES)}")
+    with _readable(path), kind.open(file, reading, time) as image:
         if image.header.values == 0:
-            raise ImageError(f"{path} holds {image.header.shape} (C, H, W), an image without pixels")
-        if image.rows is None:
+            raise ImageError(f"{path} holds {image.header.shape} (C, *space), an image without pixels")
+        if image.window is None:
             _check_memory(path, image.header)
         yield image
 
@@ -101,18 +131,19 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_memory(path: Path, header: Header) -> None:
-    check_memory(f"{path}, {header.shape} (C, H, W) in float32,", FLOAT32 * header.values)
+    check_memory(f"{path}, {header.shape} (C, *space) in float32,", FLOAT32 * header.values)
 
 
 def _whole(path: Path, image: Opened) -> Array:
     _check_memory(path, image.header)
-    return _checked(path, image.decode(), image.header, image.header.height)
+    return _checked(path, image.decode(), image.header, image.header.space)
 
 
-def _checked(path: Path, array: Array, header: Header, height: int) -> Array:
-    """The rows, if they are what the header says."""
-    if array.ndim not in (2, 3) or (*array.shape, 1)[:3] != (height, header.width, header.channels):
+def _checked(path: Path, array: Array, header: Header, space: tuple[int, ...]) -> Array:
+    """The pixels, if they are what the header says."""
+    whole = array[..., None] if array.ndim == len(space) else array
+    if whole.shape != (*space, header.channels):
         raise ImageError(
-            f"{path} holds {array.shape}, and its header says {header.shape} (C, H, W); write it again"
+            f"{path} holds {array.shape}, and its header says {header.shape} (C, *space); write it again"
         )
     return array

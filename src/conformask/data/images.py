@@ -1,4 +1,4 @@
-"""Images in and out: files and arrays of a declared range become float32 (C, H, W) in [0, 1], and back."""
+"""Images in and out: files and arrays of a declared range become float32 (C, *space) in [0, 1], and back."""
 
 import hashlib
 import math
@@ -12,13 +12,15 @@ from conformask.data.decoding import decode_with_header, is_image, name_and_suff
 from conformask.data.formats import BY_SUFFIX
 from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from conformask.data.formats.opened import DataRange as DataRange
-from conformask.data.formats.opened import Header, header_of
+from conformask.data.formats.opened import Header, arranged, header_of
 from conformask.data.formats.opened import channels_last as channels_last
+from conformask.data.formats.quantised import nearest, rounded_down
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.records.reading import PLAIN, Reading
 from conformask.storage.whole import whole_file
 from conformask.types import Array
 
-Image = Float[np.ndarray, "_ _ _"]
+Image = Float[np.ndarray, "_ ..."]
 
 TOLERANCE = 1e-6
 """How far outside [0, 1] rounding may leave a value."""
@@ -31,8 +33,13 @@ LONGEST_NAME = 255 - len(".ome.tiff")
 """Bytes; a file is first written under a hidden name."""
 
 
-def read_image(path: Path | str, data_range: DataRange | None = None) -> Image:
-    """Read PNG, JPEG, TIFF, npy or OME-Zarr as float32 (C, H, W) in [0, 1].
+def read_image(path: Path | str, reading: Reading = PLAIN, *, clip: bool = False) -> Image:
+    """Read an image of any type as float32 (C, *space) in [0, 1]; see `with_header`."""
+    return with_header(path, reading, clip=clip)[0]
+
+
+def with_header(path: Path | str, reading: Reading = PLAIN, *, clip: bool = False) -> tuple[Image, Header]:
+    """The image float32 (C, *space) in [0, 1], and what the file says of it; values are clipped with `clip`.
 
     Alpha is dropped, palettes become RGB, the orientation is obeyed. The range follows from the bits of the
     file, 8 bit (0, 255), 12 bit (0, 4095), 16 bit (0, 65535), float (0, 1), unless it is given; it is never
@@ -40,51 +47,68 @@ def read_image(path: Path | str, data_range: DataRange | None = None) -> Image:
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, is a stack, takes more memory than allowed, or holds NaN or values
-            outside the range.
+        ImageError: it cannot be decoded, has several time points, takes more memory than allowed, or holds
+            NaN or values outside the range.
     """
-    array, header = decode_with_header(Path(path))
-    return to_unit(array, header, data_range, str(path))
+    array, header = decode_with_header(Path(path), reading)
+    return to_unit(array, header, reading, str(path), clip=clip), header
 
 
-def from_user_array(array: Array, data_range: DataRange | None = None, name: str = "the array") -> Image:
-    """An image (H, W) or (H, W, C) as float32 (C, H, W) in [0, 1], by the rules of read_image.
+def from_user_array(
+    array: Array, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
+) -> Image:
+    """An image (H, W) or (H, W, C), or of the axes that are told, as float32 (C, *space) in [0, 1].
 
     Raises:
         ImageError: another shape or type, NaN, or values outside the range; calls the image `name`.
     """
     array = np.asarray(array)
-    return to_unit(array, header_of(array, name), data_range, name)
+    header = header_of(array, name, reading.axes)
+    array = array if reading.axes is None else arranged(array, reading.axes, name)
+    return to_unit(array, header, reading, name, clip=clip)
 
 
-@np.errstate(over="ignore")  # what overflows lies outside the range
-def to_unit(array: Array, header: Header, data_range: DataRange | None, name: str) -> Image:
-    """Map (low, high), else the range of the header, to [0, 1]: (H, W) or (H, W, C) to float32 (C, H, W).
+@np.errstate(over="ignore", invalid="ignore")  # what overflows lies outside the range
+def to_unit(array: Array, header: Header, reading: Reading, name: str, *, clip: bool = False) -> Image:
+    """Map (low, high), else the range of the header, to [0, 1]: (*space[, C]) to float32 (C, *space).
 
-    Block by block, so that no more than the result is in memory besides the array.
+    Block by block, so that no more than the result is in memory besides the array. NaN stays where it means
+    something.
     """
+    data_range = reading.data_range
     low, high = _range_of(array, header, name) if data_range is None else _checked_range(data_range)
-    pixels = array[..., None] if array.ndim == 2 else array
-    unit = np.empty((pixels.shape[2], *pixels.shape[:2]), np.float32)
+    pixels = array[..., None] if array.ndim == len(header.space) else array
+    unit = np.empty((pixels.shape[-1], *pixels.shape[:-1]), np.float32)
     least, most = math.inf, -math.inf
     for part, block in zip(_blocks(unit, 1), _blocks(pixels, 0), strict=True):
-        values = _finite(block, name)
-        least, most = min(least, float(values.min())), max(most, float(values.max()))
+        values = _finite(block, name, nan=reading.nan is not None)
+        least, most = (
+            min(least, float(np.fmin.reduce(values, axis=None))),
+            max(most, float(np.fmax.reduce(values, axis=None))),
+        )
         part[...] = np.moveaxis(np.clip((values - low) / (high - low), 0, 1), -1, 0)
-    _check_inside(least, most, (low, high), name)
+    if not clip:
+        _check_inside(least, most, (low, high), name)
     return unit
 
 
-def _blocks(image: Array, rows_at: int) -> list[Array]:
-    """Views of about BLOCK values, along the longer side."""
-    axis = rows_at + int(image.shape[rows_at + 1] > image.shape[rows_at])
+def _blocks(image: Array, first: int) -> list[Array]:
+    """Views of about BLOCK values, along the longest side; `first` is the first spatial axis."""
+    last = image.ndim - 1 + first
+    axis = max(range(first, last), key=lambda place: image.shape[place])
     return np.array_split(image, min(image.shape[axis], 1 + image.size // BLOCK), axis)
 
 
-def _finite(block: Array, name: str) -> Array:
+def _finite(block: Array, name: str, *, nan: bool) -> Array:
+    """In float64, NaN where that means something."""
     values: Array = block.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ImageError(f"{name} holds NaN or infinite values; replace them before use")
+    if not nan and np.isnan(values).any():
+        raise ImageError(
+            f"{name} holds NaN: replace it before use, or say that it lies outside the region that the "
+            "promise is about, nan='outside' (--nan outside)"
+        )
+    if np.isinf(values).any():
+        raise ImageError(f"{name} holds infinite values; replace them before use")
     return values
 
 
@@ -124,7 +148,7 @@ def _check_inside(least: float, most: float, data_range: DataRange, name: str) -
 
 
 def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool = False) -> None:
-    """Write float (C, H, W) in [0, 1], C = 1 or 3, as 8- or 16-bit PNG or TIFF, or as float32 npy.
+    """Write float (C, H, W) in [0, 1], C = 1 or 3, as 8- or 16-bit PNG or TIFF, or any as float32 npy.
 
     Values are rounded to the nearest level, or down (for masks): then no value read back is above the
     one given. An image that is already quantised comes back identical.
@@ -151,13 +175,7 @@ def levels(image: Image, bits: int, round_down: bool) -> Array:
     """[0, 1] as integers of 8 or 16 bits; rounded down, no value read back is above the one given."""
     if bits not in (8, 16):
         raise InvalidArgumentError(f"bits is {bits}; choose 8 or 16")
-    top = 2.0**bits - 1
-    unit = np.clip(image, 0, 1)
-    level: Array = np.floor(unit.astype(np.float64) * top + 0.5)
-    if round_down:
-        # float32 level / top may lie just below the exact quotient, so compare what will be read back
-        level -= (level / top).astype(np.float32) > unit
-    return level.astype(np.uint8 if bits == 8 else np.uint16)
+    return rounded_down(image, bits) if round_down else nearest(image, bits)
 
 
 def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
@@ -170,7 +188,7 @@ def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
 
 
 def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
-    if image.ndim != 3 or image.size == 0 or not (holds_floats or len(image) in (1, 3)):
+    if image.size == 0 or not (holds_floats or (image.ndim == 3 and len(image) in (1, 3))):
         raise ImageError(f"{path} cannot hold an image of shape {image.shape}; it takes (1 or 3, H, W)")
     if not np.isfinite(image).all():
         raise ImageError(f"the image for {path} holds NaN or infinite values")
@@ -178,7 +196,7 @@ def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
 
 
 def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """The image files of a folder, sorted; hidden files and folders are passed over.
+    """The images of a folder, sorted; what is hidden, or lies in a folder that is one image, is passed over.
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
@@ -188,10 +206,14 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    images = sorted(path for path in paths if _is_image(path, folder))
+    found = {path for path in paths if _is_image(path, folder)}
+    images = sorted(path for path in found if found.isdisjoint(path.parents))
     if not images:
         deep = "" if recursive else " directly"
-        raise MissingFileError(f"{folder} holds no images{deep}; they end in {', '.join(IMAGE_SUFFIXES)}")
+        raise MissingFileError(
+            f"{folder} holds no images{deep}; they end in {', '.join(IMAGE_SUFFIXES)}, or are folders of a "
+            "DICOM series each"
+        )
     for path in images:
         check_name(name_and_suffix(path)[0], repr(str(path)))
     return images
@@ -222,7 +244,7 @@ def check_name(name: str, where: str) -> None:
 
 
 def pixel_hash(image: Image) -> str:
-    """16 hex digits that tell images (C, H, W) in [0, 1] apart, at 16 bits a pixel."""
+    """16 hex digits that tell images (C, *space) in [0, 1] apart, at 16 bits a pixel."""
     digest = hashlib.sha256(repr(image.shape).encode())
     for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
         digest.update(np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes())
@@ -231,4 +253,5 @@ def pixel_hash(image: Image) -> str:
 
 def is_constant(image: Image) -> bool:
     """Whether every channel has one value only (an empty field, a black tile)."""
-    return bool((image == image[:, :1, :1]).all())
+    first = image.reshape(len(image), -1)[:, :1]
+    return bool((image.reshape(len(image), -1) == first).all())

@@ -31,8 +31,12 @@ Signs = Float[np.ndarray, "_ s"]
 
 
 def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
-    """The hash of an image (C, H, W): for it and each window 250 signs and whether they count, packed."""
-    small = _reduced(image.mean(axis=0, dtype=np.float64), SIDE)
+    """The hash of an image (C, *space): for it and each window 250 signs and whether they count, packed.
+
+    Of a volume it is that of the middle slice.
+    """
+    middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
+    small = _reduced(middle.mean(axis=0, dtype=np.float64), SIDE)
     waves = np.stack([rows @ small @ columns.T for rows, columns in _PROJECTIONS])[:, _BAND]
     clear = np.sqrt((waves**2).sum(axis=1)) > FAINT * REDUCED
     return np.packbits(np.column_stack([(waves > 0) & clear[:, None], clear]), axis=1)

@@ -10,10 +10,11 @@ from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
-from conformask.data.decoding import is_image, name_and_suffix
+from conformask.data.decoding import at_time, is_image, name_and_suffix, times_of
 from conformask.data.images import check_name, list_images
 from conformask.data.splits import PARTS
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
 MANIFEST = "manifest.csv"
@@ -68,8 +69,11 @@ def _check_new(name: str, seen: set[str], where: str) -> None:
     seen.add(name)
 
 
-def rows_of_folder(folder: Path) -> list[ManifestRow]:
-    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem."""
+def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:
+    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem.
+
+    Each time point of a file is a row, and the file their group; a region without time is that of all.
+    """
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
@@ -80,11 +84,38 @@ def rows_of_folder(folder: Path) -> list[ManifestRow]:
     for role in roles[1:]:
         _check_partners(folder, roles[0], files[roles[0]], role, files[role])
         _check_partners(folder, role, files[role], roles[0], files[roles[0]])
-    truths, regions = files.get("y", {}), files.get("region", {})
     return [
-        ManifestRow(stem, path, files["y_hat"][stem], truths.get(stem), region=regions.get(stem))
-        for stem, path in files["x"].items()
+        row
+        for stem in files["x"]
+        for row in _rows_of(stem, {role: files[role][stem] for role in roles}, reading)
     ]
+
+
+def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[ManifestRow]:
+    """One row, or one for each time point."""
+    times = {role: times_of(path, reading) for role, path in files.items()}
+    count = times["y_hat"]
+    if count is None:
+        yield ManifestRow(stem, files["x"], files["y_hat"], files.get("y"), region=files.get("region"))
+        return
+    for role, path in files.items():
+        if times[role] != count and not (role == "region" and times[role] is None):
+            raise ImageError(
+                f"{path} has {times[role] or 'no'} time points and {files['y_hat']} {count}: they must agree"
+            )
+    for time in range(count):
+        points = {
+            role: path if times[role] is None else path.with_name(f"{path.name}#t={time}")
+            for role, path in files.items()
+        }
+        yield ManifestRow(
+            f"{stem}_t{time:03d}",
+            points["x"],
+            points["y_hat"],
+            points.get("y"),
+            stem,
+            region=points.get("region"),
+        )
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -206,7 +237,8 @@ def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
     if not line[role]:
         raise InvalidArgumentError(f"{where}: {role} is empty; give the path of an image")
     path = folder / line[role]
-    if not (os.path.isfile(path) or is_image(path)):
+    file, _ = at_time(path)
+    if not (os.path.isfile(file) or is_image(file)):
         raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
     return path
 

@@ -1,50 +1,65 @@
-"""Masks of 16 bits, written block by block: OME-Zarr and OME-TIFF of any size, and PNG."""
+"""Masks of 16 bits, written block by block, in the type and the place of the image that they lie over."""
 
 import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from conformask.data.formats import BY_SUFFIX
-from conformask.data.formats.format import Blocks, Shape
+from conformask.data.formats import BY_SUFFIX, format_of, suffix_of
+from conformask.data.formats.dicom import DICOM_SERIES
+from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.opened import Places
 from conformask.data.formats.png_jpeg import PNG
 from conformask.errors import ImageError, chosen
+from conformask.records.size import Size
 from conformask.storage.whole import whole_file
 
 BLOCK = 1024
-"""Side of a block, in pixels."""
+"""Side of a block of a plane, in pixels."""
+DEEP = 128
+"""Side of a block of a volume."""
+OF_VOLUMES = ".ome.tif"
+"""Of masks of volumes, where the image's own type holds none."""
 
 
-WRITERS = {
-    suffix: (each.write_blocks, each.any_channels) for suffix, each in BY_SUFFIX.items() if each.write_blocks
-}
+def mask_suffix(suffix: str, volume: bool = False) -> str:
+    """Of the mask beside an image whose name ends so, such as .tif or .ome.tif; with "" of a DICOM series."""
+    kind = (format_of(Path(f"mask{suffix}")) if suffix else DICOM_SERIES) or PNG
+    mine = kind.mask_suffix or suffix
+    writer = format_of(Path(f"mask{mine}"))
+    return OF_VOLUMES if volume and not (writer and writer.volumes) else mine
 
 
-def mask_suffix(suffix: str) -> str:
-    """Of the mask beside an image whose name ends so, such as .tif or .ome.tif."""
-    return BY_SUFFIX.get(f".{suffix.rpartition('.')[2]}", PNG).mask_suffix or suffix
+def side_of_block(size: Size) -> int:
+    """Of the blocks of an image of this size."""
+    return BLOCK if len(size) == 2 else DEEP
 
 
-def grid(size: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    """Rows and columns of each block, row by row."""
-    sides = [[slice(at, min(at + BLOCK, side)) for at in range(0, side, BLOCK)] for side in size]
-    return product(*sides)
+def grid(size: Size) -> Iterator[Places]:
+    """The place of each block, row by row, plane by plane."""
+    block = side_of_block(size)
+    return product(*([slice(at, min(at + block, side)) for at in range(0, side, block)] for side in size))
 
 
-def write_blocks(path: Path, shape: Shape, blocks: Blocks) -> None:
-    """Write an image (C, H, W), whole or not at all; a PNG is put together in memory first.
+def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None:
+    """Write a mask (C, *space) from its blocks, whole or not at all.
 
     Raises:
-        InvalidArgumentError: another suffix than .zarr, .tif, .tiff and .png.
-        ImageError: a TIFF or PNG of other than 1 or 3 channels.
+        InvalidArgumentError: a suffix that no mask has.
+        ImageError: a mask of channels or axes that the file cannot hold.
         OutputError: the file cannot be written.
     """
-    write, any_channels = chosen(WRITERS, path.suffix.lower(), "suffix")
-    if shape[0] not in (1, 3) and not any_channels:
+    writers = {suffix: each for suffix, each in BY_SUFFIX.items() if each.write_blocks}
+    suffix = next((known for known in writers if path.name.lower().endswith(known)), suffix_of(path))
+    kind = chosen(writers, suffix, "suffix")
+    assert kind.write_blocks is not None
+    if shape[0] not in (1, 3) and not kind.any_channels:
         raise ImageError(f"{path} cannot hold a mask of {shape[0]} channels, only of 1 or 3; OME-Zarr can")
+    if len(shape) > 3 and not kind.volumes:
+        raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
     with whole_file(path) as aside:
         try:
-            write(aside, shape, blocks, BLOCK)
+            kind.write_blocks(aside, shape, blocks, side_of_block(shape[1:]), under)
             if path.is_dir():
                 shutil.rmtree(path)
         except BaseException:

@@ -6,57 +6,73 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.data.decoding import open_rows, read_header
-from conformask.data.formats.opened import Header, Rows, header_of
-from conformask.data.images import DataRange, Image, to_unit
+from conformask.data.decoding import open_window, read_header
+from conformask.data.formats.opened import Header, Places, Window, arranged, header_of, window_of
+from conformask.data.images import Image, to_unit
 from conformask.data.limits import FLOAT32, check_memory
+from conformask.records.reading import PLAIN, Reading
+from conformask.records.size import Size
 from conformask.types import Array
+
+KEPT = 2**27
+"""Values of a slab, as long and wide as the image, that is kept for the tiles beside each other."""
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An image of which only the rows in use are in memory."""
+    """An image of which only the windows in use are in memory."""
 
     name: str
     """The file, for messages."""
     header: Header
-    data_range: DataRange | None
-    rows: Rows
+    reading: Reading
+    window: Window
+    clip: bool = False
+    """Whether values outside the range are clipped to it."""
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(H, W)."""
-        return self.header.height, self.header.width
+    def size(self) -> Size:
+        """(H, W), or (D, H, W)."""
+        return self.header.space
 
-    def read(self, rows: slice, columns: slice) -> Image:
-        """A window, float32 (C, h, w) in [0, 1], by the rules of read_image.
+    def read(self, places: Places) -> Image:
+        """A window, float32 (C, *space) in [0, 1], by the rules of read_image.
 
         Raises:
             ImageError: it cannot be decoded, takes more memory than allowed, or holds NaN or values outside
                 the range; says where.
         """
-        where = f"rows {rows.start} to {rows.stop}, columns {columns.start} to {columns.stop}"
-        name = f"{self.name} ({where})"
-        window = self.rows(rows.start, rows.stop)[:, columns]
+        sides = zip(("planes", "rows", "columns")[-len(places) :], places, strict=True)
+        name = f"{self.name} ({', '.join(f'{side} {at.start} to {at.stop}' for side, at in sides)})"
+        window = self.window(places)
         check_memory(name, FLOAT32 * window.size)
-        return to_unit(window, self.header, self.data_range, name)
+        return to_unit(window, self.header, self.reading, name, clip=self.clip)
 
 
-def open_raster(image: Path | Array, data_range: DataRange | None = None, name: str = "the array") -> Raster:
-    """An image file of any type, or an array (H, W) or (H, W, C), which goes by the name; not decoded yet.
+def open_raster(
+    image: Path | Array, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
+) -> Raster:
+    """An image file of any type, or an array, which goes by the name; not decoded yet.
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: its header cannot be read, it is a stack, or a zarr lacks chunks.
+        ImageError: its header cannot be read, it has several time points, or a zarr lacks chunks.
     """
     if not isinstance(image, Path):
         array = np.asarray(image)
-        return Raster(name, header_of(array, name), data_range, lambda top, bottom: array[top:bottom])
-    opened = lru_cache(maxsize=1)(open_rows)
+        header = header_of(array, name, reading.axes)
+        array = array if reading.axes is None else arranged(array, reading.axes)
+        return Raster(name, header, reading, window_of(array), clip)
+    header, opened = read_header(image, reading), lru_cache(maxsize=1)(open_window)
 
     @lru_cache(maxsize=1)
-    def rows(top: int, bottom: int) -> Array:
-        """The last rows are kept: the tiles beside each other share them."""
-        return opened(image)(top, bottom)
+    def slab(start: int, stop: int) -> Array:
+        return opened(image, reading)((slice(start, stop), *header.everywhere[1:]))
 
-    return Raster(str(image), read_header(image), data_range, rows)
+    def window(places: Places) -> Array:
+        first, *others = places
+        if (first.stop - first.start) * header.values // header.space[0] > KEPT:
+            return opened(image, reading)(places)
+        return slab(first.start, first.stop)[:, *others]
+
+    return Raster(str(image), header, reading, window, clip)

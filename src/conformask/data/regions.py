@@ -6,25 +6,27 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.data.decoding import decode_with_header
+from conformask.data.formats.opened import arranged
 from conformask.errors import ImageError
+from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
 Region = Float[np.ndarray, "_ ..."]
 """(1, *space) float32 in [0, 1]."""
 
 
-def read_region(path: Path, size: tuple[int, ...]) -> Region:
+def read_region(path: Path, size: tuple[int, ...], reading: Reading = PLAIN) -> Region:
     """Read a region of an image of this size; see `region_of_array`.
 
     Raises:
         MissingFileError: there is no such file.
         ImageError: it cannot be decoded, or is no region of such an image.
     """
-    return region_of_array(decode_with_header(path)[0], size, str(path))
+    return region_of_array(decode_with_header(path, reading)[0], size, str(path))
 
 
-def region_of_array(array: Array, size: tuple[int, ...], name: str) -> Region:
-    """A mask or label image (*space) or (*space, 1) as a region.
+def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:
+    """A mask or label image (*space) or (*space, 1), or of these axes, as a region.
 
     Whole numbers are inside unless they are 0; floats in [0, 1] weight their pixels.
 
@@ -33,6 +35,8 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str) -> Region:
             `name`.
     """
     array = np.asarray(array)
+    if axes is not None and array.ndim == len(axes):
+        array = arranged(array, axes, name)
     if array.shape not in (size, (*size, 1)):
         raise ImageError(
             f"{name} has shape {array.shape} and its image {size}: give one value for each pixel"
@@ -44,3 +48,25 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str) -> Region:
     if not region.any():
         raise ImageError(f"{name} is empty, so that nothing could be promised: leave the image out")
     return region
+
+
+def without_nan(
+    name: str, x: Array, y_hat: Array, y: Array | None, region: Region | None
+) -> tuple[Array, Array, Array | None, Region]:
+    """A triplet's images with 0 for NaN, and a region that leaves out the pixels where one of them had it.
+
+    Of x only where it has the size of y_hat.
+
+    Raises:
+        ImageError: nothing is left of the region.
+    """
+    inside = np.ones((1, *y_hat.shape[1:]), np.float32) if region is None else region
+    for image in (x, y_hat, y):
+        if image is not None and image.shape[1:] == y_hat.shape[1:]:
+            inside = inside * ~np.isnan(image).any(axis=0, keepdims=True)
+    if not inside.any():
+        raise ImageError(
+            f"triplet {name!r} is NaN everywhere, so that nothing could be promised: leave it out"
+        )
+    x, y_hat = np.nan_to_num(x), np.nan_to_num(y_hat)
+    return x, y_hat, None if y is None else np.nan_to_num(y), inside.astype(np.float32)

@@ -22,6 +22,7 @@ from conformask.data.images import (
 from conformask.data.splits import check_how, check_part, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
+from conformask.records.reading import Reading
 from conformask.types import Array
 
 
@@ -59,8 +60,8 @@ class _Cutting:
         if self.stride is None:
             yield Source(file, file, file, part_of_tile(file, file, self.how, self.seed), None)
             return
-        for row, top in enumerate(range(0, header.height - self.size + 1, self.stride)):
-            for column, left in enumerate(range(0, header.width - self.size + 1, self.stride)):
+        for row, top in enumerate(range(0, header.space[0] - self.size + 1, self.stride)):
+            for column, left in enumerate(range(0, header.space[1] - self.size + 1, self.stride)):
                 yield self._tile(file, f"{file}_r{row:02d}_c{column:02d}", (top, left))
 
     def _tile(self, file: str, name: str, box: tuple[int, int]) -> Source:
@@ -156,10 +157,10 @@ class TrueImages:
         found = tracked(files.items(), "looking at images", len(files))
         headers = {name: _header(name, file) for name, file in found}
         for name, header in headers.items():
-            if min(header.height, header.width) < cutting.size:
+            if min(header.space) < cutting.size:
                 raise ImageError(
-                    f"{_text(name, files[name])} is {header.height} x {header.width} pixels, smaller than "
-                    f"{cutting.size} x {cutting.size}; use a smaller --size or leave it out"
+                    f"{_text(name, files[name])} is {' x '.join(map(str, header.space))} pixels, smaller "
+                    f"than {cutting.size} x {cutting.size}; use a smaller --size or leave it out"
                 )
         sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
         for source in sources:
@@ -223,9 +224,9 @@ class TrueImages:
     def _decoded(self, name: str) -> Image:
         file = self._files[name]
         if isinstance(file, Path):
-            image = read_image(file, self.data_range)
+            image = read_image(file, Reading(self.data_range))
         else:
-            image = from_user_array(file, self.data_range, f"image {name!r}")
+            image = from_user_array(file, Reading(self.data_range), f"image {name!r}")
         return np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
 
 

@@ -1,7 +1,7 @@
 """One look at every triplet, before hours of work: shapes, and by what the images are recognised again."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,7 +11,8 @@ from conformask.data.lookalikes import look_of
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
-from conformask.records.domain import Size
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Survey:
     """Of each image a hash of its group's name; None where it has none."""
     looks: UInt8[np.ndarray, "n w b"]
     """Of the truths; see `lookalikes`."""
+    geometry: Geometry | None
+    """Spacing of the first image, where its file says it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
 
@@ -57,7 +60,10 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
     sizes, pixels, groups, looks, contents = set(), [], [], [], hashlib.sha256()
-    for triplet in tracked(triplets.checked(), title, len(triplets)):
+    geometry = None
+    for index, triplet in enumerate(tracked(triplets.checked(), title, len(triplets))):
+        if index == 0 and triplet.geometry is not None:
+            geometry = replace(triplet.geometry, affine=None)
         truth = triplet.truth()
         sizes.add(truth.shape[1:])
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
@@ -74,6 +80,7 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         pixels=tuple(pixels),
         groups=tuple(groups),
         looks=np.stack(looks),
+        geometry=geometry,
         contents=contents.hexdigest(),
     )
 

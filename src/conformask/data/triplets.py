@@ -1,9 +1,10 @@
 """Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, Literal
@@ -11,16 +12,19 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from conformask.data.decoding import name_and_suffix, read_header
-from conformask.data.formats.opened import header_of
-from conformask.data.images import DataRange, Image, from_user_array, read_image
+from conformask.data.decoding import at_time, name_and_suffix, read_header
+from conformask.data.formats.opened import Header, header_of
+from conformask.data.groups import patient_of, pattern
+from conformask.data.images import DataRange, Image, from_user_array, with_header
 from conformask.data.manifest import MANIFEST, ManifestRow, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster, open_raster
-from conformask.data.regions import Region, read_region, region_of_array
+from conformask.data.regions import Region, read_region, region_of_array, without_nan
 from conformask.data.splits import PARTS, check_part, part_of, uniform
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.records.geometry import Geometry
 from conformask.records.network import Network
+from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.published import path_hash
@@ -34,27 +38,35 @@ VALUES = 16 * 1024 * 1024
 
 
 class Triplets:
-    """An ordered collection of triplets; indexing reads one, float32 (C, H, W) in [0, 1]."""
+    """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1]."""
 
     def __init__(
         self,
         rows: Sequence[ManifestRow],
-        data_range: DataRange | None = None,
+        reading: Reading = PLAIN,
         provenance: Provenance = UNKNOWN,
     ) -> None:
         self._rows = tuple(rows)
-        self.data_range = data_range
+        self.reading = reading
         self.provenance = provenance
 
     @classmethod
     def from_folder(
-        cls, folder: Path | str, data_range: DataRange | None = None, *, network: str | None = None
+        cls,
+        folder: Path | str,
+        data_range: DataRange | None = None,
+        *,
+        reading: Reading | None = None,
+        network: str | None = None,
+        group_from: str | None = None,
     ) -> "Triplets":
         """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
         The suffixes may differ between the folders; without a folder y the truth is unknown. A folder region
-        says which pixels a promise is about: not 0 in a mask or label image. `network` is the
-        name of the network that made y_hat, where triplets.json does not say it.
+        says which pixels a promise is about: not 0 in a mask or label image. Each time point of a file is an
+        image, and the file their group. `reading` says more of how the files are read than `data_range`
+        alone; `network` is the name of the network that made y_hat, where triplets.json does not say it;
+        `group_from` is where the groups are, as `grouped` takes it.
 
         Raises:
             MissingFileError: no such folder, no images in it, or an image without its partners.
@@ -62,14 +74,21 @@ class Triplets:
             InvalidArgumentError: a manifest with a bad line.
             MismatchError: triplets.json says another network.
         """
-        folder = Path(folder)
+        folder, reading = Path(folder), reading or Reading(data_range)
         if (folder / MANIFEST).is_file():
-            return cls.from_manifest(folder / MANIFEST, data_range, network=network)
-        return cls(rows_of_folder(folder), data_range, Provenance.load(folder, network))
+            found = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
+        else:
+            found = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
+        return found if group_from is None else found.grouped(group_from)
 
     @classmethod
     def from_manifest(
-        cls, path: Path | str, data_range: DataRange | None = None, *, network: str | None = None
+        cls,
+        path: Path | str,
+        data_range: DataRange | None = None,
+        *,
+        reading: Reading | None = None,
+        network: str | None = None,
     ) -> "Triplets":
         """The triplets of a CSV file, its paths relative to it.
 
@@ -83,7 +102,8 @@ class Triplets:
             MismatchError: triplets.json beside it says another network.
         """
         path = Path(path)
-        return cls(rows_of_manifest(path), data_range, Provenance.load(path.parent, network))
+        provenance = Provenance.load(path.parent, network)
+        return cls(rows_of_manifest(path), reading or Reading(data_range), provenance)
 
     @classmethod
     def from_arrays(
@@ -98,12 +118,14 @@ class Triplets:
         weights: Sequence[float] | Array | None = None,
         names: Sequence[str] | None = None,
         data_range: DataRange | None = None,
+        reading: Reading | None = None,
         network: str | None = None,
     ) -> "Triplets":
         """Triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
 
-        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... `network` is the
-        name of the network that made y_hat.
+        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... Of volumes
+        `reading` says what their axes are, as Reading(axes="ZYX"). `network` is the name of the network that
+        made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
@@ -121,7 +143,7 @@ class Triplets:
         rows = [ManifestRow(**{name: named[name][index] for name in named}) for index in range(count)]
         check_rows(rows)
         made_by = UNKNOWN if network is None else Provenance(network=Network(network))
-        return cls(rows, data_range, made_by)
+        return cls(rows, reading or Reading(data_range), made_by)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -137,7 +159,7 @@ class Triplets:
             yield f"{groups} groups"
         for row in self._rows[:1]:
             with suppress(ConformaskError):
-                yield f"first x {_shape_text(row.x)}, y_hat {_shape_text(row.y_hat)}"
+                yield f"first x {self._shape_text(row.x)}, y_hat {self._shape_text(row.y_hat)}"
         yield "with y" if self.has_truth else "without y"
         if self.has_regions:
             yield "with regions"
@@ -151,29 +173,102 @@ class Triplets:
         """Read one triplet.
 
         Raises:
-            ImageError: an image cannot be read, y and y_hat have different shapes, or a region is empty.
+            ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
+                or a region is empty.
         """
         row = self._rows[index]
-        x, y_hat = self._read(row, "x"), self._read(row, "y_hat")
-        y = None if row.y is None else self._read(row, "y")
+        (x, of_x), (y_hat, of_y_hat) = self._read(row, "x"), self._read(row, "y_hat")
+        y, of_y = (None, None) if row.y is None else self._read(row, "y")
         if y is not None and y.shape != y_hat.shape:
             raise ImageError(
-                f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, H, W); "
+                f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, *space); "
                 "they must be the same"
             )
+        if x.ndim != y_hat.ndim:
+            raise ImageError(
+                f"triplet {row.name!r}: x has shape {x.shape} and y_hat {y_hat.shape} (C, *space); one is a "
+                "volume, the other is not"
+            )
+        _check_places(row.name, {"x": (x, of_x), "y": (y, of_y)}, y_hat, of_y_hat)
         region = None if row.region is None else self._region(row, y_hat.shape[1:])
-        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region)
+        if self.reading.nan is not None:
+            x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
+        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, of_y_hat)
 
     def _region(self, row: ManifestRow, size: tuple[int, ...]) -> Region:
         if isinstance(row.region, Path):
-            return read_region(row.region, size)
-        return region_of_array(np.asarray(row.region), size, f"region of triplet {row.name!r}")
+            return read_region(row.region, size, self.reading)
+        name = f"region of triplet {row.name!r}"
+        return region_of_array(np.asarray(row.region), size, name, self.reading.axes)
 
-    def _read(self, row: ManifestRow, role: str) -> Image:
+    def _read(self, row: ManifestRow, role: str) -> tuple[Image, Geometry | None]:
         image: Path | Array = getattr(row, role)
+        clip = self.reading.clips(role)
         if isinstance(image, Path):
-            return read_image(image, self.data_range)
-        return from_user_array(image, self.data_range, f"{role} of triplet {row.name!r}")
+            read, header = with_header(image, self.reading, clip=clip)
+            return read, header.geometry
+        return from_user_array(image, self.reading, f"{role} of triplet {row.name!r}", clip=clip), None
+
+    @property
+    def data_range(self) -> DataRange | None:
+        """The values that become 0 and 1, where they were told."""
+        return self.reading.data_range
+
+    def file(self, index: int) -> Path | None:
+        """That of y_hat, perhaps with #t=3; None for an array."""
+        y_hat = self._rows[index].y_hat
+        return y_hat if isinstance(y_hat, Path) else None
+
+    def geometry(self, index: int) -> Geometry | None:
+        """Where the pixels of y_hat lie, where its file says it.
+
+        Raises:
+            ImageError: its header cannot be read.
+        """
+        return None if self.file(index) is None else self.header(index).geometry
+
+    @property
+    def dimensions(self) -> int:
+        """2 for planes, 3 for volumes: by the first image's header.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return len(self.header(0).space)
+
+    def header(self, index: int, role: Literal["x", "y_hat", "y"] = "y_hat") -> Header:
+        """What a file says of an image without being decoded.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        row = self._rows[index]
+        return self._header(getattr(row, role), f"{role} of triplet {row.name!r}")
+
+    def _header(self, image: Path | Array, name: str) -> Header:
+        if isinstance(image, Path):
+            return read_header(image, self.reading)
+        return header_of(image, name, self.reading.axes)
+
+    def _shape_text(self, image: Path | Array) -> str:
+        header = self._header(image, "the array")
+        channels = "channel" if header.channels == 1 else "channels"
+        return f"{' x '.join(map(str, header.space))} with {header.channels} {channels}"
+
+    def grouped(self, where: str) -> "Triplets":
+        """The same triplets in the groups that their names, or their files, tell.
+
+        Args:
+            where: a regular expression whose one group, in brackets, is found in every name, such as
+                r"sub-(\\w+)"; or "patient", the hash of the PatientID in DICOM files.
+
+        Raises:
+            InvalidArgumentError: it is neither, or a name or file tells no group.
+        """
+        find = patient_of if where == "patient" else pattern(where)
+        groups = [find(name, partial(self.header, index)) for index, name in enumerate(self.names)]
+        rows = [replace(row, group=group) for row, group in zip(self._rows, groups, strict=True)]
+        return Triplets(rows, self.reading, self.provenance)
 
     def raster(self, index: int, role: Literal["x", "y_hat", "y"]) -> Raster:
         """An image of a triplet, to be read window by window; only its header is read now.
@@ -182,7 +277,8 @@ class Triplets:
             ImageError: the header cannot be read, or chunks of a zarr are missing.
         """
         row = self._rows[index]
-        return open_raster(getattr(row, role), self.data_range, f"{role} of triplet {row.name!r}")
+        name, clip = f"{role} of triplet {row.name!r}", self.reading.clips(role)
+        return open_raster(getattr(row, role), self.reading, name, clip=clip)
 
     def source(self, index: int) -> str:
         """A hash of a triplet as it lies there, and of how it is read.
@@ -191,9 +287,16 @@ class Triplets:
             OSError: a file cannot be read.
         """
         row = self._rows[index]
-        facts = [self.data_range, row.category, row.weight]
+        facts = [*self.reading_facts(), row.category, row.weight]
         images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
         return hash_of([*facts, *map(_hash_of, images)])[:16]
+
+    def reading_facts(self) -> list[object]:
+        """What of the reading decides the pixels; as conformask 0.1 had it, where that is all."""
+        others = {
+            name: value for name, value in asdict(self.reading).items() if name != "data_range" and value
+        }
+        return [self.data_range, *([others] if others else [])]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -234,6 +337,8 @@ class Triplets:
     @property
     def has_regions(self) -> bool:
         """Whether every triplet has a region."""
+        if self.reading.nan is not None:
+            return True
         return bool(self._rows) and all(row.region is not None for row in self._rows)
 
     @property
@@ -248,11 +353,11 @@ class Triplets:
 
     def described(self, provenance: Provenance) -> "Triplets":
         """The same triplets with another provenance."""
-        return Triplets(self._rows, self.data_range, provenance)
+        return Triplets(self._rows, self.reading, provenance)
 
     def select(self, indices: Iterable[int]) -> "Triplets":
         """The triplets at these places, in this order."""
-        return Triplets([self._rows[index] for index in indices], self.data_range, self.provenance)
+        return Triplets([self._rows[index] for index in indices], self.reading, self.provenance)
 
     def part(self, name: str) -> "Triplets":
         """The triplets of one part of the manifest's split; all of them where there is no split.
@@ -350,16 +455,13 @@ class Splits:
     test: Triplets
 
 
-def _shape_text(image: Path | Array) -> str:
-    header = read_header(image) if isinstance(image, Path) else header_of(image)
-    channels = "channel" if header.channels == 1 else "channels"
-    return f"{header.height} x {header.width} with {header.channels} {channels}"
-
-
 def _hash_of(image: Path | Array | None) -> str | None:
     if image is None:
         return None
-    return path_hash(image) if isinstance(image, Path) else hash_of_arrays({"image": np.asarray(image)})
+    if isinstance(image, Path):
+        file, time = at_time(image)
+        return path_hash(file) if time is None else f"{path_hash(file)}-{time}"
+    return hash_of_arrays({"image": np.asarray(image)})
 
 
 def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
@@ -379,6 +481,24 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
             raise ImageError(
                 f"mixed channels: {role} of {triplet.name!r} has {channels}, that of {first.name!r} "
                 f"{expected}; use images of one kind"
+            )
+
+
+def _check_places(
+    name: str,
+    others: Mapping[str, tuple[Image | None, Geometry | None]],
+    y_hat: Image,
+    geometry: Geometry | None,
+) -> None:
+    """Refuse images of one shape that lie in different places."""
+    for role, (image, found) in others.items():
+        if image is None or found is None or geometry is None or image.shape[1:] != y_hat.shape[1:]:
+            continue
+        difference = found.differs(geometry)
+        if difference:
+            raise ImageError(
+                f"triplet {name!r}: {role} and y_hat have {difference}; they must lie in the same place: "
+                "write y_hat with the header of its input"
             )
 
 

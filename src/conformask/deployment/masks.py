@@ -11,8 +11,8 @@ from PIL import Image
 
 from conformask.calibration import loss_under
 from conformask.conformal.crossing import passes
-from conformask.data.images import write_image
-from conformask.data.mask_files import mask_suffix
+from conformask.data.formats.format import Under
+from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.triplets import BATCH_SIZE, Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
@@ -23,6 +23,7 @@ from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, overlay
+from conformask.report.slices import at_slice, telling
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch
@@ -93,7 +94,10 @@ class _Work:
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         files = zip(triplets.names, triplets.suffixes, strict=True)
-        self.places = {name: folder.path / MASKS / f"{name}{mask_suffix(suffix)}" for name, suffix in files}
+        volumes = triplets.dimensions == 3
+        self.places = {
+            name: folder.path / MASKS / f"{name}{mask_suffix(suffix, volumes)}" for name, suffix in files
+        }
 
     def done(self, name: str, line: Line | None) -> bool:
         """Whether the mask of an image is there, and the image has not changed since."""
@@ -118,7 +122,8 @@ class _Work:
             distances = loss_under(masker.loss, masks, batch).double().tolist()
         for index, name in enumerate(batch.names):
             mask, y_hat = masks[index].numpy(), batch.y_hat[index].numpy()
-            write_image(self.places[name], mask, bits=16, round_down=True)
+            blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
+            write_blocks(self.places[name], mask.shape, blocks, self._under(name))
             self._write_overlay(name, y_hat, mask)
             size = float(1 - mask.mean(dtype=np.float64))
             bound = None if bounds is None else float(bounds[index])
@@ -137,12 +142,25 @@ class _Work:
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
 
+    def _under(self, name: str) -> Under:
+        index = self._indices[name]
+        return Under(self.triplets.file(index), self.triplets.geometry(index), self.triplets.reading)
+
     def _overlay(self, name: str) -> Path:
         return self.folder.path / OVERLAYS / f"{name}.png"
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array) -> None:
         with whole_file(self._overlay(name)) as aside:
-            Image.fromarray(overlay(as_bytes(y_hat), as_bytes(mask))).save(aside, compress_level=1)
+            Image.fromarray(_veiled(y_hat, mask)).save(aside, compress_level=1)
+
+
+def _veiled(y_hat: Array, mask: Array) -> Array:
+    """The veiled output, uint8 (H, W, 3); of a volume its telling slices side by side."""
+    if mask.ndim == 3:
+        return overlay(as_bytes(y_hat), as_bytes(mask))
+    depth = mask.shape[1]
+    pairs = ((at_slice(y_hat, place, depth), at_slice(mask, place, depth)) for place in telling(mask))
+    return np.concatenate([overlay(as_bytes(plane), as_bytes(over)) for plane, over in pairs], axis=1)
 
 
 def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:

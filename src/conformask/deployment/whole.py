@@ -4,10 +4,11 @@ A family such as water_filling looks at the whole score before it opens a pixel;
 whose pages the system may drop from memory at any time.
 """
 
+import math
 import shutil
 import tempfile
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -15,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import best_device
+from conformask.arithmetic import at, best_device
 from conformask.calibration import Scored
-from conformask.data.formats.format import Blocks
-from conformask.data.images import levels
+from conformask.data.formats.format import Blocks, Under
 from conformask.data.mask_files import grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
@@ -28,7 +28,7 @@ from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
-from conformask.scorers.tiled import GRAIN, TILE, Tiled, reduced
+from conformask.scorers.tiled import GRAIN, Places, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Images, Score
 
 IN_MEMORY = 2**26
@@ -48,6 +48,8 @@ class WholeImage:
     """Where the truth is known."""
     category: str | None
     weight: float | None
+    under: Under
+    """Where the mask belongs."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +61,18 @@ class Written:
     distance: float | None
     """The loss, where the truth is known and it can be summed over blocks: lp."""
     y_hat: Array
-    """(C, h, w): an overview."""
+    """(C, *space): an overview."""
     mask: Array
-    """(1 or C, h, w): an overview."""
+    """(1 or C, *space): an overview."""
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
     """The scorer that a masker has for whole images; tiles hold any image of its calibration, in one pass."""
     if masker.card.tiles is not None:
         return cast(Tiled, masker.scorer)
-    longest = max(TILE, *(side for size in masker.card.sizes for side in size))
-    return Tiled(masker.scorer, -(-longest // GRAIN) * GRAIN)
+    suited = tiled(masker.scorer, len(masker.card.sizes[0]))
+    longest = max(suited.tile, *(side for size in masker.card.sizes for side in size))
+    return replace(suited, tile=-(-longest // GRAIN) * GRAIN)
 
 
 def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
@@ -80,16 +83,17 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         MismatchError: other channels than those of the calibration images, or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know of it.
     """
-    tiled, images = tiled_scorer(masker), {}
+    by_tiles, images = tiled_scorer(masker), {}
     kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
     for index, (suffix, category, weight) in enumerate(kinds):
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
-        if max(y_hat.size) > tiled.tile or suffix.endswith("zarr"):
+        if max(y_hat.size) > by_tiles.tile or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
             y = triplets.raster(index, "y") if triplets.has_truth else None
-            images[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight)
-            _check(masker, tiled, images[index])
+            under = Under(triplets.file(index), y_hat.header.geometry, triplets.reading)
+            images[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight, under)
+            _check(masker, by_tiles, images[index])
     return images
 
 
@@ -101,14 +105,13 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
         OutputError: the disk has no room, or cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = image.y_hat.size
     channels = masker.card.channels if masker.scorer.per_channel else 1
-    _check_room(path, BYTES * channels * height * width)
+    _check_room(path, BYTES * channels * math.prod(image.y_hat.size))
     with tempfile.TemporaryFile(dir=path.parent) as file:
-        score = np.memmap(file, np.float32, "w+", shape=(1, channels, height, width))
+        score = np.memmap(file, np.float32, "w+", shape=(1, channels, *image.y_hat.size))
         _score(tiled_scorer(masker), image, score)
         opened = _Opened(masker, image, torch.from_numpy(score))
-        write_blocks(path, score.shape[1:], opened.blocks())
+        write_blocks(path, score.shape[1:], opened.blocks(), image.under)
         return opened.written
 
 
@@ -132,14 +135,14 @@ class _Opened:
 
     def blocks(self) -> Blocks:
         places = list(grid(self._image.y_hat.size))
-        for rows, columns in tracked(places, f"mask of {self._image.name}", len(places)):
-            mask = self._family.apply(self._score[..., rows, columns], self._level)[0].numpy()
-            y_hat = self._image.y_hat.read(rows, columns)
+        for window in tracked(places, f"mask of {self._image.name}", len(places)):
+            mask = self._family.apply(self._score[at(window)], self._level)[0].numpy()
+            y_hat = self._image.y_hat.read(window)
             self._open += float(mask.sum(dtype=np.float64))
-            self._lost += self._lost_at(rows, columns, mask, y_hat)
-            self._mask.add(rows, columns, mask)
-            self._y_hat.add(rows, columns, y_hat)
-            yield rows, columns, levels(mask, 16, round_down=True)
+            self._lost += self._lost_at(window, mask, y_hat)
+            self._mask.add(window, mask)
+            self._y_hat.add(window, y_hat)
+            yield window, mask
 
     @property
     def written(self) -> Written:
@@ -148,28 +151,27 @@ class _Opened:
         size = 1 - self._open / self._score.numel()
         return Written(size, distance, self._y_hat.image, self._mask.image)
 
-    def _lost_at(self, rows: slice, columns: slice, mask: Array, y_hat: Array) -> float:
+    def _lost_at(self, window: Places, mask: Array, y_hat: Array) -> float:
         """The sum of m^p |y - y_hat|^p over a block."""
         if self._exponent is None or self._image.y is None:
             return 0.0
-        y = self._image.y.read(rows, columns)
+        y = self._image.y.read(window)
         error = np.abs(y.astype(np.float64) - y_hat) * mask
         return float((error**self._exponent).sum())
 
 
-def _score(tiled: Tiled, image: WholeImage, score: Array) -> None:
+def _score(by_tiles: Tiled, image: WholeImage, score: Array) -> None:
     device = best_device()
-    factor = tiled.factor(image.x.size, image.y_hat.size)
+    factors = by_tiles.factors(image.x.size, image.y_hat.size)
 
-    def read(rows: slice, columns: slice) -> tuple[Images, Images]:
-        x = image.x.read(reduced(rows, factor), reduced(columns, factor))
-        both = (x, image.y_hat.read(rows, columns))
+    def read(window: Places) -> tuple[Images, Images]:
+        both = image.x.read(reduced(window, factors)), image.y_hat.read(window)
         return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
 
-    count = int(np.prod([len(tiled.spans(side, factor)) for side in image.y_hat.size]))
-    parts = tiled.parts(read, image.y_hat.size, factor, image.name)
-    for rows, columns, part in tracked(parts, f"score of {image.name}", count):
-        score[..., rows, columns] += part.cpu().numpy()
+    count = math.prod(map(len, map(by_tiles.spans, image.y_hat.size, factors)))
+    parts = by_tiles.parts(read, image.y_hat.size, factors, image.name)
+    for window, part in tracked(parts, f"score of {image.name}", count):
+        score[at(window)] += part.cpu().numpy()
 
 
 def _facts_of(masker: Masker, image: WholeImage) -> Batch:
@@ -177,8 +179,7 @@ def _facts_of(masker: Masker, image: WholeImage) -> Batch:
     x = y_hat = torch.empty(1, 1, 0, 0)
     if _asks_for_pixels(masker):
         x, y_hat = (
-            torch.from_numpy(raster.read(*(slice(0, side) for side in raster.size)))[None]
-            for raster in (image.x, image.y_hat)
+            torch.from_numpy(raster.read(raster.header.everywhere))[None] for raster in (image.x, image.y_hat)
         )
     category = None if image.category is None else (image.category,)
     weight = None if image.weight is None else (image.weight,)
@@ -190,25 +191,24 @@ def _asks_for_pixels(masker: Masker) -> bool:
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
 
-def _check(masker: Masker, tiled: Tiled, image: WholeImage) -> None:
-    (height, width), card = image.y_hat.size, masker.card
-    tiled.factor(image.x.size, image.y_hat.size)
-    if image.y is not None and image.y.size != image.y_hat.size:
-        raise ImageError(
-            f"{image.y.name}: {image.y.size} pixels, y_hat has {image.y_hat.size}; they must agree"
-        )
-    if _asks_for_pixels(masker) and height * width > IN_MEMORY:
+def _check(masker: Masker, by_tiles: Tiled, image: WholeImage) -> None:
+    size, card = image.y_hat.size, masker.card
+    pixels = " x ".join(map(str, size))
+    by_tiles.factors(image.x.size, size)
+    if image.y is not None and image.y.size != size:
+        raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
+    if _asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
-            f"{image.y_hat.name} has {height} x {width} pixels: the {card.guarantee} promise reads "
+            f"{image.y_hat.name} has {pixels} pixels: the {card.guarantee} promise reads "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
-    reason = masker.card.not_covered((height, width))
+    reason = masker.card.not_covered(size)
     if reason and card.tiles is not None:
         warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
     elif reason:
         warnings.warn(
-            f"images of {height} x {width} pixels, by tiles: the promise was calibrated on tiles of "
+            f"images of {pixels} pixels, by tiles: the promise was calibrated on tiles of "
             f"{sizes(card)} and does not cover whole images; calibrate whole images with --whole for one "
             "that does",
             stacklevel=4,

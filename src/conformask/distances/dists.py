@@ -10,7 +10,7 @@ from torch.nn.functional import conv2d
 
 from conformask.arithmetic import full_precision
 from conformask.distances.backbones import VGG16, Taps, features, frozen, packaged, weights_file
-from conformask.distances.inputs import check_size, three_channels
+from conformask.distances.inputs import check_size, means_over_slices, slices_of, three_channels
 from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
@@ -38,7 +38,7 @@ class Dists:
     upper_bound = DISTANCES["dists"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """DISTS(a, b) of each image, float32, shape (N,), >= 0.
+        """DISTS(a, b) of each image, float32, shape (N,), >= 0; of a volume the mean over its slices.
 
         Raises:
             InvalidArgumentError: images below 16 pixels a side or of other than 1 or 3 channels, or
@@ -46,12 +46,13 @@ class Dists:
             MissingFileError: VGG16's weights, or those that torchmetrics ships from 1.7 on, are not there.
             MismatchError: the file holds other weights.
         """
+        n, a, b = len(a), slices_of(a), slices_of(b)
         check_size(self.name, a, VGG16.smallest_side)
         a, b = three_channels(self.name, a), three_channels(self.name, b)
         network = _network(weights_file(self.name, VGG16, self.weights_path), a.device)
         with full_precision(a):
             value: Tensor = network(a, b)
-        return value
+        return means_over_slices(value, n)
 
 
 class DistsNetwork(nn.Module):

@@ -21,7 +21,7 @@ from conformask.distances.backbones import (
     packaged,
     weights_file,
 )
-from conformask.distances.inputs import check_size, three_channels
+from conformask.distances.inputs import check_size, means_over_slices, slices_of, three_channels, volumes_of
 from conformask.errors import chosen
 from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
@@ -64,14 +64,16 @@ class Lpips:
     def __call__(self, a: Images, b: Images) -> PerImage:
         """LPIPS(a, b) of each image, float32, shape (N,), >= 0 without an upper bound.
 
+        Of a volume it is the mean over its slices.
+
         Raises:
             InvalidArgumentError: images below the net's smallest side or of other than 1 or 3 channels, or
                 torchvision is missing.
             MissingFileError: the backbone's weights are not there.
             MismatchError: the file holds other weights.
         """
-        layers = self._layers(a, b)
-        return torch.stack([image_means(layer) for layer in layers]).sum(dim=0)
+        layers = self._layers(slices_of(a), slices_of(b))
+        return means_over_slices(torch.stack([image_means(layer) for layer in layers]).sum(dim=0), len(a))
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """LPIPS' own map, >= 0: the layers' maps, brought to full size bilinearly and summed.
@@ -80,9 +82,9 @@ class Lpips:
         """
         maps = [
             interpolate(layer, tuple(y.shape[-2:]), mode="bilinear", align_corners=False)
-            for layer in self._layers(y, y_hat)
+            for layer in self._layers(slices_of(y), slices_of(y_hat))
         ]
-        return torch.stack(maps).sum(dim=0).expand_as(y)
+        return volumes_of(torch.stack(maps).sum(dim=0), y).expand_as(y)
 
     def _layers(self, a: Images, b: Images) -> list[Tensor]:
         """The weighted difference at each layer, (N, 1, H_k, W_k)."""

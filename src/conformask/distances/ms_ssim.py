@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import avg_pool2d, avg_pool3d
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.arithmetic import full_precision
@@ -17,6 +17,8 @@ BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """The published exponents, from the finest scale to the coarsest."""
 SMALLEST_SIDE = WINDOW * 2 ** (len(BETAS) - 1)
 """176 pixels: halved four times, an image must still hold the window."""
+POOLED = {4: avg_pool2d, 5: avg_pool3d}
+"""By the axes of a batch."""
 NOTHING_ALIKE = 1e-8
 """A scale's similarity up to here counts as 0, so that no gradient of its power overflows."""
 
@@ -54,7 +56,7 @@ def _similarities(a: Images, b: Images) -> Tensor:
             a, b, sigma=1.5, reduction="none", data_range=1.0, return_contrast_sensitivity=True
         )
         similarities.append(contrast)
-        a, b = avg_pool2d(a, 2), avg_pool2d(b, 2)
+        a, b = POOLED[a.ndim](a, 2), POOLED[b.ndim](b, 2)
     return torch.stack([*similarities[:-1], whole], dim=1)
 
 

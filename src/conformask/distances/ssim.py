@@ -24,7 +24,10 @@ LARGEST_DENSE = 512
 
 @dataclass(frozen=True)
 class Ssim:
-    """1 - SSIM with a Gaussian 11x11 window, sigma 1.5, data_range 1; not monotone under nested masks."""
+    """1 - SSIM with a Gaussian window, data_range 1; not monotone under nested masks.
+
+    The window has 11 pixels along each axis, sigma 1.5.
+    """
 
     name = "ssim"
     monotone = False
@@ -50,7 +53,7 @@ class Ssim:
 
 def _similarity(a: Images, b: Images) -> tuple[Tensor, Tensor]:
     check_size("ssim", a, SMALLEST_SIDE)
-    dense = max(a.shape[-2:]) <= LARGEST_DENSE
+    dense = max(a.shape[2:]) <= LARGEST_DENSE
     with full_precision(a):
         value, full = (_by_matrices if dense else _by_torchmetrics)(a.float(), b.float())
     return value.reshape(len(a)), full.reshape(a.shape)
@@ -65,9 +68,10 @@ def _by_torchmetrics(a: Images, b: Images) -> tuple[Tensor, Tensor]:
 
 def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
     """The same numbers many times faster: the window is separable, and a small side is one matrix product."""
-    rows, columns = (_window(side, a.device) for side in a.shape[-2:])
-    planes = torch.cat((a, b, a * a, b * b, a * b))
-    mean_a, mean_b, aa, bb, ab = (rows @ planes @ columns.T).chunk(5)
+    smooth = torch.cat((a, b, a * a, b * b, a * b))
+    for axis, side in enumerate(a.shape[2:], start=2):
+        smooth = (smooth.movedim(axis, -1) @ _window(side, a.device).T).movedim(-1, axis)
+    mean_a, mean_b, aa, bb, ab = smooth.chunk(5)
     variances = (aa - mean_a**2).clamp(min=0) + (bb - mean_b**2).clamp(min=0)
     covariance = ab - mean_a * mean_b
     luminance = (2 * mean_a * mean_b + C1) / (mean_a**2 + mean_b**2 + C1)

@@ -1,5 +1,8 @@
 """The gallery of the report: best, typical and worst test images, as pictures."""
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -7,6 +10,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Example, ImageRecords
 from conformask.report.pictures import as_bytes, error_bytes
+from conformask.report.slices import at_slice, slice_text, telling
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
@@ -15,31 +19,51 @@ EACH = 3
 
 
 def examples_of(masker: Masker, test: Triplets, records: ImageRecords, by: Array) -> tuple[Example, ...]:
-    """Three of each kind, the best those of the least `by`, (n_test,)."""
+    """Three of each kind, the best those of the least `by`, (n_test,); of volumes three slices of one."""
     order = np.argsort(by, kind="stable")
-    middle = max(0, (len(order) - EACH) // 2)
-    kinds = {"best": order[:EACH], "typical": order[middle : middle + EACH], "worst": order[::-1][:EACH]}
+    each = EACH if test.dimensions == 2 else 1
+    middle = max(0, (len(order) - each) // 2)
+    kinds = {"best": order[:each], "typical": order[middle : middle + each], "worst": order[::-1][:each]}
     chosen: dict[int, str] = {}
     for kind in ("worst", "best", "typical"):
         for index in kinds[kind]:
             chosen.setdefault(int(index), kind)
-    return tuple(_example(masker, test[index], kind, records, index) for index, kind in chosen.items())
+    return tuple(
+        example
+        for index, kind in chosen.items()
+        for example in _examples(masker, test[index], kind, records, index)
+    )
 
 
-def _example(masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int) -> Example:
+def _examples(
+    masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
+) -> Iterator[Example]:
     x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
     weight = None if triplet.weight is None else [triplet.weight]
     category = None if triplet.category is None else [triplet.category]
     mask = masker.masks(x, y_hat, weight=weight, category=category)[0].numpy()
     oracle = float(records.oracle_size[index])
-    return picture_of(
-        triplet,
-        mask,
-        kind=kind,
-        size=float(records.size[index]),
-        distance=float(records.distance[index]),
-        oracle_size=None if np.isnan(oracle) else oracle,
-    )
+    for plane, over in planes_of(triplet, mask):
+        yield picture_of(
+            plane,
+            over,
+            kind=kind,
+            size=float(records.size[index]),
+            distance=float(records.distance[index]),
+            oracle_size=None if np.isnan(oracle) else oracle,
+        )
+
+
+def planes_of(triplet: Triplet, mask: Array) -> Iterator[tuple[Triplet, Array]]:
+    """An image and its mask as they are; of a volume the slices that are worth a look."""
+    if mask.ndim == 3:
+        yield triplet, mask
+        return
+    depth, truth = mask.shape[1], triplet.truth()
+    for place, what in telling(mask, np.abs(truth - triplet.y_hat)).items():
+        x, y_hat, y = (at_slice(image, place, depth) for image in (triplet.x, triplet.y_hat, truth))
+        name = f"{triplet.name}, {slice_text(place, depth, what)}"
+        yield replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None), at_slice(mask, place, depth)
 
 
 def picture_of(

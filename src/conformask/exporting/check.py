@@ -15,7 +15,7 @@ from conformask.errors import MismatchError
 from conformask.exporting.graph import INPUTS, noise
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
-from conformask.records.domain import Size
+from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Images
 

@@ -38,8 +38,8 @@ from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection
-from conformask.records.domain import Size
 from conformask.records.network import check_network
+from conformask.records.size import Size, among
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
@@ -260,7 +260,8 @@ def _card(
         **sample_of(promise, curves),
         channels=seen.channels,
         sizes=seen.sizes,
-        data_range=calibration.data_range,
+        **calibration.reading.kept,
+        geometry=seen.geometry,
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.traces,
@@ -286,8 +287,9 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
         raise MismatchError(
             f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}"
         )
-    if scorer.sizes is not None and not set(seen.sizes) <= set(scorer.sizes):
+    known = scorer.sizes
+    if known is not None and not all(among(size, known) for size in seen.sizes):
         raise MismatchError(
-            f"the scorer was trained on images of {list(scorer.sizes)}, these have {list(seen.sizes)}: "
+            f"the scorer was trained on images of {list(known)}, these have {list(seen.sizes)}: "
             "cut or scale them alike, or train another"
         )

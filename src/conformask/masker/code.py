@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from conformask.arithmetic import best_device
+from conformask.arithmetic import at, best_device
 from conformask.errors import MismatchError
 from conformask.fingerprints import fingerprint_of
 from conformask.losses import code_of
@@ -15,7 +15,7 @@ from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
 from conformask.types import Array, Family, Images, Loss, Scorer, Triplet, Weigh
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 SIDE = 256
 """Pixels of a probe's side where tiles score images of any size."""
 KEPT = 64
@@ -43,7 +43,7 @@ class Code:
         return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
 
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
-        """What it computes of images (C, H, W) made by a formula, by the name of its argument.
+        """What it computes of images (C, *space) made by a formula, by the name of its argument.
 
         Losses and families of ours are named by the card; they may need weights that are not at hand.
         """
@@ -88,10 +88,10 @@ CHANGED = (
 
 
 def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
-    """The shapes (C, H, W) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
+    """The shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
     shapes = triplet.x.shape, triplet.y_hat.shape
     part = min(1.0, SIDE / max(shapes[1][1:])) if isinstance(scorer, Tiled) else 1.0
-    x, y_hat = ((c, max(1, round(h * part)), max(1, round(w * part))) for c, h, w in shapes)
+    x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in shapes)
     return x, y_hat
 
 
@@ -101,7 +101,8 @@ def _ours(family: Family) -> bool:
 
 def _image(shape: Shape, place: int) -> Images:
     """Waves in [0, 1] of several lengths, of another phase at each place."""
-    channel, row, column = np.indices(shape)
+    channel, *planes, row, column = np.indices(shape)
+    row = row + 0.5 * sum(planes)
     phases = (0.9 * row + 0.4 * column, 0.11 * row - 0.07 * column, 2.3 * column - 1.7 * row)
     waves = sum(np.sin(phase + channel + 1.3 * place) for phase in phases)
     return torch.from_numpy(0.5 + waves / 6.5).float()[None]
@@ -110,8 +111,8 @@ def _image(shape: Shape, place: int) -> Images:
 def _thinned(values: Array) -> Array:
     if values.ndim < 4:
         return values
-    rows, columns = (max(1, side // KEPT) for side in values.shape[2:])
-    return np.ascontiguousarray(values[..., ::rows, ::columns])
+    steps = (slice(None, None, max(1, side // KEPT)) for side in values.shape[2:])
+    return np.ascontiguousarray(values[at(tuple(steps))])
 
 
 def _alike(now: Array | None, then: Array) -> bool:

@@ -22,7 +22,7 @@ from conformask.conformal.presets import DEFAULTS, promise_of
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
-from conformask.data.images import from_user_array
+from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.code import Code
 from conformask.masker.folder import CARD, Stored, after, write_stored
@@ -109,14 +109,15 @@ class Masker:
         """The mask, in [0, 1], 1 = trusted.
 
         Args:
-            x: the degraded input: a tensor (N, Cx, Hx, Wx) in [0, 1], or an array (H, W) or (H, W, C),
-                whose values are mapped by the calibration's data_range, or by their type: floats in [0, 1].
+            x: the degraded input: a tensor (N, Cx, *space) in [0, 1], or an array (H, W) or (H, W, C),
+                or of the axes of the calibration, read as its images were: their data_range, or the range of
+                the type, floats in [0, 1].
             y_hat: the network's output, of the same kind.
             weight: of each image, where the rule asks for it.
             category: of each image, where the rule asks for it.
 
         Returns:
-            A tensor (N, 1 or C, H, W) for tensors; an array (H, W), or (H, W, C) per channel, for arrays.
+            A tensor (N, 1 or C, *space) for tensors; for arrays one (*space), or (*space, C).
 
         Raises:
             MismatchError: other channels than those of the calibration images.
@@ -131,16 +132,26 @@ class Masker:
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
-        """What a user calls `name`, an array (H, W) or (H, W, C) or a tensor (N, C, H, W), as a batch.
+        """What a user calls `name`, an array or a tensor (N, C, *space), as a batch.
 
         Raises:
             ImageError: values outside the range, NaN or infinity.
         """
         if not isinstance(image, Tensor):
-            return torch.from_numpy(from_user_array(image, self.card.data_range, name))[None]
+            return torch.from_numpy(self.image_of(name, image))[None]
         if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
             raise ImageError(f"{name} has values outside [0, 1], or NaN: scale or clip it first")
         return image
+
+    def image_of(self, role: str, image: Array) -> Image:
+        """A user's array as x, y_hat or y, (C, *space) in [0, 1], read as the calibration images were.
+
+        Raises:
+            ImageError: values outside the range, NaN that means nothing, or infinity.
+        """
+        reading = self.card.reading
+        read: Image = np.nan_to_num(from_user_array(image, reading, role, clip=reading.clips(role)))
+        return read
 
     def masks(
         self,

@@ -12,7 +12,7 @@ from conformask.calibration import Scored, critical_lambdas, loss_under
 from conformask.conformal.crossing import passes
 from conformask.conformal.online import OnlineLambda
 from conformask.conformal.presets import marginal
-from conformask.data.images import check_name, from_user_array
+from conformask.data.images import check_name
 from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
@@ -70,7 +70,7 @@ class OnlineMasker:
         if name in self.waiting:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
-        arrays = {role: from_user_array(image, self.masker.card.data_range) for role, image in images.items()}
+        arrays = {role: self.masker.image_of(role, image) for role, image in images.items()}
         self.masker.card.check_channels(len(arrays["y_hat"]))
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
@@ -90,10 +90,10 @@ class OnlineMasker:
                 f"no image {name!r} waits for its truth; waiting: {sorted(self.waiting)}"
             )
         arrays = self.waiting[name]
-        truth = from_user_array(y, self.masker.card.data_range)
+        truth = self.masker.image_of("y", y)
         if truth.shape != arrays["y_hat"].shape:
             raise ImageError(
-                f"y of {name!r} has shape {truth.shape} and y_hat {arrays['y_hat'].shape} (C, H, W); "
+                f"y of {name!r} has shape {truth.shape} and y_hat {arrays['y_hat'].shape} (C, *space); "
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
@@ -110,7 +110,9 @@ class OnlineMasker:
     def _region(self, name: str, truth: Array, region: Array | None) -> Tensor | None:
         if region is None:
             return None
-        return torch.from_numpy(region_of_array(region, truth.shape[1:], f"region of {name!r}"))[None]
+        return torch.from_numpy(
+            region_of_array(region, truth.shape[1:], f"region of {name!r}", self.masker.card.axes)
+        )[None]
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Scored:
         x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))

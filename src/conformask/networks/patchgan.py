@@ -28,5 +28,5 @@ class PatchGAN(nn.Module):
 
     def forward(self, image: Images) -> Images:
         """The logit of each patch; positive where it looks real."""
-        logits: Images = self.out(self.down(padded(image, 2**HALVINGS)))
+        logits: Images = self.out(self.down(padded(image, (2**HALVINGS,) * 2)))
         return logits

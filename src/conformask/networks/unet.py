@@ -1,32 +1,31 @@
 """The U-Net of every network in the stream (Ronneberger 2015, in the form of Isola et al. 2017)."""
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.arithmetic import at
+from conformask.errors import InvalidArgumentError
+from conformask.records.size import Size
 from conformask.storage.as_json import Json
 from conformask.types import Images
 
 PAPER_LEVELS = 8
 WIDEST = 8
 """Times the width of the first level, at most."""
-
-
-def stored_unet(settings: Mapping[str, Json], path: Path) -> "UNet":
-    """The network of the settings that a file holds.
-
-    Raises:
-        MismatchError: they are none.
-    """
-    try:
-        return UNet(**settings)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise MismatchError(f"{path} holds no settings of a U-Net ({error}): copy it again") from error
+ANISOTROPIC = 2.0
+"""An axis whose step is more than so many times the smallest is not halved."""
+SMALLEST_HALVED = 2
+"""Pixels of a side that is halved."""
+LAYERS: Mapping[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
+    2: (nn.Conv2d, nn.BatchNorm2d),
+    3: (nn.Conv3d, nn.BatchNorm3d),
+}
+"""Convolution and batch norm, by the number of spatial axes."""
 
 
 def levels_for(size: int) -> int:
@@ -34,16 +33,38 @@ def levels_for(size: int) -> int:
     return max(1, min(PAPER_LEVELS, int(math.log2(size))))
 
 
+def halvings_for(size: Size, spacing: Sequence[float] | None, levels: int) -> list[tuple[int, ...]]:
+    """By what each level of a network for volumes divides their sides: 1 or 2 along each axis.
+
+    An axis is not halved while its step is more than twice the smallest (ANISOTROPIC), nor below two pixels.
+    Without a spacing all steps count as equal.
+    """
+    sides, steps, halvings = list(map(float, size)), list(spacing or (1.0,) * len(size)), []
+    for _ in range(levels):
+        finest = min(step for step, side in zip(steps, sides, strict=True) if side >= SMALLEST_HALVED)
+        by = tuple(
+            2 if side >= SMALLEST_HALVED and step <= ANISOTROPIC * finest else 1
+            for step, side in zip(steps, sides, strict=True)
+        )
+        halvings.append(by)
+        sides = [side / factor for side, factor in zip(sides, by, strict=True)]
+        steps = [step * factor for step, factor in zip(steps, by, strict=True)]
+        if max(sides) < SMALLEST_HALVED:
+            break
+    return halvings
+
+
 class UNet(nn.Module):
-    """Images (N, in_channels, H, W) of any size to (N, out_channels, H, W), unbounded.
+    """Images (N, in_channels, *space) of any size to (N, out_channels, *space), unbounded.
 
     Each level halves the side and doubles the width, up to 8 times the first. The default enlarges by
     nearest neighbour and a 3x3 convolution, which leaves no checkerboard, and sees its input again at
     full size; `paper_form` has transposed 4x4 convolutions and no such path. `residual`: each halving is
-    followed by a residual block (He et al. 2016).
+    followed by a residual block (He et al. 2016). `halvings` makes it one of volumes: by what each level
+    divides their sides, as `halvings_for` gives it; then it says the levels.
 
     Raises:
-        InvalidArgumentError: no width or no levels.
+        InvalidArgumentError: no width or no levels, or volumes in the paper's form.
     """
 
     def __init__(
@@ -55,11 +76,18 @@ class UNet(nn.Module):
         levels: int = 8,
         paper_form: bool = False,
         residual: bool = False,
+        halvings: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        by = [(2, 2)] * levels if halvings is None else [tuple(factors) for factors in halvings]
+        levels = len(by)
         if width < 1 or levels < 1:
             raise InvalidArgumentError(f"width = {width}, levels = {levels}: a U-Net has at least 1 of each")
+        if paper_form and halvings is not None:
+            raise InvalidArgumentError("the paper's form is one of planes: leave paper_form away for volumes")
         super().__init__()
-        self.settings = {
+        self.multiples = tuple(map(math.prod, zip(*by, strict=True)))
+        """Sides are padded to these."""
+        self.settings: dict[str, Json] = {
             "in_channels": in_channels,
             "out_channels": out_channels,
             "width": width,
@@ -67,28 +95,31 @@ class UNet(nn.Module):
             "paper_form": paper_form,
             "residual": residual,
         }
+        if halvings is not None:
+            self.settings["halvings"] = [list(factors) for factors in by]
         widths = [width * min(2**level, WIDEST) for level in range(levels)]
         self.down = nn.ModuleList(
-            Down(narrow, wide, norm=0 < level < levels - 1, residual=residual)
+            Down(narrow, wide, by[level], norm=0 < level < levels - 1, residual=residual)
             for level, (narrow, wide) in enumerate(zip([in_channels, *widths], widths, strict=False))
         )
         up = TransposedUp if paper_form else ResizedUp
         self.up = nn.ModuleList(
-            up(widths[level] * (1 if level == levels - 1 else 2), widths[max(level - 1, 0)])
+            up(widths[level] * (1 if level == levels - 1 else 2), widths[max(level - 1, 0)], by[level])
             for level in reversed(range(levels))
         )
         self.sees_input = not paper_form
-        self.out = nn.Conv2d(width + in_channels * self.sees_input, out_channels, 3, padding=1)
+        convolution, _ = LAYERS[len(by[0])]
+        self.out: Any = convolution(width + in_channels * self.sees_input, out_channels, 3, padding=1)
 
     def start_at(self, value: float) -> "UNet":
         """Let the untrained network return this value everywhere."""
         nn.init.zeros_(self.out.weight)
-        nn.init.constant_(self.out.bias, value)  # type: ignore[arg-type]
+        nn.init.constant_(self.out.bias, value)
         return self
 
     def forward(self, image: Images) -> Images:
         """The network's raw output."""
-        features, (height, width) = padded(image, 2 ** len(self.down)), image.shape[-2:]
+        features = padded(image, self.multiples)
         skips = [features] if self.sees_input else []
         for down in self.down:
             features = down(features)
@@ -99,20 +130,30 @@ class UNet(nn.Module):
             if skips:
                 features = torch.cat([features, skips.pop()], dim=1)
         output: Images = self.out(features)
-        return output[..., :height, :width]
+        return output[at(tuple(slice(side) for side in image.shape[2:]))]
 
 
 class Down(nn.Module):
-    """Halves the side."""
+    """Halves the sides, those that are divided by 2."""
 
-    def __init__(self, in_channels: int, out_channels: int, *, norm: bool, residual: bool = False) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        by: tuple[int, ...] = (2, 2),
+        *,
+        norm: bool,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)
-        self.norm = nn.BatchNorm2d(out_channels) if norm else nn.Identity()
-        self.refined = Residual(out_channels) if residual else nn.Identity()
+        convolution, batch_norm = LAYERS[len(by)]
+        kernel = tuple(4 if factor == 2 else 3 for factor in by)
+        self.convolution = convolution(in_channels, out_channels, kernel, stride=by, padding=1, bias=not norm)
+        self.norm = batch_norm(out_channels) if norm else nn.Identity()
+        self.refined = Residual(out_channels, len(by)) if residual else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, H/2, W/2)."""
+        """(N, in_channels, *space) -> (N, out_channels, *space / by)."""
         refined: Tensor = self.refined(F.leaky_relu(self.norm(self.convolution(features)), 0.2))
         return refined
 
@@ -120,35 +161,36 @@ class Down(nn.Module):
 class Residual(nn.Module):
     """Two 3x3 convolutions and a path around them."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, dimensions: int = 2) -> None:
         super().__init__()
-        first, second = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
-        self.inner = nn.Sequential(
-            first, nn.BatchNorm2d(channels), nn.ReLU(), second, nn.BatchNorm2d(channels)
-        )
+        convolution, batch_norm = LAYERS[dimensions]
+        first, second = (convolution(channels, channels, 3, padding=1, bias=False) for _ in range(2))
+        self.inner = nn.Sequential(first, batch_norm(channels), nn.ReLU(), second, batch_norm(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, channels, H, W) to the same."""
+        """(N, channels, *space) to the same."""
         return F.relu(features + self.inner(features))
 
 
 class ResizedUp(nn.Module):
-    """Doubles the side by nearest neighbour and a 3x3 convolution."""
+    """Doubles the sides by nearest neighbour and a 3x3 convolution."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, by: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        convolution, batch_norm = LAYERS[len(by)]
+        self.scale = tuple(map(float, by))
+        self.convolution = convolution(in_channels, out_channels, 3, padding=1, bias=False)
+        self.norm = batch_norm(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
-        return F.relu(self.norm(self.convolution(F.interpolate(features, scale_factor=2.0))))
+        """(N, in_channels, *space) -> (N, out_channels, *space * by)."""
+        return F.relu(self.norm(self.convolution(F.interpolate(features, scale_factor=self.scale))))
 
 
 class TransposedUp(nn.Module):
     """Doubles the side by a transposed 4x4 convolution, as the paper's networks do."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, by: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
         self.convolution = nn.ConvTranspose2d(in_channels, out_channels, 4, stride=2, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(out_channels)
@@ -158,7 +200,7 @@ class TransposedUp(nn.Module):
         return F.relu(self.norm(self.convolution(features)))
 
 
-def padded(image: Images, multiple: int) -> Images:
-    """The image, its last row and column repeated until its sides divide by `multiple`."""
-    bottom, right = (-side % multiple for side in image.shape[-2:])
-    return F.pad(image, (0, right, 0, bottom), mode="replicate")
+def padded(image: Images, multiples: Sequence[int]) -> Images:
+    """The image, its last pixels repeated until its sides divide by the multiples."""
+    beyond = [-side % multiple for side, multiple in zip(image.shape[2:], multiples, strict=True)]
+    return F.pad(image, [end for after in reversed(beyond) for end in (0, after)], mode="replicate")

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision
-from conformask.networks.unet import UNet, stored_unet
+from conformask.arithmetic import full_precision, quick_layout
+from conformask.networks.stored import stored_unet
+from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json, read_json, write_json
 from conformask.storage.typed import record_of
 from conformask.tasks import task as task_by_name
@@ -74,8 +75,7 @@ class NetworkPredictor:
         card = record_of(PredictorCard, read_json(path), path)
         network = stored_unet(card.network, path)
         load_into(network, folder / "predictor.safetensors")
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.eval().requires_grad_(False)
+        quick_layout(network).eval().requires_grad_(False)
         return cls(network, task_by_name(card.task), card.size, card.trained_on, card.kind)
 
 

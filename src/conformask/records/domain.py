@@ -5,28 +5,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from conformask.errors import MismatchError
+from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
-
-Size = tuple[int, ...]
-"""The spatial sides of an image in pixels, such as (H, W)."""
-FACTOR = 2
-"""How many times larger or smaller than those of the calibration whole images may be."""
+from conformask.records.reading import ReadAs
+from conformask.records.size import FACTOR, MANY, Size, among, ends
 
 
 @dataclass(frozen=True, kw_only=True)
-class Domain:
+class Domain(ReadAs):
     """Images like those of the calibration."""
 
     channels: int
     sizes: tuple[Size, ...]
-    data_range: tuple[float, float] | None
-    """Values of black and white, where it was stated; the file type says them otherwise."""
     population: str | None
     """For which images the promise holds, where the data say so."""
     tiles: tuple[int, int] | None = None
     """Side and overlap of the tiles by which whole images were scored; None where each was one pass."""
     network: Network | None = None
     """Who made y_hat; None where nobody said."""
+    geometry: Geometry | None = None
+    """Spacing of the first image, where its file says it; its place counts for nothing."""
 
     def check_channels(self, channels: int, where: str = "") -> None:
         """Refuse images of other channels; `where` is put before the message.
@@ -61,20 +59,20 @@ class Domain:
     def not_covered(self, size: Size) -> str | None:
         """Why the promise does not cover images of this size; None where it does.
 
-        Whole images scored by tiles differ in size; they are covered up to FACTOR times away.
+        Whole images scored by tiles, and those of a calibration on many sizes, differ in size; they are
+        covered up to FACTOR times away.
         """
-        if size in self.sizes:
+        whole = self.tiles is not None
+        if among(size, self.sizes, many=whole):
             return None
-        if self.tiles is None:
+        if not whole and len(self.sizes) < MANY:
             return (
                 f"images of {size}: the promise was calibrated on {list(self.sizes)} "
                 "and does not cover other sizes"
             )
-        smallest, largest = (tuple(map(end, zip(*self.sizes, strict=True))) for end in (min, max))
-        sides = zip(size, smallest, largest, strict=True)
-        if all(low / FACTOR <= side <= high * FACTOR for side, low, high in sides):
-            return None
+        smallest, largest = ends(self.sizes)
+        images = "whole images" if whole else "images"
         return (
-            f"images of {size}: the promise was calibrated on whole images of {smallest} to {largest} "
-            f"and does not cover sides over {FACTOR} times as long or short"
+            f"images of {size}: the promise was calibrated on {images} of {smallest} to {largest} and does "
+            f"not cover sides over {FACTOR} times as long or short"
         )

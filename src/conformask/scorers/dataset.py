@@ -1,30 +1,39 @@
 """Triplets as training takes them."""
 
+import math
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from conformask.arithmetic import resized
 from conformask.data.triplets import Triplets
-from conformask.records.domain import Size
+from conformask.records.size import Size
 from conformask.training.memory import Remembered
 from conformask.types import Triplet
 
+CROP = 2**15
+"""Pixels of a crop of a volume, at most."""
+THICK = 16
+"""Slices of it."""
+
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """(x at y_hat's size, y_hat, y), cropped to one size where images differ.
+    """(x at y_hat's size, y_hat, y), cropped to one size where images differ; of volumes smaller parts.
 
-    An index names an image, modulo their number, and the crop: each epoch counts on.
+    An index names an image, modulo their number, and the crop: each epoch counts on. Of a volume there are as
+    many crops as would fill the smallest.
     """
 
-    def __init__(self, triplets: Triplets, crop: Size, seed: int = 0) -> None:
+    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0) -> None:
         self.seed = seed
-        self.crop = crop
+        self.crop = crop_of(smallest)
         self._n = len(triplets)
+        self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
         self._read = Remembered(lambda index: _tensors(triplets[index]))
 
     def __len__(self) -> int:
-        return self._n
+        return self._n * self._crops
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         images = self._read(index % self._n)
@@ -37,10 +46,14 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 def _tensors(triplet: Triplet) -> tuple[Tensor, ...]:
     x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-    return _enlarged(x, y_hat), y_hat, y
+    return resized(x[None], tuple(y_hat.shape[1:]))[0], y_hat, y
 
 
-def _enlarged(x: Tensor, y_hat: Tensor) -> Tensor:
-    if x.shape[1:] == y_hat.shape[1:]:
-        return x
-    return F.interpolate(x[None], size=y_hat.shape[1:], mode="bilinear")[0]
+def crop_of(smallest: Size) -> Size:
+    """What a network is trained on: whole planes, of volumes at most THICK slices and CROP pixels."""
+    if len(smallest) == 2:
+        return smallest
+    depth = min(smallest[0], THICK)
+    side = math.isqrt(CROP // depth) // 8 * 8
+    height, width = (min(length, side) for length in smallest[1:])
+    return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -17,9 +18,11 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import Chosen, code_of
 from conformask.losses import loss as loss_by_name
 from conformask.masks import FAMILIES, family
-from conformask.networks.unet import UNet, levels_for
+from conformask.names import By
+from conformask.networks.slices import SliceWise, channels_of
+from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.records.network import check_network
-from conformask.scorers.dataset import TripletDataset
+from conformask.scorers.dataset import TripletDataset, crop_of
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.selection import selection_record
@@ -51,6 +54,7 @@ def fit_scorer(
     per_channel: bool = False,
     network: nn.Module | None = None,
     width: int = 32,
+    by: str | None = None,
     paper_form: bool = False,
     epochs: int | None = None,
     max_minutes: float | None = None,
@@ -83,6 +87,9 @@ def fit_scorer(
             to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
             turns of the images. All others are trained on them as they are and mirrored.
         width: channels of the U-Net's first level.
+        by: how the network sees volumes: "slices" (one after the other, each with its neighbours) or "volume"
+            (in three dimensions; an axis is not halved while its step is more than twice that of the finest);
+            "slices" if None.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
         max_minutes: how long to train, in minutes.
@@ -125,8 +132,8 @@ def fit_scorer(
     if network is None:
         with seeded(seed):
             outputs = used_head.outputs(seen.channels, per_channel)
-            network = _unet(seen, outputs, width, paper_form).start_at(used_head.start)
-    if isinstance(network, UNet):
+            network = network_for(seen, outputs, width, by, paper_form).start_at(used_head.start)
+    if isinstance(network, UNet | SliceWise):
         card = replace(card, unet=network.settings)
     objective = objective_of(used_head)
     datasets = (
@@ -173,16 +180,33 @@ def objective_of(used_head: Head) -> Objective:
     return objective
 
 
-def _unet(seen: Survey, outputs: int, width: int, paper_form: bool) -> UNet:
-    levels = levels_for(min(seen.smallest))
-    return UNet(
-        seen.x_channels + seen.channels,
+def network_for(seen: Survey, outputs: int, width: int, by: str | None, paper_form: bool) -> UNet | SliceWise:
+    """The untrained network for these images; see `fit_scorer`."""
+    volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
+    _check_by(by, volumes=volumes)
+    if by == "volume":
+        spacing = None if seen.geometry is None else seen.geometry.spacing
+        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
+        return UNet(
+            channels, outputs, width=width, residual=not paper_form, paper_form=paper_form, halvings=halvings
+        )
+    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
+    planes = UNet(
+        channels_of(channels) if volumes else channels,
         outputs,
         width=width,
         levels=levels if paper_form else min(LEVELS, levels),
         paper_form=paper_form,
         residual=not paper_form,
     )
+    return SliceWise(planes) if volumes else planes
+
+
+def _check_by(by: str | None, *, volumes: bool) -> None:
+    if by is not None and by not in get_args(By):
+        raise InvalidArgumentError(f"by {by!r} is unknown; choose from {list(get_args(By))}")
+    if by is not None and not volumes:
+        raise InvalidArgumentError(f"by {by!r} is about volumes, and these images are planes: leave it away")
 
 
 def _card(
@@ -196,7 +220,7 @@ def _card(
         x_channels=seen.x_channels,
         per_channel=per_channel,
         sizes=seen.sizes,
-        data_range=train.data_range,
+        **train.reading.kept,
         unet=None,
         trained_on=tuple(sorted(traces | {*train.provenance.trained_on})),
         network=train.network,

@@ -15,7 +15,7 @@ from conformask.types import Images, Loss, PerImage
 
 @runtime_checkable
 class Head(Protocol):
-    """Reads the raw output of a network, (N, outputs, H, W)."""
+    """Reads the raw output of a network, (N, outputs, *space)."""
 
     name: ClassVar[str]
 

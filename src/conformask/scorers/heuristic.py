@@ -14,7 +14,7 @@ from conformask.types import Images, Score
 
 @dataclass(frozen=True)
 class Heuristic:
-    """Wraps a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, H, W); it is fitted for no distance."""
+    """Wraps a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); it is fitted for no distance."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     channels: int

@@ -5,17 +5,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arithmetic import full_precision
+from conformask.arithmetic import full_precision, quick_layout, resized
 from conformask.errors import MismatchError
 from conformask.losses import Chosen
-from conformask.networks.unet import stored_unet
+from conformask.networks.stored import stored_network
 from conformask.records.curves import Selection
-from conformask.records.domain import Size
 from conformask.records.loss import LossTerms
 from conformask.records.network import Network
+from conformask.records.reading import ReadAs
+from conformask.records.size import Size
 from conformask.scorers.heads import Head, stored_head
 from conformask.scorers.spread import Spread, SpreadNetwork
 from conformask.storage.as_arrays import read_arrays, write_arrays
@@ -28,7 +28,7 @@ LOOKS = "looks.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScorerCard(LossTerms):
+class ScorerCard(LossTerms, ReadAs):
     """scorer.json: what the scorer takes, for which loss it was fitted, and what it was trained on.
 
     The loss is in any case the one that selection.npz is about.
@@ -39,10 +39,9 @@ class ScorerCard(LossTerms):
     x_channels: int
     per_channel: bool
     sizes: tuple[Size, ...]
-    """Sizes (H, W) of the training images."""
-    data_range: tuple[float, float] | None
+    """Sizes of the training images."""
     unet: Mapping[str, Json] | None
-    """Settings of a U-Net; None for a user's own module."""
+    """Settings of a U-Net, or of one that sees slices; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
     network: Network | None = None
@@ -167,20 +166,17 @@ class NetworkScorer:
         if network is None:
             if card.unet is None:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
-            network = stored_unet(card.unet, folder / "scorer.json")
+            network = stored_network(card.unet, folder / "scorer.json")
         load_into(network, folder / "scorer.safetensors")
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        network.eval().requires_grad_(False)
+        quick_layout(network).eval().requires_grad_(False)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
         looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
         return cls(network, stored, card, selection, looks)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:
-    """x, brought to y_hat's size bilinearly, and y_hat on the channel axis, centred."""
-    if x.shape[-2:] != y_hat.shape[-2:]:
-        x = F.interpolate(x, size=y_hat.shape[-2:], mode="bilinear", antialias=False)
-    return 2 * torch.cat([x, y_hat], dim=1) - 1
+    """x, brought to y_hat's size linearly, and y_hat on the channel axis, centred."""
+    return 2 * torch.cat([resized(x, tuple(y_hat.shape[2:])), y_hat], dim=1) - 1
 
 
 def stored_card(folder: Path) -> ScorerCard:

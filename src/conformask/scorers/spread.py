@@ -14,14 +14,15 @@ WINDOW = 7
 
 
 def local_spread(x: Images, y_hat: Images) -> Images:
-    """The standard deviation of y_hat in a window around each pixel, (N, 1, H, W): the mean over channels.
+    """The standard deviation of y_hat in a window around each pixel, (N, 1, *space): the mean over channels.
 
     Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err most at edges and in textures,
     so a trained score should give smaller masks than this one.
     """
-    half = WINDOW // 2
-    padded = F.pad(y_hat, (half, half, half, half), mode="replicate")
-    mean, square = F.avg_pool2d(padded, WINDOW, 1), F.avg_pool2d(padded**2, WINDOW, 1)
+    half, dimensions = WINDOW // 2, y_hat.ndim - 2
+    pooled = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
+    padded = F.pad(y_hat, (half, half) * dimensions, mode="replicate")
+    mean, square = pooled(padded, WINDOW, 1), pooled(padded**2, WINDOW, 1)
     return (square - mean**2).clamp(min=0).sqrt().mean(dim=1, keepdim=True)
 
 
@@ -55,6 +56,6 @@ class SpreadNetwork(nn.Module):
         self.channels = channels
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, 1, H, W)."""
+        """(N, 1, *space)."""
         y_hat = (inputs[:, -self.channels :] + 1) / 2
         return local_spread(inputs, y_hat)

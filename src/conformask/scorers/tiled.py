@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.arithmetic import at
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
 """In pixels."""
+DEEP_TILE, DEEP_OVERLAP = 128, 32
+"""Of volumes."""
 GRAIN = 32
 """Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
-Read = Callable[[slice, slice], tuple[Images, Images]]
-"""Rows and columns of y_hat -> (x, y_hat) there."""
+Places = tuple[slice, ...]
+"""Where a window lies: along each spatial axis of y_hat."""
+Read = Callable[[Places], tuple[Images, Images]]
+"""(x, y_hat) in a window."""
+Factors = tuple[int, ...]
+"""How many times x is smaller than y_hat, along each axis."""
 
 
 @dataclass(frozen=True)
@@ -92,67 +101,68 @@ class Tiled:
             MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile
                 does not hold the image; or the score comes with features of an image.
         """
-        size, factor = (y_hat.shape[-2], y_hat.shape[-1]), self.factor(x.shape[-2:], y_hat.shape[-2:])
+        size = tuple(y_hat.shape[2:])
+        factors = self.factors(tuple(x.shape[2:]), size)
         if max(size) <= self.tile:
             return self.scorer(x, y_hat)
 
-        def read(rows: slice, columns: slice) -> tuple[Images, Images]:
-            return x[..., reduced(rows, factor), reduced(columns, factor)], y_hat[..., rows, columns]
+        def read(places: Places) -> tuple[Images, Images]:
+            return x[at(reduced(places, factors))], y_hat[at(places)]
 
         whole: Tensor | None = None
-        for rows, columns, part in self.parts(read, size, factor):
+        for places, part in self.parts(read, size, factors):
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
-            whole[..., rows, columns] += part
+            whole[at(places)] += part
         assert whole is not None
         return Score(whole)
 
     def parts(
-        self, read: Read, size: tuple[int, int], factor: int = 1, name: str = "the images"
-    ) -> Iterator[tuple[slice, slice, Images]]:
-        """Rows, columns and weighted score of each tile; added up in their places they are the score.
+        self, read: Read, size: Size, factors: Factors | None = None, name: str = "the images"
+    ) -> Iterator[tuple[Places, Images]]:
+        """Place and weighted score of each tile; added up in their places they are the score.
 
         Args:
-            read: gives x and y_hat at rows and columns of y_hat.
-            size: of y_hat, (H, W).
-            factor: how many times x is smaller; tiles start and end at multiples of it.
+            read: gives x and y_hat in a window of y_hat.
+            size: of y_hat, (H, W) or (D, H, W).
+            factors: how many times x is smaller; tiles start and end at multiples of them. 1 if None.
             name: of the image, for errors.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
             ImageError: the score has NaN or negative values, or another size than y_hat.
         """
-        sides = [self.spans(length, factor) for length in size]
-        for down, across in product(*sides):
-            rows, columns = slice(down.start, down.stop), slice(across.start, across.stop)
-            score = score_of(self.scorer, *read(rows, columns), (name,))
+        sides = map(self.spans, size, factors or (1,) * len(size))
+        for spans in product(*sides):
+            places = tuple(slice(span.start, span.stop) for span in spans)
+            score = score_of(self.scorer, *read(places), (name,))
             if score.features is not None:
                 raise MismatchError(
                     f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
                 )
-            weight = torch.from_numpy(np.outer(down.weight, across.weight))
-            yield rows, columns, score.map * weight.to(score.map.device)
+            weight = torch.from_numpy(reduce(np.multiply.outer, (span.weight for span in spans)))
+            yield places, score.map * weight.to(score.map.device)
 
-    def factor(self, x_size: tuple[int, ...], size: tuple[int, ...]) -> int:
-        """How many times x is smaller than y_hat; 1 where one tile holds the image.
+    def factors(self, x_size: Size, size: Size) -> Factors:
+        """How many times x is smaller than y_hat along each axis; 1 where one tile holds the image.
 
         Raises:
             MismatchError: x is larger, or not a whole number of times smaller.
         """
         if max(size) <= self.tile:
-            return 1
-        (height, width), (x_height, x_width) = size, x_size
-        factor = height // x_height
-        if (factor * x_height, factor * x_width) != (height, width):
+            return (1,) * len(size)
+        factors = tuple(side // of_x for side, of_x in zip(size, x_size, strict=True))
+        if tuple(factor * side for factor, side in zip(factors, x_size, strict=True)) != size:
             raise MismatchError(
-                f"x of {x_height} x {x_width} and y_hat of {height} x {width} pixels: by tiles, y_hat must "
-                "be as large as x or a whole number of times as large on both sides; resize x to y_hat's size"
+                f"x of {' x '.join(map(str, x_size))} and y_hat of {' x '.join(map(str, size))} pixels: by "
+                "tiles, y_hat must be as large as x or a whole number of times as large along each side; "
+                "resize x to y_hat's size"
             )
-        if 4 * math.lcm(GRAIN, factor) > self.tile:
+        if 4 * math.lcm(GRAIN, *factors) > self.tile:
             raise MismatchError(
-                f"x is {factor} times smaller than y_hat, too much for tiles of {self.tile}: resize x to "
-                "y_hat's size"
+                f"x is {max(factors)} times smaller than y_hat, too much for tiles of {self.tile}: resize x "
+                "to y_hat's size"
             )
-        return factor
+        return factors
 
     def spans(self, length: int, factor: int = 1) -> list[Span]:
         """The tiles along a side; they start and end at multiples of the factor.
@@ -180,9 +190,15 @@ class Tiled:
         self.scorer.save(folder)
 
 
-def reduced(side: slice, factor: int) -> slice:
-    """The same stretch of a side that is so many times smaller."""
-    return slice(side.start // factor, side.stop // factor)
+def tiled(scorer: Scorer, dimensions: int) -> Tiled:
+    """By the tiles that suit planes (2) or volumes (3)."""
+    return Tiled(scorer) if dimensions == 2 else Tiled(scorer, DEEP_TILE, DEEP_OVERLAP)
+
+
+def reduced(places: Places, factors: Factors) -> Places:
+    """The same window of an image that is so many times smaller."""
+    sides = zip(places, factors, strict=True)
+    return tuple(slice(side.start // factor, side.stop // factor) for side, factor in sides)
 
 
 def _ramp(length: int, middle: int, width: int) -> Array:

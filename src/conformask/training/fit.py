@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from conformask.arithmetic import quick_layout
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json, plain, read_json, write_json
 from conformask.training.adversarial import Adversarial
@@ -161,7 +162,7 @@ def fit_module(
     with _quiet(), _interruptible():
         trainer = _trainer(plan, [budget, record, ProgressBar(title, budget)], module)
         _claim(out, {**identity, "plan": plan.settings()}, record, resume, writes=trainer.is_global_zero)
-        module.to(memory_format=torch.channels_last)
+        quick_layout(module)
         trainer.fit(
             module,
             _loader(train, plan, trainer.world_size, shuffle=True),

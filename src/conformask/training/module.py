@@ -1,11 +1,14 @@
 """The Lightning module of every network that minimises one loss: a network, and an objective on tensors."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+
+from conformask.arithmetic import beside
 
 TensorBatch = list[Tensor]
 Objective = Callable[[nn.Module, TensorBatch], Tensor]
@@ -68,12 +71,14 @@ def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool 
     where its sides differ.
     """
     generator = torch.Generator().manual_seed(hash((seed, step, rank)))
-    moves: list[Callable[[Tensor], Tensor]] = [lambda images: images.flip(-1)]
+    moves: list[Callable[[Tensor], Tensor]] = [partial(torch.flip, dims=(-1,))]
     if turns:
-        moves.append(lambda images: images.flip(-2))
+        moves += [partial(torch.flip, dims=(axis,)) for axis in range(2, batch[0].ndim - 1)]
     if turns and all(images.shape[-1] == images.shape[-2] for images in batch):
         moves.append(lambda images: images.mT)
     for moved in moves:
-        flips = (torch.rand(len(batch[0]), generator=generator) < 0.5).view(-1, 1, 1, 1)
-        batch = [torch.where(flips.to(images.device), moved(images), images) for images in batch]
+        flips = torch.rand(len(batch[0]), generator=generator) < 0.5
+        batch = [
+            torch.where(beside(flips, images).to(images.device), moved(images), images) for images in batch
+        ]
     return batch

@@ -182,5 +182,5 @@ async def upload(request: Request, session: Shown) -> Response:
     """One more pair; answers with the name that it goes by."""
     intake: Intake = request.app.state.intake
     async with intake.received(request) as files:
-        pair = await run_in_threadpool(pair_of, files, session.data_range)
+        pair = await run_in_threadpool(pair_of, files, session.reading)
         return _json({"name": await run_in_threadpool(session.add, pair)})

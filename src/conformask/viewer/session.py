@@ -1,5 +1,6 @@
 """What is shown: a masker, its images, and what has been computed of them."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -11,13 +12,13 @@ import torch
 from conformask.calibration import Scored, loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import passes
 from conformask.data.formats.opened import Header
-from conformask.data.images import DataRange
 from conformask.data.limits import FLOAT32
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
+from conformask.records.reading import Reading
 from conformask.report.meaning import Standing, broken, of_another_network
 from conformask.report.words import figure, measurement_text, percent
 from conformask.scorers.scoring import scored_batches
@@ -94,9 +95,9 @@ class Session:
         self._network = Lock()
 
     @property
-    def data_range(self) -> DataRange | None:
-        """Values of black and white, for uploads too."""
-        return next(iter(self._places.values()))[0].data_range
+    def reading(self) -> Reading:
+        """How images are read, for uploads too."""
+        return next(iter(self._places.values()))[0].reading
 
     def entries(self) -> list[Entry]:
         """The gallery, uploads first."""
@@ -223,9 +224,9 @@ def check_size(name: str, headers: Mapping[str, Header]) -> None:
         ImageError: it is.
     """
     for role, header in headers.items():
-        if header.height * header.width > MOST_SIDE**2:
+        if math.prod(header.space) > MOST_SIDE**2:
             raise ImageError(
-                f"{role} of {name} has {header.height} x {header.width} pixels; the viewer takes up to "
+                f"{role} of {name} has {' x '.join(map(str, header.space))} pixels; the viewer takes up to "
                 f"{MOST_SIDE} x {MOST_SIDE}: cut it, or use conformask mask"
             )
     decoded = FLOAT32 * sum(header.values for header in headers.values())

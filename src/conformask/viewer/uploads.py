@@ -19,10 +19,11 @@ from starlette.types import Message, Receive
 from conformask.data.decoding import decode_with_header, read_header
 from conformask.data.formats import IMAGE_SUFFIXES
 from conformask.data.formats.opened import range_of
-from conformask.data.images import DataRange, channels_last, check_name, to_unit
+from conformask.data.images import channels_last, check_name, to_unit
 from conformask.data.manifest import parse_weight
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.records.reading import Reading
 from conformask.types import Array
 from conformask.viewer.session import check_size
 
@@ -137,7 +138,7 @@ def _upload_of(form: FormData) -> Upload:
     return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
-def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
+def pair_of(upload: Upload, reading: Reading) -> Triplets:
     """The one triplet of an upload, named after y_hat's file.
 
     Nothing is written under a name that was sent, and nothing is left on disk.
@@ -151,15 +152,18 @@ def pair_of(upload: Upload, data_range: DataRange | None) -> Triplets:
     name = PurePath(names["y_hat"]).stem
     with TemporaryDirectory() as folder:
         paths = {role: _written(upload.files[role], Path(folder) / role, names[role]) for role in names}
-        check_size(name, {role: _read(read_header, paths[role], names[role]) for role in names})
-        pixels = partial(_pixels, data_range=data_range)
+        check_size(
+            name,
+            {role: _read(partial(read_header, reading=reading), paths[role], names[role]) for role in names},
+        )
+        pixels = partial(_pixels, reading=reading)
         images = {role: _read(pixels, paths[role], names[role]) for role in names}
     return Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
         names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
-        data_range=data_range,
+        reading=reading,
     )
 
 
@@ -180,12 +184,12 @@ def _written(file: UploadFile, place: Path, name: str) -> Path:
     return path
 
 
-def _pixels(path: Path, data_range: DataRange | None) -> Array:
+def _pixels(path: Path, reading: Reading) -> Array:
     """In the file's own type, or in [0, 1] where the file says another range, as with 12 bits."""
-    array, header = decode_with_header(path)
-    if data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
+    array, header = decode_with_header(path, reading)
+    if reading.data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
         return array
-    return channels_last(to_unit(array, header, None, str(path)))
+    return channels_last(to_unit(array, header, reading, str(path)))
 
 
 def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:

@@ -2,17 +2,31 @@
 
 from pathlib import Path
 
+from conformask.data.formats.dicom import DICOM, DICOM_SERIES
+from conformask.data.formats.dicom_frames import is_series
 from conformask.data.formats.format import Format
-from conformask.data.formats.npy import NPY
+from conformask.data.formats.nifti import NIFTI
+from conformask.data.formats.npy import NPY, NPZ
 from conformask.data.formats.ome_zarr import OME_ZARR
 from conformask.data.formats.png_jpeg import JPEG, PNG
 from conformask.data.formats.tiff import TIFF
 
-FORMATS = (PNG, JPEG, TIFF, NPY, OME_ZARR)
+FORMATS = (PNG, JPEG, TIFF, NPY, NPZ, OME_ZARR, NIFTI, DICOM, DICOM_SERIES)
 BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
 IMAGE_SUFFIXES = tuple(BY_SUFFIX)
 
 
 def format_of(path: Path) -> Format | None:
-    """The type of a file, by the end of its name; None for others."""
-    return BY_SUFFIX.get(path.suffix.lower())
+    """The type of a file, by the end of its name, or of a folder of DICOM files; None for others."""
+    kind = next((each for suffix, each in BY_SUFFIX.items() if path.name.lower().endswith(suffix)), None)
+    return DICOM_SERIES if not (kind and kind.is_folder) and is_series(path) else kind
+
+
+def suffix_of(path: Path) -> str:
+    """.ome.tif of NAME.ome.tif, .png of NAME.png, in lower case; nothing of a folder of DICOM files."""
+    if format_of(path) is DICOM_SERIES:
+        return ""
+    name = path.name.lower()
+    suffix = next((known for known in BY_SUFFIX if name.endswith(known)), path.suffix.lower())
+    stem = name[: len(name) - len(suffix)]
+    return f".ome{suffix}" if stem.endswith(".ome") and stem != ".ome" else suffix

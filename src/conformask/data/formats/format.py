@@ -5,13 +5,25 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformask.data.formats.opened import Opened
+from conformask.data.formats.opened import Opened, Places
+from conformask.records.geometry import Geometry
+from conformask.records.reading import Reading
 from conformask.types import Array
 
-Blocks = Iterator[tuple[slice, slice, Array]]
-"""Rows, columns and values (C, h, w) uint16, row by row."""
-Shape = tuple[int, int, int]
-"""(C, H, W)."""
+Blocks = Iterator[tuple[Places, Array]]
+"""Windows of a mask, and their values (C, *space) float32 in [0, 1]; written rounded down."""
+Shape = tuple[int, ...]
+"""(C, *space)."""
+
+
+@dataclass(frozen=True)
+class Under:
+    """The image that a mask lies over."""
+
+    path: Path | None
+    """Its file, perhaps with #t=3; None for arrays."""
+    geometry: Geometry | None
+    reading: Reading
 
 
 @dataclass(frozen=True)
@@ -20,16 +32,20 @@ class Format:
 
     suffixes: tuple[str, ...]
     """In lower case, the dot included."""
-    open: Callable[[Path], AbstractContextManager[Opened]]
-    """Its header, and pixels when they are asked for."""
+    open: Callable[[Path, Reading, int | None], AbstractContextManager[Opened]]
+    """Its header, and pixels when they are asked for, perhaps of one time point."""
     write: Callable[[Path, Array], None] | None = None
     """Writes an image (H, W) or (H, W, C); None where only masks are written, or nothing."""
     holds_floats: bool = False
-    """Whether images are written as float32 of any channels; else as 8 or 16 bits, of 1 or 3 channels."""
-    write_blocks: Callable[[Path, Shape, Blocks, int], None] | None = None
+    """Whether images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
+    write_blocks: Callable[[Path, Shape, Blocks, int, Under], None] | None = None
     """Writes a mask of 16 bits from its blocks, of a given side; None where no mask is written."""
     any_channels: bool = False
     """Whether such a mask may have other than 1 or 3 channels."""
+    volumes: bool = False
+    """Whether such a mask may be of a volume."""
     mask_suffix: str | None = ".png"
     """Of the mask beside an image of this type; None is the image's own."""
     is_folder: bool = False
+    times: Callable[[Path, Reading], int | None] | None = None
+    """How many time points a file has, None where it has no axis of time; None where no file has one."""

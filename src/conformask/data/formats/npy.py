@@ -1,4 +1,7 @@
-"""NumPy's own files: arrays (H, W) or (H, W, C), mapped rather than read."""
+"""NumPy's own files: arrays (H, W) or (H, W, C), or of the axes that are told, mapped rather than read.
+
+An npz holds one array.
+"""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -6,17 +9,52 @@ from pathlib import Path
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.opened import Opened, header_of, rows_of
+from conformask.data.formats.opened import Opened, arranged, header_of, window_of
+from conformask.errors import ImageError
+from conformask.records.reading import Reading
 from conformask.types import Array
 
 
-@np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
-def open_npy(path: Path) -> AbstractContextManager[Opened]:
+def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
     """The array of a file."""
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    return nullcontext(
-        Opened(header_of(mapped, str(path)), lambda: np.array(mapped), lambda: rows_of(mapped))
-    )
+    array, axes = _at(path, _mapped(path), reading.axes, time)
+    image = array if axes is None else arranged(array, axes, str(path))
+    header = header_of(array, str(path), axes)
+    return nullcontext(Opened(header, lambda: np.array(image), lambda: window_of(image)))
+
+
+@np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
+def _mapped(path: Path) -> Array:
+    if path.suffix.lower() == ".npy":
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array
+    with np.load(path, allow_pickle=False) as arrays:
+        if len(arrays.files) != 1:
+            raise ImageError(f"{path} holds the arrays {arrays.files}; an image is one, write it as npy")
+        only: Array = arrays[arrays.files[0]]
+        return only
+
+
+def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[Array, str | None]:
+    """One time point, and its axes."""
+    if axes is None or "T" not in axes:
+        if time is not None:
+            raise ImageError(f"{path} has no axis of time: say which it is, such as --axes TYX")
+        return array, axes
+    if array.ndim != len(axes):
+        raise ImageError(f"{path} has shape {array.shape}, and its axes are said to be {axes}: they differ")
+    place = axes.index("T")
+    if time is None and array.shape[place] > 1:
+        raise ImageError(f"{path} has {array.shape[place]} time points: name one, as {path.name}#t=0")
+    if time is not None and time >= array.shape[place]:
+        raise ImageError(f"{path} has {array.shape[place]} time points, counted from 0: there is no {time}")
+    return array.take(time or 0, axis=place), axes.replace("T", "")
+
+
+def times_of_npy(path: Path, reading: Reading) -> int | None:
+    """The length of the axis T, where the axes that are told have one."""
+    axes, shape = reading.axes, _mapped(path).shape
+    return shape[axes.index("T")] if axes and "T" in axes and len(shape) == len(axes) else None
 
 
 def write_npy(path: Path, array: Array) -> None:
@@ -25,4 +63,5 @@ def write_npy(path: Path, array: Array) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-NPY = Format((".npy",), open_npy, write_npy, holds_floats=True)
+NPY = Format((".npy",), open_npy, write_npy, holds_floats=True, times=times_of_npy)
+NPZ = Format((".npz",), open_npy, times=times_of_npy)

@@ -1,8 +1,8 @@
-"""OME-Zarr (NGFF 0.4 and 0.5): images of the highest resolution in, masks out. Needs the extra zarr."""
+"""OME-Zarr (NGFF 0.4 and 0.5): images and volumes of the highest resolution in. Needs the extra zarr."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil, prod
 from pathlib import Path
@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.format import Blocks, Format, Shape
-from conformask.data.formats.opened import Header, Opened, bits_of, range_of
+from conformask.data.formats.format import Format
+from conformask.data.formats.ngff import Placement, axes_of, image_of, placement_of
+from conformask.data.formats.ome import geometry_of, time_point
+from conformask.data.formats.ome_zarr_masks import write_zarr_blocks
+from conformask.data.formats.opened import Header, Opened, Places, bits_of, range_of
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError, MissingFileError
+from conformask.records.reading import Reading
 from conformask.types import Array
 
-NGFF = "0.5"
 AXES = ("t", "c", "z", "y", "x")
 SHOWN = 3
 """How many missing chunks an error names."""
@@ -26,12 +29,15 @@ BLOSC_HEADER = 16
 
 @dataclass(frozen=True)
 class Level:
-    """The highest resolution of an OME-Zarr image."""
+    """The highest resolution of an OME-Zarr image, or of one time point of it."""
 
     path: Path
     array: Any
     """The zarr array."""
     axes: tuple[str, ...]
+    placement: Placement
+    """Of all axes."""
+    time: int = 0
 
     @property
     def folder(self) -> Path:
@@ -39,85 +45,118 @@ class Level:
         return self.path / str(self.array.path)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        sides = dict(zip(self.axes, self.array.shape, strict=True))
-        return sides.get("c", 1), sides["y"], sides["x"]
+    def sides(self) -> dict[str, int]:
+        """The length of each axis."""
+        return dict(zip(self.axes, self.array.shape, strict=True))
 
-    def rows(self, top: int, bottom: int) -> Array:
-        """Rows, (h, W) or (h, W, C), in the file's type.
+    @property
+    def spatial(self) -> tuple[str, ...]:
+        """The axes of an image; a single plane is (y, x)."""
+        return ("z", "y", "x") if self.sides.get("z", 1) > 1 else ("y", "x")
+
+    @property
+    def header(self) -> Header:
+        """What is known of it without its pixels."""
+        dtype, sides, places = self.array.dtype, self.sides, self.placement.of(self.axes, self.spatial)
+        geometry = geometry_of(list(zip(places.scale, places.units, strict=True)))
+        space = tuple(sides[axis] for axis in self.spatial)
+        data_range = range_of(dtype, str(self.path))
+        return Header(sides.get("c", 1), space, bits_of(dtype), data_range, geometry)
+
+    def window(self, places: Places) -> Array:
+        """The pixels of a window, (*space) or (*space, C), in the file's type.
 
         Raises:
             ImageError: a chunk cannot be decoded, or they take more memory than allowed.
         """
-        channels, _, width = self.shape
-        size = self.array.dtype.itemsize * channels * (bottom - top) * width
-        check_memory(f"{self.path}, rows {top} to {bottom},", size)
-        whole = {"c": slice(None), "y": slice(top, bottom), "x": slice(None)}
+        first = f"{'planes' if len(places) == 3 else 'rows'} {places[0].start} to {places[0].stop}"
+        values = self.sides.get("c", 1) * prod(at.stop - at.start for at in places)
+        check_memory(f"{self.path}, {first},", self.array.dtype.itemsize * values)
+        wanted = self._slices(places)
         try:
-            self._check_blosc(top, bottom)
-            read: Array = np.asarray(self.array[tuple(whole.get(axis, 0) for axis in self.axes)])
+            self._check_blosc(places)
+            read: Array = np.asarray(
+                self.array[tuple(at if axis in ("c", *self.spatial) else at.start for axis, at in wanted)]
+            )
         except Exception as error:  # zarr's codecs share no type of error
             raise ImageError(
-                f"{self.path}: rows {top} to {bottom} cannot be read ({error}); a chunk may be truncated, "
+                f"{self.path}: {first} cannot be read ({error}); a chunk may be truncated, "
                 "copy the folder again"
             ) from error
-        return np.moveaxis(read, 0, -1) if read.ndim == 3 else read
+        return np.moveaxis(read, 0, -1) if "c" in self.axes else read
 
-    def keys(self, top: int, bottom: int) -> Iterator[str]:
-        """The files of the chunks, or shards, that hold these rows."""
-        chunks = dict(zip(self.axes, self.array.shards or self.array.chunks, strict=True))
-        sides = dict(zip(self.axes, self.array.shape, strict=True))
-        ends = sides | {"y": bottom}
-        starts = dict.fromkeys(self.axes, 0) | {"y": top // chunks["y"]}
-        spans = [range(starts[axis], ceil(ends[axis] / chunks[axis])) for axis in self.axes]
+    def _slices(self, places: Places) -> list[tuple[str, slice]]:
+        """Each axis, and where a window lies along it."""
+        spatial = dict(zip(self.spatial, places, strict=True))
+        others = {"t": slice(self.time, self.time + 1), "c": slice(0, self.sides.get("c", 1))}
+        return [(axis, spatial.get(axis) or others.get(axis) or slice(0, 1)) for axis in self.axes]
+
+    def keys(self, places: Places) -> Iterator[str]:
+        """The files of the chunks, or shards, that hold a window."""
+        chunks = self.array.shards or self.array.chunks
+        spans = [
+            range(at.start // chunk, ceil(at.stop / chunk))
+            for (_, at), chunk in zip(self._slices(places), chunks, strict=True)
+        ]
         return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
 
-    def _check_blosc(self, top: int, bottom: int) -> None:
+    def _check_blosc(self, places: Places) -> None:
         """Blosc reads past the end of a truncated chunk and takes the memory there for pixels."""
         codecs = () if self.array.shards else self.array.compressors[-1:]
         if not any("Blosc" in type(codec).__name__ for codec in codecs):
             return
-        for key in self.keys(top, bottom):
+        for key in self.keys(places):
+            if not (self.folder / key).is_file():  # an empty chunk, where these are allowed
+                continue
             with (self.folder / key).open("rb") as file:
                 stated, size = int.from_bytes(file.read(BLOSC_HEADER)[12:], "little"), file.seek(0, 2)
             if max(stated, BLOSC_HEADER) != size:
                 raise ValueError(f"chunk {key} has {size} bytes of {stated}")
 
 
-def open_level(path: Path) -> Level:
-    """The image of an OME-Zarr folder, all of its chunks there.
+def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+    """The image of an OME-Zarr folder, or one time point of it, all of its chunks there.
 
-    zarr reads chunks that are not there as black, and a mask would vouch for it.
+    zarr reads chunks that are not there as black, and a mask would vouch for them.
 
     Raises:
         MissingFileError: the extra zarr is not installed.
-        ImageError: the folder is not an OME-Zarr image of one plane, chunks of it are missing, or one takes
-            more memory than allowed.
+        ImageError: the folder is not an OME-Zarr image, has several time points and none is named, chunks are
+            missing, or one takes more memory than allowed.
+    """
+    level = open_level(path)
+    level = replace(level, time=time_point(path, level.sides.get("t"), time))
+    check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
+    header = level.header
+    _check_chunks(level, header.everywhere, reading.empty_chunks)
+    return nullcontext(Opened(header, lambda: level.window(header.everywhere), lambda: level.window))
+
+
+def times_of_zarr(path: Path, reading: Reading) -> int | None:
+    """How many time points a folder has; None where it has one, or no axis of time."""
+    times = open_level(path).sides.get("t", 1)
+    return times if times > 1 else None
+
+
+def open_level(path: Path) -> Level:
+    """The highest resolution of an OME-Zarr folder.
+
+    Raises:
+        MissingFileError: the extra zarr is not installed.
+        ImageError: the folder is not an OME-Zarr image, or has other axes.
     """
     group = _group(path)
-    metadata = group.attrs.get("ome", group.attrs)
     try:
-        image = metadata["multiscales"][0]
-        axes = tuple(axis["name"] if isinstance(axis, dict) else str(axis) for axis in image["axes"])
-        level = Level(path, group[image["datasets"][0]["path"]], axes)
-    except (KeyError, IndexError, TypeError) as error:
+        image = image_of(group.attrs)
+        array = group[image["datasets"][0]["path"]]
+        level = Level(path, array, axes_of(image), placement_of(image))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
             f"{path} is not an OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
             "write it with an OME-Zarr writer of NGFF 0.4 or 0.5"
         ) from error
     _check_axes(level)
-    check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
-    _check_chunks(level)
     return level
-
-
-def open_zarr(path: Path) -> AbstractContextManager[Opened]:
-    """The image of an OME-Zarr folder, as open_level finds it."""
-    level = open_level(path)
-    dtype, (channels, height, width) = level.array.dtype, level.shape
-    header = Header(channels, height, width, bits_of(dtype), range_of(dtype, str(path)))
-    return nullcontext(Opened(header, lambda: level.rows(0, height), lambda: level.rows))
 
 
 def _group(path: Path) -> Any:
@@ -133,24 +172,24 @@ def _group(path: Path) -> Any:
 
 def _check_axes(level: Level) -> None:
     axes, shape = level.axes, level.array.shape
-    sides = dict(zip(axes, shape, strict=False))
     in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
-    if not in_order or axes[-2:] != ("y", "x") or sides.get("t", 1) * sides.get("z", 1) != 1:
+    if not in_order or axes[-2:] != ("y", "x"):
         raise ImageError(
-            f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, before them c, "
-            "and t and z of length 1: write each plane to its own file"
+            f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, and before them "
+            "t, c and z in this order, where it has them: write it with these axes"
         )
 
 
-def _check_chunks(level: Level) -> None:
-    keys = level.keys(0, level.shape[1])
-    missing = list(islice((key for key in keys if not _holds_bytes(level.folder / key)), SHOWN + 1))
+def _check_chunks(level: Level, places: Places, empty: bool) -> None:
+    paths = ((key, level.folder / key) for key in level.keys(places))
+    lost = (key for key, path in paths if not _holds_bytes(path) and (path.exists() or not empty))
+    missing = list(islice(lost, SHOWN + 1))
     if missing:
         more = " and more" if len(missing) > SHOWN else ""
         raise ImageError(
             f"{level.path} is missing chunks {', '.join(missing[:SHOWN])}{more} of array "
             f"{level.array.path!r}: copy it again. If its writer left out empty chunks, write it with "
-            "write_empty_chunks=True"
+            "write_empty_chunks=True, or have them read as empty, --empty-chunks (empty_chunks=True)"
         )
 
 
@@ -167,32 +206,13 @@ def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
         yield from ((first, *others) for others in _places(spans[1:]))
 
 
-def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int) -> None:
-    """Write a mask of 16 bits, in chunks (1, block, block)."""
-    import zarr
-
-    axes = [{"name": "c", "type": "channel"}, *({"name": side, "type": "space"} for side in "yx")]
-    scale = [{"type": "scale", "scale": [1.0, 1.0, 1.0]}]
-    image = {"name": "mask", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
-    attributes = {"ome": {"version": NGFF, "multiscales": [image]}}
-    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
-    array = group.create_array(
-        "0",
-        shape=shape,
-        chunks=(1, min(block, shape[1]), min(block, shape[2])),
-        dtype="uint16",
-        dimension_names=["c", "y", "x"],
-        config={"write_empty_chunks": True},
-    )
-    for rows, columns, values in blocks:
-        array[:, rows, columns] = values
-
-
 OME_ZARR = Format(
     (".zarr",),
     open_zarr,
     write_blocks=write_zarr_blocks,
     any_channels=True,
+    volumes=True,
     mask_suffix=".ome.zarr",
     is_folder=True,
+    times=times_of_zarr,
 )

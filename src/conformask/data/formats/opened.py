@@ -1,4 +1,4 @@
-"""What every format makes of a file: a header, and pixels (H, W) or (H, W, C) when they are asked for."""
+"""What every format makes of a file: a header, and pixels (*space) or (*space, C) when they are asked for."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,17 +8,23 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
 from conformask.types import Array
 
 DataRange = tuple[float, float]
 """(low, high): the values that become 0 and 1."""
-Rows = Callable[[int, int], Array]
-"""(top, bottom) -> rows of the whole width, (h, W) or (h, W, C), in the file's own type."""
+Places = tuple[slice, ...]
+"""Where a window lies: along each spatial axis."""
+Window = Callable[[Places], Array]
+"""The pixels of a window, (*space) or (*space, C), in the file's own type."""
 
 ORIENTATION = 274
 """The tag, of TIFF and EXIF, that says how to turn the stored pixels."""
 SIDEWAYS = 5
 """From this orientation on, height and width change places."""
+MOST_CHANNELS = 16
+"""Of an array of which nobody says what its axes are; of more, one is likely to be a side."""
 
 
 @dataclass(frozen=True)
@@ -26,26 +32,35 @@ class Header:
     """What a file says of its image without being decoded."""
 
     channels: int
-    height: int
-    width: int
+    space: Size
+    """(H, W), or (D, H, W) of a volume."""
     bits: int
     """8 or 16: what keeps every value; 16 for floats."""
     data_range: DataRange | None
     """The range of the stored values; None where the file does not say."""
+    geometry: Geometry | None = None
+    """Where the pixels lie; None where the file does not say."""
+    patient: str | None = None
+    """A hash of whose image it is; None where the file does not say."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
-        return self.channels, self.height, self.width
+    def shape(self) -> tuple[int, ...]:
+        """(C, *space)."""
+        return self.channels, *self.space
 
     @property
     def values(self) -> int:
         """How many there are."""
         return prod(self.shape)
 
+    @property
+    def everywhere(self) -> Places:
+        """The window that is the whole image."""
+        return tuple(slice(0, side) for side in self.space)
+
     def turned(self, orientation: int) -> "Header":
         """The header of the upright image, from that of the stored pixels."""
-        return self if orientation < SIDEWAYS else replace(self, height=self.width, width=self.height)
+        return self if orientation < SIDEWAYS else replace(self, space=self.space[::-1])
 
 
 @dataclass(frozen=True)
@@ -54,23 +69,46 @@ class Opened:
 
     header: Header
     decode: Callable[[], Array]
-    """The pixels, in the file's own type."""
-    rows: Callable[[], Rows] | None = None
-    """The pixels, rows at a time; None where a format has to be decoded whole."""
+    """The pixels, (*space) or (*space, C), in the file's own type."""
+    window: Callable[[], Window] | None = None
+    """The pixels, a window at a time; None where a format has to be decoded whole."""
 
 
-def header_of(array: Array, name: str = "the array") -> Header:
-    """The header of an image (H, W) or (H, W, C) in memory.
+def header_of(array: Array, name: str = "the array", axes: str | None = None) -> Header:
+    """The header of an image in memory: (H, W) or (H, W, C), or as the axes say; see `arranged`.
 
     Raises:
         ImageError: another shape or type; calls the image `name`.
     """
+    if axes is not None:
+        array = arranged(array, axes, name)
+        space = array.shape[:-1]
+        return Header(array.shape[-1], space, bits_of(array.dtype), range_of(array.dtype, name))
     if array.ndim not in (2, 3) or array.size == 0:
-        raise ImageError(f"{name} has shape {array.shape}, an image is (H, W) or (H, W, C)")
+        more = "; say of more axes what they are, such as axes='ZYX'" if array.ndim > 3 else ""
+        raise ImageError(f"{name} has shape {array.shape}, an image is (H, W) or (H, W, C){more}")
     height, width, channels = (*array.shape, 1)[:3]
     if height <= 4 < channels:
         raise ImageError(f"{name} has shape {array.shape}: put the channels last, (H, W, C)")
-    return Header(channels, height, width, bits_of(array.dtype), range_of(array.dtype, name))
+    if channels > MOST_CHANNELS:
+        raise ImageError(
+            f"{name} has shape {array.shape}: say what its axes are, axes='ZYX' (--axes ZYX) for a volume, "
+            "axes='YXC' for an image of so many channels"
+        )
+    return Header(channels, (height, width), bits_of(array.dtype), range_of(array.dtype, name))
+
+
+def arranged(array: Array, axes: str, name: str = "the array") -> Array:
+    """A view (*space, C) of an array whose axes are, in its order, letters of CZYX; C is made where missing.
+
+    Raises:
+        ImageError: as many axes as the array does not have, or an empty one.
+    """
+    if array.ndim != len(axes) or array.size == 0:
+        raise ImageError(f"{name} has shape {array.shape}, and its axes are said to be {axes}: they differ")
+    order = [axes.index(axis) for axis in "ZYXC" if axis in axes]
+    moved = array.transpose(order)
+    return moved if "C" in axes else moved[..., None]
 
 
 def bits_of(dtype: np.dtype[Any]) -> int:
@@ -110,10 +148,10 @@ def upright(array: Array, orientation: int) -> Array:
 
 
 def channels_last(image: Array) -> Array:
-    """(C, H, W) as files hold it: (H, W) where there is one channel, else (H, W, C)."""
+    """(C, *space) as files hold it: (*space) where there is one channel, else (*space, C)."""
     return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
 
 
-def rows_of(array: Array) -> Rows:
-    """The rows of an array in memory."""
-    return lambda top, bottom: array[top:bottom]
+def window_of(array: Array) -> Window:
+    """Windows of an array in memory."""
+    return lambda places: array[places]

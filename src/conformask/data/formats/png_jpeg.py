@@ -10,7 +10,7 @@ import numpy as np
 from PIL.Image import Exif
 from PIL.JpegImagePlugin import JpegImageFile
 
-from conformask.data.formats.format import Blocks, Format, Shape
+from conformask.data.formats.format import Blocks, Format, Shape, Under
 from conformask.data.formats.opened import (
     ORIENTATION,
     Header,
@@ -20,7 +20,9 @@ from conformask.data.formats.opened import (
     range_of_bits,
     upright,
 )
+from conformask.data.formats.quantised import rounded_down
 from conformask.errors import ImageError
+from conformask.records.reading import Reading
 from conformask.types import Array
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -31,7 +33,7 @@ Chunks = list[tuple[bytes, int, int]]
 """Kind, start and end of each chunk of a PNG that is there as a whole."""
 
 
-def open_png_or_jpeg(path: Path) -> AbstractContextManager[Opened]:
+def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
     """A PNG or JPEG file, whichever of their suffixes it has."""
     with path.open("rb") as file:
         is_png = file.read(len(SIGNATURE)) == SIGNATURE
@@ -44,7 +46,7 @@ def _open_jpeg(path: Path) -> Iterator[Opened]:
         mode = "L" if image.mode == "L" else "RGB"
         orientation = orientation_of(image.getexif().get(ORIENTATION))
         yield Opened(
-            Header(len(mode), image.height, image.width, 8, range_of_bits(8)).turned(orientation),
+            Header(len(mode), (image.height, image.width), 8, range_of_bits(8)).turned(orientation),
             lambda: upright(np.asarray(image if image.mode == mode else image.convert(mode)), orientation),
         )
 
@@ -59,7 +61,7 @@ def _open_png(path: Path) -> Iterator[Opened]:
         exif = Exif()
         exif.load(_content(file, chunks, b"eXIf"))
         orientation, bits = orientation_of(exif.get(ORIENTATION)), 16 if depth == 16 else 8
-        header = Header(1 if colour_type in GREY else 3, height, width, bits, range_of_bits(bits))
+        header = Header(1 if colour_type in GREY else 3, (height, width), bits, range_of_bits(bits))
         yield Opened(
             header.turned(orientation),
             lambda: upright(_decode_png(file, chunks, colour_type in ALPHA), orientation),
@@ -105,11 +107,11 @@ def write_png(path: Path, array: Array) -> None:
     path.write_bytes(imagecodecs.png_encode(array))
 
 
-def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int) -> None:
+def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
     """Write a mask of 16 bits; it is put together in memory first."""
     whole = np.empty(shape, np.uint16)
-    for rows, columns, values in blocks:
-        whole[:, rows, columns] = values
+    for places, values in blocks:
+        whole[:, *places] = rounded_down(values)
     write_png(path, channels_last(whole))
 
 

@@ -1,0 +1,220 @@
+"""DICOM: a file of one slice or of frames, or a folder with one series. Needs the extra dicom.
+
+Slices are in the order of their positions, whatever their files are called. Values are those of the
+modality, such as HU: rescaled by slope and intercept, or looked up. MONOCHROME1, which shows the smallest
+value white, is turned round within its range, so that larger is brighter: a value becomes
+lowest + highest - value, the ends of what the stored bits could hold, rescaled. Windows and VOI tables are
+for the eye and change nothing. Colours become RGB.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.data.formats.dicom_codecs import plugin_of
+from conformask.data.formats.dicom_frames import PARAMETRIC_MAP, Frame, quiet
+from conformask.data.formats.dicom_masks import write_dicom_blocks
+from conformask.data.formats.dicom_stack import Stack, read_stack
+from conformask.data.formats.format import Format
+from conformask.data.formats.opened import DataRange, Header, Opened, Places, bits_of, range_of_bits
+from conformask.data.limits import check_memory
+from conformask.errors import ImageError, one_line
+from conformask.records.reading import Reading
+from conformask.types import Array
+
+PALETTE = "PALETTE COLOR"
+INVERTED = "MONOCHROME1"
+PHYSICAL = ("CT",)
+"""Modalities whose values have a unit, even where slope and intercept change nothing."""
+
+
+@dataclass(frozen=True)
+class Values:
+    """How the stored numbers of a slice become values."""
+
+    stored: np.dtype[Any]
+    low: float
+    """The range of the stored numbers."""
+    high: float
+    slope: float
+    intercept: float
+    table: int | None
+    """The bits of the values of a table in which they are looked up instead."""
+    inverted: bool
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the values are the stored numbers, perhaps turned round."""
+        return (self.slope, self.intercept) == (1.0, 0.0) and self.table is None
+
+    @property
+    def ends(self) -> DataRange:
+        """What the values could be, at either end."""
+        if self.table is not None:
+            return range_of_bits(self.table)
+        return self.slope * self.low + self.intercept, self.slope * self.high + self.intercept
+
+
+def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+    """The image of a file or of a folder with one series, as `read_stack` finds it.
+
+    Raises:
+        MissingFileError: the extra dicom is not installed.
+        ImageError: see `read_stack`; or the time has to be named, or is not there.
+    """
+    stack = read_stack(path, reading)
+    frames = stack.at(time)
+    header, dtype = _header(stack, frames), _dtype(frames)
+
+    def window(places: Places) -> Array:
+        deep = frames[places[0]] if stack.is_volume else frames
+        plane = places[1:] if stack.is_volume else places
+        pixels = _pixels(path, deep, dtype)[:, *plane]
+        return pixels if stack.is_volume else pixels[0]
+
+    return nullcontext(Opened(header, lambda: window(header.everywhere), lambda: window))
+
+
+def times_of_dicom(path: Path, reading: Reading) -> int | None:
+    """How often each position is there, if the axes that are told have T."""
+    return len(read_stack(path, reading).times) if "T" in (reading.axes or "") else None
+
+
+def _header(stack: Stack, frames: Sequence[Frame]) -> Header:
+    first = frames[0]
+    space = (len(frames), *first.size) if stack.is_volume else first.size
+    dtype = _dtype(frames)
+    return Header(
+        first.channels, space, bits_of(dtype), _data_range(frames, dtype), stack.geometry, first.patient
+    )
+
+
+def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | None:
+    """What the bits say, of unsigned numbers that are not rescaled; (0, 1) of maps of floats."""
+    data, bits = frames[0].data, max(_bits_stored(frame.data) for frame in frames)
+    if _is(data, PALETTE):
+        return range_of_bits(8 * dtype.itemsize)
+    if str(data.get("SOPClassUID")) == PARAMETRIC_MAP or _holds_floats(data):
+        return (0.0, 1.0) if dtype.kind == "f" else None
+    told = dtype.kind == "u" and bits <= 16 and all(_values(frame).is_identity for frame in frames)
+    return range_of_bits(bits) if told and data.get("Modality") not in PHYSICAL else None
+
+
+def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
+    """What keeps the values of all slices: whole numbers where slopes and intercepts are, else floats."""
+    data, values = frames[0].data, [_values(frame) for frame in frames]
+    if _is(data, PALETTE):
+        return np.dtype(np.uint16 if data.RedPaletteColorLookupTableDescriptor[2] > 8 else np.uint8)
+    if all(each.is_identity for each in values):
+        return np.result_type(*(each.stored for each in values))
+    ends = [end for each in values for end in each.ends]
+    whole = all(each.slope.is_integer() and each.intercept.is_integer() for each in values)
+    if whole and not _holds_floats(data):
+        for bits in (16, 32):
+            if -(2.0 ** (bits - 1)) <= min(ends) and max(ends) < 2.0 ** (bits - 1):
+                return np.dtype(f"i{bits // 8}")
+    wide = any(each.stored.itemsize > 2 and each.stored != np.float32 for each in values)
+    return np.dtype(np.float64 if wide else np.float32)
+
+
+def _values(frame: Frame) -> Values:
+    data = frame.data
+    is_map = str(data.get("SOPClassUID")) == PARAMETRIC_MAP and frame.value("RealWorldValueSlope") is not None
+    kind = "RealWorldValue" if is_map else "Rescale"
+    slope, intercept = frame.value(f"{kind}Slope"), frame.value(f"{kind}Intercept")
+    numbers = 1.0 if slope is None else float(slope), float(intercept or 0)
+    tables = data.get("ModalityLUTSequence")
+    rest = *numbers, int(tables[0].LUTDescriptor[2]) if tables else None, _is(data, INVERTED)
+    allocated, bits, signed = (
+        int(data.BitsAllocated),
+        _bits_stored(data),
+        bool(data.get("PixelRepresentation")),
+    )
+    if _holds_floats(data):
+        return Values(np.dtype(f"f{allocated // 8}"), 0.0, 1.0, *rest)
+    low = -(2.0 ** (bits - 1)) if signed else 0.0
+    stored = np.dtype(f"{'i' if signed else 'u'}{max(1, allocated // 8)}")
+    return Values(stored, low, low + 2.0**bits - 1, *rest)
+
+
+def _bits_stored(data: Any) -> int:
+    return int(data.get("BitsStored") or data.BitsAllocated)
+
+
+def _holds_floats(data: Any) -> bool:
+    """Floats have no sign of their own in DICOM; the pixels, which would say, are not read yet."""
+    return "PixelRepresentation" not in data and data.BitsAllocated in (32, 64)
+
+
+def _is(data: Any, kind: str) -> bool:
+    return bool(data.PhotometricInterpretation == kind)
+
+
+def _pixels(path: Path, frames: Sequence[Frame], dtype: np.dtype[Any]) -> Array:
+    """Decode slices, (n, H, W) or (n, H, W, 3)."""
+    first = frames[0]
+    shape = (len(frames), *first.size, *((first.channels,) if first.channels > 1 else ()))
+    check_memory(f"{path}, {len(frames)} slices,", dtype.itemsize * prod(shape))
+    pixels = np.empty(shape, dtype)
+    with quiet():
+        for index, (frame, stored) in enumerate(zip(frames, _stored(frames), strict=True)):
+            pixels[index] = _shown(frame, stored)
+    return pixels
+
+
+def _stored(frames: Sequence[Frame]) -> Iterator[Array]:
+    """The stored numbers of each slice, colours as RGB; each file is opened once for frames in a row."""
+    from pydicom.pixels import iter_pixels
+
+    for file, together in groupby(frames, key=lambda frame: frame.path):
+        members = tuple(together)
+        indices = [frame.index for frame in members if frame.index is not None]
+        try:
+            yield from iter_pixels(file, indices=indices or None)
+        except Exception as error:  # of pydicom and of each codec
+            raise ImageError(_undecoded(members[0], error)) from error
+
+
+def _undecoded(frame: Frame, error: Exception) -> str:
+    syntax = frame.data.file_meta.get("TransferSyntaxUID")
+    lacks_codec = "missing dependencies" in str(error) or isinstance(error, NotImplementedError)
+    if syntax is None or not lacks_codec:
+        cause = one_line(error)
+        return f"{frame.path}: its pixels cannot be decoded ({cause}); it may be truncated, copy it again"
+    packages = plugin_of(str(syntax))
+    advice = f"pip install {packages}" if packages else "write it again without compression"
+    return (
+        f"{frame.path}: its pixels are compressed as {syntax.name}, and nothing here decodes that: {advice}"
+    )
+
+
+def _shown(frame: Frame, stored: Array) -> Array:
+    """The values of a slice, in float64 where they are not the stored numbers."""
+    from pydicom.pixels import apply_color_lut, apply_modality_lut
+
+    if _is(frame.data, PALETTE):
+        return np.asarray(apply_color_lut(stored, frame.data))
+    values = _values(frame)
+    shown: Array = stored
+    if values.table is not None:
+        shown = np.asarray(apply_modality_lut(stored, frame.data))
+    elif not values.is_identity:
+        shown = stored.astype(np.float64) * values.slope + values.intercept
+    return sum(values.ends) - shown.astype(np.float64) if values.inverted else shown
+
+
+DICOM = Format(
+    (".dcm",),
+    open_dicom,
+    write_blocks=write_dicom_blocks,
+    volumes=True,
+    mask_suffix=".dcm",
+    times=times_of_dicom,
+)
+DICOM_SERIES = Format((), open_dicom, mask_suffix=".dcm", is_folder=True, times=times_of_dicom)

@@ -1,0 +1,309 @@
+"""Headers of DICOM files: what each slice says of itself, and which files hold no image that can be used."""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.errors import ImageError, MissingFileError, one_line
+from conformask.types import Array
+
+MARK, MARK_AT = b"DICM", 128
+"""What each DICOM file holds, and at which byte."""
+INDEX = "DICOMDIR"
+"""The list of files of a medium, which is itself DICOM."""
+LOOKED_AT = 32
+"""How many files of a folder may lack the mark before it is taken for another folder."""
+SUFFIXES = (".dcm", ".dicom", ".ima")
+"""Of files that cannot be anything else."""
+NO_IMAGES = {
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a label map",
+    "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose",
+    "1.2.840.10008.5.1.4.1.1.77.1.6": "a whole slide in tiles",
+}
+"""Objects with pixels that are neither grey values nor colours of one image."""
+PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
+GREYS = ("MONOCHROME1", "MONOCHROME2")
+COLOURS = ("RGB", "PALETTE COLOR")
+"""Besides YBR of every kind, which becomes RGB."""
+GROUPS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "SpacingBetweenSlices": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RealWorldValueSlope": "RealWorldValueMappingSequence",
+    "RealWorldValueIntercept": "RealWorldValueMappingSequence",
+    "TemporalPositionIndex": "FrameContentSequence",
+    "FrameAcquisitionDateTime": "FrameContentSequence",
+}
+"""Where multi-frame files keep what is said of a frame, or of all."""
+UNIT = 1e-3
+"""How far directions of rows and columns may be from perpendicular and from unit length."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One slice: a file, or a frame of one."""
+
+    path: Path
+    index: int | None
+    """In its file; None in a file without frames."""
+    data: Any
+    """The header of the file, a pydicom Dataset."""
+
+    def value(self, keyword: str) -> Any:
+        """What is said of this frame, else of all frames of the file; None where nothing is."""
+        group = GROUPS.get(keyword, "")
+        for item in self._items:
+            if group in item and item[group].value and not _is_empty(item[group].value[0].get(keyword)):
+                return item[group].value[0].get(keyword)
+        value = self.data.get(keyword)
+        return None if _is_empty(value) else value
+
+    @property
+    def name(self) -> str:
+        """For messages: the name of the file, and which frame of it, counted from 1 as in DICOM."""
+        return self.path.name if self.index is None else f"{self.path.name} frame {self.index + 1}"
+
+    @cached_property
+    def place(self) -> Array | None:
+        """(3, 3) float64: position, direction of a row, of a column, all in LPS; None where not all are said.
+
+        Raises:
+            ImageError: directions that are not perpendicular unit vectors.
+        """
+        position, directions = self._numbers("ImagePositionPatient", 3), self._directions
+        return None if position is None or directions is None else np.vstack([position, directions])
+
+    @property
+    def pixel_spacing(self) -> tuple[float, float] | None:
+        """Steps from row to row and from column to column, in mm; None where not both are said."""
+        steps = self._numbers("PixelSpacing", 2)
+        return None if steps is None or (steps <= 0).any() else (float(steps[0]), float(steps[1]))
+
+    @property
+    def thickness(self) -> float | None:
+        """SpacingBetweenSlices, else SliceThickness, in mm; None where neither is above 0."""
+        found = [self._numbers(name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
+        return next((float(each[0]) for each in found if each is not None and each[0] > 0), None)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows, columns."""
+        return int(self.data.Rows), int(self.data.Columns)
+
+    @property
+    def channels(self) -> int:
+        """1 of greys, 3 of colours."""
+        return 1 if self.data.PhotometricInterpretation in GREYS else 3
+
+    @property
+    def patient(self) -> str | None:
+        """The hash of the PatientID and who issued it; None where the ID is empty.
+
+        It keeps IDs out of tables and messages. It is no secret: who can list the IDs can hash them.
+        """
+        number = str(self.data.get("PatientID") or "").strip()
+        issuer = str(self.data.get("IssuerOfPatientID") or "").strip()
+        digest = hashlib.sha256(f"{issuer}\0{number}".encode()).hexdigest()
+        return f"patient-{digest[:16]}" if number else None
+
+    @cached_property
+    def _items(self) -> tuple[Any, ...]:
+        """The functional groups of this frame, then those of all."""
+        each = self.data.get("PerFrameFunctionalGroupsSequence") or []
+        shared = self.data.get("SharedFunctionalGroupsSequence") or []
+        index = self.index or 0
+        return (*each[index : index + 1], *shared[:1])
+
+    @cached_property
+    def _directions(self) -> Array | None:
+        values = self._numbers("ImageOrientationPatient", 6)
+        if values is None:
+            return None
+        directions = values.reshape(2, 3)
+        if abs(directions @ directions.T - np.eye(2)).max() > UNIT:
+            raise ImageError(
+                f"{self.path.parent / self.name}: ImageOrientationPatient is not two perpendicular unit "
+                "vectors"
+            )
+        return directions
+
+    def _numbers(self, keyword: str, count: int) -> Array | None:
+        value = self.value(keyword)
+        values = [value] if count == 1 else value
+        if (
+            values is None
+            or isinstance(values, str)
+            or not hasattr(values, "__len__")
+            or len(values) != count
+        ):
+            return None
+        numbers = [float(each) if each not in (None, "") else float("nan") for each in values]
+        return np.array(numbers, np.float64) if all(map(isfinite, numbers)) else None
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (hasattr(value, "__len__") and len(value) == 0)
+
+
+def is_series(path: Path) -> bool:
+    """Whether a folder directly holds DICOM files. Looks for their mark in the first few, without pydicom."""
+    if not os.path.isdir(path):
+        return False
+    try:
+        with os.scandir(path) as entries:
+            files = (Path(each.path) for each in entries if _is_listed(each.name) and each.is_file())
+            return any(has_mark(file) for file in islice(files, LOOKED_AT))
+    except OSError:
+        return False
+
+
+def has_mark(path: Path) -> bool:
+    """Whether a file has the mark of DICOM; False where it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+    except OSError:
+        return False
+
+
+def _is_listed(name: str) -> bool:
+    return not name.startswith(".") and name.upper() != INDEX
+
+
+def frames_of(path: Path) -> list[Frame]:
+    """The slices of a DICOM file, or of all DICOM files of a folder by name; the pixels are not read.
+
+    Raises:
+        MissingFileError: the extra dicom is not installed.
+        ImageError: a file is damaged, or is not an image of grey values or colours; names it.
+    """
+    pydicom = import_pydicom(path)
+    files = _files(path) if path.is_dir() else [path]
+    return [frame for file in files for frame in _frames(file, _header(file, pydicom))]
+
+
+def import_pydicom(path: Path) -> Any:
+    """The package, with the codecs that conformask adds to it.
+
+    Raises:
+        MissingFileError: the extra dicom is not installed.
+    """
+    try:
+        import pydicom
+    except ImportError as error:
+        raise MissingFileError(f"{path} needs pydicom: pip install 'conformask[dicom]'") from error
+    from conformask.data.formats.dicom_codecs import add_codecs
+
+    add_codecs()
+    return pydicom
+
+
+def _files(folder: Path) -> list[Path]:
+    """Those with the mark, by name; others are passed over where they are something else.
+
+    Raises:
+        ImageError: a file that may be a damaged slice.
+    """
+    files = sorted(each for each in folder.iterdir() if _is_listed(each.name) and each.is_file())
+    marked = [file for file in files if has_mark(file)]
+    for file in files if len(marked) < len(files) else ():
+        if not has_mark(file) and not _is_other(file):
+            raise ImageError(_unmarked(file))
+    if not marked:
+        raise ImageError(f"{folder} holds no DICOM files")
+    return marked
+
+
+def _is_other(file: Path) -> bool:
+    """Whether a file without the mark is something else: by its suffix, or because it begins with text."""
+    suffix = file.suffix.lower()
+    if suffix in SUFFIXES:
+        return False
+    if any(sign.isalpha() for sign in suffix):
+        return True
+    with file.open("rb") as opened:
+        start = opened.read(MARK_AT)
+    return bool(start) and not set(start) & set(range(9))
+
+
+def _unmarked(file: Path) -> str:
+    return f"{file} has no mark of a DICOM file at byte {MARK_AT}: it may be damaged, copy it again"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings of pydicom, which are about values that do not keep to the standard."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
+        yield
+
+
+def _header(path: Path, pydicom: Any) -> Any:
+    if not has_mark(path):
+        raise ImageError(_unmarked(path))
+    try:
+        with quiet():
+            data = pydicom.dcmread(path, stop_before_pixels=True)
+            _check_image(path, data)
+            return data
+    except ImageError:
+        raise
+    except Exception as error:  # pydicom's readers of values share no type of error
+        raise ImageError(
+            f"{path} cannot be read as DICOM ({one_line(error)}); it may be truncated, copy it again"
+        ) from error
+
+
+def _check_image(path: Path, data: Any) -> None:
+    """Refuse what is not an image of grey values or colours."""
+    kind = data.get("SOPClassUID")
+    name = NO_IMAGES.get(str(kind), f"{kind.name}" if kind else "of no stated kind")
+    if str(kind) in NO_IMAGES:
+        raise ImageError(f"{path} is not an image of grey values, but {name}")
+    needed = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+    missing = [keyword for keyword in needed if _is_empty_or_zero(data.get(keyword))]
+    if missing:
+        raise ImageError(
+            f"{path} is not an image of grey values ({name}): it has no {', '.join(missing)}; if it should "
+            "be one, it may be truncated, copy it again"
+        )
+    _check_shown(path, data)
+
+
+def _is_empty_or_zero(value: Any) -> bool:
+    return _is_empty(value) or value == 0
+
+
+def _check_shown(path: Path, data: Any) -> None:
+    kind = str(data.PhotometricInterpretation)
+    if kind not in (*GREYS, *COLOURS) and not kind.startswith("YBR"):
+        raise ImageError(f"{path} holds {kind}; an image holds grey values, RGB, YBR or a palette")
+    if kind in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
+        raise ImageError(
+            f"{path} is not an image of grey values: some of its values stand for colours of a supplemental "
+            "palette; export it as grey values or RGB"
+        )
+    if "MOSAIC" in (data.get("ImageType") or ()):
+        raise ImageError(
+            f"{path} is a Siemens mosaic, all slices side by side in one image: convert it with dcm2niix"
+        )
+
+
+def _frames(path: Path, data: Any) -> list[Frame]:
+    count = int(data.get("NumberOfFrames") or 1)
+    return [Frame(path, None if count == 1 else index, data) for index in range(count)]

@@ -1,0 +1,161 @@
+"""The DICOM image under a mask, with headers that highdicom takes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from conformask.data.formats.dicom_frames import Frame
+from conformask.data.formats.dicom_stack import Stack, read_stack
+from conformask.data.formats.format import Under
+from conformask.errors import ImageError
+
+REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+PATIENT = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+"""What highdicom copies, and refuses where it does not keep to the standard, such as names of one word."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The slices under a mask."""
+
+    frames: tuple[Frame, ...]
+    """In order."""
+    images: list[Any]
+    """The headers of their files, each a Dataset."""
+    patient: dict[str, Any]
+    """What the headers said of PATIENT, which is empty there now."""
+    has_frames: bool
+    """Whether the one file is of a kind with frames."""
+    is_placed: bool
+    """Whether they have positions; one that has none is at the origin for now."""
+    has_spacing: bool
+    has_reference: bool
+    """Whether they name their frame of reference, which is a new one else."""
+
+    @property
+    def positions(self) -> list[Any]:
+        """Three numbers for each slice, in LPS."""
+        return [(0.0, 0.0, 0.0) if frame.place is None else frame.place[0] for frame in self.frames]
+
+
+def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
+    """The source of a mask (1, *space); `hd` is highdicom.
+
+    Raises:
+        ImageError: it is not DICOM or of another shape, or a mask cannot refer to it.
+    """
+    stack = stack_under(under)
+    frames = stack.at(_file_and_time(under)[1])
+    first = frames[0]
+    _check(stack, frames, shape)
+    images = list({frame.path: frame.data for frame in frames}.values())
+    sources = Sources(
+        frames,
+        images,
+        {each: images[0][each].value for each in PATIENT if each in images[0]},
+        bool(hd.utils.is_multiframe_image(images[0])),
+        first.place is not None,
+        first.pixel_spacing is not None,
+        bool(images[0].get("FrameOfReferenceUID")),
+    )
+    if sources.has_frames and len(images) > 1:
+        raise ImageError(f"{stack.path} has several files of frames, and a DICOM mask lies over one of them")
+    reference = images[0].FrameOfReferenceUID if sources.has_reference else hd.UID()
+    for frame in frames:
+        _complete(frame, first, _step(stack), reference)
+    if sources.has_frames:
+        images[0].SharedFunctionalGroupsSequence = [_shared(first)]
+    return sources
+
+
+def stack_under(under: Under) -> Stack:
+    """The image under a mask.
+
+    Raises:
+        ImageError: it is not DICOM.
+    """
+    file = _file_and_time(under)[0]
+    if file is None or not (file.is_dir() or file.name.lower().endswith(".dcm")):
+        raise ImageError(
+            f"a DICOM mask refers to the DICOM image under it, and that is {file or 'an array'}: choose "
+            "another suffix for the mask"
+        )
+    return read_stack(file, under.reading)
+
+
+def _file_and_time(under: Under) -> tuple[Path | None, int | None]:
+    """(FILE, 3) of FILE#t=3."""
+    if under.path is None or under.path.exists():
+        return under.path, None
+    name, _, time = under.path.name.rpartition("#t=")
+    return (under.path.with_name(name), int(time)) if name and time.isdigit() else (under.path, None)
+
+
+def _check(stack: Stack, frames: Sequence[Frame], shape: tuple[int, ...]) -> None:
+    first = frames[0]
+    space = (len(frames), *first.size) if stack.is_volume else first.size
+    if shape != (1, *space):
+        raise ImageError(
+            f"a DICOM mask over {stack.path} has shape {(1, *space)} (C, *space), and this has {shape}"
+        )
+    if first.place is None and len(frames) > 1:
+        raise ImageError(
+            f"the frames of {stack.path} have no positions, which DICOM needs of a mask: choose another "
+            "suffix for the mask"
+        )
+    if first.place is not None and first.pixel_spacing is None:
+        raise ImageError(f"{first.path} has positions and no PixelSpacing: no mask can lie over it")
+    for frame in frames:
+        missing = [keyword for keyword in REFERENCES if not frame.data.get(keyword)]
+        if missing:
+            raise ImageError(f"{frame.path} has no {', '.join(missing)}: a DICOM mask cannot refer to it")
+
+
+def _step(stack: Stack) -> float:
+    """From slice to slice, in mm; of one slice its thickness, else 1."""
+    if stack.is_volume and stack.geometry is not None:
+        return stack.geometry.spacing[0]
+    return stack.times[0][0].thickness or 1.0
+
+
+def _complete(frame: Frame, first: Frame, step: float, reference: str) -> None:
+    """Give a header what highdicom reads of it; the directions of all slices to the last digit the same."""
+    from pydicom.valuerep import DS
+
+    image = frame.data
+    for keyword in PATIENT:
+        setattr(image, keyword, None)
+    image.FrameOfReferenceUID = reference
+    if frame.place is None:
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    else:
+        image.ImageOrientationPatient = first.value("ImageOrientationPatient")
+    if first.pixel_spacing is None:
+        image.PixelSpacing = [1, 1]
+    image.SpacingBetweenSlices = DS(step, auto_format=True)
+    if frame.value("SliceThickness") is None:
+        image.SliceThickness = DS(step, auto_format=True)
+
+
+def _shared(first: Frame) -> Any:
+    """What is said of all frames, where highdicom looks for it."""
+    from pydicom.dataset import Dataset
+
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    for keyword in ("PixelSpacing", "SliceThickness"):
+        setattr(measures, keyword, first.value(keyword))
+    measures.SpacingBetweenSlices = first.data.SpacingBetweenSlices
+    orientation.ImageOrientationPatient = first.value("ImageOrientationPatient")
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    return shared

@@ -1,0 +1,269 @@
+"""Slices in the order of their places in the patient: never by file name or instance number."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.data.formats.dicom_frames import Frame, frames_of
+from conformask.errors import ImageError
+from conformask.records.geometry import Geometry, affine_of
+from conformask.records.reading import Reading
+from conformask.types import Array
+
+SAME = 1e-3
+"""Of a pixel: how far slices may lie apart that are said to lie in the same place."""
+PARALLEL = 1e-4
+"""How far the directions of rows and columns of two slices may differ."""
+STEP, ROUNDING = 0.01, 0.01
+"""How far steps may differ: of the step, and in mm, of small steps a tenth."""
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+TIMES: tuple[tuple[str, ...], ...] = (
+    ("TemporalPositionIndex",),
+    ("TemporalPositionIdentifier",),
+    ("FrameAcquisitionDateTime",),
+    ("AcquisitionDateTime",),
+    ("AcquisitionDate", "AcquisitionTime"),
+    ("TriggerTime",),
+    ("AcquisitionNumber",),
+    ("InstanceNumber",),
+)
+"""What may tell the times of a slice apart; the first that does is obeyed."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The slices of an image, perhaps at several times."""
+
+    path: Path
+    times: tuple[tuple[Frame, ...], ...]
+    """For each time its slices, along the normal of their plane."""
+    has_times: bool
+    """Whether an axis of time is said to be there."""
+    is_volume: bool
+    """Whether there is an axis of slices, perhaps of length 1."""
+    geometry: Geometry | None
+
+    def at(self, time: int | None) -> tuple[Frame, ...]:
+        """The slices of one time.
+
+        Raises:
+            ImageError: there is no such time, or one has to be named.
+        """
+        count = len(self.times)
+        if time is not None and not self.has_times:
+            raise ImageError(f"{self.path} has no axis of time: say that it has, such as --axes TZYX")
+        if time is None and count > 1:
+            raise ImageError(f"{self.path} has {count} time points: name one, as {self.path.name}#t=0")
+        if time is not None and time >= count:
+            raise ImageError(f"{self.path} has {count} time points, counted from 0: there is no {time}")
+        return self.times[time or 0]
+
+
+def read_stack(path: Path, reading: Reading) -> Stack:
+    """The headers of a DICOM file or of a folder with one series, in order.
+
+    Raises:
+        MissingFileError: the extra dicom is not installed.
+        ImageError: the files are not one image, a slice is missing or there twice, or positions are missing;
+            names the files.
+    """
+    frames = frames_of(path)
+    _check_alike(path, frames)
+    axes = reading.axes or ""
+    times = (
+        _times_by_place(path, frames, axes) if _are_placed(path, frames) else _unplaced(path, frames, axes)
+    )
+    deep = len(times[0])
+    if axes and "Z" not in axes and deep > 1:
+        raise ImageError(
+            f"{path} has {deep} slices, and its axes are said to be {axes}: say Z, such as --axes ZYX"
+        )
+    is_volume = deep > 1 or "Z" in axes
+    return Stack(path, times, "T" in axes, is_volume, _geometry(times[0], is_volume))
+
+
+def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
+    """Refuse files of several series, patients or sizes, and one that is there twice."""
+    first, firsts = frames[0], {frame.path: frame for frame in frames}.values()
+    alike: tuple[tuple[Callable[[Frame], Any], str], ...] = (
+        (
+            lambda frame: frame.data.get("SeriesInstanceUID"),
+            "are of different series: put each in its own folder",
+        ),
+        (lambda frame: frame.patient, "are of different patients"),
+        (lambda frame: frame.size, "differ in rows or columns"),
+        (lambda frame: frame.channels, "differ in channels: grey values and colours"),
+    )
+    for of, how in alike:
+        other = next((frame for frame in firsts if of(frame) != of(first)), None)
+        if other is not None:
+            raise ImageError(f"{path}: {first.path.name} and {other.path.name} {how}")
+    known: dict[str, Frame] = {}
+    for frame in firsts:
+        uid = str(frame.data.get("SOPInstanceUID") or frame.path)
+        if uid in known:
+            raise ImageError(
+                f"{path}: {known[uid].path.name} and {frame.path.name} are the same image: remove one of them"
+            )
+        known[uid] = frame
+
+
+def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
+    """Whether the frames have places; all or none."""
+    without = [frame for frame in frames if frame.place is None]
+    if without and len(without) < len(frames):
+        raise ImageError(f"{path}: {without[0].name} has no position and orientation, and other slices have")
+    return not without
+
+
+def _unplaced(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
+    """Frames without places: one; or those of one file in its order, which somebody says is Z or T."""
+    if len(frames) == 1:
+        return (tuple(frames),)
+    if len({frame.path for frame in frames}) > 1:
+        raise ImageError(
+            f"{path}: {frames[0].name} and {len(frames) - 1} more have no positions "
+            "(ImagePositionPatient, ImageOrientationPatient), perhaps since they were anonymised: they "
+            "cannot be sorted"
+        )
+    if ("T" in axes) == ("Z" in axes):
+        raise ImageError(
+            f"{path} has {len(frames)} frames without positions: --axes ZYX reads them as slices in their "
+            "order, --axes TYX as times"
+        )
+    return (tuple(frames),) if "Z" in axes else tuple((frame,) for frame in frames)
+
+
+def _times_by_place(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
+    places = _at_places(path, frames)
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        slices = tuple(place[0] for place in places)
+        _check_steps(path, slices)
+        return (slices,)
+    if len(counts) > 1:
+        twice = next(place for place in places if len(place) == max(counts))
+        raise ImageError(
+            f"{path}: {twice[0].name} and {twice[1].name} lie in the same place, and other slices do not "
+            "repeat as often"
+        )
+    count = counts.pop()
+    if "T" not in axes:
+        told = "TZYX" if len(places) > 1 else "TYX"
+        raise ImageError(
+            f"{path} has {len(places)} positions, each {count} times: --axes {told} reads each time as an "
+            "image of one group"
+        )
+    times = tuple(zip(*_in_time(path, places), strict=True))
+    _check_steps(path, times[0])
+    return times
+
+
+def _at_places(path: Path, frames: Sequence[Frame]) -> list[list[Frame]]:
+    """The frames of each position, along the normal."""
+    first = frames[0]
+    directions = _place(first)[1:]
+    for frame in frames:
+        if abs(_place(frame)[1:] - directions).max() > PARALLEL:
+            raise ImageError(f"{path}: {first.name} and {frame.name} differ in orientation")
+        if not _close(frame.pixel_spacing, first.pixel_spacing):
+            raise ImageError(f"{path}: {first.name} and {frame.name} differ in pixel spacing")
+    normal = _normal(first)
+    same = SAME * min(first.pixel_spacing or (1.0, 1.0))
+    places: list[list[Frame]] = []
+    for frame in sorted(frames, key=lambda frame: float(_place(frame)[0] @ normal)):
+        offset = _place(frame)[0] - _place(places[-1][0])[0] if places else None
+        if offset is None or offset @ normal > same:
+            places.append([frame])
+        elif np.linalg.norm(offset) > same:
+            raise ImageError(f"{path}: {places[-1][0].name} and {frame.name} lie side by side in one plane")
+        else:
+            places[-1].append(frame)
+    return places
+
+
+def _close(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool:
+    return one == other or bool(one and other and np.allclose(one, other, rtol=SAME, atol=0))
+
+
+def _check_steps(path: Path, slices: Sequence[Frame]) -> None:
+    """Refuse steps that differ from the usual one; a sideways share that never changes is a tilted gantry."""
+    if len(slices) < 3:
+        return
+    positions = np.array([_place(each)[0] for each in slices])
+    steps = np.diff(positions, axis=0)
+    usual = np.median(steps, axis=0)
+    along, length = steps @ _normal(slices[0]), float(np.linalg.norm(usual))
+    allowed = max(STEP * length, min(ROUNDING, length / 10))
+    offsets = np.linalg.norm(steps - usual, axis=1)
+    at, common = int(offsets.argmax()), float(np.median(along))
+    if offsets[at] <= allowed:
+        return
+    names = f"{path}: between {slices[at].name} and {slices[at + 1].name}"
+    if abs(along[at] - common) <= allowed:
+        raise ImageError(f"{names} the slices shift sideways by {offsets[at]:.4g} mm, elsewhere they do not")
+    cause = "be missing" if along[at] > common else "not belong there"
+    raise ImageError(
+        f"{names} the step is {along[at]:.4g} mm, elsewhere {common:.4g} mm: a slice may {cause}"
+    )
+
+
+def _in_time(path: Path, places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
+    """The frames of each position in the order of their times."""
+    for keywords in TIMES:
+        keys = [[_key(frame, keywords) for frame in place] for place in places]
+        if all(None not in each and len(set(each)) == len(each) for each in keys):
+            # positions, not frames, are sorted: frames have no order
+            orders = [sorted(range(len(each)), key=each.__getitem__) for each in keys]
+            return [[place[at] for at in order] for place, order in zip(places, orders, strict=True)]
+    names = ", ".join(keywords[-1] for keywords in TIMES)
+    raise ImageError(
+        f"{path}: {places[0][0].name} and {places[0][1].name} lie in the same place, and none of {names} "
+        "tells which is earlier"
+    )
+
+
+def _key(frame: Frame, keywords: tuple[str, ...]) -> Any:
+    """(a number, "") where it is one; else (0, text), in which dates and times are in order; None of none."""
+    values = [frame.value(keyword) for keyword in keywords]
+    if values[-1] is None:
+        return None
+    if len(values) == 1 and isinstance(values[0], (int, float)):
+        return float(values[0]), ""
+    return 0.0, "".join(str(value or "") for value in values)
+
+
+def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
+    """Spacing in mm, and the affine where there are positions; None where there is no spacing."""
+    first, spacing = slices[0], slices[0].pixel_spacing
+    if spacing is None:
+        return None
+    if first.place is None:
+        return None if is_volume else Geometry(spacing, "mm")
+    position, row, column = first.place
+    normal, thickness = _normal(first), first.thickness
+    step = normal * (thickness or 1.0)
+    if len(slices) > 1:
+        step = (_place(slices[-1])[0] - position) / (len(slices) - 1)
+    elif is_volume and thickness is None:
+        return None
+    affine = np.eye(4)
+    # along a row the column index grows, by the second of PixelSpacing
+    affine[:3] = LPS_TO_RAS @ np.column_stack([row * spacing[1], column * spacing[0], step, position])
+    between = (float(step @ normal),) if is_volume else ()
+    return Geometry((*between, *spacing), "mm", affine_of(affine))
+
+
+def _place(frame: Frame) -> Array:
+    assert frame.place is not None
+    return frame.place
+
+
+def _normal(frame: Frame) -> Array:
+    """Of the plane of a slice, in LPS, of length 1."""
+    normal = np.cross(*_place(frame)[1:])
+    unit: Array = normal / np.linalg.norm(normal)
+    return unit

@@ -1,0 +1,372 @@
+"""NIfTI-1 and NIfTI-2: images in, masks with the header of their image out. Needs the extra nifti.
+
+A NIfTI array is (X, Y, Z, times, channels); an image here is (Z, Y, X) or (Z, Y, X, C), not turned otherwise.
+"""
+
+import gzip
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from math import inf, prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from conformask.data.formats.format import Blocks, Format, Shape, Under
+from conformask.data.formats.opened import (
+    DataRange,
+    Header,
+    Opened,
+    Places,
+    Window,
+    bits_of,
+    range_of,
+    range_of_bits,
+)
+from conformask.data.limits import check_memory
+from conformask.errors import ImageError, MissingFileError
+from conformask.records.geometry import UNITS, Geometry, affine_of
+from conformask.records.reading import Reading
+from conformask.types import Array
+
+SUFFIXES = (".nii.gz", ".nii")
+ORDER = re.compile("XYZ?(TC?|CT?)?")
+"""Axes that a NIfTI array may have, in its order."""
+ADVICE = "XYZ is a volume, XYZT has an image for each time point, all of one group, and XYZC has channels"
+SPACE_UNITS = {1: "m", 2: "mm", 3: "\u00b5m"}
+"""By the lower three bits of xyzt_units; files that state none of them are in mm."""
+LEVELS = 2**15
+"""A mask is stored as whole numbers of steps of 1 / LEVELS, which floats hold exactly."""
+DESCRIPTION = "conformask mask, 1 = trusted"
+LONGEST = 2**15 - 1
+"""Pixels along an axis of NIfTI-1."""
+CHUNK = 2**22
+"""Bytes that are decompressed at once."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The array of a NIfTI file, in its own order."""
+
+    path: Path
+    image: Any
+    """nibabel's."""
+    axes: str
+    """A letter of XYZTC for each axis of the array; a dot for one of length 1 that is left out."""
+    time: int
+    """The time point, where there is an axis of time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(X, Y, ...)."""
+        return tuple(map(int, self.image.shape))
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """The length of each axis."""
+        return dict(zip(self.axes, self.shape, strict=True))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type that is stored."""
+        dtype: np.dtype[Any] = self.image.dataobj.dtype
+        return dtype
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether each value is a colour, RGB or RGBA."""
+        return self.dtype.names is not None
+
+    @property
+    def scaling(self) -> tuple[float, float] | None:
+        """Slope and intercept that make values of the stored numbers; None where these are the values."""
+        slope, intercept = float(self.image.dataobj.slope), float(self.image.dataobj.inter)
+        return None if self.is_colour or (slope, intercept) == (1, 0) else (slope, intercept)
+
+    def header(self) -> Header:
+        """What the file says of its image.
+
+        Raises:
+            ImageError: it holds neither numbers nor colours.
+        """
+        sides = self.sides
+        space = tuple(sides[axis] for axis in "ZYX" if axis in sides)
+        channels = 3 if self.is_colour else sides.get("C", 1)
+        bits = 16 if self.scaling else bits_of(np.dtype(np.uint8) if self.is_colour else self.dtype)
+        return Header(channels, space, bits, self._data_range(), self._geometry(len(space)))
+
+    def _data_range(self) -> DataRange | None:
+        """None of scaled numbers: slopes differ from file to file."""
+        if self.is_colour:
+            return range_of_bits(8)
+        data_range = range_of(self.dtype, str(self.path))
+        return None if self.scaling else data_range
+
+    def _geometry(self, axes: int) -> Geometry | None:
+        header = self.image.header
+        unit = SPACE_UNITS.get(int(header["xyzt_units"]) & 7, "mm")
+        spacing = tuple(float(step) for step in header["pixdim"][axes:0:-1])
+        if not all(0 < step < inf for step in spacing):
+            return None
+        if not (header["sform_code"] > 0 or header["qform_code"] > 0):
+            return Geometry(spacing, unit)
+        affine = self.image.affine.copy()
+        affine[:3] *= 1 if unit == "mm" else UNITS[unit] / UNITS["mm"]
+        return Geometry(spacing, unit, affine_of(affine))
+
+    def window(self, array: Array, places: Places, time: int) -> Array:
+        """The values of a window of the stored array, (*space) or (*space, C)."""
+        at = dict(zip("ZYX"[-len(places) :], places, strict=True)) | {"C": slice(None)}
+        part = array[tuple(at.get(axis, time if axis == "T" else 0) for axis in self.axes)]
+        left = [axis for axis in self.axes if axis in at]
+        return self._values(part.transpose([left.index(axis) for axis in "ZYXC" if axis in left]))
+
+    def _values(self, stored: Array) -> Array:
+        if self.is_colour:
+            return np.stack([stored[colour] for colour in "RGB"], axis=-1)
+        if self.scaling is None:
+            return stored
+        slope, intercept = self.scaling
+        values = np.empty(stored.shape, np.promote_types(self.dtype, np.float32))
+        for plane, numbers in zip(values, stored, strict=True):
+            plane[...] = numbers.astype(np.float64) * slope + intercept
+        return values
+
+
+def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+    """The image of a file, perhaps of one time point.
+
+    Raises:
+        MissingFileError: the extra nifti is not installed.
+        ImageError: the file is not a NIfTI image, is truncated, has several time points or axes of which
+            nobody says what they are, or does not have the axes that are told.
+    """
+    image = _load(path)
+    axes = _axes(path, image.shape, reading.axes)
+    stored = Stored(path, image, axes, _time(path, image.shape, axes, reading, time))
+    header = stored.header()
+    if not _is_compressed(path):
+        _check_size(stored)
+
+    def decode() -> Array:
+        return _in_memory(stored)(header.everywhere)
+
+    return nullcontext(Opened(header, decode, lambda: _window(stored)))
+
+
+def times_of_nifti(path: Path, reading: Reading) -> int | None:
+    """The length of the axis T, where the axes that are told have one."""
+    if reading.axes is None or "T" not in reading.axes:
+        return None
+    shape = _load(path).shape
+    return _times(shape, _axes(path, shape, reading.axes))
+
+
+def _nibabel(path: Path) -> Any:
+    try:
+        import nibabel
+    except ImportError as error:
+        raise MissingFileError(f"{path} needs nibabel: pip install 'conformask[nifti]'") from error
+    return nibabel
+
+
+def _load(path: Path) -> Any:
+    """nibabel's image, of which only the header is read."""
+    nibabel = _nibabel(path)
+    image = nibabel.load(path)
+    if not isinstance(image, nibabel.Nifti1Image):
+        raise ImageError(f"{path} is not an image but {type(image).__name__}; save its volume as NIfTI")
+    return image
+
+
+def _axes(path: Path, shape: tuple[int, ...], told: str | None) -> str:
+    """What each axis of an array is: a letter of XYZTC, or a dot where it is left out."""
+    length = max((at + 1 for at, side in enumerate(shape) if side != 1), default=0)
+    sides = shape[: max(length, 2)]
+    if len(sides) < 2 or min(sides) < 1:
+        raise ImageError(f"{path} has shape {shape}; an image has X and Y, of at least one pixel each")
+    letters = _usual(path, sides) if told is None else _in_order(path, told)
+    places = list(range(len(sides)))
+    for at, axis in ((3, "T"), (2, "Z")):  # NIfTI leaves a place for them where they are missing
+        if len(places) > max(len(letters), at) and sides[at] == 1 and axis not in letters:
+            places.remove(at)
+    if len(places) > len(letters):
+        raise ImageError(
+            f"{path} has shape {tuple(shape)}, and its axes are said to be {told}: they differ; {ADVICE}"
+        )
+    axes = ["."] * len(shape)
+    for at, axis in zip(places, letters, strict=False):  # of the letters left over there is one place each
+        axes[at] = axis if axis in "XY" or sides[at] > 1 else "."
+    return "".join(axes)
+
+
+def _usual(path: Path, sides: tuple[int, ...]) -> str:
+    """The axes of a file of which nobody says them."""
+    if len(sides) < 4:
+        return "XYZ"
+    if len(sides) == 5 and sides[3] == 1:
+        return "XYZC"
+    letters = "XYZT or XYZC" if len(sides) == 4 else "XYZTC"
+    raise ImageError(f"{path} has shape {sides}: say what its axes are, --axes {letters}; {ADVICE}")
+
+
+def _in_order(path: Path, told: str) -> str:
+    if not ORDER.fullmatch(told):
+        raise ImageError(
+            f"{path}: axes {told} are not in the order of a NIfTI file, X, Y, Z, times and channels; {ADVICE}"
+        )
+    return told
+
+
+def _times(shape: tuple[int, ...], axes: str) -> int:
+    return int(shape[axes.index("T")]) if "T" in axes else 1
+
+
+def _time(path: Path, shape: tuple[int, ...], axes: str, reading: Reading, time: int | None) -> int:
+    if "T" not in (reading.axes or ""):
+        if time is not None:
+            raise ImageError(f"{path} has no axis of time: say which it is, such as --axes XYZT")
+        return 0
+    times = _times(shape, axes)
+    if time is None and times > 1:
+        raise ImageError(f"{path} has {times} time points: name one, as {path.name}#t=0")
+    if time is not None and time >= times:
+        raise ImageError(f"{path} has {times} time points, counted from 0: there is no {time}")
+    return time or 0
+
+
+def _is_compressed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def _check_size(stored: Stored) -> None:
+    size, offset = stored.path.stat().st_size, int(stored.image.dataobj.offset)
+    needed = offset + prod(stored.shape) * stored.dtype.itemsize
+    if size < needed:
+        raise ImageError(f"{stored.path} has {size} bytes of {needed}, it is truncated: copy it again")
+
+
+def _window(stored: Stored) -> Window:
+    """Windows of a file that is mapped, or decompressed once."""
+    if _is_compressed(stored.path):
+        return _in_memory(stored)
+    offset = int(stored.image.dataobj.offset)
+    mapped = np.memmap(stored.path, stored.dtype, "r", offset, stored.shape, order="F")
+    return lambda places: stored.window(mapped, places, stored.time)
+
+
+def _in_memory(stored: Stored) -> Window:
+    """Windows of the array, of which only the time point is kept where it lies in one piece."""
+    shape, at = stored.shape, stored.axes.find("T")
+    in_one_piece = at >= 0 and prod(shape[at + 1 :]) == 1
+    part = (*shape[:at], 1, *shape[at + 1 :]) if in_one_piece else shape
+    size = prod(part) * stored.dtype.itemsize
+    check_memory(f"{stored.path}, {part} of {stored.dtype},", size)
+    numbers = np.empty(prod(part), stored.dtype)
+    skipped, time = (stored.time * size, 0) if in_one_piece else (0, stored.time)
+    _fill(numbers, stored.path, int(stored.image.dataobj.offset) + skipped)
+    array = numbers.reshape(part, order="F")
+    return lambda places: stored.window(array, places, time)
+
+
+def _fill(numbers: Array, path: Path, offset: int) -> None:
+    """Read from a file, as far as its end where it is compressed, which is where gzip checks its sum."""
+    buffer, filled = numbers.view(np.uint8).data, 0
+    compressed = _is_compressed(path)
+    with gzip.open(path) if compressed else path.open("rb") as file:
+        file.seek(offset)
+        while filled < len(buffer):
+            content = file.read(min(CHUNK, len(buffer) - filled))
+            if not content:
+                raise EOFError(f"{filled} bytes of {len(buffer)}")
+            buffer[filled : filled + len(content)] = content
+            filled += len(content)
+        while compressed and file.read(CHUNK):
+            pass
+
+
+def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+    """Write a mask of steps of 1 / LEVELS, with the header of its image; it is put together in memory first.
+
+    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C).
+
+    Raises:
+        MissingFileError: the extra nifti is not installed.
+    """
+    header = _mask_header(path, shape, under)
+    whole = np.empty(shape, np.dtype(np.uint16).newbyteorder(header.endianness))
+    for places, values in blocks:
+        whole[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
+    with _written(path) as file:
+        header.write_to(file)
+        for plane in whole.reshape(-1, *shape[-2:]):
+            file.write(plane)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """A file to write to, compressed where its name says so, without the time of day."""
+    with path.open("wb") as file:
+        if not _is_compressed(path):
+            yield file
+            return
+        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+            yield packed
+
+
+def _mask_header(path: Path, shape: Shape, under: Under) -> Any:
+    nibabel = _nibabel(path)
+    file = under.path and _without_time(under.path)
+    if file is not None and file.name.lower().endswith(SUFFIXES):
+        like = _load(file)
+        header, axes = _bare(like.header), min(len(like.shape), 3)
+    else:
+        kind = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
+        header, axes = kind(), 3
+        _place(header, under.geometry)
+    sides = shape[:0:-1]
+    if axes == 3 or shape[0] > 1:
+        sides = (*sides, 1)[:3]
+    steps = header["pixdim"][:4].copy()
+    header.set_data_shape(sides if shape[0] == 1 else (*sides, 1, shape[0]))
+    header.set_data_dtype(np.uint16)
+    header.set_slope_inter(1 / LEVELS, 0)
+    header.set_intent("none" if shape[0] == 1 else "vector")
+    header["descrip"], header["aux_file"], header["toffset"], header["vox_offset"] = DESCRIPTION, "", 0, 0
+    header["pixdim"][:4], header["pixdim"][4:] = steps, 1
+    header["cal_min"], header["cal_max"] = 0, 1
+    return header
+
+
+def _bare(header: Any) -> Any:
+    """A copy without extensions."""
+    return type(header)(header.binaryblock, header.endianness, check=False)
+
+
+def _without_time(path: Path) -> Path:
+    """FILE of FILE#t=3."""
+    return path if path.exists() else path.with_name(path.name.rpartition("#t=")[0] or path.name)
+
+
+def _place(header: Any, geometry: Geometry | None) -> None:
+    """State in a new header where the pixels lie."""
+    if geometry is None:
+        return
+    steps = [step * UNITS[geometry.unit] / UNITS["mm"] for step in reversed(geometry.spacing)]
+    header["pixdim"][1 : 1 + len(steps)] = steps
+    header.set_xyzt_units("mm")
+    if geometry.affine is not None:
+        header.set_sform(np.array(geometry.affine), code=1)
+
+
+NIFTI = Format(
+    SUFFIXES,
+    open_nifti,
+    write_blocks=write_nifti_blocks,
+    any_channels=True,
+    volumes=True,
+    mask_suffix=None,
+    times=times_of_nifti,
+)

@@ -1,0 +1,82 @@
+"""What files of microscopes say beside the pixels: physical sizes, units, and time points."""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from conformask.errors import ImageError
+from conformask.records.geometry import UNITS, Geometry
+
+NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}
+"""The units of a Geometry, as OME-Zarr spells them."""
+SPELLINGS = {
+    **{name: name for name in UNITS},
+    **{name: unit for unit, name in NGFF_UNITS.items()},
+    **{name.replace("meter", "metre"): unit for unit, name in NGFF_UNITS.items()},
+    **dict.fromkeys(("\u03bcm", "um", "\\u00B5m", "\\u00b5m", "\\u03BCm", "micron", "microns"), "\u00b5m"),
+}
+"""The units of a Geometry, by what files call them."""
+Step = tuple[Any, Any]
+"""The step from pixel to pixel along an axis, and its unit, as a file states them."""
+
+
+def geometry_of(steps: Sequence[Step]) -> Geometry | None:
+    """The spacing that a file states, in the unit of its last axis; None unless all steps are known."""
+    sizes = [_number(size) for size, _ in steps]
+    units = [SPELLINGS.get(str(unit)) for _, unit in steps]
+    unit = units[-1]
+    if unit is None or not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    spacing = []
+    for size, own in zip(sizes, units, strict=True):
+        if own is None:
+            return None
+        ratio = UNITS[own] / UNITS[unit]  # a power of 1000, of which a float holds none below 1
+        spacing.append(size * round(ratio) if ratio >= 1 else size / round(1 / ratio))
+    return Geometry(tuple(spacing), unit)
+
+
+def _number(value: Any) -> float:
+    """NaN where it is not a number."""
+    with suppress(TypeError, ValueError):
+        return float(value)
+    return math.nan
+
+
+def steps_of_xml(xml: str, axes: str) -> list[Step]:
+    """The physical size along each axis, letters of ZYX, that OME-XML states of its first image."""
+    pixels: Mapping[str, str] = {}
+    with suppress(ElementTree.ParseError):
+        found = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
+        pixels = {} if found is None else found.attrib
+    names = [f"PhysicalSize{axis}" for axis in axes]
+    return [(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names]
+
+
+def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:
+    """The spacing along each axis, letters of ZYX, that ImageJ states, in x and y as pixels per unit."""
+    steps: dict[str, Step] = {"Z": (metadata.get("spacing"), metadata.get("zunit", metadata.get("unit")))}
+    for axis, unit in (("X", "unit"), ("Y", "yunit")):
+        pixels, length = tags.valueof(f"{axis}Resolution", (0, 0))
+        size = length / pixels if pixels else math.nan
+        steps[axis] = (size, metadata.get(unit, metadata.get("unit")))
+    return [steps[axis] for axis in axes]
+
+
+def time_point(path: Path, count: int | None, time: int | None) -> int:
+    """The place of the time point that is asked for among `count`; 0 where there is no more than one.
+
+    Raises:
+        ImageError: there are several and none is named, or there is none of this number; count is None where
+            the file has no axis of time.
+    """
+    if count is None and time is not None:
+        raise ImageError(f"{path} has no axis of time: leave out #t={time}, or say which it is, --axes TYX")
+    if time is None and (count or 1) > 1:
+        raise ImageError(f"{path} has {count} time points: name one, as {path.name}#t=0")
+    if time is not None and time >= (count or 1):
+        raise ImageError(f"{path} has {count} time points, counted from 0: there is no {time}")
+    return time or 0

@@ -1,0 +1,75 @@
+"""Smaller levels of masks: means of neighbouring pixels rounded down, from level to level, block by block."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from conformask.data.formats.opened import Places
+from conformask.types import Array
+
+SMALLEST = 512
+"""Pixels: a level whose plane fits into them has no smaller one."""
+Factors = tuple[int, ...]
+"""Along each axis 2 where it is halved, else 1."""
+
+
+def halvings(space: tuple[int, ...], spacing: tuple[float, ...] | None) -> Iterator[Factors]:
+    """How each level becomes the next, (D, H, W) or (H, W), until its plane fits into SMALLEST pixels.
+
+    The finest axes are halved first, so that the spacing becomes isotropic; z is not while it is unknown.
+    """
+    steps = spacing or (math.inf, 1.0, 1.0)[-len(space) :]
+    while max(space[-2:]) > SMALLEST:
+        finest = min(step for step, side in zip(steps, space, strict=True) if side > 1)
+        factors = tuple(
+            2 if side > 1 and step < 2 * finest else 1 for step, side in zip(steps, space, strict=True)
+        )
+        yield factors
+        steps = tuple(step * factor for step, factor in zip(steps, factors, strict=True))
+        space = halved(space, factors)
+
+
+def plane_halvings(space: tuple[int, ...]) -> Iterator[Factors]:
+    """As `halvings`, of y and x whatever the spacing."""
+    while max(space[-2:]) > SMALLEST:
+        factors = (*(1,) * (len(space) - 2), *(min(2, side) for side in space[-2:]))
+        yield factors
+        space = halved(space, factors)
+
+
+def halved(shape: tuple[int, ...], factors: Factors) -> tuple[int, ...]:
+    """The sides of the next level; half a pixel more where a side is odd."""
+    return tuple(-(-side // factor) for side, factor in zip(shape, factors, strict=True))
+
+
+def means(values: Array, factors: Factors) -> Array:
+    """Means of neighbours along the axes whose factor is 2, rounded down, uint16; a last odd one is alone."""
+    odd = [(0, side % factor) for side, factor in zip(values.shape, factors, strict=True)]
+    sums: Array = np.pad(values, odd, mode="edge").astype(np.uint32)
+    for axis, factor in enumerate(factors):
+        if factor == 2:
+            pairs = np.moveaxis(sums, axis, 0)
+            sums = np.moveaxis(pairs[::2] + pairs[1::2], 0, axis)
+    return (sums // math.prod(factors)).astype(np.uint16)
+
+
+def fill_level(smaller: Any, larger: Any, factors: Factors, block: tuple[int, ...]) -> None:
+    """Fill a level with the means of the larger one, both arrays of any kind with shape and windows."""
+    for places in blocks_of(smaller.shape, block):
+        window = tuple(
+            slice(at.start * factor, min(at.stop * factor, side))
+            for at, factor, side in zip(places, factors, larger.shape, strict=True)
+        )
+        smaller[places] = means(larger[window], factors)
+
+
+def blocks_of(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[Places]:
+    """The place of each block, in C order."""
+    spans = (range(0, side, step) for side, step in zip(shape, block, strict=True))
+    for corner in product(*spans):
+        yield tuple(
+            slice(at, min(at + step, side)) for at, step, side in zip(corner, block, shape, strict=True)
+        )

@@ -1,0 +1,41 @@
+"""Arrays larger than memory, in a temporary file without a name."""
+
+import os
+import tempfile
+import weakref
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.types import Array
+
+
+class Scratch:
+    """An array in a temporary file, mapped anew for each window, so that no window stays in memory.
+
+    With `reserve` a full disk is said at once, as an OSError; without it the file takes what is written.
+    """
+
+    def __init__(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None = None, reserve: bool = False
+    ) -> None:
+        self.shape, self.dtype = shape, dtype
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.close = weakref.finalize(self, file.close)
+        self._file = file
+        size = prod(shape) * dtype.itemsize
+        if reserve and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
+
+    def mapped(self) -> Array:
+        """The whole array; what is touched stays in memory as long as a view of it."""
+        return np.memmap(self._file, self.dtype, "r+", shape=self.shape)
+
+    def __getitem__(self, places: tuple[slice, ...]) -> Array:
+        return np.array(self.mapped()[places])
+
+    def __setitem__(self, places: tuple[slice, ...], values: Array) -> None:
+        self.mapped()[places] = values

@@ -1,0 +1,97 @@
+"""Masks as OME-TIFF: tiled, with physical sizes and a pyramid."""
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.opened import channels_last
+from conformask.data.formats.pyramid import blocks_of, fill_level, halved, plane_halvings
+from conformask.data.formats.quantised import rounded_down
+from conformask.data.formats.scratch import Scratch
+from conformask.records.geometry import Geometry
+from conformask.types import Array
+
+LARGEST = 2**32 - 2**25
+"""Bytes from which on a TIFF has to be a BigTIFF."""
+BUFFER = 2**25
+"""Bytes that are compressed at once."""
+TILE = 1024
+"""Side of a tile in pixels, at most."""
+STEP = 16
+"""Sides of tiles are its multiples."""
+FLAT = 1024
+"""Pixels: a mask whose plane fits into them has no pyramid."""
+
+
+def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+    """Write a mask of 16 bits as a tiled OME-TIFF, [Z]YX or [Z]YXS; it is laid out in a temporary file first.
+
+    A large one has smaller levels, y and x halved, as SubIFDs.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    import tifffile
+
+    level = _scratch(path, shape)
+    for places, values in blocks:
+        level[:, *places] = rounded_down(values)
+    steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT else []
+    metadata = {
+        "axes": "ZYX"[-len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),
+        "Name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
+        **_sizes(under.geometry),
+    }
+    bigtiff = 3 * prod(shape) > LARGEST  # 2 bytes each, and a third more for the smaller levels
+    with tifffile.TiffWriter(path, bigtiff=bigtiff, ome=True) as file:
+        file.write(**_written(level), subifds=len(steps), metadata=metadata)
+        for factors in steps:
+            smaller = _scratch(path, (shape[0], *halved(level.shape[1:], factors)))
+            fill_level(smaller, level, (1, *factors), (shape[0], *_block(smaller)))
+            level = smaller
+            file.write(**_written(level), subfiletype=1)
+
+
+def _scratch(path: Path, shape: Shape) -> Scratch:
+    return Scratch(shape, np.dtype(np.uint16), path.parent, reserve=True)
+
+
+def _block(level: Scratch) -> tuple[int, ...]:
+    """The sides of a tile along the spatial axes."""
+    planes = (1,) * (len(level.shape) - 3)
+    return (*planes, *(min(TILE, -(-side // STEP) * STEP) for side in level.shape[-2:]))
+
+
+def _written(level: Scratch) -> dict[str, Any]:
+    """How a level (C, *space) is written, tile by tile."""
+    channels, *space = level.shape
+    return {
+        "data": _tiles(level),
+        "shape": space if channels == 1 else [*space, channels],
+        "dtype": level.dtype,
+        "tile": _block(level)[-2:],
+        "photometric": "minisblack" if channels == 1 else "rgb",
+        "compression": "zlib",
+        "compressionargs": {"level": 1},  # higher ones take longer and make noise no smaller
+        "buffersize": BUFFER,
+    }
+
+
+def _tiles(level: Scratch) -> Iterator[Array]:
+    """Each tile, (h, w) or (h, w, C), in the order of the file."""
+    for places in blocks_of(level.shape[1:], _block(level)):
+        tile = channels_last(level[:, *places])
+        yield tile[0] if len(places) == 3 else tile
+
+
+def _sizes(geometry: Geometry | None) -> dict[str, float | str]:
+    """Physical sizes and their units, as OME-XML names them."""
+    sizes: dict[str, float | str] = {}
+    if geometry is not None:
+        for axis, step in zip("ZYX"[-len(geometry.spacing) :], geometry.spacing, strict=True):
+            sizes |= {f"PhysicalSize{axis}": step, f"PhysicalSize{axis}Unit": geometry.unit}
+    return sizes

@@ -1,0 +1,294 @@
+"""The planes of a TIFF file: what its axes are, whether all of them are there, and windows of them."""
+
+import os
+import shutil
+import struct
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
+from math import prod
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+
+from conformask.data.formats.ome import time_point
+from conformask.data.formats.scratch import Scratch
+from conformask.data.limits import check_memory
+from conformask.errors import ImageError
+from conformask.types import Array
+
+KNOWN = "TZCYXS"
+"""Times, depth, channels, rows, columns, and channels that lie beside each other."""
+SHOWN = 3
+"""How many missing strips or tiles an error names."""
+MEANINGS = {"Z": "a volume", "T": "time points", "C": "channels"}
+"""What an axis of a stack may be."""
+EVERYTHING = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """One image of a TIFF file as it is stored: the planes of one time point, and their axes."""
+
+    path: Path
+    series: Any
+    """As tifffile finds it."""
+    axes: str
+    """A letter for each axis that is stored."""
+    time: int = 0
+    """The place along T."""
+    _lock: Lock = field(default_factory=Lock)
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """The length of each axis."""
+        return dict(zip(self.axes, self.series.shape, strict=True))
+
+    @property
+    def times(self) -> int | None:
+        """How many time points there are; None where there is no axis of time."""
+        return self.sides.get("T")
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether an image has planes; one plane is an image (H, W)."""
+        return self.sides.get("Z", 1) > 1
+
+    @property
+    def samples(self) -> int:
+        """The channels as they are stored."""
+        return self.sides.get("S") or self.sides.get("C") or 1
+
+    @property
+    def page(self) -> Any:
+        """The first plane, which speaks for all of them."""
+        return self.series.keyframe
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the pixels lie in the file as one array."""
+        series = self.series
+        plain = self.page.is_final and series.transform is None and not series.is_multifile
+        return plain and series.dataoffset is not None
+
+    @cached_property
+    def leading(self) -> tuple[int, ...]:
+        """The sides of the axes along which planes follow each other."""
+        sides: tuple[int, ...] = self.series.shape
+        return sides[: len(sides) - len(self.page.shape)]
+
+    @cached_property
+    def numbers(self) -> Array:
+        """The number of each plane of the time point, along the leading axes without T."""
+        if prod(self.leading) != len(self.series) or self.leading + self.page.shape != self.series.shape:
+            raise ImageError(
+                f"{self.path} has planes {self.page.shape} that do not make up {self.series.axes} "
+                f"{self.series.shape}; write it again"
+            )
+        numbers: Array = np.arange(len(self.series)).reshape(self.leading)
+        place = self.axes[: len(self.leading)].find("T")
+        return numbers if place < 0 else np.asarray(np.moveaxis(numbers, place, 0)[self.time])
+
+    def image(self, array: Array, axes: str) -> Array:
+        """A view (*space) or (*space, C) of stored pixels of these axes; T may be gone from them."""
+        places = {"T": self.time, "Z": EVERYTHING if self.is_volume else 0}
+        array = array[tuple(EVERYTHING if axis in "CYXS" else places.get(axis, 0) for axis in axes)]
+        left = "".join(axis for axis in axes if axis in "CYXS" or (axis == "Z" and self.is_volume))
+        return array.transpose([left.index(axis) for axis in "ZYXCS" if axis in left])
+
+    def decode(self) -> Array:
+        """The whole image, (*space) or (*space, C)."""
+        if self.is_mapped:
+            whole: Array = self._map().astype(self.series.dtype)
+            return whole
+        planes = np.empty((self.numbers.size, *self.page.shape), self.series.dtype)
+        self._fill(planes, range(len(planes)))
+        return self._image_of(planes)
+
+    def views(self) -> Callable[[slice], Array]:
+        """A view of the image in which the asked planes along z are decoded.
+
+        What lies in the file as it is, is mapped; the planes of other files are decoded when they are first
+        asked for, into a temporary file.
+
+        Raises:
+            ImageError: the temporary file would fill the disk.
+        """
+        if self.is_mapped:
+            return lambda depth: self._map()
+        _check_room(self.path, self.numbers.size * prod(self.page.shape) * self.series.dtype.itemsize)
+        scratch = Scratch((self.numbers.size, *self.page.shape), self.series.dtype)
+        decoded = set[int]()
+
+        def view(depth: slice) -> Array:
+            with self._lock:
+                for place in self._places(depth):
+                    if place not in decoded:
+                        self._fill(scratch.mapped(), [place])
+                        decoded.add(place)
+            return self._image_of(scratch.mapped())
+
+        return view
+
+    def _map(self) -> Array:
+        series = self.series
+        dtype = np.dtype(series.parent.byteorder + series.dtype.char)
+        mapped = np.memmap(self.path, dtype, "r", series.dataoffset, series.shape)
+        return self.image(mapped, self.axes)
+
+    def _image_of(self, planes: Array) -> Array:
+        count = len(self.leading)
+        axes = self.axes[:count].replace("T", "") + self.axes[count:]
+        return self.image(planes.reshape((*self.numbers.shape, *self.page.shape)), axes)
+
+    def _places(self, depth: slice) -> list[int]:
+        """Where the planes along z lie among those of the time point."""
+        places = np.arange(self.numbers.size).reshape(self.numbers.shape)
+        axis = self.axes[: len(self.leading)].replace("T", "").find("Z")
+        part = places if axis < 0 or not self.is_volume else places.swapaxes(0, axis)[depth]
+        return [int(place) for place in part.ravel()]
+
+    def _fill(self, planes: Array, places: Sequence[int]) -> None:
+        numbers = self.numbers.ravel()
+        pages = [self.series[int(numbers[place])] for place in places]
+        with _open(pages):
+            for place, page in zip(places, pages, strict=True):
+                if self.series.transform is None:
+                    page.asarray(out=planes[place])
+                else:
+                    planes[place] = self.series.transform(page.asarray())
+
+
+@contextmanager
+def _open(pages: Sequence[Any]) -> Iterator[None]:
+    """The files of these planes, open again where they were closed."""
+    handles = {id(page.parent): page.parent.filehandle for page in pages}.values()
+    closed = [handle for handle in handles if handle.closed]
+    try:
+        for handle in closed:
+            handle.open()
+        yield
+    finally:
+        for handle in closed:
+            handle.close()
+
+
+def stack_of(path: Path, file: Any, told: str | None) -> Stack:
+    """The only image of an open TIFF file, and its axes, those that are told where there are as many.
+
+    Raises:
+        ImageError: it holds several images, a stack whose axes are unknown, or less than it states.
+    """
+    _check_chain(path, file)
+    _check_images(path, file)
+    series = file.series[0]
+    shapes = ", ".join(f"{each.axes} {each.shape}" for each in file.series)
+    if len(file.series) > 1:
+        raise ImageError(f"{path} is a stack of images that differ ({shapes}); write each to its own file")
+    axes = _axes(path, series, told)
+    if "C" in axes and "S" in axes:
+        raise ImageError(f"{path} is a stack of colour images ({shapes}); write each to its own file")
+    return Stack(path, series, axes)
+
+
+def at_time(stack: Stack, time: int | None) -> Stack:
+    """The planes of one time point.
+
+    Raises:
+        ImageError: there are several and none is named, or there is no such.
+    """
+    return Stack(stack.path, stack.series, stack.axes, time_point(stack.path, stack.times, time))
+
+
+def _axes(path: Path, series: Any, told: str | None) -> str:
+    stored: str = series.axes
+    if told is not None and len(told) == len(stored.replace("S", "")):
+        letters = iter(told)
+        return "".join(axis if axis == "S" else next(letters) for axis in stored)
+    unknown = [axis for axis in stored if axis not in KNOWN]
+    if all(side == 1 for axis, side in zip(stored, series.shape, strict=True) if axis in unknown):
+        return stored
+    if told is not None:
+        raise ImageError(f"{path} has axes {stored} {series.shape}, said to be {told}: they differ")
+    ways = "with a letter of TCZYX for each, such as TZYX for time points of volumes"
+    if len(unknown) == 1:
+        of_each = stored.replace("S", "").replace(unknown[0], "{}")
+        ways = ", ".join(f"{of_each.format(letter)} for {what}" for letter, what in MEANINGS.items())
+    raise ImageError(f"{path} is a stack ({stored} {series.shape}): say what its axes are, --axes {ways}")
+
+
+def _check_chain(path: Path, file: Any) -> None:
+    """Each image says where the next one is; tifffile would follow a circle for ever."""
+    kind, handle = file.tiff, file.filehandle
+    offset, offsets = file.pages.first.offset, set[int]()
+    with suppress(struct.error):  # the file ends here, and so does the chain
+        while 0 < offset < handle.size:
+            if offset in offsets:
+                raise ImageError(f"{path} names an image as its own successor; it is damaged, write it again")
+            offsets.add(offset)
+            handle.seek(offset)
+            count = struct.unpack(kind.tagnoformat, handle.read(kind.tagnosize))[0]
+            handle.seek(count * kind.tagsize, os.SEEK_CUR)
+            offset = struct.unpack(kind.offsetformat, handle.read(kind.offsetsize))[0]
+
+
+def _check_images(path: Path, file: Any) -> None:
+    """ImageJ gives a large stack one header; tifffile reads the first plane alone where others are cut off."""
+    stated = (file.imagej_metadata or {}).get("images", 1)
+    if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
+        raise ImageError(
+            f"{path} states {stated} images and ends before the last: it is truncated, copy it again"
+        )
+
+
+def check_segments(stack: Stack) -> None:
+    """Refuse an image of which strips or tiles are missing.
+
+    tifffile reads what is not there as black, or as what lies in memory.
+    """
+    path, page = stack.path, stack.page
+    kind = "tile" if page.is_tiled else "strip"
+    if prod(page.chunked) * prod(page.chunks) < prod(page.shape):
+        raise ImageError(f"{path} has {kind}s for only some of its planes; write it again")
+    missing = [str(index) for index in islice(_missing(stack), SHOWN + 1)]
+    if missing:
+        more = " and more" if len(missing) > SHOWN else ""
+        raise ImageError(
+            f"{path} is missing {kind}s {', '.join(missing[:SHOWN])}{more}: copy it again. If its writer "
+            f"left out empty {kind}s, write them as well"
+        )
+    if not page.is_contiguous:
+        check_memory(f"a {kind} of {path}", prod(page.chunks) * stack.series.dtype.itemsize)
+
+
+def _missing(stack: Stack) -> Iterator[int]:
+    """The strips or tiles that do not lie in the file with all of their bytes, counted through all planes."""
+    page, series = stack.page, stack.series
+    count = prod(page.chunked)
+    if stack.is_mapped and len(series) != prod(stack.leading):  # only the first plane has its own header
+        left = page.parent.filehandle.size - series.dataoffset
+        if series.nbytes > left:
+            yield left // page.nbytes * count
+        return
+    least = page.nbytes if page.is_contiguous and count == 1 else 1
+    for plane in map(int, stack.numbers.ravel()):
+        part = series[plane]
+        places = () if part is None else zip(part.dataoffsets, part.databytecounts, strict=False)
+        whole = [at > 0 and least <= size <= part.parent.filehandle.size - at for at, size in places]
+        for index in range(count):
+            if index >= len(whole) or not whole[index]:
+                yield plane * count + index
+
+
+def _check_room(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    if free < needed:
+        raise ImageError(
+            f"{path} needs {needed / 1e9:.1f} GB of {tempfile.gettempdir()}, where it is decoded, and "
+            f"{free / 1e9:.1f} GB are free: set TMPDIR to another folder, or write it without compression"
+        )

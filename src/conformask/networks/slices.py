@@ -1,0 +1,54 @@
+"""A network of planes on volumes: slice by slice, each with its neighbours as channels."""
+
+import torch
+from torch import Tensor, nn
+
+from conformask.networks.unet import UNet
+from conformask.storage.as_json import Json
+from conformask.types import Images
+
+NEIGHBOURS = 1
+"""On each side of a slice."""
+AT_ONCE = 16
+"""Slices of a pass where no gradient is kept."""
+
+
+class SliceWise(nn.Module):
+    """Volumes (N, C, D, H, W) to (N, out_channels, D, H, W) by a network of planes on 3 C channels.
+
+    The first and the last slice are their own neighbours. It works on a stack of any depth, at the speed of
+    the network of planes.
+    """
+
+    def __init__(self, planes: UNet, neighbours: int = NEIGHBOURS) -> None:
+        super().__init__()
+        self.planes = planes
+        self.neighbours = neighbours
+        self.settings: dict[str, Json] = {**planes.settings, "neighbours": neighbours}
+
+    def start_at(self, value: float) -> "SliceWise":
+        """Let the untrained network return this value everywhere."""
+        self.planes.start_at(value)
+        return self
+
+    def forward(self, volume: Images) -> Images:
+        """The network's raw output."""
+        n, channels, depth, height, width = volume.shape
+        offsets = range(-self.neighbours, self.neighbours + 1)
+        slices = torch.stack([shifted(volume, offset) for offset in offsets], dim=1)
+        planes = slices.permute(0, 3, 1, 2, 4, 5).reshape(n * depth, len(offsets) * channels, height, width)
+        at_once = len(planes) if torch.is_grad_enabled() else AT_ONCE
+        output = torch.cat([self.planes(part) for part in torch.split(planes, at_once)])
+        return output.reshape(n, depth, -1, height, width).transpose(1, 2)
+
+
+def shifted(volume: Images, offset: int) -> Tensor:
+    """At each slice the one so many further on, at the ends the last of them."""
+    depth = volume.shape[2]
+    places = (torch.arange(depth, device=volume.device) + offset).clamp(0, depth - 1)
+    return volume.index_select(2, places)
+
+
+def channels_of(channels: int, neighbours: int = NEIGHBOURS) -> int:
+    """How many channels the network of planes takes."""
+    return channels * (2 * neighbours + 1)

@@ -1,0 +1,69 @@
+"""How files and arrays are read where they do not say it themselves."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from conformask.errors import InvalidArgumentError
+
+AXES = "TCZYX"
+"""Times, channels, and the spatial axes."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is told of images beside their files; the same for calibration and new images.
+
+    Raises:
+        InvalidArgumentError: axes that are none.
+    """
+
+    data_range: tuple[float, float] | None = None
+    """The values that become 0 and 1."""
+    axes: str | None = None
+    """Of arrays, npy, and files that do not say it: letters of TCZYX in their order, such as ZYX."""
+    clip: Literal["x", "all"] | None = None
+    """Whose values outside the range are clipped to it; others are refused."""
+    nan: Literal["outside"] | None = None
+    """outside: NaN is outside the region of an image."""
+    empty_chunks: bool = False
+    """Whether a zarr may leave out chunks, which are read as its fill value."""
+
+    def __post_init__(self) -> None:
+        axes = self.axes
+        if axes is None:
+            return
+        if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
+            raise InvalidArgumentError(
+                f"axes {axes!r}: letters of {AXES}, each once, Y and X among them, such as ZYX or CZYX"
+            )
+
+    def clips(self, role: str) -> bool:
+        """Whether values of this role are clipped."""
+        return self.clip == "all" or self.clip == role
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The fields of ReadAs."""
+        return {name: getattr(self, name) for name in ("data_range", "axes", "clip", "nan")}
+
+
+PLAIN = Reading()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadAs:
+    """What a record keeps of a Reading: what decides the pixels."""
+
+    data_range: tuple[float, float] | None
+    """Values of black and white, where it was stated; the file type says them otherwise."""
+    axes: str | None = None
+    """Of arrays and of files that do not say it, where it was stated."""
+    clip: Literal["x", "all"] | None = None
+    """Whose values outside the range were clipped."""
+    nan: Literal["outside"] | None = None
+    """outside: NaN was outside the region of an image."""
+
+    @property
+    def reading(self) -> Reading:
+        """How the images were read."""
+        return Reading(self.data_range, self.axes, self.clip, self.nan)

@@ -1,0 +1,748 @@
+"""TIFF and OME-Zarr with z, c and t, in and out, against what tifffile, zarr, ngff-zarr and yaozarrs read."""
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import ngff_zarr
+import numpy as np
+import pytest
+import tifffile
+import yaozarrs
+import zarr
+
+from conformask.data.decoding import decode, open_window, read_header, times_of
+from conformask.data.formats.format import Under
+from conformask.data.formats.pyramid import halvings, means
+from conformask.data.formats.scratch import Scratch
+from conformask.data.images import read_image
+from conformask.data.mask_files import grid, write_blocks
+from conformask.data.rasters import open_raster
+from conformask.errors import ImageError
+from conformask.records.geometry import Geometry
+from conformask.records.reading import PLAIN, Reading
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+UM = "\u00b5m"
+SIDES = {"T": 3, "Z": 4, "C": 2, "Y": 20, "X": 23}
+NGFF = {"t": "time", "c": "channel"}
+
+
+def shared(name: str) -> Path:
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"no {path}: see ../shared/data/README.txt")
+    return path
+
+
+def numbers(axes: str, dtype: str = "uint16", **sides: int) -> np.ndarray:
+    """Every value once, so that no axis can stand for another."""
+    shape = [(SIDES | sides)[axis] for axis in axes]
+    return np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+
+
+def image_of(array: np.ndarray, axes: str, time: int = 0) -> np.ndarray:
+    """(*space) or (*space, C), by hand."""
+    if "T" in axes:
+        array, axes = array.take(time, axis=axes.index("T")), axes.replace("T", "")
+    return np.einsum(f"{axes}->{''.join(axis for axis in 'ZYXC' if axis in axes)}", array)
+
+
+def check_windows(path: Path, expected: np.ndarray, reading: Reading = PLAIN) -> None:
+    """The whole, and windows that begin and end anywhere."""
+    np.testing.assert_array_equal(decode(path, reading), expected)
+    window, space = open_window(path, reading), read_header(path, reading).space
+    parts = tuple(slice(side // 3, side - side // 4) for side in space)
+    for places in (parts, *((part, *map(slice, [0] * len(space), space)) for part in parts[:1])):
+        places = places[: len(space)]
+        np.testing.assert_array_equal(window(places), expected[places])
+
+
+# ---------------------------------------------------------------------------- real files
+
+STACKS = {
+    "golgi": ((25, 137, 147), (0.388, 0.351, 0.351)),
+    "chromosomes": ((40, 152, 126), (0.15, 0.034, 0.034)),
+    "nuclear_envelope": ((14, 224, 305), None),
+    "mitotic_plate": ((6, 263, 263), (3.0, 0.085, 0.085)),
+    "nuclei3d": ((40, 160, 160), (0.29, 0.26, 0.26)),
+}
+"""Shape and spacing, as their README says."""
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_imagej_stacks(name: str) -> None:
+    path, (shape, spacing) = shared(f"stacks/{name}.tif"), STACKS[name]
+    header = read_header(path)
+    assert (header.shape, times_of(path)) == ((1, *shape), None)
+    check_windows(path, tifffile.imread(path))
+    if spacing is None:
+        assert header.geometry is None
+    else:
+        assert header.geometry is not None
+        np.testing.assert_allclose(header.geometry.spacing, spacing, atol=0.001)
+        assert (header.geometry.unit, header.geometry.affine) == (UM, None)
+
+
+def test_the_spacing_of_imagej_is_what_its_tags_say() -> None:
+    geometry = read_header(shared("stacks/nuclei3d.tif")).geometry
+    assert geometry == Geometry((0.29, 13 / 50, 13 / 50), UM)
+
+
+def test_an_ome_tiff_of_channels_and_planes() -> None:
+    path = shared("ome/nucleus_zcyx.ome.tif")
+    header = read_header(path)
+    assert header.shape == (2, 45, 130, 133)
+    assert header.geometry == Geometry((0.4994126016284111, 0.5118778700352326, 0.5118778700352326), UM)
+    check_windows(path, np.moveaxis(tifffile.imread(path), 1, -1))
+
+
+@pytest.mark.parametrize("version", ["04", "05"])
+def test_the_same_nucleus_as_ome_zarr(version: str) -> None:
+    path, other = (
+        shared(f"ome/nucleus_czyx_v{version}.ome.zarr"),
+        shared("ome/nucleus_zcyx.ome.tif"),
+    )
+    header = read_header(path)
+    assert (header.shape, header.geometry) == (read_header(other).shape, read_header(other).geometry)
+    check_windows(path, decode(other))
+    check_windows(path, np.moveaxis(zarr.open_array(path / "s0", mode="r")[:], 0, -1))
+
+
+def test_an_ome_zarr_of_one_plane_by_others() -> None:
+    path = shared("ome/cardiomyocytes_czyx_v04.ome.zarr")
+    header = read_header(path)
+    assert (header.channels, header.geometry) == (3, Geometry((1.3, 1.3), UM))
+    check_windows(path, np.moveaxis(zarr.open_array(path / "2", mode="r")[:, 0], 0, -1))
+
+
+def test_an_ome_tiff_of_time_points() -> None:
+    path, array = shared("ome/golgi_tyx.ome.tif"), tifffile.imread(shared("ome/golgi_tyx.ome.tif"))
+    assert times_of(path) == 30
+    for time in (0, 17, 29):
+        point = path.with_name(f"{path.name}#t={time}")
+        check_windows(point, array[time], Reading((0, 65535)))
+        assert times_of(point) is None
+        assert read_header(point).geometry == Geometry((0.3514352968960532,) * 2, UM)
+    with pytest.raises(ImageError, match=r"has 30 time points: name one, as golgi_tyx\.ome\.tif#t=0"):
+        read_header(path)
+    with pytest.raises(ImageError, match="has 30 time points, counted from 0: there is no 30"):
+        read_header(path.with_name(f"{path.name}#t=30"))
+
+
+def test_an_ome_tiff_volume() -> None:
+    path = shared("ome/golgi_zyx.ome.tif")
+    check_windows(path, tifffile.imread(path))
+    assert read_header(path).geometry == Geometry((0.3875999999999999,) + (0.3514352968960532,) * 2, UM)
+    with pytest.raises(ImageError, match="has no axis of time: leave out #t=3"):
+        read_header(path.with_name(f"{path.name}#t=3"))
+
+
+# ---------------------------------------------------------------------------- TIFF in
+
+ORDERS = ["TZCYX", "TCZYX", "CTZYX", "ZTCYX", "TZYX", "ZCYX", "CZYX", "TCYX", "ZYX", "CYX", "TYX", "YX"]
+HOW = {
+    "plain": {},
+    "zlib": {"compression": "zlib"},
+    "tiles": {"compression": "zlib", "tile": (16, 16)},
+    "big endian": {"byteorder": ">"},
+}
+
+
+def write_tiff(path: Path, array: np.ndarray, axes: str, how: str = "plain", **metadata) -> Path:
+    tifffile.imwrite(
+        path, array, photometric="minisblack", metadata={"axes": axes, **metadata}, ome=True, **HOW[how]
+    )
+    return path
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("axes", [order for order in ORDERS if order != "CTZYX"])
+def test_ome_tiffs_of_all_axes(tmp_path: Path, axes: str, how: str) -> None:
+    array = numbers(axes)
+    path = write_tiff(tmp_path / "a.ome.tif", array, axes, how)
+    assert times_of(path) == (3 if "T" in axes else None)
+    for time in range(3 if "T" in axes else 1):
+        point = tmp_path / f"a.ome.tif#t={time}" if "T" in axes else path
+        check_windows(point, image_of(array, axes, time))
+
+
+@pytest.mark.parametrize("axes", ["TZCYX", "TZYX", "ZYX", "TYX", "CYX", "ZCYX"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_hyperstacks_of_imagej(tmp_path: Path, axes: str, compression: str | None) -> None:
+    array = numbers(axes)
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": axes}, compression=compression)
+    for time in range(3 if "T" in axes else 1):
+        point = tmp_path / (f"a.tif#t={time}" if "T" in axes else "a.tif")
+        check_windows(point, image_of(array, axes, time))
+
+
+@pytest.mark.parametrize("how", [{"imagej": True}, {"photometric": "minisblack"}], ids=["imagej", "tifffile"])
+def test_large_stacks_with_one_header(tmp_path: Path, how: dict) -> None:
+    """As ImageJ writes more than 4 GB: the planes lie behind the first, without headers."""
+    array = numbers("TZYX")
+    tifffile.imwrite(tmp_path / "a.tif", array, metadata={"axes": "TZYX"}, truncate=True, **how)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) == 1
+    check_windows(tmp_path / "a.tif#t=2", array[2])
+    (tmp_path / "cut.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:-1000])
+    for name in ("cut.tif", "cut.tif#t=0"):
+        message = (
+            r"cut\.tif (states 12 images and ends|has 3 time points|is missing strips 10: copy it again)"
+        )
+        with pytest.raises(ImageError, match=message):
+            read_header(tmp_path / name)
+
+
+def test_colour_volumes_and_orientation(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 256, (5, 20, 23, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="rgb", metadata={"axes": "ZYXS"})
+    check_windows(tmp_path / "a.tif", array)
+    turn = (274, 3, 1, 6, True)  # rows become columns from right to left
+    sizes = {"PhysicalSizeX": 3.0, "PhysicalSizeY": 2.0, "PhysicalSizeZ": 5.0}
+    for how in (None, "zlib"):
+        tifffile.imwrite(
+            tmp_path / "t.ome.tif",
+            array[..., 0],
+            photometric="minisblack",
+            metadata={"axes": "ZYX", **sizes},
+            extratags=[turn],
+            compression=how,
+        )
+        check_windows(tmp_path / "t.ome.tif", np.stack([np.rot90(plane, -1) for plane in array[..., 0]]))
+        header = read_header(tmp_path / "t.ome.tif")
+        assert (header.space, header.geometry) == ((5, 23, 20), Geometry((5.0, 3.0, 2.0), UM))
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "CYX", "YXZ", "ZXY"])
+def test_told_axes_of_a_plain_stack(tmp_path: Path, axes: str) -> None:
+    array = numbers("ZYX")
+    for how in HOW.values():
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", **how)
+        for name in ("a.tif",) if "T" not in axes else (f"a.tif#t={time}" for time in range(4)):
+            expected = image_of(array, axes, int(name[-1]) if "#" in name else 0)
+            check_windows(tmp_path / name, expected, Reading(axes=axes))
+    assert times_of(tmp_path / "a.tif", Reading(axes=axes)) == (4 if "T" in axes else None)
+
+
+def test_unknown_axes_are_asked_for(tmp_path: Path) -> None:
+    array = np.zeros((40, 16, 17), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack")
+    message = (
+        r"a\.tif is a stack \(QYX \(40, 16, 17\)\): say what its axes are, --axes ZYX for a volume, TYX for "
+        r"time points, CYX for channels$"
+    )
+    assert times_of(tmp_path / "a.tif") is None
+    for read in (read_header, decode):
+        with pytest.raises(ImageError, match=message):
+            read(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match=r"axes QYX \(40, 16, 17\), said to be TZYX: they differ"):
+        read_header(tmp_path / "a.tif", Reading(axes="TZYX"))
+    tifffile.imwrite(tmp_path / "b.tif", array.reshape(2, 20, 16, 17), photometric="minisblack")
+    with pytest.raises(ImageError, match=r"say what its axes are, --axes with a letter of TCZYX for each"):
+        read_header(tmp_path / "b.tif")
+    assert read_header(tmp_path / "b.tif", Reading(axes="CZYX")).shape == (2, 20, 16, 17)
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((4, 16, 17, 3), np.uint8), photometric="rgb")
+    with pytest.raises(ImageError, match=r"stack \(QYXS .*--axes ZYX for a volume"):
+        read_header(tmp_path / "c.tif")
+    assert read_header(tmp_path / "c.tif", Reading(axes="ZYX")).shape == (3, 4, 16, 17)
+    with pytest.raises(ImageError, match="stack of colour images"):
+        read_header(tmp_path / "c.tif", Reading(axes="CYX"))
+
+
+def test_told_axes_win_over_as_many_of_the_file(tmp_path: Path) -> None:
+    array, told = numbers("ZYX"), Reading(axes="TYX")
+    path = write_tiff(tmp_path / "a.ome.tif", array, "ZYX")
+    assert times_of(path, told) == 4
+    check_windows(tmp_path / "a.ome.tif#t=1", array[1], told)
+    flat = write_tiff(tmp_path / "b.ome.tif", array[0], "YX")
+    check_windows(flat, array[0], Reading(axes="ZYX"))
+    more = write_tiff(tmp_path / "c.ome.tif", numbers("ZCYX"), "ZCYX")
+    check_windows(more, image_of(numbers("ZCYX"), "ZCYX"), Reading(axes="ZYX"))
+
+
+def test_several_images_in_a_file_are_refused(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for side in (20, 30):
+            file.write(np.zeros((side, side), np.uint8))
+    with pytest.raises(ImageError, match=r"a\.tif is a stack of images that differ .* each to its own file"):
+        read_header(tmp_path / "a.tif")
+
+
+def test_an_axis_of_length_one_is_none(tmp_path: Path) -> None:
+    """However the file keeps it."""
+    array = numbers("YX")
+    for axes, shape in (("ZYX", (1, 20, 23)), ("TYX", (1, 20, 23)), ("TZCYX", (1, 1, 1, 20, 23))):
+        path = write_tiff(tmp_path / "a.ome.tif", array.reshape(shape), axes)
+        assert (read_header(path).space, times_of(path)) == ((20, 23), None)
+        check_windows(path, array)
+
+
+def test_windows_decode_the_planes_that_they_need_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    array = numbers("TZCYX", Z=9)
+    write_tiff(tmp_path / "a.ome.tif", array, "TZCYX", "zlib")
+    asked: list[int] = []
+    whole = tifffile.TiffPage.asarray  # by which frames are decoded, too
+
+    def spy(page, *args, **kwargs):
+        asked.append(page.index)
+        return whole(page, *args, **kwargs)
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", spy)
+    window = open_window(tmp_path / "a.ome.tif#t=1")
+    assert asked == []
+    everywhere = (slice(0, 20), slice(0, 23))
+    expected = image_of(array, "TZCYX", 1)
+    for planes in (slice(3, 5), slice(4, 6)):
+        np.testing.assert_array_equal(window((planes, *everywhere)), expected[planes])
+    assert sorted(asked) == [18 + 2 * z + c for z in (3, 4, 5) for c in (0, 1)]
+
+
+@pytest.mark.parametrize("how", ["plain", "zlib"])
+def test_windows_keep_no_file_open(tmp_path: Path, how: str) -> None:
+    path = write_tiff(tmp_path / "a.ome.tif", numbers("ZYX"), "ZYX", how)
+    window = open_window(path)
+    window((slice(0, 2), slice(0, 5), slice(0, 5)))
+    links = [link.resolve() for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert path.resolve() not in links
+
+
+def test_missing_strips_of_another_time_point_do_no_harm(tmp_path: Path) -> None:
+    array = numbers("TZYX")
+    path = write_tiff(tmp_path / "a.ome.tif", array, "TZYX", "zlib")
+    with tifffile.TiffFile(path, mode="r+") as file:
+        tag = file.pages[6].tags["StripByteCounts"]
+        tag.overwrite([0] * tag.count)
+    for time in (0, 2):
+        check_windows(tmp_path / f"a.ome.tif#t={time}", array[time])
+    with pytest.raises(ImageError, match=r"a\.ome\.tif is missing strips 6: copy it again"):
+        read_header(tmp_path / "a.ome.tif#t=1")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({"X": 0.5, "Y": 0.25, "Z": 2.0}, Geometry((2.0, 0.25, 0.5), UM)),
+        ({"X": 500.0, "XUnit": "nm", "Y": 250.0, "YUnit": "nm", "Z": 2000.0, "ZUnit": "nm"}, "nm"),
+        ({"X": 0.1, "XUnit": "mm", "Y": 0.1, "YUnit": "mm", "Z": 100.0}, Geometry((0.1, 0.1, 0.1), "mm")),
+        ({"X": 0.5, "Y": 0.5}, None),
+        ({"X": 0.5, "XUnit": "pixel", "Y": 0.5, "YUnit": "pixel", "Z": 1.0}, None),
+        ({"X": 0.5, "Y": 0.5, "Z": 1.0, "ZUnit": "reference frame"}, None),
+        ({"X": 0.5, "Y": 0.0, "Z": 1.0}, None),
+        ({}, None),
+    ],
+)
+def test_physical_sizes_of_ome_xml(tmp_path: Path, sizes: dict, expected: Geometry | str | None) -> None:
+    metadata = {f"PhysicalSize{name}": value for name, value in sizes.items()}
+    path = write_tiff(tmp_path / "a.ome.tif", numbers("ZYX"), "ZYX", **metadata)
+    found = read_header(path).geometry
+    assert found == (Geometry((2000.0, 250.0, 500.0), "nm") if expected == "nm" else expected)
+
+
+@pytest.mark.parametrize(
+    ("unit", "expected"),
+    [("micron", UM), ("um", UM), ("\\u00B5m", UM), ("mm", "mm"), ("nm", "nm"), ("pixel", None), (None, None)],
+)
+def test_physical_sizes_of_imagej(tmp_path: Path, unit: str | None, expected: str | None) -> None:
+    metadata = {"axes": "ZYX", "spacing": 2.5} | ({"unit": unit} if unit else {})
+    tifffile.imwrite(
+        tmp_path / "a.tif", numbers("ZYX"), imagej=True, resolution=(4.0, 8.0), metadata=metadata
+    )
+    found = read_header(tmp_path / "a.tif").geometry
+    assert found == (Geometry((2.5, 0.125, 0.25), expected) if expected else None)
+
+
+def test_dots_per_inch_are_no_physical_size(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", numbers("YX"), resolution=(300, 300), resolutionunit="inch")
+    assert read_header(tmp_path / "a.tif").geometry is None
+
+
+# ---------------------------------------------------------------------------- OME-Zarr in
+
+
+def write_zarr(
+    path: Path,
+    array: np.ndarray,
+    axes: str,
+    version: str = "0.5",
+    units: dict[str, str] | None = None,
+    scale: list[float] | None = None,
+    outer: list[float] | None = None,
+    names: dict[str, str] | None = None,
+    **more,
+) -> zarr.Array:
+    """By zarr alone."""
+    named = [
+        {
+            "name": (names or {}).get(axis, axis),
+            "type": NGFF.get(axis, "space"),
+            **({"unit": units[axis]} if units and axis in units else {}),
+        }
+        for axis in axes
+    ]
+    data = {"path": "0"}
+    image: dict = {"axes": named, "datasets": [data]}
+    for holder, values in ((data, scale), (image, outer)):
+        if values is not None:
+            holder["coordinateTransformations"] = [{"type": "scale", "scale": values}]  # type: ignore[assignment]
+    new = version == "0.5"
+    attributes = {"ome": {"version": version, "multiscales": [image]}} if new else {"multiscales": [image]}
+    group = zarr.create_group(path, zarr_format=3 if new else 2, attributes=attributes)
+    return group.create_array("0", data=array, chunks=more.pop("chunks", (2,) * array.ndim), **more)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("axes", ["tczyx", "tzyx", "tcyx", "czyx", "zyx", "cyx", "tyx", "yx"])
+def test_ome_zarrs_of_all_axes(tmp_path: Path, axes: str, version: str) -> None:
+    array = numbers(axes.upper())
+    chunks = tuple({"y": 8, "x": 7}.get(axis, 2) for axis in axes)
+    write_zarr(tmp_path / "a.ome.zarr", array, axes, version, chunks=chunks)
+    assert times_of(tmp_path / "a.ome.zarr") == (3 if "t" in axes else None)
+    for time in range(3 if "t" in axes else 1):
+        name = f"a.ome.zarr#t={time}" if "t" in axes else "a.ome.zarr"
+        check_windows(tmp_path / name, image_of(array, axes.upper(), time))
+    if "t" in axes:
+        with pytest.raises(ImageError, match=r"has 3 time points: name one, as a\.ome\.zarr#t=0"):
+            read_header(tmp_path / "a.ome.zarr")
+
+
+def test_axes_go_by_their_types(tmp_path: Path) -> None:
+    array = numbers("TCZYX")
+    write_zarr(tmp_path / "a.zarr", array, "tczyx", names={"t": "frame", "c": "dye", "z": "Z"})
+    check_windows(tmp_path / "a.zarr#t=1", image_of(array, "TCZYX", 1))
+
+
+@pytest.mark.parametrize(
+    ("units", "scale", "outer", "expected"),
+    [
+        (["micrometer"] * 3, [9, 2.0, 0.5, 0.25], None, Geometry((2.0, 0.5, 0.25), UM)),
+        (["nanometer"] * 3, [9, 2.0, 0.5, 0.25], [1, 10, 20, 30], Geometry((20.0, 10.0, 7.5), "nm")),
+        (["millimeter"] * 3, None, [1, 1.5, 2, 3], Geometry((1.5, 2.0, 3.0), "mm")),
+        (
+            ["micrometer", "nanometer", "nanometer"],
+            [1, 2.0, 500, 250],
+            None,
+            Geometry((2000.0, 500, 250), "nm"),
+        ),
+        ([], [1, 2.0, 0.5, 0.25], None, None),
+        (["micrometer"] * 2, [1, 2.0, 0.5, 0.25], None, None),
+        (["parsec"] * 3, [1, 2.0, 0.5, 0.25], None, None),
+        (["micrometer"] * 3, None, None, None),
+    ],
+)
+def test_physical_sizes_of_ome_zarr(
+    tmp_path: Path, units: list, scale: list | None, outer: list | None, expected: Geometry | None
+) -> None:
+    named = dict(zip("zyx", units, strict=False))
+    write_zarr(tmp_path / "a.zarr", numbers("CZYX"), "czyx", units=named, scale=scale, outer=outer)
+    found = read_header(tmp_path / "a.zarr").geometry
+    if expected is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found.unit == expected.unit
+        np.testing.assert_allclose(found.spacing, expected.spacing, rtol=1e-15)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_windows_read_their_own_chunks_alone(tmp_path: Path, version: str) -> None:
+    array = numbers("TCZYX") + 1
+    made = write_zarr(tmp_path / "a.zarr", array, "tczyx", version, chunks=(1, 1, 2, 8, 8))
+    point = tmp_path / "a.zarr#t=1"
+    window = open_window(point)
+    for key in ((1, 0, 0, 0, 0), (1, 1, 1, 2, 0), (0, 1, 1, 1, 1), (1, 1, 1, 1, 2)):
+        (tmp_path / "a.zarr" / "0" / made.metadata.encode_chunk_key(key)).write_bytes(b"broken")
+    expected = image_of(array, "TCZYX", 1)
+    places = (slice(2, 4), slice(9, 16), slice(3, 16))
+    np.testing.assert_array_equal(window(places), expected[places])
+    with pytest.raises(ImageError, match=r"planes 1 to 3 cannot be read"):
+        window((slice(1, 3), slice(0, 8), slice(0, 8)))
+
+
+def test_only_the_chunks_of_the_asked_time_point_have_to_be_there(tmp_path: Path) -> None:
+    array = numbers("TZYX") + 1
+    made = write_zarr(tmp_path / "a.zarr", array, "tzyx", chunks=(1, 2, 8, 8))
+    key = made.metadata.encode_chunk_key((1, 1, 2, 0))
+    (tmp_path / "a.zarr" / "0" / key).unlink()
+    for time in (0, 2):
+        check_windows(tmp_path / f"a.zarr#t={time}", array[time])
+    with pytest.raises(ImageError, match=rf"missing chunks {key} of array '0'.*--empty-chunks"):
+        read_header(tmp_path / "a.zarr#t=1")
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+@pytest.mark.parametrize("codec", ["zstd", "blosc"])
+def test_empty_chunks_are_read_where_that_is_said(tmp_path: Path, version: str, codec: str) -> None:
+    import numcodecs
+
+    array = numbers("ZYX") + 1
+    array[2:, 8:16] = 7
+    blosc = numcodecs.Blosc() if version == "0.4" else zarr.codecs.BloscCodec()
+    how = {"compressors": blosc} if codec == "blosc" else {}
+    path, allowed = tmp_path / "a.zarr", Reading(empty_chunks=True)
+    made = write_zarr(path, array, "zyx", version, chunks=(2, 8, 8), fill_value=7, **how)
+    keys = [made.metadata.encode_chunk_key((1, 1, x)) for x in range(3)]
+    assert not any((path / "0" / key).exists() for key in keys)  # zarr leaves them out
+    with pytest.raises(ImageError, match=rf"{keys[0]}, {keys[1]}, {keys[2]} of array .*empty_chunks=True"):
+        read_header(path)
+    check_windows(path, array, allowed)
+    (path / "0" / made.metadata.encode_chunk_key((0, 0, 1))).write_bytes(b"")
+    with pytest.raises(ImageError, match="is missing chunks"):  # it was not left out, but cut
+        read_header(path, allowed)
+
+
+# ---------------------------------------------------------------------------- masks out
+
+GEOMETRY = Geometry((0.4994126016284111, 0.1 + 0.2, 1 / 3), UM)
+
+
+def mask(*shape: int) -> np.ndarray:
+    """A mask (C, *space) with ones and zeros in it."""
+    values = np.random.default_rng(0).random(shape, dtype=np.float32)
+    values[values > 0.8] = 1
+    values[values < 0.1] = 0
+    return values
+
+
+def written(
+    path: Path, values: np.ndarray, geometry: Geometry | None = None, name: str | None = None
+) -> Path:
+    def blocks() -> Iterator:
+        return ((places, values[:, *places]) for places in grid(values.shape[1:]))
+
+    source = None if name is None else path.parent / name
+    write_blocks(path, values.shape, blocks(), Under(source, geometry, PLAIN))
+    return path
+
+
+def check_values(stored: np.ndarray, values: np.ndarray) -> None:
+    """Whole numbers of 16 bits, never above, less than a step below."""
+    assert stored.dtype == np.uint16
+    back = (stored / 65535).astype(np.float32)
+    assert (back <= values).all()
+    assert (values - back).max() <= 1.001 / 65535
+    assert (stored[values == 1] == 65535).all()
+    assert (values == 1).any()
+
+
+def check_level(smaller: np.ndarray, larger: np.ndarray, factors: tuple[int, ...]) -> None:
+    """Means of the pixels that are there, rounded down; by hand."""
+    assert smaller.shape == tuple(-(-side // by) for side, by in zip(larger.shape, factors, strict=True))
+    sums, counts = np.zeros(smaller.shape, np.int64), np.zeros(smaller.shape, np.int64)
+    for offset in np.ndindex(*factors):
+        part = larger[tuple(slice(at, None, by) for at, by in zip(offset, factors, strict=True))]
+        inside = tuple(slice(0, side) for side in part.shape)
+        sums[inside] += part
+        counts[inside] += 1
+    np.testing.assert_array_equal(smaller, sums // counts)
+
+
+def pixels_of(path: Path) -> dict[str, str]:
+    xml = ElementTree.fromstring(tifffile.tiffcomment(path))
+    image, found = xml.find("{*}Image"), xml.find("{*}Image/{*}Pixels")
+    assert image is not None
+    assert found is not None
+    return found.attrib | {"Name": image.attrib["Name"]}
+
+
+@pytest.mark.parametrize("shape", [(1, 70, 90), (3, 70, 90), (1, 9, 150, 140), (3, 5, 150, 140)])
+def test_masks_as_ome_tiff(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values, planes = mask(*shape), len(shape) == 4
+    geometry = Geometry(GEOMETRY.spacing[-len(shape) + 1 :], UM)
+    path = written(tmp_path / "m.ome.tif", values, geometry, "cells<1>.ome.tif#t=3")
+    with tifffile.TiffFile(path) as file:
+        assert (file.is_ome, file.series[0].axes) == (True, "ZYX"[-len(shape) + 1 :] + "S" * (shape[0] > 1))
+        assert file.pages[0].compression == 8
+        assert file.pages[0].is_tiled
+        stored = file.asarray()
+    check_values(np.moveaxis(stored, -1, 0) if shape[0] > 1 else stored[None], values)
+    sizes = pixels_of(path)
+    assert sizes["Name"] == "mask of cells<1>.ome.tif#t=3, 1 = trusted"
+    for axis, step in zip("ZYX"[-len(shape) + 1 :], geometry.spacing, strict=True):
+        assert (float(sizes[f"PhysicalSize{axis}"]), sizes[f"PhysicalSize{axis}Unit"]) == (step, UM)
+    assert ("PhysicalSizeZ" in sizes) == planes
+    assert read_header(path).geometry == geometry
+    np.testing.assert_array_equal(read_image(path), (values_of(stored, shape) / 65535).astype(np.float32))
+
+
+def values_of(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.moveaxis(stored.reshape(*shape[1:], shape[0]), -1, 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 2101, 1030), (3, 1025, 600), (1, 3, 1301, 80), (3, 2, 90, 1100)])
+def test_large_masks_as_ome_tiff_have_a_pyramid(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values = mask(*shape)
+    path = written(tmp_path / "m.tif", values)
+    with tifffile.TiffFile(path) as file:
+        assert len(file.series) == 1
+        levels = [level.asarray() for level in file.series[0].levels]
+        planes = shape[1] if len(shape) == 4 else 1
+        assert len(file.pages) == planes
+        assert len(file.pages[0].pages) == len(levels) - 1
+        assert all(sub.subfiletype == 1 for sub in file.pages[0].pages)
+    check_values(values_of(levels[0], shape), values)
+    assert max(levels[-1].shape[-2:] if shape[0] == 1 else levels[-1].shape[-3:-1]) <= 512
+    assert len(levels) == {2101: 4, 1025: 3, 1301: 3, 90: 3}[shape[-2]]
+    for smaller, larger in zip(levels[1:], levels, strict=False):
+        factors = (*(1,) * (len(shape) - 3), 2, 2, *(1,) * (shape[0] > 1))
+        check_level(smaller, larger, factors)
+    np.testing.assert_array_equal(read_image(path) * 65535, values_of(levels[0], shape))
+
+
+def test_small_masks_have_no_pyramid_and_small_tiles(tmp_path: Path) -> None:
+    path = written(tmp_path / "m.tif", mask(1, 1024, 40))
+    with tifffile.TiffFile(path) as file:
+        assert (len(file.series[0].levels), file.pages[0].tile) == (1, (1024, 48))
+    assert "PhysicalSizeX" not in pixels_of(path)
+    assert pixels_of(path)["Name"] == "mask, 1 = trusted"
+
+
+def test_a_large_mask_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for largest, big in ((10**9, False), (10**4, True)):
+        monkeypatch.setattr("conformask.data.formats.tiff_masks.LARGEST", largest)
+        with tifffile.TiffFile(written(tmp_path / "m.tif", mask(1, 60, 60))) as file:
+            assert file.is_bigtiff is big
+
+
+def levels_of(path: Path) -> tuple[dict, list[np.ndarray]]:
+    group = zarr.open_group(path, mode="r")
+    image = group.attrs["ome"]["multiscales"][0]
+    return image, [group[data["path"]][:] for data in image["datasets"]]
+
+
+@pytest.mark.parametrize("shape", [(1, 70, 90), (3, 70, 90), (2, 9, 150, 140), (1, 9, 150, 140)])
+def test_masks_as_ome_zarr(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    values, names = mask(*shape), ["c", *"zyx"[-len(shape) + 1 :]]
+    geometry = Geometry(GEOMETRY.spacing[-len(shape) + 1 :], "nm")
+    path = written(tmp_path / "m.ome.zarr", values, geometry, "cells.zarr#t=3")
+    image, levels = levels_of(path)
+    check_values(levels[0], values)
+    yaozarrs.validate_zarr_store(path)
+    assert [axis.get("unit") for axis in image["axes"]] == [None, *["nanometer"] * (len(shape) - 1)]
+    assert zarr.open_group(path, mode="r")["0"].metadata.dimension_names == tuple(names)
+    window = zarr.open_group(path, mode="r").attrs["ome"]["omero"]["channels"][0]["window"]
+    assert window == {"start": 0, "end": 65535, "min": 0, "max": 65535}
+    found = ngff_zarr.from_ngff_zarr(path)
+    assert (len(found.images), found.metadata.name) == (1, "mask of cells.zarr#t=3, 1 = trusted")
+    assert list(found.images[0].dims) == names
+    assert tuple(found.images[0].scale[name] for name in names[1:]) == geometry.spacing
+    np.testing.assert_array_equal(np.asarray(found.images[0].data), levels[0])
+    assert read_header(path).geometry == geometry
+
+
+STEPS = [
+    ((1, 1100, 700), None, [(2, 2), (2, 2)]),
+    ((2, 40, 1100, 80), (2.0, 0.5, 0.5), [(1, 2, 2), (1, 2, 2)]),
+    ((1, 40, 1100, 80), (1.0, 0.5, 0.5), [(1, 2, 2), (2, 2, 2)]),
+    ((1, 41, 1025, 81), (0.2, 0.5, 0.5), [(2, 1, 1), (2, 2, 2), (2, 2, 2)]),
+    ((1, 40, 600, 80), (0.38, 0.35, 0.35), [(2, 2, 2)]),
+    ((1, 40, 600, 80), None, [(1, 2, 2)]),
+    ((1, 600, 1), None, [(2, 1)]),
+]
+
+
+@pytest.mark.parametrize(("shape", "spacing", "steps"), STEPS)
+def test_the_pyramid_of_an_ome_zarr(
+    tmp_path: Path, shape: tuple[int, ...], spacing: tuple | None, steps: list
+) -> None:
+    values, geometry = mask(*shape), spacing and Geometry(spacing, UM)
+    path = written(tmp_path / "m.ome.zarr", values, geometry)
+    _, levels = levels_of(path)
+    yaozarrs.validate_zarr_store(path)
+    check_values(levels[0], values)
+    assert len(levels) == len(steps) + 1
+    total = np.ones(len(shape) - 1)
+    for number, (factors, smaller, larger) in enumerate(zip(steps, levels[1:], levels, strict=False), 1):
+        check_level(smaller, larger, (1, *factors))
+        total *= factors
+        found = ngff_zarr.from_ngff_zarr(path).images[number]
+        step = np.array(spacing or [1.0] * len(total))
+        spatial = "zyx"[-len(total) :]
+        np.testing.assert_array_equal([found.scale[name] for name in spatial], step * total)
+        # the centre of the first pixel is that of those that it is the mean of
+        np.testing.assert_allclose([found.translation[name] for name in spatial], step * (total - 1) / 2)
+
+
+def test_every_chunk_of_a_mask_is_written(tmp_path: Path) -> None:
+    """Ours are read without --empty-chunks."""
+    path = written(tmp_path / "m.ome.zarr", np.zeros((1, 130, 600, 20), np.float32))
+    assert len(list(path.rglob("c/*/*/*/*"))) == 2 * 5 + 2 * 3
+    assert read_image(path).max() == 0
+
+
+@pytest.mark.parametrize("name", ["nucleus_czyx_v04.ome.zarr", "nucleus_zcyx.ome.tif", "golgi_zyx.ome.tif"])
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_a_mask_has_the_spacing_of_its_source(tmp_path: Path, name: str, suffix: str) -> None:
+    header = read_header(shared(f"ome/{name}"))
+    path = written(tmp_path / f"m{suffix}", mask(1, *header.space), header.geometry)
+    assert read_header(path).geometry == header.geometry
+    assert header.geometry is not None
+
+
+def test_a_mask_over_an_ome_zarr_lies_where_it_lies(tmp_path: Path) -> None:
+    """Also where the source is cut out of something larger, and where its units are unknown."""
+    for units, unit in ((dict.fromkeys("zyx", "micrometer"), "micrometer"), ({}, None)):
+        source = tmp_path / f"source {unit}.ome.zarr"
+        write_zarr(source, numbers("TZYX"), "tzyx", units=units, scale=[1, 2.0, 0.3, 0.7])
+        attributes = dict(zarr.open_group(source, mode="r").attrs)
+        transformations = attributes["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        transformations.append({"type": "translation", "translation": [5, 10.0, 20.5, 30.25]})
+        zarr.open_group(source, mode="r+").attrs.update(attributes)
+        point = source.with_name(f"{source.name}#t=1")
+        path = written(tmp_path / "m.ome.zarr", mask(1, 4, 20, 23), read_header(point).geometry, point.name)
+        yaozarrs.validate_zarr_store(path)
+        image, _ = levels_of(path)
+        scale, translation = image["datasets"][0]["coordinateTransformations"]
+        assert scale["scale"] == [1.0, 2.0, 0.3, 0.7]
+        assert translation["translation"] == [0.0, 10.0, 20.5, 30.25]
+        assert [axis.get("unit") for axis in image["axes"]] == [None, unit, unit, unit]
+
+
+def test_means_round_down_and_keep_one() -> None:
+    np.testing.assert_array_equal(means(np.array([[1, 2], [2, 2]], np.uint16), (2, 2)), [[1]])
+    np.testing.assert_array_equal(means(np.full((3, 3), 65535, np.uint16), (2, 2)), np.full((2, 2), 65535))
+    np.testing.assert_array_equal(means(np.array([[1, 2, 9]], np.uint16), (1, 2)), [[1, 9]])
+
+
+def test_halvings_end() -> None:
+    assert list(halvings((512, 512), None)) == []
+    assert list(halvings((600, 10, 513), (1e-9, 1.0, 1.0)))[-1] == (1, 2, 2)
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_masks_are_written_in_bounded_memory(tmp_path: Path, suffix: str) -> None:
+    shape = (1, 48, 1100, 1100)
+    block = mask(1, 128, 128, 128)
+
+    def blocks() -> Iterator:
+        for places in grid(shape[1:]):
+            yield places, block[:, *(slice(0, at.stop - at.start) for at in places)]
+
+    written(tmp_path / f"warm{suffix}", block)
+    tracemalloc.start()
+    write_blocks(tmp_path / f"m{suffix}", shape, blocks(), Under(None, None, PLAIN))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.7 * 2 * np.prod(shape)  # its bytes in 16 bits
+    raster = open_raster(tmp_path / f"m{suffix}")
+    corner = raster.read((slice(38, 48), slice(1024, 1100), slice(1024, 1100)))
+    np.testing.assert_allclose(corner, block[:, 38:48, :76, :76], atol=2 / 65535)
+
+
+def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing to a map of a file that the disk cannot hold would kill the process."""
+    import errno
+    import os
+
+    def full(*args) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if not hasattr(os, "posix_fallocate"):
+        pytest.skip("the system reserves no room")
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Scratch((4, 4), np.dtype(np.uint16), tmp_path, reserve=True)
+    assert list(tmp_path.iterdir()) == []
