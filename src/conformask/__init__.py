@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from conformask.monitoring.batch import monitor as monitor
     from conformask.monitoring.stream import Watch as Watch
     from conformask.records.evaluation import Evaluation as Evaluation
+    from conformask.records.reading import Reading as Reading
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Triplets": "data.triplets",
     "Splits": "data.triplets",
+    "Reading": "records.reading",
     "Score": "types",
     "Heuristic": "scorers.heuristic",
     "local_spread": "scorers.spread",

@@ -70,7 +70,7 @@ def _cheapest(cost: Tensor) -> Tensor:
 
 
 def _of_windows(measured: Windows, threshold: float) -> Images:
-    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(measured.error, measured.side)
+    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(measured.error, measured.sides)
     lambdas = bisected(score, family, measured, threshold)
     return family.apply(score, family.level(score, lambdas))
 

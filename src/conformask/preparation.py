@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.data.decoding import name_and_suffix
+from conformask.data.decoding import name_and_suffix, read_header
+from conformask.data.formats.format import Under
+from conformask.data.formats.nifti import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance, is_unfinished
@@ -94,12 +96,18 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
 
 
 def add_outputs(
-    data: str | Path, predictor: Predictor, data_range: DataRange | None = None, batch_size: int = BATCH_SIZE
+    data: str | Path,
+    predictor: Predictor,
+    data_range: DataRange | None = None,
+    batch_size: int = BATCH_SIZE,
+    *,
+    reading: Reading | None = None,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
-    All three folders are then read with the same data_range. What is there already is kept, so that a killed
-    run goes on; triplets.json says whose outputs they are.
+    All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
+    place of x, or npy where the axes were told. What is there already is kept, so that a killed run goes on;
+    triplets.json says whose outputs they are.
 
     Returns how many images there are.
 
@@ -109,7 +117,7 @@ def add_outputs(
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; names the image.
     """
-    folder, reading = Path(data), Reading(data_range)
+    folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
@@ -119,11 +127,14 @@ def add_outputs(
             _claim(folder, predictor, bool(done))
         for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
             names = left[start : start + batch_size]
-            read = {name: torch.from_numpy(read_image(inputs[name], reading))[None] for name in names}
+            read = {
+                name: torch.from_numpy(read_image(inputs[name], reading, clip=reading.clips("x")))[None]
+                for name in names
+            }
             for name, output in zip(names, _outputs(predictor, read), strict=True):
-                expected = read_image(truths[name], reading).shape if name in truths else output.shape
+                expected = read_header(truths[name], reading).shape if name in truths else output.shape
                 _check_output(name, output, expected)
-                _write_output(folder / "y_hat" / name, output.numpy(), data_range)
+                _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
     return len(inputs)
 
 
@@ -140,14 +151,35 @@ def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
     replace(before, network=network, trained_on=predictor.trained_on).save(folder)
 
 
-def _write_output(stem: Path, output: Image, data_range: DataRange | None) -> None:
-    """A 16-bit PNG; npy, in the units of data_range where one is stated or there are other channels."""
-    if data_range is None and len(output) in (1, 3):
+def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
+    """A 16-bit PNG; NIfTI of volumes; npy where a range or axes are stated, or there are other channels.
+
+    NIfTI and npy are in the units of the stated range.
+    """
+    if reading.data_range is None and output.ndim == 3 and len(output) in (1, 3) and reading.axes is None:
         write_image(stem.with_name(f"{stem.name}.png"), output, bits=16)
         return
-    low, high = data_range or (0.0, 1.0)
+    low, high = reading.data_range or (0.0, 1.0)
+    values = low + (high - low) * output
+    if output.ndim == 4 and not _says_no_axes(x):
+        with whole_file(stem.with_name(f"{stem.name}.nii.gz")) as aside:
+            write_nifti(aside, values, Under(x, read_header(x, reading).geometry, reading))
+        return
+    axes = reading.axes or "YXC"
     with whole_file(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:
-        np.save(file, np.moveaxis(low + (high - low) * output, 0, -1), allow_pickle=False)
+        np.save(file, _with_axes(values, axes), allow_pickle=False)
+
+
+def _says_no_axes(x: Path) -> bool:
+    return x.suffix.lower() in (".npy", ".npz")
+
+
+def _with_axes(image: Image, axes: str) -> Image:
+    """(C, *space) as an array of these axes; without those that they do not name."""
+    own = "CZYX" if image.ndim == 4 else "CYX"
+    named = image if "C" in axes else image[0]
+    order = own if "C" in axes else own[1:]
+    return named.transpose([order.index(axis) for axis in axes if axis in order])
 
 
 def _images_of(folder: Path) -> dict[str, Path]:

@@ -124,6 +124,14 @@ def test_more_than_16_bits_do_not_say_their_range(tmp_path: Path, bits: int) -> 
     assert read_image(path, Reading((0, 2**bits - 1))).max() == 1
 
 
+def test_bits_that_no_type_has_are_refused(tmp_path: Path) -> None:
+    """tifffile returns nothing, and leaves the memory of the image as it is."""
+    path = tiff(tmp_path / "a.tif", SIZE, [packed(numbers(8), 8)], BITS=65535)
+    for read in (read_image, lambda path: open_raster(path).read((slice(0, 2), slice(0, 2)))):
+        with pytest.raises(ImageError, match=r"a\.tif"):
+            read(path)
+
+
 STRIPS = [bytes([9] * 14)] * 3
 """Of two rows each."""
 TILES = [bytes([9] * 256)] * 4

@@ -116,6 +116,7 @@ def calibrate(
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
         scorer = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
         triplets = read.triplets(data, network, scorer.card)
+        about["window"] = triplets.window(window)
         used = loss_for(scorer, **about, weights_path=weights_path)
         masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole)
     if main_process():

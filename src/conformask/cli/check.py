@@ -7,7 +7,12 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, Read
 from conformask.cli.output import facts, show, sizes_text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from conformask.data.check import Findings
+
+MOST = 5
+"""Spacings or orientations that are listed."""
 
 
 def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, json: AsJson = False) -> None:
@@ -33,12 +38,22 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
         *([("regions", "promises are about them alone")] if findings.has_regions else []),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
         ("sizes", sizes_text(findings.sizes)),
+        *([("spacing", _counts_text(findings.spacings))] if findings.spacings else []),
+        *([("orientation", _counts_text(findings.orientations))] if findings.orientations else []),
+        *([("patients", str(findings.patients))] if findings.patients is not None else []),
         ("mean |y - y_hat|", _errors_text(findings)),
         ("y_hat made by", network_label(findings.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
     verdict = [f"warning: {warning}" for warning in findings.warnings] or ["No problems found."]
     show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
+
+
+def _counts_text(counts: "Mapping[str, int]") -> str:
+    """How many have which; all where all have one."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:MOST])
 
 
 def _errors_text(findings: "Findings") -> str:

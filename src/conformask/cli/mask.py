@@ -22,6 +22,12 @@ def mask(
         bool,
         Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
     ] = False,
+    seg: Annotated[
+        float | None,
+        Parameter(
+            help="Beside the masks of DICOM series write a DICOM SEG of what is less trusted than this value."
+        ),
+    ] = None,
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
@@ -47,7 +53,7 @@ def mask(
 
     masker = load(run, distance=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
-    written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite)
+    written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite, seg=seg)
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
     measured = written.measurement

@@ -10,7 +10,7 @@ from conformask import names
 
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
-    from conformask.records.reading import ReadAs
+    from conformask.records.reading import ReadAs, Reading
     from conformask.types import Loss
 
 AsJson = Annotated[
@@ -61,17 +61,22 @@ class ReadingOptions:
     def triplets(self, folder: Path, network: str | None = None, like: "ReadAs | None" = None) -> "Triplets":
         """The triplets of a folder; what is not told here is read as the images of `like` were."""
         from conformask.data.triplets import Triplets
+
+        reading = self.reading(like)
+        return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
+
+    def reading(self, like: "ReadAs | None" = None) -> "Reading":
+        """What was told; what was not is that of `like`."""
         from conformask.records.reading import Reading
 
         told = Reading() if like is None else like.reading
-        reading = Reading(
+        return Reading(
             self.data_range or told.data_range,
             self.axes or told.axes,
             self.clip or told.clip,
             self.nan or told.nan,
             self.empty_chunks,
         )
-        return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
 
 Read = Annotated[ReadingOptions, Parameter(name="*")]
@@ -175,7 +180,10 @@ OverName = Annotated[
         "is shown (missed), or the share of what is shown that is wrong; see docs/promises.md."
     ),
 ]
-WindowSide = Annotated[int | None, Parameter(help="For --over window: its side in pixels.")]
+WindowSide = Annotated[
+    str | None,
+    Parameter(help="For --over window: its side in pixels, or as 5mm or 20um where images have a spacing."),
+]
 Tolerance = Annotated[
     float | None,
     Parameter(help="For --over missed and wrong: the error above which a pixel is wrong."),
@@ -186,9 +194,10 @@ def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.jso
     """The loss of a run's record where weights were given; None leaves it to the run."""
     if weights_path is None or not (run / record).is_file():
         return None
-    from conformask.losses import loss
+    from conformask.losses import loss, stored_window
+    from conformask.records.loss import LossTerms
     from conformask.storage.as_json import read_json
+    from conformask.storage.typed import record_of
 
-    stored = read_json(run / record, ["distance"])
-    over, window, tolerance = (stored.get(name) for name in ("over", "window", "tolerance"))
-    return loss(str(stored["distance"]), over, window, tolerance, weights_path=weights_path)
+    terms = record_of(LossTerms, read_json(run / record, ["distance"]), run / record)
+    return loss(terms.distance, terms.over, stored_window(terms), terms.tolerance, weights_path=weights_path)

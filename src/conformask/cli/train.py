@@ -86,9 +86,8 @@ def train(
     from conformask.losses import loss
     from conformask.scorers.fit import fit_scorer
 
-    used = loss(distance, over, window, tolerance, weights_path=weights_path)
-
     collection = read.triplets(data, network)
+    used = loss(distance, over, collection.window(window), tolerance, weights_path=weights_path)
     fitted = fit_scorer(
         collection.part("train"),
         selection=collection.part("selection") if collection.has_split else None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, DataRange, Split, Stride, TaskName
+from conformask.cli.options import AS_FILES_SAY, AsJson, Read, ReadingOptions, Split, Stride, TaskName
 from conformask.cli.output import bad_usage, show
 
 
@@ -30,7 +30,7 @@ def triplets(
     stride: Stride = None,
     split: Split = "file",
     seed: int = 0,
-    data_range: DataRange = None,
+    read: Read = AS_FILES_SAY,
     json: AsJson = False,
 ) -> None:
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
@@ -53,11 +53,11 @@ def triplets(
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
-        _add_outputs(images, predictor, data_range, as_json=json)
+        _add_outputs(images, predictor, read, as_json=json)
         return
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size too")
-    source = true_images(images, size, stride, split, seed, data_range)
+    source = true_images(images, size, stride, split, seed, read.data_range)
     network = predictor_named(predictor, task_by_name(task))
     population = population_of(stride, split)
     n = write_triplets(source, data, task=task_by_name(task), predictor=network, population=population)
@@ -65,12 +65,10 @@ def triplets(
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)
 
 
-def _add_outputs(
-    data: Path, predictor: str, data_range: tuple[float, float] | None, *, as_json: bool
-) -> None:
+def _add_outputs(data: Path, predictor: str, read: ReadingOptions, *, as_json: bool) -> None:
     from conformask.predictors.own import own_predictor
     from conformask.preparation import add_outputs
 
-    n = add_outputs(data, own_predictor(predictor), data_range)
+    n = add_outputs(data, own_predictor(predictor), reading=read.reading())
     record = {"data": str(data), "n": n, "predictor": predictor}
     show(record, f"{n} outputs in {data / 'y_hat'}", f"Next: conformask check {data}", as_json=as_json)

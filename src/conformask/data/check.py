@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
+from conformask.records.geometry import Geometry
 from conformask.records.network import Network
 from conformask.records.size import Size
 
@@ -44,6 +45,12 @@ class Findings:
     """Pairs of names with identical pixels."""
     near_duplicates: tuple[tuple[str, str], ...]
     """Pairs of names that lie in different parts and look like copies of each other."""
+    spacings: Mapping[str, int]
+    """How many images have which; empty where none is known."""
+    orientations: Mapping[str, int]
+    """Likewise, such as RAS: x leads right, y anterior, z superior."""
+    patients: int | None
+    """Named by the files; None where none is."""
     warnings: tuple[str, ...]
 
 
@@ -55,10 +62,13 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
     """
-    sizes: Counter[tuple[int, int]] = Counter()
+    sizes: Counter[Size] = Counter()
     errors, looks, by_hash = [], [], defaultdict(list)
+    geometries, patients = [], []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
-        sizes[triplet.y_hat.shape[1], triplet.y_hat.shape[2]] += 1
+        sizes[triplet.y_hat.shape[1:]] += 1
+        geometries.append(triplet.geometry)
+        patients.append(triplets.header(index).patient)
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
         shown = triplet.y_hat if triplet.y is None else triplet.y
@@ -84,8 +94,22 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
         duplicates=tuple((names[a], names[b]) for a, b in twins),
         near_duplicates=tuple((names[a], names[b]) for a, b in alike),
-        warnings=(*_warnings(triplets, parts, twins, needed, len(sizes)), *_alike_warnings(names, alike)),
+        spacings=_counted(None if each is None else each.text for each in geometries),
+        orientations=_counted(None if each is None else each.orientation for each in geometries),
+        patients=len(set(patients) - {None}) if any(patients) else None,
+        warnings=(
+            *_warnings(triplets, parts, twins, needed, len(sizes)),
+            *_alike_warnings(names, alike),
+            *_place_warnings(names, geometries),
+            *_patient_warnings(triplets, patients),
+        ),
     )
+
+
+def _counted(values: Iterable[str | None]) -> dict[str, int]:
+    """How many have which, the most frequent first; empty where none is known."""
+    counts = Counter(value or "unknown" for value in values)
+    return {} if set(counts) == {"unknown"} else dict(counts.most_common())
 
 
 def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
@@ -113,7 +137,10 @@ def _warnings(
     if count < needed:
         yield f"{count} calibration images: this confidence needs at least {needed}"
     if n_sizes > 1:
-        yield "images of several sizes: a promise covers the sizes that were calibrated"
+        yield (
+            "images of several sizes: a promise covers the sizes that were calibrated or, from four sizes "
+            "on, those between and up to twice beyond"
+        )
 
 
 def _twin_warnings(
@@ -133,6 +160,41 @@ def _alike_warnings(names: Sequence[str], alike: Sequence[tuple[int, int]]) -> I
         yield (
             f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: look at "
             "them, and give images of one scene one group"
+        )
+
+
+def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None]) -> Iterator[str]:
+    known = [(name, each) for name, each in zip(names, geometries, strict=True) if each is not None]
+    if not known:
+        return
+    if len(known) < len(names):
+        missing = names[geometries.index(None)]
+        yield f"{len(names) - len(known)} images have no spacing, for example {missing}"
+    first, like = known[0]
+    for what, is_other in (
+        ("spacing", lambda each: like.is_finer_or_coarser(each)),
+        ("orientation", lambda each: like.orientation != each.orientation),
+    ):
+        others = [name for name, each in known if is_other(each)]
+        if others:
+            yield (
+                f"{len(others)} images have another {what} than {first}, for example {others[0]}: the "
+                "promise is about images like those of the calibration, all kinds of them"
+            )
+
+
+def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:
+    """Images of one patient that lie in several groups."""
+    groups = defaultdict(set)
+    for patient, group in zip(patients, triplets.groups, strict=True):
+        if patient is not None:
+            groups[patient].add(group)
+    several = [found for found in groups.values() if len(found) > 1]
+    if several:
+        one, other, *_ = sorted(several[0])
+        yield (
+            f"images of {len(several)} patients lie in several groups, for example {one} and {other}: give "
+            "each patient one group, --group-from patient"
         )
 
 

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
+from conformask.data.datasets import Item
 from conformask.data.decoding import at_time, is_image, name_and_suffix, times_of
 from conformask.data.images import check_name, list_images
 from conformask.data.splits import PARTS
@@ -31,9 +32,9 @@ class ManifestRow:
     """One triplet, not yet read."""
 
     name: str
-    x: Path | Array
-    y_hat: Path | Array
-    y: Path | Array | None = None
+    x: Path | Array | Item
+    y_hat: Path | Array | Item
+    y: Path | Array | Item | None = None
     group: str | None = None
     category: str | None = None
     weight: float | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conformask.data.datasets import Item
 from conformask.data.decoding import open_window, read_header
 from conformask.data.formats.opened import Header, Places, Window, arranged, header_of, window_of
 from conformask.data.images import Image, to_unit
@@ -50,7 +51,7 @@ class Raster:
 
 
 def open_raster(
-    image: Path | Array, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
+    image: Path | Array | Item, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
 ) -> Raster:
     """An image file of any type, or an array, which goes by the name; not decoded yet.
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from conformask.data.decoding import decode_with_header
 from conformask.data.formats.opened import arranged
 from conformask.errors import ImageError
+from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
@@ -15,14 +16,21 @@ Region = Float[np.ndarray, "_ ..."]
 """(1, *space) float32 in [0, 1]."""
 
 
-def read_region(path: Path, size: tuple[int, ...], reading: Reading = PLAIN) -> Region:
+def read_region(
+    path: Path, size: tuple[int, ...], reading: Reading = PLAIN, geometry: Geometry | None = None
+) -> Region:
     """Read a region of an image of this size; see `region_of_array`.
 
     Raises:
         MissingFileError: there is no such file.
         ImageError: it cannot be decoded, or is no region of such an image.
     """
-    return region_of_array(decode_with_header(path, reading)[0], size, str(path))
+    array, header = decode_with_header(path, reading)
+    if geometry is not None and header.geometry is not None and header.space == size:
+        difference = header.geometry.differs(geometry)
+        if difference:
+            raise ImageError(f"{path} and y_hat have {difference}; they must lie in the same place")
+    return region_of_array(array, size, str(path))
 
 
 def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from conformask.data.datasets import Item, items_of
 from conformask.data.decoding import at_time, name_and_suffix, read_header
 from conformask.data.formats.opened import Header, header_of
 from conformask.data.groups import patient_of, pattern
@@ -22,9 +23,10 @@ from conformask.data.rasters import Raster, open_raster
 from conformask.data.regions import Region, read_region, region_of_array, without_nan
 from conformask.data.splits import PARTS, check_part, part_of, uniform
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
-from conformask.records.geometry import Geometry
+from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
+from conformask.records.size import Size
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.published import path_hash
@@ -108,9 +110,9 @@ class Triplets:
     @classmethod
     def from_arrays(
         cls,
-        x: Iterable[Array],
-        y_hat: Iterable[Array],
-        y: Iterable[Array] | None = None,
+        x: Iterable[Array | Item],
+        y_hat: Iterable[Array | Item],
+        y: Iterable[Array | Item] | None = None,
         *,
         regions: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
@@ -144,6 +146,52 @@ class Triplets:
         check_rows(rows)
         made_by = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), made_by)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        dataset: Any,
+        *,
+        keys: Sequence[str | int] | None = None,
+        data_range: DataRange | None = None,
+        groups: Sequence[object] | None = None,
+        categories: Sequence[str] | None = None,
+        weights: Sequence[float] | Array | None = None,
+        names: Sequence[str] | None = None,
+        network: str | None = None,
+    ) -> "Triplets":
+        """Triplets of a torch Dataset, or any sequence, of (x, y_hat, y) or (x, y_hat): tensors or arrays.
+
+        Images are (C, H, W) or (C, D, H, W), of float in [0, 1] or of `data_range`, such as (-1, 1). They are
+        asked for one by one when they are needed, and again each time.
+
+        Args:
+            dataset: has a length and gives an item for a number.
+            keys: of x, y_hat and, where it is known, y in an item that is a mapping, or their places in a
+                tuple; if None those of these names, or their order.
+            data_range: the values that become 0 and 1.
+            groups: as `from_arrays` takes it, like all that follow.
+            categories: of each image.
+            weights: of each image.
+            names: of each image.
+            network: the network that made y_hat.
+
+        Raises:
+            InvalidArgumentError: a dataset without length, or items of other than two or three images.
+            ImageError: an item without one of them, or with images of other axes.
+        """
+        items, axes = items_of(dataset, keys)
+        return cls.from_arrays(
+            items["x"],
+            items["y_hat"],
+            items.get("y"),
+            groups=groups,
+            categories=categories,
+            weights=weights,
+            names=names,
+            reading=Reading(data_range, axes),
+            network=network,
+        )
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -190,24 +238,25 @@ class Triplets:
                 "volume, the other is not"
             )
         _check_places(row.name, {"x": (x, of_x), "y": (y, of_y)}, y_hat, of_y_hat)
-        region = None if row.region is None else self._region(row, y_hat.shape[1:])
+        region = None if row.region is None else self._region(row, y_hat.shape[1:], of_y_hat)
         if self.reading.nan is not None:
             x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
         return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, of_y_hat)
 
-    def _region(self, row: ManifestRow, size: tuple[int, ...]) -> Region:
+    def _region(self, row: ManifestRow, size: Size, geometry: Geometry | None) -> Region:
         if isinstance(row.region, Path):
-            return read_region(row.region, size, self.reading)
+            return read_region(row.region, size, self.reading, geometry)
         name = f"region of triplet {row.name!r}"
         return region_of_array(np.asarray(row.region), size, name, self.reading.axes)
 
     def _read(self, row: ManifestRow, role: str) -> tuple[Image, Geometry | None]:
-        image: Path | Array = getattr(row, role)
+        image: Path | Array | Item = getattr(row, role)
         clip = self.reading.clips(role)
         if isinstance(image, Path):
             read, header = with_header(image, self.reading, clip=clip)
             return read, header.geometry
-        return from_user_array(image, self.reading, f"{role} of triplet {row.name!r}", clip=clip), None
+        name, array = f"{role} of triplet {row.name!r}", np.asarray(image)
+        return from_user_array(array, self.reading, name, clip=clip), None
 
     @property
     def data_range(self) -> DataRange | None:
@@ -227,6 +276,25 @@ class Triplets:
         """
         return None if self.file(index) is None else self.header(index).geometry
 
+    def window(self, asked: int | str | None) -> int | PhysicalWindow | None:
+        """A window as `losses.loss` takes it: a number of pixels, or a length, such as "5mm" or "20um".
+
+        Raises:
+            InvalidArgumentError: it is neither, or a length, and the first image has no spacing.
+            ImageError: its header cannot be read.
+        """
+        if not isinstance(asked, str):
+            return asked
+        if asked.strip().isdecimal():
+            return int(asked)
+        parsed(asked)
+        geometry = self.geometry(0)
+        if geometry is None:
+            raise InvalidArgumentError(
+                f"window {asked!r}: y_hat of {self.names[0]!r} has no spacing; give the window in pixels"
+            )
+        return geometry.window(asked)
+
     @property
     def dimensions(self) -> int:
         """2 for planes, 3 for volumes: by the first image's header.
@@ -245,12 +313,12 @@ class Triplets:
         row = self._rows[index]
         return self._header(getattr(row, role), f"{role} of triplet {row.name!r}")
 
-    def _header(self, image: Path | Array, name: str) -> Header:
+    def _header(self, image: Path | Array | Item, name: str) -> Header:
         if isinstance(image, Path):
             return read_header(image, self.reading)
-        return header_of(image, name, self.reading.axes)
+        return header_of(np.asarray(image), name, self.reading.axes)
 
-    def _shape_text(self, image: Path | Array) -> str:
+    def _shape_text(self, image: Path | Array | Item) -> str:
         header = self._header(image, "the array")
         channels = "channel" if header.channels == 1 else "channels"
         return f"{' x '.join(map(str, header.space))} with {header.channels} {channels}"
@@ -455,7 +523,7 @@ class Splits:
     test: Triplets
 
 
-def _hash_of(image: Path | Array | None) -> str | None:
+def _hash_of(image: Path | Array | Item | None) -> str | None:
     if image is None:
         return None
     if isinstance(image, Path):

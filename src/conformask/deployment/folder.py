@@ -16,6 +16,7 @@ from conformask.storage.as_json import Json, read_json, write_json
 from conformask.storage.whole import whole_file
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
+SEGMENTATIONS = "segmentations"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class MaskFolder:
 
     def _clear(self) -> None:
         (self.path / SIZES).unlink(missing_ok=True)
-        for folder in (MASKS, OVERLAYS):
+        for folder in (MASKS, OVERLAYS, SEGMENTATIONS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def lines(self) -> dict[str, Line]:

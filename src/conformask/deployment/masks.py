@@ -11,12 +11,14 @@ from PIL import Image
 
 from conformask.calibration import loss_under
 from conformask.conformal.crossing import passes
+from conformask.data.decoding import decode
+from conformask.data.formats.dicom_masks import write_segmentation
 from conformask.data.formats.format import Under
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.triplets import BATCH_SIZE, Triplets
-from conformask.deployment.folder import MASKS, OVERLAYS, Line, MaskFolder
+from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import MissingFileError
+from conformask.errors import InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
@@ -27,6 +29,9 @@ from conformask.report.slices import at_slice, telling
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch
+
+DICOM = ("", ".dcm")
+"""How the names of DICOM series and files end."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ def write_masks(
     *,
     other_network: bool = False,
     overwrite: bool = False,
+    seg: float | None = None,
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.png, sizes.csv and masks.json; y is not needed.
 
@@ -61,14 +67,19 @@ def write_masks(
         out: a folder that is empty, or holds masks by this very masker of these images.
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove masks of another promise, or of other images, that lie in out.
+        seg: beside each mask of a DICOM series write segmentations/NAME.dcm: where the mask is below this.
 
     Raises:
         OutputError: out cannot be written to, or another process writes it.
         ImageError: an image that cannot be used.
+        InvalidArgumentError: a value of seg that is none, or images that are not DICOM.
         MismatchError: other channels than those of the calibration images, outputs of another network, or
             masks of another promise or of other images in out.
     """
+    if seg is not None:
+        _check_seg(seg, triplets)
     caveat = masker.card.check_network(triplets.network, other_network=other_network)
+    masker.card.check_spacing(triplets.geometry(0))
     work = _Work(masker, triplets, MaskFolder(Path(out)))
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     with owned(work.folder.path):
@@ -80,6 +91,8 @@ def write_masks(
             lines[line.name] = line
         ordered = [lines[name] for name in triplets.names]
         work.folder.write(ordered)
+        if seg is not None:
+            work.write_segmentations(seg)
     sizes = {line.name: line.mask_size for line in ordered}
     return WrittenMasks(sizes, _measurement(work, ordered), caveat)
 
@@ -134,6 +147,13 @@ class _Work:
         self._write_overlay(image.name, written.y_hat, written.mask)
         return self._line(image.name, written.size, written.distance)
 
+    def write_segmentations(self, at: float) -> None:
+        """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
+        for name in tracked(self.places, "segmentations", len(self.places)):
+            mask = decode(self.places[name]).astype(np.float32)
+            with whole_file(self.folder.path / SEGMENTATIONS / f"{name}.dcm") as aside:
+                write_segmentation(aside, mask, self._under(name), at)
+
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> Line:
         threshold = self.masker.card.threshold
         within = None if distance is None else bool(passes(np.array([distance]), threshold)[0])
@@ -152,6 +172,19 @@ class _Work:
     def _write_overlay(self, name: str, y_hat: Array, mask: Array) -> None:
         with whole_file(self._overlay(name)) as aside:
             Image.fromarray(_veiled(y_hat, mask)).save(aside, compress_level=1)
+
+
+def _check_seg(seg: float, triplets: Triplets) -> None:
+    if not 0 < seg <= 1:
+        raise InvalidArgumentError(f"seg = {seg}: a mask is cut at a value in (0, 1], such as 0.5")
+    others = [
+        name for name, suffix in zip(triplets.names, triplets.suffixes, strict=True) if suffix not in DICOM
+    ]
+    if others:
+        raise InvalidArgumentError(
+            f"seg writes a DICOM SEG beside the mask of a DICOM series, and {others[0]!r} is none: leave it "
+            "away"
+        )
 
 
 def _veiled(y_hat: Array, mask: Array) -> Array:

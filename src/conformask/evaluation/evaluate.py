@@ -17,6 +17,7 @@ from conformask.evaluation.measures import image_records
 from conformask.masker.agreement import agreement
 from conformask.masker.leaks import warn_of_copies
 from conformask.masker.masker import Masker
+from conformask.masker.matching import check_window
 from conformask.records.evaluation import CategoryCoverage, Evaluation
 from conformask.scorers.scoring import scored
 from conformask.storage.as_arrays import Array
@@ -125,6 +126,8 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_channels(seen.channels)
     masker.card.check_sizes(seen.sizes)
+    masker.card.check_spacing(seen.geometry)
+    check_window(masker.card, seen.geometry)
 
 
 def _mean(values: Array) -> float | None:

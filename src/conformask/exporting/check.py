@@ -48,7 +48,7 @@ class Agreement:
 
     difference: Difference
     sizes: tuple[Size, ...]
-    """Sizes (H, W) on which it was checked: one where the network takes no other."""
+    """Sizes on which it was checked: one where the network takes no other."""
 
 
 def checked(masker: Masker, path: Path) -> Agreement:
@@ -68,18 +68,18 @@ def checked(masker: Masker, path: Path) -> Agreement:
             f"the mask, {largest.size:.2g} in the mask size; {TOLERANCE:g} is allowed. Nothing was written: "
             "use conformask mask, or another version of torch or onnxruntime"
         )
-    return Agreement(largest, tuple(dict.fromkeys((y_hat.shape[2], y_hat.shape[3]) for _, y_hat, _ in cases)))
+    return Agreement(largest, tuple(dict.fromkeys(tuple(y_hat.shape[2:]) for _, y_hat, _ in cases)))
 
 
 def cases_of(masker: Masker) -> Iterator[tuple[Images, Images, Tensor]]:
     """x, y_hat and lambdas; the second size, twice as wide, only where the network takes it."""
-    height, width = masker.card.sizes[0]
+    usual = masker.card.sizes[0]
     about = reference_lambda(masker)
-    for count, size in ((2, (height, width)), (1, (height, 2 * width))):
+    for count, size in ((2, usual), (1, (*usual[:-1], 2 * usual[-1]))):
         try:
             x, y_hat = noise(masker, count, size, seed=1)
         except MismatchError:
-            if size == (height, width):
+            if size == usual:
                 raise
             return
         for factor in FACTORS:

@@ -32,8 +32,8 @@ class Export:
 def export(masker: Masker, path: str | Path) -> Export:
     """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/export.md.
 
-    Inputs: x (N, Cx, Hx, Wx) and y_hat (N, C, H, W), float32 in [0, 1], lam (N,) float64. Outputs: mask
-    (N, 1 or C, H, W) and score, float32. Lambda is an input, so that recalibration needs no new export. The
+    Inputs: x (N, Cx, *space) and y_hat (N, C, *space), float32 in [0, 1], lam (N,) float64. Outputs: mask
+    (N, 1 or C, *space) and score, float32. Lambda is an input, so that recalibration needs no new export. The
     mask of an image is 0 where PyTorch would raise: values outside [0, 1], NaN, a negative lambda. The file's
     metadata hold the calibration. Before the file appears, onnxruntime's scores and masks are compared with
     PyTorch's.

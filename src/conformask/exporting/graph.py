@@ -15,6 +15,7 @@ from conformask.conformal.crossing import SLACK
 from conformask.errors import ConformaskError, MismatchError
 from conformask.exporting.families import opening
 from conformask.masker.masker import Masker
+from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Images, PerImage
 
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
     from torch.onnx import ONNXProgram
 
 INPUTS, OUTPUTS = ("x", "y_hat", "lam"), ("mask", "score")
-AXES = {"y_hat": {0: "n", 2: "h", 3: "w"}, "x": {2: "hx", 3: "wx"}}
-"""Names of what may have any length."""
+SIDES = "dhw"
+"""Of the spatial axes, the last of them for planes: what they are called where they may have any length."""
 OPSET = 20
 """Of ONNX."""
-SMALL = 256
-"""Pixels along a side that the paper's U-Net halves down to one."""
+SMALL, SMALL_DEEP = 256, 48
+"""Pixels along a side that the paper's U-Net halves down to one; of volumes, what takes little memory."""
 
 
 class Graph(nn.Module):
@@ -54,7 +55,7 @@ def within(images: Images, low: float, high: float) -> Tensor:
     return ((images >= low) & (images <= high)).flatten(1).all(dim=1)
 
 
-def noise(masker: Masker, count: int, size: tuple[int, int], seed: int = 0) -> tuple[Images, Images]:
+def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images, Images]:
     """Random x and y_hat of a size; x has half of it where the scorer takes that.
 
     Raises:
@@ -83,7 +84,7 @@ def translated(masker: Masker) -> "ModelProto":
     """
     x, y_hat = _example(masker)
     lam = torch.ones(2, dtype=torch.float64)
-    free = {0: Dim.AUTO, 2: Dim.AUTO, 3: Dim.AUTO}
+    free = {axis: Dim.AUTO for axis in range(x.ndim) if axis != 1}
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         try:
             graph = Graph(masker).eval()
@@ -110,11 +111,11 @@ def translated(masker: Masker) -> "ModelProto":
 
 def _example(masker: Masker) -> tuple[Images, Images]:
     """Images to translate the graph with: no layer is one pixel wide, which torch would take for fixed."""
-    height, width = masker.card.sizes[0]
-    if max(height, width) <= SMALL:
+    size = masker.card.sizes[0]
+    if max(size) <= (SMALL if len(size) == 2 else SMALL_DEEP):
         with suppress(MismatchError):
-            return noise(masker, 2, (2 * height, 2 * width))
-    return noise(masker, 2, (height, width))
+            return noise(masker, 2, tuple(2 * side for side in size))
+    return noise(masker, 2, size)
 
 
 def without_traces(model: "ModelProto") -> "ModelProto":
@@ -128,10 +129,11 @@ def without_traces(model: "ModelProto") -> "ModelProto":
 def named(model: "ModelProto") -> "ModelProto":
     """With names for the axes instead of torch's symbols."""
     shapes = {tensor.name: tensor.type.tensor_type.shape.dim for tensor in model.graph.input}
-    names: dict[str, str] = {}
-    for tensor, axes in AXES.items():
-        for axis, name in axes.items():
-            names.setdefault(shapes[tensor][axis].dim_param, name)
+    names: dict[str, str] = {shapes["y_hat"][0].dim_param: "n"}
+    for tensor, suffix in (("y_hat", ""), ("x", "x")):
+        sides = shapes[tensor][2:]
+        for side, name in zip(sides, SIDES[-len(sides) :], strict=True):
+            names.setdefault(side.dim_param, f"{name}{suffix}")
     for tensor in (*model.graph.input, *model.graph.output):
         for dim in tensor.type.tensor_type.shape.dim:
             if dim.dim_param:

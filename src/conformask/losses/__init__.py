@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -21,6 +21,7 @@ from conformask.losses.missed import Missed
 from conformask.losses.trusted import Trusted
 from conformask.losses.window import Window
 from conformask.losses.wrong import Wrong
+from conformask.records.geometry import PhysicalWindow
 from conformask.records.loss import LossTerms
 from conformask.types import Distance, ErrorMap, Loss
 
@@ -48,7 +49,7 @@ TAKES: Mapping[str, str] = {"window": "window", "missed": "tolerance", "wrong": 
 def loss(
     choice: Chosen,
     over: str | None = None,
-    window: int | None = None,
+    window: int | PhysicalWindow | None = None,
     tolerance: float | None = None,
     *,
     weights_path: str | Path | None = None,
@@ -62,7 +63,7 @@ def loss(
         over: "image" (the mean over the image), "trusted" (the mean of what is shown), "window" (the largest
             local mean of what is shown), "missed" (the share of the wrong pixels that is shown) or "wrong"
             (the share of what is shown that is wrong); takes an error map. "image" for a map if None.
-        window: for "window", the side of the window in pixels.
+        window: for "window", its side in pixels, or a length as `Triplets.window` brings it to pixels.
         tolerance: for "missed" and "wrong", the error above which a pixel is wrong.
         weights_path: as `distances.distance` takes it.
 
@@ -70,7 +71,7 @@ def loss(
         InvalidArgumentError: an unknown name, a distance without a map where one is needed, a number that is
             missing, not allowed, or given where it means nothing.
     """
-    numbers = {"window": window, "tolerance": tolerance}
+    numbers: dict[str, Any] = {"window": window, "tolerance": tolerance}
     if isinstance(choice, Loss):
         _refuse_numbers({**numbers, "over": over}, f"the loss {choice.terms.loss_name!r}")
         return choice
@@ -83,6 +84,8 @@ def loss(
     aggregate = chosen(AGGREGATES, over or "image", "over")
     taken = TAKES.get(over or "image")
     _refuse_numbers(numbers, f"over {over or 'image'!r}", taken)
+    if over == "window" and isinstance(window, PhysicalWindow):
+        return Window(errors, window.sides, length=window.length)
     return aggregate(errors) if taken is None else aggregate(errors, _checked(taken, numbers[taken], over))
 
 
@@ -106,6 +109,13 @@ def stored_loss(terms: LossTerms, given: Chosen | None = None, code: str | None 
             "was, or train or calibrate again"
         )
     return used
+
+
+def stored_window(terms: LossTerms) -> int | PhysicalWindow | None:
+    """The window of a record, as `loss` takes it."""
+    if isinstance(terms.window, tuple):
+        return PhysicalWindow(terms.window, terms.length or "")
+    return terms.window
 
 
 def in_region(used: Loss) -> Loss:
@@ -144,7 +154,9 @@ def part_of(used: Loss) -> Chosen:
 
 
 def _as_stored(given: Chosen, terms: LossTerms) -> Loss:
-    used = given if isinstance(given, Loss) else loss(given, terms.over, terms.window, terms.tolerance)
+    used = (
+        given if isinstance(given, Loss) else loss(given, terms.over, stored_window(terms), terms.tolerance)
+    )
     return in_region(used) if terms.region else used
 
 
@@ -190,7 +202,7 @@ def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None 
 
 
 def _checked(name: str, value: float | None, over: str | None) -> float:
-    example = {"window": "9 (pixels)", "tolerance": "0.1"}[name]
+    example = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}[name]
     if value is None:
         raise InvalidArgumentError(f"over {over!r} needs a {name}, such as {example}")
     if name == "window" and (value < 1 or int(value) != value):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.errors import MismatchError
 from conformask.losses.image import within
 from conformask.losses.maps import errors_for
 from conformask.masks.kernels import compiled
@@ -22,9 +23,11 @@ class Window:
     """max over windows of mean(r m e), the window a square (a cube) inside the image."""
 
     errors: ErrorMap
-    side: int
-    """In pixels; of a smaller image its own side."""
+    side: int | tuple[int, ...]
+    """In pixels, along each axis or along all; of a smaller image its own side."""
     regional: bool = False
+    length: str | None = None
+    """What was asked for, such as 5 mm."""
     monotone = True
     relative = False
     own_bounds = False
@@ -34,7 +37,13 @@ class Window:
     @property
     def terms(self) -> LossTerms:
         """Its words."""
-        return LossTerms(distance=self.errors.name, over="window", window=self.side, region=self.regional)
+        return LossTerms(
+            distance=self.errors.name,
+            over="window",
+            window=self.side,
+            length=self.length,
+            region=self.regional,
+        )
 
     @property
     def upper_bound(self) -> float | None:
@@ -44,7 +53,7 @@ class Window:
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "Windows":
         """The loss of these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
-        return Windows(within(region, errors) * errors, self.side)
+        return Windows(within(region, errors) * errors, sides_of(self.side, errors.ndim - 2))
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,12 @@ class Windows:
     """max over windows of mean(mask * error) of given images."""
 
     error: Images
-    side: int
+    sides: tuple[int, ...]
 
     def of(self, mask: Images) -> PerImage:
         """The loss of each image under its mask, float64; without a gradient."""
         shown = (mask.detach().double() * self.error.double()).cpu().numpy()
-        means = box_means(shown, tuple(min(self.side, length) for length in shown.shape[2:]))
+        means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
         return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
 
     def take(self, places: Tensor) -> "Windows":
@@ -93,12 +102,24 @@ def running_means(values: Array, side: int) -> Array:
     return means
 
 
-def around(values: Images, side: int) -> Images:
+def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
+    """Along each axis.
+
+    Raises:
+        MismatchError: they are those of other axes.
+    """
+    sides = (side,) * dimensions if isinstance(side, int) else side
+    if len(sides) != dimensions:
+        raise MismatchError(f"a window of {' x '.join(map(str, sides))} pixels is none of {dimensions} axes")
+    return sides
+
+
+def around(values: Images, side: int | tuple[int, ...]) -> Images:
     """The mean in the window around each pixel, cut off at the border; with the shape of values, float32."""
-    before, after = side // 2, (side - 1) // 2
-    space, padding = values.shape[2:], [(0, 0), (0, 0)] + [(before, after)] * (values.ndim - 2)
+    sides = sides_of(side, values.ndim - 2)
+    padding = [(0, 0), (0, 0), *((length // 2, (length - 1) // 2) for length in sides)]
     padded = (
         np.pad(each.double().cpu().numpy(), padding) for each in (values, torch.ones_like(values[:1, :1]))
     )
-    sums, counts = (box_means(each, (side,) * len(space)) for each in padded)
+    sums, counts = (box_means(each, sides) for each in padded)
     return torch.from_numpy(sums / counts).to(values.device, torch.float32)

@@ -24,7 +24,7 @@ from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
 from conformask.masker.masker import Masker
-from conformask.masker.matching import family_for, loss_for, refuse_unbounded
+from conformask.masker.matching import check_window, family_for, loss_for, refuse_unbounded
 from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
@@ -77,7 +77,7 @@ def calibrate(
     selection: Triplets | None = None,
     distance: Chosen | None = None,
     over: str | None = None,
-    window: int | None = None,
+    window: int | str | None = None,
     tolerance: float | None = None,
     weight: Weigh | None = None,
     other_network: bool = False,
@@ -104,7 +104,7 @@ def calibrate(
         distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer's if None.
             Any score keeps any promise; masks are smallest with one that was fitted for the loss.
         over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
-        window: side in pixels, for over="window".
+        window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
         other_network: calibrate on outputs of another network than the scorer was trained on.
@@ -121,7 +121,7 @@ def calibrate(
     """
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
-    used = loss_for(scorer, distance, over, window, tolerance)
+    used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = in_region(used) if calibration.has_regions else used
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)
@@ -137,6 +137,7 @@ def calibrate(
     enough(choices.promise, choices.threshold, used, len(calibration), columns)
     with streaming.parts():
         seen = survey(calibration, "reading calibration images")
+        check_window(used.terms, seen.geometry)
         chosen_on = () if selection is None else survey(selection, "reading selection images").traces
         _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
         first, code = calibration[0], Code(scorer, used, used_family, weight)

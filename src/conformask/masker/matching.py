@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conformask.conformal.promise import Promise
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import Chosen, loss, part_of, stored_loss
 from conformask.masks import family as family_by_name
+from conformask.records.geometry import Geometry, PhysicalWindow
+from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer
 
@@ -22,7 +24,7 @@ def loss_for(
     scorer: Scorer,
     distance: Chosen | None = None,
     over: str | None = None,
-    window: int | None = None,
+    window: int | PhysicalWindow | None = None,
     tolerance: float | None = None,
     *,
     weights_path: Path | None = None,
@@ -45,6 +47,23 @@ def loss_for(
     if distance is None:
         return loss(part_of(own), over, window, tolerance)  # type: ignore[arg-type]
     return loss(distance, over, window, tolerance, weights_path=weights_path)
+
+
+def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
+    """Refuse a window that was a length where the images' spacing makes other pixels of it.
+
+    Raises:
+        MismatchError: it does, or they have none.
+    """
+    if terms.length is None:
+        return
+    window = None if geometry is None else geometry.window(terms.length)
+    if window is None or window.sides != terms.window:
+        spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
+        raise MismatchError(
+            f"the window of {terms.length} was {terms.window} pixels, and these images have {spacing}: give "
+            "the window again, and train or calibrate with images of their spacing"
+        )
 
 
 def refuse_unbounded(promise: Promise, used: Loss) -> None:

@@ -37,9 +37,12 @@ class SliceWise(nn.Module):
         offsets = range(-self.neighbours, self.neighbours + 1)
         slices = torch.stack([shifted(volume, offset) for offset in offsets], dim=1)
         planes = slices.permute(0, 3, 1, 2, 4, 5).reshape(n * depth, len(offsets) * channels, height, width)
-        at_once = len(planes) if torch.is_grad_enabled() else AT_ONCE
-        output = torch.cat([self.planes(part) for part in torch.split(planes, at_once)])
-        return output.reshape(n, depth, -1, height, width).transpose(1, 2)
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            output: Tensor = self.planes(planes)
+        else:
+            output = torch.cat([self.planes(part) for part in torch.split(planes, AT_ONCE)])
+        volumes: Tensor = output.reshape(n, depth, -1, height, width).transpose(1, 2)
+        return volumes
 
 
 def shifted(volume: Images, offset: int) -> Tensor:

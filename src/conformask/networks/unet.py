@@ -21,9 +21,16 @@ ANISOTROPIC = 2.0
 """An axis whose step is more than so many times the smallest is not halved."""
 SMALLEST_HALVED = 2
 """Pixels of a side that is halved."""
+
+
+def with_bias(*arguments: Any, bias: bool = True, **options: Any) -> nn.Module:
+    """A convolution of volumes that always has a bias: torch writes one without wrongly to ONNX."""
+    return nn.Conv3d(*arguments, **options)
+
+
 LAYERS: Mapping[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] = {
     2: (nn.Conv2d, nn.BatchNorm2d),
-    3: (nn.Conv3d, nn.BatchNorm3d),
+    3: (with_bias, nn.BatchNorm3d),
 }
 """Convolution and batch norm, by the number of spatial axes."""
 

@@ -10,6 +10,7 @@ import numpy as np
 from conformask.errors import MismatchError
 from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
+from conformask.storage.typed import record_of
 
 
 @dataclass(frozen=True)
@@ -112,9 +113,12 @@ class Selection:
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
         n, *sizes = arrays["worth"].tolist() if "worth" in arrays else [0]
         worth = Worth(int(n), *sizes) if n else None
-        return cls(_terms(str(arrays["of"])), arrays["distance"], curves, worth)
+        terms = _terms(str(arrays["of"]), folder / "selection.npz")
+        return cls(terms, arrays["distance"], curves, worth)
 
 
-def _terms(stored: str) -> LossTerms:
+def _terms(stored: str, path: Path) -> LossTerms:
     """As JSON; conformask 0.1 kept the name of a distance."""
-    return LossTerms(**json.loads(stored)) if stored.startswith("{") else LossTerms(distance=stored)
+    if not stored.startswith("{"):
+        return LossTerms(distance=stored)
+    return record_of(LossTerms, json.loads(stored), path)

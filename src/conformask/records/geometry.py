@@ -1,15 +1,35 @@
 """Where the pixels of an image lie: their spacing, and how they stand in a patient or on a stage."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
+from conformask.errors import InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
 CLOSE = 1e-3
 """Of a pixel: how far two images may lie apart that are said to lie in the same place."""
+ENDS = ("LR", "PA", "IS")
+"""Of right, anterior and superior: where the axis starts and where it leads."""
+OTHER = 1.1
+"""From this ratio on two spacings are other ones."""
 UNITS = {"mm": 1e-3, "\u00b5m": 1e-6, "nm": 1e-9, "m": 1.0}
 """In metres."""
+
+
+LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(nm|um|\u00b5m|\u03bcm|mm|m)")
+"""Such as 5mm or 2.5 um."""
+
+
+@dataclass(frozen=True)
+class PhysicalWindow:
+    """A window that was given as a length."""
+
+    sides: tuple[int, ...]
+    """In pixels, along each axis."""
+    length: str
+    """Such as 5 mm."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +48,66 @@ class Geometry:
         """For example "2 x 0.5 x 0.5 mm"."""
         return f"{' x '.join(f'{step:.4g}' for step in self.spacing)} {self.unit}"
 
+    @property
+    def orientation(self) -> str | None:
+        """Where x, y and z lead, such as RAS: right, anterior, superior; None where the place is unknown.
+
+        Each axis is named by the direction of the patient that it is nearest to, as nibabel does it.
+        """
+        if self.affine is None:
+            return None
+        steps = np.array(self.affine)[:3, :3]
+        left, _, right = np.linalg.svd(steps / np.linalg.norm(steps, axis=0))
+        directions, ends = left @ right, [""] * 3
+        for axis in np.argsort(-abs(directions).max(axis=0), kind="stable"):
+            row = int(abs(directions[:, axis]).argmax())
+            ends[axis] = ENDS[row][int(directions[row, axis] > 0)]
+            directions[row] = 0
+        return "".join(ends)
+
     def differs(self, other: "Geometry") -> str | None:
         """How another image of the same shape lies elsewhere; None where it does not."""
-        if self.unit != other.unit:
-            return f"{self.text} and {other.text}"
-        steps, others = np.array(self.spacing), np.array(other.spacing)
+        scale = UNITS[other.unit] / UNITS[self.unit]
+        steps, others = np.array(self.spacing), scale * np.array(other.spacing)
         if steps.shape != others.shape or (abs(steps - others) > CLOSE * steps).any():
             return f"a spacing of {self.text} and {other.text}"
         if self.affine is None or other.affine is None:
             return None
         offset = abs(np.array(self.affine) - np.array(other.affine)).max()
-        return f"affines that differ by {offset:.4g} mm" if offset > CLOSE * steps.min() else None
+        closest = CLOSE * steps.min() * UNITS[self.unit] / UNITS["mm"]
+        return f"affines that differ by {offset:.4g} mm" if offset > closest else None
 
-    def pixels(self, length: float, unit: str) -> tuple[int, ...]:
-        """A length along each axis in whole pixels, at least 1."""
-        metres = length * UNITS[unit]
-        return tuple(max(1, round(metres / (step * UNITS[self.unit]))) for step in self.spacing)
+    def window(self, length: str) -> PhysicalWindow:
+        """A length such as 5mm or 20 um in whole pixels along each axis, at least 1.
+
+        Raises:
+            InvalidArgumentError: it is none.
+        """
+        number, unit = parsed(length)
+        sides = (round(number * UNITS[unit] / (step * UNITS[self.unit])) for step in self.spacing)
+        return PhysicalWindow(tuple(max(1, side) for side in sides), f"{number:g} {unit}")
+
+    def is_finer_or_coarser(self, other: "Geometry") -> bool:
+        """Whether the spacing of images is another than this, by more than a tenth along some axis."""
+        if len(self.spacing) != len(other.spacing):
+            return False
+        scale = UNITS[self.unit] / UNITS[other.unit]
+        ratios = (scale * mine / theirs for mine, theirs in zip(self.spacing, other.spacing, strict=True))
+        return any(not 1 / OTHER <= ratio <= OTHER for ratio in ratios)
+
+
+def parsed(length: str) -> tuple[float, str]:
+    """(5.0, "mm") of 5mm.
+
+    Raises:
+        InvalidArgumentError: it is no length.
+    """
+    match = LENGTH.fullmatch(length.strip())
+    if match is None or float(match[1]) <= 0:
+        raise InvalidArgumentError(
+            f"window {length!r}: give a number of pixels, such as 9, or a length, such as 5mm or 20um"
+        )
+    return float(match[1]), "\u00b5m" if match[2] in ("um", "\u03bcm") else match[2]
 
 
 def affine_of(matrix: Array) -> tuple[tuple[float, ...], ...]:

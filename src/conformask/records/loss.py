@@ -13,8 +13,10 @@ class LossTerms:
     """A distance, or an error map."""
     over: Over | None = None
     """None: between the masked images, as the paper has it; for lp that is the mean over the image."""
-    window: int | None = None
-    """Side of the window in pixels."""
+    window: int | tuple[int, ...] | None = None
+    """Side of the window in pixels, or its side along each axis."""
+    length: str | None = None
+    """Side of the window where it was given as a length, such as 5 mm."""
     tolerance: float | None = None
     """The error above which a pixel is wrong."""
     region: bool = False
@@ -29,10 +31,24 @@ class LossTerms:
     def loss_name(self) -> str:
         """As it stands in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
         tolerated = f" > {self.tolerance or 0:g}"
-        numbers = {"window": f", {self.window} px", "missed": tolerated, "wrong": tolerated}
+        numbers = {
+            "window": f", {self.length or f'{self._sides} px'}",
+            "missed": tolerated,
+            "wrong": tolerated,
+        }
         inside = self.distance + numbers.get(self.over or "", "")
         name = inside if self.over in (None, "image") else f"{self.over}({inside})"
         return f"{name} in the region" if self.region else name
+
+    @property
+    def _sides(self) -> str:
+        return " x ".join(map(str, self.window)) if isinstance(self.window, tuple) else str(self.window)
+
+    @property
+    def _window_label(self) -> str:
+        """Such as 9 x 9 pixels, or 5 mm (1 x 5 x 5 pixels)."""
+        sides = self._sides if isinstance(self.window, tuple) else f"{self.window} x {self.window}"
+        return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
 
     @property
     def distance_label(self) -> str:
@@ -46,7 +62,7 @@ class LossTerms:
         wrong = f"{label} above {self.tolerance or 0:g}"
         labels = {
             "trusted": f"mean {label} of what is shown",
-            "window": f"mean {label} shown in any {self.window} x {self.window} pixels",
+            "window": f"mean {label} shown in any {self._window_label}",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
         }
@@ -60,7 +76,7 @@ class LossTerms:
         differs = f"what the mask trusts{where} differs from the truth by at most {threshold} in"
         limits = {
             "trusted": f"the mean {label} of what the mask trusts{where} is at most {threshold}",
-            "window": f"{differs} mean {label} over any {self.window} x {self.window} pixels",
+            "window": f"{differs} mean {label} over any {self._window_label}",
             "missed": f"the mask trusts at most a share of {threshold} of the pixels{where} with {wrong}",
             "wrong": f"at most a share of {threshold} of what the mask trusts{where} has {wrong}",
         }

@@ -47,7 +47,7 @@ def fit_scorer(
     selection: Triplets | None = None,
     distance: Chosen = "l1",
     over: str | None = None,
-    window: int | None = None,
+    window: int | str | None = None,
     tolerance: float | None = None,
     out: str | Path,
     scorer: str | None = None,
@@ -75,7 +75,7 @@ def fit_scorer(
         distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer is fitted
             for it ("quantile" for none: there it says what the record of the selection images is about).
         over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
-        window: side in pixels, for over="window".
+        window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
@@ -113,7 +113,7 @@ def fit_scorer(
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
     """
-    out, used = Path(out), loss_by_name(distance, over, window, tolerance)
+    out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     used_head = head(scorer, used)

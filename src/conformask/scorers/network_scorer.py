@@ -198,4 +198,5 @@ def stored_card(folder: Path) -> ScorerCard:
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
     reading = ["scorer", "distance", "channels", "x_channels", "per_channel", "unet"]
     reading += [] if card.over is None else ["over", "window", "tolerance"]
+    reading += [] if card.length is None else ["length"]
     return hash_of([*(getattr(card, name) for name in reading), hash_of_state(state)])

@@ -1,6 +1,7 @@
 """Records read from JSON, each value checked against the type of its field."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -40,8 +41,7 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
     if hint is Any:
         return value
     if origin in (Union, UnionType):
-        (kind,) = (argument for argument in arguments if argument is not NoneType)
-        return None if value is None else _value(kind, value, path)
+        return _one_of([kind for kind in arguments if kind is not NoneType], value, path)
     if origin is Literal:
         return arguments[arguments.index(value)]
     if hint is float:
@@ -51,6 +51,16 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
     if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
         return record_of(hint, _expected(value, dict), path)  # type: ignore[arg-type]
     return _expected(value, origin or hint)
+
+
+def _one_of(kinds: list[Any], value: Any, path: Path) -> Any:
+    """The value as the first kind that it is one of."""
+    if value is None:
+        return None
+    for kind in kinds[:-1]:
+        with suppress(TypeError, ValueError, OverflowError):
+            return _value(kind, value, path)
+    return _value(kinds[-1], value, path)
 
 
 def _float(value: Any) -> float:

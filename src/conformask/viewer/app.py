@@ -1,28 +1,30 @@
 """The routes of the viewer: what the page asks, and nothing else."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from conformask.data.formats import IMAGE_SUFFIXES
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
 from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
+from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
-from conformask.viewer.pictures import PICTURES, error_scale, png
+from conformask.viewer.opened import Opened, distances_of, is_measurable, opening
+from conformask.viewer.pictures import PICTURES, picture, png
+from conformask.viewer.planes import Part, checked, plane, reduction, values_at
 from conformask.viewer.promises import Setting, masker_at, sliders
-from conformask.viewer.session import Session, bound_text, distances_of, opening
-from conformask.viewer.uploads import FACTS, MOST_BYTES, Intake, pair_of
+from conformask.viewer.session import Session, bound_text
+from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
+from conformask.viewer.views import View
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report_pictures.__file__).parent / "palette.css"
@@ -48,6 +50,41 @@ async def _session(request: Request) -> Session:
     return session
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Which plane, and which part of it; the whole where nothing is said."""
+
+    axis: int = 0
+    at: int = 0
+    top: int | None = None
+    bottom: int | None = None
+    left: int | None = None
+    right: int | None = None
+    step: int = 1
+
+    def of(self, session: Session, name: str, image: Opened) -> tuple[View, int, Part]:
+        """The view, the place along its axis, and the part.
+
+        Raises:
+            MissingFileError: there is no such plane, or no such part of it.
+            InvalidArgumentError: it is too large to be sent.
+        """
+        view = next((view for view in session.shown(name).views if view.axis == self.axis), None)
+        if view is None:
+            raise MissingFileError(f"there is no view along axis {self.axis} of {name!r}")
+        rows, columns = view.sides(image.deep)
+        bottom, right = (
+            side if end is None else end for end, side in ((self.bottom, rows), (self.right, columns))
+        )
+        part = Part(self.top or 0, bottom, self.left or 0, right, self.step)
+        checked(view, image.deep, self.at, part)
+        return view, self.at, part
+
+
+async def _contrast(low: float = 0.0, high: float = 1.0) -> Contrast:
+    return Contrast(low, high)
+
+
 async def _setting(threshold: float | None = None, confidence: float | None = None) -> Setting:
     return Setting(threshold, confidence)
 
@@ -67,6 +104,8 @@ def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = No
 router = APIRouter()
 Shown = Annotated[Session, Depends(_session)]
 Wanted = Annotated[Setting, Depends(_setting)]
+Plane = Annotated[Asked, Depends(Asked)]
+Window = Annotated[Contrast, Depends(_contrast)]
 
 
 @router.get("/")
@@ -94,7 +133,7 @@ def about(session: Shown, request: Request) -> Response:
         "veil": report_pictures.VEIL,
         "upload": {
             "most_bytes": MOST_BYTES,
-            "suffixes": IMAGE_SUFFIXES,
+            "suffixes": SUFFIXES,
             "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh],
         },
     }
@@ -117,52 +156,65 @@ def gallery(session: Shown) -> Response:
 @router.get("/api/images/{name}")
 def image(name: str, session: Shown) -> Response:
     """What the page needs to draw an image."""
-    item = session.opened(name)
-    height, width = item.batch.y_hat.shape[-2:]
-    has_truth = item.batch.y is not None
+    opened, shown, card = session.opened(name), session.shown(name), session.masker.card
     facts = {
         "name": name,
-        "height": height,
-        "width": width,
-        "channels": item.score.map.shape[1],
-        "truth": has_truth,
-        "error_scale": error_scale(item.batch) if has_truth else None,
-        "not_covered": session.masker.card.not_covered((height, width)),
+        "size": opened.deep,
+        "channels": opened.item.score.map.shape[1],
+        "views": [asdict(view) | {"step": reduction(view, opened.deep)} for view in shown.views],
+        "steps": shown.steps,
+        "unit": None if shown.geometry is None else shown.geometry.unit,
+        "start": session.telling(name),
+        "range": shown.data_range,
+        "presets": [asdict(preset) for preset in presets(shown.data_range)],
+        "truth": "truth" in opened.sources,
+        "error_scale": opened.error_scale,
+        "measurable": is_measurable(session.masker, opened),
+        "not_covered": card.not_covered(opened.size),
         "caveat": session.caveat(name),
-        "bound": None if session.doubt else bound_text(session.masker, item),
+        "bound": None if session.doubt else bound_text(session.masker, opened),
     }
     return _json(facts)
 
 
 @router.get("/api/images/{name}/thumbnail.jpg")
 def thumbnail(name: str, session: Shown) -> Response:
-    """The veiled output, small."""
+    """The output under its veil, small."""
     return Response(session.thumbnail(name), media_type="image/jpeg")
 
 
 @router.get("/api/images/{name}/score")
-def score(name: str, session: Shown) -> Response:
-    """The score map, float32 little-endian, channel by channel, row by row."""
-    values = session.opened(name).score.map[0].detach().cpu().numpy()
-    return Response(np.ascontiguousarray(values, "<f4").tobytes(), media_type="application/octet-stream")
+def score(name: str, session: Shown, asked: Plane) -> Response:
+    """The score of a plane as shown, float32 little-endian, channel by channel, row by row."""
+    image = session.opened(name)
+    values = plane(image.sources["score"], image.deep, *asked.of(session, name, image))
+    return Response(values.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
 
 
-@router.get("/api/images/{name}/{picture}.png")
-def picture(name: str, picture: str, session: Shown) -> Response:
-    """input, output, truth or error."""
-    batch = session.opened(name).batch
-    if picture not in PICTURES or (picture in ("truth", "error") and batch.y is None):
-        raise MissingFileError(f"there is no picture {picture!r} of {name!r}")
-    return Response(png(PICTURES[picture](batch)), media_type="image/png")
+@router.get("/api/images/{name}/values")
+def values(name: str, x: int, y: int, session: Shown, z: int = 0) -> Response:
+    """What the images have at a pixel, channel by channel, in [0, 1], and its score."""
+    image = session.opened(name)
+    return _json(values_at(image.sources, image.deep, (z, y, x)))
+
+
+@router.get("/api/images/{name}/{what}.png")
+def plane_picture(name: str, what: str, session: Shown, asked: Plane, contrast: Window) -> Response:
+    """A plane of input, output, truth or error as shown, at the size of the output."""
+    image = session.opened(name)
+    if what not in PICTURES or what not in image.sources:
+        raise MissingFileError(f"there is no picture {what!r} of {name!r}")
+    drawn = picture(image, what, *asked.of(session, name, image), contrast)
+    return Response(png(drawn), media_type="image/png")
 
 
 @router.get("/api/promise")
 def promise(image: str, setting: Wanted, session: Shown) -> Response:
     """What is promised at a setting, and what it opens of an image."""
-    item = session.opened(image)
+    opened = session.opened(image)
     started = perf_counter()
     masker, promised = masker_at(session.masker, setting, session.doubt)
-    facts = asdict(promised) | {"opening": asdict(opening(masker, item))}
+    facts = asdict(promised) | {"opening": asdict(opening(masker, opened))}
     timing = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
     return _json(facts, headers={"Server-Timing": timing})
 
@@ -170,11 +222,11 @@ def promise(image: str, setting: Wanted, session: Shown) -> Response:
 @router.get("/api/distance")
 def distance(image: str, setting: Wanted, session: Shown) -> Response:
     """How far an image with a truth is from it, masked and unmasked."""
-    item = session.opened(image)
-    if item.batch.y is None:
+    opened = session.opened(image)
+    if "truth" not in opened.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
     masker, promised = masker_at(session.masker, setting)
-    return _json(asdict(distances_of(masker, item, promised.threshold)))
+    return _json(asdict(distances_of(masker, opened, promised.threshold)))
 
 
 @router.post("/api/uploads")

@@ -1,54 +1,53 @@
 """Images as PNG and JPEG, for the page."""
 
 import io
-from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
-from conformask.report.pictures import as_bytes, error_bytes, heat, overlay
-from conformask.types import Array, Batch, Images
+from conformask.report.pictures import as_bytes, heat, overlay
+from conformask.types import Array, Family
+from conformask.viewer.contrast import Contrast
+from conformask.viewer.opened import Opened
+from conformask.viewer.planes import Part, plane, reduction
+from conformask.viewer.views import View
 
+PICTURES = ("input", "output", "truth", "error")
 THUMBNAIL = 256
 """Longest side."""
 QUALITY = 85
 """Of JPEG."""
 
 
-def thumbnail(y_hat: Images, mask: Images) -> bytes:
-    """The veiled output as a JPEG, no side longer than THUMBNAIL."""
-    veiled = Image.fromarray(overlay(as_bytes(_only(y_hat)), as_bytes(_only(mask))))
-    veiled.thumbnail((THUMBNAIL, THUMBNAIL))
+def picture(image: Opened, what: str, view: View, at: int, part: Part, contrast: Contrast) -> Array:
+    """A part of a plane, uint8 (H, W) or (H, W, 3): values under a contrast window, errors as colours."""
+    values = plane(image.sources[what], image.deep, view, at, part)
+    if what == "error":
+        return heat(as_bytes(values / image.error_scale))
+    return as_bytes(contrast(values))
+
+
+def thumbnail(
+    image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
+) -> bytes:
+    """A plane of the output under its veil as a JPEG, no side longer than THUMBNAIL, by steps (z, y, x)."""
+    rows, columns = view.sides(image.deep)
+    part = Part(0, rows, 0, columns, reduction(view, image.deep))
+    output, score = (plane(image.sources[what], image.deep, view, at, part) for what in ("output", "score"))
+    mask = family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
+    veiled = Image.fromarray(overlay(as_bytes(output), as_bytes(mask)))
+    height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
+    longest = min(THUMBNAIL, max(veiled.size))
+    sides = [max(1, round(side * longest / max(height, width))) for side in (width, height)]
     buffer = io.BytesIO()
-    veiled.save(buffer, "JPEG", quality=QUALITY)
+    veiled.resize(sides, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
 def png(pixels: Array) -> bytes:
     """A uint8 image, (H, W) or (H, W, 3); little compressed, it does not travel far."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def error_scale(batch: Batch) -> float:
-    """The error at which the colours end."""
-    return _error(batch)[1]
-
-
-def _error(batch: Batch) -> tuple[Array, float]:
-    return error_bytes(_only(batch.truth()), _only(batch.y_hat))
-
-
-def _only(images: Images) -> Array:
-    """The one image of a batch, (C, H, W)."""
-    (image,) = images.detach().cpu().numpy()
-    return np.asarray(image)
-
-
-PICTURES: Mapping[str, Callable[[Batch], Array]] = {
-    "input": lambda batch: as_bytes(_only(batch.x)),
-    "output": lambda batch: as_bytes(_only(batch.y_hat)),
-    "truth": lambda batch: as_bytes(_only(batch.truth())),
-    "error": lambda batch: heat(_error(batch)[0]),
-}

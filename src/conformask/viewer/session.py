@@ -1,29 +1,37 @@
 """What is shown: a masker, its images, and what has been computed of them."""
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
-import torch
 
-from conformask.calibration import Scored, loss_under, mask_size, unmasked_loss
-from conformask.conformal.crossing import passes
-from conformask.data.formats.opened import Header
-from conformask.data.limits import FLOAT32
+from conformask.data.formats.opened import DataRange, Header
 from conformask.data.triplets import Triplets
-from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
+from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
+from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.report.meaning import Standing, broken, of_another_network
+from conformask.report.slices import telling
 from conformask.report.words import figure, measurement_text, percent
-from conformask.scorers.scoring import scored_batches
+from conformask.types import Array
 from conformask.viewer.cache import Cache
+from conformask.viewer.contrast import UNIT
+from conformask.viewer.opened import (
+    Opened,
+    distance_of,
+    is_measurable,
+    level_of,
+    opened,
+    trusted_shares,
+)
 from conformask.viewer.pictures import thumbnail
+from conformask.viewer.views import Point, View, views_of
 
 OPENED_BYTES = 512 * 2**20
 """Of scored images that are kept."""
@@ -31,10 +39,6 @@ THUMBNAIL_BYTES = 64 * 2**20
 """Of thumbnails that are kept."""
 MOST_UPLOADS = 32
 """Of a user, before the viewer asks to be restarted."""
-MOST_SIDE = 4096
-"""An image has at most so many pixels squared: the page holds its score."""
-MOST_DECODED = 3 * 3 * FLOAT32 * MOST_SIDE**2
-"""Bytes of x, y_hat and y as float32: three colour images of that size."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +55,38 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Opening:
-    """What a lambda opens of an image."""
+class Shown:
+    """An image of a collection, and where its pixels lie."""
 
-    lam: float
-    level: tuple[float, ...]
-    """What the family's apply takes."""
-    size: float
-    """Mask size, mean(1 - m)."""
+    triplets: Triplets
+    index: int
+    of_upload: Header | None = None
+    """What the file of an upload's y_hat said, which is in memory now."""
 
+    @cached_property
+    def header(self) -> Header:
+        """That of y_hat."""
+        return self.of_upload or self.triplets.header(self.index)
 
-@dataclass(frozen=True)
-class Measured:
-    """How an image with a truth stands to the threshold."""
+    @property
+    def geometry(self) -> Geometry | None:
+        """None where it is unknown."""
+        return self.header.geometry
 
-    distance: float
-    """Masked."""
-    unmasked: float
-    met: bool
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """The planes that are shown of it."""
+        return views_of(self.header.space, self.geometry)
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """The spacing along z, y and x, all 1 where it is unknown."""
+        return (1.0, 1.0, 1.0) if self.geometry is None else (1.0, *self.geometry.spacing)[-3:]
+
+    @cached_property
+    def data_range(self) -> DataRange:
+        """The values of y_hat that became 0 and 1."""
+        return self.triplets.data_range or self.header.data_range or UNIT
 
 
 class Session:
@@ -86,33 +104,34 @@ class Session:
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None
         """Of how many images with truth, and what."""
-        self._places = {name: (triplets, index) for index, name in enumerate(triplets.names)}
+        self._shown = {name: Shown(triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
         self._errors: dict[str, str] = {}
-        self._opened: Cache[Scored] = Cache(OPENED_BYTES, _bytes_of)
+        self._telling: dict[str, Point] = {}
+        self._opened: Cache[Opened] = Cache(OPENED_BYTES, lambda image: image.bytes)
         self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
         self._network = Lock()
 
     @property
     def reading(self) -> Reading:
         """How images are read, for uploads too."""
-        return next(iter(self._places.values()))[0].reading
+        return self._triplets.reading
 
     def entries(self) -> list[Entry]:
         """The gallery, uploads first."""
-        names = [*reversed(self._uploaded), *(name for name in self._places if name not in self._uploaded)]
+        names = [*reversed(self._uploaded), *(name for name in self._shown if name not in self._uploaded)]
         return [self._entry(name) for name in names]
 
     def _entry(self, name: str) -> Entry:
-        triplets, index = self._place(name)
-        truth = triplets.select([index]).has_truth
+        shown = self.shown(name)
+        truth = shown.triplets.select([shown.index]).has_truth
         uploaded = name in self._uploaded
         return Entry(name, truth, uploaded, self._sizes.get(name), self._errors.get(name))
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yields the names when done."""
-        for name in list(self._places):
+        for name in list(self._shown):
             if name not in self._sizes:
                 with suppress(ConformaskError):  # kept for the gallery, which tells it
                     self._look_at(name)
@@ -120,16 +139,32 @@ class Session:
 
     def _look_at(self, name: str) -> bytes:
         try:
-            item = self._opened.get(name) or self._scored(*self._place(name))
-            mask = self.masker.open(item)
+            image = self._opened.get(name) or self._read(self.shown(name))
+            level = level_of(self.masker, image)[1]
         except ConformaskError as error:
             self._errors[name] = str(error)
             raise
-        self._sizes[name] = float(mask_size(mask)[0])
-        if item.batch.y is not None and name not in self._uploaded:
-            distance = loss_under(self.masker.loss, mask, item.batch)
-            self._distances[name] = float(distance[0])
-        return self._thumbnails.put(name, thumbnail(item.batch.y_hat, mask))
+        shares = trusted_shares(self.masker.family, image, level)
+        self._sizes[name] = 1 - float(shares[0].mean())
+        self._telling[name] = _most_hidden(shares)
+        if name not in self._uploaded and is_measurable(self.masker, image):
+            self._distances[name] = distance_of(self.masker, image)
+        shown = self.shown(name)
+        view = next(view for view in shown.views if view.axis == 0)
+        small = thumbnail(image, self.masker.family, level, view, self._telling[name][0], shown.steps)
+        return self._thumbnails.put(name, small)
+
+    def telling(self, name: str) -> Point:
+        """Where to look first: the most hidden plane along each axis, as calibrated.
+
+        Raises:
+            ConformaskError: as opened does.
+        """
+        if name not in self._telling:
+            image = self.opened(name)
+            level = level_of(self.masker, image)[1]
+            self._telling[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
+        return self._telling[name]
 
     def measured(self) -> Measurement | None:
         """How the masks of images with truth agree with the promise, where known; no uploads.
@@ -171,108 +206,72 @@ class Session:
         """
         return self._thumbnails.get(name) or self._look_at(name)
 
-    def opened(self, name: str) -> Scored:
-        """An image and its score, each tensor with a batch axis of one.
+    def opened(self, name: str) -> Opened:
+        """An image and its score; several who ask at once wait for one.
 
         Raises:
             MissingFileError: there is no such image.
             ImageError: it cannot be used.
-            MismatchError: it has other channels than those that the masker takes.
+            MismatchError: it has other channels or axes than those that the masker takes.
+            OutputError: the disk has no room for its score.
         """
-        return self._opened.get(name) or self._opened.put(name, self._scored(*self._place(name)))
+        shown = self.shown(name)
+        return self._opened.get(name) or self._read(shown, name)
 
-    def _scored(self, triplets: Triplets, index: int) -> Scored:
-        check_size(triplets.names[index], _headers(triplets, index))
+    def _read(self, shown: Shown, name: str | None = None) -> Opened:
+        """Score an image, and keep it under this name."""
         with self._network:
-            item = next(scored_batches(self.masker.scorer, triplets.select([index]), 1))
-        self.masker.card.check_channels(item.batch.y_hat.shape[1])
-        unjudged = self.masker.card.region and item.batch.region is None
-        return replace(item, batch=replace(item.batch, y=None)) if unjudged else item
+            if name is None:
+                return opened(self.masker, shown.triplets, shown.index)
+            kept = self._opened.get(name)
+            return kept or self._opened.put(name, opened(self.masker, shown.triplets, shown.index))
 
-    def _place(self, name: str) -> tuple[Triplets, int]:
-        if name not in self._places:
+    def shown(self, name: str) -> Shown:
+        """Which image goes by a name.
+
+        Raises:
+            MissingFileError: none.
+        """
+        if name not in self._shown:
             raise MissingFileError(f"there is no image {name!r} here")
-        return self._places[name]
+        return self._shown[name]
 
-    def add(self, pair: Triplets) -> str:
+    def add(self, pair: Shown) -> str:
         """Show one more image; returns the name that it goes by, which is new.
 
         Raises:
             ImageError: it cannot be used.
-            MismatchError: it has other channels than those that the masker takes.
+            MismatchError: it has other channels or axes than those that the masker takes.
             InvalidArgumentError: the promise needs a fact that is missing, or there are too many already.
         """
         if len(self._uploaded) >= MOST_UPLOADS:
             raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
-        wanted, count = pair.names[0], 1
-        item = self._scored(pair, 0)
-        self.masker.lambdas(item)
+        wanted, count = pair.triplets.names[pair.index], 1
+        image = self._read(pair)
+        self.masker.lambdas(image.item)
         name = wanted
-        while name in self._places:
+        while name in self._shown:
             name, count = f"{wanted}-{count + 1}", count + 1
-        self._places[name] = (pair, 0)
+        self._shown[name] = pair
         self._uploaded.append(name)
-        self._opened.put(name, item)
+        self._opened.put(name, image)
         self._look_at(name)
         return name
 
 
-def check_size(name: str, headers: Mapping[str, Header]) -> None:
-    """Refuse a triplet, by the header of each role, that is too large for the page or for memory.
-
-    Raises:
-        ImageError: it is.
-    """
-    for role, header in headers.items():
-        if math.prod(header.space) > MOST_SIDE**2:
-            raise ImageError(
-                f"{role} of {name} has {' x '.join(map(str, header.space))} pixels; the viewer takes up to "
-                f"{MOST_SIDE} x {MOST_SIDE}: cut it, or use conformask mask"
-            )
-    decoded = FLOAT32 * sum(header.values for header in headers.values())
-    if decoded > MOST_DECODED:
-        raise ImageError(
-            f"{', '.join(headers)} of {name} take {decoded // 2**20} MiB as float32; the viewer takes up to "
-            f"{MOST_DECODED // 2**20} MiB: cut them, or use conformask mask"
-        )
+def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
+    """By the means of the mask in each plane across z, y and x; the middle where all are alike."""
+    z, y, x = (
+        len(share) // 2 if np.ptp(share) == 0 else next(iter(telling(share[None, :, None, None])))
+        for share in shares
+    )
+    return z, y, x
 
 
-def _headers(triplets: Triplets, index: int) -> dict[str, Header]:
-    """By role, without decoding; y has the shape of y_hat, or is refused for that."""
-    x, y_hat = triplets.raster(index, "x").header, triplets.raster(index, "y_hat").header
-    return {"x": x, "y_hat": y_hat} | ({"y": y_hat} if triplets.select([index]).has_truth else {})
-
-
-def opening(masker: Masker, item: Scored) -> Opening:
-    """What the masker opens of an image.
-
-    Raises:
-        InvalidArgumentError: its promise needs a weight or category that the image does not have.
-    """
-    lam = torch.as_tensor(masker.lambdas(item), device=item.score.map.device)
-    level = masker.family.level(item.score.map, lam)
-    size = mask_size(masker.family.apply(item.score.map, level))
-    return Opening(float(lam[0]), tuple(level[0].tolist()), float(size[0]))
-
-
-def bound_text(masker: Masker, item: Scored) -> str | None:
+def bound_text(masker: Masker, image: Opened) -> str | None:
     """By how much the output differs from the truth at most, and for how many images that holds."""
-    bounds, rule = masker.bounds_of(item), masker.image_bound
+    rule = masker.image_bound
+    bounds = masker.bounds_of(image.item) if image.in_memory else None
     if bounds is None or rule is None:
         return None
     return f"at most {figure(float(bounds[0]))}, for {percent(rule.confidence)} of images"
-
-
-def distances_of(masker: Masker, item: Scored, threshold: float) -> Measured:
-    """Its distance from the truth, masked and unmasked."""
-    distance = loss_under(masker.loss, masker.open(item), item.batch)
-    return Measured(
-        distance=float(distance[0]),
-        unmasked=float(unmasked_loss(masker.loss, item.batch)[0]),
-        met=bool(passes(distance.cpu().numpy(), threshold)[0]),
-    )
-
-
-def _bytes_of(item: Scored) -> int:
-    tensors = (item.batch.x, item.batch.y_hat, item.batch.y, item.score.map)
-    return sum(tensor.nbytes for tensor in tensors if tensor is not None)

@@ -4,28 +4,31 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import TypeVar
 
+import numpy as np
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import Message, Receive
 
-from conformask.data.decoding import decode_with_header, read_header
-from conformask.data.formats import IMAGE_SUFFIXES
-from conformask.data.formats.opened import range_of
-from conformask.data.images import channels_last, check_name, to_unit
+from conformask.data.decoding import decode_with_header, name_and_suffix, read_header
+from conformask.data.formats import FORMATS
+from conformask.data.formats.opened import Header, range_of
+from conformask.data.images import check_name, to_unit
+from conformask.data.limits import FLOAT32
 from conformask.data.manifest import parse_weight
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.records.reading import Reading
 from conformask.types import Array
-from conformask.viewer.session import check_size
+from conformask.viewer.opened import MOST_DECODED
+from conformask.viewer.session import Shown
 
 T = TypeVar("T")
 
@@ -36,6 +39,8 @@ PATIENCE = 10.0
 """Seconds that an upload may fall behind SLOWEST."""
 SLOWEST = MIB // 16
 """Bytes a second."""
+SUFFIXES = tuple(suffix for kind in FORMATS if not kind.is_folder for suffix in kind.suffixes)
+"""Of what is one file."""
 ROLES = ("x", "y_hat", "y")
 FACTS = ("category", "weight")
 
@@ -138,7 +143,7 @@ def _upload_of(form: FormData) -> Upload:
     return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
-def pair_of(upload: Upload, reading: Reading) -> Triplets:
+def pair_of(upload: Upload, reading: Reading) -> Shown:
     """The one triplet of an upload, named after y_hat's file.
 
     Nothing is written under a name that was sent, and nothing is left on disk.
@@ -149,47 +154,62 @@ def pair_of(upload: Upload, reading: Reading) -> Triplets:
     """
     names = {role: _checked_name(role, file.filename or "") for role, file in upload.files.items()}
     weight, category = upload.facts.get("weight"), upload.facts.get("category")
-    name = PurePath(names["y_hat"]).stem
+    name = name_and_suffix(Path(names["y_hat"]))[0]
     with TemporaryDirectory() as folder:
         paths = {role: _written(upload.files[role], Path(folder) / role, names[role]) for role in names}
-        check_size(
-            name,
-            {role: _read(partial(read_header, reading=reading), paths[role], names[role]) for role in names},
-        )
+        header = partial(read_header, reading=reading)
+        headers = {role: _read(header, paths[role], names[role]) for role in names}
+        _check(name, headers)
         pixels = partial(_pixels, reading=reading)
         images = {role: _read(pixels, paths[role], names[role]) for role in names}
-    return Triplets.from_arrays(
+    triplets = Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
         names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
-        reading=reading,
+        reading=replace(reading, axes="ZYXC"[-1 - len(headers["y_hat"].space) :]),
     )
+    return Shown(triplets, 0, headers["y_hat"])
+
+
+def _check(name: str, headers: Mapping[str, Header]) -> None:
+    """Refuse files, by their headers, that are too large for memory, or volumes beside planes."""
+    decoded = FLOAT32 * sum(header.values for header in headers.values())
+    if decoded > MOST_DECODED:
+        raise ImageError(
+            f"{', '.join(headers)} of {name} take {decoded // MIB} MiB as float32; an upload takes up to "
+            f"{MOST_DECODED // MIB} MiB: cut them, or view them in a folder"
+        )
+    if len({len(header.space) for header in headers.values()}) > 1:
+        shapes = ", ".join(f"{role} {header.shape}" for role, header in headers.items())
+        raise ImageError(f"{name} has {shapes} (C, *space); some are volumes, the others are not")
 
 
 def _checked_name(role: str, name: str) -> str:
     check_name(name, f"the file of {role}")
-    if PurePath(name).suffix.lower() not in IMAGE_SUFFIXES:
-        raise ImageError(
-            f"{name} is not an image that can be read; images end in {', '.join(IMAGE_SUFFIXES)}"
-        )
+    if name_and_suffix(Path(name))[1] not in _SUFFIXES:
+        raise ImageError(f"{name} is not an image that can be read; images end in {', '.join(SUFFIXES)}")
     return name
+
+
+_SUFFIXES = {*SUFFIXES, *(f".ome{suffix}" for suffix in SUFFIXES)}
 
 
 def _written(file: UploadFile, place: Path, name: str) -> Path:
     """A file with a name of ours and the suffix of theirs."""
-    path = place.with_suffix(PurePath(name).suffix.lower())
+    path = place.with_suffix(name_and_suffix(Path(name))[1])
     with path.open("wb") as aside:
         shutil.copyfileobj(file.file, aside)
     return path
 
 
 def _pixels(path: Path, reading: Reading) -> Array:
-    """In the file's own type, or in [0, 1] where the file says another range, as with 12 bits."""
+    """(*space, C), in the file's type, or in [0, 1] where the file says another range, as with 12 bits."""
     array, header = decode_with_header(path, reading)
+    pixels = array[..., None] if array.ndim == len(header.space) else array
     if reading.data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
-        return array
-    return channels_last(to_unit(array, header, reading, str(path)))
+        return pixels
+    return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)
 
 
 def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:

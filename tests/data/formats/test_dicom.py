@@ -599,7 +599,6 @@ BAD: dict[str, tuple[Change, str]] = {
     "two sizes": (set_of(2, Rows=3, Columns=8), "differ in rows or columns"),
     "two orientations": (set_of(2, ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), "differ in orientation"),
     "two spacings": (set_of(2, PixelSpacing=[0.5, 0.7]), "differ in pixel spacing"),
-    "the same twice": (set_of(2, SOPInstanceUID="1.2.3"), ""),
     "bad directions": (set_of(2, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit"),
     "one position twice": (moved(2, STEP), "lie in the same place, and other slices do not repeat"),
     "side by side": (moved(2, STEP + 9 * ROW), "lie side by side in one plane"),
@@ -618,7 +617,7 @@ BAD: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", [name for name in BAD if name != "the same twice"])
+@pytest.mark.parametrize("what", list(BAD))
 def test_bad_series_are_refused_by_name(tmp_path: Path, what: str) -> None:
     change, message = BAD[what]
     folder = series(tmp_path / "s", volume(), change)
@@ -775,7 +774,7 @@ def test_a_segmentation_of_what_is_not_trusted(tmp_path: Path, at: float) -> Non
     found = read_header(folder).geometry
     assert found is not None
     check_same_volume(stored, (mask[0] < at).astype(int), np.array(found.affine))
-    assert len(read.SourceImageSequence) == 5
+    assert len(read.SourceImageSequence) == read.NumberOfFrames == 5
     with pytest.raises(ImageError, match="but a segmentation"):
         decode(tmp_path / "seg.dcm")
 

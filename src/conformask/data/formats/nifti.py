@@ -295,7 +295,10 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
     Raises:
         MissingFileError: the extra nifti is not installed.
     """
-    header = _mask_header(path, shape, under)
+    header = _header(path, shape, under)
+    header.set_data_dtype(np.uint16)
+    header.set_slope_inter(1 / LEVELS, 0)
+    header["descrip"], header["cal_min"], header["cal_max"] = DESCRIPTION, 0, 1
     whole = np.empty(shape, np.dtype(np.uint16).newbyteorder(header.endianness))
     for places, values in blocks:
         whole[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
@@ -303,6 +306,21 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
         header.write_to(file)
         for plane in whole.reshape(-1, *shape[-2:]):
             file.write(plane)
+
+
+def write_nifti(path: Path, image: Array, under: Under) -> None:
+    """Write an image (C, *space) as float32, with the header of the image that it was made of.
+
+    Raises:
+        MissingFileError: the extra nifti is not installed.
+    """
+    header = _header(path, image.shape, under)
+    header.set_data_dtype(np.float32)
+    header.set_slope_inter(1, 0)
+    header["descrip"], header["cal_min"], header["cal_max"] = "", 0, 0
+    with _written(path) as file:
+        header.write_to(file)
+        file.write(image.astype(np.dtype(np.float32).newbyteorder(header.endianness)).tobytes())
 
 
 @contextmanager
@@ -316,7 +334,8 @@ def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
             yield packed
 
 
-def _mask_header(path: Path, shape: Shape, under: Under) -> Any:
+def _header(path: Path, shape: Shape, under: Under) -> Any:
+    """That of the image under, for one of this shape; new where it has none."""
     nibabel = _nibabel(path)
     file = under.path and _without_time(under.path)
     if file is not None and file.name.lower().endswith(SUFFIXES):
@@ -331,12 +350,9 @@ def _mask_header(path: Path, shape: Shape, under: Under) -> Any:
         sides = (*sides, 1)[:3]
     steps = header["pixdim"][:4].copy()
     header.set_data_shape(sides if shape[0] == 1 else (*sides, 1, shape[0]))
-    header.set_data_dtype(np.uint16)
-    header.set_slope_inter(1 / LEVELS, 0)
     header.set_intent("none" if shape[0] == 1 else "vector")
-    header["descrip"], header["aux_file"], header["toffset"], header["vox_offset"] = DESCRIPTION, "", 0, 0
+    header["aux_file"], header["toffset"], header["vox_offset"] = "", 0, 0
     header["pixdim"][:4], header["pixdim"][4:] = steps, 1
-    header["cal_min"], header["cal_max"] = 0, 1
     return header
 
 

@@ -159,7 +159,9 @@ class Stack:
         with _open(pages):
             for place, page in zip(places, pages, strict=True):
                 if self.series.transform is None:
-                    page.asarray(out=planes[place])
+                    decoded = page.asarray(out=planes[place])
+                    if decoded.size < planes[place].size:  # a type that tifffile does not know
+                        raise ImageError(f"{self.path} holds a plane that cannot be decoded; write it again")
                 else:
                     planes[place] = self.series.transform(page.asarray())
 
@@ -238,7 +240,7 @@ def _check_chain(path: Path, file: Any) -> None:
 
 
 def _check_images(path: Path, file: Any) -> None:
-    """ImageJ gives a large stack one header; tifffile reads the first plane alone where others are cut off."""
+    """Refuse a stack of ImageJ whose end is cut off; tifffile reads the first plane alone."""
     stated = (file.imagej_metadata or {}).get("images", 1)
     if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
         raise ImageError(

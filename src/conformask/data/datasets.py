@@ -1,0 +1,79 @@
+"""Images of a torch Dataset or another sequence, asked for when they are needed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.types import Array
+
+ROLES = ("x", "y_hat", "y")
+AXES = {3: "CYX", 4: "CZYX"}
+"""Of tensors, by how many axes they have."""
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """One image of an item: np.asarray reads it."""
+
+    dataset: Any
+    index: int
+    key: str | int
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        """The image, with the axes that the dataset gives it.
+
+        Raises:
+            ImageError: the item has no such image.
+        """
+        item = self.dataset[self.index]
+        try:
+            image = item[self.key]
+        except (KeyError, IndexError, TypeError) as error:
+            raise ImageError(
+                f"item {self.index} of the dataset has no {self.key!r}: it is {_text(item)}; say which keys "
+                "or places x, y_hat and y have, keys=(...)"
+            ) from error
+        array = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
+        return array if dtype is None else array.astype(dtype)
+
+
+def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, list[Item]], str]:
+    """The images of every item by role, and what their axes are, by the first item.
+
+    Raises:
+        InvalidArgumentError: a dataset without length or places, or items of neither two nor three images.
+        ImageError: images of other axes than (C, H, W) or (C, D, H, W).
+    """
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+        raise InvalidArgumentError(
+            f"{type(dataset).__name__} cannot be asked for an item by its number: give a sequence or a torch "
+            "Dataset with a length; of a DataLoader its .dataset"
+        )
+    if len(dataset) == 0:
+        raise InvalidArgumentError("the dataset is empty; give at least one item")
+    first = dataset[0]
+    if keys is None:
+        keys = [role for role in ROLES if role in first] if isinstance(first, Mapping) else range(len(first))
+    if not 2 <= len(keys) <= 3:
+        raise InvalidArgumentError(
+            f"items are {_text(first)}: give (x, y_hat) or (x, y_hat, y), or say which they are, keys=(...)"
+        )
+    items = {
+        role: [Item(dataset, index, key) for index in range(len(dataset))]
+        for role, key in zip(ROLES, keys, strict=False)
+    }
+    dimensions = np.asarray(items["y_hat"][0]).ndim
+    if dimensions not in AXES:
+        raise ImageError(
+            f"y_hat of item 0 has {dimensions} axes: images of a dataset are (C, H, W) or (C, D, H, W)"
+        )
+    return items, AXES[dimensions]
+
+
+def _text(item: Any) -> str:
+    if isinstance(item, Mapping):
+        return f"a mapping with {list(item)}"
+    return f"{type(item).__name__} of {len(item)}" if hasattr(item, "__len__") else type(item).__name__

@@ -1,0 +1,68 @@
+"""Values in the units in which they were stated, and the window of them that is shown from black to white."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isfinite
+
+import numpy as np
+
+from conformask.data.formats.opened import DataRange
+from conformask.errors import InvalidArgumentError
+from conformask.types import Array
+
+UNIT: DataRange = (0.0, 1.0)
+LOWEST, HIGHEST = (-3100, -150), (150, 32767)
+"""Where the ends of a range of Hounsfield units (HU) lie, from below fat to above muscle."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A window of HU by its middle and width."""
+
+    name: str
+    level: float
+    width: float
+
+
+PRESETS = (
+    Preset("Brain", 40, 80),
+    Preset("Lung", -600, 1500),
+    Preset("Bone", 400, 1800),
+    Preset("Soft tissue", 40, 400),
+)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What of [0, 1] is shown from black to white."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise InvalidArgumentError(
+                f"a contrast window from {self.low} to {self.high}: its end must lie above its start"
+            )
+
+    def __call__(self, values: Array) -> Array:
+        """The values, black 0 and white 1."""
+        if (self.low, self.high) == UNIT:
+            return values
+        shown: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
+        return shown
+
+
+def presets(data_range: DataRange) -> tuple[Preset, ...]:
+    """Those of CT, where the range is one of HU; at least half of each lies in it."""
+    low, high = data_range
+    if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
+        return ()
+    return tuple(_within(low, high))
+
+
+def _within(low: float, high: float) -> Iterator[Preset]:
+    for preset in PRESETS:
+        start, end = preset.level - preset.width / 2, preset.level + preset.width / 2
+        if min(end, high) - max(start, low) >= preset.width / 2:
+            yield preset

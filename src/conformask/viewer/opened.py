@@ -1,0 +1,313 @@
+"""An image that is looked at, in memory or in files, with its score, and what a masker makes of it."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import at, best_device
+from conformask.calibration import Scored, loss_under, unmasked_loss
+from conformask.conformal.crossing import passes
+from conformask.data.limits import FLOAT32
+from conformask.data.mask_files import grid
+from conformask.data.rasters import Raster
+from conformask.data.triplets import Triplets
+from conformask.deployment.whole import exponent_by_blocks, tiled_scorer
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
+from conformask.masker.masker import Masker
+from conformask.records.size import Size
+from conformask.scorers.scoring import scored_batches
+from conformask.scorers.tiled import Places as Window
+from conformask.scorers.tiled import reduced
+from conformask.types import Array, Batch, Family, Images, Score
+from conformask.viewer.planes import Source
+from conformask.viewer.views import Places
+
+MOST_DECODED = 9 * FLOAT32 * 4096**2
+"""Bytes of x, y_hat and y as float32 that are held in memory; larger images are read where they are shown."""
+ROLES = {"input": "x", "output": "y_hat", "truth": "y"}
+SAMPLED_BLOCKS, SAMPLED = 64, 2**24
+"""Of which the scale of the errors is told: blocks that are read, and pixels of them."""
+ERROR_QUANTILE = 0.995
+PIXELS = frozenset({"features", "bound_curve"})
+"""What rules make of the pixels of an image."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scored image."""
+
+    item: Scored
+    """What rules and families read; without its pixels where these stay in files."""
+    size: Size
+    """(H, W) or (D, H, W)."""
+    sources: Mapping[str, Source]
+    """input, output and score; truth and error where the truth is known."""
+    in_memory: bool
+
+    @property
+    def deep(self) -> Size:
+        """(D, H, W), of one plane where there are two axes."""
+        return (1, *self.size)[-3:]
+
+    @property
+    def bytes(self) -> int:
+        """That it keeps in memory, or in a temporary file."""
+        batch = self.item.batch
+        tensors = (batch.x, batch.y_hat, batch.y, self.item.score.map)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @cached_property
+    def error_scale(self) -> float | None:
+        """The error at which the colours end; None where the truth is not known."""
+        error = self.sources.get("error")
+        if error is None:
+            return None
+        blocks = list(grid(self.size))
+        blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
+        step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
+        errors = np.concatenate([error.read(_deep(block)).ravel()[::step] for block in blocks])
+        return float(np.quantile(errors, ERROR_QUANTILE)) or 1.0
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a lambda opens of an image."""
+
+    lam: float
+    level: tuple[float, ...]
+    """What the family's apply takes."""
+    size: float
+    """Mask size, mean(1 - m)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """How an image with a truth stands to the threshold."""
+
+    distance: float
+    """Masked."""
+    unmasked: float
+    met: bool
+
+
+def opened(masker: Masker, triplets: Triplets, index: int) -> Opened:
+    """Score an image, as `conformask mask` would: by tiles where none holds it.
+
+    Raises:
+        ImageError: it cannot be used.
+        MismatchError: it has other channels or axes than those that the masker takes.
+        OutputError: the disk has no room for its score.
+    """
+    header, axes = triplets.header(index), len(masker.card.sizes[0])
+    masker.card.check_channels(header.channels)
+    if len(header.space) != axes:
+        name, found = triplets.names[index], len(header.space)
+        raise MismatchError(f"{name} has {found} spatial axes, the images of the calibration have {axes}")
+    if decoded_bytes(triplets, index) > MOST_DECODED:
+        return _in_files(masker, triplets, index)
+    return _in_memory(masker, next(scored_batches(tiled_scorer(masker), triplets.select([index]), 1)))
+
+
+def decoded_bytes(triplets: Triplets, index: int) -> int:
+    """Those of x, y_hat and y as float32, without decoding them."""
+    x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
+    return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
+
+
+def _in_memory(masker: Masker, item: Scored) -> Opened:
+    if masker.card.region and item.batch.region is None:
+        item = replace(item, batch=replace(item.batch, y=None))
+    batch = item.batch
+    images = {"input": batch.x, "output": batch.y_hat, "score": item.score.map}
+    sources = {what: _of_tensor(image) for what, image in images.items()}
+    if batch.y is not None:
+        sources["truth"] = _of_tensor(batch.y)
+    return Opened(item, tuple(batch.y_hat.shape[2:]), _with_error(sources), in_memory=True)
+
+
+def _of_tensor(images: Tensor) -> Source:
+    """Windows of the one image of a batch."""
+    (image,) = images.detach().cpu().numpy()
+    deep = image.reshape(len(image), *(1, *image.shape[1:])[-3:])
+    return Source(deep.shape[1:], lambda places: deep[:, *places])
+
+
+def _in_files(masker: Masker, triplets: Triplets, index: int) -> Opened:
+    """Scored by tiles to a temporary file, whose pages the system may drop from memory."""
+    triplet = triplets.select([index])
+    roles = ROLES if triplet.has_truth else {what: ROLES[what] for what in ("input", "output")}
+    rasters = {what: triplets.raster(index, role) for what, role in roles.items()}  # type: ignore[arg-type]
+    y_hat, y = rasters["output"], rasters.get("truth")
+    if y is not None and y.header.shape != y_hat.header.shape:
+        raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
+    score = torch.from_numpy(_scores(masker, triplet.names[0], rasters["input"], y_hat))
+    sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
+    item = Scored(_facts_of(masker, triplet, rasters), Score(score))
+    return Opened(item, y_hat.size, _with_error(sources), in_memory=False)
+
+
+def _of_raster(raster: Raster) -> Source:
+    size = (1, *raster.size)[-3:]
+
+    def read(places: Places) -> Array:
+        return raster.read(places[-len(raster.size) :]).reshape(
+            -1, *(len(range(*p.indices(p.stop))) for p in places)
+        )
+
+    return Source(size, read)
+
+
+def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
+    """With |y - y_hat|, averaged over channels, where y is there; of the score single pixels."""
+    found = {**sources, "score": replace(sources["score"], thinned=True)}
+    if "truth" in sources:
+        y, y_hat = sources["truth"].read, sources["output"].read
+        found["error"] = Source(
+            sources["output"].size, lambda at: np.abs(y(at) - y_hat(at)).mean(axis=0, keepdims=True)
+        )
+    return found
+
+
+def _scores(masker: Masker, name: str, x: Raster, y_hat: Raster) -> Array:
+    """The score of an image, (1, C, *size), tile by tile."""
+    by_tiles, device = tiled_scorer(masker), best_device()
+    factors = by_tiles.factors(x.size, y_hat.size)
+    shape = (1, masker.card.channels if masker.scorer.per_channel else 1, *y_hat.size)
+    _check_room(name, FLOAT32 * math.prod(shape))
+    with tempfile.TemporaryFile() as file:
+        score = np.memmap(file, np.float32, "w+", shape=shape)
+
+    def read(window: Window) -> tuple[Images, Images]:
+        x_part, y_hat_part = x.read(reduced(window, factors)), y_hat.read(window)
+        return torch.from_numpy(x_part)[None].to(device), torch.from_numpy(y_hat_part)[None].to(device)
+
+    for window, part in by_tiles.parts(read, y_hat.size, factors, name):
+        score[at(window)] += part.cpu().numpy()
+    return score
+
+
+def _check_room(name: str, needed: int) -> None:
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"the score of {name} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
+            "set TMPDIR to another folder"
+        )
+
+
+def _facts_of(masker: Masker, triplet: Triplets, rasters: Mapping[str, Raster]) -> Batch:
+    """What the rule may ask for; the pixels only where it needs them."""
+    needs = masker.rule.needs
+    x = y_hat = torch.empty(1, 1, 0, 0)
+    if needs & PIXELS or ("weight" in needs and masker.weigh is not None):
+        x, y_hat = (
+            torch.from_numpy(raster.read(raster.header.everywhere))[None]
+            for raster in (rasters["input"], rasters["output"])
+        )
+    (category,), (weight,) = triplet.categories, triplet.weights
+    return Batch(
+        triplet.names,
+        x,
+        y_hat,
+        None,
+        None if category is None else (category,),
+        None if weight is None else (weight,),
+    )
+
+
+def opening(masker: Masker, image: Opened) -> Opening:
+    """What the masker opens of an image.
+
+    Raises:
+        InvalidArgumentError: its promise needs a weight or category that the image does not have.
+    """
+    lam, level = level_of(masker, image)
+    size = 1 - trusted_shares(masker.family, image, level)[0].mean()
+    return Opening(lam, tuple(level[0].tolist()), float(size))
+
+
+def level_of(masker: Masker, image: Opened) -> tuple[float, Tensor]:
+    """Its lambda, and the family's level of it, of the whole image."""
+    score = image.item.score.map
+    lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
+    return float(lam[0]), masker.family.level(score, lam)
+
+
+def trusted_shares(family: Family, image: Opened, level: Tensor) -> tuple[Array, Array, Array]:
+    """The mean of the mask in each plane across z, y and x; block by block."""
+    z, y, x = (np.zeros(side) for side in image.deep)
+    for window, mask in _masks(family, image, level):
+        for axis, (sums, places) in enumerate(zip((z, y, x), _deep(window), strict=True), start=1):
+            others = tuple(other for other in range(4) if other != axis)
+            sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
+    values = image.item.score.map.numel()
+    return z * len(z) / values, y * len(y) / values, x * len(x) / values
+
+
+def _masks(family: Family, image: Opened, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
+    """Each block of the mask, (C, D, H, W), and its place."""
+    for window in grid(image.size):
+        (mask,) = family.apply(image.item.score.map[at(window)], level)
+        yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
+
+
+def _deep(window: Window) -> Places:
+    return (slice(0, 1), *window)[-3:]
+
+
+def _pixels(window: Window) -> int:
+    return math.prod(place.stop - place.start for place in window)
+
+
+def is_measurable(masker: Masker, image: Opened) -> bool:
+    """Whether its loss is computed: of images that stay in files only an lp distance, block by block."""
+    return "truth" in image.sources and (image.in_memory or exponent_by_blocks(masker) is not None)
+
+
+def distances_of(masker: Masker, image: Opened, threshold: float) -> Measured:
+    """Its distance from the truth, masked and unmasked.
+
+    Raises:
+        InvalidArgumentError: it is not measurable.
+    """
+    if image.in_memory:
+        masked = distance_of(masker, image)
+        unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
+    else:
+        masked, unmasked = _by_blocks(masker, image)
+    return Measured(masked, unmasked, met=bool(passes(np.array([masked]), threshold)[0]))
+
+
+def distance_of(masker: Masker, image: Opened) -> float:
+    """Its distance from the truth under its mask.
+
+    Raises:
+        InvalidArgumentError: it is not measurable.
+    """
+    if not image.in_memory:
+        return _by_blocks(masker, image)[0]
+    return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
+
+
+def _by_blocks(masker: Masker, image: Opened) -> tuple[float, float]:
+    exponent = exponent_by_blocks(masker)
+    if exponent is None:
+        raise InvalidArgumentError(
+            "the loss of an image that is too large for memory is computed for lp distances only"
+        )
+    y, y_hat = image.sources["truth"], image.sources["output"]
+    masked = unmasked = values = 0.0
+    for window, mask in _masks(masker.family, image, level_of(masker, image)[1]):
+        error = np.abs(y.read(_deep(window)).astype(np.float64) - y_hat.read(_deep(window)))
+        masked += float(((error * mask.cpu().numpy()) ** exponent).sum())
+        unmasked += float((error**exponent).sum())
+        values += error.size
+    return masked / values, unmasked / values

@@ -1,0 +1,114 @@
+"""Parts of planes, read from images of any size, and the values of single pixels."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformask.errors import InvalidArgumentError, MissingFileError
+from conformask.records.size import Size
+from conformask.types import Array
+from conformask.viewer.views import Places, Point, View
+
+MOST_PIXELS = 4096**2
+"""Of a plane that is sent at once: a larger one is sent reduced, and in parts where one looks closely."""
+REDUCED_SIDE = 2048
+"""No side of a reduced plane is longer."""
+STRIP = 2**24
+"""Pixels that are read at once."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Values of an image, of which windows are read."""
+
+    size: Size
+    """(D, H, W)."""
+    read: Callable[[Places], Array]
+    """A window, float32 (C, D, H, W)."""
+    thinned: bool = False
+    """Of pixels that become one the first is taken, as a mask asks for; else their mean."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a plane as shown; step x step pixels become one."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    step: int = 1
+
+
+def reduction(view: View, size: Size) -> int:
+    """The step at which a whole plane is sent."""
+    rows, columns = view.sides(size)
+    return 1 if rows * columns <= MOST_PIXELS else -(-max(rows, columns) // REDUCED_SIDE)
+
+
+def checked(view: View, size: Size, at: int, part: Part) -> None:
+    """Refuse a plane or part that an image does not have, or that is too large to be sent.
+
+    Raises:
+        MissingFileError: there is no such plane, or no such part of it.
+        InvalidArgumentError: it has too many pixels.
+    """
+    if not 0 <= at < size[view.axis]:
+        raise MissingFileError(f"there is no plane {at} along axis {view.axis}: it has {size[view.axis]}")
+    rows, columns = view.sides(size)
+    if not (0 <= part.top < part.bottom <= rows and 0 <= part.left < part.right <= columns and part.step > 0):
+        raise MissingFileError(f"there is no such part of a plane of {rows} x {columns} pixels")
+    if (part.bottom - part.top) * (part.right - part.left) > MOST_PIXELS * part.step**2:
+        raise InvalidArgumentError(f"at most {MOST_PIXELS} pixels are sent at once: ask for a larger step")
+
+
+def plane(source: Source, size: Size, view: View, at: int, part: Part) -> Array:
+    """A part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
+
+    Read strip by strip, so that large planes are not in memory whole.
+    """
+    columns = part.left, part.right
+    rows = max(1, STRIP // (part.right - part.left) // part.step) * part.step
+    strips = []
+    for top in range(part.top, part.bottom, rows):
+        places = view.places(size, at, (top, min(top + rows, part.bottom)), columns)
+        strips.append(_reduced(view.turned(_under(source, size, places)), part.step, source.thinned))
+    return np.ascontiguousarray(np.concatenate(strips, axis=1))
+
+
+def values_at(sources: Mapping[str, Source], size: Size, point: Point) -> dict[str, list[float]]:
+    """What each source has, channel by channel, at a pixel of an image of this size.
+
+    Raises:
+        MissingFileError: there is no such pixel.
+    """
+    if not all(0 <= at < side for at, side in zip(point, size, strict=True)):
+        z, y, x = point
+        raise MissingFileError(f"there is no pixel x {x}, y {y}, z {z}: the image has {size} (D, H, W)")
+    places = tuple(slice(at, at + 1) for at in point)
+    return {name: _under(source, size, places).ravel().tolist() for name, source in sources.items()}
+
+
+def _under(source: Source, size: Size, places: Places) -> Array:
+    """A window of an image of this size, of a source that may have another: each pixel from the nearest."""
+    if source.size == size:
+        return source.read(places)
+    sides = zip(places, source.size, size, strict=True)
+    nearest = [(2 * np.arange(at.start, at.stop) + 1) * mine // (2 * side) for at, mine, side in sides]
+    z, y, x = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in nearest)
+    values = source.read((z, y, x))
+    for axis, indices in enumerate(nearest, start=1):
+        values = values.take(indices - indices[0], axis)
+    return values
+
+
+def _reduced(values: Array, step: int, thinned: bool) -> Array:
+    if step == 1 or thinned:
+        return values[:, ::step, ::step]
+    for axis, side in enumerate(values.shape[1:], start=1):
+        starts = np.arange(0, side, step)
+        counts = np.diff(starts, append=side).astype(np.float32)
+        sums = np.add.reduceat(values, starts, axis=axis)
+        values = sums / (counts[:, None] if axis == 1 else counts)
+    return values

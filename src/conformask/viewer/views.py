@@ -1,0 +1,97 @@
+"""Planes of an image as they are shown: which of its axes run down and to the right, and which way.
+
+Every image counts as a volume (D, H, W) here; one of two axes is a volume of one plane.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import numpy as np
+
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
+from conformask.types import Array
+
+Places = tuple[slice, ...]
+"""Where a window lies: along z, y and x."""
+Point = tuple[int, int, int]
+"""A pixel: its z, y and x."""
+
+
+@dataclass(frozen=True)
+class Along:
+    """An axis of the array, 0 to 2, as it runs over the screen."""
+
+    axis: int
+    backwards: bool = False
+
+    def stored(self, start: int, stop: int, side: int) -> slice:
+        """Where shown pixels lie in the array."""
+        return slice(side - stop, side - start) if self.backwards else slice(start, stop)
+
+
+@dataclass(frozen=True)
+class View:
+    """Planes across one axis of an image, as they are shown."""
+
+    name: str
+    axis: int
+    down: Along
+    right: Along
+    letters: str = ""
+    """What lies at the left, right, top and bottom, such as RLAP; nothing where it is unknown."""
+
+    def sides(self, size: Size) -> tuple[int, int]:
+        """Rows and columns as shown."""
+        return size[self.down.axis], size[self.right.axis]
+
+    def places(self, size: Size, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Places:
+        """The window of an array of which a part of a plane is made."""
+        places = [slice(at, at + 1)] * 3
+        for along, ends in ((self.down, rows), (self.right, columns)):
+            places[along.axis] = along.stored(*ends, size[along.axis])
+        return tuple(places)
+
+    def turned(self, window: Array) -> Array:
+        """A window (C, D, H, W) of one plane as shown, (C, rows, columns)."""
+        plane = window.squeeze(1 + self.axis)
+        upright = plane if self.down.axis < self.right.axis else plane.swapaxes(1, 2)
+        rows, columns = (slice(None, None, -1 if way.backwards else 1) for way in (self.down, self.right))
+        turned: Array = upright[:, rows, columns]
+        return turned
+
+
+AS_STORED = (
+    View("XY", 0, Along(1), Along(2)),
+    View("XZ", 1, Along(0), Along(2)),
+    View("YZ", 2, Along(0), Along(1)),
+)
+
+
+def views_of(size: Size, geometry: Geometry | None) -> tuple[View, ...]:
+    """The views of an image (H, W) or (D, H, W): as a radiologist expects them where it lies in a patient."""
+    affine = None if geometry is None else geometry.affine
+    views = AS_STORED if affine is None else _of_patient(np.array(affine))
+    return views if len(size) == 3 else tuple(view for view in views if view.axis == 0)
+
+
+def _of_patient(affine: Array) -> tuple[View, ...]:
+    """Right on the left, anterior at the top or on the left, superior at the top."""
+    left, posterior, inferior = _towards_lpi(affine)
+    return (
+        View("Axial", inferior.axis, posterior, left, "RLAP"),
+        View("Coronal", posterior.axis, inferior, left, "RLSI"),
+        View("Sagittal", left.axis, inferior, posterior, "APSI"),
+    )
+
+
+def _towards_lpi(affine: Array) -> tuple[Along, Along, Along]:
+    """The axes nearest to left, posterior and inferior; an affine to RAS falls along them."""
+    steps = affine[:3, :3]
+    lengths = np.linalg.norm(steps, axis=0)
+    directions = steps / np.where(lengths > 0, lengths, 1)
+    order = max(permutations(range(3)), key=lambda order: abs(directions[range(3), order]).sum())
+    left, posterior, inferior = (
+        Along(2 - index, bool(directions[row, index] > 0)) for row, index in enumerate(order)
+    )
+    return left, posterior, inferior
