@@ -54,14 +54,14 @@ def killed_after(monkeypatch):
     """Masks are written until so many are there."""
 
     def kill(count: int) -> None:
-        original, seen = masks_module.write_image, iter(range(count))
+        original, seen = masks_module.write_blocks, iter(range(count))
 
         def write(*given, **how):
             if next(seen, None) is None:
                 raise Killed
             return original(*given, **how)
 
-        monkeypatch.setattr(masks_module, "write_image", write)
+        monkeypatch.setattr(masks_module, "write_blocks", write)
 
     yield kill
     monkeypatch.undo()
@@ -107,9 +107,9 @@ def test_a_killed_run_goes_on(
         write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     monkeypatch.undo()
     made = []
-    original = masks_module.write_image
+    original = masks_module.write_blocks
     monkeypatch.setattr(
-        masks_module, "write_image", lambda path, *a, **k: (made.append(path), original(path, *a, **k))
+        masks_module, "write_blocks", lambda path, *a, **k: (made.append(path), original(path, *a, **k))
     )
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     assert len(made) == N - after

@@ -1,7 +1,9 @@
 """What distances ask of their images: a size, three channels, full precision."""
 
+from torch import Tensor
+
 from conformask.errors import InvalidArgumentError
-from conformask.types import Images, PerImage
+from conformask.types import Images
 
 
 def check_size(name: str, images: Images, smallest_side: int) -> None:
@@ -30,18 +32,18 @@ def three_channels(name: str, images: Images) -> Images:
     return images.float().expand(-1, 3, *images.shape[2:])
 
 
-def slices_of(images: Images) -> Images:
+def slices_of(images: Images) -> Tensor:
     """The slices of volumes as images, (N, C, D, H, W) -> (N D, C, H, W); planes as they are."""
     return images if images.ndim == 4 else images.transpose(1, 2).flatten(0, 1)
 
 
-def volumes_of(slices: Images, images: Images) -> Images:
+def volumes_of(slices: Tensor, images: Images) -> Images:
     """The inverse: slices (N D, C, H, W) of these volumes as volumes; planes as they are."""
     if images.ndim == 4:
         return slices
     return slices.reshape(len(images), images.shape[2], *slices.shape[1:]).transpose(1, 2)
 
 
-def means_over_slices(values: PerImage, n: int) -> PerImage:
+def means_over_slices(values: Tensor, n: int) -> Tensor:
     """The mean over the slices of each of n volumes, (N D,) -> (N,)."""
     return values.reshape(n, -1).mean(dim=1)

@@ -164,7 +164,7 @@ def image(name: str, session: Shown) -> Response:
         "views": [asdict(view) | {"step": reduction(view, opened.deep)} for view in shown.views],
         "steps": shown.steps,
         "unit": None if shown.geometry is None else shown.geometry.unit,
-        "start": session.telling(name),
+        "most_hidden": session.telling(name),
         "range": shown.data_range,
         "presets": [asdict(preset) for preset in presets(shown.data_range)],
         "truth": "truth" in opened.sources,

@@ -155,7 +155,7 @@ class Session:
         return self._thumbnails.put(name, small)
 
     def telling(self, name: str) -> Point:
-        """Where to look first: the most hidden plane along each axis, as calibrated.
+        """The most hidden plane along each axis, as calibrated.
 
         Raises:
             ConformaskError: as opened does.

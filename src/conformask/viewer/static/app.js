@@ -11,23 +11,31 @@ const by = (id) => document.querySelector(id);
 let state = read(location.hash);
 let gallery, page;
 let galleryAddress = "#/";
+let saving;
+const OFTEN = 150; // milliseconds between moves whose address is written
 
 const fail = (error) => {
   by("#failure").hidden = !error;
   by("#failure").textContent = error ? error.message : "";
 };
 
-// Change the state without a new entry in the history.
+// Change the state without a new entry in the history; browsers allow few entries a second.
 function change(changes, moved) {
   state = { ...state, ...changes };
-  history.replaceState(null, "", write(state));
+  clearTimeout(saving);
+  if (Object.keys(changes).some((key) => key === "at" || key === "contrast")) saving = setTimeout(save, OFTEN);
+  else save();
   show(moved);
 }
 
+const save = () => history.replaceState(null, "", write(state));
+
+// The place in a volume is that of the image.
 function walk(step) {
   const names = gallery.names();
   const at = names.indexOf(state.name);
-  return at + step >= 0 && at + step < names.length ? write({ ...state, name: names[at + step] }) : null;
+  const near = at + step >= 0 && at + step < names.length;
+  return near ? write({ ...state, name: names[at + step], at: null }) : null;
 }
 
 function show(moved) {
@@ -67,6 +75,12 @@ const IMAGE_KEYS = {
   ArrowLeft: () => walk(-1) && (location.hash = walk(-1)),
   ArrowRight: () => walk(1) && (location.hash = walk(1)),
   Escape: () => (location.hash = galleryAddress),
+  ArrowUp: () => page.turn(1),
+  ArrowDown: () => page.turn(-1),
+  PageUp: () => page.turn(10),
+  PageDown: () => page.turn(-10),
+  v: () => page.turnRound(),
+  w: () => page.toggleContrast(),
   s: () => page.toggleSwipe(),
   c: () => change({ threshold: null, confidence: null }),
   "+": () => page.zoom(1.25),
@@ -100,6 +114,7 @@ async function start() {
   by("#open-help").addEventListener("click", KEYS["?"]);
   document.addEventListener("keydown", key);
   window.addEventListener("hashchange", () => {
+    clearTimeout(saving);
     state = read(location.hash);
     show();
   });

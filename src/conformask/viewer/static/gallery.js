@@ -93,6 +93,6 @@ export class Gallery {
     picture.src = api.address(entry.name, "thumbnail.jpg");
     card.querySelector(".frame").replaceChildren(picture);
     card.querySelector(".measure i").style.width = `${100 * entry.size}%`;
-    text.textContent = `${percent(entry.size)} masked${entry.uploaded ? " · uploaded" : ""}`;
+    text.textContent = `${percent(entry.size)} hidden${entry.uploaded ? " · uploaded" : ""}`;
   }
 }

@@ -1,16 +1,18 @@
 // One image: its views, the mask at the sliders' setting, what is promised there, and how it stands to the truth.
 
 import * as api from "./api.js";
+import { boundsOf, Contrast } from "./contrast.js";
 import { percent } from "./gallery.js";
 import { Latest } from "./latest.js";
-import { grey, trust, veiled } from "./mask.js";
+import { Pane, TITLES } from "./pane.js";
+import { Planes } from "./planes.js";
 import { showPromise } from "./promise.js";
-import { Stage } from "./stage.js";
+import { Readout } from "./readout.js";
 import { VIEWS } from "./state.js";
+import { sidesOf } from "./views.js";
 
-const TITLES = { output: "Output ŷ", overlay: "Veiled", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error" };
 const LEGENDS = {
-  overlay: "The output under a veil: the denser, the less trusted.",
+  overlay: "The output under a blue veil: the denser, the less trusted.",
   mask: "White = trusted, black = hidden.",
   input: "What the network was given, at the size of its output.",
 };
@@ -19,33 +21,57 @@ const by = (id) => document.querySelector(id);
 const figure = (value) => Number(value.toPrecision(3)).toString();
 
 export class ImagePage {
-  #about;
   #sliders;
   #change;
-  #stage = new Stage();
+  #panes;
+  #contrast;
+  #readout;
   #name = null;
   #told = null; // the server's words on the image
-  #pictures = new Map();
-  #score = null;
-  #output = null; // RGBA
-  #trust = null;
+  #planes = null;
+  #level = null; // of the mask
   #state = null;
-  #timer = null;
+  #timer;
   #promise;
   #distance;
+  #moves;
 
   constructor(about, sliders, change, fail) {
     this.#promise = new Latest((name, setting, moved) => this.#ask(name, setting, moved), fail);
     this.#distance = new Latest((name, setting) => this.#measure(name, setting), fail);
-    this.#about = about;
+    this.#moves = new Latest(() => this.#draw(), fail);
     this.#sliders = sliders;
     this.#change = change;
+    this.#contrast = new Contrast(change);
+    this.#readout = new Readout(by("#readout"), about.family);
+    this.#panes = this.#made(about);
     by("#views").replaceChildren(...VIEWS.map((view, at) => this.#button(view, at)));
     for (const side of ["left", "right"]) {
       by(`#${side}`).replaceChildren(...VIEWS.map((view) => new Option(TITLES[view], view)));
       by(`#${side}`).addEventListener("change", () => change({ swipe: [by("#left").value, by("#right").value] }));
     }
     by("#swipe").addEventListener("click", () => this.toggleSwipe());
+    for (const [id, factor] of [["#in", 1.25], ["#out", 0.8], ["#fit", 0]])
+      by(id).addEventListener("click", () => this.zoom(factor));
+  }
+
+  // The large pane, and two like it for the other views of a volume.
+  #made(about) {
+    const roots = [by(".pane"), by(".pane").cloneNode(true), by(".pane").cloneNode(true)];
+    for (const root of roots.slice(1)) {
+      for (const select of root.querySelectorAll("select, #waiting")) select.remove();
+      for (const element of root.querySelectorAll("[id]")) element.removeAttribute("id");
+    }
+    by("#panes").replaceChildren(...roots);
+    const acts = {
+      go: (point) => this.#go(point),
+      place: (axis, at) => this.#go(this.#point.map((old, other) => (other === axis ? at : old))),
+      hover: (point) => this.#point && this.#readout.show(point ?? this.#resting),
+      contrast: (right, down) => this.#contrast.drag(right, down),
+      enlarge: (plane) => this.#change({ plane }),
+      placed: () => (by("#fit").textContent = `${Math.round(100 * this.#panes[0].scale)} %`),
+    };
+    return roots.map((root) => new Pane(root, about, acts));
   }
 
   #button(view, at) {
@@ -67,9 +93,57 @@ export class ImagePage {
     this.#change({ swipe: this.#state.swipe ? null : ["output", right] });
   }
 
+  toggleContrast() {
+    this.#contrast.toggle();
+  }
+
   zoom(factor) {
-    if (factor === 0) this.#stage.fit();
-    else this.#stage.zoom(factor);
+    for (const pane of factor === 0 ? this.#panes : this.#panes.slice(0, 1)) pane.zoom(factor);
+  }
+
+  // Move along the axis of the large view of a volume.
+  turn(steps) {
+    if (this.#isVolume) this.#turn(this.#views[0].axis, steps);
+  }
+
+  // Enlarge the next of the views of a volume.
+  turnRound() {
+    if (this.#isVolume) this.#change({ plane: this.#views[1].name });
+  }
+
+  #turn(axis, steps) {
+    const last = this.#told.size[axis] - 1;
+    this.#go(this.#point.map((at, other) => (other === axis ? Math.min(Math.max(at + steps, 0), last) : at)));
+  }
+
+  #go(point) {
+    if (this.#isVolume) this.#change({ at: point });
+    this.#readout.show(point);
+  }
+
+  get #isVolume() {
+    return this.#told?.views.length > 1;
+  }
+
+  // The crosshair: z, y, x. It starts in the most hidden slice along the first axis.
+  get #point() {
+    if (!this.#told) return null;
+    const { size, most_hidden: hidden } = this.#told;
+    const at = this.#isVolume ? this.#state.at : null;
+    if (at && at.every((place, axis) => Number.isInteger(place) && place >= 0 && place < size[axis])) return at;
+    return [hidden[0], Math.floor(size[1] / 2), Math.floor(size[2] / 2)];
+  }
+
+  // Whose values are shown while the pointer is elsewhere.
+  get #resting() {
+    return this.#isVolume ? this.#point : null;
+  }
+
+  // The large view first, then the others in their order from there.
+  get #views() {
+    const { views } = this.#told;
+    const first = Math.max(0, views.findIndex(({ name }) => name === this.#state.plane));
+    return [...views.slice(first), ...views.slice(0, first)];
   }
 
   // Bring the page to a state; moved = when the slider was, for the time to the redraw.
@@ -79,32 +153,44 @@ export class ImagePage {
     this.#state = state;
     this.#sliders.show(setting);
     if (state.name !== this.#name) return this.#open(state.name, setting).catch((error) => this.#close(error));
+    if (this.#told === null) return undefined;
+    if (before.plane !== state.plane) this.#arrange();
+    this.#contrast.show(state.contrast);
     if (before.threshold !== state.threshold || before.confidence !== state.confidence)
-      this.#promise.want(state.name, setting, moved);
-    return this.#draw();
+      return this.#promise.want(state.name, setting, moved);
+    return this.#moves.want();
   }
 
   async #open(name, setting) {
     this.#name = name;
-    this.#told = this.#score = this.#trust = null;
-    this.#pictures.clear();
+    this.#told = this.#level = null;
     by("#waiting").hidden = false;
+    by("#panes").dataset.shown = "nothing";
     by("#plane").hidden = true;
-    const [told, score, output] = await Promise.all([api.image(name), api.score(name), this.#picture(name, "output")]);
+    const told = await api.image(name);
     if (name !== this.#name) return;
     this.#told = told;
-    this.#score = score;
-    this.#output = this.#pixels(output);
-    for (const side of ["front", "back"]) Object.assign(by(`#${side}`), { width: told.width, height: told.height });
-    this.#stage.hold(told.width, told.height);
+    this.#planes = new Planes(name, Math.max(...told.views.map(pixelsOf(told.size))));
+    this.#contrast.hold(told);
+    this.#contrast.show(this.#state.contrast);
+    this.#readout.hold(told);
     for (const [note, text] of [["#not-covered", told.not_covered], ["#caveat", told.caveat]]) {
       by(note).hidden = text === null;
       by(note).textContent = text ?? "";
     }
     this.#allow();
+    this.#arrange();
     await this.#ask(name, setting);
+    if (name !== this.#name) return;
     by("#waiting").hidden = true;
     by("#plane").hidden = false;
+  }
+
+  // Which pane has which view.
+  #arrange() {
+    by("#panes").dataset.shown = this.#isVolume ? "volume" : "plane";
+    const turn = this.#isVolume ? (axis, steps) => this.#turn(axis, steps) : null;
+    this.#views.forEach((view, at) => this.#panes[at].hold(this.#told, this.#planes, view, { main: at === 0, turn }));
   }
 
   #close(error) {
@@ -127,14 +213,14 @@ export class ImagePage {
 
   async #ask(name, setting, moved) {
     const told = await api.promise(name, setting);
-    if (name !== this.#name || this.#score === null) return;
-    this.#trust = trust(this.#score, this.#told.channels, told.opening.level, this.#about.family);
+    if (name !== this.#name || this.#told === null) return;
+    this.#level = told.opening.level;
     this.#sliders.show({ threshold: this.#state.threshold, confidence: this.#state.confidence }, told);
     this.#say(told);
     await this.#draw();
     if (moved !== undefined) performance.measure("slider to redraw", { start: moved });
     clearTimeout(this.#timer);
-    if (this.#told.truth) this.#timer = setTimeout(() => this.#distance.want(name, setting), REST);
+    if (this.#told?.measurable) this.#timer = setTimeout(() => this.#distance.want(name, setting), REST);
   }
 
   #say(told) {
@@ -142,7 +228,7 @@ export class ImagePage {
     by("#meaning").hidden = !told.holds;
     by("#holds").textContent = told.holds ?? "";
     by("#silent").textContent = told.silent ?? "";
-    const known = this.#told.truth ? [["Loss under the mask", "…", ""], ["Without a mask", "…", ""]] : [];
+    const known = this.#told.measurable ? [["Loss under the mask", "…", ""], ["Without a mask", "…", ""]] : [];
     this.#facts([["Mask size", percent(told.opening.size), ""], ...known, ...this.#bound()]);
   }
 
@@ -177,60 +263,37 @@ export class ImagePage {
     by("#facts").replaceChildren(...parts);
   }
 
-  async #picture(name, what) {
-    if (!this.#pictures.has(what)) this.#pictures.set(what, api.picture(name, what));
-    return this.#pictures.get(what);
-  }
-
-  #pixels(bitmap) {
-    const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
-    const context = canvas.getContext("2d");
-    context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-  }
-
-  // Both canvases and everything that says which views they show.
+  // Every pane, and everything that says what they show.
   async #draw() {
-    if (this.#trust === null) return;
-    const { swipe, view } = this.#state;
-    const [left, right] = (swipe ?? [view, null]).map((wanted) => (wanted && !this.#can(wanted) ? "output" : wanted));
-    const painted = [this.#paint(by("#front"), left)];
-    if (right) painted.push(this.#paint(by("#back"), right));
-    by("#back").hidden = !right;
-    this.#stage.swipe(Boolean(right));
+    if (this.#level === null) return;
+    const { swipe, view, contrast } = this.#state;
+    const shown = (swipe ?? [view, null]).map((wanted) => (wanted && !this.#can(wanted) ? "output" : wanted));
+    const [left, right] = shown;
     by("#swipe").setAttribute("aria-pressed", Boolean(right));
     by("#legend").textContent = this.#legend(right ?? left);
-    for (const [side, shown] of [["left", left], ["right", right]]) {
+    for (const [side, view] of [["left", left], ["right", right]]) {
       by(`#${side}`).hidden = !right;
-      if (right) by(`#${side}`).value = shown;
+      if (right) by(`#${side}`).value = view;
     }
     for (const button of by("#views").children)
       button.setAttribute("aria-pressed", button.dataset.view === (right ?? left));
-    await Promise.all(painted);
+    this.#readout.mask(this.#level);
+    if (this.#resting) this.#readout.show(this.#point);
+    const bounds = boundsOf(contrast, this.#told.range);
+    const panes = this.#panes.slice(0, this.#told.views.length);
+    const wanted = { point: this.#point, shown, contrast: bounds, level: this.#level };
+    await Promise.all(panes.map((pane) => pane.draw({ ...wanted })));
+    if (this.#isVolume) panes[0].ahead();
   }
 
   #legend(view) {
-    if (view === "error") return `|y − ŷ|, black = 0 to bright = ${figure(this.#told.error_scale)} and more.`;
-    return LEGENDS[view] ?? "";
-  }
-
-  // Masks are painted at once, pictures when they have come.
-  async #paint(canvas, view) {
-    canvas.setAttribute("aria-label", `${TITLES[view]} of ${this.#name}`);
-    canvas.dataset.wanted = view;
-    const context = canvas.getContext("2d");
-    if (view === "mask" || view === "overlay") {
-      const drawn = context.createImageData(canvas.width, canvas.height);
-      if (view === "mask") grey(drawn.data, this.#trust);
-      else veiled(drawn.data, this.#output, this.#trust, this.#about.veil);
-      context.putImageData(drawn, 0, 0);
-    } else {
-      const name = this.#name;
-      const bitmap = await this.#picture(name, view);
-      if (name !== this.#name || canvas.dataset.wanted !== view) return;
-      context.imageSmoothingEnabled = false;
-      context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-    }
-    canvas.dataset.view = view;
+    if (view !== "error") return LEGENDS[view] ?? "";
+    const [low, high] = this.#told.range;
+    return `|y − ŷ|, black = 0 to bright = ${figure(this.#told.error_scale * (high - low))} and more.`;
   }
 }
+
+const pixelsOf = (size) => (view) => {
+  const [rows, columns] = sidesOf(view, size);
+  return (rows * columns) / view.step ** 2;
+};

@@ -15,9 +15,17 @@ const FAMILIES = {
 const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
 const VEIL_SHADE = 0.6; // as conformask.report.pictures.overlay
 
+const maskOf = (level, family) => FAMILIES[family.name](family, level.map(number));
+
+// The mask at one pixel, averaged over channels.
+export function openness(score, level, family) {
+  const opened = maskOf(level, family);
+  return score.reduce((sum, value) => sum + opened(value), 0) / score.length;
+}
+
 // The mask of a score (channels, pixels) as one byte a pixel, averaged over channels.
 export function trust(score, channels, level, family) {
-  const opened = FAMILIES[family.name](family, level.map(number));
+  const opened = maskOf(level, family);
   const pixels = score.length / channels;
   const bytes = new Uint8ClampedArray(pixels);
   if (channels === 1) {

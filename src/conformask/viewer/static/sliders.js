@@ -76,7 +76,7 @@ export class Sliders {
 
   #disable(reason) {
     by("#stuck").hidden = reason === null;
-    by("#stuck").textContent = reason === null ? "" : `The sliders stand still: ${reason}`;
+    by("#stuck").textContent = reason === null ? "" : `The sliders are fixed: ${reason}`;
     for (const field of document.querySelectorAll("#sliders input")) field.disabled = reason !== null;
     by("#reset").hidden = reason !== null;
   }

@@ -1,36 +1,41 @@
-// Zoom, pan, and the border of the swipe comparison. Everything is done by CSS on two canvases.
+// Zoom, pan, and the border of the swipe comparison, by CSS; and where on the plane the pointer is.
 
-const STEP = 1.25;
 const LARGEST = 64; // screen pixels an image pixel
-const by = (id) => document.querySelector(id);
+const STILL = 4; // screen pixels a click may move
+const NOTCH = 50; // of a wheel, in pixels of scrolling
 
 export class Stage {
-  #stage = by("#stage");
-  #plane = by("#plane");
-  #handle = by("#handle");
+  #stage;
+  #plane;
+  #fronts;
+  #handle;
+  acts;
   #size = [1, 1];
   #scale = 1;
   #at = [0, 0];
   #border = 0.5;
   #swiping = false;
+  #turned = 0;
   #pointers = new Map();
 
-  constructor() {
-    new ResizeObserver(() => this.fit()).observe(this.#stage);
-    this.#stage.addEventListener("wheel", (event) => {
-      event.preventDefault();
-      this.zoom(Math.exp(-event.deltaY / 400), this.#inside(event));
-    }, { passive: false });
-    this.#stage.addEventListener("dblclick", (event) => this.zoom(2, this.#inside(event)));
+  // acts: placed(scale), click(point), hover(point or null), turn(steps) or null, drag(right, down).
+  constructor(root, acts) {
+    this.#stage = root;
+    this.#plane = root.querySelector(".plane");
+    this.#fronts = root.querySelector(".side.over");
+    this.#handle = root.querySelector(".handle");
+    this.acts = acts;
+    new ResizeObserver(() => this.fit()).observe(root);
+    root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    root.addEventListener("dblclick", (event) => this.zoom(2, this.#inside(event)));
+    root.addEventListener("contextmenu", (event) => event.preventDefault());
+    root.addEventListener("pointerleave", () => acts.hover(null));
     for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
-      this.#stage.addEventListener(kind, (event) => this.#drag(event));
+      root.addEventListener(kind, (event) => this.#drag(event));
     this.#handle.addEventListener("keydown", (event) => this.#key(event));
-    by("#in").addEventListener("click", () => this.zoom(STEP));
-    by("#out").addEventListener("click", () => this.zoom(1 / STEP));
-    by("#fit").addEventListener("click", () => this.fit());
   }
 
-  // Another image; the zoom is kept where its size is the same.
+  // Another plane, as wide and high as its pixels are; the zoom is kept where its size is the same.
   hold(width, height) {
     const same = this.#size[0] === width && this.#size[1] === height;
     this.#size = [width, height];
@@ -59,6 +64,22 @@ export class Stage {
     this.#place();
   }
 
+  get scale() {
+    return this.#scale;
+  }
+
+  // What of the plane is in sight: left, top, right, bottom.
+  get sight() {
+    const [x, y] = this.#at;
+    const ends = [-x, -y, this.#stage.clientWidth - x, this.#stage.clientHeight - y].map((end) => end / this.#scale);
+    return ends.map((end, side) => Math.min(Math.max(end, 0), this.#size[side % 2]));
+  }
+
+  // A point of the plane on the stage.
+  onStage([x, y]) {
+    return [this.#at[0] + x * this.#scale, this.#at[1] + y * this.#scale];
+  }
+
   #fitting() {
     const [width, height] = this.#size;
     return Math.min(this.#stage.clientWidth / width, this.#stage.clientHeight / height) || 1;
@@ -67,6 +88,12 @@ export class Stage {
   #inside(event) {
     const box = this.#stage.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  // The point of the plane under a point of the stage; null beside it.
+  #under([x, y]) {
+    const point = [(x - this.#at[0]) / this.#scale, (y - this.#at[1]) / this.#scale];
+    return point.every((at, side) => at >= 0 && at < this.#size[side]) ? point : null;
   }
 
   // Keep the image in sight, then say it in CSS.
@@ -79,12 +106,12 @@ export class Stage {
     const [x, y] = this.#at;
     this.#plane.style.transform = `translate(${x}px, ${y}px) scale(${this.#scale})`;
     this.#plane.classList.toggle("pixelated", this.#scale > 1);
-    by("#fit").textContent = `${Math.round(100 * this.#scale)} %`;
     const border = this.#border * room[0];
     const beyond = Math.max(0, this.#size[0] - (border - x) / this.#scale);
-    by("#front").style.clipPath = this.#swiping ? `inset(0 ${beyond}px 0 0)` : "";
+    this.#fronts.style.clipPath = this.#swiping ? `inset(0 ${beyond}px 0 0)` : "";
     this.#handle.style.left = `${border}px`;
     this.#handle.setAttribute("aria-valuenow", Math.round(100 * this.#border));
+    this.acts.placed();
   }
 
   #move(border) {
@@ -100,22 +127,46 @@ export class Stage {
     this.#move(this.#border + step);
   }
 
-  // One pointer pans or drags the border, two zoom.
+  // Turn the pages of a volume, with Ctrl or a plane image zoom; a trackpad's small steps add up.
+  #wheel(event) {
+    event.preventDefault();
+    const pixels = event.deltaY * (event.deltaMode === 1 ? NOTCH : 1);
+    if (!this.acts.turn || event.ctrlKey || event.metaKey) {
+      this.zoom(Math.exp(-pixels / 400), this.#inside(event));
+      return;
+    }
+    this.#turned = Math.sign(pixels) === Math.sign(this.#turned) ? this.#turned + pixels : pixels;
+    if (Math.abs(this.#turned) < NOTCH) return;
+    this.acts.turn(-Math.sign(this.#turned));
+    this.#turned = 0;
+  }
+
+  // One pointer pans or drags the border, with the right button the contrast; two zoom.
   #drag(event) {
     const known = this.#pointers.get(event.pointerId);
     const now = this.#inside(event);
-    if (event.target.closest("select")) return;
+    if (event.target.closest("select, button")) return;
     if (event.type === "pointerdown") {
       this.#stage.setPointerCapture(event.pointerId);
-      this.#pointers.set(event.pointerId, { at: now, border: event.target === this.#handle });
+      const does = event.target === this.#handle ? "border" : event.button === 2 ? "contrast" : "pan";
+      this.#pointers.set(event.pointerId, { at: now, from: now, does, still: this.#pointers.size === 0 });
     } else if (event.type !== "pointermove") {
       this.#pointers.delete(event.pointerId);
+      if (known?.still && known.does === "pan" && event.type === "pointerup") this.#click(now);
     } else if (known) {
+      known.still &&= Math.hypot(now[0] - known.from[0], now[1] - known.from[1]) <= STILL;
+      const [right, down] = [now[0] - known.at[0], now[1] - known.at[1]];
       if (this.#pointers.size === 2) this.#pinch(event.pointerId, now);
-      else if (known.border) this.#move(now[0] / this.#stage.clientWidth);
-      else this.#pan(now[0] - known.at[0], now[1] - known.at[1]);
-      known.at = now;
-    }
+      else if (known.does === "border") this.#move(now[0] / this.#stage.clientWidth);
+      else if (known.does === "contrast") this.acts.drag(right, down);
+      else if (!known.still) this.#pan(right, down);
+      if (!known.still || known.does !== "pan") known.at = now;
+    } else this.acts.hover(this.#under(now));
+  }
+
+  #click(now) {
+    const point = this.#under(now);
+    if (point) this.acts.click(point);
   }
 
   #pan(right, down) {
@@ -124,6 +175,7 @@ export class Stage {
   }
 
   #pinch(id, now) {
+    for (const pointer of this.#pointers.values()) pointer.still = false;
     const before = this.#pointers.get(id).at;
     const [other] = [...this.#pointers].filter(([key]) => key !== id).map(([, pointer]) => pointer.at);
     const apart = (at) => Math.hypot(at[0] - other[0], at[1] - other[1]) || 1;

@@ -2,9 +2,14 @@
 
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
 const SORTS = ["name", "largest", "smallest"];
+const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast"];
 
 const positive = (text) => (Number(text) > 0 && Number.isFinite(Number(text)) ? Number(text) : null);
 const among = (values, value, otherwise) => (values.includes(value) ? value : otherwise);
+const numbers = (text, count) => {
+  const found = (text || "").split(",").map((part) => (part ? Number(part) : NaN));
+  return found.length === count && found.every(Number.isFinite) ? found : null;
+};
 
 export function read(hash) {
   const [path, query] = hash.replace(/^#/, "").split("?");
@@ -17,6 +22,9 @@ export function read(hash) {
     confidence: positive(given.get("confidence")),
     view: among(VIEWS, given.get("view"), "overlay"),
     swipe: swipe.length === 2 ? swipe : null,
+    plane: given.get("plane"), // the name of the large view of a volume
+    at: numbers(given.get("at"), 3), // z, y, x
+    contrast: numbers(given.get("contrast"), 2), // level, width
     search: given.get("search") || "",
     sort: among(SORTS, given.get("sort"), "name"),
   };
@@ -31,7 +39,7 @@ function decoded(text) {
 }
 
 export function write(state) {
-  const kept = state.name === null ? ["search", "sort"] : ["threshold", "confidence", "view", "swipe"];
+  const kept = state.name === null ? ["search", "sort"] : KEPT;
   const usual = { view: "overlay", sort: "name" };
   const said = kept.filter((key) => state[key] && state[key] !== usual[key]);
   const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");

@@ -1,0 +1,47 @@
+// Planes of one image as the server sends them; those used last are kept.
+
+import * as api from "./api.js";
+
+const KEPT = 2 ** 28; // bytes, about
+const FEWEST = 10; // every view of a plane
+
+export class Planes {
+  #name;
+  #most;
+  #kept = new Map();
+
+  constructor(name, pixels) {
+    this.#name = name;
+    this.#most = Math.max(FEWEST, Math.floor(KEPT / (4 * pixels)));
+  }
+
+  score(plane) {
+    return this.#once(["score", plane], () => api.score(this.#name, plane));
+  }
+
+  // input, output or truth under a contrast window, { low, high }, or error.
+  picture(what, plane, contrast) {
+    const asked = what === "error" ? plane : { ...plane, ...contrast };
+    return this.#once([what, asked], () => api.picture(this.#name, what, asked));
+  }
+
+  // The same as RGBA.
+  pixels(what, plane, contrast) {
+    return this.#once(["pixels", what, plane, contrast], async () => {
+      const bitmap = await this.picture(what, plane, contrast);
+      const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+      context.drawImage(bitmap, 0, 0);
+      return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
+    });
+  }
+
+  #once(what, ask) {
+    const key = JSON.stringify(what);
+    const kept = this.#kept.get(key) ?? ask();
+    this.#kept.delete(key);
+    this.#kept.set(key, kept);
+    if (this.#kept.size > this.#most) this.#kept.delete(this.#kept.keys().next().value);
+    kept.catch(() => this.#kept.delete(key));
+    return kept;
+  }
+}
