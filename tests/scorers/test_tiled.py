@@ -9,9 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.networks.slices import SliceWise, channels_of
+from conformask.networks.unet import UNet
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import network_input
-from conformask.scorers.tiled import Tiled
+from conformask.scorers.tiled import Tiled, spans
+from conformask.scorers.tiled import tiled as tiled_for
 from conformask.types import Score, Scorer
 
 TILE, OVERLAP = 128, 32
@@ -43,15 +46,15 @@ def near(reach: int, channels: int = 2) -> Tiled:
 def test_weights_sum_to_one_and_tiles_overlap(length: int, factor: int) -> None:
     tiled = Tiled(near(1).scorer) if factor == 3 else near(1)
     length *= factor
-    spans, sums = tiled.spans(length, factor), np.zeros(length)
-    for span in spans:
+    along, sums = spans(length, tiled.tile, tiled.overlap, factor=factor), np.zeros(length)
+    for span in along:
         assert 0 < span.stop - span.start <= tiled.tile
         assert span.start % factor == span.stop % factor == 0
         sums[span.start : span.stop] += span.weight
         assert (span.weight >= 0).all()
     np.testing.assert_allclose(sums, 1, atol=1e-6)
-    assert (spans[0].start, spans[-1].stop) == (0, length)
-    assert all(left.stop - right.start >= tiled.overlap for left, right in pairwise(spans))
+    assert (along[0].start, along[-1].stop) == (0, length)
+    assert all(left.stop - right.start >= tiled.overlap for left, right in pairwise(along))
 
 
 @pytest.mark.parametrize("size", [(129, 128), (300, 261), (224, 417)])
@@ -134,3 +137,37 @@ def test_features_are_refused() -> None:
         Tiled(Looking(lambda x, y_hat: y_hat, channels=1), TILE, OVERLAP)(
             noise(1, 1, 1, 200, 200), noise(2, 1, 1, 200, 200)
         )
+
+
+def by_slices_of(planes: UNet) -> Heuristic:
+    """A scorer that sees volumes slice by slice."""
+    network = SliceWise(planes).eval()
+    scorer = Heuristic(lambda x, y_hat: network(y_hat).abs(), channels=1)
+    object.__setattr__(scorer, "network", network)
+    return scorer
+
+
+def test_tiles_of_volumes_by_slices_overlap_by_what_a_slice_sees() -> None:
+    scorer, other = by_slices_of(UNet(channels_of(1), 1, width=4, levels=2)), near(1).scorer
+    sizes = [(200, 40, 44)]
+    by_slices = tiled_for(scorer, 3)
+    assert by_slices.tiles == ((64, 1024, 1024), (4, 64, 64))
+    assert [len(along) for along in by_slices.spans((130, 1100, 30))] == [3, 2, 1]
+    assert by_slices.holding(sizes).tile == (200, 1024, 1024)
+    assert tiled_for(other, 3).tiles == (128, 32)
+    assert tiled_for(scorer, 2).tiles == (1024, 64)
+    with pytest.raises(InvalidArgumentError, match="multiples of 32"):
+        Tiled(scorer, (64, 1000, 1024), (4, 64, 64))
+    with pytest.raises(InvalidArgumentError, match="a quarter"):
+        Tiled(scorer, (64, 1024, 1024), (20, 64, 64))
+    with pytest.raises(MismatchError, match="do not fit images of 2 axes"):
+        by_slices.holds((30, 30))
+
+
+def test_by_slices_tiles_are_one_pass_along_the_first_axis() -> None:
+    scorer = by_slices_of(UNet(channels_of(1), 1, width=4, levels=1))
+    y_hat = noise(5, 1, 1, 33, 20, 24)
+    with torch.no_grad():
+        whole = Tiled(scorer, (64, 128, 128), (4, 32, 32))(y_hat, y_hat).map
+        parts = Tiled(scorer, (16, 128, 128), (4, 32, 32))(y_hat, y_hat).map
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-5)

@@ -135,12 +135,12 @@ def _calibrated(
     *,
     whole: bool,
 ) -> "Masker":
-    from conformask.losses import in_region
+    from conformask.losses import where
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.matching import family_for
     from conformask.scorers.tiled import tiled
 
-    loss = in_region(loss) if collection.has_regions else loss
+    loss = where(loss, collection.has_regions)
     kept = scorer.selection
     name = family_for(scorer, loss, family).name
     has_curves = kept is not None and kept.of == loss.terms and name in kept.curves

@@ -17,9 +17,9 @@ def triplets(
     predictor: Annotated[
         str,
         Parameter(
-            help="Your network: package.module:function on arrays (H, W, C) in [0, 1], or a file of "
-            "torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); or bicubic, biharmonic, or the run "
-            "folder of a predictor."
+            help="Your network: package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or "
+            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); or bicubic, biharmonic, or "
+            "the run folder of a predictor."
         ),
     ],
     task: TaskName | None = None,

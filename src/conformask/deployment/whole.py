@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +28,7 @@ from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
-from conformask.scorers.tiled import GRAIN, Places, Tiled, reduced, tiled
+from conformask.scorers.tiled import Places, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Images, Score
 
 IN_MEMORY = 2**26
@@ -70,9 +70,7 @@ def tiled_scorer(masker: Masker) -> Tiled:
     """The scorer that a masker has for whole images; tiles hold any image of its calibration, in one pass."""
     if masker.card.tiles is not None:
         return cast(Tiled, masker.scorer)
-    suited = tiled(masker.scorer, len(masker.card.sizes[0]))
-    longest = max(suited.tile, *(side for size in masker.card.sizes for side in size))
-    return replace(suited, tile=-(-longest // GRAIN) * GRAIN)
+    return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
 def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
@@ -88,7 +86,7 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
     for index, (suffix, category, weight) in enumerate(kinds):
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
-        if max(y_hat.size) > by_tiles.tile or suffix.endswith("zarr"):
+        if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
             x = triplets.raster(index, "x")
             y = triplets.raster(index, "y") if triplets.has_truth else None
             under = Under(triplets.file(index), y_hat.header.geometry, triplets.reading)
@@ -168,7 +166,7 @@ def _score(by_tiles: Tiled, image: WholeImage, score: Array) -> None:
         both = image.x.read(reduced(window, factors)), image.y_hat.read(window)
         return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
 
-    count = math.prod(map(len, map(by_tiles.spans, image.y_hat.size, factors)))
+    count = math.prod(map(len, by_tiles.spans(image.y_hat.size, factors)))
     parts = by_tiles.parts(read, image.y_hat.size, factors, image.name)
     for window, part in tracked(parts, f"score of {image.name}", count):
         score[at(window)] += part.cpu().numpy()

@@ -118,6 +118,17 @@ def stored_window(terms: LossTerms) -> int | PhysicalWindow | None:
     return terms.window
 
 
+def where(used: Loss, regions: bool) -> Loss:
+    """The loss of the region that each image brings, or of whole images.
+
+    Raises:
+        InvalidArgumentError: of regions, and it compares whole masked images.
+    """
+    if regions:
+        return in_region(used)
+    return replace(used, regional=False) if used.terms.region else used  # type: ignore[type-var]
+
+
 def in_region(used: Loss) -> Loss:
     """The loss of the region that each image brings.
 

@@ -19,7 +19,7 @@ from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
-from conformask.losses import Chosen, in_region
+from conformask.losses import Chosen, where
 from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import refuse_duplicates, warn_of_copies
@@ -122,7 +122,7 @@ def calibrate(
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
-    used = in_region(used) if calibration.has_regions else used
+    used = where(used, calibration.has_regions)
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)

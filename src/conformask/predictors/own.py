@@ -28,7 +28,7 @@ FAR = 4.0
 
 @dataclass(frozen=True)
 class OwnPredictor:
-    """Runs x (N, C, H, W) in [0, 1] through a user's network; what leaves [0, 1] a little is clipped."""
+    """Runs x (N, C, *space) in [0, 1] through a user's network; what leaves [0, 1] a little is clipped."""
 
     run: Run
     name: str
@@ -56,9 +56,9 @@ class OwnPredictor:
 def own_predictor(name: str) -> OwnPredictor:
     """The network of that name.
 
-    package.module:function, found from the working folder too, takes an array (H, W, C), float32 in [0, 1],
-    and returns one of floats, (H, W, C) or (H, W). A .pt2 file is one of torch.export, a .pt, .pth or .ts
-    file TorchScript and a .onnx file ONNX, all from (N, C, H, W) in [0, 1] to (N, C, H, W).
+    package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
+    and returns one of floats, (*space, C) or (*space). A .pt2 file is one of torch.export, a .pt, .pth or .ts
+    file TorchScript and a .onnx file ONNX, all from (N, C, *space) in [0, 1] to the same.
 
     Raises:
         InvalidArgumentError: none of these, or there is no such function in the module.
@@ -108,24 +108,26 @@ def _each(function: Callable[[Array], Array]) -> Run:
     """A function of one array as a function of a batch."""
 
     def run(x: Images) -> Images:
-        outputs = [_image(function(image)) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
-        planes = [image[..., None] if image.ndim == 2 else image for image in outputs]
+        outputs = [_image(function(image), image.ndim) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+        axes = x.ndim - 1
+        planes = [image[..., None] if image.ndim == axes - 1 else image for image in outputs]
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
 
     return run
 
 
-def _image(returned: Any) -> Array:
-    """What a function returned, if it is an image.
+def _image(returned: Any, axes: int) -> Array:
+    """What a function returned, if it is an image of so many axes, or one fewer.
 
     Raises:
         ImageError: it is none.
     """
     image = np.asarray(returned.detach().cpu() if isinstance(returned, torch.Tensor) else returned)
-    if image.ndim not in (2, 3) or image.dtype.kind != "f":
+    if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
+        expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
         raise ImageError(
             f"it returned {type(returned).__name__} of shape {image.shape} and type {image.dtype}, not "
-            "floats in [0, 1] of shape (H, W, C) or (H, W)"
+            f"floats in [0, 1] of shape {expected}"
         )
     return image
 

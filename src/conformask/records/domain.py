@@ -19,8 +19,8 @@ class Domain(ReadAs):
     sizes: tuple[Size, ...]
     population: str | None
     """For which images the promise holds, where the data say so."""
-    tiles: tuple[int, int] | None = None
-    """Side and overlap of the tiles by which whole images were scored; None where each was one pass."""
+    tiles: tuple[int | Size, int | Size] | None = None
+    """Sides and overlap of the tiles by which whole images were scored; None where each was one pass."""
     network: Network | None = None
     """Who made y_hat; None where nobody said."""
     geometry: Geometry | None = None

@@ -51,5 +51,5 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 def _images_text(card: CalibrationCard) -> str:
     if card.tiles is None:
         return f"images of {sizes(card)} pixels"
-    tile, overlap = card.tiles
+    tile, overlap = (each if isinstance(each, int) else " x ".join(map(str, each)) for each in card.tiles)
     return f"whole images of {sizes(card)} pixels, scored by tiles of {tile} that overlap by {overlap},"

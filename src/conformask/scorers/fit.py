@@ -15,8 +15,9 @@ from conformask.calibration import GRID_POINTS
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.losses import Chosen, code_of
+from conformask.losses import Chosen, code_of, where
 from conformask.losses import loss as loss_by_name
+from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
 from conformask.names import By
 from conformask.networks.slices import SliceWise, channels_of
@@ -116,9 +117,10 @@ def fit_scorer(
     out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
-    used_head = head(scorer, used)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
+    used = used if isinstance(used, Masked) else where(used, selection.has_regions)
+    used_head = head(scorer, used)
     _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")

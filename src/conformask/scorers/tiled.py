@@ -1,8 +1,8 @@
 """Scores of images of any size: overlapping tiles, smoothly blended."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise, product
 from pathlib import Path
@@ -14,14 +14,17 @@ from torch import Tensor
 
 from conformask.arithmetic import at
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.records.size import Size
+from conformask.networks.slices import SliceWise
+from conformask.records.size import Size, ends
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
 """In pixels."""
 DEEP_TILE, DEEP_OVERLAP = 128, 32
-"""Of volumes."""
+"""Of volumes, along each axis."""
+SLICES_TILE, SLICES_OVERLAP = (64, 1024, 1024), (4, 64, 64)
+"""Of volumes that are seen slice by slice."""
 GRAIN = 32
 """Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
 Places = tuple[slice, ...]
@@ -57,14 +60,17 @@ class Tiled:
     1e-5; others differ by what they would see further away (benchmarks/README.md). A score that depends on
     the whole image at once has no meaning by tiles.
 
+    Tile and overlap are those along every axis, or along each. Where a network sees a volume slice by slice,
+    they may be any along the first.
+
     Raises:
         InvalidArgumentError: tile or overlap is not a multiple of 32, or the overlap above a quarter of the
             tile.
     """
 
     scorer: Scorer
-    tile: int = TILE
-    overlap: int = OVERLAP
+    tile: int | Size = TILE
+    overlap: int | Size = OVERLAP
     sizes = None
     """Images of any size."""
     name = _of_scorer("name")
@@ -78,14 +84,15 @@ class Tiled:
     selection = _of_scorer("selection")
 
     def __post_init__(self) -> None:
-        if self.tile % GRAIN or self.overlap % GRAIN or not 0 < 4 * self.overlap <= self.tile:
+        dimensions = next((len(each) for each in self.tiles if isinstance(each, tuple)), 1)
+        if not all(map(_is_usable, *self._along(dimensions))):
             raise InvalidArgumentError(
                 f"tile {self.tile} and overlap {self.overlap} must be multiples of {GRAIN} pixels, and the "
                 f"overlap at most a quarter of the tile, such as {TILE} and {OVERLAP}"
             )
 
     @property
-    def tiles(self) -> tuple[int, int]:
+    def tiles(self) -> tuple[int | Size, int | Size]:
         """Tile and overlap, as the card of a masker keeps them."""
         return self.tile, self.overlap
 
@@ -103,7 +110,7 @@ class Tiled:
         """
         size = tuple(y_hat.shape[2:])
         factors = self.factors(tuple(x.shape[2:]), size)
-        if max(size) <= self.tile:
+        if self.holds(size):
             return self.scorer(x, y_hat)
 
         def read(places: Places) -> tuple[Images, Images]:
@@ -131,8 +138,7 @@ class Tiled:
             MismatchError: the score comes with features, which tiles do not have.
             ImageError: the score has NaN or negative values, or another size than y_hat.
         """
-        sides = map(self.spans, size, factors or (1,) * len(size))
-        for spans in product(*sides):
+        for spans in product(*self.spans(size, factors)):
             places = tuple(slice(span.start, span.stop) for span in spans)
             score = score_of(self.scorer, *read(places), (name,))
             if score.features is not None:
@@ -148,7 +154,7 @@ class Tiled:
         Raises:
             MismatchError: x is larger, or not a whole number of times smaller.
         """
-        if max(size) <= self.tile:
+        if self.holds(size):
             return (1,) * len(size)
         factors = tuple(side // of_x for side, of_x in zip(size, x_size, strict=True))
         if tuple(factor * side for factor, side in zip(factors, x_size, strict=True)) != size:
@@ -157,33 +163,47 @@ class Tiled:
                 "tiles, y_hat must be as large as x or a whole number of times as large along each side; "
                 "resize x to y_hat's size"
             )
-        if 4 * math.lcm(GRAIN, *factors) > self.tile:
+        tiles, _, grains = self._along(len(size))
+        usable = (
+            4 * math.lcm(grain, by) <= tile for grain, by, tile in zip(grains, factors, tiles, strict=True)
+        )
+        if not all(usable):
             raise MismatchError(
                 f"x is {max(factors)} times smaller than y_hat, too much for tiles of {self.tile}: resize x "
                 "to y_hat's size"
             )
         return factors
 
-    def spans(self, length: int, factor: int = 1) -> list[Span]:
-        """The tiles along a side; they start and end at multiples of the factor.
+    def holds(self, size: Size) -> bool:
+        """Whether one tile holds an image of this size."""
+        return all(side <= tile for side, tile in zip(size, self._along(len(size))[0], strict=True))
 
-        The last is as short as its pixels allow, in quarters of a tile.
+    def holding(self, sizes: Iterable[Size]) -> "Tiled":
+        """The same with tiles that hold images of these sizes, each in one pass."""
+        _, longest = ends(tuple(sizes))
+        tile, overlap, grains = self._along(len(longest))
+        sides = zip(tile, longest, grains, strict=True)
+        larger = tuple(max(old, -(-side // grain) * grain) for old, side, grain in sides)
+        return self if larger == tile else replace(self, tile=larger, overlap=overlap)
+
+    def spans(self, size: Size, factors: Factors | None = None) -> list[list[Span]]:
+        """The tiles along each side; they start and end at multiples of the factors."""
+        factors = factors or (1,) * len(size)
+        return [spans(*along) for along in zip(size, *self._along(len(size)), factors, strict=True)]
+
+    def _along(self, dimensions: int) -> tuple[Size, Size, Size]:
+        """Tile, overlap, and that of which both are multiples, along each axis.
+
+        Raises:
+            MismatchError: they are those of other axes.
         """
-        if length <= self.tile:
-            return [Span(0, length, np.ones(length, np.float32))]
-        grain = math.lcm(GRAIN, factor)
-        tile = self.tile // grain * grain
-        step = (tile - self.overlap) // grain * grain
-        regular = range(0, length - tile, step)
-        rest = length - (regular[-1] + step)
-        width = min(tile, math.ceil(rest / (tile // 4)) * (tile // 4))
-        starts = [*regular, math.ceil((length - width) / grain) * grain]
-        ends = [*(start + tile for start in starts[:-1]), length]
-        middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
-        ramps = [_ramp(length, middle, self.overlap // 2) for middle in middles]
-        steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
-        weights = [up - down for up, down in pairwise(steps)]
-        return [Span(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
+        tile, overlap = ((each,) * dimensions if isinstance(each, int) else each for each in self.tiles)
+        if not len(tile) == len(overlap) == dimensions:
+            raise MismatchError(
+                f"tiles of {tile} that overlap by {overlap} do not fit images of {dimensions} axes"
+            )
+        first = 1 if dimensions == 3 and _by_slices(self.scorer) else GRAIN
+        return tile, overlap, (first, *[GRAIN] * (dimensions - 1))
 
     def save(self, folder: Path) -> None:
         """Write the scorer; the card of a masker keeps the tiles."""
@@ -192,7 +212,40 @@ class Tiled:
 
 def tiled(scorer: Scorer, dimensions: int) -> Tiled:
     """By the tiles that suit planes (2) or volumes (3)."""
-    return Tiled(scorer) if dimensions == 2 else Tiled(scorer, DEEP_TILE, DEEP_OVERLAP)
+    if dimensions == 2:
+        return Tiled(scorer)
+    by_slices = _by_slices(scorer)
+    return Tiled(scorer, *((SLICES_TILE, SLICES_OVERLAP) if by_slices else (DEEP_TILE, DEEP_OVERLAP)))
+
+
+def _by_slices(scorer: Scorer) -> bool:
+    return isinstance(getattr(scorer, "network", None), SliceWise)
+
+
+def _is_usable(tile: int, overlap: int, grain: int) -> bool:
+    return tile % grain == 0 and overlap % grain == 0 and 0 < 4 * overlap <= tile
+
+
+def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[Span]:
+    """The tiles along a side; they start and end at multiples of the factor, and start at those of the grain.
+
+    The last is as short as its pixels allow, in quarters of a tile.
+    """
+    if length <= tile:
+        return [Span(0, length, np.ones(length, np.float32))]
+    grain = math.lcm(grain, factor)
+    tile = tile // grain * grain
+    step = (tile - overlap) // grain * grain
+    regular = range(0, length - tile, step)
+    rest = length - (regular[-1] + step)
+    width = min(tile, math.ceil(rest / (tile // 4)) * (tile // 4))
+    starts = [*regular, math.ceil((length - width) / grain) * grain]
+    ends = [*(start + tile for start in starts[:-1]), length]
+    middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
+    ramps = [_ramp(length, middle, overlap // 2) for middle in middles]
+    steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
+    weights = [up - down for up, down in pairwise(steps)]
+    return [Span(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
 
 
 def reduced(places: Places, factors: Factors) -> Places:

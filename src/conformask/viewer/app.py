@@ -18,9 +18,9 @@ from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
-from conformask.viewer.opened import Opened, distances_of, is_measurable, opening
-from conformask.viewer.pictures import PICTURES, picture, png
-from conformask.viewer.planes import Part, checked, plane, reduction, values_at
+from conformask.viewer.opened import distances_of, is_measurable, opening
+from conformask.viewer.pictures import PICTURES, error_picture, picture, png
+from conformask.viewer.planes import Part, checked, reduction, values_at
 from conformask.viewer.promises import Setting, masker_at, sliders
 from conformask.viewer.session import Session, bound_text
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
@@ -62,7 +62,7 @@ class Asked:
     right: int | None = None
     step: int = 1
 
-    def of(self, session: Session, name: str, image: Opened) -> tuple[View, int, Part]:
+    def of(self, session: Session, name: str) -> tuple[View, int, Part]:
         """The view, the place along its axis, and the part.
 
         Raises:
@@ -72,12 +72,13 @@ class Asked:
         view = next((view for view in session.shown(name).views if view.axis == self.axis), None)
         if view is None:
             raise MissingFileError(f"there is no view along axis {self.axis} of {name!r}")
-        rows, columns = view.sides(image.deep)
+        size = session.opened(name).deep
+        rows, columns = view.sides(size)
         bottom, right = (
             side if end is None else end for end, side in ((self.bottom, rows), (self.right, columns))
         )
         part = Part(self.top or 0, bottom, self.left or 0, right, self.step)
-        checked(view, image.deep, self.at, part)
+        checked(view, size, self.at, part)
         return view, self.at, part
 
 
@@ -186,8 +187,7 @@ def thumbnail(name: str, session: Shown) -> Response:
 @router.get("/api/images/{name}/score")
 def score(name: str, session: Shown, asked: Plane) -> Response:
     """The score of a plane as shown, float32 little-endian, channel by channel, row by row."""
-    image = session.opened(name)
-    values = plane(image.sources["score"], image.deep, *asked.of(session, name, image))
+    values = session.plane(name, "score", *asked.of(session, name))
     return Response(values.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
 
 
@@ -204,7 +204,8 @@ def plane_picture(name: str, what: str, session: Shown, asked: Plane, contrast: 
     image = session.opened(name)
     if what not in PICTURES or what not in image.sources:
         raise MissingFileError(f"there is no picture {what!r} of {name!r}")
-    drawn = picture(image, what, *asked.of(session, name, image), contrast)
+    values, scale = session.plane(name, what, *asked.of(session, name)), image.error_scale
+    drawn = error_picture(values, scale) if what == "error" and scale else picture(values, contrast)
     return Response(png(drawn), media_type="image/png")
 
 

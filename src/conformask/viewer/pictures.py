@@ -21,12 +21,14 @@ QUALITY = 85
 """Of JPEG."""
 
 
-def picture(image: Opened, what: str, view: View, at: int, part: Part, contrast: Contrast) -> Array:
-    """A part of a plane, uint8 (H, W) or (H, W, 3): values under a contrast window, errors as colours."""
-    values = plane(image.sources[what], image.deep, view, at, part)
-    if what == "error":
-        return heat(as_bytes(values / image.error_scale))
+def picture(values: Array, contrast: Contrast) -> Array:
+    """Values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3)."""
     return as_bytes(contrast(values))
+
+
+def error_picture(error: Array, scale: float) -> Array:
+    """An error (1, H, W) as colours, up to the scale's end."""
+    return heat(as_bytes(error / scale))
 
 
 def thumbnail(

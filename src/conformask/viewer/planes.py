@@ -14,7 +14,7 @@ MOST_PIXELS = 4096**2
 """Of a plane that is sent at once: a larger one is sent reduced, and in parts where one looks closely."""
 REDUCED_SIDE = 2048
 """No side of a reduced plane is longer."""
-STRIP = 2**24
+STRIP = 2**22
 """Pixels that are read at once."""
 
 

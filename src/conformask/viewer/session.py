@@ -31,12 +31,15 @@ from conformask.viewer.opened import (
     trusted_shares,
 )
 from conformask.viewer.pictures import thumbnail
+from conformask.viewer.planes import Part, plane
 from conformask.viewer.views import Point, View, views_of
 
 OPENED_BYTES = 512 * 2**20
 """Of scored images that are kept."""
 THUMBNAIL_BYTES = 64 * 2**20
 """Of thumbnails that are kept."""
+REDUCED_BYTES = 256 * 2**20
+"""Of reduced planes that are kept."""
 MOST_UPLOADS = 32
 """Of a user, before the viewer asks to be restarted."""
 
@@ -110,6 +113,7 @@ class Session:
         self._errors: dict[str, str] = {}
         self._telling: dict[str, Point] = {}
         self._opened: Cache[Opened] = Cache(OPENED_BYTES, lambda image: image.bytes)
+        self._reduced: Cache[Array] = Cache(REDUCED_BYTES, lambda values: values.nbytes)
         self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
         self._network = Lock()
 
@@ -205,6 +209,21 @@ class Session:
             ConformaskError: as opened does.
         """
         return self._thumbnails.get(name) or self._look_at(name)
+
+    def plane(self, name: str, what: str, view: View, at: int, part: Part) -> Array:
+        """A part of a plane as shown, (C, rows, columns): of the sources of an image; reduced ones are kept.
+
+        Raises:
+            ConformaskError: as opened does.
+        """
+        image = self.opened(name)
+        if part.step == 1:
+            return plane(image.sources[what], image.deep, view, at, part)
+        key = f"{name} {what} {view.axis} {at} {part}"
+        kept = self._reduced.get(key)
+        if kept is not None:
+            return kept
+        return self._reduced.put(key, plane(image.sources[what], image.deep, view, at, part))
 
     def opened(self, name: str) -> Opened:
         """An image and its score; several who ask at once wait for one.

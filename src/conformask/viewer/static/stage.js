@@ -12,6 +12,7 @@ export class Stage {
   acts;
   #size = [1, 1];
   #scale = 1;
+  #fitted = true; // until one zooms
   #at = [0, 0];
   #border = 0.5;
   #swiping = false;
@@ -25,7 +26,7 @@ export class Stage {
     this.#fronts = root.querySelector(".side.over");
     this.#handle = root.querySelector(".handle");
     this.acts = acts;
-    new ResizeObserver(() => this.fit()).observe(root);
+    new ResizeObserver(() => (this.#fitted ? this.fit() : this.#place())).observe(root);
     root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     root.addEventListener("dblclick", (event) => this.zoom(2, this.#inside(event)));
     root.addEventListener("contextmenu", (event) => event.preventDefault());
@@ -47,10 +48,12 @@ export class Stage {
   swipe(on) {
     this.#swiping = on;
     this.#handle.hidden = !on;
+    this.#stage.classList.toggle("swiping", on);
     this.#place();
   }
 
   fit() {
+    this.#fitted = true;
     this.#scale = this.#fitting();
     this.#place();
   }
@@ -61,6 +64,7 @@ export class Stage {
     const ratio = scale / this.#scale;
     this.#at = [x - ratio * (x - this.#at[0]), y - ratio * (y - this.#at[1])];
     this.#scale = scale;
+    this.#fitted = false;
     this.#place();
   }
 
