@@ -47,11 +47,13 @@ class Stream:
 
     start: int
     stop: int
-    data_range: None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"{index:06d}" for index in range(self.start, self.stop))
+
+    def reading_facts(self) -> list[object]:
+        return [None]
 
     def __len__(self) -> int:
         return self.stop - self.start

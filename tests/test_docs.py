@@ -42,6 +42,50 @@ cm.calibrate(scorer, split.calibration, threshold=0.02).save("masker")
 Path("enhance.py").write_text("def enlarge(image): return image.repeat(4, axis=0).repeat(4, axis=1)")
 """
 
+VOLUMES = """
+from pathlib import Path
+import numpy as np
+import pydicom
+import tifffile
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy.ndimage import gaussian_filter
+def roles_of(seed, size, truth):
+    generator = np.random.default_rng(seed)
+    field = gaussian_filter(generator.standard_normal(size), 2)
+    y = field / abs(field).max()
+    x = y + 0.2 * generator.standard_normal(size)
+    return {"x": x, "y_hat": gaussian_filter(x, 1), **({"y": y} if truth else {})}
+def write_series(folder, hu, patient):
+    folder.mkdir(parents=True)
+    study, series = generate_uid(), generate_uid()
+    for place, plane in enumerate(np.rint(hu + 1024).astype(np.uint16)):
+        image = pydicom.Dataset()
+        image.SOPClassUID, image.SOPInstanceUID = CTImageStorage, generate_uid()
+        image.StudyInstanceUID, image.SeriesInstanceUID = study, series
+        image.PatientID, image.Modality = patient, "CT"
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 3 * place], [1, 0, 0, 0, 1, 0]
+        image.PixelSpacing, image.SliceThickness = [1.5, 1.5], 3
+        image.Rows, image.Columns = plane.shape
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+        image.RescaleSlope, image.RescaleIntercept = 1, -1024
+        image.set_pixel_data(plane, "MONOCHROME2", 16, generate_instance_uid=False)
+        image.file_meta = pydicom.dataset.FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image.save_as(folder / f"{place}.dcm", enforce_file_format=True)
+um = {"PhysicalSizeZ": 1.0, "PhysicalSizeY": 0.25, "PhysicalSizeX": 0.25}
+for part, numbers in {"train": range(8), "calibration": range(8, 18), "new": range(18, 20)}.items():
+    for seed in range(2 * numbers.start, 2 * numbers.stop):
+        number, scan = seed // 2, 1 + seed % 2
+        for role, image in roles_of(seed, (5, 32, 32), part != "new").items():
+            write_series(Path(f"ct-{part}", role, f"case{number:02d}_scan{scan}"), 300 * image, f"P{number}")
+            path = Path(f"stacks-{part}", role, f"dish{number:02d}_field{scan}.ome.tif")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            counts = np.rint(2048 + 1000 * image).astype(np.uint16)
+            tifffile.imwrite(path, counts, metadata={"axes": "ZYX", **um})
+"""
+"""CT series and z-stacks, made for the pages that name them."""
+
 
 def snippets(page: Path) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in SNIPPET.finditer(page.read_text(encoding="utf-8"))]
@@ -67,8 +111,11 @@ def folder(world: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
 def test_snippets_run(page: Path, folder: Path) -> None:
-    if '.save("masker")' in page.read_text(encoding="utf-8"):
+    whole = page.read_text(encoding="utf-8")
+    if '.save("masker")' in whole:
         shutil.rmtree(folder / "masker")
+    if "ct-train" in whole or "stacks-train" in whole:
+        run([sys.executable, "-c", VOLUMES], folder)
     for language, text in snippets(page):
         if language == "python":
             run([sys.executable, "-c", text], folder)

@@ -278,11 +278,13 @@ export class ImagePage {
     for (const button of by("#views").children)
       button.setAttribute("aria-pressed", button.dataset.view === (right ?? left));
     this.#readout.mask(this.#level);
-    if (this.#resting) this.#readout.show(this.#point);
     const bounds = boundsOf(contrast, this.#told.range);
     const panes = this.#panes.slice(0, this.#told.views.length);
     const wanted = { point: this.#point, shown, contrast: bounds, level: this.#level };
-    await Promise.all(panes.map((pane) => pane.draw({ ...wanted })));
+    const drawn = Promise.all(panes.map((pane) => pane.draw({ ...wanted })));
+    const pointed = panes.map((pane) => pane.pointed).find(Boolean);
+    if (pointed || this.#isVolume) this.#readout.show(pointed ?? this.#point);
+    await drawn;
     if (this.#isVolume) panes[0].ahead();
   }
 

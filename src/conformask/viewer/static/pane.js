@@ -48,6 +48,12 @@ export class Pane {
     return this.#view;
   }
 
+  // The pixel under the mouse; null elsewhere.
+  get pointed() {
+    const point = this.#stage.pointed;
+    return point && this.#pixel(point);
+  }
+
   get scale() {
     return this.#stage.scale;
   }

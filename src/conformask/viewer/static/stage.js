@@ -18,8 +18,9 @@ export class Stage {
   #swiping = false;
   #turned = 0;
   #pointers = new Map();
+  #pointer = null; // where the mouse is
 
-  // acts: placed(scale), click(point), hover(point or null), turn(steps) or null, drag(right, down).
+  // acts: placed(), click(point), hover(point or null), turn(steps) or null, drag(right, down).
   constructor(root, acts) {
     this.#stage = root;
     this.#plane = root.querySelector(".plane");
@@ -30,7 +31,10 @@ export class Stage {
     root.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     root.addEventListener("dblclick", (event) => this.zoom(2, this.#inside(event)));
     root.addEventListener("contextmenu", (event) => event.preventDefault());
-    root.addEventListener("pointerleave", () => acts.hover(null));
+    root.addEventListener("pointerleave", () => {
+      this.#pointer = null;
+      acts.hover(null);
+    });
     for (const kind of ["pointerdown", "pointermove", "pointerup", "pointercancel"])
       root.addEventListener(kind, (event) => this.#drag(event));
     this.#handle.addEventListener("keydown", (event) => this.#key(event));
@@ -66,6 +70,11 @@ export class Stage {
     this.#scale = scale;
     this.#fitted = false;
     this.#place();
+  }
+
+  // The point of the plane under the mouse; null beside it.
+  get pointed() {
+    return this.#pointer && this.#under(this.#pointer);
   }
 
   get scale() {
@@ -165,7 +174,10 @@ export class Stage {
       else if (known.does === "contrast") this.acts.drag(right, down);
       else if (!known.still) this.#pan(right, down);
       if (!known.still || known.does !== "pan") known.at = now;
-    } else this.acts.hover(this.#under(now));
+    } else {
+      this.#pointer = now;
+      this.acts.hover(this.pointed);
+    }
   }
 
   #click(now) {
