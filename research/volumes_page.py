@@ -22,7 +22,7 @@ from conformask.report.pictures import as_bytes, error_bytes, heat, overlay
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "research" / "results" / "volumes.json"
 PAGE, PICTURE = ROOT / "docs" / "results" / "volumes.md", ROOT / "docs" / "images" / "volumes.png"
-TASK, RUN = "thick slices of brains", "mask-slices-32"
+TASK, RUN = "thick slices of brains", "mask-slices-16"
 WIDTH, GAP = 300, 8
 ALT = "Three planes of a brain: thick slices, cubic splines, what is hidden, the error"
 TEXT = """# Volumes

@@ -74,7 +74,7 @@ def write_series(folder, hu, patient):
         image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         image.save_as(folder / f"{place}.dcm", enforce_file_format=True)
 um = {"PhysicalSizeZ": 1.0, "PhysicalSizeY": 0.25, "PhysicalSizeX": 0.25}
-for part, numbers in {"train": range(8), "calibration": range(8, 18), "new": range(18, 20)}.items():
+for part, numbers in {"train": range(10), "calibration": range(10, 20), "new": range(20, 22)}.items():
     for seed in range(2 * numbers.start, 2 * numbers.stop):
         number, scan = seed // 2, 1 + seed % 2
         for role, image in roles_of(seed, (5, 32, 32), part != "new").items():
@@ -120,7 +120,7 @@ def test_snippets_run(page: Path, folder: Path) -> None:
         if language == "python":
             run([sys.executable, "-c", text], folder)
             continue
-        for line in text.splitlines():
+        for line in text.replace("\\\n", "").splitlines():
             words = shlex.split(line, comments=True)
             if words and " ".join(words) not in SETUP:
                 assert words[0] == "conformask", line

@@ -5,6 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,11 @@ FIGURES = {
     "photographs": {"figure.png", "stricter.png"},
     "microscopy": {"figure.png"},
     "own_onnx": {"figure.png", "new-image.png"},
+    "volumes": {"figure.png"},
 }
-NUCLEI = EXAMPLES.parents[1] / "shared" / "data" / "nuclei"
+SHARED = EXAMPLES.parents[1] / "shared" / "data"
+NUCLEI, HIPPOCAMPI = SHARED / "nuclei", SHARED / "hippocampus"
+needs_nibabel = pytest.mark.skipif(find_spec("nibabel") is None, reason="nibabel is not installed")
 
 
 def run(example: str, folder: Path, *arguments: str) -> str:
@@ -51,13 +55,18 @@ def test_all_examples_are_run() -> None:
 
 
 @pytest.mark.xdist_group("examples")
-@pytest.mark.parametrize("example", FIGURES)
+@pytest.mark.parametrize(
+    "example", [pytest.param(name, marks=needs_nibabel if name == "volumes" else ()) for name in FIGURES]
+)
 def test_an_example_runs(example: str, tmp_path: Path) -> None:
     said = run(example, tmp_path, "--epochs", "1", "--out", "out")
     check(example, said, tmp_path / "out")
     if example == "own_onnx":
         assert re.search(r"^unshifted: p = .*like the calibration images$", said, re.MULTILINE)
         assert re.search(r"^shifted: p = .*calibrate again$", said, re.MULTILINE)
+    if example == "volumes":
+        assert "on every image of a new group" in said
+        assert re.search(r"^\d+ masks, each with the affine of its scan", said, re.MULTILINE)
 
 
 def test_the_gallery_tells_what_its_record_says() -> None:
@@ -83,3 +92,13 @@ def test_microscopy_takes_files_of_yours(tmp_path: Path) -> None:
             image.crop((96, 96, 160, 160)).save(tmp_path / "mine" / path.name)
     said = run("microscopy", tmp_path, "mine", "--epochs", "1", "--out", "out")
     check("microscopy", said, tmp_path / "out")
+
+
+@needs_nibabel
+@pytest.mark.xdist_group("examples")
+def test_volumes_takes_files_of_yours(tmp_path: Path) -> None:
+    if not HIPPOCAMPI.is_dir():
+        pytest.skip("no volumes in ../shared/data/hippocampus")
+    files = ("--data", str(HIPPOCAMPI), "--pattern", "*_image.nii.gz")
+    said = run("volumes", tmp_path, *files, "--epochs", "1", "--out", "out")
+    check("volumes", said, tmp_path / "out")

@@ -47,9 +47,10 @@ def image_means(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return values.mean(dim=tuple(range(1, values.ndim)), dtype=dtype)
 
 
-def resized(images: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Images (N, C, *space) at another size, linearly along each axis."""
-    if tuple(images.shape[2:]) == size:
+def resized(images: Tensor, like: Tensor) -> Tensor:
+    """Images (N, C, *space) at the size of others, linearly along each axis."""
+    size = like.shape[2:]
+    if images.shape[2:] == size:
         return images
     mode = {2: "bilinear", 3: "trilinear"}[len(size)]
     return F.interpolate(images, size=size, mode=mode, antialias=False)

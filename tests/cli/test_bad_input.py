@@ -74,12 +74,12 @@ def test_different_shapes(refused, data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity(refused, data, value):
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "holds infinite values")])
+def test_nan_and_infinity(refused, data, value, said):
     spoilt = np.full((32, 32, 3), 0.5, np.float32)
     spoilt[3, 4, 1] = value
     np.save(data / "y_hat" / "05.npy", spoilt)
-    refused(["check", data], "y_hat/05.npy", "NaN or infinite", "replace")
+    refused(["check", data], "y_hat/05.npy", said, "replace")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy"])

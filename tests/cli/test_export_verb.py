@@ -9,7 +9,9 @@ from conformask.masker.load import load
 
 def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None:
     out = tmp_path / "new" / "masker.onnx"
-    record = conformask("export", made / "run", out, "--json").record
+    answer = conformask("export", made / "run", out, "--json")
+    assert answer.status == 0, answer.err
+    record = answer.record
     masker = load(made / "run")
     assert record["promise"] == masker.promise
     assert record["lambda"] == masker.rule.lam

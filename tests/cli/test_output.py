@@ -39,7 +39,7 @@ def test_every_verb_describes_its_parameters(conformask, verb):
     assert answer.status == 0
     assert "--json" in answer.out
     for noise in ("--no-json", "--no-resume", "--empty-", "None", ":class:", "`"):
-        assert noise not in answer.out
+        assert noise not in answer.out.replace("--empty-chunks", "")
 
 
 @pytest.mark.parametrize(

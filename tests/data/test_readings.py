@@ -171,7 +171,7 @@ def test_groups_from_names(tmp_path: Path) -> None:
         (r"sub-\d+", "has 0 groups in brackets"),
         (r"(s)(u)", "has 2 groups in brackets"),
         ("(", "is no regular expression"),
-        ("patient", "names no patient"),
+        ("patient", "name no patient"),
     ):
         with pytest.raises(InvalidArgumentError, match=match):
             Triplets.from_folder(folder, reading=reading, group_from=wrong)

@@ -5,11 +5,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from hand_made_volumes import AFFINE, HU, write_volumes
 from playwright.sync_api import sync_playwright
 from torch import Tensor
 
@@ -20,7 +22,9 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
+from conformask.records.reading import Reading
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.spread import local_spread
 from conformask.tasks import task
 from conformask.types import Triplet
 from conformask.viewer.app import application
@@ -110,6 +114,48 @@ def client(session) -> TestClient:
     return asking
 
 
+@dataclass(frozen=True)
+class Volumes(World):
+    """Volumes in NIfTI files, under a masker of volumes."""
+
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def volumes(tmp_path_factory) -> Volumes:
+    """Two volumes of a patient, written with the affine; a score without training."""
+    folder, reading = tmp_path_factory.mktemp("volumes"), Reading(HU, clip="all")
+    write_volumes(folder / "calibration", range(40), AFFINE)
+    write_volumes(folder / "shown", range(50, 52), AFFINE)
+    parts = Triplets.from_folder(folder / "calibration", reading=reading)
+    masker = calibrate(
+        Heuristic(local_spread, channels=1, family="power"),
+        parts.select(range(20)),
+        selection=parts.select(range(20, 40)),
+        distance="l1",
+        threshold="q0.3",
+        confidence=0.9,
+    )
+    shown = Triplets.from_folder(folder / "shown", reading=reading)
+    return Volumes(masker, shown, folder / "shown")
+
+
+@pytest.fixture
+def volume_client(volumes) -> TestClient:
+    """As the page asks of the volumes."""
+    shown = Session(volumes.masker, volumes.shown)
+    return TestClient(application(shown, PORT, None), base_url=OURS, headers={"Origin": OURS})
+
+
+@pytest.fixture
+def volume_address(volumes):
+    """Where a real server shows the volumes."""
+    shown = Session(volumes.masker, volumes.shown)
+    list(shown.look_through())
+    with served(shown) as url:
+        yield url
+
+
 @contextmanager
 def served(session: Session) -> Iterator[str]:
     """The address that conformask view would print, of a real server."""
@@ -169,6 +215,19 @@ def browser():
 @pytest.fixture
 def page(browser, origin):
     """A page at the size of a laptop; nothing may go wrong in it, or leave the origin."""
+    with watched(browser, origin) as opened:
+        yield opened
+
+
+@pytest.fixture
+def volume_page(browser, volume_address):
+    """The same for the volumes."""
+    with watched(browser, volume_address.partition("?")[0]) as opened:
+        yield opened
+
+
+@contextmanager
+def watched(browser, origin):
     opened = browser.new_page(viewport={"width": 1280, "height": 800})
     wrong = []
     opened.on("pageerror", lambda error: wrong.append(str(error)))

@@ -1,22 +1,31 @@
 """Pairs that are handed to the page, good and bad."""
 
 import asyncio
+import gzip
 import io
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, repeat
 from pathlib import Path
 
+import nibabel
 import numpy as np
+import pydicom.data
 import pytest
 import tifffile
+from fastapi.testclient import TestClient
+from hand_made_volumes import AFFINE, volume
 from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
 
 from conformask.data.images import read_image
+from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.reading import Reading
 from conformask.viewer import uploads
+from conformask.viewer.app import application
+from conformask.viewer.session import Session
 from hand_made_tiff import packed, tiff
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -113,7 +122,9 @@ def test_an_upload_is_read_as_a_file_of_a_folder(tmp_path, bits, data_range):
     values = np.array([[0, 1, 2**bits - 1], [7, 100, 2 ** (bits - 1)]])
     path = tiff(tmp_path / "a.tif", values.shape, [packed(values, bits)], bits)
     files = {role: UploadFile(path.open("rb"), filename="a.tif") for role in ("x", "y_hat")}
-    triplet = uploads.pair_of(uploads.Upload(files, {}), Reading(data_range))[0]
+    pair = uploads.pair_of(uploads.Upload(files, {}), Reading(data_range))
+    triplet = pair.triplets[0]
+    assert pair.data_range == (data_range or (0, 2**bits - 1))
     np.testing.assert_array_equal(triplet.y_hat, read_image(path, Reading(data_range)))
     np.testing.assert_allclose(triplet.y_hat[0], values / (data_range or (0, 2**bits - 1))[1], atol=1e-7)
 
@@ -238,14 +249,80 @@ def test_images_of_too_many_values_are_refused_by_their_headers(client, monkeypa
     files = dict.fromkeys(("x", "y_hat"), buffer.getvalue())
     answer = send(client, files, dict.fromkeys(files, "many.tif"))
     assert answer.status_code == 400
-    assert "x, y_hat of many take 598 MiB as float32; the viewer takes up to" in answer.json()["error"]
+    assert "x, y_hat of many take 598 MiB as float32; an upload takes up to 576 MiB" in answer.json()["error"]
 
 
-def test_an_image_of_too_many_pixels_is_refused_by_its_header(client, pair):
-    large = png(np.zeros((4097, 4097), np.uint8))
-    answer = send(client, pair | {"x": large})
+def nifti(image: np.ndarray) -> bytes:
+    """A volume (D, H, W) as .nii.gz, with the affine of the volumes."""
+    return gzip.compress(nibabel.Nifti1Image(image.T, AFFINE).to_bytes())
+
+
+def ome_tiff(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    about = {"axes": "ZYX", "PhysicalSizeZ": 3, "PhysicalSizeY": 1.5, "PhysicalSizeX": 2}
+    about |= {f"PhysicalSize{axis}Unit": "mm" for axis in "ZYX"}
+    tifffile.imwrite(buffer, image, ome=True, metadata=about)
+    return buffer.getvalue()
+
+
+def npy(image: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, image)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "unit"),
+    [("scan.nii.gz", nifti, "mm"), ("stack.ome.tif", ome_tiff, "mm"), ("stack.npy", npy, None)],
+)
+def test_volumes_are_taken_with_their_places(volumes, name, write, unit):
+    y, y_hat = (np.clip(image, -1024, 3071) for image in volume(60))
+    shown = Triplets.from_folder(volumes.folder, reading=replace(volumes.shown.reading, axes="ZYX"))
+    if name.endswith(".nii.gz"):
+        shown = volumes.shown
+    client = TestClient(
+        application(Session(volumes.masker, shown), 8000, None),
+        base_url="http://127.0.0.1:8000",
+        headers={"Origin": "http://127.0.0.1:8000"},
+    )
+    files = {"x": write(y_hat), "y_hat": write(y_hat), "y": write(y)}
+    answer = send(client, files, dict.fromkeys(files, name))
+    assert answer.json() == {"name": name.partition(".")[0]}, answer.text
+    told = client.get(f"/api/images/{name.partition('.')[0]}").json()
+    assert (told["size"], told["unit"], told["range"]) == ([10, 14, 18], unit, [-1024, 3071])
+    assert told["steps"] == ([3, 1.5, 2] if unit else [1, 1, 1])
+    assert told["views"][0]["name"] == ("Axial" if name.endswith(".nii.gz") else "XY")
+    values = client.get(f"/api/images/{answer.json()['name']}/values", params={"x": 3, "y": 4, "z": 5}).json()
+    assert values["output"][0] * 4095 - 1024 == pytest.approx(float(y_hat[5, 4, 3]), abs=1e-3)
+
+
+def test_a_plane_beside_a_volume_is_refused(volume_client):
+    files = {"x": nifti(volume(60)[0][0]), "y_hat": nifti(volume(60)[1])}
+    answer = send(volume_client, files, dict.fromkeys(files, "scan.nii.gz"))
     assert answer.status_code == 400
-    assert "4097 x 4097 pixels; the viewer takes up to 4096 x 4096" in answer.json()["error"]
+    assert "some are volumes, the others are not" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("name", ["scan.gz", "scan.zarr", "scan.ome.zarr", "scan"])
+def test_only_single_image_files_are_taken(volume_client, name):
+    content = nifti(volume(60)[1])
+    answer = send(volume_client, {"x": content, "y_hat": content}, {"x": "scan.nii.gz", "y_hat": name})
+    assert answer.status_code == 400
+    assert f"{name} is not an image that can be read" in answer.json()["error"]
+    assert ".nii.gz" in answer.json()["error"]
+    assert ".zarr" not in answer.json()["error"].partition("end in")[2]
+
+
+def test_a_single_dicom_file_is_taken(world, tmp_path):
+    file = Path(pydicom.data.get_testdata_file("CT_small.dcm"))
+    reading = Reading((-1024, 3071), clip="all")
+    files = {role: UploadFile(file.open("rb"), filename="CT_small.dcm") for role in ("x", "y_hat")}
+    pair = uploads.pair_of(uploads.Upload(files, {}), reading)
+    assert pair.triplets.names == ("CT_small",)
+    np.testing.assert_array_equal(pair.triplets[0].y_hat, read_image(file, reading, clip=True))
+    assert pair.geometry is not None
+    assert pair.geometry.unit == "mm"
+    assert [view.name for view in pair.views] == ["Axial"]
 
 
 def test_many_uploads_are_refused_in_the_end(client, pair, monkeypatch):

@@ -54,7 +54,7 @@ class ReadingOptions:
         str | None,
         Parameter(
             help="Where groups are told: a regular expression for the names with one part in brackets, as "
-            r"'sub-(\w+)', or patient, for the PatientID of DICOM files."
+            r"'sub-([^_]+)', or patient, for the PatientID of DICOM files."
         ),
     ] = None
 

@@ -328,7 +328,7 @@ class Triplets:
 
         Args:
             where: a regular expression whose one group, in brackets, is found in every name, such as
-                r"sub-(\\w+)"; or "patient", the hash of the PatientID in DICOM files.
+                r"sub-([^_]+)"; or "patient", the hash of the PatientID in DICOM files.
 
         Raises:
             InvalidArgumentError: it is neither, or a name or file tells no group.

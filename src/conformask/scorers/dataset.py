@@ -46,7 +46,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 def _tensors(triplet: Triplet) -> tuple[Tensor, ...]:
     x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-    return resized(x[None], tuple(y_hat.shape[1:]))[0], y_hat, y
+    return resized(x[None], y_hat[None])[0], y_hat, y
 
 
 def crop_of(smallest: Size) -> Size:

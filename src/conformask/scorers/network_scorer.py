@@ -176,7 +176,7 @@ class NetworkScorer:
 
 def network_input(x: Images, y_hat: Images) -> Images:
     """x, brought to y_hat's size linearly, and y_hat on the channel axis, centred."""
-    return 2 * torch.cat([resized(x, tuple(y_hat.shape[2:])), y_hat], dim=1) - 1
+    return 2 * torch.cat([resized(x, y_hat), y_hat], dim=1) - 1
 
 
 def stored_card(folder: Path) -> ScorerCard:

@@ -118,7 +118,7 @@ export class ImagePage {
 
   #go(point) {
     if (this.#isVolume) this.#change({ at: point });
-    this.#readout.show(point);
+    else this.#readout.show(point);
   }
 
   get #isVolume() {

@@ -88,10 +88,11 @@ export class Pane {
     this.#wanted = wanted;
     const whole = { ...this.#plane(), step: this.#view.step };
     const closer = this.#closer && { ...this.#plane(), ...this.#closer };
-    const drawn = await Promise.all([this.#layer(whole), closer && this.#layer(closer)]);
+    const sharper = closer && this.#layer(closer).catch(() => null); // the reduced plane is shown without it
+    const drawn = await Promise.all([this.#layer(whole), sharper]);
     if (wanted !== this.#wanted) return;
     this.#paint("", whole, drawn[0]);
-    this.#paint(".detail", closer, drawn[1]);
+    this.#paint(".detail", drawn[1] && closer, drawn[1]);
     this.#by(".side.under").hidden = !wanted.shown[1];
     this.#stage.swipe(Boolean(wanted.shown[1]));
     this.#say();
