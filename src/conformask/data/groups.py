@@ -45,7 +45,7 @@ def patient_of(name: str, header: Callable[[Role], Header]) -> str:
     patient = header("y_hat").patient or header("x").patient
     if patient is None:
         raise InvalidArgumentError(
-            f"x and y_hat of {name!r} name no patient: group_from patient reads the PatientID of DICOM files; "
-            "give a regular expression for the names instead, such as sub-([^_]+)"
+            f"x and y_hat of {name!r} name no patient: group_from patient reads the PatientID of DICOM "
+            "files; give a regular expression for the names instead, such as sub-([^_]+)"
         )
     return patient
