@@ -458,3 +458,15 @@ def test_a_plane_image_with_a_spacing_has_a_scale_bar_and_true_proportions(brows
         values = " ".join(f"{value:g}" for value in pixels[7, 10])
         expect(page.locator("#readout span").nth(3)).to_have_text(f"Output {values}")
         page.close()
+
+
+def test_thumbnails_are_not_cropped(volume_page, volume_address):
+    page = volume_page
+    page.goto(volume_address)
+    page.wait_for_function("() => [...document.querySelectorAll('.frame img')].some(i => i.naturalWidth > 0)")
+    picture, frame = page.locator(".frame img").first, page.locator(".frame").first
+    width, height = picture.evaluate("i => [i.naturalWidth, i.naturalHeight]")
+    assert width != height
+    inside, around = picture.bounding_box(), frame.bounding_box()
+    assert inside["height"] <= around["height"] + 1
+    assert inside["width"] <= around["width"] + 1

@@ -49,7 +49,7 @@ class Contrast:
         """The values, black 0 and white 1."""
         if (self.low, self.high) == UNIT:
             return values
-        shown: Array = np.clip(values - self.low, 0, 1)
+        shown: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
         return shown
 
 
