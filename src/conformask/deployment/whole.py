@@ -8,6 +8,7 @@ import math
 import shutil
 import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -28,7 +29,7 @@ from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
-from conformask.scorers.tiled import Places, Tiled, reduced, tiled
+from conformask.scorers.tiled import Factors, Places, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Images, Score
 
 IN_MEMORY = 2**26
@@ -82,17 +83,30 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         InvalidArgumentError: an image too large for what the promise has to know of it.
     """
     by_tiles, images = tiled_scorer(masker), {}
-    kinds = zip(triplets.suffixes, triplets.categories, triplets.weights, strict=True)
-    for index, (suffix, category, weight) in enumerate(kinds):
+    for index, suffix in enumerate(triplets.suffixes):
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
-            x = triplets.raster(index, "x")
-            y = triplets.raster(index, "y") if triplets.has_truth else None
-            under = Under(triplets.file(index), y_hat.header.geometry, triplets.reading)
-            images[index] = WholeImage(triplets.names[index], x, y_hat, y, category, weight, under)
+            images[index] = whole_image(triplets, index, y_hat)
             _check(masker, by_tiles, images[index])
     return images
+
+
+def whole_image(triplets: Triplets, index: int, y_hat: Raster) -> WholeImage:
+    """A triplet to be read window by window, whose y_hat was opened already; its truth where all have one.
+
+    Raises:
+        ImageError: a header cannot be read, or chunks of a zarr are missing.
+    """
+    return WholeImage(
+        triplets.names[index],
+        triplets.raster(index, "x"),
+        y_hat,
+        triplets.raster(index, "y") if triplets.has_truth else None,
+        triplets.categories[index],
+        triplets.weights[index],
+        Under(triplets.file(index), y_hat.header.geometry, triplets.reading),
+    )
 
 
 def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
@@ -103,14 +117,41 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
         OutputError: the disk has no room, or cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    channels = masker.card.channels if masker.scorer.per_channel else 1
-    _check_room(path, BYTES * channels * math.prod(image.y_hat.size))
+    shape = shape_of_score(masker, image)
+    _check_room(path, BYTES * math.prod(shape))
     with tempfile.TemporaryFile(dir=path.parent) as file:
-        score = np.memmap(file, np.float32, "w+", shape=(1, channels, *image.y_hat.size))
-        _score(tiled_scorer(masker), image, score)
+        score = np.memmap(file, np.float32, "w+", shape=shape)
+        count = math.prod(map(len, tiled_scorer(masker).spans(image.y_hat.size, _factors(masker, image))))
+        for window, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
+            score[at(window)] += part
         opened = _Opened(masker, image, torch.from_numpy(score))
         write_blocks(path, score.shape[1:], opened.blocks(), image.under)
         return opened.written
+
+
+def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
+    """(1, 1 or C, *space)."""
+    return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
+
+
+def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
+    """Place and weighted score of each tile; added up in their places they are the score of an image.
+
+    Raises:
+        ImageError: a window cannot be read, holds NaN or values outside the range; says where.
+    """
+    device, factors = best_device(), _factors(masker, image)
+
+    def read(window: Places) -> tuple[Images, Images]:
+        both = image.x.read(reduced(window, factors)), image.y_hat.read(window)
+        return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
+
+    for window, part in tiled_scorer(masker).parts(read, image.y_hat.size, factors, image.name):
+        yield window, part.cpu().numpy()
+
+
+def _factors(masker: Masker, image: WholeImage) -> Factors:
+    return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
 
 
 def exponent_by_blocks(masker: Masker) -> float | None:
@@ -124,7 +165,7 @@ class _Opened:
 
     def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
         self._family, self._image, self._score = masker.family, image, score
-        lam = torch.from_numpy(masker.lambdas(Scored(_facts_of(masker, image), Score(score))))
+        lam = torch.from_numpy(masker.lambdas(Scored(facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
         self._open, self._lost = 0.0, 0.0
         self._exponent = exponent_by_blocks(masker) if image.y is not None else None
@@ -158,21 +199,7 @@ class _Opened:
         return float((error**self._exponent).sum())
 
 
-def _score(by_tiles: Tiled, image: WholeImage, score: Array) -> None:
-    device = best_device()
-    factors = by_tiles.factors(image.x.size, image.y_hat.size)
-
-    def read(window: Places) -> tuple[Images, Images]:
-        both = image.x.read(reduced(window, factors)), image.y_hat.read(window)
-        return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
-
-    count = math.prod(map(len, by_tiles.spans(image.y_hat.size, factors)))
-    parts = by_tiles.parts(read, image.y_hat.size, factors, image.name)
-    for window, part in tracked(parts, f"score of {image.name}", count):
-        score[at(window)] += part.cpu().numpy()
-
-
-def _facts_of(masker: Masker, image: WholeImage) -> Batch:
+def facts_of(masker: Masker, image: WholeImage) -> Batch:
     """What the rule may ask for; the pixels only where it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
     if _asks_for_pixels(masker):

@@ -57,7 +57,8 @@ class Geometry:
         if self.affine is None:
             return None
         steps = np.array(self.affine)[:3, :3]
-        left, _, right = np.linalg.svd(steps / np.linalg.norm(steps, axis=0))
+        lengths = np.linalg.norm(steps, axis=0)
+        left, _, right = np.linalg.svd(steps / np.where(lengths > 0, lengths, 1))
         directions, ends = left @ right, [""] * 3
         for axis in np.argsort(-abs(directions).max(axis=0), kind="stable"):
             row = int(abs(directions[:, axis]).argmax())

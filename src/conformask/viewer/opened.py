@@ -11,32 +11,36 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import at, best_device
+from conformask.arithmetic import at
 from conformask.calibration import Scored, loss_under, unmasked_loss
 from conformask.conformal.crossing import passes
 from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
-from conformask.deployment.whole import exponent_by_blocks, tiled_scorer
+from conformask.deployment.whole import (
+    WholeImage,
+    exponent_by_blocks,
+    facts_of,
+    parts_of_score,
+    shape_of_score,
+    tiled_scorer,
+    whole_image,
+)
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
 from conformask.records.size import Size
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
-from conformask.scorers.tiled import reduced
-from conformask.types import Array, Batch, Family, Images, Score
+from conformask.types import Array, Family, Score
 from conformask.viewer.planes import Source
 from conformask.viewer.views import Places
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2
 """Bytes of x, y_hat and y as float32 that are held in memory; larger images are read where they are shown."""
-ROLES = {"input": "x", "output": "y_hat", "truth": "y"}
 SAMPLED_BLOCKS, SAMPLED = 64, 2**24
 """Of which the scale of the errors is told: blocks that are read, and pixels of them."""
 ERROR_QUANTILE = 0.995
-PIXELS = frozenset({"features", "bound_curve"})
-"""What rules make of the pixels of an image."""
 
 
 @dataclass(frozen=True)
@@ -142,14 +146,14 @@ def _of_tensor(images: Tensor) -> Source:
 def _in_files(masker: Masker, triplets: Triplets, index: int) -> Opened:
     """Scored by tiles to a temporary file, whose pages the system may drop from memory."""
     triplet = triplets.select([index])
-    roles = ROLES if triplet.has_truth else {what: ROLES[what] for what in ("input", "output")}
-    rasters = {what: triplets.raster(index, role) for what, role in roles.items()}  # type: ignore[arg-type]
-    y_hat, y = rasters["output"], rasters.get("truth")
+    whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
+    y_hat, y = whole.y_hat, whole.y
     if y is not None and y.header.shape != y_hat.header.shape:
         raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
-    score = torch.from_numpy(_scores(masker, triplet.names[0], rasters["input"], y_hat))
+    score = torch.from_numpy(_scores(masker, whole))
+    rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
-    item = Scored(_facts_of(masker, triplet, rasters), Score(score))
+    item = Scored(facts_of(masker, whole), Score(score))
     return Opened(item, y_hat.size, _with_error(sources), in_memory=False)
 
 
@@ -175,21 +179,14 @@ def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
     return found
 
 
-def _scores(masker: Masker, name: str, x: Raster, y_hat: Raster) -> Array:
+def _scores(masker: Masker, image: WholeImage) -> Array:
     """The score of an image, (1, C, *size), tile by tile."""
-    by_tiles, device = tiled_scorer(masker), best_device()
-    factors = by_tiles.factors(x.size, y_hat.size)
-    shape = (1, masker.card.channels if masker.scorer.per_channel else 1, *y_hat.size)
-    _check_room(name, FLOAT32 * math.prod(shape))
+    shape = shape_of_score(masker, image)
+    _check_room(image.name, FLOAT32 * math.prod(shape))
     with tempfile.TemporaryFile() as file:
         score = np.memmap(file, np.float32, "w+", shape=shape)
-
-    def read(window: Window) -> tuple[Images, Images]:
-        x_part, y_hat_part = x.read(reduced(window, factors)), y_hat.read(window)
-        return torch.from_numpy(x_part)[None].to(device), torch.from_numpy(y_hat_part)[None].to(device)
-
-    for window, part in by_tiles.parts(read, y_hat.size, factors, name):
-        score[at(window)] += part.cpu().numpy()
+    for window, part in parts_of_score(masker, image):
+        score[at(window)] += part
     return score
 
 
@@ -201,26 +198,6 @@ def _check_room(name: str, needed: int) -> None:
             f"the score of {name} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
             "set TMPDIR to another folder"
         )
-
-
-def _facts_of(masker: Masker, triplet: Triplets, rasters: Mapping[str, Raster]) -> Batch:
-    """What the rule may ask for; the pixels only where it needs them."""
-    needs = masker.rule.needs
-    x = y_hat = torch.empty(1, 1, 0, 0)
-    if needs & PIXELS or ("weight" in needs and masker.weigh is not None):
-        x, y_hat = (
-            torch.from_numpy(raster.read(raster.header.everywhere))[None]
-            for raster in (rasters["input"], rasters["output"])
-        )
-    (category,), (weight,) = triplet.categories, triplet.weights
-    return Batch(
-        triplet.names,
-        x,
-        y_hat,
-        None,
-        None if category is None else (category,),
-        None if weight is None else (weight,),
-    )
 
 
 def opening(masker: Masker, image: Opened) -> Opening:

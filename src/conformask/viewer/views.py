@@ -4,9 +4,6 @@ Every image counts as a volume (D, H, W) here; one of two axes is a volume of on
 """
 
 from dataclasses import dataclass
-from itertools import permutations
-
-import numpy as np
 
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
@@ -70,14 +67,14 @@ AS_STORED = (
 
 def views_of(size: Size, geometry: Geometry | None) -> tuple[View, ...]:
     """The views of an image (H, W) or (D, H, W): as a radiologist expects them where it lies in a patient."""
-    affine = None if geometry is None else geometry.affine
-    views = AS_STORED if affine is None else _of_patient(np.array(affine))
+    orientation = None if geometry is None else geometry.orientation
+    views = AS_STORED if orientation is None else _of_patient(orientation)
     return views if len(size) == 3 else tuple(view for view in views if view.axis == 0)
 
 
-def _of_patient(affine: Array) -> tuple[View, ...]:
+def _of_patient(orientation: str) -> tuple[View, ...]:
     """Right on the left, anterior at the top or on the left, superior at the top."""
-    left, posterior, inferior = _towards_lpi(affine)
+    left, posterior, inferior = (_along(orientation, *ends) for ends in ("LR", "PA", "IS"))
     return (
         View("Axial", inferior.axis, posterior, left, "RLAP"),
         View("Coronal", posterior.axis, inferior, left, "RLSI"),
@@ -85,13 +82,7 @@ def _of_patient(affine: Array) -> tuple[View, ...]:
     )
 
 
-def _towards_lpi(affine: Array) -> tuple[Along, Along, Along]:
-    """The axes nearest to left, posterior and inferior; an affine to RAS falls along them."""
-    steps = affine[:3, :3]
-    lengths = np.linalg.norm(steps, axis=0)
-    directions = steps / np.where(lengths > 0, lengths, 1)
-    order = max(permutations(range(3)), key=lambda order: abs(directions[range(3), order]).sum())
-    left, posterior, inferior = (
-        Along(2 - index, bool(directions[row, index] > 0)) for row, index in enumerate(order)
-    )
-    return left, posterior, inferior
+def _along(orientation: str, wanted: str, opposite: str) -> Along:
+    """The axis that leads in a direction, or backwards from the opposite one; x is the last of the array."""
+    index = max(orientation.find(wanted), orientation.find(opposite))
+    return Along(2 - index, backwards=orientation[index] == opposite)
