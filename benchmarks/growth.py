@@ -29,6 +29,7 @@ from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.losses import loss
 from conformask.masks import family
 from conformask.records.curves import Curves
+from conformask.records.reading import PLAIN, Reading
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.types import Batch
@@ -47,13 +48,11 @@ class Stream:
 
     start: int
     stop: int
+    reading: Reading = PLAIN
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(f"{index:06d}" for index in range(self.start, self.stop))
-
-    def reading_facts(self) -> list[object]:
-        return [None]
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -11,7 +11,7 @@ from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
-from conformask.report.slices import at_slice, slice_text, telling
+from conformask.report.slices import planes_of
 from conformask.report.strip import Strip, StripRow
 from conformask.types import Array, Batch, Images
 
@@ -91,13 +91,9 @@ def _pictures(
     x: Array, y_hat: Array, mask: Array, y: Array | None
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Pictures, and what is to be said of them; of a volume those of its telling slices."""
-    if mask.ndim == 3:
-        yield _panels(x, y_hat, mask, y), ()
-        return
-    depth = mask.shape[1]
-    for place, what in telling(mask, None if y is None else np.abs(y - y_hat)).items():
-        planes = [None if image is None else at_slice(image, place, depth) for image in (x, y_hat, mask, y)]
-        yield _panels(*planes), (slice_text(place, depth, what),)  # type: ignore[arg-type]
+    error = None if y is None else np.abs(y - y_hat)
+    for (over, of_x, of_y_hat, of_y), what in planes_of(mask, x, y_hat, y, error=error):
+        yield _panels(of_x, of_y_hat, over, of_y), () if what is None else (what,)
 
 
 def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:

@@ -46,6 +46,8 @@ class Triplet:
     """Which pixels the promise is about, (1, *space) in [0, 1]; None is all."""
     geometry: Geometry | None = None
     """Where the pixels of y_hat lie, where its file says it."""
+    patient: str | None = None
+    """A hash of whose image y_hat is, where its file says it."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """y, or ValueError where it is unknown."""
@@ -65,6 +67,8 @@ class Batch:
     category: tuple[str, ...] | None = None
     weight: tuple[float, ...] | None = None
     region: Images | None = None
+    geometry: tuple[Geometry | None, ...] | None = None
+    """Of each image; None where it was not asked for."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same images on a device."""

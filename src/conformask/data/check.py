@@ -68,7 +68,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
         geometries.append(triplet.geometry)
-        patients.append(triplets.header(index).patient)
+        patients.append(triplet.patient)
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
         shown = triplet.y_hat if triplet.y is None else triplet.y

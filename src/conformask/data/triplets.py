@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -227,6 +227,7 @@ class Triplets:
         row = self._rows[index]
         (x, of_x), (y_hat, of_y_hat) = self._read(row, "x"), self._read(row, "y_hat")
         y, of_y = (None, None) if row.y is None else self._read(row, "y")
+        geometry, patient = (None, None) if of_y_hat is None else (of_y_hat.geometry, of_y_hat.patient)
         if y is not None and y.shape != y_hat.shape:
             raise ImageError(
                 f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, *space); "
@@ -237,11 +238,11 @@ class Triplets:
                 f"triplet {row.name!r}: x has shape {x.shape} and y_hat {y_hat.shape} (C, *space); one is a "
                 "volume, the other is not"
             )
-        _check_places(row.name, {"x": (x, of_x), "y": (y, of_y)}, y_hat, of_y_hat)
-        region = None if row.region is None else self._region(row, y_hat.shape[1:], of_y_hat)
+        _check_places(row.name, {"x": of_x, "y": of_y}, of_y_hat)
+        region = None if row.region is None else self._region(row, y_hat.shape[1:], geometry)
         if self.reading.nan is not None:
             x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
-        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, of_y_hat)
+        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, geometry, patient)
 
     def _region(self, row: ManifestRow, size: Size, geometry: Geometry | None) -> Region:
         if isinstance(row.region, Path):
@@ -249,12 +250,11 @@ class Triplets:
         name = f"region of triplet {row.name!r}"
         return region_of_array(np.asarray(row.region), size, name, self.reading.axes)
 
-    def _read(self, row: ManifestRow, role: str) -> tuple[Image, Geometry | None]:
+    def _read(self, row: ManifestRow, role: str) -> tuple[Image, Header | None]:
         image: Path | Array | Item = getattr(row, role)
         clip = self.reading.clips(role)
         if isinstance(image, Path):
-            read, header = with_header(image, self.reading, clip=clip)
-            return read, header.geometry
+            return with_header(image, self.reading, clip=clip)
         name, array = f"{role} of triplet {row.name!r}", np.asarray(image)
         return from_user_array(array, self.reading, name, clip=clip), None
 
@@ -355,16 +355,9 @@ class Triplets:
             OSError: a file cannot be read.
         """
         row = self._rows[index]
-        facts = [*self.reading_facts(), row.category, row.weight]
+        facts = [*self.reading.facts, row.category, row.weight]
         images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
         return hash_of([*facts, *map(_hash_of, images)])[:16]
-
-    def reading_facts(self) -> list[object]:
-        """What of the reading decides the pixels; as conformask 0.1 had it, where that is all."""
-        others = {
-            name: value for name, value in asdict(self.reading).items() if name != "data_range" and value
-        }
-        return [self.data_range, *([others] if others else [])]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -552,17 +545,14 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
             )
 
 
-def _check_places(
-    name: str,
-    others: Mapping[str, tuple[Image | None, Geometry | None]],
-    y_hat: Image,
-    geometry: Geometry | None,
-) -> None:
-    """Refuse images of one shape that lie in different places."""
-    for role, (image, found) in others.items():
-        if image is None or found is None or geometry is None or image.shape[1:] != y_hat.shape[1:]:
+def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:
+    """Refuse images of one size that lie in different places."""
+    for role, other in others.items():
+        if other is None or y_hat is None or other.space != y_hat.space:
             continue
-        difference = found.differs(geometry)
+        difference = None
+        if other.geometry is not None and y_hat.geometry is not None:
+            difference = other.geometry.differs(y_hat.geometry)
         if difference:
             raise ImageError(
                 f"triplet {name!r}: {role} and y_hat have {difference}; they must lie in the same place: "
@@ -583,4 +573,5 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     category = tuple(t.category for t in triplets if t.category is not None)
     weight = tuple(t.weight for t in triplets if t.weight is not None)
     names = tuple(triplet.name for triplet in triplets)
-    return Batch(names, x, y_hat, y, category or None, weight or None, region)
+    geometry = tuple(triplet.geometry for triplet in triplets)
+    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry)

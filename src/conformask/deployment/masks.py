@@ -23,9 +23,10 @@ from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
+from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, overlay
-from conformask.report.slices import at_slice, telling
+from conformask.report.slices import planes_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch
@@ -136,7 +137,8 @@ class _Work:
         for index, name in enumerate(batch.names):
             mask, y_hat = masks[index].numpy(), batch.y_hat[index].numpy()
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
-            write_blocks(self.places[name], mask.shape, blocks, self._under(name))
+            geometry = None if batch.geometry is None else batch.geometry[index]
+            write_blocks(self.places[name], mask.shape, blocks, self._under(name, geometry))
             self._write_overlay(name, y_hat, mask)
             size = float(1 - mask.mean(dtype=np.float64))
             bound = None if bounds is None else float(bounds[index])
@@ -152,7 +154,7 @@ class _Work:
         for name in tracked(self.places, "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
             with whole_file(self.folder.path / SEGMENTATIONS / f"{name}.dcm") as aside:
-                write_segmentation(aside, mask, self._under(name), at)
+                write_segmentation(aside, mask, self._under(name, None), at)
 
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> Line:
         threshold = self.masker.card.threshold
@@ -162,9 +164,8 @@ class _Work:
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
 
-    def _under(self, name: str) -> Under:
-        index = self._indices[name]
-        return Under(self.triplets.file(index), self.triplets.geometry(index), self.triplets.reading)
+    def _under(self, name: str, geometry: Geometry | None) -> Under:
+        return Under(self.triplets.file(self._indices[name]), geometry, self.triplets.reading)
 
     def _overlay(self, name: str) -> Path:
         return self.folder.path / OVERLAYS / f"{name}.png"
@@ -189,11 +190,8 @@ def _check_seg(seg: float, triplets: Triplets) -> None:
 
 def _veiled(y_hat: Array, mask: Array) -> Array:
     """The veiled output, uint8 (H, W, 3); of a volume its telling slices side by side."""
-    if mask.ndim == 3:
-        return overlay(as_bytes(y_hat), as_bytes(mask))
-    depth = mask.shape[1]
-    pairs = ((at_slice(y_hat, place, depth), at_slice(mask, place, depth)) for place in telling(mask))
-    return np.concatenate([overlay(as_bytes(plane), as_bytes(over)) for plane, over in pairs], axis=1)
+    pairs = (planes for planes, _ in planes_of(mask, y_hat))
+    return np.concatenate([overlay(as_bytes(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 
 
 def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:

@@ -10,7 +10,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Example, ImageRecords
 from conformask.report.pictures import as_bytes, error_bytes
-from conformask.report.slices import at_slice, slice_text, telling
+from conformask.report.slices import planes_of
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
@@ -43,27 +43,18 @@ def _examples(
     category = None if triplet.category is None else [triplet.category]
     mask = masker.masks(x, y_hat, weight=weight, category=category)[0].numpy()
     oracle = float(records.oracle_size[index])
-    for plane, over in planes_of(triplet, mask):
+    truth = triplet.truth()
+    error = np.abs(truth - triplet.y_hat)
+    for (over, x, y_hat, y), what in planes_of(mask, triplet.x, triplet.y_hat, truth, error=error):
+        name = triplet.name if what is None else f"{triplet.name}, {what}"
         yield picture_of(
-            plane,
+            replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None),
             over,
             kind=kind,
             size=float(records.size[index]),
             distance=float(records.distance[index]),
             oracle_size=None if np.isnan(oracle) else oracle,
         )
-
-
-def planes_of(triplet: Triplet, mask: Array) -> Iterator[tuple[Triplet, Array]]:
-    """An image and its mask as they are; of a volume the slices that are worth a look."""
-    if mask.ndim == 3:
-        yield triplet, mask
-        return
-    depth, truth = mask.shape[1], triplet.truth()
-    for place, what in telling(mask, np.abs(truth - triplet.y_hat)).items():
-        x, y_hat, y = (at_slice(image, place, depth) for image in (triplet.x, triplet.y_hat, truth))
-        name = f"{triplet.name}, {slice_text(place, depth, what)}"
-        yield replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None), at_slice(mask, place, depth)
 
 
 def picture_of(

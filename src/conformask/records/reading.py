@@ -1,6 +1,6 @@
 """How files and arrays are read where they do not say it themselves."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
@@ -40,6 +40,12 @@ class Reading:
     def clips(self, role: str) -> bool:
         """Whether values of this role are clipped."""
         return self.clip == "all" or self.clip == role
+
+    @property
+    def facts(self) -> list[object]:
+        """What decides the pixels; as conformask 0.1 had it, where the range is all."""
+        others = {name: value for name, value in asdict(self).items() if name != "data_range" and value}
+        return [self.data_range, *([others] if others else [])]
 
     @property
     def kept(self) -> dict[str, Any]:

@@ -107,5 +107,5 @@ def _readable(file: Path) -> bool:
 
 
 def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
-    parts = repr((scorer.fingerprint, triplets.names, *triplets.reading_facts(), key))
+    parts = repr((scorer.fingerprint, triplets.names, *triplets.reading.facts, key))
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
