@@ -1,20 +1,17 @@
 """Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
+from conformask.data.formats.format import at_time as at_time
 from conformask.data.formats.opened import Header, Opened, Places, Window, window_of
 from conformask.data.limits import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
-
-TIME = re.compile(r"(.+)#t=(\d+)")
-"""One time point of a file."""
 
 
 def decode(path: Path, reading: Reading = PLAIN) -> Array:
@@ -79,12 +76,6 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
         return kind.times(file, reading)
     except Exception:  # of any type, as readers raise them
         return None
-
-
-def at_time(path: Path) -> tuple[Path, int | None]:
-    """(FILE, 3) of FILE#t=3."""
-    match = TIME.fullmatch(path.name)
-    return (path, None) if match is None or path.exists() else (path.with_name(match[1]), int(match[2]))
 
 
 def name_and_suffix(path: Path) -> tuple[str, str]:

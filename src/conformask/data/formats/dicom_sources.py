@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from conformask.data.formats.dicom_frames import Frame
@@ -56,7 +55,7 @@ def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
         ImageError: it is not DICOM or of another shape, or a mask cannot refer to it.
     """
     stack = stack_under(under)
-    frames = stack.at(_file_and_time(under)[1])
+    frames = stack.at(under.file_and_time[1])
     first = frames[0]
     _check(stack, frames, shape)
     images = list({frame.path: frame.data for frame in frames}.values())
@@ -85,21 +84,13 @@ def stack_under(under: Under) -> Stack:
     Raises:
         ImageError: it is not DICOM.
     """
-    file = _file_and_time(under)[0]
+    file = under.file_and_time[0]
     if file is None or not (file.is_dir() or file.name.lower().endswith(".dcm")):
         raise ImageError(
             f"a DICOM mask refers to the DICOM image under it, and that is {file or 'an array'}: choose "
             "another suffix for the mask"
         )
     return read_stack(file, under.reading)
-
-
-def _file_and_time(under: Under) -> tuple[Path | None, int | None]:
-    """(FILE, 3) of FILE#t=3."""
-    if under.path is None or under.path.exists():
-        return under.path, None
-    name, _, time = under.path.name.rpartition("#t=")
-    return (under.path.with_name(name), int(time)) if name and time.isdigit() else (under.path, None)
 
 
 def _check(stack: Stack, frames: Sequence[Frame], shape: tuple[int, ...]) -> None:

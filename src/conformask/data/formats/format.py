@@ -1,5 +1,6 @@
 """What conformask has to know of a file type: one object of this kind for each, in the file of that type."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -16,6 +17,16 @@ Shape = tuple[int, ...]
 """(C, *space)."""
 
 
+TIME = re.compile(r"(.+)#t=(\d+)")
+"""One time point of a file."""
+
+
+def at_time(path: Path) -> tuple[Path, int | None]:
+    """(FILE, 3) of FILE#t=3."""
+    match = TIME.fullmatch(path.name)
+    return (path, None) if match is None or path.exists() else (path.with_name(match[1]), int(match[2]))
+
+
 @dataclass(frozen=True)
 class Under:
     """The image that a mask lies over."""
@@ -24,6 +35,11 @@ class Under:
     """Its file, perhaps with #t=3; None for arrays."""
     geometry: Geometry | None
     reading: Reading
+
+    @property
+    def file_and_time(self) -> tuple[Path | None, int | None]:
+        """(FILE, 3) of FILE#t=3."""
+        return (None, None) if self.path is None else at_time(self.path)
 
 
 @dataclass(frozen=True)

@@ -337,7 +337,7 @@ def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 def _header(path: Path, shape: Shape, under: Under) -> Any:
     """That of the image under, for one of this shape; new where it has none."""
     nibabel = _nibabel(path)
-    file = under.path and _without_time(under.path)
+    file, _ = under.file_and_time
     if file is not None and file.name.lower().endswith(SUFFIXES):
         like = _load(file)
         header, axes = _bare(like.header), min(len(like.shape), 3)
@@ -359,11 +359,6 @@ def _header(path: Path, shape: Shape, under: Under) -> Any:
 def _bare(header: Any) -> Any:
     """A copy without extensions."""
     return type(header)(header.binaryblock, header.endianness, check=False)
-
-
-def _without_time(path: Path) -> Path:
-    """FILE of FILE#t=3."""
-    return path if path.exists() else path.with_name(path.name.rpartition("#t=")[0] or path.name)
 
 
 def _place(header: Any, geometry: Geometry | None) -> None:

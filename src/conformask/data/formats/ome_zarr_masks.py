@@ -88,7 +88,7 @@ def _times(old: Factors, new: Factors) -> Factors:
 
 def _placement(under: Under, axes: list[str]) -> Placement:
     """Where the image under a mask lies: by its geometry, and by its own metadata where it is an OME-Zarr."""
-    source = _source(under.path, axes)
+    source = _source(under.file_and_time[0], axes)
     if under.geometry is None:
         return source or Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
     unit = NGFF_UNITS[under.geometry.unit]
@@ -96,10 +96,9 @@ def _placement(under: Under, axes: list[str]) -> Placement:
     return Placement(under.geometry.spacing, origin, (unit,) * len(axes))
 
 
-def _source(path: Path | None, axes: list[str]) -> Placement | None:
+def _source(folder: Path | None, axes: list[str]) -> Placement | None:
     import zarr
 
-    folder = path and path.with_name(path.name.split("#t=")[0])
     if folder is None or not (folder.suffix == ".zarr" and folder.is_dir()):
         return None
     image = image_of(zarr.open_group(folder, mode="r").attrs)

@@ -22,7 +22,7 @@ from conformask.data.formats.opened import (
     upright,
 )
 from conformask.data.formats.tiff_masks import write_tiff_blocks
-from conformask.data.formats.tiff_stack import Stack, at_time, check_segments, stack_of
+from conformask.data.formats.tiff_stack import Stack, check_segments, stack_of
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
@@ -47,7 +47,7 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        stack = at_time(stack_of(path, file, reading.axes), time)
+        stack = stack_of(path, file, reading.axes).at(time)
         check_segments(stack)
         channels, shown = _colours(stack)
         orientation = orientation_of(stack.page.tags.valueof(ORIENTATION))

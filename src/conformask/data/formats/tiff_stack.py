@@ -44,6 +44,14 @@ class Stack:
     """The place along T."""
     _lock: Lock = field(default_factory=Lock)
 
+    def at(self, time: int | None) -> "Stack":
+        """The planes of one time point.
+
+        Raises:
+            ImageError: there are several and none is named, or there is no such.
+        """
+        return Stack(self.path, self.series, self.axes, time_point(self.path, self.times, time))
+
     @property
     def sides(self) -> dict[str, int]:
         """The length of each axis."""
@@ -196,15 +204,6 @@ def stack_of(path: Path, file: Any, told: str | None) -> Stack:
     if "C" in axes and "S" in axes:
         raise ImageError(f"{path} is a stack of colour images ({shapes}); write each to its own file")
     return Stack(path, series, axes)
-
-
-def at_time(stack: Stack, time: int | None) -> Stack:
-    """The planes of one time point.
-
-    Raises:
-        ImageError: there are several and none is named, or there is no such.
-    """
-    return Stack(stack.path, stack.series, stack.axes, time_point(stack.path, stack.times, time))
 
 
 def _axes(path: Path, series: Any, told: str | None) -> str:
