@@ -106,7 +106,7 @@ def add_outputs(
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
-    place of x, or npy where the axes were told. What is there already is kept, so that a killed run goes on;
+    place of x, or npy where the axes were given. What is there already is kept, so that a killed run goes on;
     triplets.json says whose outputs they are.
 
     Returns how many images there are.

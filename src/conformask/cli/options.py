@@ -53,28 +53,28 @@ class ReadingOptions:
     group_from: Annotated[
         str | None,
         Parameter(
-            help="Where groups are told: a regular expression for the names with one part in brackets, as "
+            help="Where groups come from: a regular expression for names with one part in brackets, such as "
             r"'sub-([^_]+)', or patient, for the PatientID of DICOM files."
         ),
     ] = None
 
     def triplets(self, folder: Path, network: str | None = None, like: "ReadAs | None" = None) -> "Triplets":
-        """The triplets of a folder; what is not told here is read as the images of `like` were."""
+        """The triplets of a folder; what is not given here is taken from `like`."""
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
-        """What was told; what was not is that of `like`."""
+        """What is given here; the rest is taken from `like`."""
         from conformask.records.reading import Reading
 
-        told = Reading() if like is None else like.reading
+        base = Reading() if like is None else like.reading
         return Reading(
-            self.data_range or told.data_range,
-            self.axes or told.axes,
-            self.clip or told.clip,
-            self.nan or told.nan,
+            self.data_range or base.data_range,
+            self.axes or base.axes,
+            self.clip or base.clip,
+            self.nan or base.nan,
             self.empty_chunks,
         )
 

@@ -1,4 +1,4 @@
-"""Of whom an image is, told by its name or its file."""
+"""Whose image it is, by its name or its file."""
 
 import re
 from collections.abc import Callable

@@ -57,7 +57,7 @@ def with_header(path: Path | str, reading: Reading = PLAIN, *, clip: bool = Fals
 def from_user_array(
     array: Array, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
 ) -> Image:
-    """An image (H, W) or (H, W, C), or of the axes that are told, as float32 (C, *space) in [0, 1].
+    """An image (H, W) or (H, W, C), or of the given axes, as float32 (C, *space) in [0, 1].
 
     Raises:
         ImageError: another shape or type, NaN, or values outside the range; calls the image `name`.

@@ -260,7 +260,7 @@ class Triplets:
 
     @property
     def data_range(self) -> DataRange | None:
-        """The values that become 0 and 1, where they were told."""
+        """The values that become 0 and 1, where they were given."""
         return self.reading.data_range
 
     def file(self, index: int) -> Path | None:

@@ -11,7 +11,7 @@ AXES = "TCZYX"
 
 @dataclass(frozen=True)
 class Reading:
-    """What is told of images beside their files; the same for calibration and new images.
+    """What is given beside the files of images; the same for calibration and new images.
 
     Raises:
         InvalidArgumentError: axes that are none.

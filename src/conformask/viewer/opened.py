@@ -39,7 +39,7 @@ from conformask.viewer.views import Places
 MOST_DECODED = 9 * FLOAT32 * 4096**2
 """Bytes of x, y_hat and y as float32 that are held in memory; larger images are read where they are shown."""
 SAMPLED_BLOCKS, SAMPLED = 64, 2**24
-"""Of which the scale of the errors is told: blocks that are read, and pixels of them."""
+"""From which the scale of the errors is taken: blocks that are read, and pixels of them."""
 ERROR_QUANTILE = 0.995
 
 

@@ -82,7 +82,7 @@ def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 
 def times_of_dicom(path: Path, reading: Reading) -> int | None:
-    """How often each position is there, if the axes that are told have T."""
+    """How often each position is there, if the given axes have T."""
     return len(read_stack(path, reading).times) if "T" in (reading.axes or "") else None
 
 
@@ -102,8 +102,8 @@ def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | No
         return range_of_bits(8 * dtype.itemsize)
     if str(data.get("SOPClassUID")) == PARAMETRIC_MAP or _holds_floats(data):
         return (0.0, 1.0) if dtype.kind == "f" else None
-    told = dtype.kind == "u" and bits <= 16 and all(_values(frame).is_identity for frame in frames)
-    return range_of_bits(bits) if told and data.get("Modality") not in PHYSICAL else None
+    stated = dtype.kind == "u" and bits <= 16 and all(_values(frame).is_identity for frame in frames)
+    return range_of_bits(bits) if stated and data.get("Modality") not in PHYSICAL else None
 
 
 def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:

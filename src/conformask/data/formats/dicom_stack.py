@@ -41,7 +41,7 @@ class Stack:
     times: tuple[tuple[Frame, ...], ...]
     """For each time its slices, along the normal of their plane."""
     has_times: bool
-    """Whether an axis of time is said to be there."""
+    """Whether the given axes have one of time."""
     is_volume: bool
     """Whether there is an axis of slices, perhaps of length 1."""
     geometry: Geometry | None
@@ -152,9 +152,9 @@ def _times_by_place(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tup
         )
     count = counts.pop()
     if "T" not in axes:
-        told = "TZYX" if len(places) > 1 else "TYX"
+        wanted = "TZYX" if len(places) > 1 else "TYX"
         raise ImageError(
-            f"{path} has {len(places)} positions, each {count} times: --axes {told} reads each time as an "
+            f"{path} has {len(places)} positions, each {count} times: --axes {wanted} reads each time as an "
             "image of one group"
         )
     times = tuple(zip(*_in_time(path, places), strict=True))

@@ -141,7 +141,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     Raises:
         MissingFileError: the extra nifti is not installed.
         ImageError: the file is not a NIfTI image, is truncated, has several time points or axes of which
-            nobody says what they are, or does not have the axes that are told.
+            nobody says what they are, or does not have the given axes.
     """
     image = _load(path)
     axes = _axes(path, image.shape, reading.axes)
@@ -157,7 +157,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
-    """The length of the axis T, where the axes that are told have one."""
+    """The length of the axis T, where the given axes have one."""
     if reading.axes is None or "T" not in reading.axes:
         return None
     shape = _load(path).shape
@@ -181,20 +181,20 @@ def _load(path: Path) -> Any:
     return image
 
 
-def _axes(path: Path, shape: tuple[int, ...], told: str | None) -> str:
+def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
     """What each axis of an array is: a letter of XYZTC, or a dot where it is left out."""
     length = max((at + 1 for at, side in enumerate(shape) if side != 1), default=0)
     sides = shape[: max(length, 2)]
     if len(sides) < 2 or min(sides) < 1:
         raise ImageError(f"{path} has shape {shape}; an image has X and Y, of at least one pixel each")
-    letters = _usual(path, sides) if told is None else _in_order(path, told)
+    letters = _usual(path, sides) if given is None else _in_order(path, given)
     places = list(range(len(sides)))
     for at, axis in ((3, "T"), (2, "Z")):  # NIfTI leaves a place for them where they are missing
         if len(places) > max(len(letters), at) and sides[at] == 1 and axis not in letters:
             places.remove(at)
     if len(places) > len(letters):
         raise ImageError(
-            f"{path} has shape {tuple(shape)}, and its axes are said to be {told}: they differ; {ADVICE}"
+            f"{path} has shape {tuple(shape)}, and its axes are said to be {given}: they differ; {ADVICE}"
         )
     axes = ["."] * len(shape)
     for at, axis in zip(places, letters, strict=False):  # of the letters left over there is one place each
@@ -212,12 +212,13 @@ def _usual(path: Path, sides: tuple[int, ...]) -> str:
     raise ImageError(f"{path} has shape {sides}: say what its axes are, --axes {letters}; {ADVICE}")
 
 
-def _in_order(path: Path, told: str) -> str:
-    if not ORDER.fullmatch(told):
+def _in_order(path: Path, given: str) -> str:
+    if not ORDER.fullmatch(given):
         raise ImageError(
-            f"{path}: axes {told} are not in the order of a NIfTI file, X, Y, Z, times and channels; {ADVICE}"
+            f"{path}: axes {given} are not in the order of a NIfTI file, X, Y, Z, times and channels; "
+            f"{ADVICE}"
         )
-    return told
+    return given
 
 
 def _times(shape: tuple[int, ...], axes: str) -> int:

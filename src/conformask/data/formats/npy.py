@@ -1,4 +1,4 @@
-"""NumPy's own files: arrays (H, W) or (H, W, C), or of the axes that are told, mapped rather than read.
+"""NumPy's own files: arrays (H, W) or (H, W, C), or of the given axes, mapped rather than read.
 
 An npz holds one array.
 """
@@ -52,7 +52,7 @@ def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[A
 
 
 def times_of_npy(path: Path, reading: Reading) -> int | None:
-    """The length of the axis T, where the axes that are told have one."""
+    """The length of the axis T, where the given axes have one."""
     axes, shape = reading.axes, _mapped(path).shape
     return shape[axes.index("T")] if axes and "T" in axes and len(shape) == len(axes) else None
 

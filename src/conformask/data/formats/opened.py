@@ -85,7 +85,7 @@ def header_of(array: Array, name: str = "the array", axes: str | None = None) ->
         space = array.shape[:-1]
         return Header(array.shape[-1], space, bits_of(array.dtype), range_of(array.dtype, name))
     if array.ndim not in (2, 3) or array.size == 0:
-        more = "; say of more axes what they are, such as axes='ZYX'" if array.ndim > 3 else ""
+        more = "; of an array with more axes give them, such as axes='ZYX'" if array.ndim > 3 else ""
         raise ImageError(f"{name} has shape {array.shape}, an image is (H, W) or (H, W, C){more}")
     height, width, channels = (*array.shape, 1)[:3]
     if height <= 4 < channels:
@@ -93,7 +93,7 @@ def header_of(array: Array, name: str = "the array", axes: str | None = None) ->
     if channels > MOST_CHANNELS:
         raise ImageError(
             f"{name} has shape {array.shape}: say what its axes are, axes='ZYX' (--axes ZYX) for a volume, "
-            "axes='YXC' for an image of so many channels"
+            "axes='YXC' for an image with that many channels"
         )
     return Header(channels, (height, width), bits_of(array.dtype), range_of(array.dtype, name))
 

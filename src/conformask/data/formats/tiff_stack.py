@@ -188,8 +188,8 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
             handle.close()
 
 
-def stack_of(path: Path, file: Any, told: str | None) -> Stack:
-    """The only image of an open TIFF file, and its axes, those that are told where there are as many.
+def stack_of(path: Path, file: Any, given: str | None) -> Stack:
+    """The only image of an open TIFF file, and its axes, the given ones where there are as many.
 
     Raises:
         ImageError: it holds several images, a stack whose axes are unknown, or less than it states.
@@ -200,22 +200,22 @@ def stack_of(path: Path, file: Any, told: str | None) -> Stack:
     shapes = ", ".join(f"{each.axes} {each.shape}" for each in file.series)
     if len(file.series) > 1:
         raise ImageError(f"{path} is a stack of images that differ ({shapes}); write each to its own file")
-    axes = _axes(path, series, told)
+    axes = _axes(path, series, given)
     if "C" in axes and "S" in axes:
         raise ImageError(f"{path} is a stack of colour images ({shapes}); write each to its own file")
     return Stack(path, series, axes)
 
 
-def _axes(path: Path, series: Any, told: str | None) -> str:
+def _axes(path: Path, series: Any, given: str | None) -> str:
     stored: str = series.axes
-    if told is not None and len(told) == len(stored.replace("S", "")):
-        letters = iter(told)
+    if given is not None and len(given) == len(stored.replace("S", "")):
+        letters = iter(given)
         return "".join(axis if axis == "S" else next(letters) for axis in stored)
     unknown = [axis for axis in stored if axis not in KNOWN]
     if all(side == 1 for axis, side in zip(stored, series.shape, strict=True) if axis in unknown):
         return stored
-    if told is not None:
-        raise ImageError(f"{path} has axes {stored} {series.shape}, said to be {told}: they differ")
+    if given is not None:
+        raise ImageError(f"{path} has axes {stored} {series.shape}, said to be {given}: they differ")
     ways = "with a letter of TCZYX for each, such as TZYX for time points of volumes"
     if len(unknown) == 1:
         of_each = stored.replace("S", "").replace(unknown[0], "{}")
