@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats.format import Under
 from conformask.data.formats.nifti import write_nifti
@@ -17,7 +18,6 @@ from conformask.data.images import DataRange, Image, list_images, read_image, wr
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance, is_unfinished
 from conformask.data.sources import Source, TrueImages
-from conformask.data.triplets import BATCH_SIZE
 from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-from conformask.data.formats import BY_SUFFIX, format_of, suffix_of
+from conformask.data.formats import BY_SUFFIX, format_of, known_suffix
 from conformask.data.formats.dicom import DICOM_SERIES
 from conformask.data.formats.format import Blocks, Shape, Under
 from conformask.data.formats.opened import Places
@@ -50,8 +50,7 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None
         OutputError: the file cannot be written.
     """
     writers = {suffix: each for suffix, each in BY_SUFFIX.items() if each.write_blocks}
-    suffix = next((known for known in writers if path.name.lower().endswith(known)), suffix_of(path))
-    kind = chosen(writers, suffix, "suffix")
+    kind = chosen(writers, known_suffix(path), "suffix")
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:
         raise ImageError(f"{path} cannot hold a mask of {shape[0]} channels, only of 1 or 3; OME-Zarr can")

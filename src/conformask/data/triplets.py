@@ -1,42 +1,30 @@
 """Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-import torch
-
+from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import Item, items_of
-from conformask.data.decoding import at_time, name_and_suffix, read_header
-from conformask.data.formats.opened import Header, header_of
+from conformask.data.decoding import name_and_suffix
+from conformask.data.formats.opened import Header
 from conformask.data.groups import patient_of, pattern
-from conformask.data.images import DataRange, Image, from_user_array, with_header
+from conformask.data.images import DataRange
 from conformask.data.manifest import MANIFEST, ManifestRow, check_rows, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
-from conformask.data.rasters import Raster, open_raster
-from conformask.data.regions import Region, read_region, region_of_array, without_nan
+from conformask.data.rasters import Raster
+from conformask.data.rows import Role, header_of_row, raster_of_row, read_row, source_of_row
 from conformask.data.splits import PARTS, check_part, part_of, uniform
-from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.size import Size
-from conformask.storage.as_arrays import hash_of_arrays
-from conformask.storage.as_json import hash_of
-from conformask.storage.published import path_hash
 from conformask.types import Array, Batch, Triplet
 
 LABELS = ("groups", "categories", "names")
-BATCH_SIZE = 16
-"""Images that are scored at once."""
-VALUES = 16 * 1024 * 1024
-"""The largest batch, in values of y_hat."""
 
 
 class Triplets:
@@ -205,9 +193,8 @@ class Triplets:
         groups = len(set(self.groups))
         if groups < len(self):
             yield f"{groups} groups"
-        for row in self._rows[:1]:
-            with suppress(ConformaskError):
-                yield f"first x {self._shape_text(row.x)}, y_hat {self._shape_text(row.y_hat)}"
+        with suppress(ConformaskError, IndexError):
+            yield f"first x {self._shape_text('x')}, y_hat {self._shape_text('y_hat')}"
         yield "with y" if self.has_truth else "without y"
         if self.has_regions:
             yield "with regions"
@@ -224,39 +211,7 @@ class Triplets:
             ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
                 or a region is empty.
         """
-        row = self._rows[index]
-        (x, of_x), (y_hat, of_y_hat) = self._read(row, "x"), self._read(row, "y_hat")
-        y, of_y = (None, None) if row.y is None else self._read(row, "y")
-        geometry, patient = (None, None) if of_y_hat is None else (of_y_hat.geometry, of_y_hat.patient)
-        if y is not None and y.shape != y_hat.shape:
-            raise ImageError(
-                f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, *space); "
-                "they must be the same"
-            )
-        if x.ndim != y_hat.ndim:
-            raise ImageError(
-                f"triplet {row.name!r}: x has shape {x.shape} and y_hat {y_hat.shape} (C, *space); one is a "
-                "volume, the other is not"
-            )
-        _check_places(row.name, {"x": of_x, "y": of_y}, of_y_hat)
-        region = None if row.region is None else self._region(row, y_hat.shape[1:], geometry)
-        if self.reading.nan is not None:
-            x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
-        return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, geometry, patient)
-
-    def _region(self, row: ManifestRow, size: Size, geometry: Geometry | None) -> Region:
-        if isinstance(row.region, Path):
-            return read_region(row.region, size, self.reading, geometry)
-        name = f"region of triplet {row.name!r}"
-        return region_of_array(np.asarray(row.region), size, name, self.reading.axes)
-
-    def _read(self, row: ManifestRow, role: str) -> tuple[Image, Header | None]:
-        image: Path | Array | Item = getattr(row, role)
-        clip = self.reading.clips(role)
-        if isinstance(image, Path):
-            return with_header(image, self.reading, clip=clip)
-        name, array = f"{role} of triplet {row.name!r}", np.asarray(image)
-        return from_user_array(array, self.reading, name, clip=clip), None
+        return read_row(self._rows[index], self.reading)
 
     @property
     def data_range(self) -> DataRange | None:
@@ -304,22 +259,17 @@ class Triplets:
         """
         return len(self.header(0).space)
 
-    def header(self, index: int, role: Literal["x", "y_hat", "y"] = "y_hat") -> Header:
+    def header(self, index: int, role: Role = "y_hat") -> Header:
         """What a file says of an image without being decoded.
 
         Raises:
             ImageError: it cannot be read.
         """
-        row = self._rows[index]
-        return self._header(getattr(row, role), f"{role} of triplet {row.name!r}")
+        return header_of_row(self._rows[index], role, self.reading)
 
-    def _header(self, image: Path | Array | Item, name: str) -> Header:
-        if isinstance(image, Path):
-            return read_header(image, self.reading)
-        return header_of(np.asarray(image), name, self.reading.axes)
-
-    def _shape_text(self, image: Path | Array | Item) -> str:
-        header = self._header(image, "the array")
+    def _shape_text(self, role: Role) -> str:
+        """Of the first triplet."""
+        header = self.header(0, role)
         channels = "channel" if header.channels == 1 else "channels"
         return f"{' x '.join(map(str, header.space))} with {header.channels} {channels}"
 
@@ -338,15 +288,13 @@ class Triplets:
         rows = [replace(row, group=group) for row, group in zip(self._rows, groups, strict=True)]
         return Triplets(rows, self.reading, self.provenance)
 
-    def raster(self, index: int, role: Literal["x", "y_hat", "y"]) -> Raster:
+    def raster(self, index: int, role: Role) -> Raster:
         """An image of a triplet, to be read window by window; only its header is read now.
 
         Raises:
             ImageError: the header cannot be read, or chunks of a zarr are missing.
         """
-        row = self._rows[index]
-        name, clip = f"{role} of triplet {row.name!r}", self.reading.clips(role)
-        return open_raster(getattr(row, role), self.reading, name, clip=clip)
+        return raster_of_row(self._rows[index], role, self.reading)
 
     def source(self, index: int) -> str:
         """A hash of a triplet as it lies there, and of how it is read.
@@ -354,10 +302,7 @@ class Triplets:
         Raises:
             OSError: a file cannot be read.
         """
-        row = self._rows[index]
-        facts = [*self.reading.facts, row.category, row.weight]
-        images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
-        return hash_of([*facts, *map(_hash_of, images)])[:16]
+        return source_of_row(self._rows[index], self.reading)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -476,12 +421,7 @@ class Triplets:
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
-        if batch_size < 1:
-            raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
-        for shapes, alike in groupby(self.checked(), key=_shapes):
-            most = max(1, min(batch_size, VALUES // math.prod(shapes[1])))
-            while chunk := list(islice(alike, most)):
-                yield _stacked(chunk)
+        return batches_of(self.checked(), batch_size)
 
     def validate(self, progress: Callable[[int], None] | None = None) -> None:
         """Read everything once, telling `progress` how many triplets are done; raise the first error.
@@ -499,11 +439,7 @@ class Triplets:
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
-        first: Triplet | None = None
-        for triplet in self:
-            first = first or triplet
-            _check_channels(first, triplet)
-            yield triplet
+        return of_same_channels(self)
 
 
 @dataclass(frozen=True)
@@ -516,15 +452,6 @@ class Splits:
     test: Triplets
 
 
-def _hash_of(image: Path | Array | Item | None) -> str | None:
-    if image is None:
-        return None
-    if isinstance(image, Path):
-        file, time = at_time(image)
-        return path_hash(file) if time is None else f"{path_hash(file)}-{time}"
-    return hash_of_arrays({"image": np.asarray(image)})
-
-
 def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
     if count == 0:
         raise InvalidArgumentError("x is empty; give at least one image")
@@ -533,45 +460,3 @@ def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
             raise InvalidArgumentError(
                 f"{name} has {len(values)} items and x has {count}; give one for each image"
             )
-
-
-def _check_channels(first: Triplet, triplet: Triplet) -> None:
-    for role in ("x", "y_hat"):
-        expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
-        if channels != expected:
-            raise ImageError(
-                f"mixed channels: {role} of {triplet.name!r} has {channels}, that of {first.name!r} "
-                f"{expected}; use images of one kind"
-            )
-
-
-def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:
-    """Refuse images of one size that lie in different places."""
-    for role, other in others.items():
-        if other is None or y_hat is None or other.space != y_hat.space:
-            continue
-        difference = None
-        if other.geometry is not None and y_hat.geometry is not None:
-            difference = other.geometry.differs(y_hat.geometry)
-        if difference:
-            raise ImageError(
-                f"triplet {name!r}: {role} and y_hat have {difference}; they must lie in the same place: "
-                "write y_hat with the header of its input"
-            )
-
-
-def _shapes(triplet: Triplet) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
-    return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
-
-
-def _stacked(triplets: Sequence[Triplet]) -> Batch:
-    x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
-    truths = [triplet.y for triplet in triplets if triplet.y is not None]
-    y = torch.from_numpy(np.stack(truths)) if truths else None
-    regions = [triplet.region for triplet in triplets if triplet.region is not None]
-    region = torch.from_numpy(np.stack(regions)) if regions else None
-    category = tuple(t.category for t in triplets if t.category is not None)
-    weight = tuple(t.weight for t in triplets if t.weight is not None)
-    names = tuple(triplet.name for triplet in triplets)
-    geometry = tuple(triplet.geometry for triplet in triplets)
-    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry)

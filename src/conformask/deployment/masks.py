@@ -11,11 +11,12 @@ from PIL import Image
 
 from conformask.calibration import loss_under
 from conformask.conformal.crossing import passes
+from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
 from conformask.data.formats.dicom_masks import write_segmentation
 from conformask.data.formats.format import Under
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
-from conformask.data.triplets import BATCH_SIZE, Triplets
+from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
 from conformask.errors import InvalidArgumentError, MissingFileError

@@ -8,7 +8,8 @@ import torch
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, loss_under, mask_size, unmasked_loss
-from conformask.data.triplets import BATCH_SIZE, Triplets
+from conformask.data.batches import BATCH_SIZE
+from conformask.data.triplets import Triplets
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.resplits import resplit

@@ -6,7 +6,8 @@ import torch
 
 from conformask.arithmetic import best_device, full_precision
 from conformask.calibration import Scored
-from conformask.data.triplets import BATCH_SIZE, Triplets
+from conformask.data.batches import BATCH_SIZE
+from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
 from conformask.progress import tracked
 from conformask.types import Images, Score, Scorer

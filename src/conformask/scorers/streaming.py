@@ -10,7 +10,8 @@ from pathlib import Path
 from lightning.fabric import Fabric
 
 from conformask.calibration import Scored, joined
-from conformask.data.triplets import BATCH_SIZE, Triplets
+from conformask.data.batches import BATCH_SIZE
+from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import scored_batches

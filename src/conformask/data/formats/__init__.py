@@ -18,15 +18,20 @@ IMAGE_SUFFIXES = tuple(BY_SUFFIX)
 
 def format_of(path: Path) -> Format | None:
     """The type of a file, by the end of its name, or of a folder of DICOM files; None for others."""
-    kind = next((each for suffix, each in BY_SUFFIX.items() if path.name.lower().endswith(suffix)), None)
+    kind = BY_SUFFIX.get(known_suffix(path))
     return DICOM_SERIES if not (kind and kind.is_folder) and is_series(path) else kind
+
+
+def known_suffix(path: Path) -> str:
+    """The end of a name by which its type is known, such as .nii.gz; its last part where it is unknown."""
+    name = path.name.lower()
+    return next((known for known in BY_SUFFIX if name.endswith(known)), path.suffix.lower())
 
 
 def suffix_of(path: Path) -> str:
     """.ome.tif of NAME.ome.tif, .png of NAME.png, in lower case; nothing of a folder of DICOM files."""
     if format_of(path) is DICOM_SERIES:
         return ""
-    name = path.name.lower()
-    suffix = next((known for known in BY_SUFFIX if name.endswith(known)), path.suffix.lower())
+    name, suffix = path.name.lower(), known_suffix(path)
     stem = name[: len(name) - len(suffix)]
     return f".ome{suffix}" if stem.endswith(".ome") and stem != ".ome" else suffix

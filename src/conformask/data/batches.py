@@ -1,0 +1,69 @@
+"""Triplets of one shape, stacked."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby, islice
+
+import numpy as np
+import torch
+
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.types import Batch, Triplet
+
+BATCH_SIZE = 16
+"""Images that are scored at once."""
+VALUES = 16 * 1024 * 1024
+"""The largest batch, in values of y_hat."""
+
+
+def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
+    """Up to `batch_size` consecutive triplets of the same shapes, in order.
+
+    Of large images fewer: no batch holds more than VALUES of y_hat, unless one image does.
+    """
+    if batch_size < 1:
+        raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
+    for shapes, alike in groupby(triplets, key=_shapes):
+        most = max(1, min(batch_size, VALUES // math.prod(shapes[1])))
+        while chunk := list(islice(alike, most)):
+            yield _stacked(chunk)
+
+
+def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
+    """The triplets in order.
+
+    Raises:
+        ImageError: the channels of one differ from those of the first.
+    """
+    first: Triplet | None = None
+    for triplet in triplets:
+        first = first or triplet
+        _check_channels(first, triplet)
+        yield triplet
+
+
+def _check_channels(first: Triplet, triplet: Triplet) -> None:
+    for role in ("x", "y_hat"):
+        expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
+        if channels != expected:
+            raise ImageError(
+                f"mixed channels: {role} of {triplet.name!r} has {channels}, that of {first.name!r} "
+                f"{expected}; use images of one kind"
+            )
+
+
+def _shapes(triplet: Triplet) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
+    return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
+
+
+def _stacked(triplets: Sequence[Triplet]) -> Batch:
+    x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
+    truths = [triplet.y for triplet in triplets if triplet.y is not None]
+    y = torch.from_numpy(np.stack(truths)) if truths else None
+    regions = [triplet.region for triplet in triplets if triplet.region is not None]
+    region = torch.from_numpy(np.stack(regions)) if regions else None
+    category = tuple(t.category for t in triplets if t.category is not None)
+    weight = tuple(t.weight for t in triplets if t.weight is not None)
+    names = tuple(triplet.name for triplet in triplets)
+    geometry = tuple(triplet.geometry for triplet in triplets)
+    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry)

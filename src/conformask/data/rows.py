@@ -1,0 +1,126 @@
+"""One row of a collection of triplets, read: its images, its headers, or where they lie."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from conformask.data.datasets import Item
+from conformask.data.decoding import at_time, read_header
+from conformask.data.formats.opened import Header, header_of
+from conformask.data.images import Image, from_user_array, with_header
+from conformask.data.manifest import ManifestRow
+from conformask.data.rasters import Raster, open_raster
+from conformask.data.regions import Region, read_region, region_of_array, without_nan
+from conformask.errors import ImageError
+from conformask.records.geometry import Geometry
+from conformask.records.reading import Reading
+from conformask.records.size import Size
+from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_json import hash_of
+from conformask.storage.published import path_hash
+from conformask.types import Array, Triplet
+
+Role = Literal["x", "y_hat", "y"]
+
+
+def read_row(row: ManifestRow, reading: Reading) -> Triplet:
+    """The triplet of a row.
+
+    Raises:
+        ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
+            or a region is empty.
+    """
+    (x, of_x), (y_hat, of_y_hat) = _read(row, reading, "x"), _read(row, reading, "y_hat")
+    y, of_y = (None, None) if row.y is None else _read(row, reading, "y")
+    geometry, patient = (None, None) if of_y_hat is None else (of_y_hat.geometry, of_y_hat.patient)
+    if y is not None and y.shape != y_hat.shape:
+        raise ImageError(
+            f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, *space); "
+            "they must be the same"
+        )
+    if x.ndim != y_hat.ndim:
+        raise ImageError(
+            f"triplet {row.name!r}: x has shape {x.shape} and y_hat {y_hat.shape} (C, *space); one is a "
+            "volume, the other is not"
+        )
+    _check_places(row.name, {"x": of_x, "y": of_y}, of_y_hat)
+    region = None if row.region is None else _region(row, reading, y_hat.shape[1:], geometry)
+    if reading.nan is not None:
+        x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
+    return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, geometry, patient)
+
+
+def header_of_row(row: ManifestRow, role: Role, reading: Reading) -> Header:
+    """What a file says of an image without being decoded.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
+    image: Path | Array | Item = getattr(row, role)
+    if isinstance(image, Path):
+        return read_header(image, reading)
+    return header_of(np.asarray(image), _name(row, role), reading.axes)
+
+
+def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
+    """An image to be read window by window; only its header is read now.
+
+    Raises:
+        ImageError: the header cannot be read, or chunks of a zarr are missing.
+    """
+    return open_raster(getattr(row, role), reading, _name(row, role), clip=reading.clips(role))
+
+
+def source_of_row(row: ManifestRow, reading: Reading) -> str:
+    """A hash of a triplet as it lies there, and of how it is read.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    facts = [*reading.facts, row.category, row.weight]
+    images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
+    return hash_of([*facts, *map(_hash_of, images)])[:16]
+
+
+def _name(row: ManifestRow, role: str) -> str:
+    return f"{role} of triplet {row.name!r}"
+
+
+def _region(row: ManifestRow, reading: Reading, size: Size, geometry: Geometry | None) -> Region:
+    if isinstance(row.region, Path):
+        return read_region(row.region, size, reading, geometry)
+    return region_of_array(np.asarray(row.region), size, _name(row, "region"), reading.axes)
+
+
+def _read(row: ManifestRow, reading: Reading, role: Role) -> tuple[Image, Header | None]:
+    image: Path | Array | Item = getattr(row, role)
+    clip = reading.clips(role)
+    if isinstance(image, Path):
+        return with_header(image, reading, clip=clip)
+    return from_user_array(np.asarray(image), reading, _name(row, role), clip=clip), None
+
+
+def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:
+    """Refuse images of one size that lie in different places."""
+    for role, other in others.items():
+        if other is None or y_hat is None or other.space != y_hat.space:
+            continue
+        difference = None
+        if other.geometry is not None and y_hat.geometry is not None:
+            difference = other.geometry.differs(y_hat.geometry)
+        if difference:
+            raise ImageError(
+                f"triplet {name!r}: {role} and y_hat have {difference}; they must lie in the same place: "
+                "write y_hat with the header of its input"
+            )
+
+
+def _hash_of(image: Path | Array | Item | None) -> str | None:
+    if image is None:
+        return None
+    if isinstance(image, Path):
+        file, time = at_time(image)
+        return path_hash(file) if time is None else f"{path_hash(file)}-{time}"
+    return hash_of_arrays({"image": np.asarray(image)})
