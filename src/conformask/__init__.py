@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from conformask.scorers.heuristic import Heuristic as Heuristic
     from conformask.scorers.spread import local_spread as local_spread
     from conformask.scorers.tiled import Tiled as Tiled
+    from conformask.scorers.untrained import packaged_scorer as packaged_scorer
     from conformask.types import Score as Score
 
 _HOMES = {
@@ -39,6 +40,7 @@ _HOMES = {
     "OwnLoss": "losses.own",
     "OwnMap": "losses.maps",
     "fit_scorer": "scorers.fit",
+    "packaged_scorer": "scorers.untrained",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",
     "Masker": "masker.masker",

@@ -10,7 +10,9 @@ Guarantee = Literal[
 ]  # fmt: skip
 Unit = Literal["image", "member", "group"]
 Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
-Scorer = Literal["mask", "error", "quantile", "spread"]
+Scorer = Literal["mask", "error", "quantile", "packaged", "spread"]
+Untrained = Literal["packaged", "spread"]
+"""Scorers that need no training."""
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 By = Literal["slices", "volume"]

@@ -48,6 +48,8 @@ def calibrate(
     data: Path | None = None,
     /,
     *,
+    scorer: Annotated[names.Untrained | None, Parameter(show_default=False)] = None,
+    out: Path | None = None,
     threshold: Annotated[
         str | None,
         Parameter(
@@ -89,17 +91,29 @@ def calibrate(
     Parameters
     ----------
     run
-        The run folder of conformask train.
+        The run folder of conformask train; with --scorer DATA takes its place.
     data
         A folder of triplets; its calibration part, or all of it where it is not split.
+    scorer
+        Without training: packaged, the score network that comes with conformask, or spread, the local spread
+        of y_hat.
+    out
+        The new run folder of such a scorer.
     family
         How a score becomes a mask; the one that suits loss and scorer if not given.
     distance
         Another distance or error map than the scorer was trained for.
     """
     from conformask.masker.matching import loss_for
-    from conformask.scorers.network_scorer import NetworkScorer
 
+    if scorer is not None:
+        if out is None or data is not None or threshold is None:
+            bad_usage(
+                f"conformask calibrate --scorer {scorer} DATA --threshold T --out RUN needs all of these"
+            )
+        run, data = out, run
+    elif out is not None:
+        bad_usage("--out is for --scorer; else the first argument is the run folder")
     levels = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
     terms: dict[str, Any] = {**levels, "unit": unit, "share": share, "within": within}
     about: dict[str, Any] = {"distance": distance, "over": over, "window": window, "tolerance": tolerance}
@@ -114,14 +128,33 @@ def calibrate(
         masker = _recalibrated(run, threshold, family, terms, loss_of(run, weights_path))
     else:
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
-        scorer = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
-        triplets = read.triplets(data, network, scorer.card)
+        used_scorer, triplets = _scorer_and_triplets(run, data, scorer, read, network, weights_path)
         about["window"] = triplets.window(window)
-        used = loss_for(scorer, **about, weights_path=weights_path)
-        masker = _calibrated(scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole)
+        used = loss_for(used_scorer, **about, weights_path=weights_path)
+        masker = _calibrated(
+            used_scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole
+        )
     if main_process():
         masker = masker.save(run)
     _show(run, masker, as_json=json)
+
+
+def _scorer_and_triplets(
+    run: Path,
+    data: Path,
+    untrained: names.Untrained | None,
+    read: Read,
+    network: str | None,
+    weights: Path | None,
+) -> "tuple[NetworkScorer, Triplets]":
+    from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.untrained import Untrained
+
+    if untrained is None:
+        scorer = NetworkScorer.load(run, distance=loss_of(run, weights, "scorer.json"))
+        return scorer, read.triplets(data, network, scorer.card)
+    triplets = read.triplets(data, network)
+    return Untrained(untrained).of(triplets), triplets
 
 
 def _calibrated(
@@ -171,7 +204,7 @@ def _recalibrated(
     from conformask.errors import InvalidArgumentError, MissingFileError
     from conformask.masker.folder import CALIBRATION
     from conformask.masker.load import load
-    from conformask.masker.thresholds import threshold_of
+    from conformask.records.threshold import threshold_of
 
     if not (run / CALIBRATION).is_file():
         raise MissingFileError(f"{run} has no calibration that could be changed yet: give DATA, too")

@@ -1,6 +1,7 @@
 """conformask info: what a run folder holds and promises."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,8 @@ from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.folder import read_promise
+from conformask.records.curves import Selection
+from conformask.report.words import worth_text
 from conformask.storage.as_json import Json, read_json
 
 HELD = {
@@ -92,11 +95,13 @@ def info(
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
+    worth = Selection.load(run).worth if (run / "selection.npz").is_file() else None
     rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
     show(
-        {"run": str(run), "promise": promise, "void": void, **record},
+        {"run": str(run), "promise": promise, "void": void, "worth": worth and asdict(worth), **record},
         *([promise] if promise else []),
         facts(rows),
+        *([] if worth is None else [worth_text(worth)]),
         *([void] if void else _notes(record, promise, run)),
         as_json=json,
     )

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -24,13 +24,11 @@ from conformask.cli.options import (
     Resume,
     Tolerance,
     WeightsPath,
-    Width,
     WindowSide,
 )
 from conformask.cli.output import show
 
-if TYPE_CHECKING:
-    from conformask.records.curves import Worth
+NOT_KNOWN = "What it is worth is not known: too few selection images, or some of them without any error"
 
 
 def train(
@@ -46,7 +44,13 @@ def train(
     per_channel: Annotated[bool, Parameter(show_default=False)] = False,
     by: Annotated[names.By | None, Parameter(show_default=False)] = None,
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
-    width: Width = 32,
+    width: Annotated[
+        int | None, Parameter(help="Channels of the first level of a U-Net from scratch.")
+    ] = None,
+    scratch: Annotated[bool, Parameter(show_default=False)] = False,
+    threshold: Annotated[
+        str, Parameter(help="Of the promise at which the score is judged, as calibrate takes it.")
+    ] = "q0.1",
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
     patience: Patience = None,
@@ -71,8 +75,9 @@ def train(
         A new folder for the scorer and its training.
     scorer
         mask: the paper's mask network; error: least squares of the error map, for missed of whether a pixel
-        is wrong; quantile: the width of intervals, fitted for no distance; spread: the local spread of y_hat,
-        without training. Left out, mask for l1 and for distances of the paper's form, else error.
+        is wrong; quantile: the width of intervals, fitted for no distance. Without training: packaged, the
+        network that comes with conformask; spread, the local spread of y_hat. Left out, mask for l1 and for
+        distances of the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
     by
@@ -80,10 +85,14 @@ def train(
         (volume). Left out, slices.
     paper_form
         The U-Net of the paper, with transposed convolutions.
+    scratch
+        Train a U-Net from random weights. Left out, the training of the packaged network goes on where it
+        fits: for scorers mask and error, without --width, --per-channel and --by volume.
     seed
         Seed of the weights and of the order of images.
     """
     from conformask.losses import loss
+    from conformask.report.words import worth_text
     from conformask.scorers.fit import fit_scorer
 
     collection = read.triplets(data, network)
@@ -98,6 +107,8 @@ def train(
         by=by,
         paper_form=paper_form,
         width=width,
+        scratch=scratch,
+        threshold=threshold,
         epochs=epochs,
         max_minutes=max_minutes,
         patience=patience,
@@ -117,19 +128,7 @@ def train(
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {used.terms.loss_name})",
-        _text(worth, fitted.name),
+        NOT_KNOWN if worth is None else worth_text(worth),
         f"Next: conformask calibrate {run} {target}, with triplets that the score has not seen",
         as_json=json,
-    )
-
-
-def _text(worth: "Worth | None", scorer: str) -> str:
-    if worth is None and scorer == "spread":
-        return "It is the local spread of y_hat: nothing was trained"
-    if worth is None:
-        return "What it is worth is not known: too few selection images, or some of them without any error"
-    return (
-        f"On {worth.n} selection images, with nine of ten within {worth.threshold:.4g}, its masks hide "
-        f"{worth.trained:.0%} of an image; those of y_hat's local spread {worth.local_spread:.0%}, one value "
-        f"everywhere {worth.constant:.0%}"
     )

@@ -34,14 +34,15 @@ from conformask.masker.requirements import (
     sample_of,
     warn_if_closed,
 )
-from conformask.masker.thresholds import threshold_of
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection
 from conformask.records.network import check_network
 from conformask.records.size import Size, among
+from conformask.records.threshold import threshold_of
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer, Weigh
@@ -63,7 +64,7 @@ class Choices:
 
 
 def calibrate(
-    scorer: Scorer,
+    scorer: Scorer | Untrained,
     calibration: Triplets,
     *,
     threshold: float | str,
@@ -88,7 +89,7 @@ def calibrate(
     """Find the lambda with which masks keep the promise.
 
     Args:
-        scorer: from fit_scorer, or any Scorer; Tiled(scorer) for whole images of any size.
+        scorer: from fit_scorer, packaged_scorer(), or any Scorer; Tiled(scorer) for whole images of any size.
         calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
             loss on the selection images.
@@ -119,6 +120,7 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
+    scorer = for_images(scorer, calibration)
     check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)

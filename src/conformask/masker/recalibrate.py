@@ -16,12 +16,12 @@ from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
     enough,
-    positive,
     rule_for,
     sample_of,
 )
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves
+from conformask.records.threshold import positive
 from conformask.types import Loss
 
 

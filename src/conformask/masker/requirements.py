@@ -24,13 +24,6 @@ CLOSED = 0.9
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
-def positive(threshold: float) -> float:
-    """The threshold, or InvalidArgumentError where it is not a distance above 0."""
-    if not 0 < threshold < np.inf:
-        raise InvalidArgumentError(f"threshold = {threshold:g}: must be a distance above 0")
-    return float(threshold)
-
-
 def enough(
     promise: Promise,
     threshold: float,

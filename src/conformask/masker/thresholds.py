@@ -6,8 +6,7 @@ from conformask.calibration import size_at
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
 from conformask.masker.matching import family_for, loss_for, refuse_unbounded
-from conformask.masker.requirements import columns_kept, enough, positive
-from conformask.records.curves import Selection
+from conformask.masker.requirements import columns_kept, enough
 from conformask.types import Family, Scorer
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -57,28 +56,3 @@ def threshold_choices(
         size = size_at(curves, level, promise, used)
         choices.append(ThresholdChoice(level, float((record.distance <= level).mean()), size))
     return choices
-
-
-def threshold_of(choice: float | str, record: Selection | None) -> float:
-    """A threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
-
-    Raises:
-        InvalidArgumentError: not a distance above 0, or a quantile without selection images.
-    """
-    if not isinstance(choice, str):
-        return positive(choice)
-    try:
-        quantile = float(choice.removeprefix("q"))
-    except ValueError:
-        quantile = -1.0
-    if not choice.startswith("q"):
-        return positive(quantile) if quantile != -1.0 else _bad_threshold(choice)
-    if not 0 < quantile < 1:
-        return _bad_threshold(choice)
-    if record is None:
-        raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
-    return positive(record.threshold(quantile))
-
-
-def _bad_threshold(choice: str) -> float:
-    raise InvalidArgumentError(f"threshold {choice!r}: give a distance above 0, or a quantile such as q0.1")

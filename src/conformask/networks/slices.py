@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from conformask.networks.any_channels import AnyChannels
 from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json
 from conformask.types import Images
@@ -14,22 +15,17 @@ AT_ONCE = 16
 
 
 class SliceWise(nn.Module):
-    """Volumes (N, C, D, H, W) to (N, out_channels, D, H, W) by a network of planes on 3 C channels.
+    """Volumes (N, C, D, H, W) to (N, out_channels, D, H, W) by a network of planes.
 
-    The first and the last slice are their own neighbours. It works on a stack of any depth, at the speed of
-    the network of planes.
+    It sees the channels of a slice and of its neighbours; the first and the last slice are their own. It
+    works on a stack of any depth, at the speed of the network of planes.
     """
 
-    def __init__(self, planes: UNet, neighbours: int = NEIGHBOURS) -> None:
+    def __init__(self, planes: UNet | AnyChannels, neighbours: int = NEIGHBOURS) -> None:
         super().__init__()
-        self.planes = planes
+        self.planes: nn.Module = planes
         self.neighbours = neighbours
         self.settings: dict[str, Json] = {**planes.settings, "neighbours": neighbours}
-
-    def start_at(self, value: float) -> "SliceWise":
-        """Let the untrained network return this value everywhere."""
-        self.planes.start_at(value)
-        return self
 
     def forward(self, volume: Images) -> Images:
         """The network's raw output."""

@@ -4,20 +4,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from conformask.errors import MismatchError
+from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json
+
+OURS = (UNet, AnyChannels, SliceWise)
+"""Whose settings a file can keep."""
 
 
 def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
     """As stored_network, of a network that cannot be one of slices."""
     network = stored_network(settings, path)
     if not isinstance(network, UNet):
-        raise MismatchError(f"{path} holds the settings of a network of slices: copy it again")
+        raise MismatchError(f"{path} holds the settings of another network: copy it again")
     return network
 
 
-def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | SliceWise:
+def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | AnyChannels | SliceWise:
     """The network of the settings that a file holds.
 
     Raises:
@@ -25,7 +29,7 @@ def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | SliceWise
     """
     of_planes = {name: value for name, value in settings.items() if name != "neighbours"}
     try:
-        network = UNet(**of_planes)
+        network = AnyChannels(**of_planes) if "widths" in settings else UNet(**of_planes)
         return SliceWise(network, settings["neighbours"]) if "neighbours" in settings else network
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError, KeyError) as error:
         raise MismatchError(f"{path} holds no settings of a U-Net ({error}): copy it again") from error

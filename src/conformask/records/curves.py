@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, astuple, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Worth:
-    """What a trained score is worth: mean mask sizes on selection images, all at one promise."""
+    """What a trained score is worth: hidden shares of selection images, all at one promise."""
 
     n: int
     """Images."""
@@ -72,10 +72,16 @@ class Worth:
     """Of the promise."""
     trained: float
     """Under the trained score."""
+    packaged: float
+    """Under the score that comes with conformask."""
     local_spread: float
     """Under the local standard deviation of y_hat."""
     constant: float
     """Under a score that is the same everywhere."""
+    oracle: float | None
+    """Under the best mask of each image, given the truth; None where none is known."""
+    correlation: float | None
+    """Of hidden share and unmasked loss over the images, C(M, D), under the trained score."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ class Selection:
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
         if self.worth is not None:
-            arrays["worth"] = np.array(astuple(self.worth))
+            arrays["worth"] = np.array(json.dumps(asdict(self.worth)))
         write_arrays(folder / "selection.npz", arrays)
 
     @classmethod
@@ -111,9 +117,9 @@ class Selection:
         if "of" not in arrays:
             raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
-        n, *sizes = arrays["worth"].tolist() if "worth" in arrays else [0]
-        worth = Worth(int(n), *sizes) if n else None
-        terms = _terms(str(arrays["of"]), folder / "selection.npz")
+        path = folder / "selection.npz"
+        terms = _terms(str(arrays["of"]), path)
+        worth = record_of(Worth, json.loads(str(arrays["worth"])), path) if "worth" in arrays else None
         return cls(terms, arrays["distance"], curves, worth)
 
 

@@ -4,7 +4,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -19,27 +18,24 @@ from conformask.losses import Chosen, code_of, where
 from conformask.losses import loss as loss_by_name
 from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
-from conformask.names import By
-from conformask.networks.slices import SliceWise, channels_of
-from conformask.networks.unet import UNet, halvings_for, levels_for
+from conformask.networks.stored import OURS
 from conformask.records.network import check_network
-from conformask.scorers.dataset import TripletDataset, crop_of
+from conformask.records.threshold import is_quantile, level_of
+from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.selection import selection_record
-from conformask.scorers.spread import Spread, SpreadNetwork
-from conformask.scorers.stored import save_scorer
-from conformask.scorers.worth import QUANTILE, warn_if_useless, worth_of
+from conformask.scorers.start import Asked, network_for
+from conformask.scorers.untrained import NETWORKS
+from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.owned import owned
-from conformask.training.fit import Plan, default_epochs, fit, seeded
+from conformask.training.fit import Plan, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
 from conformask.types import Family, Images, Loss
 
 HELD_OUT = 0.1
 """The share of the training images that is held out for selection where none are given."""
-LEVELS = 4
-"""A network that looks further memorises how hard the training images are."""
 
 
 def fit_scorer(
@@ -54,9 +50,11 @@ def fit_scorer(
     scorer: str | None = None,
     per_channel: bool = False,
     network: nn.Module | None = None,
-    width: int = 32,
+    width: int | None = None,
     by: str | None = None,
     paper_form: bool = False,
+    scratch: bool = False,
+    threshold: float | str = "q0.1",
     epochs: int | None = None,
     max_minutes: float | None = None,
     patience: int | None = None,
@@ -80,18 +78,21 @@ def fit_scorer(
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            missed of whether a pixel is wrong), "quantile" (the paper's baseline) or "spread" (the local
-            spread of y_hat: nothing is trained); if None "error" for losses of error maps, "mask" for l1 and
-            for distances of the paper's form.
+            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged" and "spread"
+            (the local spread of y_hat) train nothing; if None "error" for losses of error maps, "mask" for l1
+            and for distances of the paper's form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
-            to 2 * C; default a U-Net of four levels with residual blocks, which is trained on flips and
-            turns of the images. All others are trained on them as they are and mirrored.
-        width: channels of the U-Net's first level.
+            to 2 * C; it is trained on the images as they are and mirrored, ours on all flips and turns.
+            Default, for scores of one channel by mask or error, is the packaged network, whose training goes
+            on; else a U-Net of four levels with residual blocks, from scratch.
+        width: channels of the first level of that U-Net, 32 if None; where it is given, the U-Net is taken.
         by: how the network sees volumes: "slices" (one after the other, each with its neighbours) or "volume"
             (in three dimensions; an axis is not halved while its step is more than twice that of the finest);
             "slices" if None.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
+        scratch: start from random weights.
+        threshold: of the promise at which the score is judged on the selection images; as calibrate takes it.
         epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for this many epochs.
@@ -101,7 +102,8 @@ def fit_scorer(
         devices: handed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first writes.
         nodes: handed to Lightning.
-        resume: resume a run that was stopped.
+        resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
+            patience; a calibration of the run has then to be repeated.
         grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
             family and, for lp distances, of all others.
 
@@ -115,6 +117,8 @@ def fit_scorer(
         MismatchError: out holds another run.
     """
     out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
+    asked = Asked(per_channel, width, by, paper_form, scratch)
+    is_quantile(threshold)
     epochs = default_epochs(epochs, max_minutes, patience)
     plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     if selection is None:
@@ -125,18 +129,12 @@ def fit_scorer(
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
-    trains = not isinstance(used_head, Spread)
+    trains = used_head.name not in NETWORKS
     surveys = [seen, held_out] if trains else [held_out]
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
     own = network is None and not paper_form
-    if not trains:
-        network = SpreadNetwork(seen.channels)
-    if network is None:
-        with seeded(seed):
-            outputs = used_head.outputs(seen.channels, per_channel)
-            network = network_for(seen, outputs, width, by, paper_form).start_at(used_head.start)
-    if isinstance(network, UNet | SliceWise):
-        card = replace(card, unet=network.settings)
+    network = network_for(seen, used_head, asked, seed) if network is None else network
+    card = replace(card, unet=network.settings if isinstance(network, OURS) else None)
     objective = objective_of(used_head)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
@@ -153,12 +151,12 @@ def fit_scorer(
         fitted = NetworkScorer(network, used_head, card, looks=looks)
         families = _families(used_head, used)
         record = selection_record(fitted, selection, used, families, grid_points)
-        at = record.threshold(QUANTILE)
-        worth = worth_of(fitted, selection, used, families[0], at) if trains else None
+        yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, record))
+        worth = None if yardstick is None else yardstick.worth(fitted)
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
-            save_scorer(fitted, out)
-    if worth is not None and is_first_process():
+            fitted.save(out)
+    if worth is not None and trains and is_first_process():
         warn_if_useless(worth)
     return fitted
 
@@ -180,35 +178,6 @@ def objective_of(used_head: Head) -> Objective:
             return used_head.loss(output.float(), y, y_hat)
 
     return objective
-
-
-def network_for(seen: Survey, outputs: int, width: int, by: str | None, paper_form: bool) -> UNet | SliceWise:
-    """The untrained network for these images; see `fit_scorer`."""
-    volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
-    _check_by(by, volumes=volumes)
-    if by == "volume":
-        spacing = None if seen.geometry is None else seen.geometry.spacing
-        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
-        return UNet(
-            channels, outputs, width=width, residual=not paper_form, paper_form=paper_form, halvings=halvings
-        )
-    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
-    planes = UNet(
-        channels_of(channels) if volumes else channels,
-        outputs,
-        width=width,
-        levels=levels if paper_form else min(LEVELS, levels),
-        paper_form=paper_form,
-        residual=not paper_form,
-    )
-    return SliceWise(planes) if volumes else planes
-
-
-def _check_by(by: str | None, *, volumes: bool) -> None:
-    if by is not None and by not in get_args(By):
-        raise InvalidArgumentError(f"by {by!r} is unknown; choose from {list(get_args(By))}")
-    if by is not None and not volumes:
-        raise InvalidArgumentError(f"by {by!r} is about volumes, and these images are planes: leave it away")
 
 
 def _card(

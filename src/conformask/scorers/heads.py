@@ -8,6 +8,7 @@ from conformask.losses import Chosen, stored_loss
 from conformask.records.loss import LossTerms
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.packaged import Packaged
 from conformask.scorers.quantile import Quantile
 from conformask.scorers.spread import Spread
 from conformask.types import Images, Loss, PerImage
@@ -46,6 +47,7 @@ FREE: Mapping[str, Head] = {"quantile": Quantile(), "spread": Spread()}
 HEADS: Mapping[str, Callable[[Loss], Head]] = {
     "mask": MaskNetwork,
     "error": ErrorNetwork,
+    "packaged": Packaged,
     "quantile": lambda _: FREE["quantile"],
     "spread": lambda _: FREE["spread"],
 }

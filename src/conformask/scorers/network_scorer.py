@@ -39,9 +39,9 @@ class ScorerCard(LossTerms, ReadAs):
     x_channels: int
     per_channel: bool
     sizes: tuple[Size, ...]
-    """Sizes of the training images."""
+    """Sizes of the training images; none where nothing was trained."""
     unet: Mapping[str, Json] | None
-    """Settings of a U-Net, or of one that sees slices; None for a user's own module."""
+    """Settings of a network of ours; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
     network: Network | None = None
@@ -66,7 +66,7 @@ class NetworkScorer:
 
     @property
     def name(self) -> str:
-        """mask, error, quantile or spread."""
+        """mask, error, packaged, quantile or spread."""
         return self.card.scorer
 
     @property
@@ -90,9 +90,9 @@ class NetworkScorer:
         return self.card.per_channel
 
     @property
-    def sizes(self) -> tuple[Size, ...]:
-        """Sizes of the training images."""
-        return self.card.sizes
+    def sizes(self) -> tuple[Size, ...] | None:
+        """Sizes of the training images; None where it was trained on none of the user's."""
+        return self.card.sizes or None
 
     @property
     def trained_on(self) -> frozenset[str]:

@@ -55,8 +55,11 @@ class Budget(L.Callback):
         return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock; a run that was finished stays so."""
+        """Start the clock; a run that was finished stays so, unless it is to be longer."""
         self.started = time.monotonic()
+        self._spend(trainer, trainer.current_epoch)
+        if self.patience is not None and self.waited >= self.patience:
+            self.spent = 1.0
         trainer.should_stop = self.spent >= 1.0
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -68,11 +71,13 @@ class Budget(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
         """Stop when the budget is spent."""
-        done = trainer.current_epoch + (args[-1] + 1) / trainer.num_training_batches
-        by_epochs = done / self.epochs if self.epochs else 0.0
+        self._spend(trainer, trainer.current_epoch + (args[-1] + 1) / trainer.num_training_batches)
+        trainer.should_stop = self.spent >= 1.0
+
+    def _spend(self, trainer: L.Trainer, epochs: float) -> None:
+        by_epochs = epochs / self.epochs if self.epochs else 0.0
         by_time = trainer.strategy.broadcast(self.elapsed()) / self.seconds if self.seconds else 0.0
         self.spent = min(1.0, max(by_epochs, by_time))
-        trainer.should_stop = self.spent >= 1.0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Cut the learning rate when patience is wearing out, stop when it is lost."""
@@ -91,11 +96,10 @@ class Budget(L.Callback):
     def state_dict(self) -> dict[str, float]:
         """What a resumed run starts from."""
         state = {"best": self.best, "waited": self.waited, "share": self.share}
-        return {"spent": self.spent, "elapsed": self.elapsed(), **state}
+        return {"elapsed": self.elapsed(), **state}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on from there."""
-        self.spent = state_dict["spent"]
         self.elapsed_before = state_dict["elapsed"]
         self.best = state_dict["best"]
         self.waited = int(state_dict["waited"])

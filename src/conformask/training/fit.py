@@ -8,6 +8,7 @@ import contextlib
 import logging
 import math
 import signal
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -38,6 +39,10 @@ RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 LARGEST_SEED = 2**63 - 1
 DEFAULT_EPOCHS = 30
 """Where neither epochs nor minutes nor patience are asked for."""
+HOW_LONG = ("epochs", "max_minutes", "patience")
+"""What may be changed to make a training longer."""
+PASSES_AFTER, MOST_AFTER = 4, 0.3
+"""Passes over the selection images after training, and the share of max_minutes for them at most."""
 
 
 @dataclass(frozen=True)
@@ -127,17 +132,44 @@ def fit(
     turns: bool = False,
     resume: bool = False,
 ) -> None:
-    """Train the network in place; it ends with the weights of the lowest selection loss.
+    """Train the network in place; it ends with the weights of the lowest selection loss, or as it was.
 
-    identity says what is being trained on what; a run is resumed only if it and the plan are the same. Images
-    are mirrored at random, with turns flipped both ways and turned.
+    identity says what is being trained on what; a run is resumed only if it and the plan are the same, but
+    for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
+    much is kept back as the work on the selection images that follows is likely to take.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed, turns=turns)
-    fit_module(module, train, selection, out, plan, title=title, identity=identity, resume=resume)
+    start = {name: value.clone() for name, value in network.state_dict().items()}
+    started = time.monotonic()
+    loss_at_start = _mean_loss(module, selection, plan)
+    after = PASSES_AFTER * (time.monotonic() - started) / 60
+    fit_module(
+        module,
+        train,
+        selection,
+        out,
+        plan,
+        title=title,
+        identity=identity,
+        resume=resume,
+        minutes_after=after,
+    )
+    if _mean_loss(module, selection, plan) > loss_at_start:
+        network.load_state_dict(start)
+        warnings.warn(
+            "no epoch was better on the selection images than the start, which is kept", stacklevel=3
+        )
+
+
+@torch.no_grad()
+def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
+    module.eval()
+    batches = _loader(dataset, plan, 1, shuffle=False)
+    return float(torch.cat([module.objective(module.network, batch) for batch in batches]).mean())
 
 
 def fit_module(
@@ -150,11 +182,13 @@ def fit_module(
     title: str,
     identity: dict[str, Json],
     resume: bool = False,
+    minutes_after: float = 0.0,
 ) -> None:
     """Train module.network in place, as fit does; a GAN's ends with the weights of its last epoch."""
+    minutes = plan.max_minutes
     budget = Budget(
         epochs=plan.epochs,
-        max_minutes=plan.max_minutes,
+        max_minutes=None if minutes is None else minutes - min(minutes_after, MOST_AFTER * minutes),
         learning_rate=plan.learning_rate,
         patience=plan.patience,
     )
@@ -207,7 +241,7 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
         )
     if resume and path.exists():
         before, now = _flat(read_json(path)), _flat(plain(identity))
-        changed = [key for key in now if before.get(key) != now[key]]
+        changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
                 f"{out} was started with another {', '.join(changed)}: use the same to resume it"

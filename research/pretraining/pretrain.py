@@ -1,0 +1,164 @@
+"""Trains the packaged score network on the pool.
+
+    python research/pretraining/pretrain.py WORK --minutes 120
+
+After pool.py. Goes on where it was stopped; more minutes make it longer. WORK/weights.safetensors is a
+running mean of the weights; research/pretraining/results/curves.json tells how the loss of validation fell.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from pool import LARGEST
+
+from conformask.networks.any_channels import AnyChannels
+from conformask.storage.as_json import write_json
+from conformask.storage.whole import whole_file
+from conformask.training.record import save_weights
+
+BATCH, LEARNING_RATE, WARM_UP, AVERAGED = 16, 2e-3, 200, 0.998
+FLOOR = 1e-3
+"""Added to errors, so that those of nothing are as well known as others."""
+FALLING = 0.4
+"""The last share of the time, in which the learning rate falls to nothing."""
+EVERY = 250
+"""Steps between looks at the validation triplets."""
+CURVES = Path(__file__).parent / "results" / "curves.json"
+
+
+def deviance(expected: torch.Tensor, y_hat: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Gamma deviance of the mean error over channels, (N,): its minimiser is the conditional mean."""
+    errors = (y - y_hat).abs().mean(dim=1, keepdim=True)
+    predicted = expected.float() + FLOOR
+    return (predicted.log() + (errors + FLOOR) / predicted).mean(dim=(1, 2, 3))
+
+
+def expected_errors(network: AnyChannels, x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
+    network.x_channels = network.channels = y_hat.shape[1]
+    return network(2 * torch.cat([x, y_hat], dim=1) - 1)
+
+
+class Parts:
+    """The files of the pool, from which batches of one number of channels are drawn."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.arrays = [np.load(path, mmap_mode="r") for path in paths]
+
+    def batches(self, seed: int) -> Iterator[list[torch.Tensor]]:
+        """Varied batches without end."""
+        generator = np.random.default_rng(seed)
+        while True:
+            array = self.arrays[generator.integers(len(self.arrays))]
+            places = generator.choice(array.shape[1], BATCH, replace=False)
+            yield varied(as_tensors(array[:, np.sort(places)]), generator)
+
+
+def as_tensors(array: np.ndarray) -> list[torch.Tensor]:
+    return list(torch.from_numpy(array.astype(np.float32) / LARGEST))
+
+
+def varied(images: list[torch.Tensor], generator: np.random.Generator) -> list[torch.Tensor]:
+    """Flipped, turned, of other contrast, inverted; of colours sometimes one or two, in any order."""
+    if generator.random() < 0.5:
+        images = [image.flip(-1) for image in images]
+    if generator.random() < 0.5:
+        images = [image.flip(-2) for image in images]
+    if generator.random() < 0.5:
+        images = [image.mT for image in images]
+    channels = images[0].shape[1]
+    if channels > 1 and generator.random() < 0.5:
+        some = generator.permutation(channels)[: generator.integers(1, channels + 1)]
+        images = [image[:, some] for image in images]
+    n = len(images[0])
+    gain = np.exp(generator.uniform(np.log(0.25), 0, (n, 1, 1, 1)))
+    gain = np.where(generator.random((n, 1, 1, 1)) < 0.5, 1.0, gain).astype(np.float32)
+    offset = ((1 - gain) * generator.random((n, 1, 1, 1))).astype(np.float32)
+    inverted = generator.random((n, 1, 1, 1)) < 0.15
+    return [
+        torch.where(torch.from_numpy(inverted), 1 - image, image)
+        for image in (torch.from_numpy(gain) * each + torch.from_numpy(offset) for each in images)
+    ]
+
+
+@torch.no_grad()
+def validation_loss(network: AnyChannels, parts: Parts) -> float:
+    network.eval()
+    losses = []
+    for array in parts.arrays:
+        for start in range(0, array.shape[1], 64):
+            x, y_hat, y = as_tensors(array[:, start : start + 64])
+            losses.append(deviance(expected_errors(network, x, y_hat), y_hat, y))
+    network.train()
+    return float(torch.cat(losses).mean())
+
+
+def learning_rate(step: int, share: float) -> float:
+    return LEARNING_RATE * min(1.0, step / WARM_UP, (1 - share) / FALLING)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--minutes", type=float, default=120)
+    parser.add_argument("--steps", type=int, help="in place of minutes")
+    options = parser.parse_args()
+    pool, state_path = options.work / "pool", options.work / "state.pt"
+    train, held_out = (Parts(sorted(pool.glob(f"{name}-*.npy"))) for name in ("train", "validation"))
+    torch.manual_seed(0)
+    network, averaged = AnyChannels(3, 3), AnyChannels(3, 3)
+    network.to(memory_format=torch.channels_last)
+    averaged.load_state_dict(network.state_dict())
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=1e-4)
+    step, seconds, curve = 0, 0.0, []
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        network.load_state_dict(state["network"])
+        averaged.load_state_dict(state["averaged"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, seconds, curve = state["step"], state["seconds"], state["curve"]
+    network.train()
+    for images in train.batches(seed=step):
+        started = time.perf_counter()
+        share = step / options.steps if options.steps else seconds / 60 / options.minutes
+        if share >= 1:
+            break
+        optimizer.param_groups[0]["lr"] = learning_rate(step + 1, share)
+        x, y_hat, y = images
+        with torch.autocast("cpu", torch.bfloat16):
+            expected = expected_errors(network, x, y_hat)
+        loss = deviance(expected, y_hat, y).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        step += 1
+        keep = min(AVERAGED, 1 - 1 / step)
+        with torch.no_grad():
+            for name, value in averaged.state_dict().items():
+                new = network.state_dict()[name]
+                value.copy_(torch.lerp(new, value, keep) if value.is_floating_point() else new)
+        seconds += time.perf_counter() - started
+        if step % EVERY == 0:
+            curve.append({
+                "step": step, "minutes": round(seconds / 60, 2), "loss": loss.item(),
+                "validation_loss": validation_loss(averaged, held_out),
+            })  # fmt: skip
+            print(curve[-1], flush=True)
+            with whole_file(state_path) as aside:
+                torch.save({
+                    "network": network.state_dict(), "averaged": averaged.state_dict(),
+                    "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds, "curve": curve,
+                }, aside)  # fmt: skip
+            CURVES.parent.mkdir(exist_ok=True)
+            write_json(CURVES, {"curve": curve})
+    save_weights(averaged.state_dict(), options.work / "weights.safetensors")
+    print(json.dumps(curve[-1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""The score that comes with conformask: a network that has learnt of many tasks where outputs err.
+
+packaged.md beside it says on what it was trained, and its limits; research/pretraining trains it.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conformask.networks.any_channels import AnyChannels
+from conformask.networks.slices import SliceWise
+from conformask.scorers.mask_network import MaskNetwork
+from conformask.training.record import read_weights
+from conformask.types import Images
+
+WEIGHTS = Path(__file__).with_name("packaged.safetensors")
+"""In half precision."""
+TINY = torch.finfo(torch.float32).tiny
+
+
+@dataclass(frozen=True)
+class Packaged(MaskNetwork):
+    """Estimates the mean error; for lp its power p."""
+
+    name: ClassVar[str] = "packaged"
+
+    def score(self, output: Images) -> Images:
+        """The expected error, in (0, 1], or its power."""
+        return super().score(output).pow(self.fitted_for.exponent or 1.0).clamp(min=TINY)
+
+
+def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
+    """The network with its weights; of volumes it sees one slice after the other, each by itself."""
+    network = AnyChannels(x_channels, channels)
+    network.load_state_dict(_weights())
+    return network if dimensions == 2 else SliceWise(network, neighbours=0)
+
+
+@cache
+def _weights() -> dict[str, Tensor]:
+    stored = read_weights(WEIGHTS)
+    return {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}

@@ -1,0 +1,78 @@
+"""The network from which the training of a scorer starts."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import get_args
+
+from torch import nn
+
+from conformask.data.survey import Survey
+from conformask.errors import InvalidArgumentError
+from conformask.names import By
+from conformask.networks.slices import SliceWise, channels_of
+from conformask.networks.unet import UNet, halvings_for, levels_for
+from conformask.scorers.dataset import crop_of
+from conformask.scorers.heads import Head
+from conformask.scorers.untrained import NETWORKS
+from conformask.training.fit import seeded
+
+WIDTH, LEVELS = 32, 4
+"""Of a U-Net from scratch; one that looks further memorises how hard the training images are."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for of the network; see `fit_scorer`.
+
+    Raises:
+        InvalidArgumentError: an unknown name for by.
+    """
+
+    per_channel: bool = False
+    width: int | None = None
+    by: str | None = None
+    paper_form: bool = False
+    scratch: bool = False
+
+    def __post_init__(self) -> None:
+        if self.by is not None and self.by not in get_args(By):
+            raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(By))}")
+
+    def goes_on(self, used_head: Head, outputs: int) -> bool:
+        """Whether the packaged network fits, so that its training can go on."""
+        other = self.scratch or self.paper_form or self.width is not None or self.by == "volume"
+        return not other and outputs == 1 and used_head.name in ("mask", "error")
+
+
+def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Module:
+    """The network for images like these: the packaged one where it fits, else one from scratch.
+
+    Raises:
+        InvalidArgumentError: by of planes.
+    """
+    dimensions = len(seen.smallest)
+    if asked.by is not None and dimensions == 2:
+        raise InvalidArgumentError(
+            f"by {asked.by!r} is about volumes, and these images are planes: leave it away"
+        )
+    outputs = used_head.outputs(seen.channels, asked.per_channel)
+    name = "packaged" if asked.goes_on(used_head, outputs) else used_head.name
+    if name in NETWORKS:
+        return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
+    with seeded(seed):
+        return unet_for(seen, outputs, asked, used_head.start)
+
+
+def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:
+    """A U-Net that gives `start` everywhere."""
+    volumes, channels, width = len(seen.smallest) == 3, seen.x_channels + seen.channels, asked.width or WIDTH
+    unet = partial(UNet, width=width, paper_form=asked.paper_form, residual=not asked.paper_form)
+    if asked.by == "volume":
+        spacing = None if seen.geometry is None else seen.geometry.spacing
+        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
+        return unet(channels, outputs, halvings=halvings).start_at(start)
+    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
+    levels = levels if asked.paper_form else min(LEVELS, levels)
+    planes = unet(channels_of(channels) if volumes else channels, outputs, levels=levels)
+    planes.start_at(start)
+    return SliceWise(planes) if volumes else planes
