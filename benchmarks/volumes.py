@@ -1,40 +1,43 @@
 """Masks of volumes from disk to disk: megavoxels a second beside the bare network, and peak memory for 2 GB.
 
-    python benchmarks/volumes.py [--depth 120] [--side 1500] [--large 1024]
+    python benchmarks/volumes.py [--depth 72] [--side 600 1500] [--large 1024]
 
-The network is the default one for volumes, slice by slice, with random weights. Bare means: from an array in
-memory to an array in memory, in slabs of 64 slices, without tiles, lambda, mask or file.
+The network is the packaged one, slice by slice. Bare means: from an array in memory to an array in memory, in
+slabs of 64 slices, without tiles, lambda, mask or file. Writes benchmarks/results/volumes.json.
 """
 
 import argparse
+import json
+import math
 import os
 import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import zarr
 
 import conformask as cm
-from conformask.networks.slices import SliceWise, channels_of
-from conformask.networks.unet import UNet
+from conformask.scorers.packaged import packaged_network
 from conformask.scorers.tiled import tiled
+from conformask.storage.as_json import write_json
 
+RESULTS = Path(__file__).parent / "results" / "volumes.json"
 SLAB = 64
 UNIT = [{"name": axis, "type": "space", "unit": "micrometer"} for axis in "zyx"]
 
 
 class Score:
-    """A random network as a score: the error that it would estimate."""
+    """The packaged network as a score."""
 
-    def __init__(self, width: int) -> None:
-        planes = UNet(channels_of(2), 1, width=width, levels=4, residual=True)
-        self.network = SliceWise(planes).eval().requires_grad_(False)
+    def __init__(self) -> None:
+        self.network = packaged_network(1, 1, 3).eval().requires_grad_(False)
 
     def __call__(self, x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
-        return self.network(2 * torch.cat([x, y_hat], dim=1) - 1).abs()
+        return self.network(2 * torch.cat([x, y_hat], dim=1) - 1)
 
 
 def write_zarr(path: Path, shape: tuple[int, ...], seed: int) -> None:
@@ -80,8 +83,8 @@ class Peak(threading.Thread):
             time.sleep(0.02)
 
 
-def throughput(shape: tuple[int, ...], width: int) -> None:
-    score = Score(width)
+def throughput(shape: tuple[int, ...]) -> dict[str, float]:
+    score = Score()
     scorer = cm.Heuristic(score, channels=1)
     object.__setattr__(scorer, "network", score.network)
     masker = masker_of(scorer)
@@ -96,14 +99,15 @@ def throughput(shape: tuple[int, ...], width: int) -> None:
         started = time.perf_counter()
         cm.write_masks(masker, data, Path(folder) / "out")
         whole = time.perf_counter() - started
-    voxels = np.prod(shape) / 1e6
-    print(
-        f"{shape}, width {width}: bare {voxels / bare:.2f} MV/s, disk to disk {voxels / whole:.2f} MV/s, "
-        f"ratio {bare / whole:.2f}"
-    )
+    voxels = math.prod(shape) / 1e6
+    return {
+        "bare_megavoxels_per_s": voxels / bare,
+        "whole_megavoxels_per_s": voxels / whole,
+        "ratio": bare / whole,
+    }
 
 
-def memory(side: int) -> None:
+def memory(side: int) -> dict[str, float]:
     masker = masker_of(cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1))
     with tempfile.TemporaryDirectory() as folder:
         data = triplets(Path(folder), (side,) * 3)
@@ -112,21 +116,26 @@ def memory(side: int) -> None:
         started = time.perf_counter()
         cm.write_masks(masker, data, Path(folder) / "out")
         seconds, peak.stopped = time.perf_counter() - started, True
-    print(
-        f"{side}^3 uint16, {2 * side**3 / 1e9:.2f} GB, a score that costs nothing: {seconds:.0f} s, "
-        f"{side**3 / 1e6 / seconds:.1f} MV/s, peak {peak.bytes / 1e9:.2f} GB"
-    )
+    return {
+        "gigabytes": 2 * side**3 / 1e9,
+        "megavoxels_per_s_of_a_score_that_costs_nothing": side**3 / 1e6 / seconds,
+        "anonymous_peak_gigabytes": peak.bytes / 1e9,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--depth", type=int, default=120)
-    parser.add_argument("--side", type=int, default=1500)
+    parser.add_argument("--depth", type=int, default=72)
+    parser.add_argument("--side", type=int, nargs="+", default=[600, 1500])
     parser.add_argument("--large", type=int, default=1024)
     options = parser.parse_args()
-    for width in (8, 16):
-        throughput((options.depth, options.side, options.side), width)
-    memory(options.large)
+    results: dict[str, Any] = {"threads": torch.get_num_threads()}
+    for side in options.side:
+        shape = (options.depth, side, side)
+        results["x".join(map(str, shape))] = throughput(shape)
+    results[f"{options.large} cubed"] = memory(options.large)
+    write_json(RESULTS, results)
+    print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

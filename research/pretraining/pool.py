@@ -16,7 +16,6 @@ import torch
 from degradations import DEGRADATIONS
 from truths import Truths
 
-from conformask.storage.as_json import write_json
 from conformask.storage.whole import whole_file
 from predictors import CLASSICAL, KEPT, networks, restored
 
@@ -94,14 +93,13 @@ def main() -> None:
             path = folder / f"{title}-{place:03}.npy"
             if not path.exists():
                 write_part(pool, path, seed=place + 10_000 * validation)
-                counted = folder / f"{path.stem}.json"
-                write_json(counted, dict(sorted(pool.drawn.items())))
+                path.with_suffix(".json").write_text(json.dumps(pool.drawn))
                 pool.drawn.clear()
                 print(path.name, flush=True)
     total: Counter[str] = Counter()
     for path in sorted(folder.glob("train-*.json")):
-        total.update({key: n for key, n in json.loads(path.read_text()).items() if key != "schema"})
-    write_json(options.work / "pool.json", dict(total.most_common()))
+        total.update(json.loads(path.read_text()))
+    (options.work / "pool.json").write_text(json.dumps(dict(total.most_common()), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
+from conformask.records.geometry import Geometry
 from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
 from conformask.report.slices import planes_of
 from conformask.report.strip import Strip, StripRow
@@ -29,7 +30,8 @@ def show(
     """Input, output, mask and veiled output of each image, with the promise; a notebook displays it.
 
     With the truth also y, the error, and whether the loss is within the threshold. Of a volume three slices:
-    the most hidden, the largest error, the middle.
+    the most hidden, the largest error, the middle; turned as those of the calibration are to be, where their
+    files say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.
@@ -55,7 +57,7 @@ def show(
     rows = [
         StripRow(shown, (*facts, *where), met)
         for *images, (facts, met) in zip(inputs, outputs, masks, truth, measured, strict=True)
-        for shown, where in _pictures(*map(_array, images))
+        for shown, where in _pictures(*map(_array, images), geometry=masker.card.geometry)
     ]
     return Strip(masker.promise, tuple(rows))
 
@@ -88,11 +90,12 @@ def _measured(
 
 
 def _pictures(
-    x: Array, y_hat: Array, mask: Array, y: Array | None
+    x: Array, y_hat: Array, mask: Array, y: Array | None, *, geometry: Geometry | None
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Pictures, and what is to be said of them; of a volume those of its telling slices."""
     error = None if y is None else np.abs(y - y_hat)
-    for (over, of_x, of_y_hat, of_y), what in planes_of(mask, x, y_hat, y, error=error):
+    planes = planes_of(mask, x, y_hat, y, geometry=geometry, error=error)
+    for (over, of_x, of_y_hat, of_y), what in planes:
         yield _panels(of_x, of_y_hat, over, of_y), () if what is None else (what,)
 
 

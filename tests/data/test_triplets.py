@@ -244,6 +244,13 @@ def test_a_holdout_is_of_whole_groups_and_independent_of_the_split():
         triplets.select([0, 1]).holdout(0.5, 0)
 
 
+@pytest.mark.parametrize(("groups", "fraction", "expected"), [(2, 0.1, 1), (16, 0.1, 2), (3, 0.9, 2)])
+def test_a_holdout_of_few_groups_has_some_on_both_sides(groups: int, fraction: float, expected: int) -> None:
+    for seed in range(20):
+        kept, aside = arrays(groups, groups=list(map(str, range(groups)))).holdout(fraction, seed)
+        assert (len(kept), len(aside)) == (groups - expected, expected)
+
+
 def test_batches_stack_consecutive_images_of_one_shape():
     sizes = [4, 4, 4, 6, 4]
     images = [np.full((size, size), index, np.uint8) for index, size in enumerate(sizes)]

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -119,3 +120,23 @@ def save(path: Path, array: np.ndarray) -> None:
     else:
         nibabel = pytest.importorskip("nibabel")
         nibabel.Nifti1Image(array.T, np.eye(4)).to_filename(path)
+
+
+def test_another_spacing_is_said_by_name_wherever_it_comes(tmp_path: Path) -> None:
+    """Of new NIfTI volumes the second has slices twice as thick."""
+    rng = np.random.default_rng(0)
+    for folder, thick in (("known", ()), ("new", (1,))):
+        for index in range(10 if folder == "known" else 2):
+            for role in ("x", "y_hat", "y"):
+                path = tmp_path / folder / role / f"p{index}.nii.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                step = 4.0 if index in thick else 2.0
+                nibabel.Nifti1Image(rng.random((8, 8, 4), np.float32), np.diag([1, 1, step, 1])).to_filename(
+                    path
+                )
+    known, new = (cm.Triplets.from_folder(tmp_path / name) for name in ("known", "new"))
+    masker = cm.calibrate(cm.Heuristic(cm.local_spread, 1), known, threshold=0.05, distance="l1")
+    with pytest.warns(UserWarning, match=r"p1 has a spacing of 4 x 1 x 1 mm: .* on 2 x 1 x 1 mm"):
+        cm.write_masks(masker, new, tmp_path / "masks")
+    with pytest.warns(UserWarning, match="p1 has a spacing"):
+        cm.evaluate(masker, new)

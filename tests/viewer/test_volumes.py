@@ -20,6 +20,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.report.pictures import as_bytes, overlay
+from conformask.report.views import AS_STORED, views_of
 from conformask.scorers.scoring import scored_batches
 from conformask.viewer import opened, planes
 from conformask.viewer.app import application
@@ -27,7 +28,6 @@ from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.opened import distances_of, opening
 from conformask.viewer.opened import opened as open_image
 from conformask.viewer.session import Session
-from conformask.viewer.views import AS_STORED, views_of
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

@@ -12,7 +12,7 @@ from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.folder import read_promise
 from conformask.records.curves import Selection
-from conformask.report.words import worth_text
+from conformask.report.worth import worth_text
 from conformask.storage.as_json import Json, read_json
 
 HELD = {

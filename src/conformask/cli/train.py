@@ -92,7 +92,7 @@ def train(
         Seed of the weights and of the order of images.
     """
     from conformask.losses import loss
-    from conformask.report.words import worth_text
+    from conformask.report.worth import worth_text
     from conformask.scorers.fit import fit_scorer
 
     collection = read.triplets(data, network)

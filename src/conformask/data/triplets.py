@@ -231,6 +231,10 @@ class Triplets:
         """
         return None if self.file(index) is None else self.header(index).geometry
 
+    def geometries(self) -> Iterator[tuple[str, Geometry | None]]:
+        """Name and geometry of each image, as they are asked for."""
+        return ((name, self.geometry(index)) for index, name in enumerate(self.names))
+
     def window(self, asked: int | str | None) -> int | PhysicalWindow | None:
         """A window as `losses.loss` takes it: a number of pixels, or a length, such as "5mm" or "20um".
 
@@ -395,20 +399,20 @@ class Triplets:
         return self.select(indices)
 
     def holdout(self, fraction: float, seed: int = 0) -> tuple["Triplets", "Triplets"]:
-        """(the others, about this fraction set aside), whole groups by hash, independent of split().
+        """(the others, this fraction of the groups set aside), by hash, independent of split(); at least one.
 
         Raises:
-            InvalidArgumentError: a fraction outside (0, 1), or so few groups that a side is empty.
+            InvalidArgumentError: a fraction outside (0, 1), or a single group.
         """
         if not 0 < fraction < 1:
             raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
-        aside = [uniform(seed, "holdout", group) < fraction for group in self.groups]
-        if all(aside) or not any(aside):
-            raise InvalidArgumentError(
-                f"cannot set {fraction:g} of {self._groups_text()} aside; add images or use another seed"
-            )
-        others = self.select(index for index, away in enumerate(aside) if not away)
-        return others, self.select(index for index, away in enumerate(aside) if away)
+        drawn = sorted(set(self.groups), key=lambda group: uniform(seed, "holdout", group))
+        if len(drawn) < 2:
+            raise InvalidArgumentError(f"cannot set {fraction:g} of {self._groups_text()} aside: add groups")
+        count = min(max(1, round(fraction * len(drawn))), len(drawn) - 1)
+        aside = set(drawn[:count])
+        others = self.select(index for index, group in enumerate(self.groups) if group not in aside)
+        return others, self.select(index for index, group in enumerate(self.groups) if group in aside)
 
     def _groups_text(self) -> str:
         return f"{len(self)} triplets in {len(set(self.groups))} groups"

@@ -81,7 +81,7 @@ def write_masks(
     if seg is not None:
         _check_seg(seg, triplets)
     caveat = masker.card.check_network(triplets.network, other_network=other_network)
-    masker.card.check_spacing(triplets.geometry(0))
+    masker.card.check_spacing(triplets.geometries())
     work = _Work(masker, triplets, MaskFolder(Path(out)))
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     with owned(work.folder.path):
@@ -140,14 +140,14 @@ class _Work:
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
             geometry = None if batch.geometry is None else batch.geometry[index]
             write_blocks(self.places[name], mask.shape, blocks, self._under(name, geometry))
-            self._write_overlay(name, y_hat, mask)
+            self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
             bound = None if bounds is None else float(bounds[index])
             yield self._line(name, size, None if distances is None else distances[index], bound)
 
     def _of_whole(self, image: WholeImage) -> Line:
         written = write_whole(self.masker, image, self.places[image.name])
-        self._write_overlay(image.name, written.y_hat, written.mask)
+        self._write_overlay(image.name, written.y_hat, written.mask, image.under.geometry)
         return self._line(image.name, written.size, written.distance)
 
     def write_segmentations(self, at: float) -> None:
@@ -171,9 +171,9 @@ class _Work:
     def _overlay(self, name: str) -> Path:
         return self.folder.path / OVERLAYS / f"{name}.png"
 
-    def _write_overlay(self, name: str, y_hat: Array, mask: Array) -> None:
+    def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
         with whole_file(self._overlay(name)) as aside:
-            Image.fromarray(_veiled(y_hat, mask)).save(aside, compress_level=1)
+            Image.fromarray(_veiled(y_hat, mask, geometry)).save(aside, compress_level=1)
 
 
 def _check_seg(seg: float, triplets: Triplets) -> None:
@@ -189,9 +189,9 @@ def _check_seg(seg: float, triplets: Triplets) -> None:
         )
 
 
-def _veiled(y_hat: Array, mask: Array) -> Array:
+def _veiled(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     """The veiled output, uint8 (H, W, 3); of a volume its telling slices side by side."""
-    pairs = (planes for planes, _ in planes_of(mask, y_hat))
+    pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
     return np.concatenate([overlay(as_bytes(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 
 

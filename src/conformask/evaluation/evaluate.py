@@ -126,7 +126,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_channels(seen.channels)
     masker.card.check_sizes(seen.sizes)
-    masker.card.check_spacing(seen.geometry)
+    masker.card.check_spacing(test.geometries())
     check_window(masker.card, seen.geometry)
 
 

@@ -45,7 +45,8 @@ def _examples(
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)
-    for (over, x, y_hat, y), what in planes_of(mask, triplet.x, triplet.y_hat, truth, error=error):
+    roles = triplet.x, triplet.y_hat, truth
+    for (over, x, y_hat, y), what in planes_of(mask, *roles, geometry=triplet.geometry, error=error):
         name = triplet.name if what is None else f"{triplet.name}, {what}"
         yield picture_of(
             replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None),

@@ -67,7 +67,7 @@ def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -
             "a weighted promise is about other images than its calibration's by design"
         )
     caveat = masker.card.check_network(new.network, other_network=other_network)
-    masker.card.check_spacing(new.geometry(0))
+    masker.card.check_spacing(new.geometries())
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:

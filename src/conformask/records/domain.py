@@ -48,19 +48,22 @@ class Domain(ReadAs):
                 raise MismatchError(reason)
             warnings.warn(reason, stacklevel=3)
 
-    def check_spacing(self, geometry: Geometry | None) -> None:
-        """Warn of images of another spacing than the calibration's.
+    def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
+        """Warn of images of another spacing than the calibration's, by their names.
 
         Warns:
-            UserWarning: it is another by more than a tenth; says which.
+            UserWarning: it is another by more than a tenth; says which, of the first of them.
         """
-        if geometry is None or self.geometry is None or not geometry.is_finer_or_coarser(self.geometry):
+        if self.geometry is None:
             return
-        warnings.warn(
-            f"a spacing of {geometry.text}: the promise was calibrated on {self.geometry.text} and may not "
-            "hold for others",
-            stacklevel=3,
-        )
+        for name, geometry in geometries:
+            if geometry is not None and geometry.is_finer_or_coarser(self.geometry):
+                warnings.warn(
+                    f"{name} has a spacing of {geometry.text}: the promise was calibrated on "
+                    f"{self.geometry.text} and may not hold for others",
+                    stacklevel=3,
+                )
+                return
 
     def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
         """What to say beside masks of this network's outputs; None where the promise is about them.

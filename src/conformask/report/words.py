@@ -8,7 +8,6 @@ from conformask.conformal.crossing import passes
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
 from conformask.records.card import CalibrationCard
-from conformask.records.curves import Worth
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.watched import Watched
@@ -77,26 +76,6 @@ def network_label(network: Network | None) -> str:
     if network is None:
         return "unknown"
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
-
-
-def worth_text(worth: Worth) -> str:
-    """What a score hides on the selection images, beside the best masks and those of other scores."""
-    others = [
-        *([] if worth.oracle is None else [f"the best masks there are hide {percent_of(worth.oracle)}"]),
-        f"those of the packaged score {percent_of(worth.packaged)}",
-        f"of y_hat's local spread {percent_of(worth.local_spread)}",
-        f"of one value everywhere {percent_of(worth.constant)}",
-    ]
-    follows = "" if worth.correlation is None else f" C(M, D) is {worth.correlation:.2f}."
-    return (
-        f"On {plural(worth.n, 'selection image')}, with nine of ten within {worth.threshold:.3g}, its masks "
-        f"hide {percent_of(worth.trained)} of an image; {', '.join(others)}.{follows}"
-    )
-
-
-def percent_of(hidden: float) -> str:
-    """A measured share as a whole percentage, below a tenth with one decimal."""
-    return f"{100 * hidden:.{1 if hidden < 0.1 else 0}f}\N{NO-BREAK SPACE}%"
 
 
 def promise_of(about: Promised) -> Promise:

@@ -65,7 +65,11 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
 
 def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:
     """A U-Net that gives `start` everywhere."""
-    volumes, channels, width = len(seen.smallest) == 3, seen.x_channels + seen.channels, asked.width or WIDTH
+    volumes, channels, width = (
+        len(seen.smallest) == 3,
+        seen.x_channels + seen.channels,
+        WIDTH if asked.width is None else asked.width,
+    )
     unet = partial(UNet, width=width, paper_form=asked.paper_form, residual=not asked.paper_form)
     if asked.by == "volume":
         spacing = None if seen.geometry is None else seen.geometry.spacing

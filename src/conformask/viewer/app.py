@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.report import pictures as report_pictures
+from conformask.report.views import View
 from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.contrast import Contrast, presets
@@ -24,7 +25,6 @@ from conformask.viewer.planes import Part, checked, reduction, values_at
 from conformask.viewer.promises import Setting, masker_at, sliders
 from conformask.viewer.session import Session, bound_text
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
-from conformask.viewer.views import View
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report_pictures.__file__).parent / "palette.css"

@@ -30,11 +30,11 @@ from conformask.deployment.whole import (
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
 from conformask.records.size import Size
+from conformask.report.views import Places
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.types import Array, Family, Score
 from conformask.viewer.planes import Source
-from conformask.viewer.views import Places
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2
 """Bytes of x, y_hat and y as float32 that are held in memory; larger images are read where they are shown."""

@@ -8,11 +8,11 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.report.pictures import as_bytes, heat, overlay
+from conformask.report.views import View
 from conformask.types import Array, Family
 from conformask.viewer.contrast import Contrast
 from conformask.viewer.opened import Opened
 from conformask.viewer.planes import Part, plane, reduction
-from conformask.viewer.views import View
 
 PICTURES = ("input", "output", "truth", "error")
 THUMBNAIL = 256

@@ -7,8 +7,8 @@ import numpy as np
 
 from conformask.errors import InvalidArgumentError, MissingFileError
 from conformask.records.size import Size
+from conformask.report.views import Places, Point, View
 from conformask.types import Array
-from conformask.viewer.views import Places, Point, View
 
 MOST_PIXELS = 4096**2
 """Of a plane that is sent at once: a larger one is sent reduced, and in parts where one looks closely."""

@@ -18,6 +18,7 @@ from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.report.meaning import Standing, broken, of_another_network
 from conformask.report.slices import telling
+from conformask.report.views import Point, View, views_of
 from conformask.report.words import figure, measurement_text, percent
 from conformask.types import Array
 from conformask.viewer.cache import Cache
@@ -32,7 +33,6 @@ from conformask.viewer.opened import (
 )
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
-from conformask.viewer.views import Point, View, views_of
 
 OPENED_BYTES = 512 * 2**20
 """Of scored images that are kept."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 Places = tuple[slice, ...]
 """Where a window lies: along z, y and x."""
