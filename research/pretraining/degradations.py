@@ -53,8 +53,9 @@ def blurry(y: torch.Tensor, generator: Generator) -> torch.Tensor:
 
 
 def holed(y: torch.Tensor, generator: Generator) -> torch.Tensor:
-    """Black holes: boxes, a cross, strokes, or all around."""
-    return y.masked_fill(hole_like(y, generator), 0.0)
+    """Holes, most of them black: boxes, a cross, strokes, or all around."""
+    value = 0.0 if generator.random() < 0.7 else float(generator.random())
+    return torch.where(hole_like(y, generator), value, y)
 
 
 def grey(y: torch.Tensor, generator: Generator) -> torch.Tensor:
@@ -67,6 +68,35 @@ def compressed(y: torch.Tensor, generator: Generator) -> torch.Tensor:
     return torch.stack([_compressed(image, int(generator.integers(5, 60))) for image in y])
 
 
+def shaken(y: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Blurred along a line, as by a camera that moves, and a little noise."""
+    length, angle = int(generator.integers(5, 16)), generator.uniform(0, np.pi)
+    steps = np.linspace(-(length - 1) / 2, (length - 1) / 2, 2 * length)
+    moved = [_moved(y, step * np.sin(angle), step * np.cos(angle)) for step in steps]
+    x = torch.stack(moved).mean(dim=0)
+    return (x + generator.uniform(0, 0.02) * normal(y, generator)).clamp(0, 1)
+
+
+def striped(y: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Rows or columns brighter and darker, as scanning detectors have them."""
+    sigma = generator.uniform(0.02, 0.15)
+    shape = (len(y), 1, y.shape[-2], 1) if generator.random() < 0.5 else (len(y), 1, 1, y.shape[-1])
+    stripes = torch.from_numpy(generator.standard_normal(shape, dtype=np.float32))
+    return (y * (1 + sigma * stripes)).clamp(0, 1)
+
+
+def coarse(y: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Of 4 to 16 grey values."""
+    values = float(generator.integers(3, 16))
+    return (y * values).round() / values
+
+
+def other_light(y: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """As if by another microscope: grey values bent, turned over and blurred, the same way every time."""
+    x = blurred(y.mean(dim=1, keepdim=True).expand_as(y), 1.0)
+    return (0.9 - 0.8 * x.clamp(min=1e-4) ** 0.5).clamp(0, 1)
+
+
 DEGRADATIONS: Mapping[str, Degradation] = {
     "smaller": smaller,
     "noisy": noisy,
@@ -74,6 +104,10 @@ DEGRADATIONS: Mapping[str, Degradation] = {
     "holed": holed,
     "compressed": compressed,
     "grey": grey,
+    "shaken": shaken,
+    "striped": striped,
+    "coarse": coarse,
+    "other_light": other_light,
 }
 
 
@@ -116,6 +150,15 @@ def blurred(images: torch.Tensor, sigma: float) -> torch.Tensor:
     planes = F.pad(images.flatten(0, 1)[:, None], (half,) * 4, mode="reflect")
     across = F.conv2d(F.conv2d(planes, weights[None, None, :, None]), weights[None, None, None])
     return across.reshape(images.shape)
+
+
+def _moved(images: torch.Tensor, down: float, right: float) -> torch.Tensor:
+    """By parts of pixels, the edge repeated."""
+    height, width = images.shape[-2:]
+    rows = [[1.0, 0.0, 2 * right / width], [0.0, 1.0, 2 * down / height]]
+    shift = torch.tensor([rows], dtype=torch.float32)
+    grid = F.affine_grid(shift.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def normal(images: torch.Tensor, generator: Generator) -> torch.Tensor:

@@ -17,12 +17,14 @@ from degradations import DEGRADATIONS
 from truths import Truths
 
 from conformask.storage.whole import whole_file
-from predictors import CLASSICAL, KEPT, networks, restored
+from predictors import CLASSICAL, KEPT, hole_of, networks, restored
 
-PARTS, VALIDATION_PARTS, PART, BATCH = 96, 6, 256, 8
+PARTS, VALIDATION_PARTS, PART, BATCH = 120, 8, 256, 8
 BY_NETWORK = 0.7
 """The share of triplets whose y_hat a network made."""
 LARGEST = 2**16 - 1
+INVENTED = 0.08
+"""The share of triplets with something that the network invented."""
 OCT_SHOTS = 0.6
 """The share of the triplets of OCT whose noise is real."""
 
@@ -56,9 +58,29 @@ class Pool:
             method = CLASSICAL[task][generator.integers(len(CLASSICAL[task]))]
             name, y_hat = method.__name__, method(x, generator)
         if task == "holed" and generator.random() < 0.7:
-            y_hat = torch.where((x == 0).all(dim=1, keepdim=True), y_hat, x)
+            y_hat = torch.where(hole_of(x), y_hat, x)
+        if generator.random() < INVENTED:
+            y_hat = with_inventions(y_hat, self.truths.crops(kind, BATCH, generator), generator)
         self.drawn[f"{kind} {task} {name}"] += BATCH
         return [x, y_hat, y]
+
+
+def with_inventions(
+    y_hat: torch.Tensor, others: torch.Tensor, generator: np.random.Generator
+) -> torch.Tensor:
+    """With a spot of another image in each, smoothly blended in, as networks invent what is not there."""
+    spots = torch.stack([_spot(*y_hat.shape[-2:], generator) for _ in y_hat])
+    strength = generator.uniform(0.3, 1.0)
+    others = others if others.shape[1] == y_hat.shape[1] else others.mean(dim=1, keepdim=True)
+    return y_hat + strength * spots * (others - y_hat)
+
+
+def _spot(height: int, width: int, generator: np.random.Generator) -> torch.Tensor:
+    rows, columns = np.mgrid[:height, :width]
+    down, right = generator.uniform(0, height), generator.uniform(0, width)
+    radii = generator.uniform(4, 24, 2)
+    away = ((rows - down) / radii[0]) ** 2 + ((columns - right) / radii[1]) ** 2
+    return torch.from_numpy(np.exp(-(away**2))).float()[None]
 
 
 def share_of(name: str) -> float:

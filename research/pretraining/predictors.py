@@ -29,8 +29,8 @@ SIDE, BATCH, STEPS, LEARNING_RATE = 96, 8, 1000, 1e-3
 KEPT = (40, 200, STEPS)
 """Steps after which a network is kept."""
 BY_HEART, ADVERSARIAL = 24, 300
-ANY = "any"
-"""All degradations."""
+ANY, ANY_OF = "any", ("smaller", "noisy", "blurry", "holed", "compressed")
+"""A network that learns several degradations, and which."""
 Predictor = Callable[[torch.Tensor, Generator], torch.Tensor]
 
 
@@ -61,7 +61,7 @@ def batches(
     for drawn in truths.kinds(generator):
         taken = "photos" if task == "grey" else kind or drawn
         y = truths.crops(taken, BATCH, generator)
-        name = str(generator.choice([n for n in DEGRADATIONS if n != "grey"])) if task == ANY else task
+        name = str(generator.choice(ANY_OF)) if task == ANY else task
         x = DEGRADATIONS[name](y, generator)
         yield x.expand(-1, 3, -1, -1), y.expand(-1, 3, -1, -1)
 
@@ -134,7 +134,7 @@ def networks(folder: Path) -> Mapping[str, list[tuple[str, nn.Module]]]:
         load_into(network, path)
         network.eval().requires_grad_(False)
         task = JOBS[name][0]
-        for used_on in DEGRADATIONS if task == ANY else (task,):
+        for used_on in ANY_OF if task == ANY else (task,):
             usable[used_on].append((path.stem, network))
     return usable
 
@@ -196,8 +196,21 @@ def deconvolved(x: torch.Tensor, generator: Generator) -> torch.Tensor:
     return torch.fft.ifft2(spectrum).real.clamp(0, 1)
 
 
+def evened(x: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Rows, or columns, brought to the mean of those around them."""
+    axis = int(generator.choice([-1, -2]))
+    means = x.mean(dim=axis, keepdim=True)
+    smooth = torch.from_numpy(ndimage.gaussian_filter1d(means.numpy(), 4.0, axis=-3 - axis))
+    return (x * smooth / means.clamp(min=1e-3)).clamp(0, 1)
+
+
+def turned_over(x: torch.Tensor, generator: Generator) -> torch.Tensor:
+    """Right but for the blur, or with another bend."""
+    return (((0.9 - x) / 0.8).clamp(0, 1) ** generator.uniform(1.2, 2.5)).clamp(0, 1)
+
+
 def filled_from_nearest(x: torch.Tensor, generator: Generator) -> torch.Tensor:
-    hole = (x == 0).all(dim=1).numpy()
+    hole = hole_of(x)[:, 0].numpy()
     made = np.empty_like(x.numpy())
     for place, image in enumerate(x.numpy()):
         _, nearest = ndimage.distance_transform_edt(hole[place], return_indices=True)
@@ -205,8 +218,14 @@ def filled_from_nearest(x: torch.Tensor, generator: Generator) -> torch.Tensor:
     return torch.from_numpy(made)
 
 
+def hole_of(x: torch.Tensor) -> torch.Tensor:
+    """Where each image of x has its most frequent value, (N, 1, H, W)."""
+    most = torch.stack([image.flatten().mode().values for image in x]).reshape(-1, 1, 1, 1)
+    return (x == most).all(dim=1, keepdim=True)
+
+
 def filled_smoothly(x: torch.Tensor, generator: Generator) -> torch.Tensor:
-    hole = (x == 0).all(dim=1, keepdim=True)
+    hole = hole_of(x)
     made, known = filled_from_nearest(x, generator), x
     for sigma in (8.0, 4.0, 2.0, 1.0):
         for _ in range(4):
@@ -226,6 +245,10 @@ CLASSICAL: Mapping[str, tuple[Predictor, ...]] = {
     "holed": (as_it_is, filled_from_nearest, filled_smoothly),
     "compressed": (as_it_is, smoothed, bilateral),
     "grey": (as_it_is, tinted),
+    "shaken": (as_it_is, sharpened, deconvolved),
+    "striped": (as_it_is, smoothed, evened),
+    "coarse": (as_it_is, smoothed, bilateral),
+    "other_light": (as_it_is, turned_over),
 }
 
 

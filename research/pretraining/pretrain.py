@@ -2,8 +2,8 @@
 
     python research/pretraining/pretrain.py WORK --minutes 120
 
-After pool.py. Goes on where it was stopped; more minutes make it longer. WORK/weights.safetensors is a
-running mean of the weights; research/pretraining/results/curves.json tells how the loss of validation fell.
+After pool.py. Goes on where it was stopped; more minutes make it longer. A running mean of the weights
+becomes the packaged ones; research/pretraining/results/curves.json tells how the loss of validation fell.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import torch
 from pool import LARGEST
 
 from conformask.networks.any_channels import AnyChannels
+from conformask.scorers.packaged import WEIGHTS
 from conformask.storage.as_json import write_json
 from conformask.storage.whole import whole_file
 from conformask.training.record import save_weights
@@ -26,6 +27,8 @@ FLOOR = 1e-3
 """Added to errors, so that those of nothing are as well known as others."""
 FALLING = 0.4
 """The last share of the time, in which the learning rate falls to nothing."""
+SMALL, SMALL_SIDES, TELLS_LITTLE = 0.25, (32, 48, 64, 96), 0.1
+"""Shares of batches that are cut, to which sides, and in which x tells less than it could."""
 EVERY = 250
 """Steps between looks at the validation triplets."""
 CURVES = Path(__file__).parent / "results" / "curves.json"
@@ -63,7 +66,18 @@ def as_tensors(array: np.ndarray) -> list[torch.Tensor]:
 
 
 def varied(images: list[torch.Tensor], generator: np.random.Generator) -> list[torch.Tensor]:
-    """Flipped, turned, of other contrast, inverted; of colours sometimes one or two, in any order."""
+    """Flipped, turned, of other contrast, inverted, cut; of colours sometimes one or two, in any order.
+
+    Now and then x is grey, or tells nothing but y_hat.
+    """
+    if generator.random() < SMALL:
+        side = int(generator.choice(SMALL_SIDES))
+        top, left = generator.integers(0, images[0].shape[-1] - side, 2)
+        images = [image[..., top : top + side, left : left + side] for image in images]
+    if generator.random() < TELLS_LITTLE:
+        x, y_hat, y = images
+        x = y_hat if generator.random() < 0.5 else x.mean(dim=1, keepdim=True).expand_as(x)
+        images = [x, y_hat, y]
     if generator.random() < 0.5:
         images = [image.flip(-1) for image in images]
     if generator.random() < 0.5:
@@ -95,6 +109,12 @@ def validation_loss(network: AnyChannels, parts: Parts) -> float:
             losses.append(deviance(expected_errors(network, x, y_hat), y_hat, y))
     network.train()
     return float(torch.cat(losses).mean())
+
+
+def keep_packaged(network: AnyChannels) -> None:
+    """In half precision, where conformask looks for it."""
+    state = network.state_dict()
+    save_weights({name: v.half() if v.is_floating_point() else v for name, v in state.items()}, WEIGHTS)
 
 
 def learning_rate(step: int, share: float) -> float:
@@ -156,7 +176,7 @@ def main() -> None:
                 }, aside)  # fmt: skip
             CURVES.parent.mkdir(exist_ok=True)
             write_json(CURVES, {"curve": curve})
-    save_weights(averaged.state_dict(), options.work / "weights.safetensors")
+    keep_packaged(averaged)
     print(json.dumps(curve[-1:]))
 
 

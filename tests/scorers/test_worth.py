@@ -31,7 +31,7 @@ def told_by_x(count: int, seed: int) -> cm.Triplets:
 
 
 def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="of no use yet.*the local spread of y_hat"):
+    with pytest.warns(UserWarning, match="of no use yet.*scorer spread"):
         scorer = cm.fit_scorer(
             textured(32, 0), selection=textured(16, 1), out=tmp_path, epochs=1, width=4, learning_rate=1e-9
         )
@@ -50,7 +50,8 @@ def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: 
     worth = scorer.selection.worth
     assert worth.n == 64
     assert worth.threshold == scorer.selection.threshold(0.1)
-    assert worth.trained < 0.9 * min(worth.local_spread, worth.constant)
+    assert worth.oracle < worth.trained < 0.9 * min(worth.local_spread, worth.constant, worth.packaged)
+    assert worth.correlation > 0.5
 
 
 def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:

@@ -34,8 +34,7 @@ from conformask.progress import main_process
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
-    from conformask.scorers.network_scorer import NetworkScorer
-    from conformask.types import Loss
+    from conformask.types import Loss, Scorer
 
 BAR = 30
 """Characters of a bar that stands for a mask of size 1."""
@@ -104,13 +103,14 @@ def calibrate(
     distance
         Another distance or error map than the scorer was trained for.
     """
+    from conformask.losses import where
     from conformask.masker.matching import loss_for
+    from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.untrained import Untrained, for_images
 
     if scorer is not None:
         if out is None or data is not None or threshold is None:
-            bad_usage(
-                f"conformask calibrate --scorer {scorer} DATA --threshold T --out RUN needs all of these"
-            )
+            bad_usage(f"with --scorer {scorer} give DATA, --threshold and --out, and no run folder")
         run, data = out, run
     elif out is not None:
         bad_usage("--out is for --scorer; else the first argument is the run folder")
@@ -128,9 +128,15 @@ def calibrate(
         masker = _recalibrated(run, threshold, family, terms, loss_of(run, weights_path))
     else:
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
-        used_scorer, triplets = _scorer_and_triplets(run, data, scorer, read, network, weights_path)
+        start: NetworkScorer | Untrained
+        if scorer is None:
+            start = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
+            triplets = read.triplets(data, network, start.card)
+        else:
+            start, triplets = Untrained(scorer), read.triplets(data, network)
         about["window"] = triplets.window(window)
-        used = loss_for(used_scorer, **about, weights_path=weights_path)
+        used = where(loss_for(start, **about, weights_path=weights_path), triplets.has_regions)
+        used_scorer = for_images(start, triplets, used)
         masker = _calibrated(
             used_scorer, triplets, str(threshold), family, terms, run_options, used, whole=whole
         )
@@ -139,26 +145,8 @@ def calibrate(
     _show(run, masker, as_json=json)
 
 
-def _scorer_and_triplets(
-    run: Path,
-    data: Path,
-    untrained: names.Untrained | None,
-    read: Read,
-    network: str | None,
-    weights: Path | None,
-) -> "tuple[NetworkScorer, Triplets]":
-    from conformask.scorers.network_scorer import NetworkScorer
-    from conformask.scorers.untrained import Untrained
-
-    if untrained is None:
-        scorer = NetworkScorer.load(run, distance=loss_of(run, weights, "scorer.json"))
-        return scorer, read.triplets(data, network, scorer.card)
-    triplets = read.triplets(data, network)
-    return Untrained(untrained).of(triplets), triplets
-
-
 def _calibrated(
-    scorer: "NetworkScorer",
+    scorer: "Scorer",
     collection: "Triplets",
     threshold: str,
     family: str | None,
@@ -168,12 +156,10 @@ def _calibrated(
     *,
     whole: bool,
 ) -> "Masker":
-    from conformask.losses import where
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.matching import family_for
     from conformask.scorers.tiled import tiled
 
-    loss = where(loss, collection.has_regions)
     kept = scorer.selection
     name = family_for(scorer, loss, family).name
     has_curves = kept is not None and kept.of == loss.terms and name in kept.curves

@@ -96,6 +96,7 @@ def evaluate(
         network=test.network,
         caveat=caveat,
         fingerprint=masker.fingerprint,
+        worth=None if masker.scorer.selection is None else masker.scorer.selection.worth,
         unit=card.unit,
         share=card.share,
         within=card.within,

@@ -120,11 +120,11 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
-    scorer = for_images(scorer, calibration)
-    check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
-    streaming = Streaming(None if out is None else Path(out), devices, nodes)
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = where(used, calibration.has_regions)
+    scorer = for_images(scorer, calibration, used)
+    check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
+    streaming = Streaming(None if out is None else Path(out), devices, nodes)
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)
     used_family = family_for(scorer, used, family)

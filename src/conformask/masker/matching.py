@@ -9,6 +9,7 @@ from conformask.losses import Chosen, loss, part_of, stored_loss
 from conformask.masks import family as family_by_name
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LossTerms
+from conformask.scorers.untrained import Untrained
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer
 
@@ -21,7 +22,7 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
 
 
 def loss_for(
-    scorer: Scorer,
+    scorer: Scorer | Untrained,
     distance: Chosen | None = None,
     over: str | None = None,
     window: int | PhysicalWindow | None = None,

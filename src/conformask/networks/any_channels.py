@@ -1,5 +1,6 @@
 """The network of the packaged score: quick, and with weights that fit images of any channels."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -27,7 +28,7 @@ class AnyChannels(nn.Module):
     place.
     """
 
-    def __init__(self, x_channels: int, channels: int, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.x_channels, self.channels = x_channels, channels
         self.settings: dict[str, Json] = {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError
+from conformask.records.curves import Worth
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
 from conformask.storage.as_arrays import Array, read_arrays
@@ -154,6 +155,8 @@ class Evaluation(LossTerms):
     """In each category by itself, beyond what the guarantee says."""
     n_groups: int | None = None
     """Of the test images, where the promise counts groups."""
+    worth: Worth | None = None
+    """What the score was worth on the selection images, where it was compared there."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"

@@ -14,6 +14,7 @@ from conformask.report import figures, words
 from conformask.report.meaning import meaning_of
 from conformask.report.pictures import Picture, heat_gradient, pictures
 from conformask.report.templates import template
+from conformask.report.worth import worth_text
 from conformask.storage.whole import whole_file
 
 GALLERY, WHOLE = 640, 1600
@@ -75,6 +76,7 @@ def render(evaluation: Evaluation) -> str:
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
+        worth=None if evaluation.worth is None else worth_text(evaluation.worth),
         gallery=_gallery(evaluation),
         wholes=[_row(evaluation, e, WHOLE) for e in evaluation.examples if e.kind == "whole"],
         heat_gradient=heat_gradient(),

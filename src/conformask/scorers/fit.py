@@ -23,7 +23,7 @@ from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
-from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
+from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.selection import selection_record
 from conformask.scorers.start import Asked, network_for
 from conformask.scorers.untrained import NETWORKS
@@ -134,7 +134,8 @@ def fit_scorer(
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
     own = network is None and not paper_form
     network = network_for(seen, used_head, asked, seed) if network is None else network
-    card = replace(card, unet=network.settings if isinstance(network, OURS) else None)
+    settings = network.settings if isinstance(network, OURS) else None
+    card = replace(card, unet=settings, sizes=seen.sizes if trains else ())
     objective = objective_of(used_head)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
@@ -148,7 +149,7 @@ def fit_scorer(
                 title="scorer", identity=identity, turns=own, resume=resume,
             )  # fmt: skip
         looks = np.concatenate([each.looks for each in surveys])
-        fitted = NetworkScorer(network, used_head, card, looks=looks)
+        fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
         families = _families(used_head, used)
         record = selection_record(fitted, selection, used, families, grid_points)
         yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, record))
@@ -190,7 +191,7 @@ def _card(
         channels=seen.channels,
         x_channels=seen.x_channels,
         per_channel=per_channel,
-        sizes=seen.sizes,
+        sizes=(),
         **train.reading.kept,
         unet=None,
         trained_on=tuple(sorted(traces | {*train.provenance.trained_on})),

@@ -168,10 +168,15 @@ class NetworkScorer:
                 raise MismatchError(f"{folder} holds a user's own network: load it with network=")
             network = stored_network(card.unet, folder / "scorer.json")
         load_into(network, folder / "scorer.safetensors")
-        quick_layout(network).eval().requires_grad_(False)
+        ready(network)
         selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
         looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
         return cls(network, stored, card, selection, looks)
+
+
+def ready(network: nn.Module) -> nn.Module:
+    """The network as it scores: quick, fixed, and the same for an image whatever else is in the batch."""
+    return quick_layout(network).eval().requires_grad_(False)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:

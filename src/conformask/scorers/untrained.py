@@ -1,20 +1,18 @@
 """Scorers that need no training: the packaged network, and the local spread of y_hat."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import nn
 
-from conformask.arithmetic import quick_layout
 from conformask.data.triplets import Triplets
-from conformask.losses import loss
+from conformask.losses import code_of, loss
 from conformask.names import Untrained as Name
 from conformask.scorers.heads import head
-from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
+from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.packaged import packaged_network
 from conformask.scorers.spread import SpreadNetwork
-from conformask.scorers.tiled import Tiled
-from conformask.types import Scorer
+from conformask.types import Loss, Scorer
 
 NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
     "packaged": packaged_network,
@@ -25,18 +23,24 @@ NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Untrained:
-    """A scorer for any channels and spatial axes, which becomes one for those of given triplets."""
+    """A scorer for any channels, spatial axes and losses, which becomes one for given triplets."""
 
     name: Name
+    selection = None
 
-    def of(self, triplets: Triplets) -> NetworkScorer:
-        """The scorer for images like these."""
-        first, l1 = triplets[0], loss("l1")
+    @property
+    def loss(self) -> Loss:
+        """What it is for where nothing else is said: the mean error."""
+        return loss("l1")
+
+    def of(self, triplets: Triplets, used: Loss | None = None) -> NetworkScorer:
+        """The scorer for images like these, and a loss: l1 if None."""
+        first, used = triplets[0], self.loss if used is None else used
         x_channels, channels = first.x.shape[0], first.y_hat.shape[0]
         network = NETWORKS[self.name](x_channels, channels, first.y_hat.ndim - 1)
         card = ScorerCard(
             scorer=self.name,
-            **vars(l1.terms),
+            **vars(used.terms),
             channels=channels,
             x_channels=x_channels,
             per_channel=False,
@@ -44,12 +48,15 @@ class Untrained:
             **triplets.reading.kept,
             unet=getattr(network, "settings", None),
             trained_on=(),
+            distance_code=code_of(used),
         )
-        return NetworkScorer(quick_layout(network).eval().requires_grad_(False), head(self.name, l1), card)
+        return NetworkScorer(ready(network), head(self.name, used), card)
 
 
 def packaged_scorer() -> Untrained:
     """The score network that comes with conformask: `calibrate` takes it as it is, for any images.
+
+    For whole images make it one of them first: Tiled(packaged_scorer().of(triplets)).
 
     It estimates the error of each pixel from (x, y_hat), and has learnt to on many tasks and networks; see
     docs/packaged-scorer.md. fit_scorer starts from it.
@@ -57,8 +64,6 @@ def packaged_scorer() -> Untrained:
     return Untrained("packaged")
 
 
-def for_images(scorer: Scorer | Untrained, triplets: Triplets) -> Scorer:
-    """The scorer itself, or the one for images like these."""
-    if isinstance(scorer, Tiled):
-        return replace(scorer, scorer=for_images(scorer.scorer, triplets))
-    return scorer.of(triplets) if isinstance(scorer, Untrained) else scorer
+def for_images(scorer: Scorer | Untrained, triplets: Triplets, used: Loss) -> Scorer:
+    """The scorer itself, or the one for images like these and a loss."""
+    return scorer.of(triplets, used) if isinstance(scorer, Untrained) else scorer

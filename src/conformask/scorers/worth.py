@@ -62,7 +62,8 @@ class Yardstick:
         items = self._scored(trained)
         sizes = self._sizes(items)
         unmasked = torch.cat([unmasked_loss(self.loss, item.batch) for item in items]).cpu().numpy()
-        others = (packaged_scorer().of(self.images), Heuristic(local_spread, 1), Heuristic(constant, 1))
+        packaged_score = packaged_scorer().of(self.images, self.loss)
+        others = (packaged_score, Heuristic(local_spread, 1), Heuristic(constant, 1))
         packaged, spread, same = (float(self._sizes(self._scored(other)).mean()) for other in others)
         return Worth(
             n=len(self.images),

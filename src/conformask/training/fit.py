@@ -158,7 +158,9 @@ def fit(
         resume=resume,
         minutes_after=after,
     )
-    if _mean_loss(module, selection, plan) > loss_at_start:
+    loss = _mean_loss(module, selection, plan)
+    module.eval()
+    if not loss <= loss_at_start:
         network.load_state_dict(start)
         warnings.warn(
             "no epoch was better on the selection images than the start, which is kept", stacklevel=3
@@ -169,7 +171,9 @@ def fit(
 def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
     module.eval()
     batches = _loader(dataset, plan, 1, shuffle=False)
-    return float(torch.cat([module.objective(module.network, batch) for batch in batches]).mean())
+    loss = float(torch.cat([module.objective(module.network, batch) for batch in batches]).mean())
+    module.train()
+    return loss
 
 
 def fit_module(

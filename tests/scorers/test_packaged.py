@@ -1,0 +1,168 @@
+"""The score that comes with conformask: for any images as it is, and as the start of a training."""
+
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.networks.any_channels import AnyChannels
+from conformask.networks.slices import SliceWise
+from conformask.networks.unet import UNet
+from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.packaged import WEIGHTS
+from conformask.scorers.tiled import Tiled
+from synthetic_triplets import triplets
+
+SIZE = (16, 16)
+
+
+def test_it_is_small() -> None:
+    assert WEIGHTS.stat().st_size <= 3_000_000
+    assert WEIGHTS.with_name("packaged.md").is_file()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, channels: int) -> None:
+    """Over deals of calibration and test images, coverage follows the law."""
+    met = []
+    for seed in range(12):
+        masker = cm.calibrate(
+            cm.packaged_scorer(), triplets(19, 2 * seed, SIZE, channels), threshold=0.05, confidence=0.8
+        )
+        evaluation = cm.evaluate(masker, triplets(60, 2 * seed + 1, SIZE, channels))
+        met.append(evaluation.coverage)
+    assert np.mean(met) == pytest.approx(16 / 20, abs=0.08)
+    masker.save(tmp_path)
+    loaded = cm.load(tmp_path)
+    batch = next(triplets(4, 99, SIZE, channels).batches(4))
+    torch.testing.assert_close(loaded.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
+
+
+def test_a_calibrated_one_takes_its_channels_only() -> None:
+    masker = cm.calibrate(cm.packaged_scorer(), triplets(19, 0, SIZE), threshold=0.05, confidence=0.8)
+    with pytest.raises(MismatchError, match="1 channel"):
+        masker.masks(torch.rand(1, 1, *SIZE), torch.rand(1, 3, *SIZE))
+
+
+def test_by_tiles() -> None:
+    known = triplets(19, 0, SIZE)
+    masker = cm.calibrate(
+        Tiled(cm.packaged_scorer().of(known), 128, 32), known, threshold=0.05, confidence=0.8
+    )
+    assert masker.card.tiles == (128, 32)
+    assert masker.masks(torch.rand(1, 1, 200, 150), torch.rand(1, 1, 200, 150)).shape == (1, 1, 200, 150)
+
+
+def test_of_volumes_it_sees_slices() -> None:
+    scorer = cm.packaged_scorer().of(volumes(1))
+    assert isinstance(scorer.network, SliceWise)
+    x, y_hat = torch.rand(1, 1, 5, 16, 16), torch.rand(1, 1, 5, 16, 16)
+    planes = cm.packaged_scorer().of(triplets(1, 0, SIZE))
+    expected = [planes(x[:, :, at], y_hat[:, :, at]).map for at in range(5)]
+    torch.testing.assert_close(scorer(x, y_hat).map, torch.stack(expected, dim=2))
+
+
+def test_lp_takes_its_power(tmp_path: Path) -> None:
+    known = triplets(12, 0, SIZE)
+    batch = next(known.batches(12))
+    of_l1 = cm.packaged_scorer().of(known)(batch.x, batch.y_hat).map
+    of_l2 = cm.fit_scorer(
+        known, selection=triplets(12, 1, SIZE), out=tmp_path, scorer="packaged", distance="l2"
+    )
+    torch.testing.assert_close(of_l2(batch.x, batch.y_hat).map, of_l1**2)
+    assert not (tmp_path / "metrics.csv").exists()
+    assert of_l2.sizes is None
+    assert of_l2.selection.worth.trained == of_l2.selection.worth.packaged
+
+
+def volumes(count: int) -> cm.Triplets:
+    generator = np.random.default_rng(0)
+    images = generator.random((3, count, 5, 16, 16), dtype=np.float32)
+    return cm.Triplets.from_arrays(*images, reading=cm.Reading(axes="ZYX"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({}, AnyChannels),
+        ({"scorer": "error"}, AnyChannels),
+        ({"over": "missed", "tolerance": 0.05}, AnyChannels),
+        ({"scratch": True}, UNet),
+        ({"width": 4}, UNet),
+        ({"paper_form": True, "width": 4}, UNet),
+        ({"scorer": "quantile", "width": 4}, UNet),
+        ({"per_channel": True}, AnyChannels),
+    ],
+)
+def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kind: type) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE), selection=triplets(9, 1, SIZE), out=tmp_path, epochs=1, **asked
+        )
+    assert type(scorer.network) is kind
+    assert type(NetworkScorer.load(tmp_path).network) is kind
+
+
+def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE, 2),
+            selection=triplets(9, 1, SIZE, 2),
+            out=tmp_path,
+            epochs=1,
+            per_channel=True,
+        )
+    assert type(scorer.network) is UNet
+
+
+def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
+    selection = triplets(9, 1, SIZE)
+    with pytest.warns(UserWarning, match="no epoch was better"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE), selection=selection, out=tmp_path, epochs=1, learning_rate=1e30
+        )
+    packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
+    torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
+    assert scorer.selection.worth.trained == pytest.approx(scorer.selection.worth.packaged)
+
+
+def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
+    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
+
+    def epochs() -> list[int]:
+        with (tmp_path / "metrics.csv").open(newline="") as file:
+            return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+    with warnings.catch_warnings(action="ignore"):
+        first = cm.fit_scorer(triplets(16, 0, SIZE), epochs=2, **settings)
+        same = cm.fit_scorer(triplets(16, 0, SIZE), epochs=2, resume=True, **settings)
+        assert same.fingerprint == first.fingerprint
+        assert epochs() == [0, 1]
+        longer = cm.fit_scorer(triplets(16, 0, SIZE), epochs=4, resume=True, **settings)
+    assert epochs() == [0, 1, 2, 3]
+    assert NetworkScorer.load(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
+    with pytest.raises(MismatchError, match="another batch_size"):
+        cm.fit_scorer(triplets(16, 0, SIZE), epochs=6, resume=True, **{**settings, "batch_size": 4})
+
+
+def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="threshold 'q2'"):
+        cm.fit_scorer(triplets(16, 0), out=tmp_path, threshold="q2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE), selection=triplets(20, 1, SIZE), out=tmp_path, epochs=1, width=4,
+            threshold=0.03,
+        )  # fmt: skip
+    worth = scorer.selection.worth
+    assert worth.threshold == 0.03
+    assert 0 < worth.oracle <= 1
+    assert 0 < worth.trained <= 1
