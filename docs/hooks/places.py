@@ -18,6 +18,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "docs/results/paper.md": "results/table-1.md",
     "CHANGELOG.md": "changelog.md",
+    "src/conformask/scorers/packaged.md": "packaged-scorer.md",
 }
 """Their places in the repository, and in the site."""
 LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,8 @@ FALLING = 0.4
 """The last share of the time, in which the learning rate falls to nothing."""
 SMALL, SMALL_SIDES, TELLS_LITTLE = 0.25, (32, 48, 64, 96), 0.1
 """Shares of batches that are cut, to which sides, and in which x tells less than it could."""
+STATISTICS = 200
+"""Batches from which the statistics of batch norms are taken at the end."""
 EVERY = 250
 """Steps between looks at the validation triplets."""
 CURVES = Path(__file__).parent / "results" / "curves.json"
@@ -111,6 +114,18 @@ def validation_loss(network: AnyChannels, parts: Parts) -> float:
     return float(torch.cat(losses).mean())
 
 
+@torch.no_grad()
+def with_its_statistics(network: AnyChannels, train: Parts) -> None:
+    """Let the batch norms know the features of averaged weights."""
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    network.train()
+    for x, y_hat, _ in islice(train.batches(seed=0), STATISTICS):
+        expected_errors(network, x, y_hat)
+
+
 def keep_packaged(network: AnyChannels) -> None:
     """In half precision, where conformask looks for it."""
     state = network.state_dict()
@@ -176,6 +191,7 @@ def main() -> None:
                 }, aside)  # fmt: skip
             CURVES.parent.mkdir(exist_ok=True)
             write_json(CURVES, {"curve": curve})
+    with_its_statistics(averaged, train)
     keep_packaged(averaged)
     print(json.dumps(curve[-1:]))
 

@@ -94,7 +94,6 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             parts["train"],
             selection=parts["selection"],
             out=out / "masker",
-            width=WIDTH,
             epochs=EPOCHS,
             max_minutes=MAX_MINUTES,
             seed=seed,

@@ -163,7 +163,8 @@ def fit(
     if not loss <= loss_at_start:
         network.load_state_dict(start)
         warnings.warn(
-            "no epoch was better on the selection images than the start, which is kept", stacklevel=3
+            "no epoch was better on the selection images than the network was before, and is again",
+            stacklevel=3,
         )
 
 
