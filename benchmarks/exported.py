@@ -17,21 +17,19 @@ from conformask.exporting.export import export
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
-from conformask.networks.unet import UNet
 from conformask.records.card import CalibrationCard
-from conformask.scorers.fit import LEVELS
 from conformask.scorers.mask_network import MaskNetwork
-from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
+from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
+from conformask.scorers.packaged import packaged_network
 
-SIDE, WIDTH, REPEATS, THREADS, LAM = 256, 32, 9, 2, 0.02
+SIDE, REPEATS, THREADS, LAM = 256, 9, 2, 0.02
 OUT = Path(__file__).parent / "results" / "exported.json"
 
 
 def masker(name: str) -> Masker:
-    """An untrained network of the default size with a family."""
+    """The packaged network with a family."""
     sizes, chosen, used = ((SIDE, SIDE),), family(name), loss("l1")
-    network = UNet(6, 1, width=WIDTH, levels=LEVELS, residual=True).eval().requires_grad_(False)
-    network.to(memory_format=torch.channels_last)  # as loading does
+    network = ready(packaged_network(3, 3, 2))
     card = ScorerCard(
         scorer="mask", distance="l1", channels=3, x_channels=3, per_channel=False, sizes=sizes,
         data_range=None, unet=network.settings, trained_on=(),
@@ -77,7 +75,7 @@ def main() -> None:
         found = {name: measured(name, Path(folder)) for name in FAMILIES}
     for name, row in found.items():
         print(f"{name:14s} " + "  ".join(f"{key} {value:.3f}" for key, value in row.items()))
-    head = {"side": SIDE, "width": WIDTH, "threads": THREADS, "cores": os.cpu_count()}
+    head = {"side": SIDE, "threads": THREADS, "cores": os.cpu_count()}
     OUT.write_text(json.dumps({**head, "families": found}, indent=2) + "\n")
 
 

@@ -60,11 +60,11 @@ from conformask.paper.stages import Cache
 from conformask.paper.work import Workshop, threshold_of
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.curves import Curves
-from conformask.scorers.fit import LEVELS
 from conformask.scorers.heads import Head
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
+from conformask.scorers.start import LEVELS
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Family, Loss, Score
 

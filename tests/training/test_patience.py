@@ -127,7 +127,8 @@ def test_a_finished_run_by_minutes_is_finished(tmp_path: Path) -> None:
 
 
 def test_epochs_are_thirty_only_where_nothing_else_is_said() -> None:
-    assert default_epochs(None, None, None) == DEFAULT_EPOCHS
-    assert default_epochs(None, 1.0, None) is None
-    assert default_epochs(None, None, 5) is None
-    assert default_epochs(7, 1.0, 5) == 7
+    assert default_epochs(None, None, None, 1000) == DEFAULT_EPOCHS
+    assert default_epochs(None, None, None, 100) == 64
+    assert default_epochs(None, 1.0, None, 100) is None
+    assert default_epochs(None, None, 5, 100) is None
+    assert default_epochs(7, 1.0, 5, 100) == 7

@@ -103,7 +103,10 @@ Split = Annotated[
 Width = Annotated[int, Parameter(help="Channels of the U-Net's first level.")]
 Epochs = Annotated[
     int | None,
-    Parameter(help="How many times to see every image; 30 if neither --max-minutes nor --patience is given."),
+    Parameter(
+        help="How many times to see every image; if neither --max-minutes nor --patience is given 30, of few "
+        "images more."
+    ),
 ]
 MaxMinutes = Annotated[float | None, Parameter(help="Time limit of the training, in minutes.")]
 Patience = Annotated[

@@ -69,10 +69,10 @@ def predictor(
     from conformask.tasks import task as task_by_name
     from conformask.training.fit import Plan, default_epochs
 
-    epochs = default_epochs(epochs, max_minutes, patience)
-    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     source = true_images(images, size, stride, split, seed, data_range)
     train, selection = source.part("train"), source.part("selection")
+    epochs = default_epochs(epochs, max_minutes, patience, len(train))
+    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     fit_predictor(
         train,
         selection,

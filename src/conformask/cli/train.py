@@ -14,7 +14,6 @@ from conformask.cli.options import (
     Devices,
     DistanceName,
     Epochs,
-    LearningRate,
     MaxMinutes,
     NetworkName,
     Nodes,
@@ -55,7 +54,13 @@ def train(
     max_minutes: MaxMinutes = None,
     patience: Patience = None,
     batch_size: BatchSize = 16,
-    learning_rate: LearningRate = 5e-4,
+    learning_rate: Annotated[
+        float | None,
+        Parameter(
+            help="The largest learning rate, 5e-4 from scratch and 5e-3 else; it falls as a cosine, or is "
+            "cut with --patience."
+        ),
+    ] = None,
     seed: int = 0,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,

@@ -25,7 +25,7 @@ from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.selection import selection_record
-from conformask.scorers.start import Asked, network_for
+from conformask.scorers.start import FROM_SCRATCH, Asked, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
 from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.owned import owned
@@ -59,7 +59,7 @@ def fit_scorer(
     max_minutes: float | None = None,
     patience: int | None = None,
     batch_size: int = 16,
-    learning_rate: float = 5e-4,
+    learning_rate: float | None = None,
     seed: int = 0,
     devices: int | str = "auto",
     nodes: int = 1,
@@ -93,11 +93,13 @@ def fit_scorer(
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         scratch: start from random weights.
         threshold: of the promise at which the score is judged on the selection images; as calibrate takes it.
-        epochs: how long to train (30 if neither this nor max_minutes nor patience is given).
+        epochs: how long to train; if neither this nor max_minutes nor patience is given 30, or as many as it
+            takes to see 6400 images.
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for this many epochs.
         batch_size: images a step, on each device.
-        learning_rate: the largest one; it falls as a cosine, or with patience is cut as that runs out.
+        learning_rate: the largest one, 5e-4 from scratch and 5e-3 where training goes on, if None; it falls
+            as a cosine, or with patience is cut as that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first writes.
@@ -119,8 +121,9 @@ def fit_scorer(
     out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
     asked = Asked(per_channel, width, by, paper_form, scratch)
     is_quantile(threshold)
-    epochs = default_epochs(epochs, max_minutes, patience)
-    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
+    rate = FROM_SCRATCH if learning_rate is None else learning_rate
+    epochs = default_epochs(epochs, max_minutes, patience, len(train))
+    plan = Plan(epochs, max_minutes, batch_size, rate, seed, devices, nodes, patience)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, Masked) else where(used, selection.has_regions)
@@ -134,6 +137,7 @@ def fit_scorer(
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
     own = network is None and not paper_form
     network = network_for(seen, used_head, asked, seed) if network is None else network
+    plan = plan if learning_rate is not None else replace(plan, learning_rate=rate_for(network))
     settings = network.settings if isinstance(network, OURS) else None
     card = replace(card, unet=settings, sizes=seen.sizes if trains else ())
     objective = objective_of(used_head)

@@ -9,6 +9,7 @@ from torch import nn
 from conformask.data.survey import Survey
 from conformask.errors import InvalidArgumentError
 from conformask.names import By
+from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.scorers.dataset import crop_of
@@ -16,6 +17,8 @@ from conformask.scorers.heads import Head
 from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import seeded
 
+FROM_SCRATCH, GOING_ON = 5e-4, 5e-3
+"""Learning rates."""
 WIDTH, LEVELS = 32, 4
 """Of a U-Net from scratch; one that looks further memorises how hard the training images are."""
 
@@ -61,6 +64,12 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
         return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
     with seeded(seed):
         return unet_for(seen, outputs, asked, used_head.start)
+
+
+def rate_for(network: nn.Module) -> float:
+    """The learning rate where none is asked for: that of the packaged network is larger."""
+    planes = network.planes if isinstance(network, SliceWise) else network
+    return GOING_ON if isinstance(planes, AnyChannels) else FROM_SCRATCH
 
 
 def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:

@@ -39,6 +39,8 @@ RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 LARGEST_SEED = 2**63 - 1
 DEFAULT_EPOCHS = 30
 """Where neither epochs nor minutes nor patience are asked for."""
+SEEN = 6400
+"""So often are images seen in all, at least, where few of them make an epoch short."""
 HOW_LONG = ("epochs", "max_minutes", "patience")
 """What may be changed to make a training longer."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
@@ -105,10 +107,11 @@ class ShuffledByEpoch(Sampler[int]):
         return self.n
 
 
-def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None) -> int | None:
-    """The epochs that were asked for; DEFAULT_EPOCHS where nothing says how long to train."""
+def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None, n: int) -> int | None:
+    """The epochs that were asked for; DEFAULT_EPOCHS, of few images more, where nothing says how long."""
     asked = (epochs, max_minutes, patience)
-    return DEFAULT_EPOCHS if all(budget is None for budget in asked) else epochs
+    default = max(DEFAULT_EPOCHS, math.ceil(SEEN / n))
+    return default if all(budget is None for budget in asked) else epochs
 
 
 @contextlib.contextmanager
