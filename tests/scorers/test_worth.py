@@ -1,5 +1,6 @@
 """Training ends with what the score is worth, and says where it is worth nothing."""
 
+import re
 import warnings
 from pathlib import Path
 
@@ -92,3 +93,19 @@ def test_settled(tmp_path: Path, losses: list[float], settled: bool) -> None:
     record = Record(tmp_path, Budget(epochs=None, max_minutes=1.0, learning_rate=1.0))
     record.rows = [{"selection_loss": loss} for loss in losses]
     assert record.settled() is settled
+
+
+def test_while_it_trains_it_says_how_it_stands(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("conformask.training.progress.SECONDS", 0.0)
+    monkeypatch.setattr("conformask.progress.SECONDS", 0.0)
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            told_by_x(32, 0), selection=told_by_x(16, 1), out=tmp_path, epochs=3, width=4, learning_rate=1e-9
+        )
+    shares = re.findall(r"hides ([\d.]+).% \(best ([\d.]+).%\)", capsys.readouterr().err)
+    trained, best = map(float, shares[-1])
+    worth = scorer.selection.worth
+    assert trained == pytest.approx(100 * worth.trained, abs=1)
+    assert best == pytest.approx(100 * worth.oracle, abs=1)

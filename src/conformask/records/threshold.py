@@ -3,8 +3,11 @@
 import math
 from typing import NoReturn
 
+import numpy as np
+
 from conformask.errors import InvalidArgumentError
 from conformask.records.curves import Selection
+from conformask.storage.as_arrays import Array
 
 
 def positive(threshold: float) -> float:
@@ -22,14 +25,14 @@ def threshold_of(choice: float | str, record: Selection | None) -> float:
     """
     if record is None and is_quantile(choice):
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
-    return positive(level_of(choice, record))
+    return positive(float(choice) if record is None else level_of(choice, record.distance))
 
 
-def level_of(choice: float | str, record: Selection | None) -> float:
-    """As threshold_of, but 0 where the quantile of the losses is."""
-    if record is None or not is_quantile(choice):
+def level_of(choice: float | str, losses: Array) -> float:
+    """As threshold_of, of losses without a mask; 0 where their quantile is."""
+    if not is_quantile(choice):
         return float(choice)
-    return record.threshold(float(str(choice).removeprefix("q")))
+    return float(np.quantile(losses, float(str(choice).removeprefix("q"))))
 
 
 def is_quantile(choice: float | str) -> bool:

@@ -18,6 +18,12 @@ def worth_text(worth: Worth) -> str:
     )
 
 
+def standing_text(worth: Worth) -> str:
+    """The same while it trains, in few words."""
+    best = "" if worth.oracle is None else f" (best {percent_of(worth.oracle)})"
+    return f"hides {percent_of(worth.trained)}{best}"
+
+
 def percent_of(hidden: float) -> str:
     """A measured share as a whole percentage, below a tenth with one decimal."""
     return f"{100 * hidden:.{1 if hidden < 0.1 else 0}f}\N{NO-BREAK SPACE}%"

@@ -21,13 +21,14 @@ from conformask.masks import FAMILIES, family
 from conformask.networks.stored import OURS
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
+from conformask.report.worth import standing_text
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.selection import selection_record
 from conformask.scorers.start import FROM_SCRATCH, Asked, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
-from conformask.scorers.worth import Yardstick, warn_if_useless
+from conformask.scorers.worth import Yardstick, unmasked_losses, warn_if_useless
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
@@ -145,18 +146,23 @@ def fit_scorer(
         TripletDataset(train, seen.smallest, seed),
         TripletDataset(selection, held_out.smallest, seed),
     )
-    identity = dict(vars(card))
+    identity, families = dict(vars(card)), _families(used_head, used)
     with owned(out):
+        level = level_of(threshold, unmasked_losses(selection, used))
+        yardstick = Yardstick.on(selection, used, families[0], level)
+
+        def standing(network: nn.Module) -> str:
+            worth = None if yardstick is None else yardstick.worth(NetworkScorer(network, used_head, card))
+            return "" if worth is None else standing_text(worth)
+
         if trains:
             fit(
                 network, objective, *datasets, out, plan,
-                title="scorer", identity=identity, turns=own, resume=resume,
+                title="scorer", identity=identity, turns=own, resume=resume, standing=standing,
             )  # fmt: skip
         looks = np.concatenate([each.looks for each in surveys])
         fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
-        families = _families(used_head, used)
         record = selection_record(fitted, selection, used, families, grid_points)
-        yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, record))
         worth = None if yardstick is None else yardstick.worth(fitted)
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():

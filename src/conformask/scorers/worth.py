@@ -1,11 +1,13 @@
 """What a score is worth: its masks on selection images beside the best ones and those of other scores."""
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from conformask.arithmetic import best_device
 from conformask.calibration import (
     NO_GRID,
     Scored,
@@ -15,11 +17,13 @@ from conformask.calibration import (
     unmasked_loss,
 )
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
+from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.oracle import oracle
+from conformask.progress import tracked
 from conformask.records.curves import Worth
 from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scoring import scored
+from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.spread import local_spread
 from conformask.scorers.untrained import packaged_scorer
 from conformask.types import Array, Family, Images, Loss, Scorer
@@ -39,7 +43,7 @@ def constant(x: Images, y_hat: Images) -> Images:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """Selection images and a promise, by which scores are compared.
+    """Selection images, a promise, and what other scores and the best masks hide of them.
 
     All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
     the trained score.
@@ -49,48 +53,61 @@ class Yardstick:
     loss: Loss
     family: Family
     threshold: float
+    others: Mapping[str, float]
+    """Hidden shares under scores without training."""
+    oracle: float | None
+    """Under the best masks, where they are known."""
 
     @classmethod
     def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "Yardstick | None":
         """None where the images are too few for the promise, or where the threshold is 0."""
         first = selection.select(range(min(IMAGES, len(selection))))
-        enough = len(first) >= smallest_marginal_set(CONFIDENCE) and threshold > 0
-        return cls(first, loss, family, threshold) if enough else None
+        if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
+            return None
+        scorers: dict[str, Scorer] = {
+            "packaged": packaged_scorer().of(first, loss),
+            "spread": Heuristic(local_spread, 1),
+            "constant": Heuristic(constant, 1),
+        }
+        items = {name: list(scored(each, first, f"comparing {name}")) for name, each in scorers.items()}
+        sizes = {name: float(_sizes(each, loss, family, threshold).mean()) for name, each in items.items()}
+        return cls(first, loss, family, threshold, sizes, _best(items["constant"], loss, threshold))
 
     def worth(self, trained: Scorer) -> Worth:
         """Hidden shares under the score, and under all that it is compared with."""
-        items = self._scored(trained)
-        sizes = self._sizes(items)
+        items = list(scored_batches(trained, self.images))
+        sizes = _sizes(items, self.loss, self.family, self.threshold)
         unmasked = torch.cat([unmasked_loss(self.loss, item.batch) for item in items]).cpu().numpy()
-        packaged_score = packaged_scorer().of(self.images, self.loss)
-        others = (packaged_score, Heuristic(local_spread, 1), Heuristic(constant, 1))
-        packaged, spread, same = (float(self._sizes(self._scored(other)).mean()) for other in others)
         return Worth(
             n=len(self.images),
             threshold=self.threshold,
             trained=float(sizes.mean()),
-            packaged=packaged,
-            local_spread=spread,
-            constant=same,
-            oracle=self._oracle(items),
+            packaged=self.others["packaged"],
+            local_spread=self.others["spread"],
+            constant=self.others["constant"],
+            oracle=self.oracle,
             correlation=_correlation(sizes, unmasked),
         )
 
-    def _scored(self, scorer: Scorer) -> list[Scored]:
-        return list(scored(scorer, self.images, f"comparing {scorer.name}"))
 
-    def _sizes(self, items: list[Scored]) -> Array:
-        grid = NO_GRID if self.loss.monotone else lambda_grid(self.family, self.loss, items, POINTS)
-        lambdas = np.concatenate(
-            [critical_lambdas(item, self.family, self.loss, grid, self.threshold) for item in items]
-        )
-        lam = smallest(lambdas, marginal_rank(len(self.images), CONFIDENCE))
-        return np.concatenate([_sizes_of(self.family, item.score.map, lam) for item in items])
+def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
+    """The loss of every image without a mask, (n,)."""
+    batches = tracked(selection.batches(), "losses without a mask", len(selection), BATCH_SIZE)
+    losses = [unmasked_loss(loss, batch.to(best_device())).cpu().numpy() for batch in batches]
+    return np.concatenate(losses)
 
-    def _oracle(self, items: list[Scored]) -> float | None:
-        masks = [oracle(self.loss, item.batch, item.score.map.shape[1], self.threshold) for item in items]
-        known = [mask_size(mask) for mask in masks if mask is not None]
-        return float(torch.cat(known).mean()) if known else None
+
+def _sizes(items: list[Scored], loss: Loss, family: Family, threshold: float) -> Array:
+    grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
+    lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
+    lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
+    return np.concatenate([_sizes_of(family, item.score.map, lam) for item in items])
+
+
+def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
+    masks = [oracle(loss, item.batch, 1, threshold) for item in items]
+    known = [mask_size(mask) for mask in masks if mask is not None]
+    return float(torch.cat(known).mean()) if known else None
 
 
 def _sizes_of(family: Family, score: Images, lam: float) -> Array:

@@ -29,7 +29,7 @@ from conformask.training.budget import Budget
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
 from conformask.training.processes import check_devices
-from conformask.training.progress import ProgressBar
+from conformask.training.progress import ProgressBar, Standing
 from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
@@ -134,12 +134,14 @@ def fit(
     identity: dict[str, Json],
     turns: bool = False,
     resume: bool = False,
+    standing: Standing | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or as it was.
 
     identity says what is being trained on what; a run is resumed only if it and the plan are the same, but
     for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
-    much is kept back as the work on the selection images that follows is likely to take.
+    much is kept back as the work on the selection images that follows is likely to take. What `standing` says
+    of the network is shown beside the progress.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -160,6 +162,7 @@ def fit(
         identity=identity,
         resume=resume,
         minutes_after=after,
+        standing=standing,
     )
     loss = _mean_loss(module, selection, plan)
     module.eval()
@@ -191,6 +194,7 @@ def fit_module(
     identity: dict[str, Json],
     resume: bool = False,
     minutes_after: float = 0.0,
+    standing: Standing | None = None,
 ) -> None:
     """Train module.network in place, as fit does; a GAN's ends with the weights of its last epoch."""
     minutes = plan.max_minutes
@@ -202,7 +206,7 @@ def fit_module(
     )
     record = Record(out, budget)
     with _quiet(), _interruptible():
-        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget)], module)
+        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget, standing)], module)
         _claim(out, {**identity, "plan": plan.settings()}, record, resume, writes=trainer.is_global_zero)
         quick_layout(module)
         trainer.fit(

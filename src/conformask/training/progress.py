@@ -1,24 +1,33 @@
 """A progress bar over the whole training, with loss and remaining time."""
 
 import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from torch import nn
 
-from conformask.progress import Lines
+from conformask.progress import SECONDS, Lines
 from conformask.training.budget import Budget
 
 SMOOTHING = 0.98
 """Of the loss that is shown."""
+SELDOM = 30
+"""So many times as long as it takes to say how a network stands, it is not said again."""
+Standing = Callable[[nn.Module], str]
+"""What a network is worth by now, in a few words."""
 
 
 class ProgressBar(L.Callback):
     """Draws on standard error; where that is not a terminal a line now and then, and the last state."""
 
-    def __init__(self, title: str, budget: Budget) -> None:
+    def __init__(self, title: str, budget: Budget, standing: Standing | None = None) -> None:
         self.budget = budget
+        self.standing = standing
+        self.stands, self.due = "", time.monotonic() + SECONDS
         self.title = title
         self.lines = Lines()
         self.loss = math.nan
@@ -45,9 +54,16 @@ class ProgressBar(L.Callback):
         if not self.progress.console.is_terminal:
             self.lines.write(f"{self.title} {self.budget.spent:.0%}  {text}")
 
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take up the selection loss."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Take up the selection loss and, now and then, how the network stands."""
         self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
+        if self.standing is not None and trainer.is_global_zero and time.monotonic() >= self.due:
+            started = time.monotonic()
+            pl_module.network.eval()
+            self.stands = f"  {self.standing(pl_module.network)}"
+            pl_module.network.train()
+            took = time.monotonic() - started
+            self.due = time.monotonic() + max(SECONDS, SELDOM * took)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Leave the finished bar."""
@@ -60,7 +76,7 @@ class ProgressBar(L.Callback):
     def _text(self, trainer: L.Trainer) -> str:
         text = f"epoch {trainer.current_epoch + 1}  loss {self.loss:.4g}"
         if not math.isnan(self.selection_loss):
-            text += f"  selection {self.selection_loss:.4g}"
+            text += f"  selection {self.selection_loss:.4g}{self.stands}"
         remaining = self.budget.remaining()
         return text if math.isinf(remaining) else f"{text}  {clock(remaining)} left"
 
