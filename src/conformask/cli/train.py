@@ -86,8 +86,8 @@ def train(
     per_channel
         A mask with the channels of y_hat instead of one.
     by
-        How the network sees volumes: slice by slice, each with its neighbours, or in three dimensions
-        (volume). Left out, slices.
+        How the network sees volumes: slice by slice, from scratch each with its neighbours, or in three
+        dimensions (volume). Left out, slices.
     paper_form
         The U-Net of the paper, with transposed convolutions.
     scratch

@@ -88,9 +88,9 @@ def fit_scorer(
             Default, for scores of one channel by mask or error, is the packaged network, whose training goes
             on; else a U-Net of four levels with residual blocks, from scratch.
         width: channels of the first level of that U-Net, 32 if None; where it is given, the U-Net is taken.
-        by: how the network sees volumes: "slices" (one after the other, each with its neighbours) or "volume"
-            (in three dimensions; an axis is not halved while its step is more than twice that of the finest);
-            "slices" if None.
+        by: how the network sees volumes: "slices" (one after the other, from scratch each with its
+            neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
+            is more than twice that of the finest); "slices" if None.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         scratch: start from random weights.
         threshold: of the promise at which the score is judged on the selection images; as calibrate takes it.
