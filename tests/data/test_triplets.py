@@ -4,7 +4,7 @@ import torch
 
 from conformask.data.images import write_image
 from conformask.data.splits import PARTS, part_of
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
 
 
@@ -284,3 +284,13 @@ def test_validate_tells_its_progress(folder):
     seen = []
     Triplets.from_folder(folder).validate(seen.append)
     assert seen == [1, 2, 3]
+
+
+def test_what_is_no_triplets_is_told_what_to_give() -> None:
+    refuse_others(arrays(2), None)
+    with pytest.raises(
+        InvalidArgumentError, match=r"a DataLoader is given .* from_dataset\(LOADER.dataset\)"
+    ):
+        refuse_others(torch.utils.data.DataLoader([1, 2]))
+    with pytest.raises(InvalidArgumentError, match=r"a list is given .* from_dataset\(DATASET\)"):
+        refuse_others(arrays(2), [1, 2])

@@ -464,3 +464,18 @@ def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
             raise InvalidArgumentError(
                 f"{name} has {len(values)} items and x has {count}; give one for each image"
             )
+
+
+def refuse_others(*given: object) -> None:
+    """Refuse what is no Triplets, such as a DataLoader; None is left alone.
+
+    Raises:
+        InvalidArgumentError: says what to give instead.
+    """
+    for each in given:
+        if each is not None and not isinstance(each, Triplets):
+            dataset = "LOADER.dataset" if hasattr(each, "dataset") else "DATASET"
+            raise InvalidArgumentError(
+                f"a {type(each).__name__} is given where triplets are taken: give "
+                f"Triplets.from_dataset({dataset}), or what another Triplets.from_... makes"
+            )

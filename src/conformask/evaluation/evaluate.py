@@ -10,7 +10,7 @@ from conformask.conformal.intervals import bootstrap
 from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Unit
 from conformask.data.survey import survey
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import image_records
@@ -48,6 +48,7 @@ def evaluate(
         MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
     """
+    refuse_others(test)
     caveat = masker.card.check_network(test.network, other_network=other_network)
     _refuse_unfit(masker, test)
     records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)

@@ -17,7 +17,7 @@ from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
 from conformask.data.survey import Survey, survey
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import Chosen, where
 from conformask.masker.alone import refuse_batch_dependence
@@ -120,6 +120,7 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
+    refuse_others(calibration, selection)
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = where(used, calibration.has_regions)
     scorer = for_images(scorer, calibration, used)

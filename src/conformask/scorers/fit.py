@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
 from conformask.data.survey import Survey, survey
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import Chosen, code_of, where
 from conformask.losses import loss as loss_by_name
@@ -119,6 +119,7 @@ def fit_scorer(
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
     """
+    refuse_others(train, selection)
     out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
     asked = Asked(per_channel, width, by, paper_form, scratch)
     is_quantile(threshold)
