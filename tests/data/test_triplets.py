@@ -288,9 +288,7 @@ def test_validate_tells_its_progress(folder):
 
 def test_what_is_no_triplets_is_told_what_to_give() -> None:
     refuse_others(arrays(2), None)
-    with pytest.raises(
-        InvalidArgumentError, match=r"a DataLoader is given .* from_dataset\(LOADER.dataset\)"
-    ):
+    with pytest.raises(InvalidArgumentError, match=r"a DataLoader is .*from_dataset\(LOADER.dataset\)"):
         refuse_others(torch.utils.data.DataLoader([1, 2]))
-    with pytest.raises(InvalidArgumentError, match=r"a list is given .* from_dataset\(DATASET\)"):
+    with pytest.raises(InvalidArgumentError, match=r"a list is .*from_dataset\(DATASET\)"):
         refuse_others(arrays(2), [1, 2])
