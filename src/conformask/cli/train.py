@@ -57,7 +57,7 @@ def train(
     learning_rate: Annotated[
         float | None,
         Parameter(
-            help="The largest learning rate, 5e-4 from scratch and 5e-3 else; it falls as a cosine, or is "
+            help="The largest learning rate, 5e-4 from scratch and 1e-2 else; it falls as a cosine, or is "
             "cut with --patience."
         ),
     ] = None,

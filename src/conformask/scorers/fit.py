@@ -99,7 +99,7 @@ def fit_scorer(
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for this many epochs.
         batch_size: images a step, on each device.
-        learning_rate: the largest one, 5e-4 from scratch and 5e-3 where training goes on, if None; it falls
+        learning_rate: the largest one, 5e-4 from scratch and 1e-2 where training goes on, if None; it falls
             as a cosine, or with patience is cut as that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it

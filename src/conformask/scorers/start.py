@@ -17,7 +17,7 @@ from conformask.scorers.heads import Head
 from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import seeded
 
-FROM_SCRATCH, GOING_ON = 5e-4, 5e-3
+FROM_SCRATCH, GOING_ON = 5e-4, 1e-2
 """Learning rates."""
 WIDTH, LEVELS = 32, 4
 """Of a U-Net from scratch; one that looks further memorises how hard the training images are."""
