@@ -41,5 +41,5 @@ def test_a_training_tells_what_it_does_to_its_end(tmp_path: Path, capfd: pytest.
     """What follows the last epoch takes its time on many selection images, too."""
     fit_scorer(triplets(32, 0), selection=triplets(12, 1), out=tmp_path, epochs=1, width=2)
     lines = capfd.readouterr().err.splitlines()
-    for told in ("scorer 50%  epoch 1", "grids 12/12", "selection 12/12", "comparing local_spread 12/12"):
+    for told in ("scorer 50%  epoch 1", "grids 12/12", "selection 12/12", "comparing spread 12/12"):
         assert any(line.startswith(told) for line in lines), told

@@ -104,7 +104,7 @@ def test_while_it_trains_it_says_how_it_stands(
         scorer = cm.fit_scorer(
             told_by_x(32, 0), selection=told_by_x(16, 1), out=tmp_path, epochs=3, width=4, learning_rate=1e-9
         )
-    shares = re.findall(r"hides ([\d.]+).% \(best ([\d.]+).%\)", capsys.readouterr().err)
+    shares = re.findall(r"hides ([\d.]+).%, best ([\d.]+).%", capsys.readouterr().err)
     trained, best = map(float, shares[-1])
     worth = scorer.selection.worth
     assert trained == pytest.approx(100 * worth.trained, abs=1)

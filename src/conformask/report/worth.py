@@ -20,7 +20,7 @@ def worth_text(worth: Worth) -> str:
 
 def standing_text(worth: Worth) -> str:
     """The same while it trains, in few words."""
-    best = "" if worth.oracle is None else f" (best {percent_of(worth.oracle)})"
+    best = "" if worth.oracle is None else f", best {percent_of(worth.oracle)}"
     return f"hides {percent_of(worth.trained)}{best}"
 
 

@@ -15,6 +15,8 @@ from conformask.training.budget import Budget
 
 SMOOTHING = 0.98
 """Of the loss that is shown."""
+BAR = 5
+"""Characters, so that 80 of them hold all that is said."""
 SELDOM = 30
 """So many times as long as it takes to say how a network stands, it is not said again."""
 Standing = Callable[[nn.Module], str]
@@ -34,7 +36,7 @@ class ProgressBar(L.Callback):
         self.selection_loss = math.nan
         self.progress = Progress(
             TextColumn(title),
-            BarColumn(),
+            BarColumn(BAR),
             TextColumn("{task.percentage:>3.0f} %  {task.description}"),
             console=Console(stderr=True),
         )
@@ -74,9 +76,10 @@ class ProgressBar(L.Callback):
         self.progress.stop()
 
     def _text(self, trainer: L.Trainer) -> str:
-        text = f"epoch {trainer.current_epoch + 1}  loss {self.loss:.4g}"
+        text = f"epoch {trainer.current_epoch + 1}"
+        text += "" if self.stands else f"  loss {self.loss:.3g}"
         if not math.isnan(self.selection_loss):
-            text += f"  selection {self.selection_loss:.4g}{self.stands}"
+            text += f"  selection {self.selection_loss:.3g}{self.stands}"
         remaining = self.budget.remaining()
         return text if math.isinf(remaining) else f"{text}  {clock(remaining)} left"
 
