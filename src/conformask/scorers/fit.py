@@ -111,8 +111,8 @@ def fit_scorer(
             family and, for lp distances, of all others.
 
     Warns:
-        UserWarning: the time was up while the loss still fell, or a score that learns nothing gives masks as
-            small on the selection images.
+        UserWarning: the time was up while the loss still fell; no epoch was better than the start; or on the
+            selection images a score without training gives masks as small, or one value everywhere nearly so.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
