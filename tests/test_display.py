@@ -5,6 +5,7 @@ from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError, O
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.report.pictures import as_bytes
 from conformask.report.strip import Strip, StripRow
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch, Images
@@ -250,3 +252,25 @@ def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:
     assert repr(found) == f"Triplets(2 images, {told})"
     assert repr(found.select([1])) == "Triplets(1 image, without y)"
     assert repr(found.select([])) == "Triplets(0 images, with y)"
+
+
+def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path: Path) -> None:
+    """As calibrated: RAS files, of which the arrays are (S, A, R)."""
+    generator = np.random.default_rng(0)
+    for index in range(12):
+        y = generator.uniform(0.2, 0.8, (5, 6, 7)).astype(np.float32)
+        for role, values in {"x": y, "y_hat": y + 0.05, "y": y}.items():
+            path = tmp_path / role / f"p{index}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            nibabel.Nifti1Image(values, np.diag([1, 1, 2, 1])).to_filename(path)
+    known = cm.Triplets.from_folder(tmp_path)
+    scorer = Heuristic(cm.local_spread, channels=1)
+    masker = calibrate(scorer, known, threshold=0.03, distance="l1")
+    masker.save(tmp_path / "run")
+    batch = next(known.batches(1))
+    for each in (masker, cm.load(tmp_path / "run", scorer=scorer)):
+        strip = show(each, batch.x, batch.y_hat)
+        for row in strip.rows:
+            place = int(re.match(r"slice (\d+) of 7", row.facts[-1])[1]) - 1
+            expected = as_bytes(batch.y_hat[0, :, place].flip(1, 2).numpy())
+            np.testing.assert_array_equal(row.pictures["Output ŷ"], expected)

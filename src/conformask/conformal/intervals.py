@@ -1,4 +1,7 @@
-"""Intervals for what an evaluation measured."""
+"""Intervals for what an evaluation measured, and how two measures go together."""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
@@ -71,3 +74,11 @@ def bootstrap(
         rng=np.random.default_rng(seed),
     )
     return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+
+
+def correlation(a: Values, b: Values, measure: Callable[..., Any] = stats.pearsonr) -> float | None:
+    """Pearson's or another, where both are known; None of fewer than three images or of a constant."""
+    finite = np.isfinite(a) & np.isfinite(b)
+    if finite.sum() < 3 or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
+        return None
+    return float(measure(a[finite], b[finite]).statistic)

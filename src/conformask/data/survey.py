@@ -1,7 +1,7 @@
 """One look at every triplet, before hours of work: shapes, and by what the images are recognised again."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import UInt8
@@ -29,10 +29,16 @@ class Survey:
     """Of each image a hash of its group's name; None where it has none."""
     looks: UInt8[np.ndarray, "n w b"]
     """Of the truths; see `lookalikes`."""
-    geometry: Geometry | None
-    """Spacing of the first image, where its file says it."""
+    geometries: tuple[Geometry | None, ...]
+    """Of each image, where its file says it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Spacing and orientation of the first image, where its file says them; not its place."""
+        first = self.geometries[0]
+        return None if first is None else first.without_place
 
     @property
     def smallest(self) -> Size:
@@ -60,10 +66,9 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
     sizes, pixels, groups, looks, contents = set(), [], [], [], hashlib.sha256()
-    geometry = None
-    for index, triplet in enumerate(tracked(triplets.checked(), title, len(triplets))):
-        if index == 0 and triplet.geometry is not None:
-            geometry = replace(triplet.geometry, affine=None)
+    geometries = []
+    for triplet in tracked(triplets.checked(), title, len(triplets)):
+        geometries.append(triplet.geometry)
         truth = triplet.truth()
         sizes.add(truth.shape[1:])
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
@@ -80,7 +85,7 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         pixels=tuple(pixels),
         groups=tuple(groups),
         looks=np.stack(looks),
-        geometry=geometry,
+        geometries=tuple(geometries),
         contents=contents.hexdigest(),
     )
 

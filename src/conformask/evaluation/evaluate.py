@@ -6,7 +6,7 @@ import numpy as np
 from scipy import stats
 
 from conformask.conformal.crossing import passes
-from conformask.conformal.intervals import bootstrap
+from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Unit
 from conformask.data.survey import survey
@@ -80,10 +80,10 @@ def evaluate(
         mask_size_paper_oracle=_mean(opt),
         n_paper_oracle=int(np.isfinite(opt).sum()),
         ratio_to_oracle=size / oracle if oracle else None,
-        correlation_size_distance=_correlation(records.size, records.unmasked_distance, stats.pearsonr),
-        correlation_size_oracle=_correlation(records.size, opt, stats.pearsonr),
-        spearman_size_distance=_correlation(records.size, records.unmasked_distance, stats.spearmanr),
-        spearman_size_oracle=_correlation(records.size, opt, stats.spearmanr),
+        correlation_size_distance=correlation(records.size, records.unmasked_distance),
+        correlation_size_oracle=correlation(records.size, opt),
+        spearman_size_distance=correlation(records.size, records.unmasked_distance, stats.spearmanr),
+        spearman_size_oracle=correlation(records.size, opt, stats.spearmanr),
         coverage_by_difficulty=tuple(float(met[part].mean()) for part in deciles),
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=masker.size_by_threshold(),
@@ -128,17 +128,10 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_channels(seen.channels)
     masker.card.check_sizes(seen.sizes)
-    masker.card.check_spacing(test.geometries())
+    masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))
     check_window(masker.card, seen.geometry)
 
 
 def _mean(values: Array) -> float | None:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _correlation(a: Array, b: Array, measure: object) -> float | None:
-    finite = np.isfinite(a) & np.isfinite(b)
-    if finite.sum() < 3 or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
-        return None
-    return float(measure(a[finite], b[finite]).statistic)  # type: ignore[operator]

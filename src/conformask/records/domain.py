@@ -24,7 +24,7 @@ class Domain(ReadAs):
     network: Network | None = None
     """Who made y_hat; None where nobody said."""
     geometry: Geometry | None = None
-    """Spacing of the first image, where its file says it; its place counts for nothing."""
+    """Spacing and orientation of the first image, where its file says them; not its place."""
 
     def check_channels(self, channels: int, where: str = "") -> None:
         """Refuse images of other channels; `where` is put before the message.

@@ -1,7 +1,7 @@
 """Where the pixels of an image lie: their spacing, and how they stand in a patient or on a stage."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -65,6 +65,15 @@ class Geometry:
             ends[axis] = ENDS[row][int(directions[row, axis] > 0)]
             directions[row] = 0
         return "".join(ends)
+
+    @property
+    def without_place(self) -> "Geometry":
+        """The same spacing and directions, the first pixel at the origin."""
+        if self.affine is None:
+            return self
+        matrix = np.array(self.affine)
+        matrix[:3, 3] = 0
+        return replace(self, affine=affine_of(matrix))
 
     def differs(self, other: "Geometry") -> str | None:
         """How another image of the same shape lies elsewhere; None where it does not."""
