@@ -174,8 +174,9 @@ def main() -> None:
         step += 1
         keep = min(AVERAGED, 1 - 1 / step)
         with torch.no_grad():
+            new_state = network.state_dict()
             for name, value in averaged.state_dict().items():
-                new = network.state_dict()[name]
+                new = new_state[name]
                 value.copy_(torch.lerp(new, value, keep) if value.is_floating_point() else new)
         seconds += time.perf_counter() - started
         if step % EVERY == 0:

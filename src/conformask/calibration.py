@@ -127,8 +127,14 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: in
 
 def mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
     """The mean mask size of all images of these batches of scores, at one lambda."""
-    sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
-    return float(torch.cat(sizes).mean())
+    return float(sizes_at(family, scores, lam).mean())
+
+
+def sizes_at(family: Family, scores: list[Tensor], lam: float) -> Float[Tensor, "n"]:
+    """The mask size of each image of these batches of scores, at one lambda."""
+    return torch.cat(
+        [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
+    )
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:

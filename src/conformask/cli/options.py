@@ -100,7 +100,6 @@ Split = Annotated[
         "(within) or for all four (tile)."
     ),
 ]
-Width = Annotated[int, Parameter(help="Channels of the U-Net's first level.")]
 Epochs = Annotated[
     int | None,
     Parameter(
@@ -114,10 +113,6 @@ Patience = Annotated[
     Parameter(help="Stop when the selection loss has not improved for this many epochs."),
 ]
 BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
-LearningRate = Annotated[
-    float,
-    Parameter(help="The largest learning rate; it falls as a cosine, or is cut with --patience."),
-]
 Resume = Annotated[bool, Parameter(show_default=False, help="Resume a training run that was stopped.")]
 Devices = Annotated[str, Parameter(help="Number of devices, or which; passed to Lightning.")]
 Nodes = Annotated[int, Parameter(help="Number of machines; passed to Lightning.")]

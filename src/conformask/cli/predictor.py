@@ -13,7 +13,6 @@ from conformask.cli.options import (
     Devices,
     Epochs,
     Images,
-    LearningRate,
     MaxMinutes,
     Nodes,
     Patience,
@@ -22,7 +21,6 @@ from conformask.cli.options import (
     Split,
     Stride,
     TaskName,
-    Width,
 )
 from conformask.cli.output import show
 
@@ -38,12 +36,15 @@ def predictor(
     stride: Stride = None,
     split: Split = "file",
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
-    width: Width = 32,
+    width: Annotated[int, Parameter(help="Channels of the U-Net's first level.")] = 32,
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
     patience: Patience = None,
     batch_size: BatchSize = 16,
-    learning_rate: LearningRate = 5e-4,
+    learning_rate: Annotated[
+        float,
+        Parameter(help="The largest learning rate; it falls as a cosine, or is cut with --patience."),
+    ] = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
     devices: Devices = "auto",

@@ -57,8 +57,8 @@ def train(
     learning_rate: Annotated[
         float | None,
         Parameter(
-            help="The largest learning rate, 5e-4 from scratch and 1e-2 else; it falls as a cosine, or is "
-            "cut with --patience."
+            help="The largest learning rate, 5e-4 from scratch and 1e-2 otherwise; it falls as a cosine, or "
+            "is cut with --patience."
         ),
     ] = None,
     seed: int = 0,
@@ -91,7 +91,7 @@ def train(
     paper_form
         The U-Net of the paper, with transposed convolutions.
     scratch
-        Train a U-Net from random weights. Left out, the training of the packaged network goes on where it
+        Train a U-Net from random weights. Otherwise training starts from the packaged network where that
         fits: for scorers mask and error, without --width, --per-channel and --by volume.
     seed
         Seed of the weights and of the order of images.

@@ -1,14 +1,15 @@
-"""The rows of a collection of triplets: from the folders x/, y_hat/ and y/, or from a manifest.csv."""
+"""The rows of a collection of triplets: from the folders x/, y_hat/ and y/, a manifest.csv, or arrays."""
 
 import csv
 import math
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from conformask.data.datasets import Item
 from conformask.data.decoding import at_time, is_image, name_and_suffix, times_of
@@ -23,6 +24,11 @@ REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
 ROLES = ("x", "y_hat", "y", "region")
 COLUMNS = (*ROLES, "name", "group", "category", "weight", "split")
+LABELS = ("groups", "categories", "names")
+FIELDS = {
+    "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
+}  # fmt: skip
+"""Columns of many, and their field of one row."""
 SHOWN = 5
 """How many names an error lists."""
 
@@ -68,6 +74,29 @@ def _check_new(name: str, seen: set[str], where: str) -> None:
     if name in seen:
         raise InvalidArgumentError(f"{where}: the name {name!r} is taken; give every triplet its own name")
     seen.add(name)
+
+
+def rows_of_arrays(given: Mapping[str, Iterable[Any] | None]) -> list[ManifestRow]:
+    """Of columns x, y_hat, y, regions, groups, categories, weights and names; names default to numbers."""
+    columns = {name: list(values) for name, values in given.items() if values is not None}
+    columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
+    count = len(columns["x"])
+    _check_lengths(columns, count)
+    columns.setdefault("names", [f"{index:05d}" for index in range(count)])
+    named = {FIELDS.get(name, name): values for name, values in columns.items()}
+    rows = [ManifestRow(**{name: named[name][index] for name in named}) for index in range(count)]
+    check_rows(rows)
+    return rows
+
+
+def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
+    if count == 0:
+        raise InvalidArgumentError("x is empty; give at least one image")
+    for name, values in columns.items():
+        if len(values) != count:
+            raise InvalidArgumentError(
+                f"{name} has {len(values)} items and x has {count}; give one for each image"
+            )
 
 
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:

@@ -1,6 +1,7 @@
 """Which part of a split an image belongs to: by hash, so that it never depends on the other images."""
 
 import hashlib
+from collections.abc import Collection
 from typing import Literal, get_args
 
 from conformask.errors import InvalidArgumentError
@@ -21,6 +22,12 @@ def uniform(*keys: object) -> float:
 def part_of(group: str, seed: int = 0) -> str:
     """The part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
     return _deal(uniform(seed, group), PARTS, FRACTIONS)
+
+
+def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:
+    """This fraction of two or more groups; at least one, and not all."""
+    drawn = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
+    return set(drawn[: min(max(1, round(fraction * len(drawn))), len(drawn) - 1)])
 
 
 def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:

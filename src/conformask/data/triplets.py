@@ -13,18 +13,22 @@ from conformask.data.decoding import name_and_suffix
 from conformask.data.formats.opened import Header
 from conformask.data.groups import patient_of, pattern
 from conformask.data.images import DataRange
-from conformask.data.manifest import MANIFEST, ManifestRow, check_rows, rows_of_folder, rows_of_manifest
+from conformask.data.manifest import (
+    MANIFEST,
+    ManifestRow,
+    rows_of_arrays,
+    rows_of_folder,
+    rows_of_manifest,
+)
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role, header_of_row, raster_of_row, read_row, source_of_row
-from conformask.data.splits import PARTS, check_part, part_of, uniform
+from conformask.data.splits import PARTS, check_part, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array, Batch, Triplet
-
-LABELS = ("groups", "categories", "names")
 
 
 class Triplets:
@@ -120,18 +124,10 @@ class Triplets:
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
-        roles: dict[str, Iterable[Any] | None] = {"x": x, "y_hat": y_hat, "y": y, "groups": groups}
-        roles |= {"categories": categories, "weights": weights, "names": names, "regions": regions}
-        columns = {name: list(values) for name, values in roles.items() if values is not None}
-        columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
-        count = len(columns["x"])
-        _check_lengths(columns, count)
-        columns.setdefault("names", [f"{index:05d}" for index in range(count)])
-        fields = {"names": "name", "groups": "group", "categories": "category", "weights": "weight"}
-        fields |= {"regions": "region"}
-        named = {fields.get(name, name): values for name, values in columns.items()}
-        rows = [ManifestRow(**{name: named[name][index] for name in named}) for index in range(count)]
-        check_rows(rows)
+        rows = rows_of_arrays({
+            "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
+            "names": names, "regions": regions,
+        })  # fmt: skip
         made_by = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), made_by)
 
@@ -406,11 +402,9 @@ class Triplets:
         """
         if not 0 < fraction < 1:
             raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
-        drawn = sorted(set(self.groups), key=lambda group: uniform(seed, "holdout", group))
-        if len(drawn) < 2:
+        if len(set(self.groups)) < 2:
             raise InvalidArgumentError(f"cannot set {fraction:g} of {self._groups_text()} aside: add groups")
-        count = min(max(1, round(fraction * len(drawn))), len(drawn) - 1)
-        aside = set(drawn[:count])
+        aside = set_aside(set(self.groups), fraction, seed)
         others = self.select(index for index, group in enumerate(self.groups) if group not in aside)
         return others, self.select(index for index, group in enumerate(self.groups) if group in aside)
 
@@ -454,16 +448,6 @@ class Splits:
     selection: Triplets
     calibration: Triplets
     test: Triplets
-
-
-def _check_lengths(columns: dict[str, list[Any]], count: int) -> None:
-    if count == 0:
-        raise InvalidArgumentError("x is empty; give at least one image")
-    for name, values in columns.items():
-        if len(values) != count:
-            raise InvalidArgumentError(
-                f"{name} has {len(values)} items and x has {count}; give one for each image"
-            )
 
 
 def refuse_others(*given: object) -> None:

@@ -3,14 +3,18 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from torch import nn
+
 from conformask.errors import MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json
 
-OURS = (UNet, AnyChannels, SliceWise)
-"""Whose settings a file can keep."""
+
+def settings_of(network: nn.Module) -> dict[str, Json] | None:
+    """What a file keeps of a network of ours; None of a user's own."""
+    return network.settings if isinstance(network, UNet | AnyChannels | SliceWise) else None
 
 
 def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:

@@ -42,14 +42,18 @@ def is_quantile(choice: float | str) -> bool:
         InvalidArgumentError: it is neither, or not above 0.
     """
     if not isinstance(choice, str):
-        return not positive(choice)
+        positive(choice)
+        return False
     try:
         number = float(choice.removeprefix("q"))
     except ValueError:
         _refuse(choice)
     if not choice.startswith("q"):
-        return not positive(number)
-    return 0 < number < 1 or _refuse(choice)
+        positive(number)
+        return False
+    if not 0 < number < 1:
+        _refuse(choice)
+    return True
 
 
 def _refuse(choice: str) -> NoReturn:

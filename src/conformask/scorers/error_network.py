@@ -8,18 +8,14 @@ estimated for which loss, in docs/results/losses.md.
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from conformask.arithmetic import image_means
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses.maps import errors_for, wrong_pixels
 from conformask.losses.sums import Sums
-from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.mask_network import MaskNetwork, to_power
 from conformask.training.losses import straight_through_clip
 from conformask.types import Images, PerImage
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ class ErrorNetwork(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """(1 - m)^p, in (0, 1]."""
-        return super().score(output).pow(self._power).clamp(min=TINY)
+        return to_power(super().score(output), self._power)
 
     def _target(self, y: Images, y_hat: Images, channels: int) -> Images:
         errors = self.fitted_for.errors

@@ -18,21 +18,22 @@ from conformask.losses import Chosen, code_of, where
 from conformask.losses import loss as loss_by_name
 from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
-from conformask.networks.stored import OURS
+from conformask.networks.stored import settings_of
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
 from conformask.report.worth import standing_text
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
-from conformask.scorers.selection import selection_record
+from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
-from conformask.scorers.worth import Yardstick, unmasked_losses, warn_if_useless
+from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
+from conformask.training.progress import Standing
 from conformask.types import Family, Images, Loss
 
 HELD_OUT = 0.1
@@ -85,8 +86,8 @@ def fit_scorer(
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; it is trained on the images as they are and mirrored, ours on all flips and turns.
-            Default, for scores of one channel by mask or error, is the packaged network, whose training goes
-            on; else a U-Net of four levels with residual blocks, from scratch.
+            Default, for scores of one channel by mask or error, is the packaged network with its weights;
+            else a U-Net of four levels with residual blocks, from scratch.
         width: channels of the first level of that U-Net, 32 if None; where it is given, the U-Net is taken.
         by: how the network sees volumes: "slices" (one after the other, from scratch each with its
             neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
@@ -99,8 +100,8 @@ def fit_scorer(
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for this many epochs.
         batch_size: images a step, on each device.
-        learning_rate: the largest one, 5e-4 from scratch and 1e-2 where training goes on, if None; it falls
-            as a cosine, or with patience is cut as that runs out.
+        learning_rate: the largest one, 5e-4 from scratch and 1e-2 from the packaged weights, if None; it
+            falls as a cosine, or with patience is cut as that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first writes.
@@ -140,8 +141,7 @@ def fit_scorer(
     own = network is None and not paper_form
     network = network_for(seen, used_head, asked, seed) if network is None else network
     plan = plan if learning_rate is not None else replace(plan, learning_rate=rate_for(network))
-    settings = network.settings if isinstance(network, OURS) else None
-    card = replace(card, unet=settings, sizes=seen.sizes if trains else ())
+    card = replace(card, unet=settings_of(network), sizes=seen.sizes if trains else ())
     objective = objective_of(used_head)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
@@ -149,13 +149,9 @@ def fit_scorer(
     )
     identity, families = dict(vars(card)), _families(used_head, used)
     with owned(out):
-        level = level_of(threshold, unmasked_losses(selection, used))
-        yardstick = Yardstick.on(selection, used, families[0], level)
-
-        def standing(network: nn.Module) -> str:
-            worth = None if yardstick is None else yardstick.worth(NetworkScorer(network, used_head, card))
-            return "" if worth is None else standing_text(worth)
-
+        unmasked = unmasked_losses(selection, used)
+        yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, unmasked))
+        standing = None if yardstick is None else standing_of(yardstick, used_head, card)
         if trains:
             fit(
                 network, objective, *datasets, out, plan,
@@ -163,7 +159,7 @@ def fit_scorer(
             )  # fmt: skip
         looks = np.concatenate([each.looks for each in surveys])
         fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
-        record = selection_record(fitted, selection, used, families, grid_points)
+        record = selection_record(fitted, selection, used, families, grid_points, unmasked)
         worth = None if yardstick is None else yardstick.worth(fitted)
         fitted = replace(fitted, selection=replace(record, worth=worth))
         if is_first_process():
@@ -171,6 +167,11 @@ def fit_scorer(
     if worth is not None and trains and is_first_process():
         warn_if_useless(worth)
     return fitted
+
+
+def standing_of(yardstick: Yardstick, used_head: Head, card: ScorerCard) -> Standing:
+    """Says of a network in training how it stands."""
+    return lambda network: standing_text(yardstick.worth(NetworkScorer(network, used_head, card)))
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:

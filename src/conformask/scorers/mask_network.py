@@ -12,6 +12,7 @@ import torch
 from conformask.training.losses import mask_loss, straight_through_clip
 from conformask.types import Images, Loss, PerImage
 
+TINY = torch.finfo(torch.float32).tiny
 FLOOR = 1e-4
 """Scores below it are no longer estimates, only their order counts."""
 
@@ -44,3 +45,8 @@ class MaskNetwork:
         """
         below = FLOOR**2 / (2 * FLOOR - output.clamp(max=FLOOR))
         return torch.where(output > FLOOR, output.clamp(max=1), below)
+
+
+def to_power(score: Images, power: float) -> Images:
+    """A score of l1 as one of lp, still above 0."""
+    return score.pow(power).clamp(min=TINY)

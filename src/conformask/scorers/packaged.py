@@ -8,18 +8,16 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
-from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.mask_network import MaskNetwork, to_power
 from conformask.training.record import read_weights
 from conformask.types import Images
 
 WEIGHTS = Path(__file__).with_name("packaged.safetensors")
 """In half precision."""
-TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """The expected error, in (0, 1], or its power."""
-        return super().score(output).pow(self.fitted_for.exponent or 1.0).clamp(min=TINY)
+        return to_power(super().score(output), self.fitted_for.exponent or 1.0)
 
 
 def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:

@@ -4,9 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures, unmasked_loss
+from conformask.data.batches import BATCH_SIZE
 from conformask.data.columns import labelled
 from conformask.data.triplets import Triplets
+from conformask.progress import tracked
 from conformask.records.curves import Curves, Selection
 from conformask.scorers.scoring import scored
 from conformask.types import Array, Family, Loss, Scorer
@@ -21,17 +24,28 @@ def selection_record(
     loss: Loss,
     families: Sequence[Family],
     points: int = GRID_POINTS,
+    unmasked: Array | None = None,
 ) -> Selection:
-    """Unmasked losses, and for each family a grid and the curves on it, of the selection images."""
+    """Unmasked losses, and for each family a grid and the curves on it, of the selection images.
+
+    The losses are computed where they are not given, as `unmasked_losses` does.
+    """
     first = selection.select(range(min(GRID_IMAGES, len(selection))))
     items = list(scored(scorer, first, "grids"))
     grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
-    unmasked: list[Array] = []
     parts: dict[str, list[dict[str, Array]]] = {family.name: [] for family in families}
     for item in scored(scorer, selection, "selection"):
-        unmasked.append(unmasked_loss(loss, item.batch).detach().double().cpu().numpy())
         for family in families:
             parts[family.name].append(measures(item, family, loss, grids[family.name]))
     curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
     with_columns = {name: labelled(found_curves, selection) for name, found_curves in curves.items()}
-    return Selection(loss.terms, np.concatenate(unmasked), with_columns)
+    return Selection(
+        loss.terms, unmasked_losses(selection, loss) if unmasked is None else unmasked, with_columns
+    )
+
+
+def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
+    """The loss of every image without a mask, (n,) float64."""
+    batches = tracked(selection.batches(), "losses without a mask", len(selection), BATCH_SIZE)
+    losses = (unmasked_loss(loss, batch.to(best_device())) for batch in batches)
+    return np.concatenate([each.detach().double().cpu().numpy() for each in losses])

@@ -17,7 +17,7 @@ from conformask.scorers.heads import Head
 from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import seeded
 
-FROM_SCRATCH, GOING_ON = 5e-4, 1e-2
+FROM_SCRATCH, FROM_PACKAGED = 5e-4, 1e-2
 """Learning rates."""
 WIDTH, LEVELS = 32, 4
 """Of a U-Net from scratch; one that looks further memorises how hard the training images are."""
@@ -41,8 +41,8 @@ class Asked:
         if self.by is not None and self.by not in get_args(By):
             raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(By))}")
 
-    def goes_on(self, used_head: Head, outputs: int) -> bool:
-        """Whether the packaged network fits, so that its training can go on."""
+    def fits_packaged(self, used_head: Head, outputs: int) -> bool:
+        """Whether training can start from the packaged network."""
         other = self.scratch or self.paper_form or self.width is not None or self.by == "volume"
         return not other and outputs == 1 and used_head.name in ("mask", "error")
 
@@ -59,7 +59,7 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
             f"by {asked.by!r} is about volumes, and these images are planes: leave it away"
         )
     outputs = used_head.outputs(seen.channels, asked.per_channel)
-    name = "packaged" if asked.goes_on(used_head, outputs) else used_head.name
+    name = "packaged" if asked.fits_packaged(used_head, outputs) else used_head.name
     if name in NETWORKS:
         return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
     with seeded(seed):
@@ -69,16 +69,13 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
 def rate_for(network: nn.Module) -> float:
     """The learning rate where none is asked for: that of the packaged network is larger."""
     planes = network.planes if isinstance(network, SliceWise) else network
-    return GOING_ON if isinstance(planes, AnyChannels) else FROM_SCRATCH
+    return FROM_PACKAGED if isinstance(planes, AnyChannels) else FROM_SCRATCH
 
 
 def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:
     """A U-Net that gives `start` everywhere."""
-    volumes, channels, width = (
-        len(seen.smallest) == 3,
-        seen.x_channels + seen.channels,
-        WIDTH if asked.width is None else asked.width,
-    )
+    volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
+    width = WIDTH if asked.width is None else asked.width
     unet = partial(UNet, width=width, paper_form=asked.paper_form, residual=not asked.paper_form)
     if asked.by == "volume":
         spacing = None if seen.geometry is None else seen.geometry.spacing

@@ -8,6 +8,7 @@ from torch import nn
 from conformask.data.triplets import Triplets
 from conformask.losses import code_of, loss
 from conformask.names import Untrained as Name
+from conformask.networks.stored import settings_of
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.packaged import packaged_network
@@ -46,7 +47,7 @@ class Untrained:
             per_channel=False,
             sizes=(),
             **triplets.reading.kept,
-            unet=getattr(network, "settings", None),
+            unet=settings_of(network),
             trained_on=(),
             distance_code=code_of(used),
         )

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from conformask.arithmetic import best_device
 from conformask.calibration import (
     NO_GRID,
     Scored,
     critical_lambdas,
     lambda_grid,
     mask_size,
+    sizes_at,
     unmasked_loss,
 )
+from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
-from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.oracle import oracle
-from conformask.progress import tracked
 from conformask.records.curves import Worth
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored, scored_batches
@@ -86,40 +85,22 @@ class Yardstick:
             local_spread=self.others["spread"],
             constant=self.others["constant"],
             oracle=self.oracle,
-            correlation=_correlation(sizes, unmasked),
+            correlation=correlation(sizes, unmasked),
         )
-
-
-def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
-    """The loss of every image without a mask, (n,)."""
-    batches = tracked(selection.batches(), "losses without a mask", len(selection), BATCH_SIZE)
-    losses = [unmasked_loss(loss, batch.to(best_device())).cpu().numpy() for batch in batches]
-    return np.concatenate(losses)
 
 
 def _sizes(items: list[Scored], loss: Loss, family: Family, threshold: float) -> Array:
     grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
     lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
-    return np.concatenate([_sizes_of(family, item.score.map, lam) for item in items])
+    sizes: Array = sizes_at(family, [item.score.map for item in items], lam).cpu().numpy()
+    return sizes
 
 
 def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
     masks = [oracle(loss, item.batch, 1, threshold) for item in items]
     known = [mask_size(mask) for mask in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
-
-
-def _sizes_of(family: Family, score: Images, lam: float) -> Array:
-    lambdas = torch.full((len(score),), lam, dtype=torch.float64, device=score.device)
-    sizes: Array = mask_size(family.apply(score, family.level(score, lambdas))).cpu().numpy()
-    return sizes
-
-
-def _correlation(sizes: Array, losses: Array) -> float | None:
-    if np.ptp(sizes) == 0 or np.ptp(losses) == 0:
-        return None
-    return float(np.corrcoef(sizes, losses)[0, 1])
 
 
 def warn_if_useless(worth: Worth) -> None:

@@ -165,7 +165,6 @@ def fit(
         standing=standing,
     )
     loss = _mean_loss(module, selection, plan)
-    module.eval()
     if not loss <= loss_at_start:
         network.load_state_dict(start)
         warnings.warn(
@@ -176,10 +175,12 @@ def fit(
 
 @torch.no_grad()
 def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
+    modes = {part: part.training for part in module.modules()}
     module.eval()
     batches = _loader(dataset, plan, 1, shuffle=False)
     loss = float(torch.cat([module.objective(module.network, batch) for batch in batches]).mean())
-    module.train()
+    for part, training in modes.items():
+        part.training = training
     return loss
 
 

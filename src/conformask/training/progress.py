@@ -18,7 +18,7 @@ SMOOTHING = 0.98
 BAR = 5
 """Characters, so that 80 of them hold all that is said."""
 SELDOM = 30
-"""So many times as long as it takes to say how a network stands, it is not said again."""
+"""How a network stands is worked out again after this many times as long as that took."""
 Standing = Callable[[nn.Module], str]
 """What a network is worth by now, in a few words."""
 
@@ -61,9 +61,7 @@ class ProgressBar(L.Callback):
         self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
         if self.standing is not None and trainer.is_global_zero and time.monotonic() >= self.due:
             started = time.monotonic()
-            pl_module.network.eval()
             self.stands = f"  {self.standing(pl_module.network)}"
-            pl_module.network.train()
             took = time.monotonic() - started
             self.due = time.monotonic() + max(SECONDS, SELDOM * took)
 
