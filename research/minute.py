@@ -24,9 +24,10 @@ import numpy as np
 import tifffile
 import torch
 import torch.nn.functional as F
+import volumes
 from PIL import Image
 from scipy.interpolate import griddata
-from scipy.ndimage import convolve, zoom
+from scipy.ndimage import convolve
 from skimage.restoration import richardson_lucy
 
 import conformask as cm
@@ -41,7 +42,7 @@ SHARES = (0.6, 0.1)
 TILE, SMALL_TILE, SIDE = 128, 64, 32
 COUNTS = (30, 100, 300, 800)
 CONFIDENCE, DEALS, QUANTILE = 0.9, 200, 0.1
-THICK, SLICES, KNOWN, RADIUS, ITERATIONS, NOISE = 4, 16, 0.25, 3, 15, 0.01
+SLICES, KNOWN, RADIUS, ITERATIONS, NOISE = 16, 0.25, 3, 15, 0.01
 Made = Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
 """Group, x, y_hat and y, each (H, W) or (H, W, 3), uint8."""
 
@@ -63,11 +64,8 @@ def thick_slices(data: Path) -> Made:
     for path in sorted((data / "hippocampus").glob("*_image.nii.gz")):
         values = nibabel.load(path).get_fdata(dtype=np.float32)
         y = (values / np.quantile(values, 0.999)).clip(0, 1)
-        y = y[..., : y.shape[2] // THICK * THICK]
-        thick = y.reshape(*y.shape[:2], -1, THICK).mean(axis=3)
-        x, y_hat = (
-            zoom(thick, (1, 1, THICK), order=order, mode="nearest", grid_mode=True) for order in (0, 3)
-        )
+        y = y[..., : y.shape[2] // volumes.THICK * volumes.THICK]
+        x, y_hat = volumes.thick_slices(y, np.random.default_rng(0))
         for place in np.linspace(4, y.shape[1] - 5, SLICES).astype(int):
             planes = (_framed(volume[:, place]) for volume in (x, y_hat, y))
             yield path.name.split("_")[0], *map(_bytes, planes)
