@@ -58,7 +58,7 @@ def check_masks(masker, data, out, sizes) -> None:
         assert (back <= mask[0])[~boundary].all()
         assert (np.abs(back - mask[0]) <= np.where(boundary, 1e-3, 1 / 65000)).all()
         assert sizes[triplet.name] == pytest.approx(1 - mask.mean(), abs=1e-5)
-        assert (out / "overlays" / f"{triplet.name}.png").is_file()
+        assert (out / "overlays" / f"{triplet.name}.jpg").is_file()
 
 
 def test_the_whole_path_by_command_line(conformask, images, tmp_path):

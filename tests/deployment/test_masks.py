@@ -127,7 +127,7 @@ def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_pa
     after = snapshot(tmp_path / "out")
     assert {name for name in after if after[name] != before[name]} == {
         "masks/03.png",
-        "overlays/03.png",
+        "overlays/03.jpg",
         "sizes.csv",
     }
 
@@ -136,7 +136,7 @@ def test_a_mask_or_overlay_that_is_gone_is_made_again(masker: Masker, data: Path
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     before = snapshot(tmp_path / "out")
     (tmp_path / "out" / "masks" / "03.png").unlink()
-    (tmp_path / "out" / "overlays" / "04.png").unlink()
+    (tmp_path / "out" / "overlays" / "04.jpg").unlink()
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     assert snapshot(tmp_path / "out") == before
 

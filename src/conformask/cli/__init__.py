@@ -1,15 +1,19 @@
 """The command line: one file a verb; each parses, calls one library function, and prints."""
 
+import ctypes
 import io
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from conformask.errors import ConformaskError
 
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
+"""Parameters of glibc's mallopt."""
 VERBS = {
     "demo": """Run everything on packaged photographs, in minutes; downloads nothing.
 
@@ -94,6 +98,7 @@ def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
 
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line; exits with 0 done, 1 a conformask error, 2 bad usage, 130 stopped."""
+    _keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
@@ -109,6 +114,14 @@ def main(tokens: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _say("stopped; resume a training run with --resume")
         sys.exit(130)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep what was freed: large layers of a network are else cleared anew for every image."""
+    if sys.platform == "linux":
+        with suppress(AttributeError, OSError):
+            for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+                ctypes.CDLL(None).mallopt(parameter, 2**31 - 1)
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

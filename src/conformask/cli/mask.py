@@ -5,7 +5,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    AsJson,
+    Devices,
+    NetworkName,
+    Nodes,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
 from conformask.cli.output import show
 
 
@@ -29,6 +39,8 @@ def mask(
         ),
     ] = None,
     weights_path: WeightsPath = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
     """Write a mask for every image (16-bit PNG, or TIFF and OME-Zarr as y_hat), an overlay, mask sizes.
@@ -53,7 +65,16 @@ def mask(
 
     masker = load(run, distance=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
-    written = write_masks(masker, triplets, out, other_network=other_network, overwrite=overwrite, seg=seg)
+    written = write_masks(
+        masker,
+        triplets,
+        out,
+        other_network=other_network,
+        overwrite=overwrite,
+        seg=seg,
+        devices=devices,
+        nodes=nodes,
+    )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
     measured = written.measurement

@@ -7,26 +7,30 @@ from itertools import groupby, islice
 import numpy as np
 import torch
 
+from conformask.arithmetic import best_device
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.types import Batch, Triplet
 
 BATCH_SIZE = 16
 """Images that are scored at once."""
-VALUES = 16 * 1024 * 1024
-"""The largest batch, in values of y_hat."""
+PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
+"""The largest batch on an accelerator and without one, where the system returns larger layers of a network to
+itself and clears them again for every batch, a third of the time."""
 
 
 def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Up to `batch_size` consecutive triplets of the same shapes, in order.
+    """Up to `batch_size` consecutive triplets of the same shapes, in order, never from two such runs of them.
 
-    Of large images fewer: no batch holds more than VALUES of y_hat, unless one image does.
+    Of large images fewer: no batch holds more than PIXELS, unless one image does.
     """
     if batch_size < 1:
         raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
-    for shapes, alike in groupby(triplets, key=_shapes):
-        most = max(1, min(batch_size, VALUES // math.prod(shapes[1])))
+    pixels = PIXELS_OF_PROCESSOR if best_device().type == "cpu" else PIXELS
+    placed = enumerate(triplets)
+    for (_, shapes), alike in groupby(placed, key=lambda each: (each[0] // batch_size, _shapes(each[1]))):
+        most = max(1, min(batch_size, pixels // math.prod(shapes[1][1:])))
         while chunk := list(islice(alike, most)):
-            yield _stacked(chunk)
+            yield _stacked([triplet for _, triplet in chunk])
 
 
 def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:

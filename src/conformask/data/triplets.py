@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from conformask.ahead import ahead
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import Item, items_of
 from conformask.data.decoding import name_and_suffix
@@ -414,7 +415,7 @@ class Triplets:
     def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
 
-        Of large images fewer: no batch holds more than VALUES of y_hat, unless one image does.
+        Of large images fewer; see batches_of.
 
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
@@ -432,12 +433,18 @@ class Triplets:
                 progress(done)
 
     def checked(self) -> Iterator[Triplet]:
-        """Read in order.
+        """Read in order; files ahead, by threads.
 
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
-        return of_same_channels(self)
+        in_files = all(isinstance(row.y_hat, Path) for row in self._rows)
+        return of_same_channels(ahead(self.__getitem__, range(len(self)), _bytes_of) if in_files else self)
+
+
+def _bytes_of(triplet: Triplet) -> int:
+    images = (triplet.x, triplet.y_hat, triplet.y, triplet.region)
+    return sum(image.nbytes for image in images if image is not None)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import csv
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from threading import Lock
 
 from conformask.errors import MismatchError
 from conformask.storage.as_json import Json, read_json, write_json
@@ -35,14 +36,16 @@ class Line:
     """At most so much the output differs from the truth without a mask; see Masker.error_bounds."""
 
 
-COLUMNS = tuple(field.name for field in fields(Line))
+COLUMNS = tuple(each.name for each in fields(Line))
 
 
 @dataclass(frozen=True)
 class MaskFolder:
-    """A folder of masks, overlays and sizes.csv."""
+    """A folder of masks, overlays and sizes.csv; each of several processes keeps its lines until the end."""
 
     path: Path
+    process: int = 0
+    _lock: Lock = field(default_factory=Lock, repr=False)
 
     def claim(self, promise: Mapping[str, Json], masks: Iterable[Path], *, overwrite: bool) -> None:
         """Say in masks.json by which promise the masks are made, before the first of them.
@@ -76,36 +79,48 @@ class MaskFolder:
         return f"holds masks of {len(strays)} other images, such as {strays[0]}" if strays else None
 
     def _clear(self) -> None:
-        (self.path / SIZES).unlink(missing_ok=True)
+        for sizes in self._all_sizes():
+            sizes.unlink()
         for folder in (MASKS, OVERLAYS, SEGMENTATIONS):
             shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def lines(self) -> dict[str, Line]:
         """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
         lines: dict[str, Line] = {}
-        with (
-            suppress(FileNotFoundError, csv.Error),
-            (self.path / SIZES).open(newline="", encoding="utf-8", errors="replace") as file,
-        ):
-            for row in csv.DictReader(_whole_lines(file)):
-                with suppress(ValueError, KeyError, TypeError):
-                    lines[row["name"]] = _line(row)
+        for sizes in self._all_sizes():
+            with (
+                suppress(FileNotFoundError, csv.Error),
+                sizes.open(newline="", encoding="utf-8", errors="replace") as file,
+            ):
+                for row in csv.DictReader(_whole_lines(file)):
+                    with suppress(ValueError, KeyError, TypeError):
+                        lines[row["name"]] = _line(row)
         return lines
 
     def add(self, line: Line) -> None:
-        """Append a line."""
-        path = self.path / SIZES
-        if not path.exists():
-            self.write([])
-        with path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerow(_row(line))
+        """Append a line; any thread may."""
+        path = self.path / (f"sizes-{self.process}.csv" if self.process else SIZES)
+        with self._lock:
+            if not path.exists():
+                _write(path, [])
+            with path.open("a", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerow(_row(line))
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Write the whole of sizes.csv."""
-        with whole_file(self.path / SIZES) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(COLUMNS)
-            writer.writerows(map(_row, lines))
+        """Write the whole of sizes.csv, and drop what other processes wrote of it."""
+        _write(self.path / SIZES, lines)
+        for sizes in self._all_sizes()[1:]:
+            sizes.unlink()
+
+    def _all_sizes(self) -> list[Path]:
+        return sorted(self.path.glob("sizes*.csv"), key=lambda path: (path.name != SIZES, path.name))
+
+
+def _write(path: Path, lines: Sequence[Line]) -> None:
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(map(_row, lines))
 
 
 def _whole_lines(lines: Iterable[str]) -> Iterable[str]:

@@ -1,20 +1,23 @@
 """Masks of a whole folder of images: resumed image by image, never mixed with those of another promise."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from conformask.ahead import ahead
+from conformask.arithmetic import best_device
 from conformask.calibration import loss_under
 from conformask.conformal.crossing import passes
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
 from conformask.data.formats.dicom_masks import write_segmentation
 from conformask.data.formats.format import Under
+from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
@@ -30,6 +33,7 @@ from conformask.report.pictures import as_bytes, overlay
 from conformask.report.slices import planes_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
+from conformask.training.processes import check_devices, together
 from conformask.types import Array, Batch
 
 DICOM = ("", ".dcm")
@@ -56,8 +60,10 @@ def write_masks(
     other_network: bool = False,
     overwrite: bool = False,
     seg: float | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> WrittenMasks:
-    """Write masks/NAME (16 bits, rounded down), overlays/NAME.png, sizes.csv and masks.json; y is not needed.
+    """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
     Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
     their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
@@ -70,31 +76,37 @@ def write_masks(
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove masks of another promise, or of other images, that lie in out.
         seg: beside each mask of a DICOM series write segmentations/NAME.dcm: where the mask is below this.
+        devices: a number or auto; each is a process that masks its share of the images. Handed to Lightning.
+        nodes: computers that share the work, started by torchrun or SLURM.
 
     Raises:
         OutputError: out cannot be written to, or another process writes it.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: a value of seg that is none, or images that are not DICOM.
+        InvalidArgumentError: a value of seg that is none, images that are not DICOM, or too many devices.
         MismatchError: other channels than those of the calibration images, outputs of another network, or
             masks of another promise or of other images in out.
     """
     if seg is not None:
         _check_seg(seg, triplets)
+    check_devices(devices)
     caveat = masker.card.check_network(triplets.network, other_network=other_network)
     masker.card.check_spacing(triplets.geometries())
-    work = _Work(masker, triplets, MaskFolder(Path(out)))
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
+    fabric = together(devices, nodes)
+    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank))
     with owned(work.folder.path):
-        work.folder.claim({**promise, "caveat": caveat}, work.places.values(), overwrite=overwrite)
+        if fabric.is_global_zero:
+            work.folder.claim({**promise, "caveat": caveat}, work.places.values(), overwrite=overwrite)
+        fabric.barrier()
+        work.write(work.left(), fabric.global_rank, fabric.world_size)
+        fabric.barrier()
         lines = work.folder.lines()
-        left = [index for index, name in enumerate(triplets.names) if not work.done(name, lines.get(name))]
-        for line in work.lines(left):
-            work.folder.add(line)
-            lines[line.name] = line
         ordered = [lines[name] for name in triplets.names]
-        work.folder.write(ordered)
-        if seg is not None:
-            work.write_segmentations(seg)
+        fabric.barrier()
+        if fabric.is_global_zero:
+            work.folder.write(ordered)
+            if seg is not None:
+                work.write_segmentations(seg)
     sizes = {line.name: line.mask_size for line in ordered}
     return WrittenMasks(sizes, _measurement(work, ordered), caveat)
 
@@ -114,41 +126,63 @@ class _Work:
             name: folder.path / MASKS / f"{name}{mask_suffix(suffix, volumes)}" for name, suffix in files
         }
 
-    def done(self, name: str, line: Line | None) -> bool:
-        """Whether the mask of an image is there, and the image has not changed since."""
+    def left(self) -> list[int]:
+        """The images whose masks are not there, or that have changed since."""
+        lines = self.folder.lines()
+        return [
+            index for index, name in enumerate(self.triplets.names) if not self._done(name, lines.get(name))
+        ]
+
+    def _done(self, name: str, line: Line | None) -> bool:
         if line is None or not (self.places[name].exists() and self._overlay(name).exists()):
             return False
         return line.source == self._source(name) and (line.distance is not None or not self._measures)
 
-    def lines(self, places: Sequence[int]) -> Iterator[Line]:
-        """Write masks and overlays of the images at these places."""
-        small = self.triplets.select(index for index in places if index not in self._whole)
-        for batch in tracked(small.batches(BATCH_SIZE), "masks", len(small), BATCH_SIZE):
-            yield from self._of_batch(batch)
-        for index in places:
-            if index in self._whole:
-                yield self._of_whole(self._whole[index])
+    def write(self, left: Sequence[int], process: int, processes: int) -> None:
+        """Write masks, overlays and lines of this process's share of the images at these places.
 
-    def _of_batch(self, batch: Batch) -> Iterator[Line]:
-        masker, distances = self.masker, None
-        item = masker.scored(batch.x, batch.y_hat, batch.weight, batch.category)
-        masks, bounds = masker.open(item), masker.bounds_of(item)
+        Threads read and write beside the network. Images are scored in the same parts however many processes
+        share them and whichever are left: the last bits of a score depend on how many lie in its batch.
+        """
+        small = [index for index in range(len(self.triplets)) if index not in self._whole]
+        parts = [small[start : start + BATCH_SIZE] for start in range(0, len(small), BATCH_SIZE)]
+        parts = [part for part in parts if set(left).intersection(part)][process::processes]
+        mine = self.triplets.select(index for part in parts for index in part)
+        names = {self.triplets.names[index] for index in left}
+        opened = (self._opened(batch) for batch in mine.batches(BATCH_SIZE))
+        for _ in tracked(ahead(partial(self._write_batch, names), opened), "masks", len(mine), BATCH_SIZE):
+            pass
+        for index in [index for index in left if index in self._whole][process::processes]:
+            self._write_whole(self._whole[index])
+
+    def _opened(self, batch: Batch) -> "_Opened":
+        """The masks of a batch, from the accelerator where there is one."""
+        masker, there = self.masker, batch.to(best_device())
+        item = masker.scored(there.x, there.y_hat, batch.weight, batch.category)
+        masks, bounds, distances = masker.open(item), masker.bounds_of(item), None
         if self._measures:
-            distances = loss_under(masker.loss, masks, batch).double().tolist()
+            distances = loss_under(masker.loss, masks, there).double().tolist()
+        return _Opened(batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist())
+
+    def _write_batch(self, names: set[str], opened: "_Opened") -> None:
+        """Those of these names."""
+        batch, distances, bounds = opened.batch, opened.distances, opened.bounds
         for index, name in enumerate(batch.names):
-            mask, y_hat = masks[index].numpy(), batch.y_hat[index].numpy()
+            if name not in names:
+                continue
+            mask, y_hat = opened.masks[index], batch.y_hat[index].numpy()
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
             geometry = None if batch.geometry is None else batch.geometry[index]
             write_blocks(self.places[name], mask.shape, blocks, self._under(name, geometry))
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
-            bound = None if bounds is None else float(bounds[index])
-            yield self._line(name, size, None if distances is None else distances[index], bound)
+            measured_of = (None if values is None else values[index] for values in (distances, bounds))
+            self.folder.add(self._line(name, size, *measured_of))
 
-    def _of_whole(self, image: WholeImage) -> Line:
+    def _write_whole(self, image: WholeImage) -> None:
         written = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, written.y_hat, written.mask, image.under.geometry)
-        return self._line(image.name, written.size, written.distance)
+        self.folder.add(self._line(image.name, written.size, written.distance))
 
     def write_segmentations(self, at: float) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
@@ -169,11 +203,21 @@ class _Work:
         return Under(self.triplets.file(self._indices[name]), geometry, self.triplets.reading)
 
     def _overlay(self, name: str) -> Path:
-        return self.folder.path / OVERLAYS / f"{name}.png"
+        return self.folder.path / OVERLAYS / f"{name}.jpg"
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
         with whole_file(self._overlay(name)) as aside:
-            Image.fromarray(_veiled(y_hat, mask, geometry)).save(aside, compress_level=1)
+            write_jpeg(aside, _veiled(y_hat, mask, geometry))
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A batch with its masks, to be written."""
+
+    batch: Batch
+    masks: Array
+    distances: list[float] | None
+    bounds: list[float] | None
 
 
 def _check_seg(seg: float, triplets: Triplets) -> None:

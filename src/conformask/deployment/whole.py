@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.ahead import ahead
 from conformask.arithmetic import at, best_device
 from conformask.calibration import Scored
 from conformask.data.formats.format import Blocks, Under
@@ -29,8 +30,8 @@ from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
-from conformask.scorers.tiled import Factors, Places, Tiled, reduced, tiled
-from conformask.types import Array, Batch, Images, Score
+from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
+from conformask.types import Array, Batch, Score
 
 IN_MEMORY = 2**26
 """Pixels up to which a rule may ask for facts of the whole image, such as its features."""
@@ -121,9 +122,11 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
     _check_room(path, BYTES * math.prod(shape))
     with tempfile.TemporaryFile(dir=path.parent) as file:
         score = np.memmap(file, np.float32, "w+", shape=shape)
-        count = math.prod(map(len, tiled_scorer(masker).spans(image.y_hat.size, _factors(masker, image))))
-        for window, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
-            score[at(window)] += part
+        parts = tracked(
+            parts_of_score(masker, image), f"score of {image.name}", len(windows_of(masker, image))
+        )
+        for places, part in parts:
+            score[at(places)] += part
         opened = _Opened(masker, image, torch.from_numpy(score))
         write_blocks(path, score.shape[1:], opened.blocks(), image.under)
         return opened.written
@@ -140,14 +143,21 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     Raises:
         ImageError: a window cannot be read, holds NaN or values outside the range; says where.
     """
-    device, factors = best_device(), _factors(masker, image)
+    device, by_tiles, factors = best_device(), tiled_scorer(masker), _factors(masker, image)
+    windows = windows_of(masker, image)
 
-    def read(window: Places) -> tuple[Images, Images]:
-        both = image.x.read(reduced(window, factors)), image.y_hat.read(window)
-        return tuple(torch.from_numpy(window)[None].to(device) for window in both)  # type: ignore[return-value]
+    def read(window: Window) -> tuple[Array, Array]:
+        return image.x.read(reduced(window.places, factors)), image.y_hat.read(window.places)
 
-    for window, part in tiled_scorer(masker).parts(read, image.y_hat.size, factors, image.name):
-        yield window, part.cpu().numpy()
+    images = ahead(read, windows, size_of=lambda both: sum(each.nbytes for each in both), threads=1)
+    for window, both in zip(windows, images, strict=True):
+        x, y_hat = (torch.from_numpy(each)[None].to(device) for each in both)
+        yield window.places, by_tiles.part(window, x, y_hat, image.name).cpu().numpy()
+
+
+def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
+    """The tiles of an image."""
+    return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
 
 
 def _factors(masker: Masker, image: WholeImage) -> Factors:
@@ -174,9 +184,10 @@ class _Opened:
 
     def blocks(self) -> Blocks:
         places = list(grid(self._image.y_hat.size))
-        for window in tracked(places, f"mask of {self._image.name}", len(places)):
+        y_hats = ahead(self._image.y_hat.read, places, size_of=lambda block: block.nbytes, threads=1)
+        title = f"mask of {self._image.name}"
+        for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
             mask = self._family.apply(self._score[at(window)], self._level)[0].numpy()
-            y_hat = self._image.y_hat.read(window)
             self._open += float(mask.sum(dtype=np.float64))
             self._lost += self._lost_at(window, mask, y_hat)
             self._mask.add(window, mask)

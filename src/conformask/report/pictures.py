@@ -10,7 +10,7 @@ from PIL import Image
 from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
 
-VEIL = np.array([86.0, 180.0, 233.0])
+VEIL = np.array([86, 180, 233], np.float32)
 """Okabe and Ito's sky blue: rare where details are, in photographs and in stained tissue."""
 INFERNO = np.array(
     [
@@ -78,10 +78,10 @@ def gray(image: Array) -> Array:
 
 def overlay(y_hat: Array, mask: Array) -> Array:
     """The output under a blue veil, as dense as the mask is closed; structure shows through faintly."""
-    color = np.broadcast_to(y_hat.reshape(*y_hat.shape[:2], -1), (*y_hat.shape[:2], 3)).astype(float)
+    color = y_hat.reshape(*y_hat.shape[:2], -1).astype(np.float32)
+    closed = 1 - gray(mask)[..., None].astype(np.float32) / 255
     veil = VEIL * (0.6 + 0.4 * color.mean(axis=-1, keepdims=True) / 255)
-    trust = gray(mask)[..., None] / 255.0
-    veiled: Array = np.rint(trust * color + (1 - trust) * veil).astype(np.uint8)
+    veiled: Array = np.rint(color + closed * (veil - color)).astype(np.uint8)
     return veiled
 
 

@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightning.fabric import Fabric
-
 from conformask.calibration import Scored, joined
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
@@ -17,7 +15,7 @@ from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.owned import owned
-from conformask.training.processes import check_devices
+from conformask.training.processes import check_devices, together
 from conformask.types import Array, Scorer
 
 PART = 64
@@ -81,8 +79,7 @@ def gathered(
         return joined(measure(item) for item in batches)
     fingerprint = _fingerprint(scorer, triplets, key)
     files = [streaming.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
-    fabric = Fabric(devices=streaming.devices, num_nodes=streaming.nodes)
-    fabric.launch()
+    fabric = together(streaming.devices, streaming.nodes)
     mine = range(fabric.global_rank, len(files), fabric.world_size)
     for place in tracked(mine, title, len(mine)):
         if not _readable(files[place]):

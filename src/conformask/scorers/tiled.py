@@ -1,7 +1,7 @@
 """Scores of images of any size: overlapping tiles, smoothly blended."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise, product
@@ -29,8 +29,6 @@ GRAIN = 32
 """Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
 Places = tuple[slice, ...]
 """Where a window lies: along each spatial axis of y_hat."""
-Read = Callable[[Places], tuple[Images, Images]]
-"""(x, y_hat) in a window."""
 Factors = tuple[int, ...]
 """How many times x is smaller than y_hat, along each axis."""
 
@@ -43,6 +41,24 @@ class Span:
     stop: int
     weight: Array
     """(stop - start,) float32; over all tiles the weights of a pixel sum to 1."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A tile: its span along each axis."""
+
+    spans: tuple[Span, ...]
+
+    @property
+    def places(self) -> Places:
+        """Where it lies."""
+        return tuple(slice(span.start, span.stop) for span in self.spans)
+
+    @property
+    def weight(self) -> Array:
+        """How much each of its pixels counts, (*space) float32."""
+        weight: Array = reduce(np.multiply.outer, (span.weight for span in self.spans))
+        return weight
 
 
 def _of_scorer(name: str) -> Any:
@@ -113,40 +129,38 @@ class Tiled:
         if self.holds(size):
             return self.scorer(x, y_hat)
 
-        def read(places: Places) -> tuple[Images, Images]:
-            return x[at(reduced(places, factors))], y_hat[at(places)]
-
         whole: Tensor | None = None
-        for places, part in self.parts(read, size, factors):
+        for window in self.windows(size, factors):
+            x_part, y_hat_part = x[at(reduced(window.places, factors))], y_hat[at(window.places)]
+            part = self.part(window, x_part, y_hat_part)
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
-            whole[at(places)] += part
+            whole[at(window.places)] += part
         assert whole is not None
         return Score(whole)
 
-    def parts(
-        self, read: Read, size: Size, factors: Factors | None = None, name: str = "the images"
-    ) -> Iterator[tuple[Places, Images]]:
-        """Place and weighted score of each tile; added up in their places they are the score.
+    def windows(self, size: Size, factors: Factors | None = None) -> list[Window]:
+        """The tiles of an image of this size, row by row; they start and end at multiples of the factors."""
+        return [Window(spans) for spans in product(*self.spans(size, factors))]
+
+    def part(self, window: Window, x: Images, y_hat: Images, name: str = "the images") -> Images:
+        """The weighted score of a tile; added up in their places they are the score.
 
         Args:
-            read: gives x and y_hat in a window of y_hat.
-            size: of y_hat, (H, W) or (D, H, W).
-            factors: how many times x is smaller; tiles start and end at multiples of them. 1 if None.
+            window: where it lies.
+            x: that window of x.
+            y_hat: that window of y_hat.
             name: of the image, for errors.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
             ImageError: the score has NaN or negative values, or another size than y_hat.
         """
-        for spans in product(*self.spans(size, factors)):
-            places = tuple(slice(span.start, span.stop) for span in spans)
-            score = score_of(self.scorer, *read(places), (name,))
-            if score.features is not None:
-                raise MismatchError(
-                    f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
-                )
-            weight = torch.from_numpy(reduce(np.multiply.outer, (span.weight for span in spans)))
-            yield places, score.map * weight.to(score.map.device)
+        score = score_of(self.scorer, x, y_hat, (name,))
+        if score.features is not None:
+            raise MismatchError(
+                f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
+            )
+        return score.map * torch.from_numpy(window.weight).to(score.map.device)
 
     def factors(self, x_size: Size, size: Size) -> Factors:
         """How many times x is smaller than y_hat along each axis; 1 where one tile holds the image.

@@ -20,6 +20,13 @@ def is_first_process() -> bool:
     return not together or torch.distributed.get_rank() == 0
 
 
+def together(devices: int | str, nodes: int) -> Fabric:
+    """The processes that share some work on so many devices and nodes, started; perhaps this one alone."""
+    fabric = Fabric(devices=devices, num_nodes=nodes)
+    fabric.launch()
+    return fabric
+
+
 def check_devices(devices: int | str) -> None:
     """Refuse devices that Lightning would fail on, or of which this machine has fewer.
 

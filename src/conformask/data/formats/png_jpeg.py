@@ -104,7 +104,14 @@ def write_png(path: Path, array: Array) -> None:
     """Write integers (H, W) or (H, W, 3) of 8 or 16 bits."""
     import imagecodecs
 
-    path.write_bytes(imagecodecs.png_encode(array))
+    path.write_bytes(imagecodecs.png_encode(array, level=1))  # higher ones take longer and save a few percent
+
+
+def write_jpeg(path: Path, array: Array) -> None:
+    """Write bytes (H, W) or (H, W, 3), to look at."""
+    import imagecodecs
+
+    path.write_bytes(imagecodecs.jpeg_encode(array, level=90))
 
 
 def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
