@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
+    from conformask.deployment.lazy import masked as masked
     from conformask.deployment.masks import write_masks as write_masks
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
@@ -48,6 +49,7 @@ _HOMES = {
     "OnlineMasker": "masker.online",
     "show": "display",
     "write_masks": "deployment.masks",
+    "masked": "deployment.lazy",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "records.evaluation",
     "write_report": "report.page",

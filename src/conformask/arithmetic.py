@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import torch
@@ -23,18 +24,36 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """In which weights lie, by their axes."""
 
 
+class _Full:
+    """What torch holds for all threads at once: the first that computes sets it, the last puts it back."""
+
+    def __init__(self) -> None:
+        self.lock, self.threads, self.before = Lock(), 0, [""]
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if self.threads == 0:
+                self.before = [operation.fp32_precision for operation in SHORTENED]
+                for operation in SHORTENED:
+                    operation.fp32_precision = "ieee"
+            self.threads += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.threads -= 1
+            if self.threads == 0:
+                for operation, precision in zip(SHORTENED, self.before, strict=True):
+                    operation.fp32_precision = precision
+
+
+_FULL = _Full()
+
+
 @contextmanager
 def full_precision(images: Tensor) -> Iterator[None]:
     """Compute in IEEE float32 inside: no autocast on the images' device, no TF32, no bfloat16."""
-    before = [operation.fp32_precision for operation in SHORTENED]
-    with torch.autocast(images.device.type, enabled=False):
-        try:
-            for operation in SHORTENED:
-                operation.fp32_precision = "ieee"
-            yield
-        finally:
-            for operation, precision in zip(SHORTENED, before, strict=True):
-                operation.fp32_precision = precision
+    with torch.autocast(images.device.type, enabled=False), _FULL:
+        yield
 
 
 def best_device() -> torch.device:

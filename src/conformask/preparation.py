@@ -4,12 +4,14 @@ import csv
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from conformask.ahead import ahead
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats.format import Under
@@ -28,6 +30,7 @@ from conformask.records.network import Network
 from conformask.records.reading import Reading
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
+from conformask.training.processes import check_devices, together
 from conformask.types import Images, Predictor, Task, Triplet
 
 COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
@@ -57,13 +60,17 @@ def write_triplets(
 
 
 def _write(images: TrueImages, out: Path, task: Task, predictor: Predictor, population: str | None) -> int:
-    provenance, rows = provenance_of(predictor, task.name, population), []
+    provenance = provenance_of(predictor, task.name, population)
     replace(provenance, finished=False).save(out)
-    for source, triplet in predicted(images, task, predictor):
+
+    def written(made: tuple[Source, Triplet]) -> dict[str, str]:
+        source, triplet = made
         paths = {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
         for role, path in paths.items():
             write_image(out / path, getattr(triplet, role), bits=images.bits)
-        rows.append({"name": source.name, **paths, "group": source.group, "split": source.part})
+        return {"name": source.name, **paths, "group": source.group, "split": source.part}
+
+    rows = list(ahead(written, predicted(images, task, predictor)))
     with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
@@ -85,9 +92,9 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
         ImageError: the predictor returned NaN or another shape; names the image.
     """
     pairs = Pairs(images, task)
-    starts = range(0, len(pairs), BATCH_SIZE)
-    for start in tracked(starts, "triplets", len(starts)):
-        batch = [pairs[index] for index in range(start, min(start + BATCH_SIZE, len(pairs)))]
+    read = ahead(pairs.__getitem__, range(len(pairs)), lambda pair: 2 * pair[2].nbytes, threads=1)
+    shown = tracked(read, "triplets", len(pairs))
+    while batch := list(islice(shown, BATCH_SIZE)):
         outputs = _outputs(predictor, {source.name: x for source, x, _ in batch})
         for (source, x, y), y_hat in zip(batch, outputs, strict=True):
             _check_output(source.name, y_hat, y.shape[1:])
@@ -102,12 +109,15 @@ def add_outputs(
     batch_size: int = BATCH_SIZE,
     *,
     reading: Reading | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
     place of x, or npy where the axes were given. What is there already is kept, so that a killed run goes on;
-    triplets.json says whose outputs they are.
+    triplets.json says whose outputs they are. Threads read and write beside the predictor; several devices or
+    nodes, which are handed to Lightning, are processes that share the images.
 
     Returns how many images there are.
 
@@ -116,25 +126,39 @@ def add_outputs(
         MismatchError: y_hat/ holds outputs of another network, or nobody says whose.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; names the image.
+        InvalidArgumentError: more devices than there are.
     """
+    check_devices(devices)
+    fabric = together(devices, nodes)
     folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
     left = [name for name in inputs if name not in done]
+    mine = left[fabric.global_rank :: fabric.world_size]
+
+    def read(name: str) -> Images:
+        return torch.from_numpy(read_image(inputs[name], reading, clip=reading.clips("x")))[None]
+
+    def write(made: tuple[str, Tensor]) -> None:
+        name, output = made
+        expected = read_header(truths[name], reading).shape if name in truths else output.shape
+        _check_output(name, output, expected)
+        _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
+
+    def outputs() -> Iterator[tuple[str, Tensor]]:
+        images = zip(mine, ahead(read, mine, lambda image: image.nbytes), strict=True)
+        while batch := dict(islice(images, batch_size)):
+            yield from zip(batch, _outputs(predictor, batch), strict=True)
+
     with owned(folder):
-        if left:
+        fabric.barrier()
+        if left and fabric.is_global_zero:
             _claim(folder, predictor, bool(done))
-        for start in tracked(range(0, len(left), batch_size), "outputs", -(-len(left) // batch_size)):
-            names = left[start : start + batch_size]
-            read = {
-                name: torch.from_numpy(read_image(inputs[name], reading, clip=reading.clips("x")))[None]
-                for name in names
-            }
-            for name, output in zip(names, _outputs(predictor, read), strict=True):
-                expected = read_header(truths[name], reading).shape if name in truths else output.shape
-                _check_output(name, output, expected)
-                _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
+        fabric.barrier()
+        for _ in tracked(ahead(write, outputs()), "outputs", len(mine)):
+            pass
+        fabric.barrier()
     return len(inputs)
 
 

@@ -15,7 +15,7 @@ from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
-from conformask.evaluation.measures import image_records
+from conformask.evaluation.measures import measures_of
 from conformask.evaluation.resplits import resplit
 from conformask.masker import agreement
 from conformask.masker.calibrate import calibrate
@@ -335,13 +335,13 @@ def test_images_that_the_predictor_learnt_from_are_refused() -> None:
 @pytest.mark.parametrize(("above", "met"), [(0.9e-6, True), (1.1e-6, False)])
 def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypatch) -> None:
     """Exact solutions lie on the threshold, but for rounding."""
-    measured = image_records
+    measured = measures_of
 
     def on_the_threshold(*arguments):
-        records = measured(*arguments)
-        return replace(records, distance=np.full_like(records.distance, THRESHOLD * (1 + above)))
+        columns = measured(*arguments)
+        return columns | {"distance": np.full_like(columns["distance"], THRESHOLD * (1 + above))}
 
-    monkeypatch.setattr("conformask.evaluation.evaluate.image_records", on_the_threshold)
+    monkeypatch.setattr("conformask.evaluation.evaluate.measures_of", on_the_threshold)
     masker = made()
     found = evaluate(masker, TEST)
     assert found.coverage == met

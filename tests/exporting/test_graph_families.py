@@ -8,6 +8,7 @@ import torch
 
 from conformask.errors import MismatchError
 from conformask.exporting.families import opening
+from conformask.masks.difficulty import spent
 from conformask.masks.graph import rounded_down
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
@@ -55,6 +56,17 @@ def test_masks_are_those_of_the_family(family) -> None:
             found = opened(score, lams)
             assert found.dtype == torch.float32
             torch.testing.assert_close(found, wanted, rtol=0, atol=2e-6, msg=lambda m, lam=lam: f"{lam}: {m}")
+
+
+@pytest.mark.parametrize("family", [each for each in FAMILIES if isinstance(each, WaterFilling)], ids=repr)
+def test_levels_on_an_accelerator_are_those_of_the_kernels(family) -> None:
+    for score in scores():
+        for lam in LAMBDAS:
+            lams = torch.full((len(score),), lam, dtype=torch.float64)
+            budgets = torch.from_numpy(spent(score, lams, family.kappa))
+            found, wanted = family.level_by_sorting(score, budgets), family.level(score, lams)
+            assert found.dtype == wanted.dtype == torch.float32
+            torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=repr)

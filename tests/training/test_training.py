@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from conformask.cli import main
 from conformask.data.images import write_image
@@ -217,6 +217,22 @@ def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) ->
     remembered = Remembered(lambda index: (read.append(index), (torch.full((10,), float(index)),))[1])
     assert [float(remembered(index)[0][0]) for index in (0, 1, 0, 1, 1)] == [0, 1, 0, 1, 1]
     assert read == [0, 1, 1, 1]
+
+
+def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path: Path, monkeypatch) -> None:
+    network, loaders = train(tmp_path / "in memory"), []
+    monkeypatch.setattr("conformask.training.memory.LIMIT", 1)
+    monkeypatch.setattr("conformask.training.memory.WORKERS", 2)
+    monkeypatch.setattr("conformask.training.memory.os.cpu_count", lambda: 4)
+    original = DataLoader.__init__
+
+    def noted(loader: DataLoader[object], *given: object, **how: object) -> None:
+        original(loader, *given, **how)
+        loaders.append(loader.num_workers)
+
+    monkeypatch.setattr(DataLoader, "__init__", noted)
+    assert_same_weights(train(tmp_path / "read"), network)
+    assert set(loaders) == {2}
 
 
 def test_clock() -> None:

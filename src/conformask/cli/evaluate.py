@@ -6,8 +6,19 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    AsJson,
+    Devices,
+    NetworkName,
+    Nodes,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
 from conformask.cli.output import bad_usage, show, table
+from conformask.progress import main_process
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure, promised_here, verdict
 
@@ -22,6 +33,8 @@ def evaluate(
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
     """Measure coverage and mask sizes on triplets that no step has seen; writes evaluation.json into RUN.
@@ -41,9 +54,11 @@ def evaluate(
         bad_usage(f"--report {report} is a folder: name a file in it, such as {report / 'report.html'}")
     masker = load(run, distance=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
-    evaluation = evaluate_masker(masker, test, out=run, other_network=other_network)
+    evaluation = evaluate_masker(
+        masker, test, out=run, other_network=other_network, devices=devices, nodes=nodes
+    )
     written = f"{run / 'evaluation.json'}"
-    if report is not None:
+    if report is not None and main_process():
         write_report(evaluation, report)
         written += f" and {report}"
     judged = verdict(evaluation)

@@ -8,13 +8,26 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    AsJson,
+    Devices,
+    NetworkName,
+    Nodes,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
 from conformask.cli.output import show, table
+from conformask.progress import main_process
 
 if TYPE_CHECKING:
     from conformask.monitoring.batch import Monitoring
     from conformask.records.card import CalibrationCard
 
+PARTS = "monitoring"
+"""Finished parts of several processes, in the run folder."""
 WRONG = 3
 """The exit status of --strict."""
 
@@ -44,6 +57,8 @@ def monitor(
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     weights_path: WeightsPath = None,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
     """Compare scores and mask sizes of new images with those at calibration; needs no y.
@@ -67,13 +82,17 @@ def monitor(
     masker = load(run, distance=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
     found: Monitoring | Watched
+    parts = run / PARTS if (devices, nodes) != ("1", 1) else None
     if state is None:
-        found = monitor_batch(masker, new, level=level, other_network=other_network)
+        found = monitor_batch(
+            masker, new, level=level, other_network=other_network, out=parts, devices=devices, nodes=nodes
+        )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
         watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
-        found = watch.add(new, other_network=other_network)
-        watch.save(state)
+        found = watch.add(new, other_network=other_network, out=parts, devices=devices, nodes=nodes)
+        if main_process():
+            watch.save(state)
         text = [*stream_text(masker.card, found)]
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     show(record, promised_here(masker.promise, found.caveat), "", *text, as_json=json)

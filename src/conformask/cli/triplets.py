@@ -5,7 +5,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, Read, ReadingOptions, Split, Stride, TaskName
+from conformask.cli.options import AS_FILES_SAY, AsJson, Devices, Nodes, Read, Split, Stride, TaskName
 from conformask.cli.output import bad_usage, show
 
 
@@ -31,6 +31,8 @@ def triplets(
     split: Split = "file",
     seed: int = 0,
     read: Read = AS_FILES_SAY,
+    devices: Devices = "1",
+    nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
@@ -47,28 +49,31 @@ def triplets(
     seed
         Decides the split; give the predictor's.
     """
-    from conformask.preparation import population_of, predictor_named, true_images, write_triplets
+    from conformask.predictors.own import own_predictor
+    from conformask.preparation import (
+        add_outputs,
+        population_of,
+        predictor_named,
+        true_images,
+        write_triplets,
+    )
     from conformask.tasks import task as task_by_name
 
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
-        _add_outputs(images, predictor, read, as_json=json)
+        n = add_outputs(
+            images, own_predictor(predictor), reading=read.reading(), devices=devices, nodes=nodes
+        )
+        record = {"data": str(images), "n": n, "predictor": predictor}
+        show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
         return
+    if (devices, nodes) != ("1", 1):
+        bad_usage("--devices and --nodes run your own network on the x/ of a folder, without --task")
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, read.data_range)
-    network = predictor_named(predictor, task_by_name(task))
-    population = population_of(stride, split)
-    n = write_triplets(source, data, task=task_by_name(task), predictor=network, population=population)
+    used, population = predictor_named(predictor, task_by_name(task)), population_of(stride, split)
+    n = write_triplets(source, data, task=task_by_name(task), predictor=used, population=population)
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)
-
-
-def _add_outputs(data: Path, predictor: str, read: ReadingOptions, *, as_json: bool) -> None:
-    from conformask.predictors.own import own_predictor
-    from conformask.preparation import add_outputs
-
-    n = add_outputs(data, own_predictor(predictor), reading=read.reading())
-    record = {"data": str(data), "n": n, "predictor": predictor}
-    show(record, f"{n} outputs in {data / 'y_hat'}", f"Next: conformask check {data}", as_json=as_json)

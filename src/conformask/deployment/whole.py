@@ -89,7 +89,7 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
             images[index] = whole_image(triplets, index, y_hat)
-            _check(masker, by_tiles, images[index])
+            check_whole(masker, by_tiles, images[index])
     return images
 
 
@@ -143,7 +143,7 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     Raises:
         ImageError: a window cannot be read, holds NaN or values outside the range; says where.
     """
-    device, by_tiles, factors = best_device(), tiled_scorer(masker), _factors(masker, image)
+    device, by_tiles, factors = best_device(), tiled_scorer(masker), factors_of(masker, image)
     windows = windows_of(masker, image)
 
     def read(window: Window) -> tuple[Array, Array]:
@@ -157,10 +157,11 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
     """The tiles of an image."""
-    return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
+    return tiled_scorer(masker).windows(image.y_hat.size, factors_of(masker, image))
 
 
-def _factors(masker: Masker, image: WholeImage) -> Factors:
+def factors_of(masker: Masker, image: WholeImage) -> Factors:
+    """How many times its x is smaller than y_hat, along each axis."""
     return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
 
 
@@ -227,7 +228,14 @@ def _asks_for_pixels(masker: Masker) -> bool:
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
 
-def _check(masker: Masker, by_tiles: Tiled, image: WholeImage) -> None:
+def check_whole(masker: Masker, by_tiles: Tiled, image: WholeImage) -> None:
+    """Refuse an image that cannot be masked by tiles, and say where the promise does not cover it.
+
+    Raises:
+        MismatchError: an x that tiles cannot follow.
+        ImageError: y of another size than y_hat.
+        InvalidArgumentError: an image too large for what the promise has to know of it.
+    """
     size, card = image.y_hat.size, masker.card
     pixels = " x ".join(map(str, size))
     by_tiles.factors(image.x.size, size)

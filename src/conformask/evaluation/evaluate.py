@@ -1,5 +1,7 @@
 """From per-image measures to evaluation.json."""
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +15,20 @@ from conformask.data.survey import survey
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError
 from conformask.evaluation.examples import examples_of
-from conformask.evaluation.measures import image_records
+from conformask.evaluation.measures import measures_of
 from conformask.masker.agreement import agreement
 from conformask.masker.leaks import warn_of_copies
 from conformask.masker.masker import Masker
 from conformask.masker.matching import check_window
-from conformask.records.evaluation import CategoryCoverage, Evaluation
-from conformask.scorers.scoring import scored
+from conformask.progress import main_process
+from conformask.records.evaluation import CategoryCoverage, Evaluation, ImageRecords
+from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 
 DECILES = 10
 """Parts by difficulty."""
+PARTS = "evaluating"
+"""Finished parts of an evaluation, in the run folder."""
 OPT_IMAGES = 40
 """How many images the paper's Opt is iterated on; each takes seconds."""
 
@@ -36,22 +41,31 @@ def evaluate(
     opt_images: int = OPT_IMAGES,
     opt_sizes: Array | None = None,
     other_network: bool = False,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
     Where its mask sizes are known already, (n_test,), NaN for those that are not, give them as `opt_sizes`.
-    Outputs of another network than the calibration's are measured with `other_network` only.
+    Outputs of another network than the calibration's are measured with `other_network` only. What a killed
+    evaluation had measured lies in out and is taken up again; several devices, which are handed to Lightning,
+    share the images by it.
 
     Raises:
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
         MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
+        InvalidArgumentError: too many devices, or several without out.
     """
     refuse_others(test)
     caveat = masker.card.check_network(test.network, other_network=other_network)
     _refuse_unfit(masker, test)
-    records = image_records(masker, scored(masker.scorer, test, "evaluating"), opt_images, opt_sizes)
+    streaming = Streaming(None if out is None else Path(out) / PARTS, devices, nodes)
+    with streaming.parts():
+        records = _records(masker, test, opt_images if opt_sizes is None else 0, streaming)
+    if opt_sizes is not None:
+        records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
     met = passes(records.distance, masker.card.threshold)
     order = np.argsort(records.difficulty, kind="stable")
@@ -103,9 +117,15 @@ def evaluate(
         within=card.within,
         n_groups=len(np.unique(groups)) if promise.by_group else None,
     )
-    if out is not None:
+    if out is not None and main_process():
         evaluation.save(Path(out))
     return evaluation
+
+
+def _records(masker: Masker, test: Triplets, opt_images: int, streaming: Streaming) -> ImageRecords:
+    measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
+    key = (masker.fingerprint, opt_images)
+    return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, streaming))
 
 
 def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:

@@ -1,8 +1,5 @@
 """What is measured on each test image."""
 
-from collections.abc import Iterable
-from dataclasses import fields
-
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -19,32 +16,11 @@ from conformask.calibration import (
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle
-from conformask.records.evaluation import ImageRecords
 from conformask.storage.as_arrays import Array
 
 
-def image_records(
-    masker: Masker, items: Iterable[Scored], opt_images: int, opt_sizes: Array | None = None
-) -> ImageRecords:
-    """Measure every image; the paper's Opt of an iterated distance only for the first `opt_images`.
-
-    Where the sizes of Opt are given they are taken as they are.
-    """
-    batches: list[dict[str, Array]] = []
-    done = 0
-    for item in items:
-        count = len(item.batch.names)
-        if opt_sizes is None:
-            opt = _paper_sizes(masker, item, max(0, opt_images - done))
-        else:
-            opt = opt_sizes[done : done + count]
-        batches.append(_measure(masker, item) | {"paper_oracle_size": opt})
-        done += count
-    names = [field.name for field in fields(ImageRecords)]
-    return ImageRecords(**{name: np.concatenate([batch[name] for batch in batches]) for name in names})
-
-
-def _measure(masker: Masker, item: Scored) -> dict[str, Array]:
+def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[str, Array]:
+    """The columns of ImageRecords for a batch; Opt, where it is iterated, only on those names."""
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
@@ -52,6 +28,7 @@ def _measure(masker: Masker, item: Scored) -> dict[str, Array]:
         "unmasked_distance": _array(unmasked_loss(masker.loss, item.batch)),
         "size": _array(mask_size(mask)),
         "oracle_size": _oracle_sizes(masker, item),
+        "paper_oracle_size": _paper_sizes(masker, item, opt_on),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(image_means(item.score.map)),
     }
@@ -67,16 +44,16 @@ def _oracle_sizes(masker: Masker, item: Scored) -> Array:
     return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask))
 
 
-def _paper_sizes(masker: Masker, item: Scored, opt_images: int) -> Array:
-    count, distance = len(item.batch.names), paper_distance(masker.loss)
-    if distance is None or distance.exponent is None:
-        count = 0 if distance is None else min(count, opt_images)
-    sizes = np.full(len(item.batch.names), np.nan)
-    if count and distance is not None:
-        y, y_hat = item.batch.truth()[:count], item.batch.y_hat[:count]
+def _paper_sizes(masker: Masker, item: Scored, opt_on: frozenset[str]) -> Array:
+    distance, names = paper_distance(masker.loss), np.array(item.batch.names)
+    sizes = np.full(len(names), np.nan)
+    iterated = distance is not None and distance.exponent is None
+    places = np.flatnonzero(np.isin(names, list(opt_on))) if iterated else np.arange(len(names))
+    if distance is not None and len(places):
+        y, y_hat = item.batch.truth()[places], item.batch.y_hat[places]
         per_channel = item.score.map.shape[1] > 1
         mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)
-        sizes[:count] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
+        sizes[places] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
     return sizes
 
 

@@ -14,7 +14,7 @@ from conformask.conformal.order import smallest
 from conformask.conformal.presets import marginal
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
-from conformask.evaluation.measures import image_records
+from conformask.evaluation.measures import critical_lambdas_of
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import ImageRecords
 from conformask.scorers.scoring import scored
@@ -100,10 +100,8 @@ def _critical(
 ) -> Float[np.ndarray, "n"]:
     if evaluated is not None:
         return np.concatenate([masker.critical_lambdas, evaluated.critical_lambda])
-    parts = [
-        image_records(masker, scored(masker.scorer, part, "resplits"), 0) for part in (calibration, test)
-    ]
-    return np.concatenate([part.critical_lambda for part in parts])
+    items = (item for part in (calibration, test) for item in scored(masker.scorer, part, "resplits"))
+    return np.concatenate([critical_lambdas_of(masker, item) for item in items])
 
 
 def _measured(

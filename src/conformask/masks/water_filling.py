@@ -61,6 +61,8 @@ class WaterFilling:
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
         """
         budgets = spent(score, lam, self.kappa)
+        if score.is_cuda and lam.ndim == 1:
+            return self.level_by_sorting(score, torch.from_numpy(budgets).to(score.device))
         fill = self._boundary if self.exponent == 1 else self._sigma
         levels = [fill(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))
@@ -78,9 +80,13 @@ class WaterFilling:
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
         """The same level in operations that an ONNX graph has."""
+        return self.level_by_sorting(score, (lam * shares_in_graph(score, self.kappa))[:, None])
+
+    def level_by_sorting(self, score: Images, budgets: Float[Tensor, "n 1"]) -> Float[Tensor, "n l"]:
+        """The level that spends the budgets, float64, in operations of torch on the device of both."""
         ascending = score.flatten(1).sort(dim=1).values
-        budget = (lam * shares_in_graph(score, self.kappa))[:, None] * ascending.shape[1]
-        return (boundary_in_graph if self.exponent == 1 else self._sigma_in_graph)(ascending, budget)
+        fill = boundary_in_graph if self.exponent == 1 else self._sigma_in_graph
+        return torch.where(budgets > 0, fill(ascending, budgets * ascending.shape[1]), 0.0)
 
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float

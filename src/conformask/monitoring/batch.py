@@ -1,6 +1,7 @@
 """A batch of new images: do they still look like those of the calibration? No truth is needed."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.measures import SIZE, check_level, measures_of
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
+from conformask.scorers.streaming import Streaming
 from conformask.storage.as_arrays import Array
 
 
@@ -57,7 +59,14 @@ class Monitoring:
 
 
 def monitor(
-    masker: Masker, new: Triplets, *, level: float = LEVEL, other_network: bool = False
+    masker: Masker,
+    new: Triplets,
+    *,
+    level: float = LEVEL,
+    other_network: bool = False,
+    out: str | Path | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> Monitoring:
     """Compare scores and mask sizes of new images with those of the calibration images.
 
@@ -70,6 +79,9 @@ def monitor(
         new: images (x, y_hat), with y where it is known.
         level: how often images that are exchangeable may be called shifted, and how often failing.
         other_network: compare outputs of another network than the calibration's.
+        out: a folder for finished parts, from which a killed run resumes; it is removed at the end.
+        devices: handed to Lightning; several need out.
+        nodes: handed to Lightning.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than
@@ -79,7 +91,8 @@ def monitor(
         ImageError: an image that cannot be used.
     """
     check_level(level)
-    measures = measures_of(masker, new, other_network=other_network)
+    streaming = Streaming(None if out is None else Path(out), devices, nodes)
+    measures = measures_of(masker, new, streaming, other_network=other_network)
     before, now = measures.calibration, measures.new[first_of_each(np.array(new.groups))]
     comparisons = tuple(
         _compared(name, *pair) for name, *pair in zip(measures.names, before.T, now.T, strict=True)

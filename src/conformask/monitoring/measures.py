@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask.calibration import Scored, features_of, joined, loss_under, mask_size
+from conformask.calibration import Scored, features_of, loss_under, mask_size
 from conformask.conformal.facts import facts_of
 from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
@@ -16,7 +17,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
-from conformask.scorers.scoring import scored
+from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 
 LOOKS = ("mean score", "spread / mean score", "median / mean score")
@@ -50,7 +51,9 @@ def check_level(level: float) -> None:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
 
 
-def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -> Measures:
+def measures_of(
+    masker: Masker, new: Triplets, streaming: Streaming, *, other_network: bool = False
+) -> Measures:
     """Of the images of a calibration, from its curves, and of new ones.
 
     Mask sizes are those at the grid point below the deployed lambda, for both.
@@ -72,7 +75,9 @@ def measures_of(masker: Masker, new: Triplets, *, other_network: bool = False) -
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
         calibration.column("bound")
-    measures = joined(_measures(masker, item) for item in scored(masker.scorer, new, "monitoring"))
+    with streaming.parts():
+        measure, key = partial(_measures, masker), masker.fingerprint
+        measures = gathered(masker.scorer, new, measure, "monitoring", key, streaming)
     places = _places(masker, masker.rule(facts_of(curves)))
     before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
     groups = curves.names if curves.group is None else curves.group

@@ -16,6 +16,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.measures import check_level, measures_of
 from conformask.records.network import Caveat
 from conformask.records.watched import Watched
+from conformask.scorers.streaming import Streaming
 from conformask.storage.as_json import read_json, write_json
 
 FIELDS = ("fingerprint", "level", "stream")
@@ -38,18 +39,27 @@ class Watch:
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
 
-    def add(self, new: Triplets, *, other_network: bool = False) -> Watched:
+    def add(
+        self,
+        new: Triplets,
+        *,
+        other_network: bool = False,
+        out: str | Path | None = None,
+        devices: int | str = 1,
+        nodes: int = 1,
+    ) -> Watched:
         """Take in images (x, y_hat), with y where it is known, in their order.
 
         A group enters once, with its first image and, where the truth is known, with all of its images in
-        `new`; an image that has entered before does not enter again.
+        `new`; an image that has entered before does not enter again. For out, devices and nodes see monitor.
 
         Raises:
             InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
             MismatchError: images of other channels or of another network.
             ImageError: an image that cannot be used.
         """
-        measures = measures_of(self.masker, new, other_network=other_network)
+        streaming = Streaming(None if out is None else Path(out), devices, nodes)
+        measures = measures_of(self.masker, new, streaming, other_network=other_network)
         statement, unit = self.masker.guarantee.statement, self.masker.guarantee.unit
         if self.stream is None:
             past = {

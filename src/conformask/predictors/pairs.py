@@ -31,13 +31,17 @@ class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self._read = Remembered(lambda index: tuple(image[0] for image in pairs[index][1:]))
+        self._read = Remembered(self._pair)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         return self._read(index % len(self))
+
+    def _pair(self, index: int) -> tuple[Tensor, ...]:
+        _, x, y = self.pairs[index]
+        return x[0], y[0]
 
 
 def rounded(image: Images, bits: int) -> Images:

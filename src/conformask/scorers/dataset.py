@@ -10,7 +10,6 @@ from conformask.arithmetic import resized
 from conformask.data.triplets import Triplets
 from conformask.records.size import Size
 from conformask.training.memory import Remembered
-from conformask.types import Triplet
 
 CROP = 2**15
 """Pixels of a crop of a volume, at most."""
@@ -30,7 +29,8 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         self.crop = crop_of(smallest)
         self._n = len(triplets)
         self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
-        self._read = Remembered(lambda index: _tensors(triplets[index]))
+        self._triplets = triplets
+        self._read = Remembered(self._tensors)
 
     def __len__(self) -> int:
         return self._n * self._crops
@@ -43,10 +43,10 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         part = tuple(slice(s, s + crop) for s, crop in zip(starts, self.crop, strict=True))
         return tuple(image[:, *part] for image in images)
 
-
-def _tensors(triplet: Triplet) -> tuple[Tensor, ...]:
-    x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-    return resized(x[None], y_hat[None])[0], y_hat, y
+    def _tensors(self, index: int) -> tuple[Tensor, ...]:
+        triplet = self._triplets[index]
+        x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
+        return resized(x[None], y_hat[None])[0], y_hat, y
 
 
 def crop_of(smallest: Size) -> Size:

@@ -26,6 +26,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json, plain, read_json, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
+from conformask.training.memory import workers_for
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
 from conformask.training.processes import check_devices
@@ -272,9 +273,11 @@ def _loader(
     dataset: TensorDataset, plan: Plan, processes: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Batches of a process' share; Lightning deals the sampler's indices to the processes in turn."""
-    n = len(dataset)  # type: ignore[arg-type]
+    n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]
     return DataLoader(
         dataset,
+        num_workers=workers,
+        persistent_workers=workers > 0,
         batch_size=min(plan.batch_size, -(-n // processes)),
         sampler=ShuffledByEpoch(n, plan.seed) if shuffle else None,
         drop_last=shuffle,

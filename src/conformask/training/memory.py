@@ -1,15 +1,19 @@
-"""Keeps decoded images between epochs."""
+"""Keeps decoded images between epochs; what does not fit is read by processes beside the training."""
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
+from torch.utils.data import Dataset, get_worker_info
 
 LIMIT = 2 << 30
 """Bytes of images that are kept."""
+WORKERS = 4
 
 
 class Remembered:
-    """Calls `read` once for each index, as long as what it returned fits into 2 GiB."""
+    """Calls `read` once for each index, as long as what it returned fits into 2 GiB over all processes."""
 
     def __init__(self, read: Callable[[int], tuple[Tensor, ...]]) -> None:
         self._read = read
@@ -20,8 +24,15 @@ class Remembered:
         """What read(index) returns."""
         if index in self._kept:
             return self._kept[index]
-        item = self._read(index)
+        item, worker = self._read(index), get_worker_info()
         self._bytes += sum(tensor.nbytes for tensor in item)
-        if self._bytes <= LIMIT:
+        if self._bytes <= LIMIT // (1 if worker is None else worker.num_workers):
             self._kept[index] = item
         return item
+
+
+def workers_for(dataset: Dataset[tuple[Tensor, ...]]) -> int:
+    """How many processes read beside the training: none where all images fit into memory."""
+    sized: Any = dataset
+    bytes_of_all = len(sized) * sum(tensor.nbytes for tensor in dataset[0])
+    return 0 if bytes_of_all <= LIMIT else min(WORKERS, max(1, (os.cpu_count() or 1) - 1))

@@ -74,8 +74,8 @@ class Opened:
     """The pixels, a window at a time; None where a format has to be decoded whole."""
 
 
-def header_of(array: Array, name: str = "the array", axes: str | None = None) -> Header:
-    """The header of an image in memory: (H, W) or (H, W, C), or as the axes say; see `arranged`.
+def header_of(array: Any, name: str = "the array", axes: str | None = None) -> Header:
+    """The header of an array of numpy or dask: (H, W) or (H, W, C), or as the axes say; see `arranged`.
 
     Raises:
         ImageError: another shape or type; calls the image `name`.
@@ -98,8 +98,8 @@ def header_of(array: Array, name: str = "the array", axes: str | None = None) ->
     return Header(channels, (height, width), bits_of(array.dtype), range_of(array.dtype, name))
 
 
-def arranged(array: Array, axes: str, name: str = "the array") -> Array:
-    """A view (*space, C) of an array whose axes are, in its order, letters of CZYX; C is made where missing.
+def arranged(array: Any, axes: str, name: str = "the array") -> Any:
+    """A view (*space, C) of an array of numpy or dask whose axes are, in its order, letters of CZYX.
 
     Raises:
         ImageError: as many axes as the array does not have, or an empty one.

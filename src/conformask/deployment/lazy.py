@@ -1,0 +1,203 @@
+"""The mask of an image larger than a machine: a dask array, which any of dask's schedulers computes."""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from conformask.arithmetic import at, best_device
+from conformask.calibration import Scored
+from conformask.data.formats.format import Under
+from conformask.data.formats.opened import Header, arranged, header_of
+from conformask.data.images import Image, to_unit
+from conformask.data.mask_files import grid, side_of_block
+from conformask.data.rasters import Raster
+from conformask.deployment.whole import (
+    WholeImage,
+    check_whole,
+    factors_of,
+    facts_of,
+    shape_of_score,
+    tiled_scorer,
+    windows_of,
+)
+from conformask.errors import MissingFileError
+from conformask.masker.masker import Masker
+from conformask.masks.passes import Passes, passes_of
+from conformask.records.reading import Reading
+from conformask.scorers.tiled import Places, Tiled, Window, reduced
+from conformask.types import Array, Family, Score
+
+if TYPE_CHECKING:
+    import dask.array
+    from dask.delayed import Delayed
+
+FAN_IN = 16
+"""Sums that one task adds up."""
+
+
+def masked(
+    masker: Masker,
+    x: "dask.array.Array",
+    y_hat: "dask.array.Array",
+    *,
+    weight: float | None = None,
+    category: str | None = None,
+) -> "dask.array.Array":
+    """The mask of one image as a dask array; nothing is read before it is computed.
+
+    It is the mask that `conformask mask` writes: the image is scored by the same tiles, one task each. The
+    level needs the whole score; until it is known the workers keep the score, 4 bytes a pixel, or spill it.
+
+    Args:
+        masker: a calibrated masker, of the family power, or water_filling with exponent 1.
+        x: the degraded input, (H, W), (H, W, C) or of the axes of the calibration, read as its images were.
+        y_hat: the network's output, likewise.
+        weight: of the image, where the rule asks for it.
+        category: of the image, where the rule asks for it.
+
+    Returns:
+        (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 1024 pixels a
+        side, of volumes 128.
+
+    Raises:
+        MissingFileError: dask is not installed.
+        MismatchError: another family, other channels than those of the calibration, or an x that tiles cannot
+            follow.
+        InvalidArgumentError: an image too large for what the promise has to know of it.
+        ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
+    """
+    try:
+        from dask.array import block, from_delayed
+        from dask.delayed import delayed
+    except ImportError as error:
+        raise MissingFileError("masked needs dask: pip install 'conformask[dask]'") from error
+    reading = masker.card.reading
+    x, y_hat = _arranged("x", x, reading), _arranged("y_hat", y_hat, reading)
+    rasters = _raster("x", x, reading), _raster("y_hat", y_hat, reading)
+    image = WholeImage("the image", *rasters, None, category, weight, Under(None, None, reading))
+    masker.card.check_channels(image.y_hat.header.channels, "y_hat: ")
+    check_whole(masker, tiled_scorer(masker), image)
+    _, channels, *size = shape_of_score(masker, image)
+    (lam,) = masker.lambdas(Scored(facts_of(masker, image), Score(torch.empty(1, 1, *size, device="meta"))))
+    scores = _scores(masker, image, x, y_hat)
+    level = _level(passes_of(masker.family, float(lam), channels * math.prod(size)), scores)
+    blocks = [
+        from_delayed(delayed(_opened)(masker.family, score, level), (channels, *_sides(places)), np.float32)
+        for score, places in zip(scores, grid(tuple(size)), strict=True)
+    ]
+    mask = block(_nested(blocks, [-(-side // side_of_block(tuple(size))) for side in size]))
+    return mask[0] if channels == 1 else mask.transpose(*range(1, mask.ndim), 0)
+
+
+def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.array.Array":
+    """A view (*space, C)."""
+    if reading.axes is not None:
+        return arranged(image, reading.axes, role)
+    header_of(image, role)
+    return image if image.ndim == 3 else image[..., None]
+
+
+def _raster(role: str, array: "dask.array.Array", reading: Reading) -> Raster:
+    """Of (*space, C); its windows are computed at once."""
+    header = header_of(array, role, "YXC" if array.ndim == 3 else "ZYXC")
+    return Raster(role, header, reading, lambda places: np.asarray(array[places]), reading.clips(role))
+
+
+def _scores(
+    masker: Masker, image: WholeImage, x: "dask.array.Array", y_hat: "dask.array.Array"
+) -> list["Delayed"]:
+    """The score of each block of the mask, (1 or C, *space): the tiles that meet it, added in their order."""
+    from dask.delayed import delayed
+
+    windows, factors = windows_of(masker, image), factors_of(masker, image)
+    scorer, score = delayed(tiled_scorer(masker)), delayed(_score_of_tile)
+    units = [
+        partial(_unit, raster.header, raster.reading, raster.name, raster.clip)
+        for raster in (image.x, image.y_hat)
+    ]
+    tiles = [
+        score(scorer, window, units, x[reduced(window.places, factors)], y_hat[window.places])
+        for window in windows
+    ]
+    _, channels, *size = shape_of_score(masker, image)
+    blocks = []
+    for block in grid(tuple(size)):
+        met = [place for place, window in enumerate(windows) if _meet(window.places, block)]
+        places, parts = [windows[place].places for place in met], [tiles[place] for place in met]
+        blocks.append(delayed(_score_of_block)(channels, block, places, parts))
+    return blocks
+
+
+def _score_of_tile(
+    scorer: Tiled, window: Window, units: Sequence[Callable[[Array], Image]], x: Array, y_hat: Array
+) -> Array:
+    """The weighted score of a tile, (1 or C, *space)."""
+    images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
+    given, output = (torch.from_numpy(image)[None].to(best_device()) for image in images)
+    part: Array = scorer.part(window, given, output)[0].cpu().numpy()
+    return part
+
+
+def _unit(header: Header, reading: Reading, name: str, clip: bool, array: Array) -> Image:
+    """A window (*space, C) as (C, *space) in [0, 1]."""
+    return to_unit(array, header, reading, name, clip=clip)
+
+
+def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts: Sequence[Array]) -> Array:
+    score = np.zeros((channels, *_sides(block)), np.float32)
+    for tile, part in zip(tiles, parts, strict=True):
+        sides = zip(tile, block, strict=True)
+        common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in sides)
+        score[at(_within(common, block))] += part[at(_within(common, tile))]
+    return score
+
+
+def _level(passes: Passes, scores: Sequence["Delayed"]) -> "Delayed":
+    """The passes when the last is done: each maps all blocks and adds up what they give, FAN_IN at a time."""
+    from dask.delayed import delayed
+
+    known: Any = passes
+    for _ in range(passes.count):
+        sums = [delayed(Passes.sums_of)(known, score) for score in scores]
+        while len(sums) > 1:
+            sums = [delayed(_added)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
+        known = delayed(Passes.after)(known, sums[0])
+    return known
+
+
+def _added(sums: Sequence[Array]) -> Array:
+    total: Array = np.sum(sums, axis=0)
+    return total
+
+
+def _opened(family: Family, score: Array, passes: Passes) -> Array:
+    """The mask of a block, (1 or C, *space)."""
+    assert passes.level is not None
+    mask: Array = family.apply(torch.from_numpy(score)[None], torch.from_numpy(passes.level)[None])[0].numpy()
+    return mask
+
+
+def _sides(places: Places) -> tuple[int, ...]:
+    return tuple(side.stop - side.start for side in places)
+
+
+def _within(places: Places, window: Places) -> Places:
+    """The same places, counted from the start of a window."""
+    sides = zip(places, window, strict=True)
+    return tuple(slice(side.start - of.start, side.stop - of.start) for side, of in sides)
+
+
+def _meet(one: Places, other: Places) -> bool:
+    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
+
+
+def _nested(blocks: Sequence[Any], counts: Sequence[int]) -> Any:
+    """Blocks in the order of `grid` as lists in lists, one for each axis."""
+    if not counts:
+        return blocks[0]
+    step = len(blocks) // counts[0]
+    return [_nested(blocks[start : start + step], counts[1:]) for start in range(0, len(blocks), step)]
