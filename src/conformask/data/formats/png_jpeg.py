@@ -111,7 +111,7 @@ def write_jpeg(path: Path, array: Array) -> None:
     """Write bytes (H, W) or (H, W, 3), to look at."""
     import imagecodecs
 
-    path.write_bytes(imagecodecs.jpeg_encode(array, level=90))
+    path.write_bytes(imagecodecs.jpeg_encode(np.ascontiguousarray(array), level=90))
 
 
 def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
