@@ -86,6 +86,15 @@ for part, numbers in {"train": range(10), "calibration": range(10, 20), "new": r
 """
 """CT series and z-stacks, made for the pages that name them."""
 
+SLIDE = """
+import numpy as np
+import zarr
+slide = zarr.create_group("slide.zarr")
+for role in ("x", "y_hat"):
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
+    slide.create_array(role, data=image, chunks=(64, 64, 3))
+"""
+
 
 def snippets(page: Path) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in SNIPPET.finditer(page.read_text(encoding="utf-8"))]
@@ -116,6 +125,8 @@ def test_snippets_run(page: Path, folder: Path) -> None:
         shutil.rmtree(folder / "masker")
     if "ct-train" in whole or "stacks-train" in whole:
         run([sys.executable, "-c", VOLUMES], folder)
+    if "slide.zarr" in whole:
+        run([sys.executable, "-c", SLIDE], folder)
     for language, text in snippets(page):
         if language == "python":
             run([sys.executable, "-c", text], folder)

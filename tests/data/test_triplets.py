@@ -229,6 +229,30 @@ def test_too_few_groups_to_split():
         arrays(50, groups=["one"] * 50).split()
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_in_numbers(seed):
+    triplets = arrays(40, groups=[f"slide{index // 4}" for index in range(40)])
+    split = triplets.split(seed, fractions=(0.4, 0.1, 0.3, 0.2))
+    of = [set(getattr(split, name).groups) for name in PARTS]
+    assert [len(groups) for groups in of] == [4, 1, 3, 2]
+    assert len(set.union(*of)) == 10
+    enough = triplets.split(seed, guarantee="groups", confidence=0.8)
+    assert [len(set(getattr(enough, name).groups)) for name in PARTS] == [4, 1, 4, 1]
+    images = triplets.split(seed, guarantee="marginal")
+    assert len(images.calibration) == 12, "three slides hold the nine images that it takes"
+    with pytest.raises(InvalidArgumentError, match=r"40 images in 10 groups .* 9 groups or more"):
+        triplets.split(seed, guarantee="groups")
+
+
+def test_what_cannot_be_dealt():
+    triplets = arrays(8)
+    for wrong in ((0.5, 0.5), (0.4, 0.0, 0.4, 0.2), (0.4, 0.2, 0.4, 0.2)):
+        with pytest.raises(InvalidArgumentError, match="which sum to 1"):
+            triplets.split(fractions=wrong)
+    with pytest.raises(InvalidArgumentError, match="3 images in 3 groups are too few for four parts"):
+        triplets.select(range(3)).split(fractions=(0.25, 0.25, 0.25, 0.25))
+
+
 def test_a_holdout_is_of_whole_groups_and_independent_of_the_split():
     triplets = arrays(2000, groups=[str(index // 2) for index in range(2000)])
     kept, aside = triplets.holdout(0.1, seed=0)

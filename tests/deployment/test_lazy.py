@@ -37,7 +37,7 @@ def masker_of(family: str = "power", channels: int = 1, score=rough, **promise: 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conformask.data.mask_files.BLOCK", 64)
+    monkeypatch.setattr("conformask.deployment.lazy.SIDES", {2: 64, 3: 32})
 
 
 def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:

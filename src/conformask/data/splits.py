@@ -1,7 +1,10 @@
-"""Which part of a split an image belongs to: by hash, so that it never depends on the other images."""
+"""Which part of a split an image belongs to: by hash, which of itself never depends on the other images."""
 
 import hashlib
-from collections.abc import Collection
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
+from itertools import accumulate
 from typing import Literal, get_args
 
 from conformask.errors import InvalidArgumentError
@@ -22,6 +25,44 @@ def uniform(*keys: object) -> float:
 def part_of(group: str, seed: int = 0) -> str:
     """The part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
     return _deal(uniform(seed, group), PARTS, FRACTIONS)
+
+
+def dealt(
+    groups: Sequence[str], fractions: Sequence[float], seed: int, calibration: int, by_group: bool
+) -> dict[str, str]:
+    """The part of each group, in the order of a hash: numbers of groups as near the fractions as they get.
+
+    Args:
+        groups: of each image.
+        fractions: of the parts, in their order.
+        seed: decides the order.
+        calibration: the fewest units of the calibration part, which come first.
+        by_group: whether units are groups; else images.
+
+    Raises:
+        InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few groups;
+            says how many it takes.
+    """
+    if len(fractions) != len(PARTS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
+        raise InvalidArgumentError(f"fractions {fractions}: give those of {', '.join(PARTS)}, which sum to 1")
+    images = Counter(groups)
+    drawn = sorted(images, key=lambda group: uniform(seed, "fractions", group))
+    units = list(accumulate(1 if by_group else images[group] for group in drawn))
+    fewest = next((count for count, held in enumerate(units, 1) if held >= calibration), len(drawn) + 1)
+    kept = max(fewest, round(fractions[2] * len(drawn)))
+    others = len(drawn) - kept
+    if others < len(PARTS) - 1:
+        units_text = "groups" if by_group else "images"
+        raise InvalidArgumentError(
+            f"{len(groups)} images in {len(drawn)} groups are too few for four parts, with {calibration} "
+            f"{units_text} or more for calibration: add some, or ask for less confidence"
+        )
+    rest = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
+    ends = [round(others * share / sum(rest)) for share in accumulate(rest)]
+    first = min(max(1, ends[0]), others - 2)
+    second = min(max(first + 1, ends[1]), others - 1)
+    names = ["calibration"] * kept + ["train"] * first + ["selection"] * (second - first)
+    return dict(zip(drawn, names + ["test"] * (others - second), strict=True))
 
 
 def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:

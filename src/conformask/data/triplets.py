@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from conformask.ahead import ahead
+from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import Item, items_of
 from conformask.data.decoding import name_and_suffix
@@ -24,7 +25,7 @@ from conformask.data.manifest import (
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role, header_of_row, raster_of_row, read_row, source_of_row
-from conformask.data.splits import PARTS, check_part, part_of, set_aside
+from conformask.data.splits import FRACTIONS, PARTS, check_part, dealt, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
@@ -375,16 +376,47 @@ class Triplets:
         check_part(name)
         return self._part(name, [row.part for row in self._rows]) if self.has_split else self
 
-    def split(self, seed: int = 0) -> "Splits":
+    def split(
+        self,
+        seed: int = 0,
+        *,
+        fractions: Sequence[float] | None = None,
+        guarantee: str | None = None,
+        confidence: float | None = None,
+    ) -> "Splits":
         """Train, selection, calibration and test: the manifest's, or by hash of the group and the seed.
 
+        A hash of each group by itself gives parts that do not change when others are added, and of few groups
+        perhaps very uneven ones. With fractions or a guarantee whole groups are dealt in numbers.
+
+        Args:
+            seed: decides the parts.
+            fractions: of train, selection, calibration and test, such as (0.4, 0.1, 0.3, 0.2); if a guarantee
+                is given and they are not, (0.55, 0.1, 0.2, 0.15).
+            guarantee: a name of `conformask.names.Guarantee`: the calibration part gets at least as many
+                images, or groups, as it takes.
+            confidence: of the guarantee; 0.9 if None.
+
         Raises:
-            InvalidArgumentError: a part would be empty.
+            InvalidArgumentError: too few groups, fractions or a guarantee that are none, or beside a manifest
+                that splits.
         """
         parts = [row.part for row in self._rows]
-        if not self.has_split:
+        if fractions is not None or guarantee is not None:
+            parts = self._dealt(fractions or FRACTIONS, seed, guarantee, confidence)
+        elif not self.has_split:
             parts = [part_of(group, seed) for group in self.groups]
         return Splits(**{name: self._part(name, parts) for name in PARTS})
+
+    def _dealt(
+        self, fractions: Sequence[float], seed: int, guarantee: str | None, confidence: float | None
+    ) -> list[str | None]:
+        if self.has_split:
+            raise InvalidArgumentError("the manifest splits already: leave out fractions and guarantee")
+        promise = guarantee_by_name(guarantee or "marginal", confidence)
+        fewest = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
+        of_groups = dealt(self.groups, fractions, seed, fewest, promise.by_group)
+        return [of_groups[group] for group in self.groups]
 
     def _part(self, name: str, parts: Sequence[str | None]) -> "Triplets":
         indices = [index for index, part in enumerate(parts) if part == name]

@@ -1,8 +1,9 @@
 """The mask of an image larger than a machine: a dask array, which any of dask's schedulers computes."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,6 @@ from conformask.calibration import Scored
 from conformask.data.formats.format import Under
 from conformask.data.formats.opened import Header, arranged, header_of
 from conformask.data.images import Image, to_unit
-from conformask.data.mask_files import grid, side_of_block
 from conformask.data.rasters import Raster
 from conformask.deployment.whole import (
     WholeImage,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import dask.array
     from dask.delayed import Delayed
 
+SIDES = {2: 4096, 3: 256}
+"""Of a block of a plane and of a volume: its score takes 64 MiB, which a scheduler can keep count of."""
 FAN_IN = 16
 """Sums that one task adds up."""
 
@@ -60,8 +62,8 @@ def masked(
         category: of the image, where the rule asks for it.
 
     Returns:
-        (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 1024 pixels a
-        side, of volumes 128.
+        (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 4096 pixels a
+        side, of volumes 256.
 
     Raises:
         MissingFileError: dask is not installed.
@@ -87,9 +89,9 @@ def masked(
     level = _level(passes_of(masker.family, float(lam), channels * math.prod(size)), scores)
     blocks = [
         from_delayed(delayed(_opened)(masker.family, score, level), (channels, *_sides(places)), np.float32)
-        for score, places in zip(scores, grid(tuple(size)), strict=True)
+        for score, places in zip(scores, _grid(size), strict=True)
     ]
-    mask = block(_nested(blocks, [-(-side // side_of_block(tuple(size))) for side in size]))
+    mask = block(_nested(blocks, [-(-side // SIDES[len(size)]) for side in size]))
     return mask[0] if channels == 1 else mask.transpose(*range(1, mask.ndim), 0)
 
 
@@ -125,7 +127,7 @@ def _scores(
     ]
     _, channels, *size = shape_of_score(masker, image)
     blocks = []
-    for block in grid(tuple(size)):
+    for block in _grid(size):
         met = [place for place, window in enumerate(windows) if _meet(window.places, block)]
         places, parts = [windows[place].places for place in met], [tiles[place] for place in met]
         blocks.append(delayed(_score_of_block)(channels, block, places, parts))
@@ -181,6 +183,12 @@ def _opened(family: Family, score: Array, passes: Passes) -> Array:
     return mask
 
 
+def _grid(size: Sequence[int]) -> Iterator[Places]:
+    """The place of each block, row by row, plane by plane."""
+    step = SIDES[len(size)]
+    return product(*([slice(at, min(at + step, side)) for at in range(0, side, step)] for side in size))
+
+
 def _sides(places: Places) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in places)
 
@@ -196,7 +204,7 @@ def _meet(one: Places, other: Places) -> bool:
 
 
 def _nested(blocks: Sequence[Any], counts: Sequence[int]) -> Any:
-    """Blocks in the order of `grid` as lists in lists, one for each axis."""
+    """Blocks in the order of `_grid` as lists in lists, one for each axis."""
     if not counts:
         return blocks[0]
     step = len(blocks) // counts[0]
