@@ -35,7 +35,7 @@ def show(
 
     Args:
         masker: from calibrate or load.
-        x: the degraded input, as the masker takes it: a tensor (N, Cx, *space) in [0, 1], or an array,
+        x: the degraded input, as the masker takes it: a tensor of floats (N, Cx, *space), or an array,
             read as the calibration images were.
         y_hat: the network's output, of the same kind.
         y: the truth, where it is known; of the shape of y_hat.

@@ -160,10 +160,26 @@ def test_arrays_are_mapped_by_the_range_of_the_calibration(tmp_path) -> None:
     stated = Triplets.from_arrays(x, y_hat, y, data_range=(0, 4095))
     masker = made(SCORER, stated, selection=SELECTION)
     batch = next(stated.batches(20))
-    expected = masker(batch.x, batch.y_hat)[0, 0].numpy()
+    expected = masker.masks(batch.x, batch.y_hat)[0, 0].numpy()
     np.testing.assert_allclose(masker(x[0], y_hat[0]), expected, rtol=1e-6)
     masker.save(tmp_path)
     np.testing.assert_allclose(load(tmp_path, scorer=SCORER)(x[0], y_hat[0]), expected, rtol=1e-6)
+
+
+def test_tensors_and_arrays_follow_one_convention() -> None:
+    x, y_hat, y = (2 * image - 1 for image in arrays(20, 0))
+    masker = made(SCORER, Triplets.from_arrays(x, y_hat, y, data_range=(-1, 1)), selection=SELECTION)
+    given = [torch.from_numpy(image[:1, None, ..., 0]) for image in (x, y_hat)]
+    of_arrays = masker(x[0], y_hat[0])
+    assert 0 < of_arrays.mean() < 1
+    np.testing.assert_allclose(masker(*given)[0, 0].numpy(), of_arrays, rtol=1e-6)
+    half = masker(*(image.half() for image in given))
+    assert half.dtype == torch.float32
+    np.testing.assert_allclose(half[0, 0].numpy(), of_arrays, atol=0.02)
+    with pytest.raises(ImageError, match=r"y_hat has values outside \[-1, 1\]"):
+        masker(given[0], given[1] - 1.5)
+    with pytest.raises(ImageError, match=r"x is a tensor of torch.uint8: give floats"):
+        masker(*(image.byte() for image in given))
 
 
 def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:

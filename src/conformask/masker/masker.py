@@ -109,9 +109,9 @@ class Masker:
         """The mask, in [0, 1], 1 = trusted.
 
         Args:
-            x: the degraded input: a tensor (N, Cx, *space) in [0, 1], or an array (H, W) or (H, W, C),
-                or of the axes of the calibration, read as its images were: their data_range, or the range of
-                the type, floats in [0, 1].
+            x: the degraded input: a tensor of floats (N, Cx, *space), or an array (H, W) or (H, W, C), or of
+                the axes of the calibration. Both are read as the calibration's images were: by their
+                data_range, or the range of the type, floats in [0, 1].
             y_hat: the network's output, of the same kind.
             weight: of each image, where the rule asks for it.
             category: of each image, where the rule asks for it.
@@ -123,25 +123,31 @@ class Masker:
             MismatchError: other channels than those of the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        if isinstance(x, Tensor) and isinstance(y_hat, Tensor):
-            return self.masks(x, y_hat, weight=weight, category=category)
-        if isinstance(x, Tensor) or isinstance(y_hat, Tensor):
+        if isinstance(x, Tensor) != isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
         batch = (self.batch_of(name, image) for name, image in (("x", x), ("y_hat", y_hat)))
-        mask = self.masks(*batch, weight=weight, category=category)[0].numpy()
+        masks = self.masks(*batch, weight=weight, category=category)
+        if isinstance(x, Tensor):
+            return masks
+        mask = masks[0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
-        """What a user calls `name`, an array or a tensor (N, C, *space), as a batch.
+        """What a user calls `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
 
         Raises:
-            ImageError: values outside the range, NaN or infinity.
+            ImageError: values outside the range, NaN or infinity, or a tensor of integers.
         """
+        reading = self.card.reading
         if not isinstance(image, Tensor):
             return torch.from_numpy(self.image_of(name, image))[None]
-        if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
-            raise ImageError(f"{name} has values outside [0, 1], or NaN: scale or clip it first")
-        return image
+        if not image.is_floating_point():
+            raise ImageError(
+                f"{name} is a tensor of {image.dtype}: give floats, {name}.float() / 255 perhaps"
+            )
+        low, high = reading.data_range or (0.0, 1.0)
+        unit = image.float() if (low, high) == (0, 1) else (image.float() - low) / (high - low)
+        return _inside(name, unit.clamp(0, 1) if reading.clips(name) else unit, (low, high))
 
     def image_of(self, role: str, image: Array) -> Image:
         """A user's array as x, y_hat or y, (C, *space) in [0, 1], read as the calibration images were.
@@ -161,7 +167,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
     ) -> Images:
-        """The mask of each image, as __call__ gives it for tensors."""
+        """The mask of each image, as __call__ gives it for tensors; these are in [0, 1] in any case."""
         return self.open(self.scored(x, y_hat, weight, category))
 
     def scored(
@@ -172,7 +178,7 @@ class Masker:
         category: Sequence[str] | None = None,
     ) -> Scored:
         """New images with their score, checked."""
-        x, y_hat = self.batch_of("x", x), self.batch_of("y_hat", y_hat)
+        x, y_hat = _inside("x", x), _inside("y_hat", y_hat)
         self.card.check_channels(y_hat.shape[1])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, stacklevel=4)
@@ -342,3 +348,10 @@ class Masker:
             with whole_file(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker
+
+
+def _inside(name: str, image: Images, data_range: tuple[float, float] = (0, 1)) -> Images:
+    if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
+        low, high = data_range
+        raise ImageError(f"{name} has values outside [{low:g}, {high:g}], or NaN: scale or clip it first")
+    return image
