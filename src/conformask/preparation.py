@@ -246,8 +246,8 @@ def true_images(
     return TrueImages.from_folder(folder, size, stride, split, seed, data_range, colour=True)
 
 
-def predictor_named(name: str, task: Task) -> Predictor:
-    """bicubic, biharmonic, the predictor of a run folder, or a user's own network.
+def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
+    """bicubic, biharmonic, the predictor of a run folder, or what `own_predictor` takes.
 
     Raises:
         InvalidArgumentError: none of these.
@@ -257,7 +257,7 @@ def predictor_named(name: str, task: Task) -> Predictor:
     if name in CLASSICAL:
         return CLASSICAL[name](task)
     if not Path(name).is_dir():
-        return own_predictor(name)
+        return own_predictor(name, data_range)
     predictor = NetworkPredictor.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")

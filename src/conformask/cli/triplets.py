@@ -18,8 +18,9 @@ def triplets(
         str,
         Parameter(
             help="Your network: package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or "
-            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); or bicubic, biharmonic, or "
-            "the run folder of a predictor."
+            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); of a library monai:BUNDLE, "
+            "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; or bicubic, "
+            "biharmonic, or the run folder of a predictor."
         ),
     ],
     task: TaskName | None = None,
@@ -62,9 +63,8 @@ def triplets(
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
-        n = add_outputs(
-            images, own_predictor(predictor), reading=read.reading(), devices=devices, nodes=nodes
-        )
+        own = own_predictor(predictor, read.data_range)
+        n = add_outputs(images, own, reading=read.reading(), devices=devices, nodes=nodes)
         record = {"data": str(images), "n": n, "predictor": predictor}
         show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
         return
@@ -73,7 +73,8 @@ def triplets(
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, read.data_range)
-    used, population = predictor_named(predictor, task_by_name(task)), population_of(stride, split)
-    n = write_triplets(source, data, task=task_by_name(task), predictor=used, population=population)
+    network = predictor_named(predictor, task_by_name(task), read.data_range)
+    population = population_of(stride, split)
+    n = write_triplets(source, data, task=task_by_name(task), predictor=network, population=population)
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)

@@ -1,4 +1,6 @@
-"""A user's own network as a predictor: a Python callable, or a file of torch.export, TorchScript or ONNX."""
+"""A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or one
+of a library.
+"""
 
 import glob
 import importlib
@@ -22,6 +24,8 @@ from conformask.types import Array, Images
 
 Run = Callable[[Images], Images]
 
+LIBRARIES = {"monai": "BUNDLE", "careamics": "CHECKPOINT", "transformers": "FOLDER"}
+"""Libraries whose networks are given as monai:BUNDLE, and what follows their names."""
 FAR = 4.0
 """How far from 0 no output in [0, 1] goes astray."""
 
@@ -53,23 +57,48 @@ class OwnPredictor:
         return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
 
 
-def own_predictor(name: str) -> OwnPredictor:
+def own_predictor(name: str, data_range: tuple[float, float] | None = None) -> OwnPredictor:
     """The network of that name.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
-    and returns one of floats, (*space, C) or (*space). A .pt2 file is one of torch.export, a .pt, .pth or .ts
-    file TorchScript and a .onnx file ONNX, all from (N, C, *space) in [0, 1] to the same.
+    and returns one of floats, (*space, C) or (*space); it may also name an OwnPredictor. A .pt2 file is one
+    of torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
+    [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
+    libraries.
+
+    Args:
+        name: such as "enhance:enlarge" or "network.onnx".
+        data_range: black and white in the units of the images, as CAREamics has seen them; [0, 1] if None.
 
     Raises:
         InvalidArgumentError: none of these, or there is no such function in the module.
-        MissingFileError: no such file or module, or onnxruntime is not installed.
+        MissingFileError: no such file or module, or a library is not installed.
         MismatchError: the file is damaged, or of another kind.
     """
+    library, _, path = name.partition(":")
+    if library in LIBRARIES:
+        return _of_library(library, path, data_range)
     opened = OPENED.get(Path(name).suffix.lower())
     if opened is not None:
         return OwnPredictor(opened(name), Path(name).name, _hash_of_files(Path(name)))
     function = _function(name)
+    if isinstance(function, OwnPredictor):
+        return function
     return OwnPredictor(_each(function), name, _hash_of_function(name, function))
+
+
+def _of_library(library: str, path: str, data_range: tuple[float, float] | None) -> OwnPredictor:
+    if library == "monai":
+        from conformask.predictors.libraries.monai import from_bundle
+
+        return from_bundle(path)
+    if library == "transformers":
+        from conformask.predictors.libraries.transformers import from_folder
+
+        return from_folder(path)
+    from conformask.predictors.libraries.careamics import from_checkpoint
+
+    return from_checkpoint(path, data_range or (0, 1))
 
 
 def _hash_of_files(path: Path) -> str:
@@ -85,8 +114,10 @@ def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
 def _function(name: str) -> Callable[[Array], Array]:
     module, separator, function = name.partition(":")
     if not (separator and function):
+        of_libraries = (f"{library}:{path}" for library, path in LIBRARIES.items())
         raise InvalidArgumentError(
-            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENED)}"
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENED)}, or "
+            f"{', '.join(of_libraries)}"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

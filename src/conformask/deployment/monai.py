@@ -1,0 +1,60 @@
+"""Masks in a pipeline of MONAI. Needs the extra monai."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from conformask.masker.masker import Masker
+from conformask.predictors.libraries import required
+from conformask.predictors.libraries.monai import in_order
+from conformask.types import Images
+
+required("monai.transforms")
+
+from monai.data import MetaTensor  # noqa: E402
+from monai.transforms import MapTransform  # noqa: E402
+
+
+class ConformalMaskd(MapTransform):  # type: ignore[misc]
+    """A dictionary transform: from x and y_hat to the mask, in [0, 1], 1 = trusted.
+
+    Images are tensors (C, *space) in [0, 1]. The mask has the affine, the metadata and the applied
+    operations of y_hat, so that Invertd and SaveImaged treat it as they treat y_hat.
+    """
+
+    def __init__(
+        self,
+        masker: Masker,
+        keys: Sequence[Hashable] = ("x", "y_hat"),
+        mask_key: Hashable = "mask",
+        *,
+        reversed_axes: bool = True,
+    ) -> None:
+        """As the other transforms of MONAI.
+
+        Args:
+            masker: a calibrated masker.
+            keys: of x and y_hat.
+            mask_key: where the mask is put, (1 or C, *space), float32.
+            reversed_axes: whether the images have MONAI's order of axes, (C, X, Y, Z), and conformask has
+                read those of the calibration from files, in the order (C, Z, Y, X); if False the masker
+                was calibrated on tensors in the order of these.
+        """
+        super().__init__(keys)
+        self.masker, self.mask_key, self.reversed_axes = masker, mask_key, reversed_axes
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """The same dictionary with the mask.
+
+        Raises:
+            KeyError: it has no x or y_hat.
+            MismatchError: other channels than those of the calibration images.
+            ImageError: values outside [0, 1], NaN or infinity.
+        """
+        x, y_hat = (data[key] for key in self.keys)
+        mask = self.masker.masks(self._batch(x), self._batch(y_hat))
+        made = MetaTensor(in_order(mask, self.reversed_axes)[0].to(y_hat.device))
+        return {**data, self.mask_key: made.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else made}
+
+    def _batch(self, image: Any) -> Images:
+        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
+        return in_order(plain[None].float(), self.reversed_axes).contiguous()

@@ -1,0 +1,61 @@
+"""Networks as their libraries give them: one file a library, which is imported only where it is used."""
+
+from collections.abc import Mapping
+from importlib import import_module, metadata
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conformask.errors import MissingFileError
+from conformask.fingerprints import fingerprint_of, name_of
+from conformask.predictors.own import OwnPredictor, Run
+from conformask.storage.as_json import hash_of
+
+PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
+"""Types of attributes that are settings."""
+
+
+def required(module: str) -> Any:
+    """A module of a library, imported.
+
+    Raises:
+        MissingFileError: the library is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise MissingFileError(
+            f"{module} cannot be imported ({error}): pip install 'conformask[{library}]'"
+        ) from error
+
+
+def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> OwnPredictor:
+    """A network of a library, in eval mode, known by its weights and code, and by the library's version.
+
+    Args:
+        network: what is run.
+        run: runs it on x (N, C, *space) in [0, 1].
+        library: whose it is.
+        decisive: what else decides the outputs.
+    """
+    network.eval()
+    hashes = [fingerprint_of(part) for part in (network, *decisive)]
+    return OwnPredictor(run, name_of(network), hash_of([library, metadata.version(library), hashes]))
+
+
+def settings_of(network: nn.Module) -> Mapping[str, object]:
+    """The plain attributes of a network and its parts, which its weights do not hold."""
+    return {
+        f"{place}.{name}": value
+        for place, module in network.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, PLAIN) and not name.startswith("_") and name != "training"
+    }
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Where its weights lie; the CPU if it has none."""
+    weights = next(network.parameters(), None)
+    return torch.device("cpu") if weights is None else weights.device

@@ -1,0 +1,107 @@
+"""Networks of CAREamics: checkpoints, and a CAREamist. Needs the extra careamics."""
+
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.predictors.libraries import predictor_of, required
+from conformask.predictors.own import OwnPredictor
+from conformask.types import Array, Images
+
+TYPICAL = (
+    "input_means",
+    "input_mins",
+    "input_maxes",
+    "input_lower_quantile_values",
+    "input_upper_quantile_values",
+)
+"""Statistics that lie within the range of the training images."""
+
+
+def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
+    """The network of a checkpoint that CAREamics wrote.
+
+    Args:
+        path: a .ckpt file.
+        data_range: as `from_careamist` takes it.
+
+    Raises:
+        MissingFileError: no such file, or CAREamics is not installed.
+        MismatchError: the file is damaged, or was not written by CAREamics.
+        InvalidArgumentError: it was trained on images of another range.
+    """
+    library = required("careamics")
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path} does not exist: give a .ckpt file that CAREamics wrote")
+    work = TemporaryDirectory(prefix="conformask-careamics-")
+    how = {"work_dir": work.name, "enable_progress_bar": False}
+    try:
+        careamist = library.CAREamist(checkpoint_path=path, **how)
+    except Exception as error:  # which, depends on where it is damaged
+        raise MismatchError(
+            f"{path} is damaged or no checkpoint of a CAREamist ({type(error).__name__}: {one_line(error)})"
+        ) from error
+    careamist.scratch = work  # lives as long
+    return replace(from_careamist(careamist, data_range), name=Path(path).name)
+
+
+def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
+    """What `careamist.predict` makes of whole images, with its normalization.
+
+    Images whose sides its network cannot halve are extended by reflection, and the output is cut.
+
+    Args:
+        careamist: a trained careamics.CAREamist; predict chooses the checkpoint.
+        data_range: black and white in the units of the images that it was trained on, such as (0, 65535).
+
+    Raises:
+        MissingFileError: CAREamics is not installed.
+        InvalidArgumentError: it is not a CAREamist, or was trained on images of another range.
+        MismatchError: it is not trained.
+    """
+    if not isinstance(careamist, required("careamics").CAREamist):
+        raise InvalidArgumentError(f"{type(careamist).__name__} is not a CAREamist of CAREamics")
+    _check(careamist, data_range)
+    network, (low, high) = careamist.config.algorithm_config.model, data_range
+    grain = 2**network.depth
+
+    def run(x: Images) -> Images:
+        sides = x.shape[2:]
+        margins = [(0, 0), (0, 0), *((0, -side % grain) for side in sides)]
+        given = np.pad(low + (high - low) * x.cpu().numpy(), margins, mode="reflect")
+        cut = tuple(slice(side) for side in sides)
+        return torch.from_numpy((_predicted(careamist, given)[:, :, *cut] - low) / (high - low))
+
+    _predicted(careamist, np.zeros((1, network.in_channels, *[4 * grain] * network.conv_dims), np.float32))
+    normalization = careamist.config.data_config.normalization.model_dump()
+    decisive = network.model_dump(), normalization, [float(low), float(high)]
+    made = predictor_of(careamist.model.model, run, "careamics", *decisive)
+    return replace(made, name=careamist.config.experiment_name)
+
+
+def _predicted(careamist: Any, images: Array) -> Array:
+    """(N, C, *space) in the units of the training to the same."""
+    axes = "SCZYX" if images.ndim == 5 else "SCYX"
+    target = axes if careamist.config.data_config.target_axes is not None else None
+    output: Array
+    (output,), _ = careamist.predict(images, axes=axes, output_axes=target, data_type="array", batch_size=1)
+    return output
+
+
+def _check(careamist: Any, data_range: tuple[float, float]) -> None:
+    normalization = careamist.config.data_config.normalization
+    statistics = normalization.model_dump()
+    if normalization.needs_computation():
+        raise MismatchError("this CAREamist is not trained: it has no statistics to normalize images with")
+    values = np.array([value for name in TYPICAL for value in statistics.get(name) or ()])
+    if values.size and not (data_range[0] <= values.min() and values.max() <= data_range[1]):
+        raise InvalidArgumentError(
+            f"this CAREamist was trained on values such as {values.min():.4g}, outside [{data_range[0]:g}, "
+            f"{data_range[1]:g}]: give black and white in the units of its training images, --data-range 0 "
+            "65535 of 16 bits, say (data_range=)"
+        )

@@ -1,0 +1,57 @@
+"""Denoisers and reconstructors of deepinv. Needs the extra deepinv."""
+
+from torch import nn
+
+from conformask.errors import InvalidArgumentError
+from conformask.predictors.libraries import device_of, predictor_of, required, settings_of
+from conformask.predictors.own import OwnPredictor
+from conformask.types import Images
+
+
+def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
+    """A deepinv.models.Denoiser at a noise level; x is the noisy image.
+
+    Args:
+        denoiser: it is put into eval mode.
+        sigma: standard deviation of the noise, where white is 1.
+
+    Raises:
+        MissingFileError: deepinv is not installed.
+        InvalidArgumentError: it is not a Denoiser.
+    """
+    _check(denoiser, "Denoiser", "from_reconstructor(model, physics)")
+
+    def run(x: Images) -> Images:
+        output: Images = denoiser(x.to(device_of(denoiser)), sigma)
+        return output
+
+    return predictor_of(denoiser, run, "deepinv", settings_of(denoiser), sigma)
+
+
+def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredictor:
+    """A deepinv.models.Reconstructor of what a physics measures; x is the measurement.
+
+    That is an image in [0, 1] where the physics blurs, masks, adds noise or reduces the size. Of others, such
+    as a sinogram, bring x, y_hat and y as arrays.
+
+    Args:
+        reconstructor: it is put into eval mode.
+        physics: a deepinv.physics.Physics; on the same device.
+
+    Raises:
+        MissingFileError: deepinv is not installed.
+        InvalidArgumentError: it is not a Reconstructor.
+    """
+    _check(reconstructor, "Reconstructor", "from_denoiser(model, sigma)")
+
+    def run(x: Images) -> Images:
+        output: Images = reconstructor(x.to(device_of(reconstructor)), physics)
+        return output
+
+    settings = settings_of(reconstructor), settings_of(physics)
+    return predictor_of(reconstructor, run, "deepinv", physics, settings)
+
+
+def _check(model: nn.Module, kind: str, other: str) -> None:
+    if not isinstance(model, getattr(required("deepinv").models, kind)):
+        raise InvalidArgumentError(f"{type(model).__name__} is not a deepinv.models.{kind}: see {other}")

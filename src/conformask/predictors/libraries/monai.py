@@ -1,0 +1,161 @@
+"""Networks of MONAI: bundles, and networks with an inferer. Needs the extra monai.
+
+MONAI's readers give images as (C, X, Y, Z) or (C, X, Y), so that its networks have learnt that order of axes;
+images here are (C, Z, Y, X) or (C, Y, X).
+"""
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from conformask.arithmetic import best_device
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.predictors.libraries import device_of, predictor_of, required, settings_of
+from conformask.predictors.own import OwnPredictor
+from conformask.types import Images
+
+CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
+READS = ("Load", "EnsureChannelFirst", "EnsureType", "ToTensor", "ToDevice", "Save", "Invert")
+"""How transforms are called that read, write or only pass on: conformask does the same."""
+Range = tuple[float, float]
+
+
+def from_inferer(
+    inferer: Any,
+    network: nn.Module,
+    *,
+    input_range: Range = (0, 1),
+    output_range: Range = (0, 1),
+    reversed_axes: bool = True,
+) -> OwnPredictor:
+    """A network as an inferer runs it, such as SlidingWindowInferer.
+
+    Args:
+        inferer: a monai.inferers.Inferer that needs the network alone.
+        network: from (N, C, X, Y, Z) or (N, C, X, Y) to the same; it is put into eval mode.
+        input_range: what the network takes for x of 0 and 1.
+        output_range: what it returns for 0 and 1.
+        reversed_axes: whether the network takes its axes in MONAI's order; if False in that of x.
+
+    Raises:
+        MissingFileError: MONAI is not installed.
+        InvalidArgumentError: it is not an Inferer.
+    """
+    if not isinstance(inferer, required("monai.inferers").Inferer):
+        raise InvalidArgumentError(
+            f"{type(inferer).__name__} is not an Inferer of MONAI, such as SimpleInferer()"
+        )
+
+    def run(x: Images) -> Images:
+        given = in_range(in_order(x, reversed_axes), (0, 1), input_range).to(device_of(network))
+        output = inferer(given, network)
+        if not isinstance(output, Tensor):
+            raise ImageError(f"{type(network).__name__} returned {type(output).__name__}, not one tensor")
+        return in_order(in_range(output, output_range, (0, 1)), reversed_axes)
+
+    ranges = [float(value) for value in (*input_range, *output_range)]
+    return predictor_of(network, run, "monai", settings_of(network), inferer, ranges, reversed_axes)
+
+
+def in_order(images: Images, reverse: bool) -> Images:
+    """Images (N, C, *space) with their spatial axes in reverse."""
+    return images.permute(0, 1, *range(images.ndim - 1, 1, -1)) if reverse else images
+
+
+def in_range(images: Images, old: Range, new: Range) -> Images:
+    """Values of the old range in the new."""
+    if old == new:
+        return images
+    return (images - old[0]) * ((new[1] - new[0]) / (old[1] - old[0])) + new[0]
+
+
+def from_bundle(folder: str | Path) -> OwnPredictor:
+    """The network of a bundle with its inferer, on the values that its metadata says.
+
+    Read are network_def and inferer in configs/inference.json or .yaml, value_range of the one input and the
+    one output in configs/metadata.json, and models/model.pt. The configuration of a bundle is code that is
+    run: open those that you trust. Its preprocessing and postprocessing are not run.
+
+    Raises:
+        MissingFileError: one of these files is missing, or MONAI is not installed.
+        MismatchError: the bundle is not complete, or its weights are not those of its network.
+
+    Warns:
+        UserWarning: the bundle has transforms that change the values or the size of images.
+    """
+    folder = Path(folder)
+    configs = [path for name in CONFIGS if (path := folder / "configs" / name).is_file()]
+    config = configs[0] if configs else folder / "configs" / CONFIGS[0]
+    weights, about = folder / "models" / "model.pt", folder / "configs" / "metadata.json"
+    for path in (config, weights, about):
+        if not path.is_file():
+            raise MissingFileError(f"{path} does not exist: give the folder of a MONAI bundle")
+    parser = required("monai.bundle").ConfigParser()
+    try:
+        parser.read_config(config)
+        parser.read_meta(about)
+        network, inferer = _parts(parser, folder)
+    except Exception as error:  # a bundle's configuration may raise anything
+        raise MismatchError(
+            f"{folder}: its configuration failed, {type(error).__name__}: {one_line(error)}"
+        ) from error
+    _load(network, weights)
+    _warn_of_transforms(parser, folder)
+    given, returned = (_value_range(parser, folder, of) for of in ("inputs", "outputs"))
+    predictor = from_inferer(inferer, network.to(best_device()), input_range=given, output_range=returned)
+    return replace(predictor, name=folder.name)
+
+
+def _parts(parser: Any, folder: Path) -> tuple[nn.Module, Any]:
+    """network_def and inferer, which may use code that lies in the bundle."""
+    if str(folder) not in sys.path:
+        sys.path.insert(1, str(folder))
+    parser["bundle_root"] = str(folder)
+    parser["device"] = str(best_device())
+    return parser.get_parsed_content("network_def"), parser.get_parsed_content("inferer")
+
+
+def _load(network: nn.Module, path: Path) -> None:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state.get("model", state))
+    except Exception as error:  # which, depends on where it is damaged
+        raise MismatchError(
+            f"{path} does not hold the weights of {type(network).__name__}: {one_line(error)}"
+        ) from error
+
+
+def _value_range(parser: Any, folder: Path, of: str) -> Range:
+    """Of the one input or output."""
+    formats = parser["_meta_"].get("network_data_format", {}).get(of, {})
+    if len(formats) != 1 or len(next(iter(formats.values())).get("value_range", ())) != 2:
+        raise MismatchError(
+            f"{folder / 'configs' / 'metadata.json'}: network_data_format must have one of {of}, with the "
+            f"value_range that means [0, 1], such as [0, 1] or [-1, 1]; it has {formats}"
+        )
+    low, high = next(iter(formats.values()))["value_range"]
+    return float(low), float(high)
+
+
+def _warn_of_transforms(parser: Any, folder: Path) -> None:
+    names = [name for part in ("preprocessing", "postprocessing") for name in _transforms(parser, part)]
+    if names:
+        warnings.warn(
+            f"{folder}: {', '.join(names)} of its transforms are not run: x must be prepared as they would, "
+            "and y as the network's output without them",
+            stacklevel=3,
+        )
+
+
+def _transforms(parser: Any, part: str) -> list[str]:
+    """The transforms that do more than read and write, by name."""
+    composed = parser.config.get(part)
+    listed = composed.get("transforms") if isinstance(composed, Mapping) else None
+    targets = [str(each.get("_target_")) for each in listed or () if isinstance(each, Mapping)]
+    return [name for target in targets if not (name := target.rpartition(".")[2]).startswith(READS)]
