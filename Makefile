@@ -13,6 +13,11 @@ demo: .venv/installed            ## the whole story on packaged photographs, int
 test: .venv/developing browser   ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
+careamics:                       ## tests with CAREamics, whose caps need an environment of its own
+	$(PYTHON) -m venv .venv-careamics
+	.venv-careamics/bin/pip install --quiet --editable '.[careamics]' beartype pytest
+	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/predictors/test_careamics.py
+
 fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
 	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 $(BIN)/pytest tests/campaigns
 

@@ -94,6 +94,34 @@ for role in ("x", "y_hat"):
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     slide.create_array(role, data=image, chunks=(64, 64, 3))
 """
+LIBRARIES = """
+import json
+from pathlib import Path
+import numpy as np
+import torch
+from monai.networks.nets import UNet
+from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, Swin2SRImageProcessor
+from conformask.data.images import write_image
+for index in range(3):
+    y = np.random.default_rng(index).random((1, 24, 24), np.float32)
+    for folder in ("noisy", "photos"):
+        for role in ("x", "y"):
+            write_image(Path(folder) / role / f"{index}.png", y)
+unet = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1, "channels": [4, 8], "strides": [2]}
+image = {"value_range": [-1, 1]}
+for name, content in {
+    "inference": {"network_def": {"_target_": "UNet", **unet}, "inferer": {"_target_": "SimpleInferer"}},
+    "metadata": {"network_data_format": {"inputs": {"image": image}, "outputs": {"pred": image}}},
+}.items():
+    Path("sharpen/configs").mkdir(parents=True, exist_ok=True)
+    Path(f"sharpen/configs/{name}.json").write_text(json.dumps(content))
+Path("sharpen/models").mkdir()
+torch.save(UNet(**unet).state_dict(), "sharpen/models/model.pt")
+small = Swin2SRConfig(embed_dim=8, depths=[1], num_heads=[2], window_size=4, upscale=4)
+Swin2SRForImageSuperResolution(small).save_pretrained("swin2sr-x4")
+Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
+"""
+"""Networks of libraries with random weights, and images for them."""
 
 
 def snippets(page: Path) -> list[tuple[str, str]]:
@@ -127,6 +155,10 @@ def test_snippets_run(page: Path, folder: Path) -> None:
         run([sys.executable, "-c", VOLUMES], folder)
     if "slide.zarr" in whole:
         run([sys.executable, "-c", SLIDE], folder)
+    if page.name == "libraries.md":
+        run([sys.executable, "-c", LIBRARIES], folder)
+        module = next(text for _, text in snippets(page) if "from_denoiser" in text)
+        (folder / "restore.py").write_text(module)
     for language, text in snippets(page):
         if language == "python":
             run([sys.executable, "-c", text], folder)

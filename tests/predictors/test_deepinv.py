@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noisy_pairs import noisy_pairs
 
 from conformask.cli import main
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.predictors.libraries.deepinv import from_denoiser, from_reconstructor
 from conformask.preparation import add_outputs
-from noisy_pairs import noisy_pairs
 
 dinv = pytest.importorskip("deepinv", reason="the extra deepinv is not installed")
 
@@ -63,7 +63,9 @@ def test_a_reconstructor_of_smaller_images(tmp_path: Path) -> None:
 def test_they_are_known_by_what_decides_their_outputs() -> None:
     median = dinv.models.MedianFilter
     removal = dinv.models.ArtifactRemoval(network())
-    blur = [dinv.physics.Blur(filter=dinv.physics.functional.blur.gaussian_blur(sigma=(s, s))) for s in (1, 2)]
+    blur = [
+        dinv.physics.Blur(filter=dinv.physics.functional.blur.gaussian_blur(sigma=(s, s))) for s in (1, 2)
+    ]
     smaller = [dinv.physics.Downsampling(img_size=(1, 8, 8), factor=f, filter="bicubic") for f in (2, 4)]
     made = [
         *(from_denoiser(network(seed), 0.1) for seed in (0, 1)),
