@@ -66,9 +66,10 @@ def test_what_y_hat_went_through_is_inverted_of_the_mask_too() -> None:
     images = {key: MetaTensor(image) for key, image in pair(1, 12, 8).items()}
     steps = Compose([Spacingd(KEYS, (2, 1)), Flipd(KEYS, 0)])
     found = ConformalMaskd(masker_of(8, 6))(steps(images))
-    back = Invertd("mask", steps, nearest_interp=False)(found)
+    back = Invertd("mask", steps, orig_keys="y_hat", nearest_interp=False)(found)
     assert found["mask"].shape == (1, 6, 8)
     np.testing.assert_array_equal(found["mask"].affine, found["y_hat"].affine)
+    assert [step["class"] for step in found["mask"].applied_operations] == ["SpatialResample", "Flip"]
     assert back["mask"].shape == (1, 12, 8)
     np.testing.assert_array_equal(back["mask"].affine, np.eye(4))
 
