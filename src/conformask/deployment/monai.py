@@ -17,7 +17,7 @@ from monai.transforms import MapTransform  # noqa: E402
 class ConformalMaskd(MapTransform):  # type: ignore[misc]
     """A dictionary transform: from x and y_hat to the mask, in [0, 1], 1 = trusted.
 
-    Images are tensors (C, *space) in [0, 1]. The mask has the affine, the metadata and the applied
+    Images are tensors (C, *space), read as those of the calibration were. The mask has the affine, the metadata and the applied
     operations of y_hat, so that Invertd and SaveImaged treat it as they treat y_hat.
     """
 
@@ -48,10 +48,10 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         Raises:
             KeyError: it has no x or y_hat.
             MismatchError: other channels than those of the calibration images.
-            ImageError: values outside [0, 1], NaN or infinity.
+            ImageError: values outside the range, NaN or infinity.
         """
         x, y_hat = (data[key] for key in self.keys)
-        mask = self.masker.masks(self._batch(x), self._batch(y_hat))
+        mask = self.masker(self._batch(x), self._batch(y_hat))
         made = MetaTensor(in_order(mask, self.reversed_axes)[0].to(y_hat.device))
         return {**data, self.mask_key: made.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else made}
 
