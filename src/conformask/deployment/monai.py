@@ -17,8 +17,8 @@ from monai.transforms import MapTransform  # noqa: E402
 class ConformalMaskd(MapTransform):  # type: ignore[misc]
     """A dictionary transform: from x and y_hat to the mask, in [0, 1], 1 = trusted.
 
-    Images are tensors (C, *space), read as those of the calibration were. The mask has the affine, the metadata and the applied
-    operations of y_hat, so that Invertd and SaveImaged treat it as they treat y_hat.
+    Images are tensors (C, *space), read as those of the calibration were. The mask has the affine, the
+    metadata and the applied operations of y_hat, so that Invertd and SaveImaged treat it as they treat y_hat.
     """
 
     def __init__(

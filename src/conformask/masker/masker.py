@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -97,6 +98,26 @@ class Masker:
             MismatchError: no curves are stored.
         """
         return evidence(self.stored_curves(), self.card.threshold, self.loss, self.critical_lambdas)
+
+    @overload
+    def __call__(
+        self,
+        x: Tensor,
+        y_hat: Tensor,
+        *,
+        weight: Sequence[float] | None = None,
+        category: Sequence[str] | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def __call__(
+        self,
+        x: Array,
+        y_hat: Array,
+        *,
+        weight: Sequence[float] | None = None,
+        category: Sequence[str] | None = None,
+    ) -> Array: ...
 
     def __call__(
         self,
