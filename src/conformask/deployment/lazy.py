@@ -22,6 +22,7 @@ from conformask.deployment.whole import (
     facts_of,
     shape_of_score,
     tiled_scorer,
+    warn_whole,
     windows_of,
 )
 from conformask.errors import MissingFileError
@@ -82,7 +83,8 @@ def masked(
     rasters = _raster("x", x, reading), _raster("y_hat", y_hat, reading)
     image = WholeImage("the image", *rasters, None, category, weight, Under(None, None, reading))
     masker.card.check_channels(image.y_hat.header.channels, "y_hat: ")
-    check_whole(masker, tiled_scorer(masker), image)
+    check_whole(masker, image)
+    warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)
     (lam,) = masker.lambdas(Scored(facts_of(masker, image), Score(torch.empty(1, 1, *size, device="meta"))))
     scores = _scores(masker, image, x, y_hat)

@@ -28,10 +28,11 @@ from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
+from conformask.records.size import Size
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
 from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
-from conformask.types import Array, Batch, Score
+from conformask.types import Array, Batch, Images, Score
 
 IN_MEMORY = 2**26
 """Pixels up to which a rule may ask for facts of the whole image, such as its features."""
@@ -89,7 +90,8 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
             images[index] = whole_image(triplets, index, y_hat)
-            check_whole(masker, by_tiles, images[index])
+            check_whole(masker, images[index])
+            warn_whole(masker, images[index])
     return images
 
 
@@ -144,14 +146,15 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
         ImageError: a window cannot be read, holds NaN or values outside the range; says where.
     """
     device, by_tiles, factors = best_device(), tiled_scorer(masker), factors_of(masker, image)
-    windows = windows_of(masker, image)
+    windows, in_one = windows_of(masker, image), by_tiles.holds(image.y_hat.size)
 
-    def read(window: Window) -> tuple[Array, Array]:
-        return image.x.read(reduced(window.places, factors)), image.y_hat.read(window.places)
+    def read(window: Window) -> tuple[Images, Images]:
+        of_x = image.x.header.everywhere if in_one else reduced(window.places, factors)
+        return _read(image.x, of_x), _read(image.y_hat, window.places)
 
     images = ahead(read, windows, size_of=lambda both: sum(each.nbytes for each in both), threads=1)
     for window, both in zip(windows, images, strict=True):
-        x, y_hat = (torch.from_numpy(each)[None].to(device) for each in both)
+        x, y_hat = (each.to(device) for each in both)
         yield window.places, by_tiles.part(window, x, y_hat, image.name).cpu().numpy()
 
 
@@ -215,12 +218,15 @@ def facts_of(masker: Masker, image: WholeImage) -> Batch:
     """What the rule may ask for; the pixels only where it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
     if _asks_for_pixels(masker):
-        x, y_hat = (
-            torch.from_numpy(raster.read(raster.header.everywhere))[None] for raster in (image.x, image.y_hat)
-        )
+        x, y_hat = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
     category = None if image.category is None else (image.category,)
     weight = None if image.weight is None else (image.weight,)
     return Batch((image.name,), x, y_hat, None, category, weight)
+
+
+def _read(raster: Raster, places: Places) -> Images:
+    """A window as a batch of one; NaN, where it means something, is 0 as in images that are read whole."""
+    return torch.from_numpy(np.nan_to_num(raster.read(places)))[None]
 
 
 def _asks_for_pixels(masker: Masker) -> bool:
@@ -228,35 +234,43 @@ def _asks_for_pixels(masker: Masker) -> bool:
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
 
-def check_whole(masker: Masker, by_tiles: Tiled, image: WholeImage) -> None:
-    """Refuse an image that cannot be masked by tiles, and say where the promise does not cover it.
+def check_whole(masker: Masker, image: WholeImage) -> None:
+    """Refuse a whole image that cannot be masked, before any work.
 
     Raises:
         MismatchError: an x that tiles cannot follow.
-        ImageError: y of another size than y_hat.
+        ImageError: y of another size.
         InvalidArgumentError: an image too large for what the promise has to know of it.
     """
     size, card = image.y_hat.size, masker.card
-    pixels = " x ".join(map(str, size))
-    by_tiles.factors(image.x.size, size)
+    factors_of(masker, image)
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
     if _asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
-            f"{image.y_hat.name} has {pixels} pixels: the {card.guarantee} promise reads "
+            f"{image.y_hat.name} has {_pixels(size)} pixels: the {card.guarantee} promise reads "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
-    reason = masker.card.not_covered(size)
+
+
+def warn_whole(masker: Masker, image: WholeImage) -> None:
+    """Say where the promise does not cover a whole image."""
+    card = masker.card
+    reason = card.not_covered(image.y_hat.size)
     if reason and card.tiles is not None:
         warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
     elif reason:
         warnings.warn(
-            f"images of {pixels} pixels, by tiles: the promise was calibrated on tiles of "
+            f"images of {_pixels(image.y_hat.size)} pixels, by tiles: the promise was calibrated on tiles of "
             f"{sizes(card)} and does not cover whole images; calibrate whole images with --whole for one "
             "that does",
             stacklevel=4,
         )
+
+
+def _pixels(size: Size) -> str:
+    return " x ".join(map(str, size))
 
 
 def _check_room(path: Path, needed: int) -> None:

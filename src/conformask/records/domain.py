@@ -73,6 +73,13 @@ class Domain(ReadAs):
         """
         return check_network(self.network, network, "the promise", other_network=other_network)
 
+    @property
+    def unknown_network(self) -> str | None:
+        """What to say beside an output that nobody named a network for; None where the promise names none."""
+        if self.network is None:
+            return None
+        return f"The promise is about outputs of {self.network.name}; who made this is unknown."
+
     def not_covered(self, size: Size) -> str | None:
         """Why the promise does not cover images of this size; None where it does.
 

@@ -12,18 +12,19 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
+from conformask.deployment.scored_image import opening
 from conformask.errors import ConformaskError, MissingFileError
+from conformask.masker.promises import Setting, bound_text, masker_at, sliders
 from conformask.report import pictures as report_pictures
 from conformask.report.views import View
 from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
-from conformask.viewer.opened import distances_of, is_measurable, opening
+from conformask.viewer.opened import distances_of, is_measurable
 from conformask.viewer.pictures import PICTURES, error_picture, picture, png
 from conformask.viewer.planes import Part, checked, reduction, values_at
-from conformask.viewer.promises import Setting, masker_at, sliders
-from conformask.viewer.session import Session, bound_text
+from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
 
 STATIC = Path(__file__).parent / "static"
@@ -173,7 +174,7 @@ def image(name: str, session: Shown) -> Response:
         "measurable": is_measurable(session.masker, opened),
         "not_covered": card.not_covered(opened.size),
         "caveat": session.caveat(name),
-        "bound": None if session.doubt else bound_text(session.masker, opened),
+        "bound": None if session.doubt or not opened.in_memory else bound_text(session.masker, opened.item),
     }
     return _json(facts)
 

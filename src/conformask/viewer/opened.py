@@ -1,9 +1,7 @@
 """An image that is looked at, in memory or in files, with its score, and what a masker makes of it."""
 
 import math
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,6 +16,7 @@ from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.data.triplets import Triplets
+from conformask.deployment.scored_image import ScoredImage, deep, empty_scores, level_of, masks_of
 from conformask.deployment.whole import (
     WholeImage,
     exponent_by_blocks,
@@ -27,13 +26,12 @@ from conformask.deployment.whole import (
     tiled_scorer,
     whole_image,
 )
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
-from conformask.records.size import Size
 from conformask.report.views import Places
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
-from conformask.types import Array, Family, Score
+from conformask.types import Array, Score
 from conformask.viewer.planes import Source
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2
@@ -44,21 +42,12 @@ ERROR_QUANTILE = 0.995
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A scored image."""
+class Opened(ScoredImage):
+    """A scored image, and where its pixels are read."""
 
-    item: Scored
-    """What rules and families read; without its pixels where these stay in files."""
-    size: Size
-    """(H, W) or (D, H, W)."""
     sources: Mapping[str, Source]
     """input, output and score; truth and error where the truth is known."""
     in_memory: bool
-
-    @property
-    def deep(self) -> Size:
-        """(D, H, W), of one plane where there are two axes."""
-        return (1, *self.size)[-3:]
 
     @property
     def bytes(self) -> int:
@@ -76,19 +65,8 @@ class Opened:
         blocks = list(grid(self.size))
         blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
         step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
-        errors = np.concatenate([error.read(_deep(block)).ravel()[::step] for block in blocks])
+        errors = np.concatenate([error.read(deep(block)).ravel()[::step] for block in blocks])
         return float(np.quantile(errors, ERROR_QUANTILE)) or 1.0
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What a lambda opens of an image."""
-
-    lam: float
-    level: tuple[float, ...]
-    """What the family's apply takes."""
-    size: float
-    """Mask size, mean(1 - m)."""
 
 
 @dataclass(frozen=True)
@@ -181,63 +159,10 @@ def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
 
 def _scores(masker: Masker, image: WholeImage) -> Array:
     """The score of an image, (1, C, *size), tile by tile."""
-    shape = shape_of_score(masker, image)
-    _check_room(image.name, FLOAT32 * math.prod(shape))
-    with tempfile.TemporaryFile() as file:
-        score = np.memmap(file, np.float32, "w+", shape=shape)
+    score = empty_scores(image.name, shape_of_score(masker, image))
     for window, part in parts_of_score(masker, image):
         score[at(window)] += part
     return score
-
-
-def _check_room(name: str, needed: int) -> None:
-    folder = tempfile.gettempdir()
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise OutputError(
-            f"the score of {name} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
-            "set TMPDIR to another folder"
-        )
-
-
-def opening(masker: Masker, image: Opened) -> Opening:
-    """What the masker opens of an image.
-
-    Raises:
-        InvalidArgumentError: its promise needs a weight or category that the image does not have.
-    """
-    lam, level = level_of(masker, image)
-    size = 1 - trusted_shares(masker.family, image, level)[0].mean()
-    return Opening(lam, tuple(level[0].tolist()), float(size))
-
-
-def level_of(masker: Masker, image: Opened) -> tuple[float, Tensor]:
-    """Its lambda, and the family's level of it, of the whole image."""
-    score = image.item.score.map
-    lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
-    return float(lam[0]), masker.family.level(score, lam)
-
-
-def trusted_shares(family: Family, image: Opened, level: Tensor) -> tuple[Array, Array, Array]:
-    """The mean of the mask in each plane across z, y and x; block by block."""
-    z, y, x = (np.zeros(side) for side in image.deep)
-    for window, mask in _masks(family, image, level):
-        for axis, (sums, places) in enumerate(zip((z, y, x), _deep(window), strict=True), start=1):
-            others = tuple(other for other in range(4) if other != axis)
-            sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
-    values = image.item.score.map.numel()
-    return z * len(z) / values, y * len(y) / values, x * len(x) / values
-
-
-def _masks(family: Family, image: Opened, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
-    """Each block of the mask, (C, D, H, W), and its place."""
-    for window in grid(image.size):
-        (mask,) = family.apply(image.item.score.map[at(window)], level)
-        yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
-
-
-def _deep(window: Window) -> Places:
-    return (slice(0, 1), *window)[-3:]
 
 
 def _pixels(window: Window) -> int:
@@ -282,8 +207,8 @@ def _by_blocks(masker: Masker, image: Opened) -> tuple[float, float]:
         )
     y, y_hat = image.sources["truth"], image.sources["output"]
     masked = unmasked = values = 0.0
-    for window, mask in _masks(masker.family, image, level_of(masker, image)[1]):
-        error = np.abs(y.read(_deep(window)).astype(np.float64) - y_hat.read(_deep(window)))
+    for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
+        error = np.abs(y.read(deep(window)).astype(np.float64) - y_hat.read(deep(window)))
         masked += float(((error * mask.cpu().numpy()) ** exponent).sum())
         unmasked += float((error**exponent).sum())
         values += error.size

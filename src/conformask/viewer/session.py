@@ -10,6 +10,7 @@ import numpy as np
 
 from conformask.data.formats.opened import DataRange, Header
 from conformask.data.triplets import Triplets
+from conformask.deployment.scored_image import level_of, trusted_shares
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
@@ -19,18 +20,11 @@ from conformask.records.reading import Reading
 from conformask.report.meaning import Standing, broken, of_another_network
 from conformask.report.slices import telling
 from conformask.report.views import Point, View, views_of
-from conformask.report.words import figure, measurement_text, percent
+from conformask.report.words import measurement_text
 from conformask.types import Array
 from conformask.viewer.cache import Cache
 from conformask.viewer.contrast import UNIT
-from conformask.viewer.opened import (
-    Opened,
-    distance_of,
-    is_measurable,
-    level_of,
-    opened,
-    trusted_shares,
-)
+from conformask.viewer.opened import Opened, distance_of, is_measurable, opened
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
 
@@ -197,9 +191,7 @@ class Session:
     def caveat(self, name: str) -> str | None:
         """What to say beside an image that another network than the promised may have made."""
         if name in self._uploaded and self.masker.card.network is not None:
-            return (
-                f"The promise is about outputs of {self.masker.card.network.name}; who made this is unknown."
-            )
+            return self.masker.card.unknown_network
         return None if self.network_caveat is None else self.network_caveat.text
 
     def thumbnail(self, name: str) -> bytes:
@@ -285,12 +277,3 @@ def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
         for share in shares
     )
     return z, y, x
-
-
-def bound_text(masker: Masker, image: Opened) -> str | None:
-    """By how much the output differs from the truth at most, and for how many images that holds."""
-    rule = masker.image_bound
-    bounds = masker.bounds_of(image.item) if image.in_memory else None
-    if bounds is None or rule is None:
-        return None
-    return f"at most {figure(float(bounds[0]))}, for {percent(rule.confidence)} of images"

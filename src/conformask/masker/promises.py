@@ -6,11 +6,12 @@ from functools import partial
 
 import numpy as np
 
+from conformask.calibration import Scored
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
 from conformask.report.meaning import Standing, meaning_of, standing_of
-from conformask.report.words import headline
+from conformask.report.words import figure, headline, percent
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
@@ -134,3 +135,11 @@ def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
     except ConformaskError:
         return True
     return False
+
+
+def bound_text(masker: Masker, item: Scored) -> str | None:
+    """By how much an output differs from its truth at most, and for how many images that holds."""
+    rule, bounds = masker.image_bound, masker.bounds_of(item)
+    if bounds is None or rule is None:
+        return None
+    return f"at most {figure(float(bounds[0]))}, for {percent(rule.confidence)} of images"

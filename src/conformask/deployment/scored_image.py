@@ -1,0 +1,110 @@
+"""An image that was scored once, and what a masker opens of it at any setting."""
+
+import math
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import at
+from conformask.calibration import Scored
+from conformask.data.limits import FLOAT32
+from conformask.data.mask_files import grid
+from conformask.errors import OutputError
+from conformask.masker.masker import Masker
+from conformask.records.size import Size
+from conformask.report.views import Places
+from conformask.scorers.tiled import Places as Window
+from conformask.types import Array, Family
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """An image with its score."""
+
+    item: Scored
+    """What rules and families read; without its pixels where these stay in files."""
+    size: Size
+    """(H, W) or (D, H, W)."""
+
+    @property
+    def deep(self) -> Size:
+        """(D, H, W), of one plane where there are two axes."""
+        return (1, *self.size)[-3:]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a lambda opens of an image."""
+
+    lam: float
+    level: tuple[float, ...]
+    """What the family's apply takes."""
+    size: float
+    """Mask size, mean(1 - m)."""
+
+
+def empty_scores(name: str, shape: tuple[int, ...]) -> Array:
+    """Zeros in a temporary file, whose pages the system may drop from memory: for scores of `name`.
+
+    Raises:
+        OutputError: the disk has no room for them.
+    """
+    folder, needed = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OutputError(
+            f"the score of {name} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
+            "set TMPDIR to another folder"
+        )
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, np.float32, "w+", shape=shape)
+
+
+def opening(masker: Masker, image: ScoredImage) -> Opening:
+    """What the masker opens of an image.
+
+    Raises:
+        InvalidArgumentError: its promise needs a weight or category that the image does not have.
+    """
+    lam, level = level_of(masker, image)
+    return Opening(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
+
+
+def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
+    """Its lambda, and the family's level of it, of the whole image."""
+    score = image.item.score.map
+    lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
+    return float(lam[0]), masker.family.level(score, lam)
+
+
+def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
+    """mean(1 - m), block by block."""
+    return float(1 - trusted_shares(family, image, level)[0].mean())
+
+
+def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
+    """The mean of the mask in each plane across z, y and x; block by block."""
+    z, y, x = (np.zeros(side) for side in image.deep)
+    for window, mask in masks_of(family, image, level):
+        for axis, (sums, places) in enumerate(zip((z, y, x), deep(window), strict=True), start=1):
+            others = tuple(other for other in range(4) if other != axis)
+            sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
+    values = image.item.score.map.numel()
+    return z * len(z) / values, y * len(y) / values, x * len(x) / values
+
+
+def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
+    """Each block of the mask, (C, D, H, W), and its place."""
+    for window in grid(image.size):
+        (mask,) = family.apply(image.item.score.map[at(window)], level)
+        yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
+
+
+def deep(window: Window) -> Places:
+    """The same window of a volume, of one plane where there are two axes."""
+    return (slice(0, 1), *window)[-3:]
