@@ -124,10 +124,8 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
     _check_room(path, BYTES * math.prod(shape))
     with tempfile.TemporaryFile(dir=path.parent) as file:
         score = np.memmap(file, np.float32, "w+", shape=shape)
-        parts = tracked(
-            parts_of_score(masker, image), f"score of {image.name}", len(windows_of(masker, image))
-        )
-        for places, part in parts:
+        count = count_tiles(masker, image)
+        for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
             score[at(places)] += part
         opened = _Opened(masker, image, torch.from_numpy(score))
         write_blocks(path, score.shape[1:], opened.blocks(), image.under)
@@ -137,6 +135,11 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
 def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
     """(1, 1 or C, *space)."""
     return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
+
+
+def count_tiles(masker: Masker, image: WholeImage) -> int:
+    """How many parts parts_of_score gives."""
+    return math.prod(map(len, tiled_scorer(masker).spans(image.y_hat.size, _factors(masker, image))))
 
 
 def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:

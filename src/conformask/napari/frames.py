@@ -1,0 +1,135 @@
+"""Image layers as images: each time point of a layer is one, read window by window when it is scored."""
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from napari.layers import Image
+
+from conformask.arithmetic import at
+from conformask.calibration import Scored
+from conformask.data.formats.format import Under
+from conformask.data.formats.opened import DataRange, Header, Places, bits_of, range_of
+from conformask.data.rasters import Raster
+from conformask.data.rows import Role
+from conformask.deployment.scored_image import ScoredImage, empty_scores
+from conformask.deployment.whole import (
+    WholeImage,
+    check_whole,
+    count_tiles,
+    facts_of,
+    parts_of_score,
+    shape_of_score,
+)
+from conformask.errors import MismatchError
+from conformask.masker.masker import Masker
+from conformask.napari.layers import Index
+from conformask.records.reading import Reading
+from conformask.records.size import Size
+from conformask.types import Array, Score
+
+RGB = 3
+"""Channels of a layer that is shown in colour; its opacity is not read."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The images of a layer, at its finest resolution: one for each place along the axes before the last."""
+
+    layer: Image
+    dimensions: int
+    """How many axes an image has: 2 or 3."""
+
+    def __post_init__(self) -> None:
+        if self.layer.ndim < self.dimensions:
+            raise MismatchError(
+                f"layer {self.layer.name!r} has {self.layer.ndim} axes: the images of the calibration have "
+                f"{self.dimensions} spatial axes; choose a layer of volumes, or a run of planes"
+            )
+
+    @property
+    def lead(self) -> Size:
+        """How many images there are, along each axis."""
+        return tuple(self._array.shape[: self.layer.ndim - self.dimensions])
+
+    @property
+    def size(self) -> Size:
+        """Of an image, (H, W) or (D, H, W)."""
+        return tuple(self._array.shape[self.layer.ndim - self.dimensions : self.layer.ndim])
+
+    def raster(self, index: Index, role: Role, reading: Reading) -> Raster:
+        """One image, of which nothing is read yet.
+
+        Raises:
+            ImageError: the layer holds neither integers nor floats.
+        """
+        name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
+        array, dtype = self._array, np.dtype(self._array.dtype)
+        channels = RGB if self.layer.rgb else 1
+        header = Header(channels, self.size, bits_of(dtype), range_of(dtype, name))
+
+        def window(places: Places) -> Array:
+            values = np.asarray(array[(*index, *places)])
+            return values[..., :RGB] if self.layer.rgb else values
+
+        return Raster(name, header, reading, window, reading.clips(role))
+
+    @property
+    def _array(self) -> Any:
+        return self.layer.data[0] if self.layer.multiscale else self.layer.data
+
+
+def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None) -> list[WholeImage]:
+    """The images of two layers in order, checked as far as that goes without reading them.
+
+    Args:
+        masker: for which they are.
+        x: the layer of the inputs.
+        y_hat: the layer of the network's outputs, with as many images.
+        data_range: the values that become 0 and 1; if None those of the calibration, or of the type.
+
+    Raises:
+        MismatchError: the layers have other axes or channels than the masker takes, or differ in number.
+        ImageError: they hold neither integers nor floats.
+        InvalidArgumentError: images too large for what the promise has to know of them.
+    """
+    inputs, outputs = (Frames(layer, len(masker.card.sizes[0])) for layer in (x, y_hat))
+    if inputs.lead != outputs.lead:
+        raise MismatchError(
+            f"layer {x.name!r} has {inputs.lead} images along its first axes, layer {y_hat.name!r} "
+            f"{outputs.lead}: each input needs its output"
+        )
+    reading = masker.card.reading
+    reading = replace(reading, data_range=data_range or reading.data_range)
+    images = [_image(inputs, outputs, index, reading) for index in np.ndindex(outputs.lead)]
+    masker.card.check_channels(images[0].y_hat.header.channels, f"{images[0].name}: ")
+    check_whole(masker, images[0])
+    return images
+
+
+def _image(inputs: Frames, outputs: Frames, index: Index, reading: Reading) -> WholeImage:
+    x, y_hat = inputs.raster(index, "x", reading), outputs.raster(index, "y_hat", reading)
+    return WholeImage(y_hat.name, x, y_hat, None, None, None, Under(None, None, reading))
+
+
+def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
+    """Score images of one size, tile by tile, into one temporary file; yields the count of tiles at each.
+
+    Raises:
+        ImageError: values outside the range, NaN or infinity; says where.
+        OutputError: the disk has no room for the scores.
+    """
+    _, *shape = shape_of_score(masker, images[0])
+    scores = empty_scores(images[0].name, (len(images), *shape))
+    total = len(images) * count_tiles(masker, images[0])
+    for place, image in enumerate(images):
+        for window, part in parts_of_score(masker, image):
+            scores[place : place + 1][at(window)] += part
+            yield total
+    return [_scored(masker, image, scores[place : place + 1]) for place, image in enumerate(images)]
+
+
+def _scored(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
+    return ScoredImage(Scored(facts_of(masker, image), Score(torch.from_numpy(score))), image.y_hat.size)

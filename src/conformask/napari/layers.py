@@ -1,0 +1,72 @@
+"""How masks lie over images as layers: read where they are shown, and drawn as a veil."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import uuid4
+
+import dask.array as da
+import numpy as np
+from napari.layers import Image
+from napari.utils import Colormap
+
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
+from conformask.report.pictures import VEIL
+from conformask.types import Array
+
+Index = tuple[int, ...]
+"""Which of the images of a layer: its place along each axis before the spatial ones."""
+Places = tuple[slice, ...]
+ReadMask = Callable[[Index, Places], Array]
+"""A window of one mask, float32 (C, *space)."""
+DENSITY = 0.75
+"""Of the veil where a mask is closed."""
+SIDE = 1024
+"""Of the parts of a plane that are read at once."""
+TRUSTED = np.array([*VEIL / 255, 0.0])
+HIDDEN = np.array([*VEIL / 255, DENSITY])
+
+
+def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
+    """Masks as one array (*lead, *size) or (*lead, *size, C), plane by plane, read when it is looked at."""
+    last = () if channels == 1 else (channels,)
+    shape = (*lead, *size, *last)
+    sides = (*(1,) * (len(lead) + len(size) - 2), SIDE, SIDE, *last)
+
+    def part(block_info: Mapping[Any, Any]) -> Array:
+        spans = block_info[None]["array-location"]
+        index = tuple(start for start, _ in spans[: len(lead)])
+        places = tuple(slice(*span) for span in spans[len(lead) : len(lead) + len(size)])
+        mask = read(index, places)
+        window: Array = np.moveaxis(mask, 0, -1) if last else mask[0]
+        return window[(None,) * len(lead)]
+
+    chunks = da.core.normalize_chunks(sides, shape)
+    masks: da.Array = da.map_blocks(part, chunks=chunks, dtype=np.float32, name=f"masks-{uuid4().hex}")
+    return masks
+
+
+def drawn(channels: int) -> dict[str, Any]:
+    """How a mask layer is drawn: blue where it hides; one of several channels darkens each by itself."""
+    common: dict[str, Any] = {"contrast_limits": (0.0, 1.0)}
+    if channels > 1:
+        return {**common, "rgb": True, "blending": "multiply"}
+    veil = Colormap([HIDDEN, TRUSTED], name="conformask veil", display_name="conformask veil")
+    return {**common, "colormap": veil, "blending": "translucent", "rendering": "minip"}
+
+
+def beside(layer: Image) -> dict[str, Any]:
+    """Where a layer lies, for a mask of it."""
+    names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+    shared = {name: getattr(layer, name) for name in names}
+    return {**shared, "affine": np.array(layer.affine.affine_matrix)}
+
+
+def placed(geometry: Geometry | None, lead: Size, size: Size) -> dict[str, Any]:
+    """Where masks of files lie; time comes first."""
+    labels = (*"t" * len(lead), *"zyx"[-len(size) :])
+    if geometry is None:
+        return {"axis_labels": labels}
+    steps, unit = geometry.spacing, geometry.unit
+    units = (*("pixel",) * len(lead), *(unit,) * len(size))
+    return {"axis_labels": labels, "scale": (*(1.0,) * len(lead), *steps), "units": units}

@@ -1,0 +1,98 @@
+"""A pair of layers that was scored once, and where the slider of its threshold may go."""
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari.layers import Image
+
+from conformask.data.formats.opened import DataRange
+from conformask.deployment.scored_image import ScoredImage
+from conformask.deployment.whole import tiled_scorer
+from conformask.errors import InvalidArgumentError, MismatchError, one_line
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
+from conformask.masker.promises import Sliders, bound_text, sliders
+from conformask.napari.frames import Frames, images_of, scored
+from conformask.records.size import Size
+
+STEPS = 1000
+"""Of the slider, which is logarithmic."""
+DIGITS = 4
+"""Of a threshold that the slider gives."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The images of an output layer with their scores."""
+
+    masker: Masker
+    """As calibrated."""
+    y_hat: Image
+    images: list[ScoredImage]
+    lead: Size
+    """How many images the layer has, along each of its first axes."""
+    ends: Sliders
+
+    @property
+    def in_one_pass(self) -> bool:
+        """Whether a tile holds an image: then its mask follows a slider at once."""
+        return tiled_scorer(self.masker).holds(self.images[0].size)
+
+    def bound(self, image: ScoredImage) -> str | None:
+        """By how much an output differs from its truth at most; None where it is not known."""
+        return bound_text(self.masker, image.item) if self.in_one_pass else None
+
+    @property
+    def home(self) -> int:
+        """The place of the slider as calibrated."""
+        (low, high), threshold = self.ends.threshold, self.masker.card.threshold
+        return round(STEPS * math.log(threshold / low) / math.log(high / low)) if high > low else 0
+
+    def threshold(self, place: int) -> float | None:
+        """The threshold at a place of the slider; None as calibrated."""
+        low, high = self.ends.threshold
+        return None if place == self.home else float(f"{low * (high / low) ** (place / STEPS):.{DIGITS}g}")
+
+
+def scores_of(
+    run: Path | None, x: Image | None, y_hat: Image | None, data_range: str
+) -> Generator[int, None, Scores]:
+    """Load a run and score the layers; yields the count of tiles at each.
+
+    Raises:
+        InvalidArgumentError: something was not chosen, the data range is none, or the promise needs a fact
+            that layers do not have.
+        MissingFileError: the folder holds no calibrated masker.
+        MismatchError: the layers are not what the masker takes.
+        ImageError: values outside the range, NaN or infinity.
+        OutputError: the disk has no room for the scores.
+    """
+    if run is None or x is None or y_hat is None:
+        raise InvalidArgumentError("choose a run, a calibrated folder, and the layers of input and output")
+    masker = load(run)
+    images = images_of(masker, x, y_hat, range_in(data_range))
+    try:
+        made = yield from scored(masker, images)
+    except RuntimeError as error:  # napari would take it for a worker that was deleted
+        raise MismatchError(f"the layers cannot be scored: {one_line(error)}") from error
+    masker.lambdas(made[0].item)
+    return Scores(masker, y_hat, made, Frames(y_hat, len(images[0].y_hat.size)).lead, sliders(masker))
+
+
+def range_in(text: str) -> DataRange | None:
+    """The two numbers of "0 4095"; None of nothing.
+
+    Raises:
+        InvalidArgumentError: it is neither.
+    """
+    try:
+        low_and_high = [float(part) for part in text.replace(",", " ").split()]
+        low, high = low_and_high or (None, None)
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"data range {text!r}: give two numbers, such as 0 4095, or nothing for that of the calibration, "
+            "or of the type"
+        ) from error
+    return None if low is None or high is None else (low, high)

@@ -1,0 +1,119 @@
+"""The widget: choose run, input and output, compute the masks, and move the threshold."""
+
+from functools import partial
+from typing import Any
+
+from magicgui.types import FileDialogMode
+from magicgui.widgets import ComboBox, Container, FileEdit, Label, LineEdit, PushButton, Slider, Widget
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.qt.threading import create_worker
+from napari.utils import progress
+
+from conformask.masker.promises import Setting, masker_at
+from conformask.napari.layers import Index, beside, drawn
+from conformask.napari.masks import MasksOfLayer
+from conformask.napari.scores import STEPS, Scores, scores_of
+from conformask.napari.words import image_html, promise_html
+from conformask.report.words import figure
+
+RANGE = "Values that become 0 and 1, such as 0 4095; empty: as calibrated, or as the type says"
+
+
+class Masks(Container[Widget]):
+    """Masks the images of an output layer, and says what is promised at the slider's threshold."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        self._viewer = napari_viewer
+        self._scores: Scores | None = None
+        self._masks: MasksOfLayer | None = None
+        self._layer: Image | None = None
+        self.run = FileEdit(label="Run", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
+        self.x = ComboBox(label="Input x", choices=self._image_layers)
+        self.y_hat = ComboBox(label="Output ŷ", choices=self._image_layers)
+        self.data_range = LineEdit(label="Data range", tooltip=RANGE)
+        self.compute = PushButton(text="Compute masks")
+        self.threshold = Slider(label="Threshold", max=STEPS, readout=False, enabled=False)
+        self.reset = PushButton(text="Reset", enabled=False)
+        self.promise, self.about_image = Label(), Label()
+        asked = [self.run, self.x, self.y_hat, self.data_range, self.compute]
+        labelled = Container(widgets=[*asked, self.threshold, self.reset])
+        labelled.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[labelled, self.promise, self.about_image], labels=False)
+        for label in (self.promise, self.about_image):
+            label.native.setWordWrap(True)
+        self.compute.changed.connect(self._compute)
+        self.threshold.changed.connect(self._open)
+        self.reset.changed.connect(self._reset)
+        napari_viewer.dims.events.current_step.connect(self._say_of_image)
+
+    def _image_layers(self, widget: Widget) -> list[Image]:
+        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+
+    def _compute(self) -> None:
+        """Score the layers in a thread; what it raises becomes a notification of napari."""
+        given = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
+        worker = create_worker(scores_of, *given, _progress={"desc": "conformask"}, _ignore_errors=True)
+        worker.yielded.connect(partial(_advance, worker.pbar))
+        worker.returned.connect(self._show)
+        worker.finished.connect(partial(setattr, self.compute, "enabled", True))
+        self.compute.enabled = False
+        worker.start()
+
+    def _show(self, scores: Scores) -> None:
+        """Open the masks as calibrated, in a layer of their own."""
+        self._scores, self._layer = scores, None
+        with self.threshold.changed.blocked():
+            self.threshold.value = scores.home
+        self.threshold.tracking = scores.in_one_pass
+        self.threshold.enabled = self.reset.enabled = scores.ends.stuck is None
+        self._open()
+
+    def _reset(self) -> None:
+        if self._scores is not None:
+            self.threshold.value = self._scores.home
+
+    def _open(self) -> None:
+        """Open the masks at the slider's threshold."""
+        if self._scores is None:
+            return
+        setting = Setting(self._scores.threshold(self.threshold.value))
+        masker, promised = masker_at(self._scores.masker, setting)
+        self._masks = MasksOfLayer(masker, self._scores.images, self._scores.lead)
+        self.threshold.label = f"Threshold {figure(promised.threshold, 4)}"
+        self.promise.value = promise_html(promised)
+        self.promise.tooltip = "\n\n".join(filter(None, (promised.holds, promised.silent)))
+        self._draw(self._masks, {"promise": promised.promise, "masker": masker.fingerprint})
+        self._say_of_image()
+
+    def _draw(self, masks: MasksOfLayer, metadata: dict[str, Any]) -> None:
+        assert self._scores is not None
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._layer.data, self._layer.metadata = masks.array, metadata
+            return
+        y_hat, channels = self._scores.y_hat, masks.channels
+        how = {**beside(y_hat), **drawn(channels), "name": f"mask of {y_hat.name}", "metadata": metadata}
+        self._layer = self._viewer.add_image(masks.array, **how)
+
+    def _say_of_image(self, event: object = None) -> None:
+        """What is known of the image that the dimension sliders show."""
+        scores, masks = self._scores, self._masks
+        if scores is None or masks is None or self._layer is None:
+            return
+        index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
+        image = masks.image(index)
+        stuck = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
+        notes = stuck, card.not_covered(image.size), card.unknown_network
+        which = scores.y_hat.name + (f" at {', '.join(map(str, index))}" if index else "")
+        self.about_image.value = image_html(which, masks.size(index), scores.bound(image), *notes)
+
+    def _index(self, layer: Image, axes: int) -> Index:
+        """The place that is shown along the first axes of a layer."""
+        places = layer.world_to_data(self._viewer.dims.point)[:axes]
+        ends = layer.data.shape[:axes]
+        return tuple(min(max(round(at), 0), end - 1) for at, end in zip(places, ends, strict=True))
+
+
+def _advance(bar: progress, total: int) -> None:
+    bar.total = total
+    bar.update(1)

@@ -1,0 +1,30 @@
+"""What the widget says: the promise in the words of the web viewer, and what is known of the image."""
+
+from html import escape
+
+from conformask.masker.promises import Promised
+from conformask.report.words import share
+
+TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#c65500"}
+BAD = "#b84500"
+"""The tones of palette.css, behind white letters, by the name of a standing; BAD for the others."""
+MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
+
+
+def promise_html(promised: Promised) -> str:
+    """The promise at a setting, and how far it can be relied on."""
+    name, title = promised.standing.name, escape(promised.standing.title)
+    tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
+    badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
+    headline = "" if promised.headline is None else f"<big>{escape(promised.headline)}</big>"
+    formal = "" if promised.promise is None else f"<code>{escape(promised.promise)}</code>"
+    said = (badge, headline, escape(promised.standing.text), formal, escape(promised.about_masks or ""))
+    return "".join(f"<p>{part}</p>" for part in said if part)
+
+
+def image_html(which: str, size: float, bound: str | None, *notes: str | None) -> str:
+    """The mask size of an image, its bound, and what else is to be said beside its mask."""
+    facts = [f"{which}: <b>mask size {share(size)}</b>"]
+    if bound is not None:
+        facts.append(f"Promised without a mask: {escape(bound)}")
+    return "".join(f"<p>{part}</p>" for part in (*facts, *(escape(note) for note in notes if note)))
