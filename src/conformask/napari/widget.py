@@ -1,7 +1,7 @@
 """The widget: choose run, input and output, compute the masks, and move the threshold."""
 
 from functools import partial
-from typing import Any
+from typing import Any, no_type_check
 
 from magicgui.types import FileDialogMode
 from magicgui.widgets import ComboBox, Container, FileEdit, Label, LineEdit, PushButton, Slider, Widget
@@ -9,7 +9,9 @@ from napari.components import ViewerModel
 from napari.layers import Image
 from napari.qt.threading import create_worker
 from napari.utils import progress
+from napari.utils.notifications import show_error
 
+from conformask.errors import ConformaskError
 from conformask.masker.promises import Setting, masker_at
 from conformask.napari.layers import Index, beside, drawn
 from conformask.napari.masks import MasksOfLayer
@@ -53,8 +55,9 @@ class Masks(Container[Widget]):
     def _compute(self) -> None:
         """Score the layers in a thread; what it raises becomes a notification of napari."""
         given = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
-        worker = create_worker(scores_of, *given, _progress={"desc": "conformask"}, _ignore_errors=True)
+        worker = create_worker(_work, *given, _progress={"desc": "conformask"}, _ignore_errors=True)
         worker.yielded.connect(partial(_advance, worker.pbar))
+        worker.errored.connect(_tell)
         worker.returned.connect(self._show)
         worker.finished.connect(partial(setattr, self.compute, "enabled", True))
         self.compute.enabled = False
@@ -83,7 +86,7 @@ class Masks(Container[Widget]):
         self.threshold.label = f"Threshold {figure(promised.threshold, 4)}"
         self.promise.value = promise_html(promised)
         self.promise.tooltip = "\n\n".join(filter(None, (promised.holds, promised.silent)))
-        self._draw(self._masks, {"promise": promised.promise, "masker": masker.fingerprint})
+        self._draw(self._masks, {"promise": promised.promise, "masker": self._scores.masker.fingerprint})
         self._say_of_image()
 
     def _draw(self, masks: MasksOfLayer, metadata: dict[str, Any]) -> None:
@@ -112,6 +115,18 @@ class Masks(Container[Widget]):
         places = layer.world_to_data(self._viewer.dims.point)[:axes]
         ends = layer.data.shape[:axes]
         return tuple(min(max(round(at), 0), end - 1) for at, end in zip(places, ends, strict=True))
+
+
+@no_type_check  # napari asks whether this is a generator function, and one whose types are checked is not
+def _work(*given):
+    return (yield from scores_of(*given))
+
+
+def _tell(error: Exception) -> None:
+    """What conformask refuses, as a notification; another error goes to napari with its traceback."""
+    if not isinstance(error, ConformaskError):
+        raise error
+    show_error(str(error))
 
 
 def _advance(bar: progress, total: int) -> None:
