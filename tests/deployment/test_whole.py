@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 from PIL import Image
 
@@ -244,3 +245,35 @@ def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
     assert np.abs(read_image(tmp_path / "masks" / "00000.png")[0] - expected).max() < ROUNDING
     with pytest.raises(InvalidArgumentError, match="category"):
         write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
+
+
+def test_an_input_larger_than_an_output_in_one_tile_is_seen_whole(tmp_path: Path) -> None:
+    """An OME-Zarr is masked as whole images are, however small."""
+    masker = calibrated(Heuristic(resized, channels=1))
+    x, y_hat, _ = arrays(1, 9, (150, 140))
+    larger = np.repeat(x[0, ..., 0], 2, axis=0)
+    write_zarr(tmp_path / "x" / "0.ome.zarr", larger)
+    write_zarr(tmp_path / "y_hat" / "0.ome.zarr", y_hat[0, ..., 0])
+    write_masks(masker, Triplets.from_folder(tmp_path), tmp_path / "out")
+    expected = masker(larger, y_hat[0, ..., 0])
+    found = mask_of(tmp_path / "out" / "masks" / "0.ome.zarr")
+    np.testing.assert_allclose(found, expected, atol=ROUNDING)
+
+
+def resized(x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
+    """A score of x alone, at the size of y_hat."""
+    return torch.nn.functional.interpolate(x, y_hat.shape[2:])
+
+
+def test_nan_outside_the_region_of_a_whole_image_is_zero(tmp_path: Path) -> None:
+    x, y_hat, _ = arrays(1, 9, SIZE)
+    masker = calibrated()
+    masker = replace(masker, card=replace(masker.card, nan="outside"))
+    image = y_hat[0, ..., 0].copy()
+    image[:20] = np.nan
+    write_tiff(tmp_path / "x" / "0.tif", x[0, ..., 0])
+    write_tiff(tmp_path / "y_hat" / "0.tif", image)
+    shown = Triplets.from_folder(tmp_path, reading=masker.card.reading)
+    write_masks(masker, shown, tmp_path / "out")
+    expected = masker(x[0, ..., 0], image)
+    np.testing.assert_allclose(mask_of(tmp_path / "out" / "masks" / "0.tif"), expected, atol=ROUNDING)

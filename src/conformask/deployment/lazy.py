@@ -18,10 +18,10 @@ from conformask.data.rasters import Raster
 from conformask.deployment.whole import (
     WholeImage,
     check_whole,
-    factors_of,
     facts_of,
     shape_of_score,
     tiled_scorer,
+    under,
     warn_whole,
     windows_of,
 )
@@ -29,7 +29,7 @@ from conformask.errors import MissingFileError
 from conformask.masker.masker import Masker
 from conformask.masks.passes import Passes, passes_of
 from conformask.records.reading import Reading
-from conformask.scorers.tiled import Places, Tiled, Window, reduced
+from conformask.scorers.tiled import Places, Tiled, Window
 from conformask.types import Array, Family, Score
 
 if TYPE_CHECKING:
@@ -117,14 +117,14 @@ def _scores(
     """The score of each block of the mask, (1 or C, *space): the tiles that meet it, added in their order."""
     from dask.delayed import delayed
 
-    windows, factors = windows_of(masker, image), factors_of(masker, image)
+    windows = windows_of(masker, image)
     scorer, score = delayed(tiled_scorer(masker)), delayed(_score_of_tile)
     units = [
         partial(_unit, raster.header, raster.reading, raster.name, raster.clip)
         for raster in (image.x, image.y_hat)
     ]
     tiles = [
-        score(scorer, window, units, x[reduced(window.places, factors)], y_hat[window.places])
+        score(scorer, window, units, x[under(masker, image, window)], y_hat[window.places])
         for window in windows
     ]
     _, channels, *size = shape_of_score(masker, image)
@@ -147,8 +147,9 @@ def _score_of_tile(
 
 
 def _unit(header: Header, reading: Reading, name: str, clip: bool, array: Array) -> Image:
-    """A window (*space, C) as (C, *space) in [0, 1]."""
-    return to_unit(array, header, reading, name, clip=clip)
+    """A window (*space, C) as (C, *space) in [0, 1], 0 for NaN where that means something."""
+    unit: Image = np.nan_to_num(to_unit(array, header, reading, name, clip=clip))
+    return unit
 
 
 def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts: Sequence[Array]) -> Array:

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -32,7 +33,7 @@ from conformask.records.size import Size
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
 from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
-from conformask.types import Array, Batch, Images, Score
+from conformask.types import Array, Batch, Score
 
 IN_MEMORY = 2**26
 """Pixels up to which a rule may ask for facts of the whole image, such as its features."""
@@ -124,7 +125,7 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
     _check_room(path, BYTES * math.prod(shape))
     with tempfile.TemporaryFile(dir=path.parent) as file:
         score = np.memmap(file, np.float32, "w+", shape=shape)
-        count = count_tiles(masker, image)
+        count = len(windows_of(masker, image))
         for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
             score[at(places)] += part
         opened = _Opened(masker, image, torch.from_numpy(score))
@@ -137,37 +138,36 @@ def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
     return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
 
 
-def count_tiles(masker: Masker, image: WholeImage) -> int:
-    """How many parts parts_of_score gives."""
-    return math.prod(map(len, tiled_scorer(masker).spans(image.y_hat.size, _factors(masker, image))))
-
-
 def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
     """Place and weighted score of each tile; added up in their places they are the score of an image.
 
     Raises:
         ImageError: a window cannot be read, holds NaN or values outside the range; says where.
     """
-    device, by_tiles, factors = best_device(), tiled_scorer(masker), factors_of(masker, image)
-    windows, in_one = windows_of(masker, image), by_tiles.holds(image.y_hat.size)
+    device, by_tiles, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
 
-    def read(window: Window) -> tuple[Images, Images]:
-        of_x = image.x.header.everywhere if in_one else reduced(window.places, factors)
-        return _read(image.x, of_x), _read(image.y_hat, window.places)
+    def read(window: Window) -> tuple[Array, Array]:
+        return _read(image.x, under(masker, image, window)), _read(image.y_hat, window.places)
 
-    images = ahead(read, windows, size_of=lambda both: sum(each.nbytes for each in both), threads=1)
+    images = ahead(read, windows, lambda both: sum(each.nbytes for each in both), threads=1)
     for window, both in zip(windows, images, strict=True):
-        x, y_hat = (each.to(device) for each in both)
+        x, y_hat = (torch.from_numpy(each)[None].to(device) for each in both)
         yield window.places, by_tiles.part(window, x, y_hat, image.name).cpu().numpy()
 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
     """The tiles of an image."""
-    return tiled_scorer(masker).windows(image.y_hat.size, factors_of(masker, image))
+    return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
 
 
-def factors_of(masker: Masker, image: WholeImage) -> Factors:
-    """How many times its x is smaller than y_hat, along each axis."""
+def under(masker: Masker, image: WholeImage, window: Window) -> Places:
+    """The part of x under a tile: all of it where one tile holds the image."""
+    if tiled_scorer(masker).holds(image.y_hat.size):
+        return image.x.header.everywhere
+    return reduced(window.places, _factors(masker, image))
+
+
+def _factors(masker: Masker, image: WholeImage) -> Factors:
     return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
 
 
@@ -191,7 +191,7 @@ class _Opened:
 
     def blocks(self) -> Blocks:
         places = list(grid(self._image.y_hat.size))
-        y_hats = ahead(self._image.y_hat.read, places, size_of=lambda block: block.nbytes, threads=1)
+        y_hats = ahead(partial(_read, self._image.y_hat), places, lambda block: block.nbytes, threads=1)
         title = f"mask of {self._image.name}"
         for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
             mask = self._family.apply(self._score[at(window)], self._level)[0].numpy()
@@ -221,15 +221,19 @@ def facts_of(masker: Masker, image: WholeImage) -> Batch:
     """What the rule may ask for; the pixels only where it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
     if _asks_for_pixels(masker):
-        x, y_hat = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
+        x, y_hat = (
+            torch.from_numpy(_read(raster, raster.header.everywhere))[None]
+            for raster in (image.x, image.y_hat)
+        )
     category = None if image.category is None else (image.category,)
     weight = None if image.weight is None else (image.weight,)
     return Batch((image.name,), x, y_hat, None, category, weight)
 
 
-def _read(raster: Raster, places: Places) -> Images:
-    """A window as a batch of one; NaN, where it means something, is 0 as in images that are read whole."""
-    return torch.from_numpy(np.nan_to_num(raster.read(places)))[None]
+def _read(raster: Raster, places: Places) -> Array:
+    """A window; NaN, where it means something, is 0 as in images that are read whole."""
+    window: Array = np.nan_to_num(raster.read(places))
+    return window
 
 
 def _asks_for_pixels(masker: Masker) -> bool:

@@ -18,10 +18,10 @@ from conformask.deployment.scored_image import ScoredImage, empty_scores
 from conformask.deployment.whole import (
     WholeImage,
     check_whole,
-    count_tiles,
     facts_of,
     parts_of_score,
     shape_of_score,
+    windows_of,
 )
 from conformask.errors import MismatchError
 from conformask.masker.masker import Masker
@@ -123,7 +123,7 @@ def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None,
     """
     _, *shape = shape_of_score(masker, images[0])
     scores = empty_scores(images[0].name, (len(images), *shape))
-    total = len(images) * count_tiles(masker, images[0])
+    total = len(images) * len(windows_of(masker, images[0]))
     for place, image in enumerate(images):
         for window, part in parts_of_score(masker, image):
             scores[place : place + 1][at(window)] += part
