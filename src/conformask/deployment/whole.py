@@ -250,7 +250,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
         InvalidArgumentError: an image too large for what the promise has to know of it.
     """
     size, card = image.y_hat.size, masker.card
-    factors_of(masker, image)
+    _factors(masker, image)
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
     if _asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
