@@ -17,6 +17,8 @@ Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 By = Literal["slices", "volume"]
 """How a network sees volumes."""
+Export = Literal["onnx", "bioimageio", "huggingface"]
+"""What a masker is exported as."""
 Split = Literal["file", "within", "tile"]
 Over = Literal["image", "trusted", "window", "missed", "wrong"]
 """What a loss makes of an error map under a mask."""

@@ -57,13 +57,16 @@ VERBS = {
     Starts a web page on this machine alone: gallery, swipe comparison, zoom, sliders for threshold and
     confidence that say what is promised, upload of a pair. Ctrl-C ends it.""",
     "info": "Show what a run folder holds and promises.",
-    "export": """Write a masker as one ONNX file that needs only onnxruntime.
+    "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 
     Lambda is an input of the graph, so that recalibration needs no new export; the file's metadata hold the
     calibrated lambda, the promise and the whole calibration. onnxruntime's masks are compared with PyTorch's
     before the file appears. Promises by category or weight are exported too: you pass each image's own
     lambda. adaptive, and with l1 or l2 expected and conditional_mean, are refused: there only
-    conformask can find it.""",
+    conformask can find it.
+
+    With your network (--with) the file takes x alone and gives y_hat, mask and score, at the calibrated
+    lambda. --as bioimageio and --as huggingface write a folder that their libraries read.""",
     "paper": """Reproduce the paper's experiments on your images.
 
     All sixteen rows of its Table 1: predictors, masks, baselines and oracles, the table and the figures. A

@@ -1,42 +1,121 @@
-"""conformask export: a masker as one ONNX file."""
+"""conformask export: a masker as one ONNX file, or as a folder for a model zoo."""
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from conformask.cli.options import AsJson
-from conformask.cli.output import facts, show, sizes_text
+from cyclopts import Parameter
+
+from conformask import names
+from conformask.cli.options import AsJson, NetworkName, OtherNetwork
+from conformask.cli.output import bad_usage, facts, show, sizes_text
+from conformask.report.words import promised_here
+
+if TYPE_CHECKING:
+    from conformask.exporting.export import Export
+    from conformask.exporting.folder import ExportedFolder
+    from conformask.masker.masker import Masker
 
 
-def export(masker: Path, out: Path, /, *, json: AsJson = False) -> None:
-    """Write a masker as one ONNX file.
+def export(
+    masker: Path,
+    out: Path,
+    /,
+    *,
+    form: Annotated[
+        names.Export,
+        Parameter(
+            name="--as",
+            help="What to write: an ONNX file, or a model folder for bioimage.io or the Hugging Face Hub.",
+        ),
+    ] = "onnx",
+    predictor: Annotated[
+        Path | None,
+        Parameter(
+            name="--with",
+            help="Your network, an ONNX file: what is written then takes x alone, and gives y_hat, mask and "
+            "score.",
+        ),
+    ] = None,
+    network: NetworkName = None,
+    other_network: OtherNetwork = False,
+    author: Annotated[
+        tuple[str, ...], Parameter(negative=(), help="Of a folder: who made it; may be given several times.")
+    ] = (),
+    license: Annotated[
+        str | None, Parameter(help="Of a folder: its licence, an SPDX identifier such as CC-BY-4.0.")
+    ] = None,
+    cite: Annotated[
+        str | None, Parameter(help="Of a folder: what to cite, a text that ends with a DOI or an address.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Write a masker as one ONNX file, or as a model folder for bioimage.io or the Hugging Face Hub.
 
     Parameters
     ----------
     masker
         A calibrated run folder or a saved masker.
     out
-        The file to write; its name ends with .onnx.
+        The file to write; its name ends with .onnx. With --as bioimageio or huggingface a new folder.
     """
-    from conformask.exporting.check import TOLERANCE
-    from conformask.exporting.export import export as exported
+    from conformask.exporting.bioimageio import export_bioimageio
+    from conformask.exporting.export import export as export_onnx
+    from conformask.exporting.folder import Credits
+    from conformask.exporting.huggingface import export_huggingface
     from conformask.masker.load import load
 
+    credits = Credits(author, license, cite)
+    if form == "onnx" and credits != Credits():
+        bad_usage("--author, --license and --cite are of a folder: --as bioimageio or --as huggingface")
+    if form == "huggingface" and predictor is not None:
+        bad_usage("--with puts a network into ONNX: --as onnx or --as bioimageio")
     loaded = load(masker)
-    done = exported(loaded, out)
+    if form == "huggingface":
+        _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
+    elif form == "bioimageio":
+        folder = export_bioimageio(
+            loaded, out, credits=credits, predictor=predictor, network=network, other_network=other_network
+        )
+        _show_folder(loaded, folder, as_json=json)
+    else:
+        file = export_onnx(loaded, out, predictor=predictor, network=network, other_network=other_network)
+        _show_file(loaded, file, as_json=json)
+
+
+def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> None:
+    record = {
+        "out": str(done.path),
+        "promise": masker.promise,
+        "missing": done.missing,
+        "caveat": done.caveat,
+    }
+    text = [promised_here(masker.promise, done.caveat), f"Written: {done.path}"]
+    if done.missing:
+        options = {"authors": "--author", "license": "--license", "cite": "--cite"}
+        left = ", ".join(f"{name} ({options[name]})" for name in done.missing)
+        text.append(f"Missing, since only you know it: {left}. Nothing was invented in their place.")
+    show({**record, "missing": done.missing, "caveat": done.caveat}, *text, as_json=as_json)
+
+
+def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
+    from conformask.exporting.check import TOLERANCE
+
     difference, sizes = done.agreement.difference, done.agreement.sizes
-    lam = f"depends on the {', '.join(sorted(loaded.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"
+    lam = f"depends on the {', '.join(sorted(masker.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"
     rows = [
-        ("file", f"{out} ({out.stat().st_size / 1e6:.1f} MB)"),
+        ("file", f"{done.path} ({done.path.stat().st_size / 1e6:.1f} MB)"),
         ("lambda", lam),
         ("checked on", sizes_text(sizes)),
         ("largest difference", f"{max(vars(difference).values()):.1g} of {TOLERANCE:g} allowed"),
     ]
     record = {
-        "out": str(out),
-        "promise": loaded.promise,
+        "out": str(done.path),
+        "promise": masker.promise,
         "lambda": done.lam,
         "sizes": sizes,
         "difference": asdict(difference),
         "tolerance": TOLERANCE,
+        "caveat": done.caveat,
     }
-    show(record, loaded.promise, facts(rows), as_json=json)
+    show(record, promised_here(masker.promise, done.caveat), facts(rows), as_json=as_json)

@@ -1,7 +1,7 @@
-"""Whether onnxruntime gives the scores and masks that PyTorch gives."""
+"""Whether onnxruntime gives the scores and masks that PyTorch gives, and the outputs of a predictor."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import beside, image_means
-from conformask.conformal.facts import Facts
 from conformask.errors import MismatchError
-from conformask.exporting.graph import INPUTS, noise
+from conformask.exporting.front import Front
+from conformask.exporting.graph import constant_lambda, noise, scorable
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.records.size import Size
@@ -20,22 +20,23 @@ from conformask.scorers.scoring import score_of
 from conformask.types import Images
 
 TOLERANCE = 1e-4
-"""What the exported file may differ by, in each of the three of `Difference`."""
+"""What the exported file may differ by, in each part of `Difference`."""
 FACTORS = (0.0, 0.5, 1.0, 2.0, math.inf)
-"""Of the calibrated lambda: where the file is compared."""
-Run = Callable[[Images, Images, Tensor], tuple[Tensor, Tensor]]
+"""Of the calibrated lambda: where a file that takes lambda is compared."""
 
 
 @dataclass(frozen=True)
 class Difference:
     """The largest differences that were found."""
 
-    score: float
+    score: float = 0.0
     """Of a pixel's score, as a share of the image's largest."""
-    mask: float
+    mask: float = 0.0
     """Of a pixel's mask, given the same score."""
-    size: float
+    size: float = 0.0
     """Of an image's mask size, from the image on."""
+    output: float = 0.0
+    """Of a pixel's y_hat, from what the predictor makes by itself; 0 where there is no predictor."""
 
     def __or__(self, other: "Difference") -> "Difference":
         """The larger of each."""
@@ -48,83 +49,120 @@ class Agreement:
 
     difference: Difference
     sizes: tuple[Size, ...]
-    """Sizes on which it was checked: one where the network takes no other."""
+    """Sizes of y_hat on which it was checked: one where the network takes no other."""
 
 
-def checked(masker: Masker, path: Path) -> Agreement:
-    """Compare on random images of two sizes and batch sizes, at lambdas below, at and above the calibrated.
+@dataclass(frozen=True)
+class Case:
+    """Images (N, C, *space), and a lambda for each."""
+
+    x: Images
+    y_hat: Images
+    lam: Tensor
+
+
+class Session:
+    """An exported file in onnxruntime, on the CPU.
+
+    Raises:
+        MismatchError: onnxruntime cannot read it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime's own errors share no type
+            raise MismatchError(f"onnxruntime cannot read the exported graph: {error}") from error
+        self.inputs: Mapping[str, Sequence[int | str]] = {
+            each.name: each.shape for each in self._session.get_inputs()
+        }
+        """Their shapes by their names; an axis of any length has a name."""
+
+    def __call__(self, case: Case) -> dict[str, Tensor]:
+        """The outputs by their names.
+
+        Raises:
+            MismatchError: onnxruntime cannot run it.
+        """
+        given = {name: getattr(case, name).numpy() for name in self.inputs}
+        try:
+            returned = self._session.run(None, given)
+        except Exception as error:
+            raise MismatchError(f"onnxruntime cannot run the exported graph: {error}") from error
+        names = (each.name for each in self._session.get_outputs())
+        return dict(zip(names, map(torch.from_numpy, returned), strict=True))
+
+
+def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement:
+    """Compare on random images of two sizes and batch sizes; at several lambdas where the file takes them.
+
+    Args:
+        masker: what was exported.
+        path: the exported file.
+        front: the predictor inside the file; None where the file takes y_hat.
 
     Raises:
         MismatchError: onnxruntime fails, or differs by more than TOLERANCE.
     """
-    run = session_of(path)
-    cases = list(cases_of(masker))
-    largest = Difference(0.0, 0.0, 0.0)
-    for x, y_hat, lam in tracked(cases, "checking against PyTorch", len(cases)):
-        largest = largest | difference(masker, run, x, y_hat, lam)
+    run = Session(path)
+    cases, largest = list(cases_of(masker, run.inputs, front)), Difference()
+    for case in tracked(cases, "checking against PyTorch", len(cases)):
+        largest = largest | difference(masker, run, case)
     if not max(astuple(largest)) <= TOLERANCE:
+        in_output = f", {largest.output:.2g} in y_hat" if front else ""
         raise MismatchError(
             f"onnxruntime differs from PyTorch by {largest.score:.2g} in the score, {largest.mask:.2g} in "
-            f"the mask, {largest.size:.2g} in the mask size; {TOLERANCE:g} is allowed. Nothing was written: "
-            "use conformask mask, or another version of torch or onnxruntime"
+            f"the mask, {largest.size:.2g} in the mask size{in_output}; {TOLERANCE:g} is allowed. Nothing "
+            "was written: use conformask mask, or another version of torch or onnxruntime"
         )
-    return Agreement(largest, tuple(dict.fromkeys(tuple(y_hat.shape[2:]) for _, y_hat, _ in cases)))
+    return Agreement(largest, tuple(dict.fromkeys(tuple(case.y_hat.shape[2:]) for case in cases)))
 
 
-def cases_of(masker: Masker) -> Iterator[tuple[Images, Images, Tensor]]:
-    """x, y_hat and lambdas; the second size, twice as wide, only where the network takes it."""
-    usual = masker.card.sizes[0]
-    about = reference_lambda(masker)
-    for count, size in ((2, usual), (1, (*usual[:-1], 2 * usual[-1]))):
+def cases_of(
+    masker: Masker, inputs: Mapping[str, Sequence[int | str]], front: Front | None
+) -> Iterator[Case]:
+    """Images and lambdas; the second size, twice as wide, only where the network takes it."""
+    constant = None if "lam" in inputs else constant_lambda(masker)
+    lambdas = [reference_lambda(masker) * each for each in FACTORS] if constant is None else [constant]
+    for count, wider in ((1 if inputs["x"][0] == 1 else 2, 1), (1, 2)):
         try:
-            x, y_hat = noise(masker, count, size, seed=1)
+            x, y_hat = _images(masker, front, count, wider)
         except MismatchError:
-            if size == usual:
+            if wider == 1:
                 raise
             return
-        for factor in FACTORS:
-            yield x, y_hat, torch.full((count,), about * factor, dtype=torch.float64)
+        for lam in lambdas:
+            yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64))
+
+
+def _images(masker: Masker, front: Front | None, count: int, wider: int) -> tuple[Images, Images]:
+    if front is not None:
+        return scorable(masker, *front.images(count, wider))
+    *sides, last = masker.card.sizes[0]
+    return noise(masker, count, (*sides, wider * last), seed=1)
 
 
 def reference_lambda(masker: Masker) -> float:
     """The calibrated lambda; where images have their own, or it is inf, a median of critical lambdas."""
     critical = masker.critical_lambdas
     usual = critical[(critical > 0) & np.isfinite(critical)]
-    calibrated = math.inf if masker.rule.needs else float(masker.rule(Facts(n=1))[0])
-    return calibrated if math.isfinite(calibrated) else float(np.median(usual)) if usual.size else 1.0
+    calibrated = constant_lambda(masker)
+    if calibrated is not None and math.isfinite(calibrated):
+        return calibrated
+    return float(np.median(usual)) if usual.size else 1.0
 
 
-def difference(masker: Masker, run: Run, x: Images, y_hat: Images, lam: Tensor) -> Difference:
+def difference(masker: Masker, run: Session, case: Case) -> Difference:
     """Of one batch; NaN counts as infinite."""
-    mask, score = run(x, y_hat, lam)
-    own_score = score_of(masker.scorer, x, y_hat).map
-    family = masker.family
-    same = family.apply(score, family.level(score, lam))
-    own = family.apply(own_score, family.level(own_score, lam))
+    returned, family = run(case), masker.family
+    mask, score = returned["mask"], returned["score"]
+    own_score = score_of(masker.scorer, case.x, case.y_hat).map
+    same = family.apply(score, family.level(score, case.lam))
+    own = family.apply(own_score, family.level(own_score, case.lam))
     scale = own_score.flatten(1).amax(1).clamp(min=1e-30)
     sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
-    gaps = ((score - own_score).abs() / beside(scale, score), (mask - same).abs(), sizes)
+    output = (returned.get("y_hat", case.y_hat) - case.y_hat).abs()
+    gaps = ((score - own_score).abs() / beside(scale, score), (mask - same).abs(), sizes, output)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))
-
-
-def session_of(path: Path) -> Run:
-    """The file in onnxruntime, on the CPU.
-
-    Raises:
-        MismatchError: onnxruntime cannot read or run it.
-    """
-    import onnxruntime
-
-    def run(x: Images, y_hat: Images, lam: Tensor) -> tuple[Tensor, Tensor]:
-        given = dict(zip(INPUTS, (x.numpy(), y_hat.numpy(), lam.numpy()), strict=True))
-        try:
-            mask, score = session.run(None, given)
-        except Exception as error:  # onnxruntime's own errors share no type
-            raise MismatchError(f"onnxruntime cannot run the exported graph: {error}") from error
-        return torch.from_numpy(mask), torch.from_numpy(score)
-
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise MismatchError(f"onnxruntime cannot read the exported graph: {error}") from error
-    return run

@@ -5,14 +5,20 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from conformask.conformal.facts import Facts
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.exporting.check import TOLERANCE, Agreement, checked
-from conformask.exporting.graph import translated
+from conformask.exporting.front import Front, behind, front_of
+from conformask.exporting.graph import constant_lambda, translated
 from conformask.masker.masker import Masker
+from conformask.records.network import Caveat
+from conformask.report.words import network_label, promised_here
 from conformask.storage.as_json import plain
 from conformask.storage.whole import whole_file
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OF_IMAGE = frozenset({"category", "weight"})
@@ -27,9 +33,18 @@ class Export:
     lam: float | None
     """The calibrated lambda; None where it depends on the image."""
     agreement: Agreement
+    caveat: Caveat | None = None
+    """What to say where the promise may not be about outputs of the predictor."""
 
 
-def export(masker: Masker, path: str | Path) -> Export:
+def export(
+    masker: Masker,
+    path: str | Path,
+    *,
+    predictor: str | Path | None = None,
+    network: str | None = None,
+    other_network: bool = False,
+) -> Export:
     """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/export.md.
 
     Inputs: x (N, Cx, *space) and y_hat (N, C, *space), float32 in [0, 1], lam (N,) float64. Outputs: mask
@@ -38,38 +53,92 @@ def export(masker: Masker, path: str | Path) -> Export:
     metadata hold the calibration. Before the file appears, onnxruntime's scores and masks are compared with
     PyTorch's.
 
+    With a predictor the file takes x alone and gives y_hat, in [0, 1], mask and score, at the calibrated
+    lambda, which is part of it.
+
     Args:
         masker: from calibrate() or load().
         path: ends with .onnx.
+        predictor: your network, an ONNX file with one input (N, C, *space) in [0, 1]; its first output, of
+            the shape of y_hat, is taken.
+        network: the name of the predictor at the calibration, where that says no fingerprint; by default that
+            of its file.
+        other_network: put another network in than the calibration's.
 
     Raises:
-        InvalidArgumentError: another ending, a promise whose lambda only conformask can find, or one about
-            whole images scored by tiles.
-        MissingFileError: onnx, onnxscript or onnxruntime is not installed.
-        MismatchError: the network cannot be exported, or onnxruntime differs from PyTorch.
+        InvalidArgumentError: another ending, a promise whose lambda only conformask can find or, with a
+            predictor, is not the same for all images, or one about whole images scored by tiles.
+        MissingFileError: there is no such predictor, or onnx, onnxscript or onnxruntime is not installed.
+        MismatchError: the network cannot be exported, onnxruntime differs from PyTorch, or the predictor
+            takes or makes other images, or is another network than the calibration's.
+        ImageError: the predictor returns values far outside [0, 1].
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    _refuse(masker, path)
-    model = translated(masker)
-    for key, text in metadata(masker).items():
+    if path.suffix.lower() != ".onnx":
+        raise InvalidArgumentError(f"{path}: the name of an exported masker ends with .onnx")
+    refuse(masker)
+    front, caveat = fitting(masker, predictor, network, other_network=other_network)
+    model = translated(masker) if front is None else behind(masker, front)
+    with whole_file(path) as aside:
+        agreement = write_checked(aside, masker, model, front, caveat)
+    return Export(path, constant_lambda(masker), agreement, caveat)
+
+
+def fitting(
+    masker: Masker, predictor: str | Path | None, network: str | None, *, other_network: bool
+) -> tuple[Front | None, Caveat | None]:
+    """A predictor for a masker, and what to say where the promise may not be about its outputs.
+
+    Raises:
+        InvalidArgumentError: lambda depends on the image.
+        MismatchError: it does not fit, or is another network than the calibration's; see `front_of`.
+    """
+    if predictor is None:
+        return None, None
+    refuse_varying(masker)
+    front = front_of(masker, Path(predictor), network)
+    return front, masker.card.check_network(front.network, other_network=other_network)
+
+
+def refuse_varying(masker: Masker) -> None:
+    """For what has lambda inside.
+
+    Raises:
+        InvalidArgumentError: lambda depends on the image.
+    """
+    if constant_lambda(masker) is None:
+        raise InvalidArgumentError(
+            f"the {masker.card.guarantee} promise finds lambda from each image's "
+            f"{', '.join(sorted(masker.rule.needs))}, and here one lambda is part of the file: export RUN "
+            "OUT.onnx without a predictor, and pass each image's own"
+        )
+
+
+def write_checked(
+    path: Path, masker: Masker, model: "ModelProto", front: Front | None, caveat: Caveat | None
+) -> Agreement:
+    """Write a graph with its metadata, and compare it with the masker.
+
+    Raises:
+        MismatchError: onnxruntime differs from PyTorch, or the file would be too large.
+    """
+    stated = metadata(masker, caveat) | ({} if front is None else {"predictor": network_label(front.network)})
+    for key, text in stated.items():
         model.metadata_props.add(key=key, value=text)
     try:
-        content = model.SerializeToString()
+        path.write_bytes(model.SerializeToString())
     except ValueError as error:
         raise MismatchError(f"the network is too large for one ONNX file of 2 GB ({error})") from error
-    with whole_file(path) as aside:
-        aside.write_bytes(content)
-        agreement = checked(masker, aside)
-    return Export(path, _constant(masker), agreement)
+    return checked(masker, path, front)
 
 
-def metadata(masker: Masker) -> dict[str, str]:
+def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
     """What the file says of itself; every value a text, numbers and records in JSON."""
-    lam = _constant(masker)
+    lam = constant_lambda(masker)
     stated = {
         "conformask": version("conformask"),
-        "promise": masker.promise,
+        "promise": promised_here(masker.promise, caveat),
         "fingerprint": masker.fingerprint,
         "calibration": json.dumps(plain(dict(vars(masker.card)))),
         "scorer": masker.scorer.name,
@@ -80,14 +149,14 @@ def metadata(masker: Masker) -> dict[str, str]:
     return stated | {"lambda": repr(lam)}
 
 
-def _constant(masker: Masker) -> float | None:
-    return None if masker.rule.needs else float(masker.rule(Facts(n=1))[0])
+def refuse(masker: Masker) -> None:
+    """What cannot become a graph, before minutes of work.
 
-
-def _refuse(masker: Masker, path: Path) -> None:
-    """Before minutes of work."""
-    if path.suffix.lower() != ".onnx":
-        raise InvalidArgumentError(f"{path}: the name of an exported masker ends with .onnx")
+    Raises:
+        MissingFileError: onnx, onnxscript or onnxruntime is not installed.
+        InvalidArgumentError: a promise whose lambda only conformask can find, or one about whole images
+            scored by tiles.
+    """
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise MissingFileError(f"export needs {', '.join(missing)}: pip install 'conformask[onnx]'")

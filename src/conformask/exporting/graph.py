@@ -1,10 +1,10 @@
-"""The module that becomes the graph, and its translation to ONNX."""
+"""The modules that become a graph, and their translation to ONNX."""
 
 import re
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,12 @@ from torch.export import Dim
 
 from conformask.arithmetic import beside
 from conformask.conformal.crossing import SLACK
+from conformask.conformal.facts import Facts
 from conformask.errors import ConformaskError, MismatchError
 from conformask.exporting.families import opening
+from conformask.masker.code import Shape
 from conformask.masker.masker import Masker
+from conformask.predictors.own import FAR
 from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Images, PerImage
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto
     from torch.onnx import ONNXProgram
 
-INPUTS, OUTPUTS = ("x", "y_hat", "lam"), ("mask", "score")
+Names = tuple[str, ...]
 SIDES = "dhw"
 """Of the spatial axes, the last of them for planes: what they are called where they may have any length."""
 OPSET = 20
@@ -34,6 +37,9 @@ SMALL, SMALL_DEEP = 256, 48
 
 class Graph(nn.Module):
     """(x, y_hat, lam) -> (mask, score); the mask is 0 of what PyTorch would refuse."""
+
+    inputs: ClassVar[Names] = ("x", "y_hat", "lam")
+    outputs: ClassVar[Names] = ("mask", "score")
 
     def __init__(self, masker: Masker) -> None:
         super().__init__()
@@ -48,6 +54,55 @@ class Graph(nn.Module):
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
         return torch.where(beside(usable, score), self.opened(score, lam.double()), 0.0), score
+
+
+class AtLambda(nn.Module):
+    """(x, y_hat) -> (mask, score) at the calibrated lambda."""
+
+    inputs: ClassVar[Names] = ("x", "y_hat")
+    outputs: ClassVar[Names] = ("mask", "score")
+
+    def __init__(self, masker: Masker) -> None:
+        super().__init__()
+        self.at, self.lam = Graph(masker), cast(float, constant_lambda(masker))
+
+    def forward(self, x: Images, y_hat: Images) -> tuple[Images, ...]:
+        """Mask and score of each image."""
+        lam = torch.full(x.shape[:1], self.lam, dtype=torch.float64)
+        masked: tuple[Images, ...] = self.at(x, y_hat, lam)
+        return masked
+
+
+class AfterPredictor(AtLambda):
+    """(x, what a predictor makes of it) -> (y_hat, mask, score), y_hat in [0, 1] as `OwnPredictor` has it.
+
+    What is far from [0, 1], or infinite, becomes NaN, and the mask of its image 0.
+    """
+
+    inputs: ClassVar[Names] = ("x", "output")
+    outputs: ClassVar[Names] = ("y_hat", "mask", "score")
+
+    def forward(self, x: Images, output: Images) -> tuple[Images, ...]:
+        """Output, mask and score of each image."""
+        y_hat = torch.where(output.abs() <= FAR, output.clamp(0, 1), torch.nan)
+        return y_hat, *super().forward(x, y_hat)
+
+
+def constant_lambda(masker: Masker) -> float | None:
+    """The calibrated lambda; None where it depends on the image."""
+    return None if masker.rule.needs else float(masker.rule(Facts(n=1))[0])
+
+
+def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
+    """Of x and y_hat of a calibration image, (C, *space).
+
+    Raises:
+        MismatchError: the calibration did not note them.
+    """
+    if masker.probe is None:
+        raise MismatchError("conformask 0.1 did not note the shape of x: calibrate again")
+    x, y_hat = (tuple(shape) for shape in masker.probe["shape"].tolist())
+    return x, y_hat
 
 
 def within(images: Images, low: float, high: float) -> Tensor:
@@ -68,34 +123,46 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
     for of_x in (halved, size):
         x = torch.rand(count, channels, *of_x, generator=generator)
         try:
-            score_of(masker.scorer, x, y_hat)
-        except Exception as error:  # a user's own code may raise anything
+            return scorable(masker, x, y_hat)
+        except MismatchError as error:
             failed = error
-        else:
-            return x, y_hat
-    raise MismatchError(f"the score fails on images of {size}: {first_line(failed)}") from failed
+    raise failed
 
 
-def translated(masker: Masker) -> "ModelProto":
+def scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
+    """The images, if they can be scored.
+
+    Raises:
+        MismatchError: the score fails on them.
+    """
+    try:
+        score_of(masker.scorer, x, y_hat)
+    except Exception as error:  # a user's own code may raise anything
+        size = tuple(y_hat.shape[2:])
+        raise MismatchError(f"the score fails on images of {size}: {first_line(error)}") from error
+    return x, y_hat
+
+
+def translated(
+    masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET
+) -> "ModelProto":
     """The graph in ONNX, sizes and batch open as far as the network permits.
 
     Raises:
         MismatchError: the network or the family cannot be exported; names what torch said.
     """
-    x, y_hat = _example(masker)
-    lam = torch.ones(2, dtype=torch.float64)
-    free = {axis: Dim.AUTO for axis in range(x.ndim) if axis != 1}
+    images = _example(masker)
+    given = (*images, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)]
+    free = tuple({axis: Dim.AUTO for axis in range(each.ndim) if axis != 1} for each in given)
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         try:
-            graph = Graph(masker).eval()
-            program = torch.export.export(
-                graph, (x, y_hat, lam), dynamic_shapes=(free, free, {0: Dim.AUTO}), strict=False
-            )
+            graph = kind(masker).eval()
+            program = torch.export.export(graph, given, dynamic_shapes=free, strict=False)
             exported = torch.onnx.export(
                 program,
-                input_names=INPUTS,
-                output_names=OUTPUTS,
-                opset_version=OPSET,
+                input_names=kind.inputs,
+                output_names=kind.outputs,
+                opset_version=opset,
                 optimize=False,  # it takes 1 + 1e-6 for 1; onnxruntime optimises, exactly
                 verbose=False,
             )
@@ -127,11 +194,10 @@ def without_traces(model: "ModelProto") -> "ModelProto":
 
 
 def named(model: "ModelProto") -> "ModelProto":
-    """With names for the axes instead of torch's symbols."""
-    shapes = {tensor.name: tensor.type.tensor_type.shape.dim for tensor in model.graph.input}
-    names: dict[str, str] = {shapes["y_hat"][0].dim_param: "n"}
-    for tensor, suffix in (("y_hat", ""), ("x", "x")):
-        sides = shapes[tensor][2:]
+    """With names for the axes of x and y_hat, its first two inputs, instead of torch's symbols."""
+    of_x, of_y_hat = (tensor.type.tensor_type.shape.dim for tensor in model.graph.input[:2])
+    names: dict[str, str] = {of_y_hat[0].dim_param: "n"}
+    for (_, _, *sides), suffix in ((of_y_hat, ""), (of_x, "x")):
         for side, name in zip(sides, SIDES[-len(sides) :], strict=True):
             names.setdefault(side.dim_param, f"{name}{suffix}")
     for tensor in (*model.graph.input, *model.graph.output):

@@ -47,7 +47,7 @@ class Code:
 
         Losses and families of ours are named by the card; they may need weights that are not at hand.
         """
-        images = [_image(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
+        images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
         score = score_of(self.scorer, images[0], images[1]).map
         scores = {"scorer": score}
         if code_of(self.loss) is not None:
@@ -99,8 +99,8 @@ def _ours(family: Family) -> bool:
     return type(family) in FAMILIES.values()
 
 
-def _image(shape: Shape, place: int) -> Images:
-    """Waves in [0, 1] of several lengths, of another phase at each place."""
+def waves(shape: Shape, place: int) -> Images:
+    """A test image (1, C, *space): waves in [0, 1] of several lengths, of another phase at each place."""
     channel, *planes, row, column = np.indices(shape)
     row = row + 0.5 * sum(planes)
     phases = (0.9 * row + 0.4 * column, 0.11 * row - 0.07 * column, 2.3 * column - 1.7 * row)

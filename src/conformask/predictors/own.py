@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -196,14 +196,21 @@ def _torchscript(name: str) -> Run:
     return run
 
 
-def _onnx(name: str) -> Run:
+def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
+    """The network in an ONNX file, on the best of the providers that onnxruntime has, or on these.
+
+    Raises:
+        MissingFileError: no such file, or onnxruntime is not installed.
+        MismatchError: it is damaged, or takes several inputs.
+    """
     path = _file(name)
     try:
         import onnxruntime
     except ImportError as error:
         raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
     try:
-        session = onnxruntime.InferenceSession(path, providers=onnxruntime.get_available_providers())
+        usable = providers or onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=usable)
     except Exception as error:  # onnxruntime's own errors share no type
         raise MismatchError(
             f"{name} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
@@ -228,7 +235,7 @@ def _file(name: str) -> str:
 
 
 OPENED: Mapping[str, Callable[[str], Run]] = {
-    ".onnx": _onnx,
+    ".onnx": onnx_run,
     ".pt2": _exported,
     ".pt": _torchscript,
     ".pth": _torchscript,

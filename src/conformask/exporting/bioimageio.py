@@ -1,0 +1,216 @@
+"""A masker as a model folder of bioimage.io: description, weights, test tensors, documentation, cover."""
+
+import re
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.exporting.check import Case, Session
+from conformask.exporting.export import fitting, refuse, refuse_varying, write_checked
+from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, whole_folder
+from conformask.exporting.front import behind
+from conformask.exporting.graph import AtLambda, calibrated_shapes, translated
+from conformask.masker.code import waves
+from conformask.masker.masker import Masker
+from conformask.records.network import Caveat
+from conformask.report.card import card_text
+from conformask.report.pictures import as_bytes, overlay
+from conformask.report.words import promised_here
+from conformask.storage.as_json import Json
+from conformask.types import Array
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+WEIGHTS, DOCUMENTATION, DESCRIPTION, COVER = "weights.onnx", "README.md", "rdf.yaml", "cover.png"
+HALF = 256
+"""Pixels along a side of each half of the cover, which is twice as wide as high."""
+TENSORS = {
+    "x": "the input of the network, in [0, 1]",
+    "y_hat": "the output of the network, in [0, 1]",
+    "mask": "from 0, hidden, to 1, trusted",
+    "score": "at least 0; higher = less trusted",
+}
+"""What they are, in the order in which they are described."""
+CITED = re.compile(r"(?P<text>.+?)[\s,;]+(?:(?:https?://doi\.org/)?(?P<doi>10\.\S+)|(?P<url>https?://\S+))")
+
+
+def export_bioimageio(
+    masker: Masker,
+    folder: str | Path,
+    *,
+    credits: Credits = NOTHING,
+    predictor: str | Path | None = None,
+    network: str | None = None,
+    other_network: bool = False,
+) -> ExportedFolder:
+    """Write a masker, at its calibrated lambda, as a model folder that bioimageio.spec finds valid.
+
+    Inputs are x and y_hat; with a predictor x alone, and y_hat is an output. Tensors are as in `export`, of
+    the size of a calibration image, since the promise covers no other. The test tensors, of which the cover
+    is made, are waves: no image of yours is in the folder.
+
+    Args:
+        masker: from calibrate() or load().
+        folder: a new one, or an empty one.
+        credits: authors, license and citation; what is not given stays empty.
+        predictor: as in `export`, and so are network and other_network.
+
+    Raises:
+        MissingFileError: bioimageio.spec, or what `export` takes, is not installed.
+        InvalidArgumentError: a citation without DOI or address, or a promise whose lambda is not the same
+            for all images.
+        MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; names what it says.
+        OutputError: the folder holds something already, or cannot be written.
+    """
+    if find_spec("bioimageio") is None:
+        raise MissingFileError("this export needs bioimageio.spec: pip install 'conformask[bioimageio]'")
+    refuse(masker)
+    refuse_varying(masker)
+    cited = [] if credits.cite is None else [citation(credits.cite)]
+    front, caveat = fitting(masker, predictor, network, other_network=other_network)
+    model = translated(masker, AtLambda) if front is None else behind(masker, front)
+    with whole_folder(Path(folder)) as aside, TemporaryDirectory() as made:
+        sources = Path(made)
+        write_checked(sources / WEIGHTS, masker, model, front, caveat)
+        inputs, outputs = tested(masker, sources / WEIGHTS)
+        for name, tensor in (inputs | outputs).items():
+            np.save(sources / f"{name}.npy", tensor)
+        cover(inputs | outputs).save(sources / COVER)
+        text = documentation(masker, inputs, outputs, caveat)
+        (sources / DOCUMENTATION).write_text(text, encoding="utf-8")
+        stated = described(model, inputs, outputs) | {
+            "description": promised_here(masker.promise, caveat),
+            "authors": [{"name": name} for name in credits.authors],
+            "license": credits.license,
+            "cite": cited,
+        }
+        package(stated, sources, aside)
+    return ExportedFolder(Path(folder), credits.missing, caveat)
+
+
+def citation(cite: str) -> dict[str, Json]:
+    """A text that ends with a DOI or an address, as bioimage.io has it.
+
+    Raises:
+        InvalidArgumentError: it does not.
+    """
+    found = CITED.fullmatch(cite.strip())
+    if found is None:
+        raise InvalidArgumentError(
+            f"cite {cite!r}: give a text that ends with a DOI or an address, such as 'Doe et al., 2026, "
+            "https://doi.org/10.1000/182'"
+        )
+    return {name: value for name, value in found.groupdict().items() if value}
+
+
+def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Inputs and outputs of the file on waves, one image of the calibration's size, by name."""
+    x, y_hat = (waves(shape, place) for place, shape in enumerate(calibrated_shapes(masker)))
+    run, case = Session(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
+    inputs = {name: getattr(case, name).numpy() for name in run.inputs}
+    return inputs, {name: tensor.numpy() for name, tensor in run(case).items()}
+
+
+def described(
+    model: "ModelProto", inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> dict[str, Json]:
+    """The description, as far as the tensors and the weights say it."""
+    from bioimageio.spec.model.v0_5 import ModelDescr
+
+    opset = next(each.version for each in model.opset_import if each.domain == "")
+    dimensions = inputs["x"].ndim - 2
+    single = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    return {
+        "type": "model",
+        "format_version": ModelDescr.implemented_format_version,
+        "name": "Masks with a promise",
+        "tags": ["conformask", *TAGS, f"{dimensions}d"],
+        "documentation": {"source": DOCUMENTATION},
+        "covers": [{"source": COVER}],
+        "inputs": [_tensor(name, tensor, single) for name, tensor in inputs.items()],
+        "outputs": [_tensor(name, tensor, single) for name, tensor in outputs.items()],
+        "weights": {"onnx": {"source": WEIGHTS, "opset_version": opset}},
+    }
+
+
+def _tensor(name: str, tensor: Array, single: bool) -> dict[str, Json]:
+    _, channels, *sides = tensor.shape
+    space = zip("zyx"[-len(sides) :], sides, strict=True)
+    return {
+        "id": name,
+        "description": TENSORS[name],
+        "axes": [
+            {"type": "batch", "size": 1} if single else {"type": "batch"},
+            {"type": "channel", "channel_names": [f"channel{index}" for index in range(channels)]},
+            *({"type": "space", "id": axis, "size": side} for axis, side in space),
+        ],
+        "data": {"type": "float32", "range": [0.0, None if name == "score" else 1.0]},
+        "test_tensor": {"source": f"{name}.npy"},
+    }
+
+
+def cover(tensors: Mapping[str, Array]) -> Image.Image:
+    """The output, and beside it veiled by its mask; of a volume the plane in the middle."""
+    planes = {name: tensors[name][0] for name in ("y_hat", "mask")}
+    if planes["mask"].ndim == 4:
+        planes = {name: volume[:, volume.shape[1] // 2] for name, volume in planes.items()}
+    output, mask = as_bytes(planes["y_hat"]), as_bytes(planes["mask"])
+    sheet = Image.new("RGB", (2 * HALF, HALF))
+    for place, half in enumerate((output, overlay(output, mask))):
+        sheet.paste(ImageOps.fit(Image.fromarray(half).convert("RGB"), (HALF, HALF)), (place * HALF, 0))
+    return sheet
+
+
+def documentation(
+    masker: Masker, inputs: Mapping[str, Array], outputs: Mapping[str, Array], caveat: Caveat | None
+) -> str:
+    """What bioimage.io shows beside a model: the card, the tensors, and how to validate it."""
+    card = masker.card
+    notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
+    low, high = card.data_range or ("black", "white")
+    rows = "\n".join(
+        f"| {'in' if name in inputs else 'out'} | {name} | {' x '.join(map(str, tensor.shape[1:]))} | "
+        f"{TENSORS[name]} |"
+        for name, tensor in {**inputs, **outputs}.items()
+    )
+    return f"""{notice}{card_text(card, masker.scorer.name, masker.fingerprint)}
+## Tensors
+
+| | name | size | |
+| --- | --- | --- | --- |
+{rows}
+
+Images are scaled so that {low} becomes 0 and {high} becomes 1, as those of the calibration were. The weights
+take other sizes where the network does; the promise does not cover them.
+
+## Validation
+
+On images with a reference that were used neither for training nor for calibration, compute
+{card.loss_label} of reference and output under the mask. {card.claim} is what to find, up to chance;
+`conformask evaluate` measures it with its interval.
+"""
+
+
+def package(stated: Mapping[str, Json], sources: Path, folder: Path) -> None:
+    """Validate a description, and write it with the files that it names.
+
+    Raises:
+        MismatchError: bioimageio.spec finds it invalid; names what it says.
+    """
+    from bioimageio.spec import InvalidDescr, ValidationContext, build_description
+    from bioimageio.spec import save_bioimageio_package_as_folder as save
+
+    with ValidationContext(root=sources, file_name=DESCRIPTION):
+        description = build_description(stated)
+        if isinstance(description, InvalidDescr):
+            reason = one_line(ValueError(description.get_reason()))
+            raise MismatchError(f"bioimageio.spec finds the description invalid: {reason}")
+        save(description, output_path=folder)
