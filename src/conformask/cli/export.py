@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    masker: Path,
+    run: Path,
     out: Path,
     /,
     *,
@@ -40,7 +40,8 @@ def export(
     network: NetworkName = None,
     other_network: OtherNetwork = False,
     author: Annotated[
-        tuple[str, ...], Parameter(negative=(), help="Of a folder: who made it; may be given several times.")
+        tuple[str, ...],
+        Parameter(show_default=False, help="Of a folder: who made it; may be given several times."),
     ] = (),
     license: Annotated[
         str | None, Parameter(help="Of a folder: its licence, an SPDX identifier such as CC-BY-4.0.")
@@ -54,7 +55,7 @@ def export(
 
     Parameters
     ----------
-    masker
+    run
         A calibrated run folder or a saved masker.
     out
         The file to write; its name ends with .onnx. With --as bioimageio or huggingface a new folder.
@@ -70,7 +71,7 @@ def export(
         bad_usage("--author, --license and --cite are of a folder: --as bioimageio or --as huggingface")
     if form == "huggingface" and predictor is not None:
         bad_usage("--with puts a network into ONNX: --as onnx or --as bioimageio")
-    loaded = load(masker)
+    loaded = load(run)
     if form == "huggingface":
         _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
     elif form == "bioimageio":

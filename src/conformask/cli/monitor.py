@@ -111,15 +111,8 @@ def _comparisons(monitoring: "Monitoring") -> Table:
 
 def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
     """What was measured with truth stands first: scores can look the same while the masks fail."""
-    from conformask.report.words import measurement_text
+    from conformask.report.words import measurement_text, shift_text
 
     if monitoring.measurement is not None:
         yield measurement_text(card, monitoring.measurement, monitoring.caveat)
-    p_value = f"p = {monitoring.p_value:.3g} of all comparisons combined, level {monitoring.level:g}"
-    if monitoring.shifted:
-        yield (
-            f"SHIFTED: these images do not look like those of the calibration ({p_value}). The promise is "
-            "not about them: calibrate on images like these."
-        )
-    else:
-        yield f"No shift is seen in scores and mask sizes ({p_value})."
+    yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)

@@ -68,6 +68,8 @@ def evaluate(
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
     met = passes(records.distance, masker.card.threshold)
+    labels = np.array(["" if category is None else category for category in test.categories])
+    records = replace(records, group=groups, category=labels, passed=met)
     order = np.argsort(records.difficulty, kind="stable")
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size

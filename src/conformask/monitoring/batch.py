@@ -14,6 +14,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.measures import SIZE, check_level, measures_of
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
+from conformask.report.words import figure, plural, share, shift_text
 from conformask.scorers.streaming import Streaming
 from conformask.storage.as_arrays import Array
 
@@ -29,6 +30,9 @@ class Comparison:
     """Median."""
     p_value: float
     """Of the two-sample Kolmogorov-Smirnov test."""
+
+    def __str__(self) -> str:
+        return f"{self.measure} {self.new:.4g}, was {self.calibration:.4g} (p = {self.p_value:.3g})"
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,24 @@ class Monitoring:
     """How the masks of the new images stand to the promise; None without truth."""
     caveat: Caveat | None
     """What to say where the promise may not be about the new images."""
+
+    def __repr__(self) -> str:
+        facts = [
+            shift_text(self.p_value, self.level, shifted=self.shifted),
+            f"Medians of {plural(self.n_new, 'new image')} and {self.n_calibration} calibration images: "
+            f"{'; '.join(map(str, self.comparisons))}.",
+        ]
+        if self.measurement is not None:
+            facts.insert(0, self._measured(self.measurement))
+        if self.caveat is not None:
+            facts.insert(0, f"{self.caveat.text}.")
+        return f"Monitoring({' '.join(facts)})"
+
+    def _measured(self, measurement: Measurement) -> str:
+        low, high = (share(end) for end in measurement.coverage_interval)
+        standing = "BROKEN" if measurement.broken else "Measured"
+        mean = f"mean loss {figure(measurement.mean_distance)}"
+        return f"{standing}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
 
     @property
     def shifted(self) -> bool:

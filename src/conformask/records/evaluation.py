@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from html import escape
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import MismatchError, MissingFileError
 from conformask.records.curves import Worth
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
@@ -21,6 +23,8 @@ from conformask.storage.typed import record_of
 
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
+FRAMES = ("pandas", "polars")
+"""Libraries whose DataFrame an evaluation becomes; the first that is installed."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class ImageRecords:
-    """What evaluation measured on each test image; arrays of shape (n,), float64 but for the names."""
+    """What evaluation measured on each test image; arrays of shape (n,), float64 if nothing else is said."""
 
     name: Array
+    """Texts."""
     distance: Array
     """Masked: d(m*y, m*y_hat)."""
     unmasked_distance: Array
@@ -58,6 +63,25 @@ class ImageRecords:
     critical_lambda: Array
     difficulty: Array
     """The mean score."""
+    group: Array | None = None
+    """Texts, an image's own name where it has none; None in an evaluation of conformask 0.1."""
+    category: Array | None = None
+    """Texts, empty where there is none; None as for group."""
+    passed: Array | None = None
+    """Whether the distance meets the threshold; None as for group."""
+
+    def columns(self) -> dict[str, list[Json]]:
+        """Plain values by name; None where there is no group or category, or nobody noted it."""
+        measured = {name: values.tolist() for name, values in vars(self).items() if values is not None}
+        names, nothing = measured.pop("name"), [None] * len(self.name)
+        groups, categories = measured.pop("group", names), measured.pop("category", nothing)
+        return {
+            "name": names,
+            "group": [None if group == name else group for group, name in zip(groups, names, strict=True)],
+            "category": [category or None for category in categories],
+            "passed": measured.pop("passed", nothing),
+            **measured,
+        }
 
 
 @dataclass(frozen=True)
@@ -170,10 +194,60 @@ class Evaluation(LossTerms):
         facts = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
         return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
 
+    def __iter__(self) -> Iterator[dict[str, Json]]:
+        """The rows of `table`, so that pandas.DataFrame(evaluation) is what it seems."""
+        return iter(self.table())
+
     def table(self) -> list[dict[str, Json]]:
-        """One dict of plain values an image, as pandas.DataFrame takes it; NaN where there is no value."""
-        columns = {name: values.tolist() for name, values in vars(self.images).items()}
+        """One dict of plain values for each image: name, group, category, passed, distance, mask size...
+
+        Numbers that are unknown are NaN, other values None.
+        """
+        columns = self.images.columns()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def to_frame(self) -> Any:
+        """The rows of `table` as a DataFrame of pandas, or of polars where pandas is not installed.
+
+        Raises:
+            MissingFileError: neither is installed.
+        """
+        for library in FRAMES:
+            if find_spec(library) is not None:
+                return import_module(library).DataFrame(self.images.columns())
+        raise MissingFileError(
+            f"a DataFrame needs {' or '.join(FRAMES)}: pip install {FRAMES[0]}; table() gives the same rows "
+            "without it"
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Mean mask size against threshold, as in the report, with what the test images measured; matplotlib.
+
+        Args:
+            ax: matplotlib axes to draw on; new ones if None.
+
+        Returns:
+            The axes.
+
+        Raises:
+            MissingFileError: matplotlib is not installed.
+            MismatchError: the masker stored no curves, from which mask sizes at other thresholds are known.
+        """
+        if find_spec("matplotlib") is None:
+            raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
+        if not self.size_by_threshold:
+            raise MismatchError("no curves are stored: calibrate with selection= so that a grid can be made")
+        axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
+        axes.plot(*zip(*self.size_by_threshold, strict=True), ".-", label="calibration images")
+        axes.axvline(self.threshold, color="C1", linestyle="--", label=f"chosen, {self.threshold:.4g}")
+        low, high = self.mask_size_interval
+        ends = [[self.mask_size - low], [high - self.mask_size]]
+        measured = f"{self.n_test} test images, 95 % interval"
+        axes.errorbar(self.threshold, self.mask_size, ends, color="C1", fmt="o", capsize=4, label=measured)
+        axes.set(xlabel=f"threshold on {self.loss_label}", ylabel="mean mask size", ylim=(0, None))
+        axes.set_title(f"coverage {self._text()['coverage']}")
+        axes.legend()
+        return axes
 
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
@@ -186,7 +260,8 @@ class Evaluation(LossTerms):
             for name, value in vars(example).items():
                 examples[f"{index:03d}/{name}"] = np.asarray(np.nan if value is None else value)
         with owned(folder):
-            arrays = {"evaluation": dict(vars(self.images)), "examples": examples}
+            images = {name: values for name, values in vars(self.images).items() if values is not None}
+            arrays = {"evaluation": images, "examples": examples}
             publish(folder / FILE, self.summary(), arrays)
 
     @classmethod

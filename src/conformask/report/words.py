@@ -129,6 +129,17 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
     return f"Measured: {finding}{agreeing} {promise}."
 
 
+def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
+    """Whether a batch of new images looks like those of the calibration."""
+    compared = f"p = {p_value:.3g} of all comparisons combined, level {level:g}"
+    if shifted:
+        return (
+            f"SHIFTED: these images do not look like those of the calibration ({compared}). The promise is "
+            "not about them: calibrate on images like these."
+        )
+    return f"No shift is seen in scores and mask sizes ({compared})."
+
+
 def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
     """How a stream stands: failures first, since scores can look the same while masks fail."""
     unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
