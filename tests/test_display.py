@@ -1,7 +1,9 @@
+import importlib
 import io
 import json
 import re
 from base64 import b64decode
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,14 +16,17 @@ from PIL import Image
 import conformask as cm
 from conformask.data.images import write_image
 from conformask.display import show
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.records import evaluation as records
+from conformask.records.evaluation import Evaluation
 from conformask.report.pictures import as_bytes
 from conformask.report.strip import Strip, StripRow
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch, Images
+from report.synthetic_evaluation import evaluation as synthetic
 from synthetic_triplets import arrays, scale_of, triplets
 
 PLACES = {"Input x", "Output ŷ", "Mask m", "Output, veiled"}
@@ -227,16 +232,69 @@ def test_an_evaluation_tells_itself_and_its_records() -> None:
     table = evaluation.table()
     assert [record["name"] for record in table] == evaluation.images.name.tolist()
     assert [record["size"] for record in table] == evaluation.images.size.tolist()
-    assert {type(value) for record in table for value in record.values()} == {str, float}
+    assert {type(value) for record in table for value in record.values()} == {str, float, bool, type(None)}
+    assert {record["group"] for record in table} == {record["category"] for record in table} == {None}
+    assert sum(record["passed"] for record in table) == met
     json.dumps(table)
 
 
-def test_pandas_takes_the_records() -> None:
-    pandas = pytest.importorskip("pandas")
+LABELLED = {"groups": [1, 1, 2, 2, 3] * 2, "categories": ["a", "b"] * 5}
+
+
+def test_rows_name_group_and_category_and_are_saved(tmp_path: Path) -> None:
+    evaluate(masker_of(1), halved(10, 3, 1, **LABELLED), out=tmp_path)
+    table = Evaluation.load(tmp_path).table()
+    assert [record["group"] for record in table] == ["1", "1", "2", "2", "3"] * 2
+    assert [record["category"] for record in table] == ["a", "b"] * 5
+    assert list(table[0])[:5] == ["name", "group", "category", "passed", "distance"]
+
+
+def test_an_evaluation_of_earlier_versions_knows_no_groups() -> None:
+    evaluation = evaluate(masker_of(1), halved(10, 3, 1, **LABELLED))
+    earlier = replace(evaluation, images=replace(evaluation.images, group=None, category=None, passed=None))
+    unknown = {(row["group"], row["category"], row["passed"]) for row in earlier.table()}
+    assert unknown == {(None, None, None)}
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_an_evaluation_becomes_a_frame(library: str, monkeypatch) -> None:
+    frames = pytest.importorskip(library, reason=f"{library} is not installed")
+    monkeypatch.setattr(records, "FRAMES", (library,))
+    evaluation = evaluate(masker_of(1), halved(10, 3, 1, **LABELLED))
+    frame = evaluation.to_frame()
+    assert isinstance(frame, frames.DataFrame)
+    for made in (frame, frames.DataFrame(evaluation)):
+        assert list(made.columns) == list(evaluation.table()[0])
+        assert made["size"].mean() == pytest.approx(evaluation.mask_size)
+        assert made["passed"].mean() == pytest.approx(evaluation.coverage)
+        assert list(made["category"]) == ["a", "b"] * 5
+
+
+def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None:
     evaluation = evaluate(masker_of(1), halved(10, 3, 1))
-    frame = pandas.DataFrame(evaluation.table())
-    assert frame["distance"].dtype == np.float64
-    assert frame["size"].mean() == pytest.approx(evaluation.mask_size)
+    with pytest.raises(MismatchError, match="no curves are stored"):
+        evaluation.plot()
+    monkeypatch.setattr(records, "find_spec", lambda name: None)
+    with pytest.raises(MissingFileError, match=r"pandas or polars: pip install pandas; table\(\) gives"):
+        evaluation.to_frame()
+    with pytest.raises(MissingFileError, match=r"pip install 'conformask\[plot\]'"):
+        evaluation.plot()
+
+
+def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    matplotlib.use("Agg")
+    figure = importlib.import_module("matplotlib.figure").Figure()
+    evaluation = synthetic()
+    axes = evaluation.plot(figure.subplots())
+    assert axes.figure is figure
+    curve, chosen, measured = axes.get_lines()[:3]
+    assert list(zip(*curve.get_data(), strict=True)) == list(evaluation.size_by_threshold)
+    assert set(chosen.get_xdata()) == {evaluation.threshold}
+    assert (measured.get_xdata()[0], measured.get_ydata()[0]) == (evaluation.threshold, evaluation.mask_size)
+    assert axes.get_xlabel() == "threshold on L1"
+    assert f"{evaluation.coverage:.1%}" in axes.get_title()
+    assert evaluation.plot() is not axes
 
 
 def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:

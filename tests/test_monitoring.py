@@ -115,6 +115,23 @@ def test_a_shift_is_seen_without_truth() -> None:
     assert (blind.measurement, blind.failing) == (None, False)
 
 
+def test_a_monitoring_says_what_it_found() -> None:
+    masker = masker_of(triplets(60, 0))
+    said = repr(monitor(masker, louder(40, 7, 1.3)))
+    assert said.startswith("Monitoring(Measured: coverage 97.5\N{NO-BREAK SPACE}% (95 % interval 86.8")
+    assert "SHIFTED: these images do not look like those of the calibration (p = " in said
+    assert "Medians of 40 new images and 60 calibration images: mean score 0.07209, was 0.05458 (p = " in said
+    x, y_hat, _ = arrays(40, 3)
+    named = Triplets.from_arrays(x, y_hat, network="unet")
+    with pytest.warns(UserWarning, match="nobody said"):
+        said = repr(monitor(masker, named))
+    assert said.startswith(
+        "Monitoring(nobody said whose outputs the promise is about, these were made by unet."
+    )
+    assert "No shift is seen in scores and mask sizes (p = " in said
+    assert "overage" not in said
+
+
 def test_coverage_is_that_of_the_masks() -> None:
     masker, new = masker_of(triplets(60, 0)), triplets(50, 3)
     batch = next(new.batches(50))

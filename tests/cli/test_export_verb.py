@@ -5,6 +5,7 @@ import onnxruntime
 
 from conformask.data.triplets import Triplets
 from conformask.masker.load import load
+from onnx_predictors import enlarging
 
 
 def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None:
@@ -35,3 +36,35 @@ def test_what_is_refused(conformask, own) -> None:
         assert answer.status == 1
         assert words in answer.err
         assert not tokens[2].exists()
+
+
+def test_another_network_is_refused_as_mask_refuses_it(conformask, made, tmp_path) -> None:
+    network = enlarging(tmp_path / "network.onnx", 4, 3)
+    answer = conformask("export", made / "run", tmp_path / "whole.onnx", "--with", network)
+    assert answer.status == 1
+    assert "about outputs of bicubic, these were made by network.onnx" in answer.err
+    assert "--other-network" in answer.err
+    assert not (tmp_path / "whole.onnx").exists()
+
+
+def test_a_folder_says_what_nobody_gave(conformask, made, tmp_path) -> None:
+    answer = conformask("export", made / "run", tmp_path / "hub", "--as", "huggingface", "--author", "Ada L.")
+    assert answer.status == 0, answer.err
+    assert "Missing, since only you know it: license (--license), cite (--cite)." in answer.out
+    assert load(tmp_path / "hub").promise == load(made / "run").promise
+    whole = ("--license", "MIT", "--cite", "Doe 10.1000/182", "--author", "Ada L.", "--author", "Bo M.")
+    answer = conformask("export", made / "run", tmp_path / "two", "--as", "huggingface", *whole, "--json")
+    assert answer.record["missing"] == []
+    assert "Authors: Ada L., Bo M." in (tmp_path / "two" / "README.md").read_text()
+
+
+def test_options_of_another_form_are_bad_usage(conformask, made, tmp_path) -> None:
+    for tokens, words in (
+        (["--license", "MIT"], "are of a folder"),
+        (["--as", "huggingface", "--with", "network.onnx"], "--with puts a network into ONNX"),
+        (["--as", "zoo"], "onnx"),
+    ):
+        answer = conformask("export", made / "run", tmp_path / "out", *tokens)
+        assert answer.status == 2
+        assert words in answer.err
+    assert not list(tmp_path.iterdir())

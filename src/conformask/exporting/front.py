@@ -91,9 +91,9 @@ def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
     from onnx import TensorProto
 
     kind, dims = given.type.tensor_type.elem_type, given.type.tensor_type.shape.dim
-    if kind not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    if kind != TensorProto.FLOAT:
         raise MismatchError(
-            f"{name} takes {TensorProto.DataType.Name(kind).lower()}; it must take floats in [0, 1]"
+            f"{name} takes {TensorProto.DataType.Name(kind).lower()}; in one file it takes float in [0, 1]"
         )
     if not dims:
         return
@@ -137,18 +137,17 @@ def behind(masker: Masker, front: Front) -> "ModelProto":
 
 
 def _opened(model: "ModelProto", x: Shape) -> "ModelProto":
-    """From x in float32 to x and the first output in float32, under names that the masker does not use."""
+    """From x to x and the first output, float32, under names that the masker does not use."""
     from onnx import TensorProto, compose, helper
 
-    given = _input(model).type.tensor_type
     model = compose.add_prefix(model, "predictor/")
-    graph, name = model.graph, _input(model).name
+    graph, given = model.graph, _input(model)
     names = ("n", x[0], *(f"{side}x" for side in SIDES[-len(x[1:]) :]))
-    fixed = [dim.dim_value for dim in given.shape.dim] or [0] * len(names)
+    fixed = [dim.dim_value for dim in given.type.tensor_type.shape.dim] or [0] * len(names)
     shape = [stated or named for stated, named in zip(fixed, names, strict=True)]
     nodes = [
         helper.make_node("Identity", ["x"], [X]),
-        helper.make_node("Cast", ["x"], [name], to=given.elem_type),
+        helper.make_node("Identity", ["x"], [given.name]),
         *graph.node,
         helper.make_node("Cast", [graph.output[0].name], [OUTPUT], to=TensorProto.FLOAT),
     ]

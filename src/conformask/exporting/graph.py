@@ -118,6 +118,8 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
     """
     generator = torch.Generator().manual_seed(seed)
     channels = getattr(masker.scorer, "x_channels", masker.card.channels)
+    if masker.probe is not None:
+        channels = calibrated_shapes(masker)[0][0]
     y_hat = torch.rand(count, masker.card.channels, *size, generator=generator)
     halved = tuple((side + 1) // 2 for side in size)
     for of_x in (halved, size):

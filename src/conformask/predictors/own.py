@@ -215,10 +215,10 @@ def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
         raise MismatchError(
             f"{name} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
         ) from error
-    (given, *others), single = session.get_inputs(), session.get_inputs()[0].shape[0] == 1
+    given, *others = session.get_inputs()
     if others:
         raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
-    kind = np.float16 if "float16" in given.type else np.float32
+    kind, single = np.float16 if "float16" in given.type else np.float32, given.shape[:1] == [1]
 
     def run(x: Images) -> Images:
         parts = torch.split(x, 1 if single else len(x))

@@ -1,0 +1,228 @@
+"""Folders for bioimage.io and the Hugging Face Hub, read by their own libraries."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from hashlib import sha1
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
+from conformask.exporting import bioimageio, huggingface
+from conformask.exporting.bioimageio import citation, export_bioimageio
+from conformask.exporting.folder import Credits
+from conformask.exporting.huggingface import export_huggingface
+from conformask.masker.calibrate import calibrate
+from conformask.masker.load import load
+from conformask.masker.masker import Masker
+from conformask.records.network import Network
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.untrained import Untrained
+from onnx_predictors import blurring
+from synthetic_triplets import scale_of, triplets
+
+spec = pytest.importorskip("bioimageio.spec", reason="bioimageio.spec is not installed")
+hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+SIDE = 16
+GIVEN = Credits(("Ada L.", "Bo M."), "CC-BY-4.0", "Doe et al., 2026, https://doi.org/10.1000/182")
+FILES = {"README.md", "cover.png", "rdf.yaml", "weights.onnx", "x.npy", "y_hat.npy", "mask.npy", "score.npy"}
+
+
+@pytest.fixture(scope="module")
+def masker() -> Masker:
+    known = triplets(40, 0, (SIDE, SIDE), 3)
+    return calibrate(Heuristic(scale_of, channels=3), known, threshold=0.03, distance="l1")
+
+
+def described(folder: Path):
+    """The description, valid, with every file that it names there; bioimageio.core, which runs the test
+    tensors, is not installed, so onnxruntime does it here."""
+    description = spec.load_model_description(folder / "rdf.yaml")
+    summary = description.validation_summary
+    assert [detail.name for detail in summary.details if detail.errors] == []
+    assert {path.name for path in folder.iterdir()} == FILES
+    session = onnxruntime.InferenceSession(folder / str(description.weights.onnx.source))
+    given = {str(each.id): np.load(folder / f"{each.id}.npy") for each in description.inputs}
+    returned = session.run(None, given)
+    for each, tensor in zip(description.outputs, returned, strict=True):
+        np.testing.assert_array_equal(tensor, np.load(folder / f"{each.id}.npy"))
+    return description
+
+
+def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
+    done = export_bioimageio(masker, tmp_path / "model")
+    assert done.missing == ("authors", "license", "cite")
+    description = described(done.path)
+    assert [str(each.id) for each in description.inputs] == ["x", "y_hat"]
+    assert [str(each.id) for each in description.outputs] == ["mask", "score"]
+    assert (description.authors, description.license, description.cite) == ([], None, []), "nothing invented"
+    assert description.description == masker.promise
+    assert description.inputs[1].axes[0].size is None, "any number of images"
+    mask = np.load(done.path / "mask.npy")
+    x, y_hat = (torch.from_numpy(np.load(done.path / f"{name}.npy")) for name in ("x", "y_hat"))
+    np.testing.assert_allclose(mask, masker.masks(x, y_hat).numpy(), atol=1e-5)
+    text = (done.path / "README.md").read_text()
+    for words in ("## Validation", "| in | y_hat | 3 x 16 x 16 |", masker.promise):
+        assert words in text
+    with Image.open(done.path / "cover.png") as cover:
+        assert cover.size == (512, 256)
+        assert len(set(cover.getdata())) > 100
+
+
+def test_bioimageio_with_a_predictor_takes_x(masker: Masker, tmp_path: Path) -> None:
+    predictor = blurring(tmp_path / "p.onnx", given=(1, 1, SIDE, SIDE))
+    about = replace(masker, card=replace(masker.card, network=Network("another")))
+    more = {"predictor": predictor, "credits": GIVEN}
+    with pytest.raises(MismatchError, match=r"is about outputs of another, .* made by p\.onnx"):
+        export_bioimageio(about, tmp_path / "model", **more)
+    with pytest.warns(UserWarning, match="made by"):
+        done = export_bioimageio(about, tmp_path / "model", **more, other_network=True)
+    assert done.missing == ()
+    assert done.caveat.other
+    description = described(done.path)
+    assert [str(each.id) for each in description.inputs] == ["x"]
+    assert [str(each.id) for each in description.outputs] == ["y_hat", "mask", "score"]
+    assert description.inputs[0].axes[0].size == 1, "the predictor takes one at a time"
+    assert [author.name for author in description.authors] == ["Ada L.", "Bo M."]
+    assert description.license == "CC-BY-4.0"
+    assert (description.cite[0].text, str(description.cite[0].doi)) == ("Doe et al., 2026", "10.1000/182")
+    assert description.description.startswith("NOT PROMISED: ")
+    assert (done.path / "README.md").read_text().startswith("**NOT PROMISED: ")
+
+
+@pytest.mark.parametrize(
+    ("cite", "found"),
+    [
+        ("Doe 2026 10.1000/182", {"text": "Doe 2026", "doi": "10.1000/182"}),
+        ("Doe, https://example.org/a", {"text": "Doe", "url": "https://example.org/a"}),
+    ],
+)
+def test_citations(cite: str, found: dict[str, str]) -> None:
+    assert citation(cite) == found
+
+
+def test_what_bioimageio_refuses(masker: Masker, tmp_path: Path, monkeypatch) -> None:
+    with pytest.raises(InvalidArgumentError, match="ends with a DOI or an address"):
+        export_bioimageio(masker, tmp_path / "model", credits=Credits(cite="Doe 2026"))
+    with pytest.raises(MismatchError, match="finds the description invalid: format_version"):
+        bioimageio.package({"type": "model"}, tmp_path, tmp_path / "model")
+    monkeypatch.setattr(bioimageio, "find_spec", lambda name: None)
+    with pytest.raises(MissingFileError, match=r"pip install 'conformask\[bioimageio\]'"):
+        export_bioimageio(masker, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def uploaded(tmp_path_factory) -> tuple[Masker, Path]:
+    """A masker of a network, which its folder holds."""
+    masker = calibrate(Untrained("spread"), triplets(40, 0, (SIDE, SIDE)), threshold=0.03, distance="l1")
+    folder = tmp_path_factory.mktemp("hub") / "folder"
+    assert export_huggingface(masker, folder, credits=GIVEN).missing == ()
+    return masker, folder
+
+
+def test_the_card_as_huggingface_hub_reads_it(uploaded) -> None:
+    masker, folder = uploaded
+    card = hub.ModelCard.load(folder / "README.md")
+    assert card.data.to_dict() == {
+        "license": "cc-by-4.0",
+        "library_name": "conformask",
+        "pipeline_tag": "image-to-image",
+        "tags": ["uncertainty", "conformal-prediction", "image-to-image"],
+        "metrics": ["l1"],
+    }
+    for words in (
+        masker.promise,
+        masker.fingerprint,
+        "## Limits",
+        "Ada L., Bo M.",
+        "10.1000/182",
+        "cm.load(",
+    ):
+        assert words in card.text
+    assert "code of its author" not in card.text
+    assert not [path.name for path in folder.iterdir() if path.name.startswith(".")]
+
+
+class Stub(BaseHTTPRequestHandler):
+    """What snapshot_download asks the Hub for: a revision, its files, and each of them."""
+
+    folder: Path
+    commit = "0" * 40
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        files = list(self.folder.iterdir())
+        if "/tree/" in self.path:
+            tree = [{"type": "file", "path": path.name, "oid": "0", "size": 1} for path in files]
+            self.answer(json.dumps(tree).encode())
+        elif "/revision/" in self.path:
+            siblings = [{"rfilename": path.name} for path in files]
+            self.answer(json.dumps({"id": "me/mine", "sha": self.commit, "siblings": siblings}).encode())
+        else:
+            self.answer((self.folder / self.path.split("/")[-1]).read_bytes())
+
+    def answer(self, content: bytes) -> None:
+        self.send_response(200)
+        for name, value in {"ETag": f'"{sha1(content).hexdigest()}"', "X-Repo-Commit": self.commit}.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    handler = type("OfFolder", (Stub,), {"folder": folder})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_load_reads_what_snapshot_download_fetches_from_a_stub_of_the_hub(uploaded, tmp_path: Path) -> None:
+    masker, folder = uploaded
+    with serving(folder) as endpoint:
+        found = hub.snapshot_download("me/mine", endpoint=endpoint, cache_dir=tmp_path)
+    assert {path.name for path in Path(found).iterdir()} == {path.name for path in folder.iterdir()}
+    again = load(hub.snapshot_download("me/mine", cache_dir=tmp_path, local_files_only=True))
+    assert again.fingerprint == masker.fingerprint
+    batch = next(triplets(3, 5, (SIDE, SIDE)).batches(3))
+    assert torch.equal(again.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
+
+
+def test_a_masker_that_rests_on_code_says_so(masker: Masker, tmp_path: Path) -> None:
+    done = export_huggingface(masker, tmp_path / "folder")
+    assert done.missing == ("authors", "license", "cite")
+    card = hub.ModelCard.load(done.path / "README.md")
+    assert "license" not in card.data.to_dict()
+    assert "code of its author" in card.text
+    assert load(done.path, scorer=masker.scorer).fingerprint == masker.fingerprint
+
+
+def test_what_huggingface_refuses(masker: Masker, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(OutputError, match="exists already: choose another folder"):
+            export_huggingface(masker, taken)
+    monkeypatch.setattr(huggingface, "find_spec", lambda name: None)
+    with pytest.raises(MissingFileError, match=r"pip install 'conformask\[hub\]'"):
+        export_huggingface(masker, tmp_path / "folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
