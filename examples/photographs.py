@@ -98,7 +98,7 @@ masker  # a notebook shows what holds and what does not
 # ## 5. Was the promise kept?
 #
 # The test tiles took part in no choice. `report.html` holds all figures; `evaluation.table()` gives one
-# record an image, ready for `pandas.DataFrame`.
+# row for each image, `evaluation.to_frame()` a DataFrame.
 
 # %%
 evaluation = cm.evaluate(masker, split.test, out=options.out)
