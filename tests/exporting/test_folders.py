@@ -209,6 +209,7 @@ def test_load_reads_what_snapshot_download_fetches_from_a_stub_of_the_hub(upload
 
 
 def test_a_masker_that_rests_on_code_says_so(masker: Masker, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
     done = export_huggingface(masker, tmp_path / "folder")
     assert done.missing == ("authors", "license", "cite")
     card = hub.ModelCard.load(done.path / "README.md")

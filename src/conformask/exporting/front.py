@@ -120,7 +120,8 @@ def behind(masker: Masker, front: Front) -> "ModelProto":
     """
     from onnx import compose, version_converter
 
-    opset = max(OPSET, *(each.version for each in front.model.opset_import if each.domain in ("", "ai.onnx")))
+    stated = [each.version for each in front.model.opset_import if each.domain in ("", "ai.onnx")]
+    opset = max([OPSET, *stated])
     after = translated(masker, AfterPredictor, opset)
     try:
         before = _opened(version_converter.convert_version(front.model, opset), front.x)
