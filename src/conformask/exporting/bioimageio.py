@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto
 
 WEIGHTS, DOCUMENTATION, DESCRIPTION, COVER = "weights.onnx", "README.md", "rdf.yaml", "cover.png"
+TOLERANCE = 1e-3
+"""By how much other machines may differ in a test output: relative, and as a share of its largest value."""
 HALF = 256
 """Pixels along a side of each half of the cover, which is twice as wide as high."""
 TENSORS = {
@@ -138,7 +140,15 @@ def described(
         "inputs": [_tensor(name, tensor, single) for name, tensor in inputs.items()],
         "outputs": [_tensor(name, tensor, single) for name, tensor in outputs.items()],
         "weights": {"onnx": {"source": WEIGHTS, "opset_version": opset}},
+        "config": {
+            "bioimageio": {"reproducibility_tolerance": [_tolerance(*each) for each in outputs.items()]}
+        },
     }
+
+
+def _tolerance(name: str, tensor: Array) -> dict[str, Json]:
+    largest = float(tensor.max())
+    return {"relative_tolerance": TOLERANCE, "absolute_tolerance": TOLERANCE * largest, "output_ids": [name]}
 
 
 def _tensor(name: str, tensor: Array, single: bool) -> dict[str, Json]:
