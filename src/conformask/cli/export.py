@@ -96,7 +96,7 @@ def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> 
         options = {"authors": "--author", "license": "--license", "cite": "--cite"}
         left = ", ".join(f"{name} ({options[name]})" for name in done.missing)
         text.append(f"Missing, since only you know it: {left}. Nothing was invented in their place.")
-    show({**record, "missing": done.missing, "caveat": done.caveat}, *text, as_json=as_json)
+    show(record, *text, as_json=as_json)
 
 
 def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
