@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from conformask.data.manifest import MANIFEST
 from conformask.data.photographs import packaged_photographs
+from conformask.data.provenance import is_unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.data.triplets import Triplets
 from conformask.deployment.masks import write_masks
@@ -16,14 +18,15 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import picture_of
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
-from conformask.preparation import predicted, provenance_of
+from conformask.preparation import write_triplets
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report.page import write_report
 from conformask.scorers.fit import fit_scorer
 from conformask.tasks import task
 from conformask.training.fit import Plan
-from conformask.types import Predictor, Triplet
+from conformask.types import Triplet
 
 TILE = 64
 """Side of a tile, in pixels."""
@@ -66,8 +69,8 @@ class Clock:
 def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) -> Demonstration:
     """Predictor, scorer, calibration, evaluation and masks for x4 super-resolution of 64-pixel tiles.
 
-    out receives report.html, evaluation.json, masks/ and overlays/, and the runs predictor/ and masker/; what
-    is already there is not made again.
+    out receives the triplets in data/, report.html, evaluation.json, masks/ and overlays/, and the runs
+    predictor/ and masker/; what is already there is not made again.
 
     Raises:
         OutputError: out cannot be written to.
@@ -87,12 +90,12 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             resume=True,
         )
     with clock.stage("run the network"):
-        pairs = list(predicted(images, predictor.task, predictor))
-        parts = {name: _triplets(pairs, name, predictor) for name in set(_parts(pairs))}
+        triplets = _triplets(images, predictor, out / "data")
+        split = triplets.split()
     with clock.stage("train the scorer"):
         scorer = fit_scorer(
-            parts["train"],
-            selection=parts["selection"],
+            split.train,
+            selection=split.selection,
             out=out / "masker",
             epochs=EPOCHS,
             max_minutes=MAX_MINUTES,
@@ -100,33 +103,29 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             resume=True,
         )
     with clock.stage("calibrate"):
-        masker = calibrate(scorer, parts["calibration"], threshold=THRESHOLD, confidence=CONFIDENCE)
+        masker = calibrate(scorer, split.calibration, threshold=THRESHOLD, confidence=CONFIDENCE)
         masker.save(out / "masker")
     with clock.stage("evaluate"):
-        evaluation = evaluate(masker, parts["test"])
-        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, pairs))
+        evaluation = evaluate(masker, split.test)
+        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, images, triplets))
         evaluation.save(out)
     with clock.stage("write masks and report"):
-        write_masks(masker, parts["test"].select(range(MASKS)), out, overwrite=True)
+        write_masks(masker, split.test.select(range(MASKS)), out, overwrite=True)
         write_report(evaluation, out / "report.html")
     return Demonstration(evaluation, clock.seconds, out)
 
 
-def _parts(pairs: list[tuple[Source, Triplet]]) -> list[str]:
-    return [source.part for source, _ in pairs]
+def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Triplets:
+    """What the network makes of all tiles, kept in a folder."""
+    if is_unfinished(data) or not (data / MANIFEST).exists():
+        write_triplets(images, data, task=predictor.task, predictor=predictor, population=POPULATION)
+    return Triplets.from_folder(data)
 
 
-def _triplets(pairs: list[tuple[Source, Triplet]], part: str, predictor: Predictor) -> Triplets:
-    chosen = [triplet for source, triplet in pairs if source.part == part]
-    columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in chosen] for role in ("x", "y_hat", "y"))
-    triplets = Triplets.from_arrays(*columns, names=[t.name for t in chosen])
-    provenance = provenance_of(predictor, "super_resolution", POPULATION)
-    return triplets.described(provenance)
-
-
-def _whole(masker: Masker, pairs: list[tuple[Source, Triplet]]) -> tuple[Example, ...]:
+def _whole(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Example, ...]:
+    tiles = list(zip(images.sources, triplets, strict=True))
     return tuple(
-        _photograph(masker, name, [(source, t) for source, t in pairs if source.file == name])
+        _photograph(masker, name, [(source, t) for source, t in tiles if source.file == name])
         for name in WHOLE
     )
 

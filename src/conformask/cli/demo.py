@@ -13,7 +13,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
     Parameters
     ----------
     out
-        Where report.html, evaluation.json, the masks and the runs go.
+        Where the triplets, report.html, evaluation.json, the masks and the runs go.
     seed
         Decides the split and both trainings.
     """
