@@ -29,7 +29,8 @@ sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     folder = ("train-images", "calibration-images", "test-images")[index % 3]
     for role in ("x", "y_hat", "y"):
-        places = [folder, *["data"] * (index % 2 == 1), *["new-images"] * (index < 3 and role != "y")]
+        data = ["data", "demo/data"] * (index % 2 == 1)
+        places = [folder, *data, *["new-images"] * (index < 3 and role != "y")]
         for place in places:
             write_image(Path(place) / role / f"{index:04d}.png", getattr(triplet, role))
     if index < 3:
