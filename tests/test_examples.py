@@ -92,7 +92,7 @@ def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path) -> None:
         if sum(map(int, re.findall(r"\d+", source.name))) % 2 == 0:
             write_image(tmp_path / "mine" / f"{source.name}.png", image)
     said = run("real_network", tmp_path, "mine", "--model", "2", "--epochs", "1", "--out", "out")
-    assert "for new images like the" in said
+    assert "for whole images, like the 10 calibration images" in said
     check("real_network", said, tmp_path / "out")
     for pictures in (tmp_path / "out" / "pictures").iterdir():
         assert {path.stem for path in pictures.iterdir()} == {"input", "painted", "hidden", "reference"}
