@@ -8,11 +8,14 @@ import textwrap
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
 
+_PARSER = Lock()
+"""Two threads that parse at once make Python 3.11 lose count of its depth."""
 Seen = dict[int, object]
 """What was read, by id; kept, so that no id is given to another."""
 
@@ -133,7 +136,7 @@ _READERS: Mapping[type, Callable[[Any, Seen], Iterator[bytes]]] = {
 
 def _source(thing: Any) -> bytes | None:
     """Its code without comments, docstrings and layout; None where it stands among others."""
-    with suppress(OSError, TypeError, SyntaxError, ValueError):
+    with suppress(OSError, TypeError, SyntaxError, ValueError), _PARSER:
         tree: ast.AST = ast.parse(textwrap.dedent(inspect.getsource(thing)))
         if getattr(thing, "__name__", "") == "<lambda>":
             (tree,) = (node for node in ast.walk(tree) if isinstance(node, ast.Lambda))

@@ -3,51 +3,15 @@
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 
-import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from runs_of_fields import Run, run_of
 
 import conformask as cm
-from conformask.masker.masker import Masker
-from conformask.types import Array
 
 PATIENCE = 60
 """Seconds for one computation."""
-
-
-def pair(seed: int, shape: tuple[int, ...], channels: int = 1) -> tuple[Array, Array, Array]:
-    """x, y_hat and y, uint8 (*space) or (*space, C): smooth fields, noisy where they are bright."""
-    generator = np.random.default_rng(seed)
-    whole = shape if channels == 1 else (*shape, channels)
-    space = tuple(range(len(shape)))
-    field = gaussian_filter(generator.standard_normal(whole), 2.0, axes=space)
-    y = 0.5 + 0.4 * field / abs(field).max()
-    x = y + 0.1 * generator.standard_normal(whole) * (y > 0.5)
-    y_hat = gaussian_filter(x, 0.7, axes=space)
-    x, y_hat, y = (np.rint(255 * image.clip(0, 1)).astype(np.uint8) for image in (x, y_hat, y))
-    return x, y_hat, y
-
-
-@dataclass(frozen=True)
-class Run:
-    """A masker in its folder."""
-
-    folder: Path
-    masker: Masker
-
-
-def run_of(folder: Path, shape: tuple[int, ...], channels: int = 1, **asked: object) -> Run:
-    columns = zip(*(pair(seed, shape, channels) for seed in range(24)), strict=True)
-    axes = "ZYX"[-len(shape) :] + ("C" if channels > 1 else "")
-    triplets = cm.Triplets.from_arrays(*columns, reading=cm.Reading(axes=axes))
-    calibration, selection = triplets.select(range(14)), triplets.select(range(14, 24))
-    settings = {"scorer": cm.packaged_scorer(), "threshold": 0.01, "confidence": 0.8} | asked
-    cm.calibrate(calibration=calibration, selection=selection, **settings).save(folder)
-    return Run(folder, cm.load(folder))
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from runs_of_fields import pair
 
 import conformask as cm
 from conformask.data.images import read_image
-from conftest import pair
 
 pytestmark = pytest.mark.xdist_group("napari")
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import dask.array as da
 import numpy as np
 import pytest
+from runs_of_fields import Run, pair, run_of
 
 from conformask.masker.promises import Setting, bound_text, masker_at
 from conformask.report.words import share
-from conftest import Run, pair, run_of
 
 pytestmark = pytest.mark.xdist_group("napari")
 
