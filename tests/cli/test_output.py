@@ -3,10 +3,11 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from conformask.cli import VERBS
+from conformask.cli import EXAMPLES, GROUPS, VERBS, build
 
 LOOK = """
 import sys
@@ -33,8 +34,31 @@ def test_help_lists_every_verb_in_one_line(conformask):
         assert any(f" {verb} " in line for line in answer.out.splitlines()), verb
 
 
+def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
+    shown = conformask("--help").out
+    verbs = [verb for group in GROUPS.values() for verb in group]
+    assert verbs == sorted(VERBS, key=lambda verb: shown.index(f"│ {verb} "))
+    assert list(GROUPS) == sorted(GROUPS, key=lambda title: shown.index(f"─ {title} "))
+
+
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_describes_its_parameters(conformask, verb):
+def test_every_verb_has_an_example_and_a_page(conformask, verb, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    example, page = EXAMPLES[verb]
+    shown = " ".join(conformask(verb, "--help").out.split())
+    assert f"Example: conformask {example}" in shown
+    assert (Path(__file__).parents[2] / "docs" / page).is_file()
+    build().parse_args(example.split(), print_error=False, exit_on_error=False)
+
+
+def test_a_missing_argument_is_answered_with_an_example(conformask):
+    answer = conformask("train")
+    assert answer.status == 2
+    assert f"for example: conformask {EXAMPLES['train'][0]}" in answer.err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_describes_describes_its_parameters(conformask, verb):
     answer = conformask(verb, "--help")
     assert answer.status == 0
     assert "--json" in answer.out

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter, Token, convert
+from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, convert
 
 from conformask.errors import ConformaskError
 
@@ -73,6 +73,34 @@ VERBS = {
     run that was stopped resumes when the same command is given again.""",
 }
 
+GROUPS = {
+    "Start": ("demo",),
+    "Prepare": ("predictor", "triplets", "check"),
+    "Train": ("train",),
+    "Promise": ("plan", "calibrate", "evaluate"),
+    "Use": ("mask", "monitor", "export"),
+    "Look": ("view", "info"),
+    "Research": ("paper",),
+}
+"""Which verbs stand together, in the order of the work."""
+EXAMPLES = {
+    "demo": ("demo --out demo", "quickstart.md"),
+    "predictor": ("predictor photographs runs/enlarge --task super_resolution --size 128", "quickstart.md"),
+    "triplets": ("triplets images --predictor enhance:enlarge", "how-to/your-network.md"),
+    "check": ("check images", "quickstart.md"),
+    "train": ("train images runs/first --distance l1", "quickstart.md"),
+    "plan": ("plan --confidence 0.9", "promises.md"),
+    "calibrate": ("calibrate runs/first images --threshold 0.05 --confidence 0.9", "promises.md"),
+    "evaluate": ("evaluate runs/first images --report report.html", "quickstart.md"),
+    "mask": ("mask runs/first new-images masks", "how-to/whole-images.md"),
+    "monitor": ("monitor runs/first new-images", "how-to/watching.md"),
+    "export": ("export runs/first masker.onnx", "how-to/export.md"),
+    "view": ("view runs/first images", "how-to/viewer.md"),
+    "info": ("info runs/first", "promises.md"),
+    "paper": ("paper --photos photographs --out runs/paper --rows 9", "results/paper.md"),
+}
+"""How a verb is called, and the page of docs/ that says more."""
+
 
 def build() -> App:
     """The application; the verbs' modules are imported when they are called."""
@@ -82,14 +110,25 @@ def build() -> App:
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
         help_format="plaintext",
+        group_commands=Group("More", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), converter=_converted),
     )
     app.register_install_completion_command(help="Let this shell complete the words of conformask.")
-    for place, (verb, text) in enumerate(VERBS.items()):
-        usage = {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
-        shown = "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
-        app.command(f"conformask.cli.{verb}:{verb}", name=verb, help=shown, sort_key=place, **usage)
+    for place, (title, verbs) in enumerate(GROUPS.items()):
+        group = Group(title, sort_key=place)
+        for order, verb in enumerate(verbs):
+            usage = (
+                {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
+            )
+            path = f"conformask.cli.{verb}:{verb}"
+            app.command(path, name=verb, help=_help(verb), group=group, sort_key=order, **usage)
     return app
+
+
+def _help(verb: str) -> str:
+    example, page = EXAMPLES[verb]
+    paragraphs = [*VERBS[verb].split("\n\n"), f"Example: conformask {example}", f"More: docs/{page}"]
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
@@ -109,7 +148,9 @@ def main(tokens: list[str] | None = None) -> None:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
             build()(tokens, exit_on_error=False, result_action="return_value")
-    except CycloptsError:
+    except CycloptsError as error:
+        if isinstance(error, MissingArgumentError) and error.command_chain:
+            _say(f"for example: conformask {EXAMPLES[error.command_chain[0]][0]}")
         sys.exit(2)
     except (ConformaskError, OSError) as error:
         _say(str(error))

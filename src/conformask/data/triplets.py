@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -306,12 +306,12 @@ class Triplets:
         """
         return source_of_row(self._rows[index], self.reading)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """The name of each triplet."""
         return tuple(row.name for row in self._rows)
 
-    @property
+    @cached_property
     def groups(self) -> tuple[str, ...]:
         """The group of each triplet, its own name where it has none."""
         return tuple(row.name if row.group is None else row.group for row in self._rows)
@@ -321,18 +321,18 @@ class Triplets:
         """The part of the manifest's split that each triplet belongs to."""
         return tuple(row.part for row in self._rows)
 
-    @property
+    @cached_property
     def suffixes(self) -> tuple[str, ...]:
         """The file type of each y_hat, ".npy" for arrays."""
         files = (row.y_hat for row in self._rows)
         return tuple(name_and_suffix(file)[1] if isinstance(file, Path) else ".npy" for file in files)
 
-    @property
+    @cached_property
     def categories(self) -> tuple[str | None, ...]:
         """The category of each triplet."""
         return tuple(row.category for row in self._rows)
 
-    @property
+    @cached_property
     def weights(self) -> tuple[float | None, ...]:
         """The weight of each triplet."""
         return tuple(row.weight for row in self._rows)

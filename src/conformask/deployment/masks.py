@@ -145,8 +145,9 @@ class _Work:
         share them and whichever are left: the last bits of a score depend on how many lie in its batch.
         """
         small = [index for index in range(len(self.triplets)) if index not in self._whole]
+        wanted = set(left)
         parts = [small[start : start + BATCH_SIZE] for start in range(0, len(small), BATCH_SIZE)]
-        parts = [part for part in parts if set(left).intersection(part)][process::processes]
+        parts = [part for part in parts if not wanted.isdisjoint(part)][process::processes]
         mine = self.triplets.select(index for part in parts for index in part)
         names = {self.triplets.names[index] for index in left}
         opened = (self._opened(batch) for batch in mine.batches(BATCH_SIZE))
