@@ -11,7 +11,7 @@ R = TypeVar("R")
 THREADS = 4
 DEPTH = 32
 """Results that wait to be asked for, at most."""
-BYTES = 2**28
+BYTES = 2**26
 """Of such results together, unless one is larger."""
 
 

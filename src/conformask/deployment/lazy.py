@@ -90,7 +90,9 @@ def masked(
     scores = _scores(masker, image, x, y_hat)
     level = _level(passes_of(masker.family, float(lam), channels * math.prod(size)), scores)
     blocks = [
-        from_delayed(delayed(_opened)(masker.family, score, level), (channels, *_sides(places)), np.float32)
+        from_delayed(
+            delayed(partial(_opened, masker.family))(score, level), (channels, *_sides(places)), np.float32
+        )
         for score, places in zip(scores, _grid(size), strict=True)
     ]
     mask = block(_nested(blocks, [-(-side // SIDES[len(size)]) for side in size]))
@@ -118,13 +120,15 @@ def _scores(
     from dask.delayed import delayed
 
     windows = windows_of(masker, image)
-    scorer, score = delayed(tiled_scorer(masker)), delayed(_score_of_tile)
+    scorer = delayed(tiled_scorer(masker), traverse=False)
     units = [
         partial(_unit, raster.header, raster.reading, raster.name, raster.clip)
         for raster in (image.x, image.y_hat)
     ]
     tiles = [
-        score(scorer, window, units, x[under(masker, image, window)], y_hat[window.places])
+        delayed(partial(_score_of_tile, window, units))(
+            scorer, x[under(masker, image, window)], y_hat[window.places]
+        )
         for window in windows
     ]
     _, channels, *size = shape_of_score(masker, image)
@@ -132,12 +136,12 @@ def _scores(
     for block in _grid(size):
         met = [place for place, window in enumerate(windows) if _meet(window.places, block)]
         places, parts = [windows[place].places for place in met], [tiles[place] for place in met]
-        blocks.append(delayed(_score_of_block)(channels, block, places, parts))
+        blocks.append(delayed(partial(_score_of_block, channels, block, places))(parts))
     return blocks
 
 
 def _score_of_tile(
-    scorer: Tiled, window: Window, units: Sequence[Callable[[Array], Image]], x: Array, y_hat: Array
+    window: Window, units: Sequence[Callable[[Array], Image]], scorer: Tiled, x: Array, y_hat: Array
 ) -> Array:
     """The weighted score of a tile, (1 or C, *space)."""
     images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
@@ -165,7 +169,7 @@ def _level(passes: Passes, scores: Sequence["Delayed"]) -> "Delayed":
     """The passes when the last is done: each maps all blocks and adds up what they give, FAN_IN at a time."""
     from dask.delayed import delayed
 
-    known: Any = passes
+    known: Any = delayed(passes, traverse=False)
     for _ in range(passes.count):
         sums = [delayed(Passes.sums_of)(known, score) for score in scores]
         while len(sums) > 1:
