@@ -61,3 +61,17 @@ def test_lambda_agrees_with_one_process(trained: Path) -> None:
         np.testing.assert_allclose(of(both), of(one), rtol=1e-5, atol=1e-7)
     assert both.card.promise == one.card.promise
     assert not (two / "calibrating").exists()
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "monitor"])
+def test_measures_are_those_of_one_process(trained: Path, verb: str, capsys) -> None:
+    new, told = trained / "new", []
+    if not new.exists():
+        written(new, 70, 2)
+        main([*map(str, ("calibrate", trained / "one", trained / "calibration", "--threshold", "0.02"))])
+    capsys.readouterr()
+    main([verb, str(trained / "one"), str(new), "--json"])
+    told.append(json.loads(capsys.readouterr().out))
+    told.append(json.loads(run(verb, trained / "one", new, "--json", "--devices", "2")))
+    assert told[0] == told[1]
+    assert not list((trained / "one").glob("*ing"))
