@@ -75,7 +75,7 @@ scan of a new patient. The heads are synthetic; give it your own folder. The int
 
 ![The same images masked for five losses](images/losses.png)
 
-What a mask covers depends on [what it promises](promises.md#1-what-may-be-wrong). Each of these keeps its own
+What a mask covers depends on [what it promises](promises/what-may-be-wrong.md). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
 costs most. `window` dims every place where the error is large. `trusted` hides most, because little that is
 shown may be wrong. `ssim_map` covers what is structurally wrong, however dim.
