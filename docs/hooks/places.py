@@ -33,6 +33,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     name = page.file.src_uri
+    if name == "changelog.md":
+        page.meta["hide"] = ["toc"]  # two headings: the lines may be longer
     source = {called: place for place, called in PAGES.items()}.get(name, f"docs/{name}")
 
     def in_site(link: re.Match[str]) -> str:
@@ -41,3 +43,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return posixpath.relpath(called, posixpath.dirname(name) or ".")
 
     return LINK.sub(in_site, markdown)
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """The paper's figures are a page by themselves, whole in one file; here its first word leads home."""
+    page = Path(config.site_dir) / "results" / "paper.html"
+    first = '<p class="eyebrow">'
+    linked = f'{first}<a style="color: inherit" href="../index.html">conformask</a>'
+    text = page.read_text(encoding="utf-8")
+    page.write_text(text.replace(f"{first}conformask", linked, 1), encoding="utf-8")

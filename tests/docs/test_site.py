@@ -105,3 +105,23 @@ def test_shapes_are_shown_as_they_are_written(site: Path) -> None:
 
 def test_search_knows_the_pages(site: Path) -> None:
     assert "Hounsfield" in read(site / "search" / "search_index.json")
+
+
+def test_the_papers_figures_lead_home(site: Path) -> None:
+    assert 'href="../index.html">conformask</a>' in read(site / "results" / "paper.html")
+
+
+def test_a_wrong_address_leads_somewhere(site: Path) -> None:
+    content = read(site / "404.html").partition("<h1>")[2].partition("</article>")[0]
+    targets = re.findall(r'href="/([^"]+)"', content)
+    assert len(targets) == 6
+    assert [target for target in targets if not (site / target).exists()] == []
+
+
+def test_links_lead_to_headings(site: Path) -> None:
+    """A missing page is an error of mkdocs --strict, a missing heading is none."""
+    names = {page: set(re.findall(r'\bid="([^"]+)"', read(page))) for page in site.rglob("*.html")}
+    for page in names:
+        for target, anchor in re.findall(r'href="([^":]*)#([^"]+)"', read(page)):
+            there = (page.parent / target).resolve() if target else page
+            assert there not in names or anchor in names[there], f"{page.name}: {target}#{anchor}"
