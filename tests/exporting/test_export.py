@@ -169,7 +169,7 @@ def test_every_family_runs_in_onnxruntime(settings, tmp_path: Path) -> None:
     own = Heuristic(coarse, channels=3, per_channel=True)
     made = exported(calibrated(own, family=family(settings), confidence=0.5), tmp_path)
     y_hat = torch.cat([TEST.y_hat, torch.zeros(1, 3, SIDE, SIDE), torch.full((1, 3, SIDE, SIDE), 0.3)])
-    x, score = y_hat, coarse(y_hat, y_hat)
+    x, score = y_hat[:, :1], coarse(y_hat, y_hat)
     for lam in (0.0, 1e-30, 0.01, 0.1, 0.2, 0.5, 1.0, 5.0, 1e300, math.inf):
         lams = torch.full((len(y_hat),), lam, dtype=torch.float64)
         wanted = made.masker.family.apply(score, made.masker.family.level(score, lams))
