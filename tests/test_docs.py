@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -160,15 +161,20 @@ def test_snippets_run(page: Path, folder: Path) -> None:
         run([sys.executable, "-c", LIBRARIES], folder)
         module = next(text for _, text in snippets(page) if "from_denoiser" in text)
         (folder / "restore.py").write_text(module)
+    run([sys.executable, "-c", "\n".join(["from conformask.cli import main", *steps(page)])], folder)
+
+
+def steps(page: Path) -> Iterator[str]:
+    """Its snippets one after the other, in one process, which has to import torch only once."""
     for language, text in snippets(page):
         if language == "python":
-            run([sys.executable, "-c", text], folder)
+            yield f"exec(compile({text!r}, {page.name!r}, 'exec'), {{'__name__': '__main__'}})"
             continue
         for line in text.replace("\\\n", "").splitlines():
             words = shlex.split(line, comments=True)
             if words and " ".join(words) not in SETUP:
                 assert words[0] == "conformask", line
-                run([sys.executable, "-c", "from conformask.cli import main; main()", *words[1:]], folder)
+                yield f"main({words[1:]!r})"
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
