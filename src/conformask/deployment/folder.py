@@ -106,6 +106,10 @@ class MaskFolder:
             with path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(_row(line))
 
+    def tidy(self) -> None:
+        """Keep the lines that can be read, in one file: one that is damaged would swallow those to come."""
+        self.write(list(self.lines().values()))
+
     def write(self, lines: Sequence[Line]) -> None:
         """Write the whole of sizes.csv, and drop what other processes wrote of it."""
         _write(self.path / SIZES, lines)

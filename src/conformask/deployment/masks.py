@@ -98,7 +98,12 @@ def write_masks(
         if fabric.is_global_zero:
             work.folder.claim({**promise, "caveat": caveat}, work.places.values(), overwrite=overwrite)
         fabric.barrier()
-        work.write(work.left(), fabric.global_rank, fabric.world_size)
+        left = work.left()
+        fabric.barrier()
+        if fabric.is_global_zero:
+            work.folder.tidy()
+        fabric.barrier()
+        work.write(left, fabric.global_rank, fabric.world_size)
         fabric.barrier()
         lines = work.folder.lines()
         ordered = [lines[name] for name in triplets.names]
