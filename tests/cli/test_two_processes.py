@@ -63,15 +63,11 @@ def test_lambda_agrees_with_one_process(trained: Path) -> None:
     assert not (two / "calibrating").exists()
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "monitor"])
-def test_measures_are_those_of_one_process(trained: Path, verb: str, capsys) -> None:
-    new, told = trained / "new", []
-    if not new.exists():
-        written(new, 70, 2)
-        main([*map(str, ("calibrate", trained / "one", trained / "calibration", "--threshold", "0.02"))])
+def test_an_evaluation_is_that_of_one_process(trained: Path, capsys) -> None:
+    new = written(trained / "new", 70, 2)
+    main([*map(str, ("calibrate", trained / "one", trained / "calibration", "--threshold", "0.02"))])
     capsys.readouterr()
-    main([verb, str(trained / "one"), str(new), "--json"])
-    told.append(json.loads(capsys.readouterr().out))
-    told.append(json.loads(run(verb, trained / "one", new, "--json", "--devices", "2")))
-    assert told[0] == told[1]
-    assert not list((trained / "one").glob("*ing"))
+    main(["evaluate", str(trained / "one"), str(new), "--json"])
+    alone = json.loads(capsys.readouterr().out)
+    assert json.loads(run("evaluate", trained / "one", new, "--json", "--devices", "2")) == alone
+    assert not (trained / "one" / "evaluating").exists()
