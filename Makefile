@@ -42,7 +42,7 @@ bench: .venv/developing          ## speed side by side with the alternatives
 browser:                         ## Debian's Chromium for the viewer's tests, where root runs this; they skip without one
 	@command -v chromium chromium-browser google-chrome > /dev/null || \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
-	apt-get update -qq && apt-get install -qq --no-install-recommends chromium > /dev/null; } || \
+	apt-get update -qq && apt-get install -qq --no-install-recommends chromium libegl1 libgl1 libxkbcommon0 > /dev/null; } || \
 	echo "no Chromium: the viewer's tests in a browser are skipped"
 
 format: .venv/developing

@@ -41,10 +41,12 @@ def qt() -> Callable[[], None]:
     """Lets Qt handle what has happened."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     pytest.importorskip("napari", reason="napari is not installed: pip install 'conformask[napari]'")
+    widgets = pytest.importorskip(
+        "qtpy.QtWidgets", reason="Qt lacks libraries: apt install libegl1 libgl1", exc_type=ImportError
+    )
     from npe2 import PluginManager
-    from qtpy.QtWidgets import QApplication
 
-    application = QApplication.instance() or QApplication([])
+    application = widgets.QApplication.instance() or widgets.QApplication([])
     PluginManager.instance().discover()
     return application.processEvents
 
