@@ -20,6 +20,11 @@ def test_a_line_now_and_then(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr().err.splitlines() == ["reading 2/5", "reading 4/5", "reading 5/5"]
 
 
+def test_items_that_are_several_things(capfd: pytest.CaptureFixture[str]) -> None:
+    assert list(tracked(["ab", "c"], "reading", 3, len)) == ["ab", "c"]
+    assert capfd.readouterr().err.splitlines() == ["reading 2/3", "reading 3/3"]
+
+
 def test_nothing_before_a_line_is_due(
     capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,9 @@ class Scored:
     batch: Batch
     score: Score
 
+    def __len__(self) -> int:
+        return len(self.batch)
+
 
 def like_score(error: Images, score: Images) -> Images:
     """A pixelwise error with the channels of the score: averaged for a one-channel score."""

@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -30,8 +30,15 @@ class Lines:
             self.due = time.monotonic() + SECONDS
 
 
-def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterator[T]:
-    """Pass the items on, drawing progress on standard error; lines, where that is not a terminal."""
+def tracked(items: Iterable[T], title: str, total: int, step: int | Callable[[T], int] = 1) -> Iterator[T]:
+    """Pass the items on, drawing progress on standard error; lines, where that is not a terminal.
+
+    Args:
+        items: what is worked through.
+        title: of the work.
+        total: how many things are done in the end.
+        step: how many an item is.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -47,7 +54,7 @@ def tracked(items: Iterable[T], title: str, total: int, step: int = 1) -> Iterat
         bar = progress.add_task(title, total=total)
         for item in items:
             yield item
-            done = min(done + step, total)
+            done = min(done + (step if isinstance(step, int) else step(item)), total)
             progress.update(bar, completed=done)
             if not shown:
                 lines.write(f"{title} {done}/{total}")

@@ -75,6 +75,9 @@ class Batch:
         y, region = (None if image is None else image.to(device) for image in (self.y, self.region))
         return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region)
 
+    def __len__(self) -> int:
+        return len(self.names)
+
     def truth(self) -> Images:
         """y, or ValueError where it is unknown."""
         if self.y is None:

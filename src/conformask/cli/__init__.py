@@ -161,7 +161,7 @@ def main(tokens: list[str] | None = None) -> None:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep what was freed: large layers of a network are else cleared anew for every image."""
+    """Have glibc keep freed memory, or the large layers of a network are cleared again for every image."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):
             for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):

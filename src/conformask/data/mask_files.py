@@ -35,9 +35,9 @@ def side_of_block(size: Size) -> int:
     return BLOCK if len(size) == 2 else DEEP
 
 
-def grid(size: Size) -> Iterator[Places]:
-    """The place of each block, row by row, plane by plane."""
-    block = side_of_block(size)
+def grid(size: Size, block: int | None = None) -> Iterator[Places]:
+    """The place of each block, row by row, plane by plane; `block` is their side, that of files if None."""
+    block = block or side_of_block(size)
     return product(*([slice(at, min(at + block, side)) for at in range(0, side, block)] for side in size))
 
 

@@ -50,6 +50,8 @@ class MaskFolder:
     def claim(self, promise: Mapping[str, Json], masks: Iterable[Path], *, overwrite: bool) -> None:
         """Say in masks.json by which promise the masks are made, before the first of them.
 
+        Of sizes.csv the lines stay that can be read: one that is damaged would swallow those to come.
+
         Args:
             promise: that, the fingerprint of the masker among it.
             masks: the files that are going to be there.
@@ -67,6 +69,7 @@ class MaskFolder:
         if trouble:
             self._clear()
         write_json(self.path / CLAIM, promise)
+        self.write(list(self.lines().values()))
 
     def _trouble(self, fingerprint: str, there: set[Path], masks: set[Path]) -> str | None:
         claim = self.path / CLAIM
@@ -105,10 +108,6 @@ class MaskFolder:
                 _write(path, [])
             with path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerow(_row(line))
-
-    def tidy(self) -> None:
-        """Keep the lines that can be read, in one file: one that is damaged would swallow those to come."""
-        self.write(list(self.lines().values()))
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write the whole of sizes.csv, and drop what other processes wrote of it."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from conformask.calibration import Scored
 from conformask.data.formats.format import Under
 from conformask.data.formats.opened import Header, arranged, header_of
 from conformask.data.images import Image, to_unit
+from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.deployment.whole import (
     WholeImage,
@@ -21,7 +21,7 @@ from conformask.deployment.whole import (
     facts_of,
     shape_of_score,
     tiled_scorer,
-    under,
+    under_tiles,
     warn_whole,
     windows_of,
 )
@@ -93,7 +93,7 @@ def masked(
         from_delayed(
             delayed(partial(_opened, masker.family))(score, level), (channels, *_sides(places)), np.float32
         )
-        for score, places in zip(scores, _grid(size), strict=True)
+        for score, places in zip(scores, _blocks(image), strict=True)
     ]
     mask = block(_nested(blocks, [-(-side // SIDES[len(size)]) for side in size]))
     return mask[0] if channels == 1 else mask.transpose(*range(1, mask.ndim), 0)
@@ -119,21 +119,18 @@ def _scores(
     """The score of each block of the mask, (1 or C, *space): the tiles that meet it, added in their order."""
     from dask.delayed import delayed
 
-    windows = windows_of(masker, image)
+    windows, under = windows_of(masker, image), under_tiles(masker, image)
     scorer = delayed(tiled_scorer(masker), traverse=False)
     units = [
         partial(_unit, raster.header, raster.reading, raster.name, raster.clip)
         for raster in (image.x, image.y_hat)
     ]
     tiles = [
-        delayed(partial(_score_of_tile, window, units))(
-            scorer, x[under(masker, image, window)], y_hat[window.places]
-        )
+        delayed(partial(_score_of_tile, window, units))(scorer, x[under(window)], y_hat[window.places])
         for window in windows
     ]
-    _, channels, *size = shape_of_score(masker, image)
-    blocks = []
-    for block in _grid(size):
+    blocks, channels = [], shape_of_score(masker, image)[1]
+    for block in _blocks(image):
         met = [place for place, window in enumerate(windows) if _meet(window.places, block)]
         places, parts = [windows[place].places for place in met], [tiles[place] for place in met]
         blocks.append(delayed(partial(_score_of_block, channels, block, places))(parts))
@@ -190,10 +187,9 @@ def _opened(family: Family, score: Array, passes: Passes) -> Array:
     return mask
 
 
-def _grid(size: Sequence[int]) -> Iterator[Places]:
-    """The place of each block, row by row, plane by plane."""
-    step = SIDES[len(size)]
-    return product(*([slice(at, min(at + step, side)) for at in range(0, side, step)] for side in size))
+def _blocks(image: WholeImage) -> Iterator[Places]:
+    size = image.y_hat.size
+    return grid(size, SIDES[len(size)])
 
 
 def _sides(places: Places) -> tuple[int, ...]:
@@ -211,7 +207,7 @@ def _meet(one: Places, other: Places) -> bool:
 
 
 def _nested(blocks: Sequence[Any], counts: Sequence[int]) -> Any:
-    """Blocks in the order of `_grid` as lists in lists, one for each axis."""
+    """Blocks in the order of `grid` as lists in lists, one for each axis."""
     if not counts:
         return blocks[0]
     step = len(blocks) // counts[0]

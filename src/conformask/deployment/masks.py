@@ -100,9 +100,6 @@ def write_masks(
         fabric.barrier()
         left = work.left()
         fabric.barrier()
-        if fabric.is_global_zero:
-            work.folder.tidy()
-        fabric.barrier()
         work.write(left, fabric.global_rank, fabric.world_size)
         fabric.barrier()
         lines = work.folder.lines()
@@ -156,7 +153,8 @@ class _Work:
         mine = self.triplets.select(index for part in parts for index in part)
         names = {self.triplets.names[index] for index in left}
         opened = (self._opened(batch) for batch in mine.batches(BATCH_SIZE))
-        for _ in tracked(ahead(partial(self._write_batch, names), opened), "masks", len(mine), BATCH_SIZE):
+        written = ahead(partial(self._write_batch, names), opened)
+        for _ in tracked(written, "masks", len(mine), len):
             pass
         for index in [index for index in left if index in self._whole][process::processes]:
             self._write_whole(self._whole[index])
@@ -170,8 +168,8 @@ class _Work:
             distances = loss_under(masker.loss, masks, there).double().tolist()
         return _Opened(batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist())
 
-    def _write_batch(self, names: set[str], opened: "_Opened") -> None:
-        """Those of these names."""
+    def _write_batch(self, names: set[str], opened: "_Opened") -> Batch:
+        """Those of these names; returns the batch."""
         batch, distances, bounds = opened.batch, opened.distances, opened.bounds
         for index, name in enumerate(batch.names):
             if name not in names:
@@ -184,6 +182,7 @@ class _Work:
             size = float(1 - mask.mean(dtype=np.float64))
             measured_of = (None if values is None else values[index] for values in (distances, bounds))
             self.folder.add(self._line(name, size, *measured_of))
+        return batch
 
     def _write_whole(self, image: WholeImage) -> None:
         written = write_whole(self.masker, image, self.places[image.name])

@@ -8,7 +8,7 @@ import math
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -145,9 +145,10 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
         ImageError: a window cannot be read, holds NaN or values outside the range; says where.
     """
     device, by_tiles, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
+    under = under_tiles(masker, image)
 
     def read(window: Window) -> tuple[Array, Array]:
-        return _read(image.x, under(masker, image, window)), _read(image.y_hat, window.places)
+        return _read(image.x, under(window)), _read(image.y_hat, window.places)
 
     images = ahead(read, windows, lambda both: sum(each.nbytes for each in both), threads=1)
     for window, both in zip(windows, images, strict=True):
@@ -160,11 +161,12 @@ def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
     return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
 
 
-def under(masker: Masker, image: WholeImage, window: Window) -> Places:
+def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Window], Places]:
     """The part of x under a tile: all of it where one tile holds the image."""
     if tiled_scorer(masker).holds(image.y_hat.size):
-        return image.x.header.everywhere
-    return reduced(window.places, _factors(masker, image))
+        return lambda window: image.x.header.everywhere
+    factors = _factors(masker, image)
+    return lambda window: reduced(window.places, factors)
 
 
 def _factors(masker: Masker, image: WholeImage) -> Factors:

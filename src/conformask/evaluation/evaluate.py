@@ -16,6 +16,7 @@ from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError
 from conformask.evaluation.examples import examples_of
 from conformask.evaluation.measures import measures_of
+from conformask.losses import paper_distance
 from conformask.masker.agreement import agreement
 from conformask.masker.leaks import warn_of_copies
 from conformask.masker.masker import Masker
@@ -62,8 +63,13 @@ def evaluate(
     caveat = masker.card.check_network(test.network, other_network=other_network)
     _refuse_unfit(masker, test)
     streaming = Streaming(None if out is None else Path(out) / PARTS, devices, nodes)
+    distance = paper_distance(masker.loss)
+    if opt_sizes is not None:
+        opt_images = 0
+    elif distance is not None and distance.exponent is not None:
+        opt_images = len(test)
     with streaming.parts():
-        records = _records(masker, test, opt_images if opt_sizes is None else 0, streaming)
+        records = _records(masker, test, opt_images, streaming)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)

@@ -20,7 +20,7 @@ from conformask.storage.as_arrays import Array
 
 
 def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[str, Array]:
-    """The columns of ImageRecords for a batch; Opt, where it is iterated, only on those names."""
+    """The columns of ImageRecords for a batch; the paper's Opt only on those names."""
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
@@ -45,11 +45,9 @@ def _oracle_sizes(masker: Masker, item: Scored) -> Array:
 
 
 def _paper_sizes(masker: Masker, item: Scored, opt_on: frozenset[str]) -> Array:
-    distance, names = paper_distance(masker.loss), np.array(item.batch.names)
-    sizes = np.full(len(names), np.nan)
-    iterated = distance is not None and distance.exponent is None
-    places = np.flatnonzero(np.isin(names, list(opt_on))) if iterated else np.arange(len(names))
-    if distance is not None and len(places):
+    distance, sizes = paper_distance(masker.loss), np.full(len(item.batch), np.nan)
+    places = [place for place, name in enumerate(item.batch.names) if name in opt_on]
+    if distance is not None and places:
         y, y_hat = item.batch.truth()[places], item.batch.y_hat[places]
         per_channel = item.score.map.shape[1] > 1
         mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)

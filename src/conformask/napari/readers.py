@@ -66,8 +66,8 @@ def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
     layers: list[LayerData] = []
     for name, rasters in _films(files):
         known = {each: sizes[each].mask_size for each in rasters if each in sizes}
-        told = {"promise": claim.get("promise"), "masker": claim.get("fingerprint"), "mask_sizes": known}
-        layers.append(_layer(name, list(rasters.values()), told, visible=not layers))
+        metadata = {"promise": claim.get("promise"), "masker": claim.get("fingerprint"), "mask_sizes": known}
+        layers.append(_layer(name, list(rasters.values()), metadata, visible=not layers))
     return layers
 
 
@@ -83,7 +83,7 @@ def _films(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Raster]]]:
         yield film if len(rasters) > 1 else next(iter(rasters)), rasters
 
 
-def _layer(name: str, rasters: Sequence[Raster], told: dict[str, Json], *, visible: bool) -> LayerData:
+def _layer(name: str, rasters: Sequence[Raster], metadata: dict[str, Json], *, visible: bool) -> LayerData:
     header = rasters[0].header
     lead = (len(rasters),) if len(rasters) > 1 else ()
 
@@ -92,5 +92,5 @@ def _layer(name: str, rasters: Sequence[Raster], told: dict[str, Json], *, visib
 
     data = lazy(read, lead, header.space, header.channels)
     where, how = placed(header.geometry, lead, header.space), drawn(header.channels)
-    about = {"name": f"mask of {name}", "metadata": told, "visible": visible}
+    about = {"name": f"mask of {name}", "metadata": metadata, "visible": visible}
     return data, {**where, **how, **about}, "image"

@@ -241,7 +241,7 @@ def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset
     names = ("opt_size", "opt_distance", "exact_size", "exact_distance")
     sizes = {name: np.full(n, np.nan) for name in names}
     start = 0
-    for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), size):
+    for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), len):
         at = places[start : start + len(batch.names)]
         for name, values in _oracles(distance, _placed(batch), threshold).items():
             sizes[name][at] = values

@@ -19,7 +19,7 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     Raises:
         ImageError: as score_of does.
     """
-    return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), batch_size)
+    return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
 def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:

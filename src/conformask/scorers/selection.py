@@ -6,7 +6,6 @@ import numpy as np
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures, unmasked_loss
-from conformask.data.batches import BATCH_SIZE
 from conformask.data.columns import labelled
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
@@ -46,6 +45,6 @@ def selection_record(
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
     """The loss of every image without a mask, (n,) float64."""
-    batches = tracked(selection.batches(), "losses without a mask", len(selection), BATCH_SIZE)
+    batches = tracked(selection.batches(), "losses without a mask", len(selection), len)
     losses = (unmasked_loss(loss, batch.to(best_device())) for batch in batches)
     return np.concatenate([each.detach().double().cpu().numpy() for each in losses])

@@ -75,8 +75,8 @@ def gathered(
     """
     starts = range(0, len(triplets), PART)
     if streaming.folder is None:
-        batches = tracked(_batches(scorer, triplets, starts, streaming.batch_size), title, len(triplets))
-        return joined(measure(item) for item in batches)
+        items = _batches(scorer, triplets, starts, streaming.batch_size)
+        return joined(measure(item) for item in tracked(items, title, len(triplets), len))
     fingerprint = _fingerprint(scorer, triplets, key)
     files = [streaming.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
     fabric = together(streaming.devices, streaming.nodes)

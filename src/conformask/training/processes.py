@@ -21,7 +21,7 @@ def is_first_process() -> bool:
 
 
 def together(devices: int | str, nodes: int) -> Fabric:
-    """The processes that share some work on so many devices and nodes, started; perhaps this one alone."""
+    """Start the processes that share the work, one for each device on each node; perhaps this one alone."""
     fabric = Fabric(devices=devices, num_nodes=nodes)
     fabric.launch()
     return fabric

@@ -20,12 +20,7 @@ def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
         InvalidArgumentError: it is not a Denoiser.
     """
     _check(denoiser, "Denoiser", "from_reconstructor(model, physics)")
-
-    def run(x: Images) -> Images:
-        output: Images = denoiser(x.to(device_of(denoiser)), sigma)
-        return output
-
-    return predictor_of(denoiser, run, "deepinv", settings_of(denoiser), sigma)
+    return _predictor(denoiser, sigma, settings_of(denoiser), sigma)
 
 
 def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredictor:
@@ -43,13 +38,17 @@ def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredi
         InvalidArgumentError: it is not a Reconstructor.
     """
     _check(reconstructor, "Reconstructor", "from_denoiser(model, sigma)")
+    return _predictor(reconstructor, physics, physics, (settings_of(reconstructor), settings_of(physics)))
+
+
+def _predictor(model: nn.Module, second: object, *decisive: object) -> OwnPredictor:
+    """A model of x and a second argument."""
 
     def run(x: Images) -> Images:
-        output: Images = reconstructor(x.to(device_of(reconstructor)), physics)
+        output: Images = model(x.to(device_of(model)), second)
         return output
 
-    settings = settings_of(reconstructor), settings_of(physics)
-    return predictor_of(reconstructor, run, "deepinv", physics, settings)
+    return predictor_of(model, run, "deepinv", *decisive)
 
 
 def _check(model: nn.Module, kind: str, other: str) -> None:
