@@ -57,6 +57,12 @@ def test_weights_sum_to_one_and_tiles_overlap(length: int, factor: int) -> None:
     assert all(left.stop - right.start >= tiled.overlap for left, right in pairwise(along))
 
 
+def test_the_fewest_tiles_share_the_work() -> None:
+    """1500 pixels in two tiles of 800, of which a whole one and three quarters would be seen otherwise."""
+    assert [(span.start, span.stop) for span in spans(1500, 1024, 64)] == [(0, 800), (736, 1500)]
+    assert [(span.start, span.stop) for span in spans(72, 64, 4, grain=1)] == [(0, 38), (34, 72)]
+
+
 @pytest.mark.parametrize("size", [(129, 128), (300, 261), (224, 417)])
 def test_as_one_pass_where_the_network_looks_a_quarter_of_the_overlap(size: tuple[int, int]) -> None:
     tiled = near(OVERLAP // 4)

@@ -241,20 +241,19 @@ def _is_usable(tile: int, overlap: int, grain: int) -> bool:
 
 
 def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[Span]:
-    """The tiles along a side; they start and end at multiples of the factor, and start at those of the grain.
+    """The fewest tiles along a side, equally long but for the last; they start at multiples of the grain.
 
-    The last is as short as its pixels allow, in quarters of a tile.
+    They start and end at multiples of the factor, too, and share at least the overlap.
     """
     if length <= tile:
         return [Span(0, length, np.ones(length, np.float32))]
     grain = math.lcm(grain, factor)
-    tile = tile // grain * grain
-    step = (tile - overlap) // grain * grain
-    regular = range(0, length - tile, step)
-    rest = length - (regular[-1] + step)
-    width = min(tile, math.ceil(rest / (tile // 4)) * (tile // 4))
-    starts = [*regular, math.ceil((length - width) / grain) * grain]
-    ends = [*(start + tile for start in starts[:-1]), length]
+    overlap = -(-overlap // grain) * grain
+    longest_step = (tile - overlap) // grain * grain
+    fewest = math.ceil((length - overlap) / longest_step)
+    step = math.ceil((length - overlap) / fewest / grain) * grain
+    starts = range(0, length - overlap, step)
+    ends = [min(start + step + overlap, length) for start in starts]
     middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
     ramps = [_ramp(length, middle, overlap // 2) for middle in middles]
     steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
