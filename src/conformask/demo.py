@@ -132,7 +132,7 @@ def _whole(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Exam
 
 def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
     """All tiles of a photograph and their masks, side by side; the promise is about the tiles."""
-    masks = [_mask(masker, tile) for _, tile in tiles]
+    masks = [masker(tile) for _, tile in tiles]
     boxes = [source.box or (0, 0) for source, _ in tiles]
     x, y_hat, y = (_joined([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
     mask = _joined(masks, boxes)
@@ -141,11 +141,6 @@ def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) 
     return picture_of(
         Triplet(name, x, y_hat, y), mask, kind="whole", size=size, distance=distance, oracle_size=None
     )
-
-
-def _mask(masker: Masker, tile: Triplet) -> np.ndarray:
-    x, y_hat = (np.moveaxis(image, 0, -1) for image in (tile.x, tile.y_hat))
-    return np.asarray(masker(x, y_hat))[None]
 
 
 def _joined(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:

@@ -138,7 +138,7 @@ def add_outputs(
     mine = left[fabric.global_rank :: fabric.world_size]
 
     def read(name: str) -> Images:
-        return torch.from_numpy(read_image(inputs[name], reading, clip=reading.clips("x")))[None]
+        return torch.from_numpy(read_image(inputs[name], reading.of("x")))[None]
 
     def write(made: tuple[str, Tensor]) -> None:
         name, output = made

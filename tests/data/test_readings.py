@@ -113,6 +113,24 @@ def test_values_beyond_the_range_of_x_alone(tmp_path: Path) -> None:
     assert Triplets.from_folder(folder, reading=Reading(axes="ZYX", clip="all"))[0].y_hat.max() == 1
 
 
+def test_a_range_for_x_alone(tmp_path: Path) -> None:
+    """Counts of a camera before the network, floats in [0, 1] after it."""
+    y = volumes(2)
+    folder = write(tmp_path, {"x": [4000 * image - 200 for image in y], "y_hat": y, "y": y})
+    reading = Reading(x_range=(-200, 3800), axes="ZYX")
+    triplets = Triplets.from_folder(folder, reading=reading)
+    for read in (
+        triplets[1],
+        Triplets.from_dataset([(4000 * v[None] - 200, v[None]) for v in y], reading=reading)[1],
+    ):
+        np.testing.assert_allclose(read.x[0], y[1], atol=1e-6)
+        np.testing.assert_array_equal(read.y_hat[0], y[1])
+    np.testing.assert_allclose(triplets.raster(1, "x").read((slice(0, 4),) * 3), read.x[:, :, :4, :4])
+    assert triplets.source(1) != Triplets.from_folder(folder, reading=Reading(axes="ZYX")).source(1)
+    with pytest.raises(ImageError, match=r"sub-00_a\.npy holds the value .*outside its range \(0, 1000\)"):
+        Triplets.from_folder(folder, reading=Reading(x_range=(0, 1000), axes="ZYX"))[0]
+
+
 def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     x, y_hat, y = volumes(3)
     y_hat[0], y[:, 0] = np.nan, np.nan

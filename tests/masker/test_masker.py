@@ -33,6 +33,7 @@ from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal
 from conformask.records.curves import Selection
+from conformask.records.reading import Reading
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
 from conformask.scorers.selection import selection_record
@@ -180,6 +181,35 @@ def test_tensors_and_arrays_follow_one_convention() -> None:
         masker(given[0], given[1] - 1.5)
     with pytest.raises(ImageError, match=r"x is a tensor of torch.uint8: give floats"):
         masker(*(image.byte() for image in given))
+
+
+def test_a_triplet_is_masked_as_its_images_are() -> None:
+    masker = made()
+    np.testing.assert_array_equal(
+        masker(CALIBRATION[3]), masker(CALIBRATION[3].x[0], CALIBRATION[3].y_hat[0])[None]
+    )
+
+
+def test_a_triplet_has_its_weight_and_category() -> None:
+    x, y_hat, y = arrays(40, 0)
+    known = Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 20)
+    masker = made(SCORER, known, guarantee="category", confidence=0.8, selection=SELECTION)
+    expected = masker(x[1], y_hat[1], category=["b"])
+    np.testing.assert_array_equal(masker(known[1])[0], expected)
+
+
+def test_x_is_read_by_its_own_range(tmp_path) -> None:
+    x, y_hat, y = arrays(20, 0)
+    counts = 1000 * x + 100
+    stated = Triplets.from_arrays(counts, y_hat, y, reading=Reading(x_range=(100, 1100)))
+    made(SCORER, stated, selection=SELECTION).save(tmp_path)
+    masker = load(tmp_path, scorer=SCORER)
+    expected = made(SCORER, Triplets.from_arrays(x, y_hat, y), selection=SELECTION)(x[0], y_hat[0])
+    np.testing.assert_allclose(masker(counts[0], y_hat[0]), expected, rtol=1e-4)
+    tensors = [torch.from_numpy(image[:1, None, ..., 0]) for image in (counts, y_hat)]
+    np.testing.assert_allclose(masker(*tensors)[0, 0].numpy(), expected, rtol=1e-4)
+    with pytest.raises(ImageError, match=r"x has values outside \[100, 1100\]"):
+        masker(tensors[0] + 1000, tensors[1])
 
 
 def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:

@@ -32,6 +32,7 @@ SHOWN = {
         "per_channel": "mask per channel",
         "sizes": "image sizes",
         "data_range": "data range",
+        "x_range": "range of x",
     },
     "calibration": {
         "distance": "distance",
@@ -61,7 +62,12 @@ SHOWN = {
     },
 }
 """What is told of each file, and how it is called; nameless facts are told in the JSON only."""
-ABSENT = {"data_range": "by file type", "population": "new images like these", "network": "unknown"}
+ABSENT = {
+    "data_range": "by file type",
+    "x_range": "as of y_hat",
+    "population": "new images like these",
+    "network": "unknown",
+}
 
 
 def info(

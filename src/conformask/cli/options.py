@@ -30,6 +30,9 @@ class ReadingOptions:
     """How images are read where their files do not say it."""
 
     data_range: DataRange = None
+    x_range: Annotated[
+        tuple[float, float] | None, Parameter(help="Those of x, where they are others than of y_hat and y.")
+    ] = None
     axes: Annotated[
         str | None,
         Parameter(
@@ -38,7 +41,7 @@ class ReadingOptions:
     ] = None
     clip: Annotated[
         Literal["x", "all"] | None,
-        Parameter(help="Whose values outside --data-range are clipped to it; others are refused."),
+        Parameter(help="Whose values outside the range are clipped to it; others are refused."),
     ] = None
     nan: Annotated[
         Literal["outside"] | None,
@@ -72,6 +75,7 @@ class ReadingOptions:
         base = Reading() if like is None else like.reading
         return Reading(
             self.data_range or base.data_range,
+            self.x_range or base.x_range,
             self.axes or base.axes,
             self.clip or base.clip,
             self.nan or base.nan,

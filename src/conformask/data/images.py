@@ -33,13 +33,13 @@ LONGEST_NAME = 255 - len(".ome.tiff")
 """Bytes; a file is first written under a hidden name."""
 
 
-def read_image(path: Path | str, reading: Reading = PLAIN, *, clip: bool = False) -> Image:
+def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:
     """Read an image of any type as float32 (C, *space) in [0, 1]; see `with_header`."""
-    return with_header(path, reading, clip=clip)[0]
+    return with_header(path, reading)[0]
 
 
-def with_header(path: Path | str, reading: Reading = PLAIN, *, clip: bool = False) -> tuple[Image, Header]:
-    """The image float32 (C, *space) in [0, 1], and what the file says of it; values are clipped with `clip`.
+def with_header(path: Path | str, reading: Reading = PLAIN) -> tuple[Image, Header]:
+    """The image float32 (C, *space) in [0, 1], and what the file says of it; `reading` is that of its role.
 
     Alpha is dropped, palettes become RGB, the orientation is obeyed. The range follows from the bits of the
     file, 8 bit (0, 255), 12 bit (0, 4095), 16 bit (0, 65535), float (0, 1), unless it is given; it is never
@@ -51,12 +51,10 @@ def with_header(path: Path | str, reading: Reading = PLAIN, *, clip: bool = Fals
             NaN or values outside the range.
     """
     array, header = decode_with_header(Path(path), reading)
-    return to_unit(array, header, reading, str(path), clip=clip), header
+    return to_unit(array, header, reading, str(path)), header
 
 
-def from_user_array(
-    array: Array, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
-) -> Image:
+def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the array") -> Image:
     """An image (H, W) or (H, W, C), or of the given axes, as float32 (C, *space) in [0, 1].
 
     Raises:
@@ -65,11 +63,11 @@ def from_user_array(
     array = np.asarray(array)
     header = header_of(array, name, reading.axes)
     array = array if reading.axes is None else arranged(array, reading.axes, name)
-    return to_unit(array, header, reading, name, clip=clip)
+    return to_unit(array, header, reading, name)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows lies outside the range
-def to_unit(array: Array, header: Header, reading: Reading, name: str, *, clip: bool = False) -> Image:
+def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
     """Map (low, high), else the range of the header, to [0, 1]: (*space[, C]) to float32 (C, *space).
 
     Block by block, so that no more than the result is in memory besides the array. NaN stays where it means
@@ -87,7 +85,7 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str, *, clip: 
             max(most, float(np.fmax.reduce(values, axis=None))),
         )
         part[...] = np.moveaxis(np.clip((values - low) / (high - low), 0, 1), -1, 0)
-    if not clip:
+    if reading.clip != "all":
         _check_inside(least, most, (low, high), name)
     return unit
 

@@ -28,8 +28,6 @@ class Raster:
     header: Header
     reading: Reading
     window: Window
-    clip: bool = False
-    """Whether values outside the range are clipped to it."""
 
     @property
     def size(self) -> Size:
@@ -47,12 +45,10 @@ class Raster:
         name = f"{self.name} ({', '.join(f'{side} {at.start} to {at.stop}' for side, at in sides)})"
         window = self.window(places)
         check_memory(name, FLOAT32 * window.size)
-        return to_unit(window, self.header, self.reading, name, clip=self.clip)
+        return to_unit(window, self.header, self.reading, name)
 
 
-def open_raster(
-    image: Path | Array | Item, reading: Reading = PLAIN, name: str = "the array", *, clip: bool = False
-) -> Raster:
+def open_raster(image: Path | Array | Item, reading: Reading = PLAIN, name: str = "the array") -> Raster:
     """An image file of any type, or an array, which goes by the name; not decoded yet.
 
     Raises:
@@ -63,7 +59,7 @@ def open_raster(
         array = np.asarray(image)
         header = header_of(array, name, reading.axes)
         array = array if reading.axes is None else arranged(array, reading.axes)
-        return Raster(name, header, reading, window_of(array), clip)
+        return Raster(name, header, reading, window_of(array))
     header, opened = read_header(image, reading), lru_cache(maxsize=1)(open_window)
 
     @lru_cache(maxsize=1)
@@ -76,4 +72,4 @@ def open_raster(
             return opened(image, reading)(places)
         return slab(first.start, first.stop)[:, *others]
 
-    return Raster(str(image), header, reading, window, clip)
+    return Raster(str(image), header, reading, window)

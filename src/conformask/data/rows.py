@@ -70,7 +70,7 @@ def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
     Raises:
         ImageError: the header cannot be read, or chunks of a zarr are missing.
     """
-    return open_raster(getattr(row, role), reading, _name(row, role), clip=reading.clips(role))
+    return open_raster(getattr(row, role), reading.of(role), _name(row, role))
 
 
 def source_of_row(row: ManifestRow, reading: Reading) -> str:
@@ -96,10 +96,10 @@ def _region(row: ManifestRow, reading: Reading, size: Size, geometry: Geometry |
 
 def _read(row: ManifestRow, reading: Reading, role: Role) -> tuple[Image, Header | None]:
     image: Path | Array | Item = getattr(row, role)
-    clip = reading.clips(role)
+    reading = reading.of(role)
     if isinstance(image, Path):
-        return with_header(image, reading, clip=clip)
-    return from_user_array(np.asarray(image), reading, _name(row, role), clip=clip), None
+        return with_header(image, reading)
+    return from_user_array(np.asarray(image), reading, _name(row, role)), None
 
 
 def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:

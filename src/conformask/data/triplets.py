@@ -140,6 +140,7 @@ class Triplets:
         *,
         keys: Sequence[str | int] | None = None,
         data_range: DataRange | None = None,
+        reading: Reading | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -156,6 +157,7 @@ class Triplets:
             keys: of x, y_hat and, where it is known, y in an item that is a mapping, or their places in a
                 tuple; if None those of these names, or their order.
             data_range: the values that become 0 and 1.
+            reading: says more of how they are read than data_range alone; their axes are those above.
             groups: as `from_arrays` takes it, like all that follow.
             categories: of each image.
             weights: of each image.
@@ -175,7 +177,7 @@ class Triplets:
             categories=categories,
             weights=weights,
             names=names,
-            reading=Reading(data_range, axes),
+            reading=replace(reading or Reading(data_range), axes=axes),
             network=network,
         )
 

@@ -110,7 +110,7 @@ def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.a
 def _raster(role: str, array: "dask.array.Array", reading: Reading) -> Raster:
     """Of (*space, C); its windows are computed at once."""
     header = header_of(array, role, "YXC" if array.ndim == 3 else "ZYXC")
-    return Raster(role, header, reading, lambda places: np.asarray(array[places]), reading.clips(role))
+    return Raster(role, header, reading.of(role), lambda places: np.asarray(array[places]))
 
 
 def _scores(
@@ -121,10 +121,7 @@ def _scores(
 
     windows, under = windows_of(masker, image), under_tiles(masker, image)
     scorer = delayed(tiled_scorer(masker), traverse=False)
-    units = [
-        partial(_unit, raster.header, raster.reading, raster.name, raster.clip)
-        for raster in (image.x, image.y_hat)
-    ]
+    units = [partial(_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)]
     tiles = [
         delayed(partial(_score_of_tile, window, units))(scorer, x[under(window)], y_hat[window.places])
         for window in windows
@@ -147,9 +144,9 @@ def _score_of_tile(
     return part
 
 
-def _unit(header: Header, reading: Reading, name: str, clip: bool, array: Array) -> Image:
+def _unit(header: Header, reading: Reading, name: str, array: Array) -> Image:
     """A window (*space, C) as (C, *space) in [0, 1], 0 for NaN where that means something."""
-    unit: Image = np.nan_to_num(to_unit(array, header, reading, name, clip=clip))
+    unit: Image = np.nan_to_num(to_unit(array, header, reading, name))
     return unit
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
@@ -38,10 +37,7 @@ def examples_of(masker: Masker, test: Triplets, records: ImageRecords, by: Array
 def _examples(
     masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
 ) -> Iterator[Example]:
-    x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
-    weight = None if triplet.weight is None else [triplet.weight]
-    category = None if triplet.category is None else [triplet.category]
-    mask = masker.masks(x, y_hat, weight=weight, category=category)[0].numpy()
+    mask = masker(triplet)
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)

@@ -185,7 +185,8 @@ def documentation(
     """What bioimage.io shows beside a model: the card, the tensors, and how to validate it."""
     card = masker.card
     notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
-    low, high = card.data_range or ("black", "white")
+    low, high = card.reading.of("y_hat").data_range or ("black", "white")
+    low_of_x, high_of_x = card.reading.of("x").data_range or (low, high)
     rows = "\n".join(
         f"| {'in' if name in inputs else 'out'} | {name} | {' x '.join(map(str, tensor.shape[1:]))} | "
         f"{TENSORS[name]} |"
@@ -198,8 +199,9 @@ def documentation(
 | --- | --- | --- | --- |
 {rows}
 
-Images are scaled so that {low} becomes 0 and {high} becomes 1, as those of the calibration were. The weights
-take other sizes where the network does; the promise does not cover them.
+Images are scaled as those of the calibration were: y_hat so that {low} becomes 0 and {high} becomes 1, x so
+that {low_of_x} and {high_of_x} do. The weights take other sizes where the network does; the promise does not
+cover them.
 
 ## Validation
 

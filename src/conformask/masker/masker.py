@@ -39,7 +39,7 @@ from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
-from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Weigh
+from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Triplet, Weigh
 
 THRESHOLDS = 40
 """Of the curve of mask size against threshold."""
@@ -119,10 +119,13 @@ class Masker:
         category: Sequence[str] | None = None,
     ) -> Array: ...
 
+    @overload
+    def __call__(self, x: Triplet) -> Array: ...
+
     def __call__(
         self,
-        x: Tensor | Array,
-        y_hat: Tensor | Array,
+        x: Tensor | Array | Triplet,
+        y_hat: Tensor | Array | None = None,
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
@@ -132,19 +135,22 @@ class Masker:
         Args:
             x: the degraded input: a tensor of floats (N, Cx, *space), or an array (H, W) or (H, W, C), or of
                 the axes of the calibration. Both are read as the calibration's images were: by their
-                data_range, or the range of the type, floats in [0, 1].
+                data_range, or the range of the type, floats in [0, 1]. Or a Triplet, which has all.
             y_hat: the network's output, of the same kind.
             weight: of each image, where the rule asks for it.
             category: of each image, where the rule asks for it.
 
         Returns:
-            A tensor (N, 1 or C, *space) for tensors; for arrays one (*space), or (*space, C).
+            A tensor (N, 1 or C, *space) for tensors; for arrays one (*space), or (*space, C); for a Triplet,
+            whose images are (C, *space), an array (1 or C, *space).
 
         Raises:
             MismatchError: other channels than those of the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        if isinstance(x, Tensor) != isinstance(y_hat, Tensor):
+        if isinstance(x, Triplet):
+            return self._of_triplet(x)
+        if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
         batch = (self.batch_of(name, image) for name, image in (("x", x), ("y_hat", y_hat)))
         masks = self.masks(*batch, weight=weight, category=category)
@@ -153,13 +159,20 @@ class Masker:
         mask = masks[0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
+    def _of_triplet(self, triplet: Triplet) -> Array:
+        x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
+        weight = None if triplet.weight is None else [triplet.weight]
+        category = None if triplet.category is None else [triplet.category]
+        mask: Array = self.masks(x, y_hat, weight=weight, category=category)[0].numpy()
+        return mask
+
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
         """What a user calls `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
 
         Raises:
             ImageError: values outside the range, NaN or infinity, or a tensor of integers.
         """
-        reading = self.card.reading
+        reading = self.card.reading.of(name)
         if not isinstance(image, Tensor):
             return torch.from_numpy(self.image_of(name, image))[None]
         if not image.is_floating_point():
@@ -168,7 +181,7 @@ class Masker:
             )
         low, high = reading.data_range or (0.0, 1.0)
         unit = image.float() if (low, high) == (0, 1) else (image.float() - low) / (high - low)
-        return _inside(name, unit.clamp(0, 1) if reading.clips(name) else unit, (low, high))
+        return _inside(name, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
     def image_of(self, role: str, image: Array) -> Image:
         """A user's array as x, y_hat or y, (C, *space) in [0, 1], read as the calibration images were.
@@ -177,7 +190,7 @@ class Masker:
             ImageError: values outside the range, NaN that means nothing, or infinity.
         """
         reading = self.card.reading
-        read: Image = np.nan_to_num(from_user_array(image, reading, role, clip=reading.clips(role)))
+        read: Image = np.nan_to_num(from_user_array(image, reading.of(role), role))
         return read
 
     def masks(

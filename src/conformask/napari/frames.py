@@ -74,7 +74,7 @@ class Frames:
             values = np.asarray(array[(*index, *places)])
             return values[..., :RGB] if self.layer.rgb else values
 
-        return Raster(name, header, reading, window, reading.clips(role))
+        return Raster(name, header, reading.of(role), window)
 
     @property
     def _array(self) -> Any:

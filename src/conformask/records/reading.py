@@ -1,6 +1,6 @@
 """How files and arrays are read where they do not say it themselves."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
@@ -19,6 +19,8 @@ class Reading:
 
     data_range: tuple[float, float] | None = None
     """The values that become 0 and 1."""
+    x_range: tuple[float, float] | None = None
+    """Those of x, where they are others, as of counts before a network and intensities after it."""
     axes: str | None = None
     """Of arrays, npy, and files that do not say it: letters of TCZYX in their order, such as ZYX."""
     clip: Literal["x", "all"] | None = None
@@ -37,9 +39,11 @@ class Reading:
                 f"axes {axes!r}: letters of {AXES}, each once, Y and X among them, such as ZYX or CZYX"
             )
 
-    def clips(self, role: str) -> bool:
-        """Whether values of this role are clipped."""
-        return self.clip == "all" or self.clip == role
+    def of(self, role: str) -> "Reading":
+        """How images of x, y_hat or y are read: by their own range, with clip `all` or None."""
+        data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
+        clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
+        return replace(self, data_range=data_range, x_range=None, clip=clip)
 
     @property
     def facts(self) -> list[object]:
@@ -50,7 +54,7 @@ class Reading:
     @property
     def kept(self) -> dict[str, Any]:
         """The fields of ReadAs."""
-        return {name: getattr(self, name) for name in ("data_range", "axes", "clip", "nan")}
+        return {name: getattr(self, name) for name in ("data_range", "x_range", "axes", "clip", "nan")}
 
 
 PLAIN = Reading()
@@ -62,6 +66,8 @@ class ReadAs:
 
     data_range: tuple[float, float] | None
     """Values of black and white, where it was stated; the file type says them otherwise."""
+    x_range: tuple[float, float] | None = None
+    """Those of x, where others were stated."""
     axes: str | None = None
     """Of arrays and of files that do not say it, where it was stated."""
     clip: Literal["x", "all"] | None = None
@@ -72,4 +78,4 @@ class ReadAs:
     @property
     def reading(self) -> Reading:
         """How the images were read."""
-        return Reading(self.data_range, self.axes, self.clip, self.nan)
+        return Reading(self.data_range, self.x_range, self.axes, self.clip, self.nan)

@@ -160,8 +160,10 @@ def pair_of(upload: Upload, reading: Reading) -> Shown:
         header = partial(read_header, reading=reading)
         headers = {role: _read(header, paths[role], names[role]) for role in names}
         _check(name, headers)
-        pixels = partial(_pixels, reading=reading)
-        images = {role: _read(pixels, paths[role], names[role]) for role in names}
+        images = {
+            role: _read(partial(_pixels, reading=reading.of(role)), paths[role], names[role])
+            for role in names
+        }
     triplets = Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
         names=[name],
