@@ -22,7 +22,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
-from conformask.report.pictures import as_bytes
+from conformask.report.pictures import as_bytes, in_colors
 from conformask.report.strip import Strip, StripRow
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch, Images
@@ -332,3 +332,13 @@ def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path: Pat
             place = int(re.match(r"slice (\d+) of 7", row.facts[-1])[1]) - 1
             expected = as_bytes(batch.y_hat[0, :, place].flip(1, 2).numpy())
             np.testing.assert_array_equal(row.pictures["Output ŷ"], expected)
+
+
+def test_channels_without_a_colour_each_have_one() -> None:
+    """Where it was the mean of both, a red and a green stain looked alike."""
+    two = np.eye(2, dtype=np.float32)[:, None]
+    np.testing.assert_array_equal(in_colors(two), [[[0, 255, 0], [255, 0, 255]]])
+    np.testing.assert_array_equal(in_colors(np.ones((2, 1, 1), np.float32)), [[[255, 255, 255]]])
+    eight = in_colors(np.eye(8, dtype=np.float32)[:, None])[0]
+    assert len({tuple(color) for color in eight.tolist()}) == 6
+    assert in_colors(np.full((1, 4, 5), 0.2, np.float32)).tolist() == [[51] * 5] * 4

@@ -11,7 +11,7 @@ from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.records.geometry import Geometry
-from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, overlay
+from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, in_colors, overlay
 from conformask.report.slices import planes_of
 from conformask.report.strip import Strip, StripRow
 from conformask.types import Array, Batch, Images
@@ -101,11 +101,11 @@ def _pictures(
 
 def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:
     """By label, in the order in which they are read."""
-    output, opened = as_bytes(y_hat), as_bytes(mask)
-    shown = {"Input x": as_bytes(x), "Output ŷ": output}
+    output, opened = in_colors(y_hat), as_bytes(mask)
+    shown = {"Input x": in_colors(x), "Output ŷ": output}
     if y is not None:
         error, scale = error_bytes(y, y_hat)
-        shown |= {"Truth y": as_bytes(y), error_label(scale): heat(error)}
+        shown |= {"Truth y": in_colors(y), error_label(scale): heat(error)}
     return shown | {"Mask m": gray(opened), "Output, veiled": overlay(output, opened)}
 
 

@@ -72,7 +72,7 @@ def _write(images: TrueImages, out: Path, task: Task, predictor: Predictor, popu
 
     rows = list(ahead(written, predicted(images, task, predictor)))
     with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     provenance.save(out)

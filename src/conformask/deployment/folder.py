@@ -107,7 +107,7 @@ class MaskFolder:
             if not path.exists():
                 _write(path, [])
             with path.open("a", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerow(_row(line))
+                csv.writer(file, lineterminator="\n").writerow(_row(line))
 
     def write(self, lines: Sequence[Line]) -> None:
         """Write the whole of sizes.csv, and drop what other processes wrote of it."""
@@ -121,7 +121,7 @@ class MaskFolder:
 
 def _write(path: Path, lines: Sequence[Line]) -> None:
     with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, lines))
 

@@ -29,7 +29,7 @@ from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
-from conformask.report.pictures import as_bytes, overlay
+from conformask.report.pictures import as_bytes, in_colors, overlay
 from conformask.report.slices import planes_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
@@ -241,7 +241,7 @@ def _check_seg(seg: float, triplets: Triplets) -> None:
 def _veiled(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     """The veiled output, uint8 (H, W, 3); of a volume its telling slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
-    return np.concatenate([overlay(as_bytes(plane), as_bytes(over)) for over, plane in pairs], axis=1)
+    return np.concatenate([overlay(in_colors(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 
 
 def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:

@@ -8,7 +8,7 @@ import numpy as np
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Example, ImageRecords
-from conformask.report.pictures import as_bytes, error_bytes
+from conformask.report.pictures import as_bytes, error_bytes, in_colors
 from conformask.report.slices import planes_of
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
@@ -62,9 +62,9 @@ def picture_of(
     return Example(
         name=triplet.name,
         kind=kind,
-        x=as_bytes(triplet.x),
-        y=as_bytes(triplet.truth()),
-        y_hat=as_bytes(triplet.y_hat),
+        x=in_colors(triplet.x),
+        y=in_colors(triplet.truth()),
+        y_hat=in_colors(triplet.y_hat),
         mask=as_bytes(mask),
         error=error,
         error_scale=scale,

@@ -21,7 +21,7 @@ from conformask.masker.code import waves
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.report.card import card_text
-from conformask.report.pictures import as_bytes, overlay
+from conformask.report.pictures import as_bytes, in_colors, overlay
 from conformask.report.words import promised_here
 from conformask.storage.as_json import Json
 from conformask.types import Array
@@ -172,7 +172,7 @@ def cover(tensors: Mapping[str, Array]) -> Image.Image:
     planes = {name: tensors[name][0] for name in ("y_hat", "mask")}
     if planes["mask"].ndim == 4:
         planes = {name: volume[:, volume.shape[1] // 2] for name, volume in planes.items()}
-    output, mask = as_bytes(planes["y_hat"]), as_bytes(planes["mask"])
+    output, mask = in_colors(planes["y_hat"]), as_bytes(planes["mask"])
     sheet = Image.new("RGB", (2 * HALF, HALF))
     for place, half in enumerate((output, overlay(output, mask))):
         sheet.paste(ImageOps.fit(Image.fromarray(half).convert("RGB"), (HALF, HALF)), (place * HALF, 0))

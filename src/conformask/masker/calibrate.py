@@ -295,5 +295,5 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
     if known is not None and not all(among(size, known) for size in seen.sizes):
         raise MismatchError(
             f"the scorer was trained on images of {list(known)}, these have {list(seen.sizes)}: "
-            "cut or scale them alike, or train another"
+            "cut or scale them alike, or score them by tiles: --whole (cm.Tiled(scorer))"
         )

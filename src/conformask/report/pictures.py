@@ -27,6 +27,10 @@ INFERNO = np.array(
     dtype=float,
 )
 """matplotlib's inferno at nine even steps."""
+GREEN_MAGENTA = np.array([[0, 1, 0], [1, 0, 1]], np.float32)
+"""Of two channels."""
+COLORS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
+"""Of more channels, in turn: cyan, yellow, magenta, red, green, blue."""
 SMALL = 160
 """Images with no side longer than this are enlarged with visible pixels."""
 
@@ -125,6 +129,14 @@ def _shrunk(image: Array, longest: int) -> Array:
         return image
     size = (max(round(width * scale), 1), max(round(height * scale), 1))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
+
+
+def in_colors(image: Array) -> Array:
+    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a color for each channel."""
+    if len(image) in (1, 3):
+        return as_bytes(image)
+    colors = GREEN_MAGENTA if len(image) == 2 else COLORS[np.arange(len(image)) % len(COLORS)]
+    return as_bytes(np.tensordot(colors.T, image, axes=1))
 
 
 def as_bytes(image: Array) -> Array:

@@ -99,7 +99,7 @@ class Record(L.Callback):
 
     def _write_metrics(self) -> None:
         with whole_file(self.folder / "metrics.csv") as aside, aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
 
