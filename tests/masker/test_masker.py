@@ -39,6 +39,7 @@ from conformask.scorers.scoring import score_of
 from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Distance, Family, Images, Score
+from simulation import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
@@ -679,7 +680,7 @@ def coverage(
     tested = 8
     scorer = SCORER if used.exponent is not None else replace(SCORER, selection=coarse(used, family))
     met = []
-    for draw in range(draws):
+    for draw in simulated(draws):
         x, y_hat, y = arrays(n + tested, 1000 + draw)
         calibration = Triplets.from_arrays(x[:n], y_hat[:n], y[:n])
         masker = calibrate(scorer, calibration, threshold=threshold, distance=used, family=family)
