@@ -6,21 +6,15 @@ import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 from playwright.sync_api import Browser, sync_playwright
 
-from conformask.data.photographs import packaged_photographs
-from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
-from conformask.demo import TILE
 from conformask.masker.load import load
-from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.preparation import predicted
 from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 GALLERY = "#/"
-IMAGE = "#/image/coffee_r04_c03?threshold=0.03&swipe=truth,overlay"
+IMAGE = "#/image/coffee_r04_c06?threshold=0.03&swipe=truth,overlay"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -42,11 +36,7 @@ def main(demo: Path, out: Path = Path("docs/images")) -> None:
 
 def test_tiles(demo: Path) -> Triplets:
     """The tiles that the demonstration set aside for its test."""
-    predictor = NetworkPredictor.load(demo / "predictor")
-    images = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, how="tile").part("test")
-    made = [triplet for _, triplet in predicted(images, predictor.task, predictor)]
-    columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in made] for role in ("x", "y_hat", "y"))
-    return Triplets.from_arrays(*columns, names=[triplet.name for triplet in made])
+    return Triplets.from_folder(demo / "data").part("test")
 
 
 def photograph(browser: Browser, address: str, ready: str, out: Path, scheme: str) -> None:

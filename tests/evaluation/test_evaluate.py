@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 from dataclasses import fields, replace
 
 import numpy as np
@@ -15,6 +16,8 @@ from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.examples import gain_of
+from conformask.evaluation.made import made as made_by
 from conformask.evaluation.measures import measures_of
 from conformask.evaluation.resplits import resplit
 from conformask.masker import agreement
@@ -172,7 +175,10 @@ def test_the_gallery(found: Evaluation) -> None:
         "worst": 3,
     }
     assert by_kind["worst"][0].distance == found.images.distance.max()
-    assert by_kind["best"][0].distance == found.images.distance.min()
+    images = found.images
+    removed = (1 - images.size) * images.unmasked_distance - images.distance
+    best = images.name[images.passed][removed[images.passed].argmax()]
+    assert by_kind["best"][0].name == best
     for example in found.examples:
         k = found.images.name.tolist().index(example.name)
         assert example.size == found.images.size[k]
@@ -457,3 +463,36 @@ def test_the_masks_are_torch_free_of_gradients() -> None:
     batch = next(TEST.batches(45))
     assert not masker(batch.x, batch.y_hat).requires_grad
     assert torch.isfinite(masker(batch.x, batch.y_hat)).all()
+
+
+def test_the_best_masks_are_neither_empty_nor_full_nor_failures() -> None:
+    measured = {"unmasked_distance": [0.01, 0.9, 0.1, 0.1, 0.5], "size": [0, 1, 0.5, 0.5, 0.1]}
+    nothing = np.zeros(5)
+    images = ImageRecords(
+        name=nothing,
+        distance=np.array([0.01, 0.0, 0.01, 0.02, 0.4]),
+        **{name: np.array(values) for name, values in measured.items()},
+        **dict.fromkeys(("oracle_size", "paper_oracle_size", "critical_lambda", "difficulty"), nothing),
+    )
+    gain = gain_of(images, images.distance <= 0.02)
+    np.testing.assert_allclose(gain, [0, 0, 0.04, 0.03, -np.inf])
+
+
+@pytest.mark.parametrize(
+    ("typed", "command"),
+    [
+        (["/usr/bin/conformask", "evaluate", "my run"], "conformask evaluate 'my run'"),
+        (["mine.py", "--seed", "1"], "python mine.py --seed 1"),
+        (["-c"], None),
+        ([""], None),
+    ],
+)
+def test_the_command_that_repeats_it(
+    typed: list[str], command: str | None, monkeypatch: pytest.MonkeyPatch, found: Evaluation, masker: Masker
+) -> None:
+    monkeypatch.setattr("sys.argv", typed)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    again = made_by(masker.card, "f00d")
+    assert (again.command, again.images) == (command, "f00d")
+    assert found.made is not None
+    assert found.made.versions == again.versions

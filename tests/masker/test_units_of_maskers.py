@@ -129,10 +129,9 @@ def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
     law = stats.betabinom(60, 150 + 1 - 30, 30)
     assert found.p_worse == pytest.approx(law.cdf(np.sum(fine))), "groups count, not their 600 images"
     text = measurement_text(masker.card, found)
-    assert "of 60 groups are within the threshold on at least 70 % of the images" in text
+    assert "of 60 groups within the threshold on at least 70 % of the images" in text
     assert any(
-        "groups that are within the threshold on at least 70 %" in name
-        for name, _ in numbers(evaluate(masker, TEST))
+        "groups within the threshold on at least 70 %" in name for name, _ in numbers(evaluate(masker, TEST))
     )
 
 

@@ -1,3 +1,4 @@
+import csv
 import io
 import math
 import re
@@ -5,6 +6,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,10 +18,14 @@ from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
-from conformask.records.evaluation import CategoryCoverage, Evaluation
+from conformask.records.evaluation import CategoryCoverage, Evaluation, Made
+from conformask.records.network import Caveat, Network
 from conformask.report import figures, pictures, svg, words
+from conformask.report.meaning import EXPLORATORY, meaning_of
 from conformask.report.page import FIGURES, render, write_report
+from conformask.report.references import references
 
+DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 SHAPES = {"rect", "circle", "line", "polyline"}
 
@@ -58,7 +64,7 @@ def check(record: Evaluation) -> str:
     text = render(record)
     page = Page(text)
     assert page.open == []
-    assert all(load.startswith("data:image/png;base64,") for load in page.loads)
+    assert all(load.startswith(("data:image/png;base64,", "data:text/csv;base64,")) for load in page.loads)
     assert not re.search(r"@import|url\(|\bNone\b|\bnan\b|\binf\b", re.sub(r"data:[^\"]+", "", text))
     for figure in drawn(record):
         ElementTree.fromstring(figure)
@@ -71,7 +77,8 @@ def test_everything_is_there() -> None:
     assert text.startswith("<!doctype html>")
     for words_of_it in (
         "Agrees with the promise",
-        "At least 90\N{NO-BREAK SPACE}% was promised",
+        "Promised 90\N{NO-BREAK SPACE}%, measured",
+        "as expected of a promise of 90\N{NO-BREAK SPACE}%",
         "Best:",
         "Worst:",
         "Whole images",
@@ -234,9 +241,66 @@ def test_other_guarantees(guarantee: str) -> None:
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
     assert "the mask trusts differs" in text
-    assert f"What “{guarantee}” means" in text
-    assert "marginal” means" not in text
+    assert escape(meaning_of(record).holds) in text
+    assert f"with the guarantee {guarantee} [2" in text
     assert (figures.gauge(record) is None) == (words.promised_share(record) is None)
+
+
+@pytest.mark.parametrize("guarantee", sorted(GUARANTEES))
+def test_what_proves_a_promise_is_what_the_documentation_cites(guarantee: str) -> None:
+    pages = " ".join(page.read_text(encoding="utf-8") for page in (DOCS / "promises").glob("*.md"))
+    cited = " ".join(pages.split())
+    for reference in references(evaluation(guarantee=guarantee, examples=()))[1:]:
+        assert reference in cited
+
+
+def test_a_methods_paragraph_with_the_numbers() -> None:
+    versions = {"Python": "3.13.1", "conformask": "1.2.3"}
+    made = Made("2030-01-01T00:00:00+00:00", "f00d", versions, "conformask demo")
+    network = Network("enlarge", "0123456789abcdef")
+    record = evaluation(network=network, fingerprint="cafe", made=made, examples=())
+    text = check(record)
+    low, high = (f"{100 * end:.1f}" for end in record.mask_size_interval)
+    for part in (
+        "the network enlarge (01234567) were masked with conformask 1.2.3 [1]",
+        "calibrated on 400 images, separate from those of training, with the guarantee marginal [2, 3]",
+        f"On 400 test images, separate from all of these, {words.share(record.coverage)} were within",
+        f"Masks hid {words.share(record.mask_size)} of an image on average (bootstrap",
+        f"interval {low} to {high})",
+        *("enlarge 0123456789abcdef", "cafe", "f00d", "Python 3.13.1, conformask 1.2.3", "conformask demo"),
+    ):
+        assert part in text
+    assert "Versions" not in check(evaluation(examples=())), "an evaluation of an earlier conformask"
+
+
+def test_caveats_stand_before_the_numbers() -> None:
+    text = check(evaluation(exploratory=True, caveat=Caveat("nobody said whose outputs", other=False)))
+    for caveat in (EXPLORATORY.text, "Nobody said whose outputs."):
+        assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
+    assert EXPLORATORY.text not in check(evaluation())
+
+
+def test_whole_images_neither_pass_nor_fail() -> None:
+    text = check(evaluation(examples=[e for e in evaluation().examples if e.kind == "whole"]))
+    shown = text.split("Whole images")[1].split("How to read this")[0]
+    assert "mask size" in shown
+    assert not re.search("[✓✗]", shown)
+
+
+def test_all_images_as_a_table_and_as_csv() -> None:
+    nothing = np.full(3, np.nan)
+    images = replace(records(3, np.random.default_rng(0)), oracle_size=nothing, group=np.array(["=a,b"] * 3))
+    page = check(evaluation(n=3, images=replace(images, distance=np.array([0.5, 0.01, np.inf]))))
+    file = b64decode(page.split("data:text/csv;base64,")[1].split('"')[0]).decode()
+    rows = list(csv.DictReader(io.StringIO(file)))
+    assert [row["passed"] for row in rows] == ["False", "True", "False"]
+    assert [float(row["size"]) for row in rows] == images.size.tolist()
+    assert {row["group"] for row in rows} == {"=a,b"}
+    table = page.split('<details class="images">')[1].split("</details>")[0]
+    assert re.findall('<th scope="col">(.*?)</th>', table) == [
+        *("image", "group", "threshold", "loss", "without a mask", "mask size", "mean score")
+    ]
+    assert table.count("✓ within") == 1
 
 
 def test_overlay_and_heat() -> None:

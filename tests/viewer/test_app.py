@@ -80,7 +80,7 @@ def test_what_was_measured_stands_beside_what_is_promised(client, session, world
     met = int((distances <= world.masker.card.threshold * (1 + 1e-6)).sum())
     told = client.get("/api/images").json()
     assert told["measured"].startswith(
-        f"Measured: {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
+        f"Promised 90{SPACE}%, measured {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
     )
     assert told["promised"]["standing"]["name"] == "calibrated"
 

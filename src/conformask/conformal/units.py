@@ -41,7 +41,7 @@ class Image:
     share_of: ClassVar[str] = "at least {c} of new images"
     mean: ClassVar[str] = "loss of new images"
     on_average: ClassVar[str] = "over new images"
-    kept: ClassVar[str] = "are within the threshold"
+    kept: ClassVar[str] = "within the threshold"
     headline: ClassVar[str] = "On at least {c} of new images"
     each: ClassVar[tuple[str, ...]] = ("for each image", "for each kind of image")
     """For whom nothing is promised."""
@@ -88,7 +88,7 @@ class Member(_OfGroups):
     share_of: ClassVar[str] = "at least {c} of the images of new groups"
     mean: ClassVar[str] = "loss of the images of a new group"
     on_average: ClassVar[str] = "over new groups and their images"
-    kept: ClassVar[str] = "are within the threshold"
+    kept: ClassVar[str] = "within the threshold"
     headline: ClassVar[str] = "On at least {c} of the images of new groups"
     each: ClassVar[tuple[str, ...]] = ("for each group",)
 
@@ -135,8 +135,8 @@ class Group(_OfGroups):
 
     @property
     def kept(self) -> str:
-        """What a fine group does."""
-        return f"are within the threshold on {self.images}"
+        """What a fine group is."""
+        return f"within the threshold on {self.images}"
 
     @property
     def images(self) -> str:

@@ -1,7 +1,7 @@
 """True images, cropped or tiled, each with its part of the split: what triplets are made from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from conformask.data.images import (
     quantised,
     read_image,
 )
-from conformask.data.splits import check_how, check_part, part_of_tile
+from conformask.data.splits import check_how, check_part, dealt, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
@@ -196,6 +196,17 @@ class TrueImages:
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """The images at these places, in this order."""
         sources = [self.sources[index] for index in indices]
+        return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
+
+    def dealt(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
+        """The same images, whole groups dealt anew to train, selection, calibration and test, in numbers.
+
+        Raises:
+            InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few
+                groups.
+        """
+        parts = dealt(self.groups, fractions, seed, calibration=1, by_group=True)
+        sources = [replace(source, part=parts[source.group]) for source in self.sources]
         return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":

@@ -11,10 +11,11 @@ from conformask.conformal.crossing import passes
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Unit
-from conformask.data.survey import survey
+from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError
-from conformask.evaluation.examples import examples_of
+from conformask.evaluation.examples import examples_of, gain_of
+from conformask.evaluation.made import made
 from conformask.evaluation.measures import measures_of
 from conformask.losses import paper_distance
 from conformask.masker.agreement import agreement
@@ -61,7 +62,7 @@ def evaluate(
     """
     refuse_others(test)
     caveat = masker.card.check_network(test.network, other_network=other_network)
-    _refuse_unfit(masker, test)
+    seen = _refuse_unfit(masker, test)
     streaming = Streaming(None if out is None else Path(out) / PARTS, devices, nodes)
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
@@ -110,7 +111,7 @@ def evaluate(
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=masker.size_by_threshold(),
         images=records,
-        examples=examples_of(masker, test, records, records.distance),
+        examples=examples_of(masker, test, records, records.distance, gain_of(records, met)),
         mean_distance=float(records.distance.mean()),
         mean_distance_interval=bootstrap(records.distance, groups=groups),
         p_worse=None if tails is None else tails.worse,
@@ -123,6 +124,8 @@ def evaluate(
         unit=card.unit,
         share=card.share,
         within=card.within,
+        exploratory=card.exploratory,
+        made=made(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
     )
     if out is not None and main_process():
@@ -142,7 +145,8 @@ def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tu
     return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in intervals.items())
 
 
-def _refuse_unfit(masker: Masker, test: Triplets) -> None:
+def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
+    """A look at the images, which are fit for a test."""
     seen = survey(test, "reading test images")
     traces = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
     leaked = seen.among(traces)
@@ -158,6 +162,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> None:
     masker.card.check_sizes(seen.sizes)
     masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))
     check_window(masker.card, seen.geometry)
+    return seen
 
 
 def _mean(values: Array) -> float | None:

@@ -17,12 +17,30 @@ EACH = 3
 """Images of each kind."""
 
 
-def examples_of(masker: Masker, test: Triplets, records: ImageRecords, by: Array) -> tuple[Example, ...]:
-    """Three of each kind, the best those of the least `by`, (n_test,); of volumes three slices of one."""
-    order = np.argsort(by, kind="stable")
+def gain_of(records: ImageRecords, met: Array) -> Array:
+    """How much less loss each mask leaves than one value everywhere of its size would; -inf where it failed.
+
+    Images that need no mask gain nothing, nor do those that are hidden altogether.
+    """
+    of_one_value = (1 - records.size) * records.unmasked_distance
+    return np.where(met, of_one_value - records.distance, -np.inf)
+
+
+def examples_of(
+    masker: Masker, test: Triplets, records: ImageRecords, by: Array, gain: Array
+) -> tuple[Example, ...]:
+    """Three of each kind: the best those of the largest gain, (n_test,), the worst those of the largest `by`.
+
+    Of volumes three slices of one.
+    """
+    order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     each = EACH if test.dimensions == 2 else 1
     middle = max(0, (len(order) - each) // 2)
-    kinds = {"best": order[:each], "typical": order[middle : middle + each], "worst": order[::-1][:each]}
+    kinds = {
+        "best": best[:each][gain[best[:each]] > -np.inf],
+        "typical": order[middle : middle + each],
+        "worst": order[::-1][:each],
+    }
     chosen: dict[int, str] = {}
     for kind in ("worst", "best", "typical"):
         for index in kinds[kind]:

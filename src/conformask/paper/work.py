@@ -152,7 +152,8 @@ class Workshop:
         test = data.part("test")
         evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
         images = evaluation.images
-        shown = examples_of(masker, test, images, images.unmasked_distance)  # the same for all methods
+        ease = images.unmasked_distance  # the same for all methods
+        shown = examples_of(masker, test, images, ease, gain=-ease)
         dealt = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
         replace(evaluation, examples=shown).save(folder)
         write_arrays(folder / f"{RESPLITS}.npz", {"coverage": dealt.coverage, "size": dealt.size})

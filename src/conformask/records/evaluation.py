@@ -117,6 +117,20 @@ class CategoryCoverage:
     """95 %."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """How an evaluation came about, for those who repeat it."""
+
+    calibrated: str
+    """When the promise was made, in UTC."""
+    images: str
+    """A hash of all pixels of the test images, in their order."""
+    versions: Mapping[str, str]
+    """Of what computed it, by name."""
+    command: str | None
+    """None where nobody typed one, as in a notebook."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(LossTerms):
     """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
@@ -181,6 +195,10 @@ class Evaluation(LossTerms):
     """Of the test images, where the promise counts groups."""
     worth: Worth | None = None
     """What the score was worth on the selection images, where it was compared there."""
+    exploratory: bool = False
+    """Threshold or confidence were changed after the calibration."""
+    made: Made | None = None
+    """None in an evaluation of an earlier conformask."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"

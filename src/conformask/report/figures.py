@@ -17,6 +17,7 @@ Figure = Callable[[Evaluation], str | None]
 DIFFICULTY = "tenth of the images by mean score, 1 = easiest"
 BINS = 36
 """Bars of a histogram."""
+MEASURED = f"fill:{svg.OURS};font-weight:600"
 MOST_POINTS = 1500
 """More dots than this cannot be told apart; an even selection is drawn."""
 
@@ -180,20 +181,21 @@ def gauge(evaluation: Evaluation) -> str | None:
     start, end = min(low, promised), max(high, promised)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)
-    on = svg.Plot(x, svg.Scale(0, 1, 72, 30))
-    labels = [svg.text(x(v), 92, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
+    on = svg.Plot(x, svg.Scale(0, 1, 90, 30))
+    labels = [svg.text(x(v), 110, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
     title = f"measured {measured:.1%}, 95 % interval {low:.1%} to {high:.1%}"
     marks = [
-        svg.group([svg.segment(x.start, 72, x.end, 72)], f"stroke:{svg.QUIET}"),
+        svg.group([svg.segment(x.start, 90, x.end, 90)], f"stroke:{svg.QUIET}"),
         svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
-        svg.group([svg.segment(x(low), 51, x(high), 51)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
+        svg.group([svg.segment(x(low), 72, x(high), 72)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
         svg.text(
-            x.end, 114, f"{counted} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
+            x.end, 132, f"{counted} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
         ),
         svg.upright(on, promised, f"promised {svg.percent(promised)}"),
-        svg.points(on, (measured,), (0.5,), (title,), svg.OURS, 7),
+        svg.points(on, (measured,), (0.3,), (title,), svg.OURS, 7),
+        svg.text(x(measured), 56, f"measured {words.share(measured)}", svg.anchor(on, x(measured)), MEASURED),
     ]
-    return svg.document(f"Coverage: {title}; promised {svg.percent(promised)}", marks, 122)
+    return svg.document(f"Coverage: {title}; promised {svg.percent(promised)}", marks, 140)
 
 
 def _finite(values: Array) -> Array:

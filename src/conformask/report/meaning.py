@@ -58,6 +58,15 @@ def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
     return Meaning(parts.holds.format(c=level), f"{silent} {about.loss_caveat or ''}".rstrip())
 
 
+def caveats(evaluation: Evaluation) -> list[str]:
+    """What to know before the promise is relied on, beside what it is silent about."""
+    network = evaluation.caveat
+    return [
+        *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
+        *([EXPLORATORY.text] if evaluation.exploratory else []),
+    ]
+
+
 def standing_of(card: CalibrationCard) -> Standing:
     """Whether the promise was fixed beforehand, covers every setting, or was changed after looking."""
     if card.exploratory:

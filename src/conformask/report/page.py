@@ -11,8 +11,11 @@ from markupsafe import Markup
 from conformask.conformal.crossing import passes
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
-from conformask.report.meaning import meaning_of
+from conformask.report.images import image_table
+from conformask.report.meaning import caveats, meaning_of
+from conformask.report.methods import facts, methods_text
 from conformask.report.pictures import Picture, heat_gradient, pictures
+from conformask.report.references import references
 from conformask.report.templates import template
 from conformask.report.worth import worth_text
 from conformask.storage.whole import whole_file
@@ -20,7 +23,7 @@ from conformask.storage.whole import whole_file
 GALLERY, WHOLE = 640, 1600
 """Longest side of the pictures kept in the file."""
 KINDS = {
-    "best": "Best: far within the threshold",
+    "best": "Best: the mask removes much error for its size",
     "typical": "Typical: the middle of the test images",
     "worst": "Worst: the largest losses",
 }
@@ -67,17 +70,19 @@ def render(evaluation: Evaluation) -> str:
         evaluation=evaluation,
         headline=words.headline(evaluation),
         verdict=words.verdict(evaluation),
-        interval=" to ".join(map(words.share, evaluation.coverage_interval)),
-        coverage=words.share(evaluation.coverage),
+        caveats=caveats(evaluation),
         meaning=meaning_of(evaluation),
         distance=evaluation.loss_label,
         tested=words.tested(evaluation),
-        kept=words.promise_of(evaluation).unit.kept,
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
         worth=None if evaluation.worth is None else worth_text(evaluation.worth),
         gallery=_gallery(evaluation),
+        images=image_table(evaluation),
+        methods=methods_text(evaluation),
+        references=references(evaluation),
+        facts=facts(evaluation),
         wholes=[_row(evaluation, e, WHOLE) for e in evaluation.examples if e.kind == "whole"],
         heat_gradient=heat_gradient(),
         numbers=words.numbers(evaluation),

@@ -179,12 +179,16 @@ def whiskers(on: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke:
 def upright(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
     """A vertical reference line with its label above the plot."""
     x, top = on.x(value), on.y.end
-    share = (x - on.x.start) / (on.x.end - on.x.start)
-    anchor = "middle" if 0.25 < share < 0.8 else ("start" if share <= 0.25 else "end")
     mark = segment(x, on.y.start, x, top - 8)
     return group([mark], f"stroke:{stroke};stroke-width:1.75") + text(
-        x, top - 14, label, anchor, f"fill:{stroke};font-weight:600"
+        x, top - 14, label, anchor(on, x), f"fill:{stroke};font-weight:600"
     )
+
+
+def anchor(on: Plot, x: float) -> str:
+    """How words at a horizontal position are set, so that they stay inside."""
+    share = (x - on.x.start) / (on.x.end - on.x.start)
+    return "middle" if 0.25 < share < 0.8 else ("start" if share <= 0.25 else "end")
 
 
 def level(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:

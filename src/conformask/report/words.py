@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import passes
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
+from conformask.conformal.units import Unit
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
@@ -116,17 +117,35 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
         finding = f"the mean loss of {images} is {figure(measured.mean_distance)}"
         promise = f"at most {figure(card.threshold)}"
     else:
-        low, high = (f"{100 * end:.1f}" for end in measured.coverage_interval)
-        interval = f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
-        finding = f"{share(measured.coverage)} of {images} {unit.kept} ({interval})"
+        interval = interval_text(measured.coverage_interval)
+        finding = f"{share(measured.coverage)} of {images} are {unit.kept} ({interval})"
         promise = f"at least {percent(promised)}"
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
     if measured.broken:
         warning = "Chance does not explain it: do not rely on these masks."
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
-    agreeing = "; promised was" if measured.p_worse is None else ", in agreement with the promise of"
-    return f"Measured: {finding}{agreeing} {promise}."
+    if promised is None or measured.p_worse is None:
+        return f"Measured: {finding}; promised was {promise}."
+    return f"{_compared(promised, measured, images, unit)}{_as_expected(promised)}."
+
+
+def interval_text(interval: tuple[float, float]) -> str:
+    """The 95 % interval of a share."""
+    low, high = (f"{100 * end:.1f}" for end in interval)
+    return f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
+
+
+def _compared(promised: float, measured: Measurement | Evaluation, counted: str, unit: Unit) -> str:
+    """What was promised and what was measured, in this order, so that neither is read as the other."""
+    return (
+        f"Promised {percent(promised)}, measured {share(measured.coverage)} of {counted} {unit.kept} "
+        f"({interval_text(measured.coverage_interval)})"
+    )
+
+
+def _as_expected(promised: float) -> str:
+    return f", as expected of a promise of {percent(promised)}"
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
@@ -178,20 +197,21 @@ def verdict(evaluation: Evaluation) -> Verdict:
     """Whether the test images agree with the promise, said plainly."""
     promised, caveat = promised_share(evaluation), evaluation.caveat
     if caveat is not None and caveat.other:
-        return Verdict("open", "Not about these images", f"{caveat.text}. Nothing was promised for them.")
+        measured = f"Measured {share(evaluation.coverage)} of {tested(evaluation)}"
+        text = f"{measured} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
+        return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
     if promised is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
     below = evaluation.coverage < promised and _rare(evaluation.p_worse, high < promised)
     above = evaluation.coverage > promised and _rare(evaluation.p_better, low > promised)
-    text = f"At least {percent(promised)} was promised."
+    text = _compared(promised, evaluation, tested(evaluation), promise_of(evaluation).unit)
+    chance = _chance(evaluation) if evaluation.coverage < promised else ""
     if above:
-        return Verdict("above", "Above the promise", f"{text} The masks are more careful than that.")
-    if evaluation.coverage < promised:
-        text += _chance(evaluation)
+        return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if below:
-        return Verdict("below", "Below the promise", text + ALIKE)
-    return Verdict("agrees", "Agrees with the promise", text)
+        return Verdict("below", "Below the promise", f"{text}, less than chance explains.{chance}{ALIKE}")
+    return Verdict("agrees", "Agrees with the promise", f"{text}{_as_expected(promised)}.{chance}")
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
@@ -199,7 +219,8 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
     text = (
         "The promise is about a mean loss, not about a share of images: that of the test images is "
         f"{figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), at most "
-        f"{figure(evaluation.threshold)} was promised."
+        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of "
+        f"{tested(evaluation)} are {promise_of(evaluation).unit.kept}."
     )
     if mean > evaluation.threshold and _rare(evaluation.p_worse, low > evaluation.threshold):
         return Verdict("below", "Above the limit", text + _chance(evaluation) + ALIKE)
@@ -218,8 +239,8 @@ def _chance(evaluation: Evaluation) -> str:
     if evaluation.p_worse is None:
         return ""
     return (
-        f" By chance, in calibration and test images, {share(evaluation.p_worse)} of evaluations turn out as "
-        "bad or worse."
+        f" Where a promise is kept, chance measures as bad or worse in {share(evaluation.p_worse)} of "
+        "evaluations."
     )
 
 
@@ -268,7 +289,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
     return [
-        (f"Coverage: test {unit.singular}s that {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
+        (f"Coverage: test {unit.singular}s {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_distance(evaluation)),
         *_categories(evaluation),

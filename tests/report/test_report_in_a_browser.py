@@ -1,0 +1,61 @@
+"""What scripts add to a report: saving figures, and sorting and searching the images."""
+
+import shutil
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+from synthetic_evaluation import evaluation
+
+from conformask.report.page import write_report
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed (make browser)")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    report = write_report(evaluation(n=60, examples=()), tmp_path_factory.mktemp("report") / "report.html")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(color_scheme="dark")
+        page.goto(report.as_uri())
+        yield page
+        browser.close()
+
+
+def saved(page: Page, button: Locator) -> tuple[str, bytes]:
+    with page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
+    name, content = saved(page, page.get_by_label("Save Mask sizes beside the oracle’s as SVG"))
+    assert name == "mask-sizes-beside-the-oracle-s.svg"
+    assert ElementTree.fromstring(content).get("width") == "480"
+    assert b"var(" not in content, "editors of vector graphics know no variables"
+    name, content = saved(page, page.get_by_label("Save coverage as PNG"))
+    with Image.open(BytesIO(content)) as image:
+        assert (name, image.width) == ("coverage.png", 1920)
+        assert image.getpixel((0, 0))[:3] == (255, 255, 255)
+
+
+def test_images_are_sorted_and_searched(page: Page) -> None:
+    page.get_by_text("All test images").click()
+    rows, size = page.locator(".images tbody tr"), page.get_by_role("button", name="mask size", exact=True)
+    expect(rows).to_have_count(60)
+    for order, falling in (("ascending", False), ("descending", True)):
+        size.click()
+        shown = rows.locator("td:nth-child(5) data").evaluate_all("cells => cells.map(c => +c.value)")
+        assert shown == sorted(shown, reverse=falling)
+        expect(page.locator("th", has_text="mask size")).to_have_attribute("aria-sort", order)
+    page.get_by_label("Search").fill("IMAGE-001")
+    expect(rows.filter(visible=True)).to_have_count(10)
+    expect(page.locator("output")).to_have_text("10 of 60")
+    page.get_by_label("Search").fill("")
+    expect(rows.filter(visible=True)).to_have_count(60)
