@@ -180,12 +180,15 @@ evaluation
 # ## 6. Look
 #
 # Bright in the mask is trusted. What the network has smoothed away, faint fibres and spots, should lie
-# under the veil.
+# under the veil. The masker takes numbers of the camera; batches hold them in [0, 1]. The last tile is that of
+# the largest loss in the test.
 
 # %%
-easy_to_hard = np.argsort(evaluation.images.size)
-places = (len(easy_to_hard) * np.array([0.3, 0.5, 0.7, 0.9])).astype(int)
-batch = next(split.test.select(easy_to_hard[places]).batches(4))
-figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
+images = evaluation.images
+within = np.flatnonzero(images.passed)
+easy_to_hard = within[np.argsort(images.size[within])]
+places = (len(within) * np.array([0.4, 0.6, 0.8])).astype(int)
+batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(4))
+figure = cm.show(masker, *(CAMERA[1] * image for image in (batch.x, batch.y_hat, batch.y)))
 figure.save(options.out / "figure.png")
 figure

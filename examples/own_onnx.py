@@ -149,9 +149,11 @@ print(f"mean mask size {evaluation.mask_size:.2f}")
 evaluation
 
 # %%
-easy_to_hard = np.argsort(evaluation.images.size)
-places = (len(easy_to_hard) * np.array([0.3, 0.6, 0.9])).astype(int)
-batch = next(split.test.select(easy_to_hard[places]).batches(3))
+images = evaluation.images
+within = np.flatnonzero(images.passed)
+easy_to_hard = within[np.argsort(images.size[within])]
+places = (len(within) * np.array([0.4, 0.8])).astype(int)
+batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(3))
 figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
 figure.save(options.out / "figure.png")
 figure

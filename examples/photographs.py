@@ -112,12 +112,15 @@ evaluation
 # ## 6. Look
 #
 # `cm.show` takes one image or a batch. Give it the truth, where you have it, to see the error too; in daily
-# use there is none, and `cm.show(masker, x, y_hat)` or `masker(x, y_hat)` is all you call.
+# use there is none, and `cm.show(masker, x, y_hat)` or `masker(x, y_hat)` is all you call. Three tiles
+# within the threshold, easy ones first, and last the one of the largest loss in the test.
 
 # %%
-easy_to_hard = np.argsort(evaluation.images.size)
-places = (len(easy_to_hard) * np.array([0.3, 0.5, 0.7, 0.9])).astype(int)
-batch = next(split.test.select(easy_to_hard[places]).batches(4))
+images = evaluation.images
+within = np.flatnonzero(images.passed)
+easy_to_hard = within[np.argsort(images.size[within])]
+places = (len(within) * np.array([0.4, 0.6, 0.8])).astype(int)
+batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(4))
 figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
 figure.save(options.out / "figure.png")
 figure

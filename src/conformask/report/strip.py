@@ -17,6 +17,12 @@ WIDEST, LONGEST = 220, 480
 """Of a picture in a notebook, and of one kept in it."""
 TILE, GAP, LINE, MARGIN = 208, 12, 20, 16
 INK, QUIET, EDGE, PAPER = (29, 33, 41), (93, 100, 112), (214, 216, 212), "white"
+VERDICTS = {
+    None: ("", INK),
+    True: ("within the threshold   ", (0, 115, 90)),
+    False: ("beyond the threshold   ", (184, 69, 0)),
+}
+"""Whether an image is within the threshold, and in which colour."""
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 ASCII = str.maketrans({"ŷ": "y_hat", "−": "-", "✓": "", "✗": "", "\N{NO-BREAK SPACE}": " "})
 """For what the font inside Pillow cannot write."""
@@ -98,8 +104,8 @@ def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
     """The pictures of a row, their labels, and the facts."""
     tiles = [_tile(image) for image in row.pictures.values()]
     below = max(tile.height for tile in tiles) + 4
-    verdict = {None: [], True: ["within the threshold"], False: ["beyond the threshold"]}[row.met]
-    facts = _wrapped("   ".join([*verdict, *row.facts]).translate(ASCII), font, width)
+    verdict, colour = VERDICTS[row.met]
+    facts = _wrapped(verdict + "   ".join(row.facts), font, width)
     sheet = Image.new("RGB", (width, below + (1 + len(facts)) * LINE), PAPER)
     pen = ImageDraw.Draw(sheet)
     for column, (label, tile) in enumerate(zip(row.pictures, tiles, strict=True)):
@@ -107,8 +113,11 @@ def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
         sheet.paste(tile, (left, 0))
         pen.rectangle((left, 0, left + tile.width - 1, tile.height - 1), outline=EDGE)
         pen.text((left, below), label.translate(ASCII), fill=QUIET, font=font)
+    pen.text((0, below + LINE), verdict, fill=colour, font=font)
+    facts[0] = facts[0].removeprefix(verdict)
     for index, line in enumerate(facts):
-        pen.text((0, below + (1 + index) * LINE), line, fill=INK, font=font)
+        left = 0 if index else font.getlength(verdict)
+        pen.text((left, below + (1 + index) * LINE), line, fill=INK, font=font)
     return sheet
 
 
