@@ -116,8 +116,8 @@ def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
     pen.text((0, below + LINE), verdict, fill=colour, font=font)
     facts[0] = facts[0].removeprefix(verdict)
     for index, line in enumerate(facts):
-        left = 0 if index else font.getlength(verdict)
-        pen.text((left, below + (1 + index) * LINE), line, fill=INK, font=font)
+        indent = 0.0 if index else font.getlength(verdict)
+        pen.text((indent, below + (1 + index) * LINE), line, fill=INK, font=font)
     return sheet
 
 
