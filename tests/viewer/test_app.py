@@ -83,6 +83,9 @@ def test_what_was_measured_stands_beside_what_is_promised(client, session, world
         f"Promised 90{SPACE}%, measured {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
     )
     assert told["promised"]["standing"]["name"] == "calibrated"
+    name = world.shown.names[0]
+    assert promise(client, image=name)["measured"] == told["measured"]
+    assert promise(client, image=name, confidence=0.8)["measured"] is None, "measured at another setting"
 
 
 def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):

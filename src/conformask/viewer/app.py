@@ -17,7 +17,6 @@ from conformask.errors import ConformaskError, MissingFileError
 from conformask.masker.promises import Setting, bound_text, masker_at, sliders
 from conformask.report import pictures as report_pictures
 from conformask.report.views import View
-from conformask.report.words import measurement_text
 from conformask.storage.as_json import plain
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
@@ -145,12 +144,10 @@ def about(session: Shown, request: Request) -> Response:
 @router.get("/api/images")
 def gallery(session: Shown) -> Response:
     """Every image, where known, and how those with truth stand to the promise."""
-    found, caveat = session.measured(), session.network_caveat
-    measured = None if found is None else measurement_text(session.masker.card, found, caveat)
     facts = {
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
-        "measured": measured,
+        "measured": session.measurement_text,
     }
     return _json(facts)
 
@@ -212,11 +209,12 @@ def plane_picture(name: str, what: str, session: Shown, asked: Plane, contrast: 
 
 @router.get("/api/promise")
 def promise(image: str, setting: Wanted, session: Shown) -> Response:
-    """What is promised at a setting, and what it opens of an image."""
+    """What is promised at a setting, what was measured if it is the calibrated one, and what it opens."""
     opened = session.opened(image)
     started = perf_counter()
     masker, promised = masker_at(session.masker, setting, session.doubt)
-    facts = asdict(promised) | {"opening": asdict(opening(masker, opened))}
+    measured = session.measurement_text if masker is session.masker else None
+    facts = asdict(promised) | {"measured": measured, "opening": asdict(opening(masker, opened))}
     timing = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
     return _json(facts, headers={"Server-Timing": timing})
 

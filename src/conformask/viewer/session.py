@@ -181,6 +181,12 @@ class Session:
         return measured(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
 
     @property
+    def measurement_text(self) -> str | None:
+        """What was measured as calibrated, in words; None before an image with truth was looked at."""
+        found = self.measured()
+        return None if found is None else measurement_text(self.masker.card, found, self.network_caveat)
+
+    @property
     def doubt(self) -> Standing | None:
         """What the images say against every promise; None where they do not."""
         if self.network_caveat is not None and self.network_caveat.other:

@@ -9,7 +9,6 @@ const grid = document.querySelector("#grid");
 const search = document.querySelector("#search");
 const sort = document.querySelector("#sort");
 const count = document.querySelector("#count");
-const measured = document.querySelector("#measured");
 
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const bySize = (sign) => (a, b) => (a.size === null) - (b.size === null) || sign * (a.size - b.size);
@@ -29,9 +28,7 @@ export class Gallery {
   async refresh() {
     const told = await api.gallery();
     this.entries = told.images;
-    showPromise(document.querySelector("#gallery-promise"), told.promised);
-    measured.textContent = told.measured ?? "";
-    measured.hidden = told.measured === null || told.measured === told.promised.standing.text;
+    showPromise(document.querySelector("#gallery-promise"), told.promised, told.measured);
     this.#draw();
     const open = this.entries.some((entry) => entry.size === null && entry.error === null);
     if (open) setTimeout(() => this.refresh().catch(() => {}), LOOK_AGAIN);

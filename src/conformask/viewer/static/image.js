@@ -224,7 +224,7 @@ export class ImagePage {
   }
 
   #say(told) {
-    showPromise(by("#image-promise"), told);
+    showPromise(by("#image-promise"), told, told.measured);
     by("#meaning").hidden = !told.holds;
     by("#holds").textContent = told.holds ?? "";
     by("#silent").textContent = told.silent ?? "";

@@ -1,4 +1,4 @@
-// What is promised, in the words that the server sends.
+// What is promised and what was measured, in the words that the server sends.
 
 const make = (tag, className, text) => {
   const element = document.createElement(tag);
@@ -7,11 +7,12 @@ const make = (tag, className, text) => {
   return element;
 };
 
-export function showPromise(element, promised) {
+export function showPromise(element, promised, measured) {
   const { name, title, text } = promised.standing;
   const parts = [make("p", `standing ${name}`, title)];
   if (promised.headline) parts.push(make("p", "headline", promised.headline));
   parts.push(make("p", "why", text));
+  if (measured !== null && measured !== text) parts.push(make("p", "measured", measured));
   if (promised.promise) {
     const formal = make("p", "formal", "");
     formal.append(make("code", "", promised.promise));
