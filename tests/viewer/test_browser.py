@@ -158,16 +158,37 @@ def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
     assert setting(page) == {}
 
 
-def test_a_typed_setting_is_taken_and_confidence_stays_in_reach(page, address, world):
+def test_a_typed_setting_is_taken(page, address, world):
     open_image(page, address, world.partly.name)
     page.locator("#threshold-number").fill("0.0123")
     page.locator("#threshold-number").press("Enter")
     expect(page.locator("#image code")).to_contain_text("P(l1 <= 0.0123) >= 0.90")
-    page.locator("#confidence-number").fill("99.99")
-    page.locator("#confidence-number").press("Tab")
-    n = world.masker.card.n_calibration
-    page.wait_for_url(re.compile("confidence="))
-    assert setting(page)["confidence"] <= n / (n + 1)
+    expect(page.locator("#threshold-number")).to_have_attribute("aria-invalid", "false")
+    page.locator("#threshold-number").fill("")
+    expect(page.locator("#threshold-note")).to_have_text("0.0123 is used.")
+    page.locator("#threshold-number").press("Tab")
+    expect(page.locator("#threshold-number")).to_have_value("0.0123")
+    expect(page.locator("#threshold-note")).to_be_empty()
+
+
+@pytest.mark.parametrize(
+    ("slider", "typed", "asked"),
+    [("threshold", "0", 0), ("threshold", "-1", -1), ("confidence", "99.9", 0.999), ("confidence", "0", 0)],
+)
+def test_no_promise_stands_beside_a_number_that_is_out_of_range(page, address, world, slider, typed, asked):
+    open_image(page, address, world.partly.name, "mask")
+    field = page.locator(f"#{slider}-number")
+    for leave in ("Enter", "Tab"):
+        field.fill(typed)
+        field.press(leave)
+        expect(page.locator("#image .standing")).to_have_text("No promise here")
+        expect(page.locator("#image code")).to_have_count(0)
+        expect(field).to_have_value(typed)
+        expect(field).to_have_attribute("aria-invalid", "true")
+        expect(page.locator(f"#{slider}-note")).to_contain_text("Must be above 0")
+    page.reload()
+    expect(page.locator("#image .standing")).to_have_text("No promise here")
+    assert (setting(page), field.input_value()) == ({slider: asked}, typed)
 
 
 def test_where_nothing_can_be_promised_the_page_says_so(page, address, world):

@@ -64,7 +64,7 @@ export class Contrast {
     by("#level").value = level;
     by("#width").value = STEPS * (1 - Math.log(width / this.#length) / Math.log(NARROWEST));
     for (const [field, value] of [["#level-number", level], ["#width-number", width]])
-      if (document.activeElement !== by(field)) by(field).value = rounded(value, this.#range);
+      by(field).value = rounded(value, this.#range);
     for (const [field, value] of [["#level", level], ["#width", width]])
       by(field).ariaValueText = `${rounded(value, this.#range)}`;
     const chosen = this.#presets.findIndex((preset) => preset.level === level && preset.width === width);

@@ -2,13 +2,15 @@
 
 const STEPS = 1000;
 const DIGITS = 4;
+const EXACT = 12; // digits of a typed percentage
 const by = (id) => document.querySelector(id);
-const rounded = (value) => Number(value.toPrecision(DIGITS));
+const rounded = (value, digits = DIGITS) => Number(value.toPrecision(digits));
 
 export class Sliders {
   #threshold;
   #confidence;
   #kept;
+  #said = {}; // by field: the number in use, and what is wrong with it
 
   // move(setting, when): null in a setting stands for the calibrated value.
   constructor({ sliders, promised, distance }, move) {
@@ -24,43 +26,56 @@ export class Sliders {
   // Put the sliders where a setting is; `used` is what the server made of it.
   show(setting, used) {
     const threshold = setting.threshold ?? this.#kept.threshold;
-    const slider = by("#threshold");
-    slider.value = this.#place(threshold);
+    by("#threshold").value = this.#place(threshold);
     const shown = rounded(used?.threshold ?? threshold);
-    slider.setAttribute("aria-valuetext", `${shown}`);
-    this.#type(by("#threshold-number"), shown);
+    by("#threshold").setAttribute("aria-valuetext", `${shown}`);
+    this.#say("threshold", shown, threshold > 0 ? "" : "Must be above 0.");
     by("#reset").disabled = setting.threshold === null && setting.confidence === null;
     if (this.#confidence === null) return;
     const confidence = setting.confidence ?? this.#kept.confidence;
+    const most = this.#confidence[1];
     by("#confidence").value = confidence;
     const percent = rounded(100 * confidence);
     by("#confidence").setAttribute("aria-valuetext", `${percent} %`);
-    this.#type(by("#confidence-number"), percent);
+    const isPossible = confidence > 0 && confidence <= most;
+    this.#say("confidence", percent, isPossible ? "" : `Must be above 0 and at most ${rounded(100 * most)} %.`);
   }
 
-  #type(field, value) {
+  // What somebody types stays until they leave the field, marked where another number is in use.
+  #say(name, value, wrong) {
+    this.#said[name] = [value, wrong];
+    const field = by(`#${name}-number`);
     if (document.activeElement !== field) field.value = value;
+    const note = wrong || (rounded(Number(field.value)) === value ? "" : `${value} is used.`);
+    field.setAttribute("aria-invalid", note !== "");
+    by(`#${name}-note`).textContent = note;
   }
 
   #place(threshold) {
     const [low, high] = this.#threshold;
-    return high > low ? (STEPS * Math.log(threshold / low)) / Math.log(high / low) : 0;
+    return high > low ? (STEPS * Math.log(Math.max(threshold, low) / low)) / Math.log(high / low) : 0;
   }
 
   #listen(move) {
     const [low, high] = this.#threshold;
     const kept = this.#kept;
-    const [least, most] = this.#confidence ?? [0, 1];
-    const send = (change, event) => move({ ...change }, event.timeStamp);
-    const threshold = (value) => ({ threshold: value > 0 && value !== kept.threshold ? value : null });
-    const confidence = (value) => ({ confidence: value > 0 && value !== kept.confidence ? value : null });
+    const send = (name, value, event) => move({ [name]: value === kept[name] ? null : value }, event.timeStamp);
     by("#threshold").addEventListener("input", (event) =>
-      send(threshold(rounded(low * (high / low) ** (event.target.value / STEPS))), event));
-    by("#threshold-number").addEventListener("change", (event) => send(threshold(Number(event.target.value)), event));
-    by("#confidence").addEventListener("input", (event) => send(confidence(Number(event.target.value)), event));
-    by("#confidence-number").addEventListener("change", (event) =>
-      send(confidence(rounded(Math.min(most, Math.max(least, event.target.value / 100)))), event));
-    by("#reset").addEventListener("click", (event) => send({ threshold: null, confidence: null }, event));
+      send("threshold", rounded(low * (high / low) ** (event.target.value / STEPS)), event));
+    by("#confidence").addEventListener("input", (event) => send("confidence", Number(event.target.value), event));
+    this.#typed("threshold", (value, event) => send("threshold", value, event));
+    this.#typed("confidence", (value, event) => send("confidence", rounded(value / 100, EXACT), event));
+    by("#reset").addEventListener("click", (event) => move({ threshold: null, confidence: null }, event.timeStamp));
+  }
+
+  // Every number is asked as it is typed, possible or not, so that the promise is never about another one.
+  #typed(name, ask) {
+    const field = by(`#${name}-number`);
+    field.addEventListener("input", (event) => {
+      if (field.value === "") this.#say(name, ...this.#said[name]);
+      else ask(Number(field.value), event);
+    });
+    field.addEventListener("blur", () => this.#say(name, ...this.#said[name]));
   }
 
   #ticks() {
@@ -69,7 +84,6 @@ export class Sliders {
     if (this.#confidence === null) return;
     const [low, high] = this.#confidence;
     Object.assign(by("#confidence"), { min: low, max: high });
-    Object.assign(by("#confidence-number"), { min: 100 * low, max: 100 * high });
     const at = high > low ? (this.#kept.confidence - low) / (high - low) : 0;
     by("#confidence-slider .tick").style.setProperty("--at", at);
   }

@@ -4,7 +4,7 @@ export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
 const SORTS = ["name", "largest", "smallest"];
 const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast"];
 
-const positive = (text) => (Number(text) > 0 && Number.isFinite(Number(text)) ? Number(text) : null);
+const number = (text) => numbers(text, 1)?.[0] ?? null;
 const among = (values, value, otherwise) => (values.includes(value) ? value : otherwise);
 const numbers = (text, count) => {
   const found = (text || "").split(",").map((part) => (part ? Number(part) : NaN));
@@ -18,8 +18,8 @@ export function read(hash) {
   const swipe = (given.get("swipe") || "").split(",").filter((view) => VIEWS.includes(view));
   return {
     name: match ? decoded(match[1]) : null,
-    threshold: positive(given.get("threshold")),
-    confidence: positive(given.get("confidence")),
+    threshold: number(given.get("threshold")),
+    confidence: number(given.get("confidence")),
     view: among(VIEWS, given.get("view"), "overlay"),
     swipe: swipe.length === 2 ? swipe : null,
     plane: given.get("plane"), // the name of the large view of a volume
@@ -41,7 +41,7 @@ function decoded(text) {
 export function write(state) {
   const kept = state.name === null ? ["search", "sort"] : KEPT;
   const usual = { view: "overlay", sort: "name" };
-  const said = kept.filter((key) => state[key] && state[key] !== usual[key]);
+  const said = kept.filter((key) => (state[key] || state[key] === 0) && state[key] !== usual[key]);
   const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
   const path = state.name === null ? "/" : `/image/${encodeURIComponent(state.name)}`;
   return `#${path}${query ? `?${query}` : ""}`;
