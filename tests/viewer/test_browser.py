@@ -113,6 +113,23 @@ def test_search_and_sorting(page, address, world):
     expect(page.locator("#count")).to_have_text(f"0 of {len(sizes)} images")
 
 
+def test_images_beyond_the_threshold_are_found(page, address, world):
+    losses = {
+        t.name: float(np.abs(mask_bytes(world.masker, t) / 255 * (t.y - t.y_hat)).mean()) for t in world.shown
+    }
+    beyond = [name for name, loss in losses.items() if loss > world.masker.card.threshold]
+    assert 0 < len(beyond) < len(losses)
+    page.goto(address)
+    page.locator("#beyond").check()
+    assert names(page) == beyond
+    expect(page.locator("#grid .size").first).to_contain_text("✗ beyond the threshold")
+    page.reload()
+    expect(page.locator("#grid li")).to_have_count(len(beyond))
+    page.locator("#beyond").uncheck()
+    page.locator("#sort").select_option("loss")
+    assert names(page) == sorted(losses, key=lambda name: -losses[name])
+
+
 def test_the_mask_is_the_library_s(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name, "mask")

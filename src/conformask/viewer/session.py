@@ -8,6 +8,7 @@ from threading import Lock
 
 import numpy as np
 
+from conformask.conformal.crossing import passes
 from conformask.data.formats.opened import DataRange, Header
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import level_of, trusted_shares
@@ -47,6 +48,10 @@ class Entry:
     uploaded: bool
     size: float | None
     """Mask size as calibrated; None before it is computed."""
+    loss: float | None
+    """As calibrated; None before it is computed, and where it cannot be."""
+    met: bool | None
+    """Whether the loss is within the threshold."""
     error: str | None
     """Why it cannot be shown."""
 
@@ -125,7 +130,9 @@ class Session:
         shown = self.shown(name)
         truth = shown.triplets.select([shown.index]).has_truth
         uploaded = name in self._uploaded
-        return Entry(name, truth, uploaded, self._sizes.get(name), self._errors.get(name))
+        loss = self._distances.get(name)
+        met = None if loss is None else bool(passes(np.array([loss]), self.masker.card.threshold)[0])
+        return Entry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yields the names when done."""
@@ -145,7 +152,7 @@ class Session:
         shares = trusted_shares(self.masker.family, image, level)
         self._sizes[name] = 1 - float(shares[0].mean())
         self._telling[name] = _most_hidden(shares)
-        if name not in self._uploaded and is_measurable(self.masker, image):
+        if is_measurable(self.masker, image):
             self._distances[name] = distance_of(self.masker, image)
         shown = self.shown(name)
         view = next(view for view in shown.views if view.axis == 0)
@@ -174,8 +181,10 @@ class Session:
             self._measured = count_before, self._measurement()
         return self._measured[1]
 
-    def _measurement(self) -> Measurement:
+    def _measurement(self) -> Measurement | None:
         places = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
+        if not places:
+            return None
         shown = self._triplets.select(places)
         distances = np.array([self._distances[name] for name in shown.names])
         return measured(self.masker, distances, np.array(shown.groups), np.array(shown.categories))

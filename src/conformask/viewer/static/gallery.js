@@ -8,20 +8,23 @@ const LOOK_AGAIN = 700; // milliseconds
 const grid = document.querySelector("#grid");
 const search = document.querySelector("#search");
 const sort = document.querySelector("#sort");
+const beyond = document.querySelector("#beyond");
 const count = document.querySelector("#count");
 
+export const BEYOND = "✗ beyond the threshold";
 export const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const bySize = (sign) => (a, b) => (a.size === null) - (b.size === null) || sign * (a.size - b.size);
-const ORDERS = { name: () => 0, largest: bySize(-1), smallest: bySize(1) };
+const by = (fact, sign) => (a, b) => (a[fact] === null) - (b[fact] === null) || sign * (a[fact] - b[fact]);
+const ORDERS = { name: () => 0, largest: by("size", -1), smallest: by("size", 1), loss: by("loss", -1) };
 
 export class Gallery {
   entries = [];
   #cards = new Map();
-  #state = { search: "", sort: "name" };
+  #state = { search: "", sort: "name", beyond: false };
 
   constructor(change) {
     search.addEventListener("input", () => change({ search: search.value }));
     sort.addEventListener("change", () => change({ sort: sort.value }));
+    beyond.addEventListener("change", () => change({ beyond: beyond.checked }));
   }
 
   // Ask for the entries until every mask size is known.
@@ -34,21 +37,25 @@ export class Gallery {
     if (open) setTimeout(() => this.refresh().catch(() => {}), LOOK_AGAIN);
   }
 
-  show({ search: wanted, sort: order }) {
-    this.#state = { search: wanted, sort: order };
-    if (search.value !== wanted) search.value = wanted;
-    sort.value = order;
+  show(state) {
+    this.#state = state;
+    if (search.value !== state.search) search.value = state.search;
+    sort.value = state.sort;
+    beyond.checked = state.beyond;
     this.#draw();
   }
 
   // The names in the order shown.
   names() {
     const wanted = this.#state.search.toLowerCase();
-    const found = this.entries.filter((entry) => entry.name.toLowerCase().includes(wanted));
+    const named = this.entries.filter((entry) => entry.name.toLowerCase().includes(wanted));
+    const found = this.#state.beyond ? named.filter((entry) => entry.met === false) : named;
     return found.sort(ORDERS[this.#state.sort]).map((entry) => entry.name);
   }
 
   #draw() {
+    const truth = this.entries.some((entry) => entry.truth);
+    for (const element of document.querySelectorAll(".measurable")) element.hidden = !truth;
     const entries = new Map(this.entries.map((entry) => [entry.name, entry]));
     const names = this.names();
     const cards = names.map((name) => this.#card(entries.get(name)));
@@ -91,5 +98,6 @@ export class Gallery {
     card.querySelector(".frame").replaceChildren(picture);
     card.querySelector(".measure i").style.width = `${100 * entry.size}%`;
     text.textContent = `${percent(entry.size)} hidden${entry.uploaded ? " · uploaded" : ""}`;
+    if (entry.met === false) text.append(" · ", Object.assign(document.createElement("b"), { textContent: BEYOND }));
   }
 }

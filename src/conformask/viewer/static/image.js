@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { boundsOf, Contrast } from "./contrast.js";
-import { percent } from "./gallery.js";
+import { BEYOND, percent } from "./gallery.js";
 import { Latest } from "./latest.js";
 import { Pane, TITLES } from "./pane.js";
 import { Planes } from "./planes.js";
@@ -239,7 +239,7 @@ export class ImagePage {
     const size = by("#facts dd").textContent;
     this.#facts([
       ["Mask size", size, ""],
-      ["Loss under the mask", figure(told.distance), told.met ? "✓ within the threshold" : "✗ beyond the threshold"],
+      ["Loss under the mask", figure(told.distance), told.met ? "✓ within the threshold" : BEYOND],
       ["Without a mask", figure(told.unmasked), ""],
       ...this.#bound(),
     ]);

@@ -1,7 +1,7 @@
 // What the page shows, kept in its address, so that a link or the back button restores it.
 
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
-const SORTS = ["name", "largest", "smallest"];
+const SORTS = ["name", "largest", "smallest", "loss"];
 const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast"];
 
 const number = (text) => numbers(text, 1)?.[0] ?? null;
@@ -26,6 +26,7 @@ export function read(hash) {
     at: numbers(given.get("at"), 3), // z, y, x
     contrast: numbers(given.get("contrast"), 2), // level, width
     search: given.get("search") || "",
+    beyond: given.has("beyond"), // only images beyond the threshold
     sort: among(SORTS, given.get("sort"), "name"),
   };
 }
@@ -39,7 +40,7 @@ function decoded(text) {
 }
 
 export function write(state) {
-  const kept = state.name === null ? ["search", "sort"] : KEPT;
+  const kept = state.name === null ? ["search", "beyond", "sort"] : KEPT;
   const usual = { view: "overlay", sort: "name" };
   const said = kept.filter((key) => (state[key] || state[key] === 0) && state[key] !== usual[key]);
   const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
