@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from conformask.report.pictures import as_bytes, gray, overlay
+from conformask.report.pictures import as_bytes, gray
 from conformask.viewer.serve import open_browser
 from conformask.viewer.uploads import MOST_BYTES
 
@@ -138,12 +138,69 @@ def test_the_mask_is_the_library_s(page, address, world):
     close(canvas(page), gray(mask))
     for key, expected in (
         ("1", as_bytes(triplet.y_hat)),
-        ("2", overlay(as_bytes(triplet.y_hat), mask)),
+        ("2", as_bytes(triplet.y_hat)),
         ("4", as_bytes(triplet.y)),
     ):
         page.keyboard.press(key)
         page.wait_for_selector(DRAWN.format({"1": "output", "2": "overlay", "4": "truth"}[key]))
         close(canvas(page), expected)
+
+
+def marks(page) -> np.ndarray:
+    """The canvas over the plane, (H, W, 4)."""
+    url = page.evaluate("document.querySelector('#stage .marks').toDataURL('image/png')")
+    return np.asarray(Image.open(io.BytesIO(b64decode(url.partition(",")[2])))).astype(np.int64)
+
+
+def test_hidden_pixels_are_hatched_or_outlined_in_a_colour(page, address, world):
+    triplet = world.partly
+    open_image(page, address, triplet.name)
+    page.keyboard.press("h")
+    page.locator("#colour").fill("#00ff00")
+    page.locator("#opacity").fill("1")
+    size, mask = triplet.y_hat.shape[1:], gray(mask_bytes(world.masker, triplet))
+    stage, places = page.locator("#stage").bounding_box(), where(page, triplet.y_hat.shape[1:])
+    half = int(page.locator("#plane").bounding_box()["width"] / size[1] / 2) - 1
+
+    def cells():
+        """The mask of pixels, and the marks on them."""
+        drawn = marks(page)
+        for (row, column), (x, y) in places.items():
+            down, right = round(y - stage["y"]), round(x - stage["x"])
+            yield mask[row, column], drawn[down - half : down + half, right - half : right + half]
+
+    strength = np.array([(255 - trusted, cell[..., 3].mean()) for trusted, cell in cells()])
+    assert np.all(strength[strength[:, 0] == 0, 1] == 0), "trusted pixels are bare"
+    assert np.corrcoef(strength.T)[0, 1] > 0.97
+    opaque = marks(page)[..., 3] == 255
+    assert [marks(page)[opaque][:, channel].max() for channel in (1, 2)] == [255, 0]
+    page.locator("#outline").click()
+    assert all(cell[..., 3].max() == 0 for trusted, cell in cells() if trusted < 100)
+    assert marks(page)[..., 3].max() == 255
+    page.reload()
+    expect(page.locator("#outline")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#colour")).to_have_value("#00ff00")
+
+
+def test_the_picture_is_saved_with_its_caption(page, address, world):
+    triplet = world.partly
+    open_image(page, address, triplet.name)
+    expect(page.locator("#facts .met").nth(1)).to_contain_text("threshold")
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    assert download.value.suggested_filename == f"{triplet.name}.png"
+    saved = np.asarray(Image.open(download.value.path()).convert("RGB")).astype(int)
+    box = page.locator("#plane").bounding_box()
+    side = round(2 * box["width"])
+    assert saved.shape[1] == side
+    cell = side / triplet.y_hat.shape[2]
+    middle = ((np.arange(triplet.y_hat.shape[2]) + 0.5) * cell).astype(int)
+    bare = gray(mask_bytes(world.masker, triplet))[..., None] == 255
+    close(np.where(bare, saved[np.ix_(middle, middle)], 0), np.where(bare, as_bytes(triplet.y_hat), 0))
+    caption = saved[side:]
+    assert len(caption) > 100
+    assert caption[:20].min() == 255, "a margin"
+    assert 0.01 < (caption < 100).mean() < 0.2, "letters"
 
 
 def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):

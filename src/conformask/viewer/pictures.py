@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conformask.report.pictures import as_bytes, heat, overlay
+from conformask.report.pictures import as_bytes, gray, heat
 from conformask.report.views import View
 from conformask.types import Array, Family
 from conformask.viewer.contrast import Contrast
@@ -15,6 +15,12 @@ from conformask.viewer.opened import Opened
 from conformask.viewer.planes import Part, plane, reduction
 
 PICTURES = ("input", "output", "truth", "error")
+HATCH = (255, 214, 64)
+"""Of hidden pixels, unless the user of the page chooses another colour."""
+PERIOD, STRIPE = 16, 5
+"""Pixels of a thumbnail from stripe to stripe along a row, and of them hatched."""
+SHADE = 0.45
+"""Of the pixels beside a stripe, dark so that it is seen on every colour."""
 THUMBNAIL = 256
 """Longest side."""
 QUALITY = 85
@@ -34,18 +40,30 @@ def error_picture(error: Array, scale: float) -> Array:
 def thumbnail(
     image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
 ) -> bytes:
-    """A plane of the output under its veil as a JPEG, no side longer than THUMBNAIL, by steps (z, y, x)."""
+    """A plane of the output, hatched where hidden, as a JPEG; no side longer than THUMBNAIL, by steps (z, y, x)."""
     rows, columns = view.sides(image.deep)
     part = Part(0, rows, 0, columns, reduction(view, image.deep))
     output, score = (plane(image.sources[what], image.deep, view, at, part) for what in ("output", "score"))
     mask = family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
-    veiled = Image.fromarray(overlay(as_bytes(output), as_bytes(mask)))
     height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
-    longest = min(THUMBNAIL, max(veiled.size))
-    sides = [max(1, round(side * longest / max(height, width))) for side in (width, height)]
+    sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
+    shown, opened = (
+        np.asarray(Image.fromarray(image).convert(mode).resize(sides, Image.Resampling.BOX))
+        for image, mode in ((as_bytes(output), "RGB"), (gray(as_bytes(mask)), "L"))
+    )
     buffer = io.BytesIO()
-    veiled.resize(sides, Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(hatched(shown, opened)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
+
+
+def hatched(image: Array, mask: Array) -> Array:
+    """An image (H, W, 3) under diagonal stripes, as strong as the mask (H, W) hides; all are uint8."""
+    at = np.add.outer(*map(np.arange, mask.shape)) % PERIOD
+    hidden = 1 - mask[..., None] / 255
+    stripes = np.where((at < STRIPE)[..., None], HATCH, 0)
+    strength = np.where(at < STRIPE, 1, np.where((at == STRIPE) | (at == PERIOD - 1), SHADE, 0))[..., None]
+    marked: Array = np.rint(image + hidden * strength * (stripes - image)).astype(np.uint8)
+    return marked
 
 
 def png(pixels: Array) -> bytes:

@@ -44,6 +44,7 @@ function show(moved) {
   by("#gallery").hidden = single;
   by("#image").hidden = !single;
   by(".walk").hidden = !single;
+  by("#save").hidden = !single;
   document.title = single ? `${state.name} · conformask` : "conformask";
   if (!single) {
     galleryAddress = write(state);
@@ -81,6 +82,7 @@ const IMAGE_KEYS = {
   PageDown: () => page.turn(-10),
   v: () => page.turnRound(),
   w: () => page.toggleContrast(),
+  h: () => page.toggleMarks(),
   s: () => page.toggleSwipe(),
   c: () => change({ threshold: null, confidence: null }),
   "+": () => page.zoom(1.25),

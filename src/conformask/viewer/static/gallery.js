@@ -98,6 +98,6 @@ export class Gallery {
     card.querySelector(".frame").replaceChildren(picture);
     card.querySelector(".measure i").style.width = `${100 * entry.size}%`;
     text.textContent = `${percent(entry.size)} hidden${entry.uploaded ? " · uploaded" : ""}`;
-    if (entry.met === false) text.append(" · ", Object.assign(document.createElement("b"), { textContent: BEYOND }));
+    if (entry.met === false) text.append(Object.assign(document.createElement("b"), { textContent: BEYOND }));
   }
 }

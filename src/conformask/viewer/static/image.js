@@ -1,9 +1,11 @@
 // One image: its views, the mask at the sliders' setting, what is promised there, and how it stands to the truth.
 
 import * as api from "./api.js";
+import { captioned, DENSITY, save } from "./caption.js";
 import { boundsOf, Contrast } from "./contrast.js";
 import { BEYOND, percent } from "./gallery.js";
 import { Latest } from "./latest.js";
+import { Marks } from "./marks.js";
 import { Pane, TITLES } from "./pane.js";
 import { Planes } from "./planes.js";
 import { showPromise } from "./promise.js";
@@ -12,7 +14,6 @@ import { VIEWS } from "./state.js";
 import { sidesOf } from "./views.js";
 
 const LEGENDS = {
-  overlay: "The output under a blue veil: the denser, the less trusted.",
   mask: "White = trusted, black = hidden.",
   input: "What the network was given, at the size of its output.",
 };
@@ -25,11 +26,13 @@ export class ImagePage {
   #change;
   #panes;
   #contrast;
+  #marks;
   #readout;
   #name = null;
   #told = null; // the server's words on the image
   #planes = null;
   #level = null; // of the mask
+  #promised = null; // at the setting that is drawn
   #state = null;
   #timer;
   #promise;
@@ -43,6 +46,7 @@ export class ImagePage {
     this.#sliders = sliders;
     this.#change = change;
     this.#contrast = new Contrast(change);
+    this.#marks = new Marks(about.hatch, () => this.#moves.want());
     this.#readout = new Readout(by("#readout"), about.family);
     this.#panes = this.#made(about);
     by("#views").replaceChildren(...VIEWS.map((view, at) => this.#button(view, at)));
@@ -51,6 +55,7 @@ export class ImagePage {
       by(`#${side}`).addEventListener("change", () => change({ swipe: [by("#left").value, by("#right").value] }));
     }
     by("#swipe").addEventListener("click", () => this.toggleSwipe());
+    by("#save").addEventListener("click", () => this.#save().catch(fail));
     for (const [id, factor] of [["#in", 1.25], ["#out", 0.8], ["#fit", 0]])
       by(id).addEventListener("click", () => this.zoom(factor));
   }
@@ -95,6 +100,10 @@ export class ImagePage {
 
   toggleContrast() {
     this.#contrast.toggle();
+  }
+
+  toggleMarks() {
+    this.#marks.toggle();
   }
 
   zoom(factor) {
@@ -163,7 +172,7 @@ export class ImagePage {
 
   async #open(name, setting) {
     this.#name = name;
-    this.#told = this.#level = null;
+    this.#told = this.#level = this.#promised = null;
     by("#waiting").hidden = false;
     by("#panes").dataset.shown = "nothing";
     by("#plane").hidden = true;
@@ -215,12 +224,33 @@ export class ImagePage {
     const told = await api.promise(name, setting);
     if (name !== this.#name || this.#told === null) return;
     this.#level = told.opening.level;
+    this.#promised = told;
     this.#sliders.show({ threshold: this.#state.threshold, confidence: this.#state.confidence }, told);
     this.#say(told);
     await this.#draw();
     if (moved !== undefined) performance.measure("slider to redraw", { start: moved });
     clearTimeout(this.#timer);
     if (this.#told?.measurable) this.#timer = setTimeout(() => this.#distance.want(name, setting), REST);
+  }
+
+  // The large picture as it is seen, and all that is said about it.
+  async #save() {
+    if (this.#promised === null) return;
+    const { titles } = this.#panes[0];
+    const { standing, headline, promise } = this.#promised;
+    const facts = [...by("#facts").children].map((row) => [...row.children].map((part) => part.textContent).join(" ").trim());
+    const notes = [this.#told.not_covered, this.#told.caveat];
+    const said = [
+      titles.length > 1 ? `Left: ${titles[0]}. Right: ${titles[1]}.` : `${titles[0]}.`,
+      by("#legend").textContent,
+      [standing.title, headline ?? standing.text].join(": "),
+      this.#promised.measured === standing.text ? null : this.#promised.measured,
+      promise,
+      facts.join(" · "),
+      ...notes,
+    ];
+    const picture = captioned(this.#panes[0].picture(DENSITY), said.filter(Boolean));
+    await save(picture, `${this.#name}.png`);
   }
 
   #say(told) {
@@ -280,7 +310,7 @@ export class ImagePage {
     this.#readout.mask(this.#level);
     const bounds = boundsOf(contrast, this.#told.range);
     const panes = this.#panes.slice(0, this.#told.views.length);
-    const wanted = { point: this.#point, shown, contrast: bounds, level: this.#level };
+    const wanted = { point: this.#point, shown, contrast: bounds, level: this.#level, marks: this.#marks.style };
     const drawn = Promise.all(panes.map((pane) => pane.draw({ ...wanted })));
     const pointed = panes.map((pane) => pane.pointed).find(Boolean);
     if (pointed || this.#isVolume) this.#readout.show(pointed ?? this.#point);
@@ -289,6 +319,7 @@ export class ImagePage {
   }
 
   #legend(view) {
+    if (view === "overlay") return this.#marks.legend;
     if (view !== "error") return LEGENDS[view] ?? "";
     const [low, high] = this.#told.range;
     return `|y − ŷ|, black = 0 to bright = ${figure(this.#told.error_scale * (high - low))} and more.`;

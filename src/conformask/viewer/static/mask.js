@@ -13,7 +13,6 @@ const FAMILIES = {
   },
 };
 const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
-const VEIL_SHADE = 0.6; // as conformask.report.pictures.overlay
 
 const maskOf = (level, family) => FAMILIES[family.name](family, level.map(number));
 
@@ -44,17 +43,4 @@ export function trust(score, channels, level, family) {
 export function grey(rgba, bytes) {
   const words = new Uint32Array(rgba.buffer);
   for (let i = 0; i < bytes.length; i++) words[i] = 0xff000000 | (bytes[i] * 0x010101);
-}
-
-// The output under a veil, as dense as the mask is closed, into RGBA.
-export function veiled(rgba, output, bytes, [red, green, blue]) {
-  for (let i = 0, at = 0; i < bytes.length; i++, at += 4) {
-    const open = bytes[i] / 255;
-    const mean = (output[at] + output[at + 1] + output[at + 2]) / 3;
-    const shade = (1 - open) * (VEIL_SHADE + ((1 - VEIL_SHADE) * mean) / 255);
-    rgba[at] = open * output[at] + shade * red;
-    rgba[at + 1] = open * output[at + 1] + shade * green;
-    rgba[at + 2] = open * output[at + 2] + shade * blue;
-    rgba[at + 3] = 255;
-  }
 }

@@ -1,6 +1,7 @@
 // One view of an image: a plane with its mask, crosshair, letters and scale bar.
 
-import { grey, trust, veiled } from "./mask.js";
+import { drawHidden, hiding } from "./hidden.js";
+import { grey, trust } from "./mask.js";
 import { Stage } from "./stage.js";
 import { scaleBar } from "./units.js";
 import { cellOf, pixelOf, pointOf, sidesOf } from "./views.js";
@@ -23,6 +24,7 @@ export class Pane {
   #closer = null; // the part of a reduced plane that is shown at a smaller step
   #timer;
   #trusted = {}; // what was last computed, for both sides of a swipe
+  #hidden = []; // parts of the plane as drawHidden takes them
 
   // acts: go(point), place(axis, at), hover(point or null), contrast(right, down), enlarge(view), placed().
   constructor(root, about, acts) {
@@ -83,7 +85,7 @@ export class Pane {
     this.#stage.hold(columns * this.#cell[0], rows * this.#cell[1]);
   }
 
-  // wanted: { point, shown: [left, right or null], contrast, level }.
+  // wanted: { point, shown: [left, right or null], contrast, level, marks }.
   async draw(wanted) {
     this.#wanted = wanted;
     const whole = { ...this.#plane(), step: this.#view.step };
@@ -93,6 +95,7 @@ export class Pane {
     if (wanted !== this.#wanted) return;
     this.#paint("", whole, drawn[0]);
     this.#paint(".detail", drawn[1] && closer, drawn[1]);
+    this.#hidden = drawn.flatMap((layer, at) => (layer?.at(-1) ? { canvas: layer.at(-1), ...this.#box([whole, closer][at]) } : []));
     this.#by(".side.under").hidden = !wanted.shown[1];
     this.#stage.swipe(Boolean(wanted.shown[1]));
     this.#say();
@@ -112,19 +115,21 @@ export class Pane {
     return { axis: this.#view.axis, at: this.#wanted.point[this.#view.axis] };
   }
 
+  // What each side shows, and what hides in an overlay.
   #layer(plane) {
-    return Promise.all(this.#wanted.shown.map((what) => what && this.#drawn(what, plane)));
+    const { shown, level, marks } = this.#wanted;
+    const hidden = shown.includes("overlay") && this.#planes.score(plane).then((score) =>
+      hiding(this.#trust(score, level), ...this.#sides(plane), marks.mode));
+    return Promise.all([...shown.map((what) => what && this.#drawn(what, plane)), hidden]);
   }
 
   // A picture, or pixels where the mask is drawn.
   async #drawn(what, plane) {
     const { contrast, level } = this.#wanted;
-    if (what !== "mask" && what !== "overlay") return this.#planes.picture(what, plane, contrast);
-    const output = what === "overlay" ? this.#planes.pixels("output", plane, contrast) : null;
-    const [score, rgba] = await Promise.all([this.#planes.score(plane), output]);
+    if (what !== "mask") return this.#planes.picture(what === "overlay" ? "output" : what, plane, contrast);
+    const score = await this.#planes.score(plane);
     const drawn = new ImageData(...this.#sides(plane));
-    if (what === "mask") grey(drawn.data, this.#trust(score, level));
-    else veiled(drawn.data, rgba, this.#trust(score, level), this.#about.veil);
+    grey(drawn.data, this.#trust(score, level));
     return drawn;
   }
 
@@ -147,15 +152,75 @@ export class Pane {
       if (canvas.hidden) return;
       const [width, height] = this.#sides(plane);
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      const [wide, high] = this.#cell;
-      const place = { left: (plane.left ?? 0) * wide, top: (plane.top ?? 0) * high };
-      Object.assign(place, { width: width * plane.step * wide, height: height * plane.step * high });
-      for (const [name, value] of Object.entries(place)) canvas.style[name] = `${value}px`;
+      for (const [name, value] of Object.entries(this.#box(plane))) canvas.style[name] = `${value}px`;
       const context = canvas.getContext("2d");
       if (drawn[at] instanceof ImageData) context.putImageData(drawn[at], 0, 0);
       else context.drawImage(drawn[at], 0, 0);
       Object.assign(canvas.dataset, { view: this.#wanted.shown[at], at: plane.at, axis: plane.axis });
     });
+  }
+
+  // Where a plane, or a part of it, lies on the stage's plane.
+  #box(plane) {
+    const [wide, high] = this.#cell;
+    const [width, height] = this.#sides(plane).map((side) => side * plane.step);
+    return { left: (plane.left ?? 0) * wide, top: (plane.top ?? 0) * high, width: width * wide, height: height * high };
+  }
+
+  // Mark what is hidden on the stage.
+  #mark() {
+    const canvas = this.#by(".marks");
+    const density = devicePixelRatio;
+    Object.assign(canvas, { width: density * canvas.clientWidth, height: density * canvas.clientHeight });
+    if (canvas.width * canvas.height > 0) this.#markOn(canvas.getContext("2d"), { ...this.#stage.place, density });
+  }
+
+  // On the sides of a swipe that show it.
+  #markOn(context, place) {
+    if (this.#hidden.length === 0) return;
+    this.#wanted.shown.forEach((what, at) => {
+      if (what !== "overlay") return;
+      context.save();
+      this.#clip(context, place, at);
+      drawHidden(context, this.#hidden, this.#wanted.marks, place);
+      context.restore();
+    });
+  }
+
+  // To the left or right of a swipe's border, where there is one.
+  #clip(context, { x, density }, at) {
+    const { width, height } = context.canvas;
+    const border = this.#wanted.shown[1] ? density * (this.#stage.border - this.#stage.place.x + x) : width;
+    context.beginPath();
+    context.rect(...(at === 0 ? [0, 0, border, height] : [border, 0, width - border, height]));
+    context.clip();
+  }
+
+  // What is in sight of the plane, with marks and scale bar, this many times as dense as the screen.
+  picture(density) {
+    const { x, y, scale } = this.#stage.place;
+    const [left, top, right, bottom] = this.#stage.sight;
+    const place = { x: -left * scale, y: -top * scale, scale, density };
+    const sides = [right - left, bottom - top].map((side) => Math.max(1, Math.round(side * scale * density)));
+    const context = new OffscreenCanvas(...sides).getContext("2d");
+    context.imageSmoothingEnabled = scale <= 1;
+    ["front", "back"].forEach((side, at) => {
+      context.save();
+      this.#clip(context, place, at);
+      for (const canvas of this.#root.querySelectorAll(`canvas.${side}:not([hidden])`)) {
+        const { left, top, width, height } = canvas.style;
+        const [a, b, c, d] = [left, top, width, height].map(parseFloat);
+        context.drawImage(canvas, ...[place.x + scale * a, place.y + scale * b, scale * c, scale * d].map((value) => density * value));
+      }
+      context.restore();
+    });
+    this.#markOn(context, place);
+    return context.canvas;
+  }
+
+  // What it shows, in words: a text for each side of a swipe.
+  get titles() {
+    return ["front", "back"].slice(0, this.#wanted.shown[1] ? 2 : 1).map((side) => this.#by(`.${side}`).ariaLabel);
   }
 
   #say() {
@@ -187,6 +252,7 @@ export class Pane {
       this.#by(".scale i").style.width = `${bar.width}px`;
       this.#by(".scale span").textContent = bar.text;
     }
+    this.#mark();
     this.#acts.placed();
     if (this.#view.step === 1) return;
     clearTimeout(this.#timer);

@@ -25,16 +25,6 @@ export class Planes {
     return this.#once([what, asked], () => api.picture(this.#name, what, asked));
   }
 
-  // The same as RGBA.
-  pixels(what, plane, contrast) {
-    return this.#once(["pixels", what, plane, contrast], async () => {
-      const bitmap = await this.picture(what, plane, contrast);
-      const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
-      context.drawImage(bitmap, 0, 0);
-      return context.getImageData(0, 0, bitmap.width, bitmap.height).data;
-    });
-  }
-
   #once(what, ask) {
     const key = JSON.stringify(what);
     const kept = this.#kept.get(key) ?? ask();

@@ -81,6 +81,16 @@ export class Stage {
     return this.#scale;
   }
 
+  // Where the plane is on the stage.
+  get place() {
+    return { x: this.#at[0], y: this.#at[1], scale: this.#scale };
+  }
+
+  // The border of a swipe on the stage.
+  get border() {
+    return this.#border * this.#stage.clientWidth;
+  }
+
   // What of the plane is in sight: left, top, right, bottom.
   get sight() {
     const [x, y] = this.#at;
@@ -119,7 +129,7 @@ export class Stage {
     const [x, y] = this.#at;
     this.#plane.style.transform = `translate(${x}px, ${y}px) scale(${this.#scale})`;
     this.#plane.classList.toggle("pixelated", this.#scale > 1);
-    const border = this.#border * room[0];
+    const { border } = this;
     const beyond = Math.max(0, this.#size[0] - (border - x) / this.#scale);
     this.#fronts.style.clipPath = this.#swiping ? `inset(0 ${beyond}px 0 0)` : "";
     this.#handle.style.left = `${border}px`;
