@@ -39,11 +39,12 @@ bench: .venv/developing          ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/viewer.py
 
-browser:                         ## Debian's Chromium for the viewer's tests, where root runs this; they skip without one
+browser:                         ## Debian's Chromium (where root runs this) and axe-core for the viewer's tests; they skip without
 	@command -v chromium chromium-browser google-chrome > /dev/null || \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
 	apt-get update -qq && apt-get install -qq --no-install-recommends chromium libegl1 libgl1 libxkbcommon0 > /dev/null; } || \
 	echo "no Chromium: the viewer's tests in a browser are skipped"
+	@npm install --silent --no-save --prefix . axe-core@4 || echo "no axe-core: the tests of accessibility are skipped"
 
 format: .venv/developing
 	$(BIN)/ruff check --fix

@@ -40,7 +40,10 @@ def error_picture(error: Array, scale: float) -> Array:
 def thumbnail(
     image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
 ) -> bytes:
-    """A plane of the output, hatched where hidden, as a JPEG; no side longer than THUMBNAIL, by steps (z, y, x)."""
+    """A plane of the output, hatched where hidden, as a JPEG with THUMBNAIL as its longer side.
+
+    `steps` are along z, y and x.
+    """
     rows, columns = view.sides(image.deep)
     part = Part(0, rows, 0, columns, reduction(view, image.deep))
     output, score = (plane(image.sources[what], image.deep, view, at, part) for what in ("output", "score"))

@@ -3,6 +3,7 @@
 import * as api from "./api.js";
 import { Gallery } from "./gallery.js";
 import { ImagePage } from "./image.js";
+import { prefer, preference } from "./preferences.js";
 import { Sliders } from "./sliders.js";
 import { read, VIEWS, write } from "./state.js";
 import { openUpload, prepareUpload } from "./upload.js";
@@ -92,7 +93,7 @@ const IMAGE_KEYS = {
 VIEWS.forEach((view, at) => (IMAGE_KEYS[at + 1] = () => page.look(view)));
 
 function key(event) {
-  if (opened() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!by("#keys").checked || opened() || event.ctrlKey || event.metaKey || event.altKey) return;
   const field = event.target.closest("input, select, textarea");
   if (field && event.key === "Escape") return field.blur();
   if (field && !(field.type === "range" && !event.key.startsWith("Arrow"))) return;
@@ -114,6 +115,8 @@ async function start() {
   });
   by("#open-upload").addEventListener("click", openUpload);
   by("#open-help").addEventListener("click", KEYS["?"]);
+  by("#keys").checked = preference("keys", true);
+  by("#keys").addEventListener("change", () => prefer("keys", by("#keys").checked));
   document.addEventListener("keydown", key);
   window.addEventListener("hashchange", () => {
     clearTimeout(saving);

@@ -193,6 +193,7 @@ export class ImagePage {
     if (name !== this.#name) return;
     by("#waiting").hidden = true;
     by("#plane").hidden = false;
+    if (document.activeElement === document.body) by("#front").focus({ preventScroll: true });
   }
 
   // Which pane has which view.
