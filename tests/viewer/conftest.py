@@ -213,8 +213,8 @@ def browser():
 
 
 AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-VIOLATIONS = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.flatMap(({ id, nodes }) =>
-  nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
+VIOLATIONS = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.flatMap(
+  ({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
 
 
 @pytest.fixture(scope="session")
