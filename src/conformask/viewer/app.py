@@ -178,7 +178,7 @@ def image(name: str, session: Shown) -> Response:
 
 @router.get("/api/images/{name}/thumbnail.jpg")
 def thumbnail(name: str, session: Shown) -> Response:
-    """The output under its veil, small."""
+    """The output, hatched where hidden, small."""
     return Response(session.thumbnail(name), media_type="image/jpeg")
 
 

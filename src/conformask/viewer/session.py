@@ -210,7 +210,7 @@ class Session:
         return None if self.network_caveat is None else self.network_caveat.text
 
     def thumbnail(self, name: str) -> bytes:
-        """A small JPEG of the veiled output.
+        """A small JPEG of the output, hatched where hidden.
 
         Raises:
             ConformaskError: as opened does.

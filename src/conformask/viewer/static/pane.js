@@ -71,6 +71,7 @@ export class Pane {
     this.#planes = planes;
     this.#view = view;
     this.#closer = null;
+    this.#hidden = [];
     this.#cell = cellOf(view, told.steps);
     this.#stage.acts.turn = turn && ((steps) => turn(view.axis, steps));
     const [rows, columns] = sidesOf(view, told.size);
@@ -196,7 +197,7 @@ export class Pane {
     context.clip();
   }
 
-  // What is in sight of the plane, with marks and scale bar, this many times as dense as the screen.
+  // What is in sight of the plane, with its marks, this many times as dense as the screen.
   picture(density) {
     const { x, y, scale } = this.#stage.place;
     const [left, top, right, bottom] = this.#stage.sight;
