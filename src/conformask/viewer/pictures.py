@@ -22,7 +22,7 @@ PERIOD, STRIPE = 16, 5
 SHADE = 0.45
 """Of the pixels beside a stripe, dark so that it is seen on every colour."""
 THUMBNAIL = 256
-"""Longest side."""
+"""Longest side; smaller images are enlarged, so that stripes are finer than their pixels."""
 QUALITY = 85
 """Of JPEG."""
 
