@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 from synthetic_evaluation import evaluation
 
+from axe import violations
 from conformask.report.page import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -26,6 +28,23 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         page.goto(report.as_uri())
         yield page
         browser.close()
+
+
+PAPER = Path(__file__).parents[2] / "docs" / "results" / "paper.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_in_the_page_of_the_paper(page: Page) -> None:
+    assert page.context.browser is not None
+    tab = page.context.browser.new_page()
+    tab.goto(PAPER.as_uri())
+    assert violations(tab) == []
+    tab.close()
 
 
 def saved(page: Page, button: Locator) -> tuple[str, bytes]:

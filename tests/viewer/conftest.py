@@ -212,25 +212,6 @@ def browser():
         launched.close()
 
 
-AXE = Path(__file__).parents[2] / "node_modules" / "axe-core" / "axe.min.js"
-VIOLATIONS = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.flatMap(
-  ({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
-
-
-@pytest.fixture(scope="session")
-def violations():
-    """What axe-core finds wrong in a page, one text for each element."""
-    if not AXE.exists():
-        pytest.skip("no axe-core (make browser, which needs npm)")
-    axe = AXE.read_text(encoding="utf-8")
-
-    def found(page) -> list[str]:
-        page.evaluate(axe)
-        return page.evaluate(VIOLATIONS)
-
-    return found
-
-
 @pytest.fixture
 def page(browser, origin):
     """A page at the size of a laptop; nothing may go wrong in it, or leave the origin."""

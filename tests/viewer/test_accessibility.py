@@ -3,6 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
+from axe import violations
+
 pytestmark = pytest.mark.xdist_group("viewer")
 
 SMALL = """least => [...document.querySelectorAll(
@@ -28,7 +30,7 @@ def open_place(page, address, world, place):
 
 
 @pytest.mark.parametrize("place", ["gallery", "image", "upload", "help"])
-def test_axe_finds_nothing(page, address, world, violations, place):
+def test_axe_finds_nothing(page, address, world, place):
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
         open_place(page, address, world, place)

@@ -136,7 +136,7 @@ def in_colors(image: Array) -> Array:
     if len(image) in (1, 3):
         return as_bytes(image)
     colors = GREEN_MAGENTA if len(image) == 2 else COLORS[np.arange(len(image)) % len(COLORS)]
-    return as_bytes(np.tensordot(colors.T, image, axes=1))
+    return as_bytes(np.tensordot(colors.T, np.clip(image, 0, 1), axes=1))
 
 
 def as_bytes(image: Array) -> Array:

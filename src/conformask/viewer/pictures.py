@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conformask.report.pictures import as_bytes, gray, heat
+from conformask.report.pictures import as_bytes, gray, heat, in_colors
 from conformask.report.views import View
 from conformask.types import Array, Family
 from conformask.viewer.contrast import Contrast
@@ -29,7 +29,7 @@ QUALITY = 85
 
 def picture(values: Array, contrast: Contrast) -> Array:
     """Values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3)."""
-    return as_bytes(contrast(values))
+    return in_colors(contrast(values))
 
 
 def error_picture(error: Array, scale: float) -> Array:
@@ -52,7 +52,7 @@ def thumbnail(
     sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
     shown, opened = (
         np.asarray(Image.fromarray(image).convert(mode).resize(sides, Image.Resampling.BOX))
-        for image, mode in ((as_bytes(output), "RGB"), (gray(as_bytes(mask)), "L"))
+        for image, mode in ((in_colors(output), "RGB"), (gray(as_bytes(mask)), "L"))
     )
     buffer = io.BytesIO()
     Image.fromarray(hatched(shown, opened)).save(buffer, "JPEG", quality=QUALITY)
