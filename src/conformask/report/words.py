@@ -127,7 +127,9 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
     if promised is None or measured.p_worse is None:
         return f"Measured: {finding}; promised was {promise}."
-    return f"{_compared(promised, measured, images, unit)}{_as_expected(promised)}."
+    above = measured.coverage_interval[0] > promised
+    ending = ", more than promised" if above else _as_expected(promised)
+    return f"{_compared(promised, measured, images, unit)}{ending}."
 
 
 def interval_text(interval: tuple[float, float]) -> str:
