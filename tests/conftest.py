@@ -1,5 +1,31 @@
 """Every test runs with shapes (jaxtyping) and types (beartype) checked inside conformask."""
 
+import shutil
+
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("conformask", "typechecked.typechecked")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium; tests with it are in the group `viewer`, since there may be one in a process."""
+    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (make browser)")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield launched
+        launched.close()

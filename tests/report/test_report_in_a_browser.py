@@ -1,6 +1,5 @@
 """What scripts add to a report: saving figures, and sorting and searching the images."""
 
-import shutil
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -9,25 +8,22 @@ from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 from synthetic_evaluation import evaluation
 
 from axe import violations
 from conformask.report.page import write_report
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser is installed (make browser)")
+pytestmark = pytest.mark.xdist_group("viewer")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     report = write_report(evaluation(n=60, examples=()), tmp_path_factory.mktemp("report") / "report.html")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(color_scheme="dark")
-        page.goto(report.as_uri())
-        yield page
-        browser.close()
+    page = browser.new_page(color_scheme="dark")
+    page.goto(report.as_uri())
+    yield page
+    page.close()
 
 
 PAPER = Path(__file__).parents[2] / "docs" / "results" / "paper.html"
@@ -39,12 +35,11 @@ def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None
     assert violations(page) == []
 
 
-def test_axe_finds_nothing_in_the_page_of_the_paper(page: Page) -> None:
-    assert page.context.browser is not None
-    tab = page.context.browser.new_page()
-    tab.goto(PAPER.as_uri())
-    assert violations(tab) == []
-    tab.close()
+def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(PAPER.as_uri())
+    assert violations(page) == []
+    page.close()
 
 
 def saved(page: Page, button: Locator) -> tuple[str, bytes]:

@@ -1,6 +1,5 @@
 """A viewer of bicubic super-resolution of packaged photographs, with a score that needs no training."""
 
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,6 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 from hand_made_volumes import AFFINE, HU, write_volumes
-from playwright.sync_api import sync_playwright
 from torch import Tensor
 
 from conformask.data.photographs import packaged_photographs
@@ -189,27 +187,6 @@ def address(world):
 def origin(address):
     """The same server without the token."""
     return address.partition("?")[0]
-
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-QUIET = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    executable = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if executable is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed (make browser)")
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
-        yield launched
-        launched.close()
 
 
 @pytest.fixture

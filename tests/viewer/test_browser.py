@@ -90,7 +90,7 @@ def test_the_gallery_opens(page, address, world):
     assert names(page) == list(world.shown.names)
     expect(page.locator("#gallery-promise code")).to_have_text(world.masker.promise)
     expect(page.locator("#gallery .standing")).to_have_text("As calibrated")
-    expect(page.locator("#gallery .measured")).to_contain_text("of 12 images are within the threshold")
+    expect(page.locator("#gallery .measured")).to_contain_text("of 12 images within the threshold")
     page.wait_for_function(
         "() => [...document.querySelectorAll('.frame img')].every(i => i.naturalWidth > 0)"
     )

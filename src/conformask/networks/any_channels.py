@@ -17,6 +17,10 @@ FINE = 8
 """Channels at the full side."""
 TYPICAL_ERROR = 0.03
 """Errors far below are estimated on a logarithmic scale, those far above on a linear one."""
+WINDOW = 5
+"""Pixels along a side, in which the steepness of y_hat is averaged."""
+FLAT = 5e-4
+"""Added to the steepness."""
 
 
 class AnyChannels(nn.Module):
@@ -25,16 +29,20 @@ class AnyChannels(nn.Module):
     Each channel of y_hat is seen beside that of x, or the mean of x where x has another number of them, and
     beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
     depend on how many there are. The U-Net behind it starts at half the side and gives four pixels at each
-    place.
+    place. Steadied, the output is the geometric mean of that and of how steep y_hat is there: on tasks that
+    the weights have not seen the two are wrong in different places.
     """
 
-    def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS, steadied: bool = False
+    ) -> None:
         super().__init__()
-        self.x_channels, self.channels = x_channels, channels
+        self.x_channels, self.channels, self.steadied = x_channels, channels, steadied
         self.settings: dict[str, Json] = {
             "x_channels": x_channels,
             "channels": channels,
             "widths": list(widths),
+            "steadied": steadied,
         }
         self.multiple = 2 ** len(widths)
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
@@ -66,7 +74,10 @@ class AnyChannels(nn.Module):
         fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
         fine = F.relu(self.fine(torch.cat([fine, self._differing(planes)], dim=1)))
         errors: Tensor = TYPICAL_ERROR * F.softplus(self.out(fine))
-        return errors[..., :height, :width]
+        errors = errors[..., :height, :width]
+        if not self.steadied:
+            return errors
+        return (errors * (steepness((inputs[:, self.x_channels :] + 1) / 2) + FLAT)).sqrt()
 
     def _planes(self, inputs: Images) -> Tensor:
         """(N, channels, 3, H, W)."""
@@ -82,6 +93,15 @@ class AnyChannels(nn.Module):
         return torch.stack(
             [y_hat.mean(dim=1), (x - y_hat).abs().mean(dim=1), (y_hat - mean).abs().mean(dim=1)], dim=1
         )
+
+
+def steepness(images: Images) -> Images:
+    """Sum of how far a pixel is from its four neighbours, (N, 1, H, W): mean over channels and a window."""
+    around = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    rows, columns = around.diff(dim=-2).abs()[..., 1:-1], around.diff(dim=-1).abs()[..., 1:-1, :]
+    steps = rows[..., 1:, :] + rows[..., :-1, :] + columns[..., 1:] + columns[..., :-1]
+    padded_steps = F.pad(steps.mean(dim=1, keepdim=True), (WINDOW // 2,) * 4, mode="replicate")
+    return F.avg_pool2d(padded_steps, WINDOW, 1)
 
 
 class Joined(nn.Module):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -16,7 +17,7 @@ from conformask.scorers.spread import SpreadNetwork
 from conformask.types import Loss, Scorer
 
 NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
-    "packaged": packaged_network,
+    "packaged": partial(packaged_network, steadied=True),
     "spread": lambda x_channels, channels, dimensions: SpreadNetwork(channels),
 }
 """By their names, for channels of x, channels of y_hat and a number of spatial axes."""
