@@ -29,7 +29,7 @@ OUT = Path(__file__).parent / "results" / "exported.json"
 def masker(name: str) -> Masker:
     """The packaged network with a family."""
     sizes, chosen, used = ((SIDE, SIDE),), family(name), loss("l1")
-    network = ready(packaged_network(3, 3, 2, steadied=True))
+    network = ready(packaged_network(3, 3, 2))
     card = ScorerCard(
         scorer="mask", distance="l1", channels=3, x_channels=3, per_channel=False, sizes=sizes,
         data_range=None, unet=network.settings, trained_on=(),

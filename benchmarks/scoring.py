@@ -39,7 +39,7 @@ def compared(channels: int, images: int, side: int) -> dict[str, float]:
     x, y_hat = torch.rand(2, images, channels, side, side)
     inputs = network_input(x, y_hat)
     networks = {
-        "packaged": ready(packaged_network(channels, channels, 2, steadied=True)),
+        "packaged": ready(packaged_network(channels, channels, 2)),
         "unet_of_width_32": ready(UNet(2 * channels, 1, width=32, levels=4, residual=True)),
     }
     times: dict[str, list[float]] = {name: [] for name in networks}

@@ -34,7 +34,7 @@ class Score:
     """The packaged network as a score."""
 
     def __init__(self) -> None:
-        self.network = packaged_network(1, 1, 3, steadied=True).eval().requires_grad_(False)
+        self.network = packaged_network(1, 1, 3).eval().requires_grad_(False)
 
     def __call__(self, x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
         return self.network(2 * torch.cat([x, y_hat], dim=1) - 1)

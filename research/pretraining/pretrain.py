@@ -46,7 +46,7 @@ def deviance(expected: torch.Tensor, y_hat: torch.Tensor, y: torch.Tensor) -> to
 
 def expected_errors(network: AnyChannels, x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
     network.x_channels = network.channels = y_hat.shape[1]
-    return network(2 * torch.cat([x, y_hat], dim=1) - 1)
+    return network.expected(2 * torch.cat([x, y_hat], dim=1) - 1)
 
 
 class Parts:

@@ -52,19 +52,18 @@ def test_a_grey_image_in_colour_has_the_score_of_the_grey_one() -> None:
     torch.testing.assert_close(one, three)
 
 
-def test_steadied_it_is_the_geometric_mean_with_the_steepness_of_y_hat() -> None:
-    plain, steadied = (AnyChannels(2, 3, widths=(4, 6), steadied=each).eval() for each in (False, True))
-    steadied.load_state_dict(plain.state_dict())
+def test_the_geometric_mean_of_what_is_expected_and_the_steepness_of_y_hat() -> None:
+    network = AnyChannels(2, 3, widths=(4, 6)).eval()
     x, y_hat = torch.rand(1, 2, 9, 11), torch.rand(1, 3, 9, 11)
     inputs = 2 * torch.cat([x, y_hat], dim=1) - 1
     around = np.pad(y_hat[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
     shifts = (around[:, 1 + a : 10 + a, 1 + b : 12 + b] for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0)))
     steps = sum(np.abs(shifted - around[:, 1:-1, 1:-1]) for shifted in shifts).mean(axis=0)
     steep = uniform_filter(steps, 5, mode="nearest")
-    expected = np.sqrt(plain(inputs)[0, 0].detach().numpy() * (steep + FLAT))
-    np.testing.assert_allclose(steadied(inputs)[0, 0].detach().numpy(), expected, rtol=1e-4)
+    expected = np.sqrt(network.expected(inputs)[0, 0].detach().numpy() * (steep + FLAT))
+    np.testing.assert_allclose(network(inputs)[0, 0].detach().numpy(), expected, rtol=1e-4)
 
 
 def test_settings_make_it_again() -> None:
-    network = AnyChannels(2, 1, widths=(4, 6), steadied=True)
+    network = AnyChannels(2, 1, widths=(4, 6))
     assert AnyChannels(**network.settings).settings == network.settings

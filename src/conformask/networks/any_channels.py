@@ -29,20 +29,17 @@ class AnyChannels(nn.Module):
     Each channel of y_hat is seen beside that of x, or the mean of x where x has another number of them, and
     beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
     depend on how many there are. The U-Net behind it starts at half the side and gives four pixels at each
-    place. Steadied, the output is the geometric mean of that and of how steep y_hat is there: on tasks that
-    the weights have not seen the two are wrong in different places.
+    place. The output is the geometric mean of that and of how steep y_hat is there: on tasks that the weights
+    have not seen, the two are wrong in different places.
     """
 
-    def __init__(
-        self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS, steadied: bool = False
-    ) -> None:
+    def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
-        self.x_channels, self.channels, self.steadied = x_channels, channels, steadied
+        self.x_channels, self.channels = x_channels, channels
         self.settings: dict[str, Json] = {
             "x_channels": x_channels,
             "channels": channels,
             "widths": list(widths),
-            "steadied": steadied,
         }
         self.multiple = 2 ** len(widths)
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
@@ -59,7 +56,11 @@ class AnyChannels(nn.Module):
         self.out = nn.Conv2d(FINE, 1, 3, padding=1)
 
     def forward(self, inputs: Images) -> Images:
-        """The expected mean error over channels, above 0."""
+        """The score, above 0."""
+        return (self.expected(inputs) * (steepness((inputs[:, self.x_channels :] + 1) / 2) + FLAT)).sqrt()
+
+    def expected(self, inputs: Images) -> Images:
+        """The expected mean error over channels, above 0: what pre-training learns."""
         height, width = inputs.shape[2:]
         planes = self._planes(padded(inputs, (self.multiple,) * 2))
         n, channels = planes.shape[:2]
@@ -74,10 +75,7 @@ class AnyChannels(nn.Module):
         fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
         fine = F.relu(self.fine(torch.cat([fine, self._differing(planes)], dim=1)))
         errors: Tensor = TYPICAL_ERROR * F.softplus(self.out(fine))
-        errors = errors[..., :height, :width]
-        if not self.steadied:
-            return errors
-        return (errors * (steepness((inputs[:, self.x_channels :] + 1) / 2) + FLAT)).sqrt()
+        return errors[..., :height, :width]
 
     def _planes(self, inputs: Images) -> Tensor:
         """(N, channels, 3, H, W)."""

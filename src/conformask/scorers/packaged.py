@@ -31,11 +31,9 @@ class Packaged(MaskNetwork):
         return to_power(super().score(output), self.fitted_for.exponent or 1.0)
 
 
-def packaged_network(
-    x_channels: int, channels: int, dimensions: int, *, steadied: bool
-) -> AnyChannels | SliceWise:
+def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
     """The network with its weights; of volumes it sees one slice after the other, each by itself."""
-    network = AnyChannels(x_channels, channels, steadied=steadied)
+    network = AnyChannels(x_channels, channels)
     network.load_state_dict(_weights())
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 

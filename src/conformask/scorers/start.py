@@ -14,7 +14,6 @@ from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.scorers.dataset import crop_of
 from conformask.scorers.heads import Head
-from conformask.scorers.packaged import packaged_network
 from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import seeded
 
@@ -60,11 +59,9 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
             f"by {asked.by!r} is about volumes, and these images are planes: leave it away"
         )
     outputs = used_head.outputs(seen.channels, asked.per_channel)
-    channels = seen.x_channels, seen.channels
-    if asked.fits_packaged(used_head, outputs):
-        return packaged_network(*channels, dimensions, steadied=False)
-    if used_head.name in NETWORKS:
-        return NETWORKS[used_head.name](*channels, dimensions)
+    name = "packaged" if asked.fits_packaged(used_head, outputs) else used_head.name
+    if name in NETWORKS:
+        return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
     with seeded(seed):
         return unet_for(seen, outputs, asked, used_head.start)
 

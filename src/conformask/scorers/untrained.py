@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from torch import nn
 
@@ -17,7 +16,7 @@ from conformask.scorers.spread import SpreadNetwork
 from conformask.types import Loss, Scorer
 
 NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
-    "packaged": partial(packaged_network, steadied=True),
+    "packaged": packaged_network,
     "spread": lambda x_channels, channels, dimensions: SpreadNetwork(channels),
 }
 """By their names, for channels of x, channels of y_hat and a number of spatial axes."""
