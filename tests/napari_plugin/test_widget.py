@@ -181,7 +181,7 @@ def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
     for each in watched:
         each.largest = 0
     mask = masked(tiled, *layers)
-    assert [each.largest for each in watched] == [128 * 100] * 2, "a tile, and not the 160 x 100 pixels"
+    assert [each.largest for each in watched] == [96 * 100] * 2, "a tile, and not the 160 x 100 pixels"
     np.testing.assert_array_equal(np.asarray(mask.data), tiled.masker(x, y_hat))
     assert not widget.threshold.tracking
 
