@@ -194,7 +194,7 @@ def test_a_triplet_is_masked_as_its_images_are() -> None:
 def test_a_triplet_has_its_weight_and_category() -> None:
     x, y_hat, y = arrays(40, 0)
     known = Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 20)
-    masker = made(SCORER, known, guarantee="category", confidence=0.8, selection=SELECTION)
+    masker = made(SCORER, known, guarantee="categories", confidence=0.8, selection=SELECTION)
     expected = masker(x[1], y_hat[1], category=["b"])
     np.testing.assert_array_equal(masker(known[1])[0], expected)
 
