@@ -208,7 +208,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.index("BROKEN: ") < text.index("SHIFTED: ") < text.index("mask size")
     main(["monitor", str(tmp_path / "run"), str(same), "--strict"])
-    assert "Measured: " in capsys.readouterr().out
+    assert ", measured " in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         main(["monitor", str(tmp_path / "run"), str(other), "--strict"])
     assert stop.value.code == 3
