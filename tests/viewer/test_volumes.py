@@ -30,7 +30,7 @@ from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.opened import distances_of
 from conformask.viewer.opened import opened as open_image
 from conformask.viewer.pictures import hatched
-from conformask.viewer.session import Session
+from conformask.viewer.session import Session, Shown
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -129,12 +129,20 @@ def test_without_an_affine_planes_are_shown_as_stored(volumes):
         np.testing.assert_array_equal(shown, as_bytes(stored(y_hat, 4)[None]))
 
 
+def test_values_of_x_have_the_range_of_x():
+    image = np.zeros((6, 5), np.float32)
+    for x_range, expected in (((-200.0, 3800.0), (-200, 3800)), (None, (0, 2))):
+        reading = Reading((0, 2), x_range=x_range)
+        shown = Shown(Triplets.from_arrays([image], [image], reading=reading), 0)
+        assert (shown.x_range, shown.data_range) == (expected, (0, 2))
+
+
 def test_what_the_page_is_told_is_small_and_right(volume_client, volumes):
     answer = volume_client.get("/api/images/v50")
     assert len(answer.content) < 1500
     told = answer.json()
     assert (told["size"], told["steps"], told["unit"]) == ([*SPACE], [3, 1.5, 2], "mm")
-    assert told["range"] == [*HU]
+    assert told["range"] == told["x_range"] == [*HU]
     mask = np.asarray(volumes.masker.open(scored(volumes.masker, volumes.shown))[0, 0])
     trusted = [mask.mean(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
     assert min(map(np.ptp, trusted)) > 0.01

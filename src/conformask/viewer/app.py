@@ -165,6 +165,7 @@ def image(name: str, session: Shown) -> Response:
         "unit": None if shown.geometry is None else shown.geometry.unit,
         "most_hidden": session.telling(name),
         "range": shown.data_range,
+        "x_range": shown.x_range,
         "presets": [asdict(preset) for preset in presets(shown.data_range)],
         "truth": "truth" in opened.sources,
         "error_scale": opened.error_scale,

@@ -90,6 +90,11 @@ class Shown:
         """The values of y_hat that became 0 and 1."""
         return self.triplets.data_range or self.header.data_range or UNIT
 
+    @property
+    def x_range(self) -> DataRange:
+        """Those of x."""
+        return self.triplets.reading.of("x").data_range or self.data_range
+
 
 class Session:
     """One viewer's images; several threads may ask, one at a time runs the network."""

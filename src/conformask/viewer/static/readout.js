@@ -11,7 +11,7 @@ export class Readout {
   #element;
   #ask;
   #family;
-  #image = null; // name, size, range
+  #image = null; // name, size, ranges
   #point = null;
   #values = null;
   #level = null;
@@ -58,11 +58,11 @@ export class Readout {
   }
 
   #parts() {
-    const { range, size } = this.#image;
+    const { range, x_range: rangeOfX, size } = this.#image;
     const [z, y, x] = this.#point;
     const place = [["x", x], ["y", y], ...(size[0] > 1 ? [["z", z]] : [])];
-    const said = (values) => values.map((value) => stated(value, range)).join(" ");
-    const parts = ROWS.filter(([what]) => this.#values[what]).map(([what, label]) => [label, said(this.#values[what])]);
+    const said = (what) => this.#values[what].map((value) => stated(value, what === "input" ? rangeOfX : range)).join(" ");
+    const parts = ROWS.filter(([what]) => this.#values[what]).map(([what, label]) => [label, said(what)]);
     const [low, high] = range;
     if (this.#values.error) parts.push(["Error", stated(this.#values.error[0], [0, high - low])]);
     if (this.#level) {
