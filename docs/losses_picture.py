@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
@@ -84,8 +83,7 @@ def draw(triplets: list, made: dict[str, Masker]) -> None:
         error, _ = error_bytes(triplet.truth(), triplet.y_hat)
         pictures = [(output, ""), (heat(error), "")]
         for masker in made.values():
-            x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
-            mask = masker.masks(x, y_hat)[0].numpy()
+            mask = masker(triplet)
             pictures.append((overlay(output, as_bytes(mask)), f"hidden {1 - mask.mean():.0%}"))
         for column, (picture, note) in enumerate(pictures):
             place = (column * (TILE + GAP), TOP + row * height)

@@ -64,7 +64,7 @@ SHOWN = {
 """What is told of each file, and how it is called; nameless facts are told in the JSON only."""
 ABSENT = {
     "data_range": "by file type",
-    "x_range": "as of y_hat",
+    "x_range": "that of y_hat",
     "population": "new images like these",
     "network": "unknown",
 }

@@ -31,7 +31,8 @@ class ReadingOptions:
 
     data_range: DataRange = None
     x_range: Annotated[
-        tuple[float, float] | None, Parameter(help="Those of x, where they are others than of y_hat and y.")
+        tuple[float, float] | None,
+        Parameter(help="Values of black and white in x, if they differ from those of y_hat and y."),
     ] = None
     axes: Annotated[
         str | None,

@@ -135,7 +135,7 @@ class Group(_OfGroups):
 
     @property
     def kept(self) -> str:
-        """What a fine group is."""
+        """What a group is that meets the threshold."""
         return f"within the threshold on {self.images}"
 
     @property

@@ -195,18 +195,19 @@ class TrueImages:
 
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """The images at these places, in this order."""
-        sources = [self.sources[index] for index in indices]
-        return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
+        return self._with([self.sources[index] for index in indices])
 
     def dealt(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
-        """The same images, whole groups dealt anew to train, selection, calibration and test, in numbers.
+        """The same images, with whole groups assigned again, by their number, to the four parts.
 
         Raises:
             InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few
                 groups.
         """
         parts = dealt(self.groups, fractions, seed, calibration=1, by_group=True)
-        sources = [replace(source, part=parts[source.group]) for source in self.sources]
+        return self._with([replace(source, part=parts[source.group]) for source in self.sources])
+
+    def _with(self, sources: Sequence[Source]) -> "TrueImages":
         return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":

@@ -20,7 +20,7 @@ class Reading:
     data_range: tuple[float, float] | None = None
     """The values that become 0 and 1."""
     x_range: tuple[float, float] | None = None
-    """Those of x, where they are others, as of counts before a network and intensities after it."""
+    """The same for x, if it has another range, such as raw counts."""
     axes: str | None = None
     """Of arrays, npy, and files that do not say it: letters of TCZYX in their order, such as ZYX."""
     clip: Literal["x", "all"] | None = None
@@ -67,7 +67,7 @@ class ReadAs:
     data_range: tuple[float, float] | None
     """Values of black and white, where it was stated; the file type says them otherwise."""
     x_range: tuple[float, float] | None = None
-    """Those of x, where others were stated."""
+    """The same for x, if another range was stated."""
     axes: str | None = None
     """Of arrays and of files that do not say it, where it was stated."""
     clip: Literal["x", "all"] | None = None

@@ -132,7 +132,7 @@ def _shrunk(image: Array, longest: int) -> Array:
 
 
 def in_colors(image: Array) -> Array:
-    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a color each."""
+    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a colour each."""
     if len(image) in (1, 3):
         return as_bytes(image)
     colors = GREEN_MAGENTA if len(image) == 2 else COLORS[np.arange(len(image)) % len(COLORS)]
