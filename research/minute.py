@@ -39,7 +39,8 @@ RESULTS = Path(__file__).parent / "results" / "minute.json"
 PARTS = ("train", "selection", "calibration", "test")
 SHARES = (0.6, 0.1)
 """Of the groups for training and selection."""
-TILE, SMALL_TILE, SIDE = 128, 64, 32
+TILE, STEP, SIDE = 64, 128, 32
+"""Tiles of photographs lie STEP apart, those of sections TILE."""
 COUNTS = (30, 100, 300, 800)
 CONFIDENCE, DEALS, QUANTILE = 0.9, 200, 0.1
 SLICES, KNOWN, RADIUS, ITERATIONS, NOISE = 16, 0.25, 3, 15, 0.01
@@ -52,8 +53,8 @@ def by_network(name: str, work: Path) -> Made:
     for path in sorted((work / name / "y").glob("*.png")):
         x, y_hat, y = (np.asarray(Image.open(work / name / role / path.name)) for role in ("x", "y_hat", "y"))
         factor = y.shape[0] // x.shape[0]
-        for top in range(0, y.shape[0], TILE):
-            for left in range(0, y.shape[1], TILE):
+        for top in range(0, y.shape[0], STEP):
+            for left in range(0, y.shape[1], STEP):
                 small = x[top // factor : (top + TILE) // factor, left // factor : (left + TILE) // factor]
                 both = (image[top : top + TILE, left : left + TILE] for image in (y_hat, y))
                 yield path.stem.rpartition("_")[0], small, *both
@@ -98,9 +99,9 @@ def _sections(data: Path) -> Iterator[tuple[str, np.ndarray, np.random.Generator
 
 
 def _tiles(name: str, *images: np.ndarray) -> Made:
-    for top in range(0, images[0].shape[0], SMALL_TILE):
-        for left in range(0, images[0].shape[1], SMALL_TILE):
-            parts = (image[top : top + SMALL_TILE, left : left + SMALL_TILE] for image in images)
+    for top in range(0, images[0].shape[0], TILE):
+        for left in range(0, images[0].shape[1], TILE):
+            parts = (image[top : top + TILE, left : left + TILE] for image in images)
             yield name, *map(_bytes, parts)
 
 
