@@ -16,7 +16,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import nibabel
@@ -234,9 +234,9 @@ def main() -> None:
         for key, made in scorers(parts, options.work / "runs" / name):
             if key in rows:
                 continue
-            started = perf_counter()
+            started = process_time()
             scorer = made()
-            minutes = (perf_counter() - started) / 60
+            minutes = (process_time() - started) / 60
             rows[key] = {"minutes": minutes, **measured(scorer, parts, threshold)}
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
             print(f"{name}: {key} {rows[key]['resplits']['mask_size']:.4f}, {minutes:.1f} min", flush=True)

@@ -34,7 +34,7 @@ test.
 
 {ratios}
 
-## Minutes of training, on one core
+## Minutes of one core
 
 {minutes}
 

@@ -208,6 +208,18 @@ def test_saved_and_loaded(found: Evaluation, tmp_path) -> None:
         Evaluation.load(tmp_path / "none")
 
 
+def test_recalibrated_on_the_same_images(masker: Masker, found: Evaluation, tmp_path) -> None:
+    threshold = 0.7 * masker.card.threshold
+    again, by_hand = found.recalibrate(threshold=threshold), masker.recalibrate(threshold=threshold)
+    assert again.exploratory
+    assert again.threshold == threshold
+    np.testing.assert_array_equal(again.images.size, evaluate(by_hand, TEST).images.size)
+    assert again.mask_size > found.mask_size
+    found.save(tmp_path)
+    with pytest.raises(MismatchError, match=r"masker\.recalibrate"):
+        Evaluation.load(tmp_path).recalibrate(threshold=threshold)
+
+
 def test_out_receives_the_files(masker: Masker, tmp_path) -> None:
     evaluate(masker, TEST.select(range(5)), out=tmp_path / "run")
     assert read_json(tmp_path / "run" / "evaluation.json")["n_test"] == 5

@@ -1,8 +1,10 @@
 """From per-image measures to evaluation.json."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -127,10 +129,18 @@ def evaluate(
         exploratory=card.exploratory,
         made=made(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
+        again=partial(_recalibrated, masker, test, opt_images, other_network),
     )
     if out is not None and main_process():
         evaluation.save(Path(out))
     return evaluation
+
+
+def _recalibrated(
+    masker: Masker, test: Triplets, opt_images: int, other_network: bool, promise: Mapping[str, Any]
+) -> Evaluation:
+    changed = masker.recalibrate(**promise)
+    return evaluate(changed, test, opt_images=opt_images, other_network=other_network)
 
 
 def _records(masker: Masker, test: Triplets, opt_images: int, streaming: Streaming) -> ImageRecords:

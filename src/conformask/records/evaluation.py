@@ -1,8 +1,8 @@
 """evaluation.json: what was measured on images with truth."""
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
@@ -199,6 +199,8 @@ class Evaluation(LossTerms):
     """Threshold or confidence were changed after the calibration."""
     made: Made | None = None
     """None in an evaluation of an earlier conformask."""
+    again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
+    """Evaluates the same images under another promise; None where this was read from a folder."""
 
     def __repr__(self) -> str:
         return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"
@@ -267,9 +269,28 @@ class Evaluation(LossTerms):
         axes.legend()
         return axes
 
+    def recalibrate(self, **promise: Any) -> "Evaluation":
+        """The same masker under another promise, measured on the same images.
+
+        Args:
+            promise: threshold, confidence and what else `Masker.recalibrate` takes. A promise that was chosen
+                on test images does not hold: the result says that it is exploratory where the masker does.
+
+        Raises:
+            MismatchError: this evaluation was read from a folder, without masker and images.
+            ConformaskError: as `Masker.recalibrate` and `evaluate`.
+        """
+        if self.again is None:
+            raise MismatchError(
+                "this evaluation was read from a folder, without masker and images: recalibrate the masker, "
+                "evaluate(masker.recalibrate(...), test)"
+            )
+        return self.again(promise)
+
     def summary(self) -> dict[str, Json]:
         """All but the arrays: the content of evaluation.json."""
-        return {name: value for name, value in vars(self).items() if name not in ("images", "examples")}
+        left_out = "images", "examples", "again"
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json and what it names, evaluation-*.npz and examples-*.npz."""
