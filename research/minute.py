@@ -31,6 +31,7 @@ from scipy.ndimage import convolve
 from skimage.restoration import richardson_lucy
 
 import conformask as cm
+from conformask.errors import CalibrationError
 from conformask.evaluation.resplits import resplit
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Scorer
@@ -237,9 +238,13 @@ def main() -> None:
             started = process_time()
             scorer = made()
             minutes = (process_time() - started) / 60
-            rows[key] = {"minutes": minutes, **measured(scorer, parts, threshold)}
+            try:
+                rows[key] = {"minutes": minutes, **measured(scorer, parts, threshold)}
+            except CalibrationError:
+                rows[key] = None  # it has to hide everything
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-            print(f"{name}: {key} {rows[key]['resplits']['mask_size']:.4f}, {minutes:.1f} min", flush=True)
+            hidden = rows[key]["resplits"]["mask_size"] if rows[key] else 1.0
+            print(f"{name}: {key} {hidden:.4f}, {minutes:.1f} min", flush=True)
 
 
 if __name__ == "__main__":
