@@ -15,6 +15,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -43,6 +44,9 @@ SHARES = (0.6, 0.1)
 TILE, STEP, SIDE = 64, 128, 32
 """Tiles of photographs lie STEP apart, those of sections TILE."""
 COUNTS = (30, 100, 300, 800)
+HOW = ("fine-tuned", "scratch")
+EPOCHS = (2, 4, 8, 15)
+"""Shorter trainings on the largest count."""
 CONFIDENCE, DEALS, QUANTILE = 0.9, 200, 0.1
 SLICES, KNOWN, RADIUS, ITERATIONS, NOISE = 16, 0.25, 3, 15, 0.01
 Made = Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]
@@ -182,19 +186,17 @@ def scorers(parts: dict[str, cm.Triplets], folder: Path) -> Iterator[tuple[str, 
     for title, function in SIMPLE.items():
         yield title, lambda function=function: Heuristic(function, channels)
     yield "packaged", lambda: cm.packaged_scorer().of(parts["train"])
-    for count in COUNTS:
-        for how in ("fine-tuned", "scratch"):
-            yield f"{how} {count}", lambda count=count, how=how: trained(parts["train"], folder, count, how)
+    lengths = [*((count, None) for count in COUNTS), *((COUNTS[-1], epochs) for epochs in EPOCHS)]
+    for count, epochs in lengths:
+        for how in HOW:
+            title = f"{how} {count}" + (f", {epochs} epochs" if epochs else "")
+            yield title, partial(trained, parts["train"], folder / title, count, how, epochs)
 
 
-def trained(train: cm.Triplets, folder: Path, count: int, how: str) -> Scorer:
+def trained(train: cm.Triplets, run: Path, count: int, how: str, epochs: int | None) -> Scorer:
     """As `conformask train` does it on so many triplets."""
-    return cm.fit_scorer(
-        train.select(range(min(count, len(train)))),
-        out=folder / f"{how} {count}",
-        scratch=how == "scratch",
-        resume=True,
-    )
+    some = train.select(range(min(count, len(train))))
+    return cm.fit_scorer(some, out=run, scratch=how == "scratch", epochs=epochs, resume=True)
 
 
 def measured(scorer: Scorer, parts: dict[str, cm.Triplets], threshold: float) -> dict[str, Any]:

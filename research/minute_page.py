@@ -9,6 +9,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "research" / "results" / "minute.json", ROOT / "docs" / "results" / "minute.md"
 COUNTS, SIMPLE = (30, 100, 300, 800), ("local spread", "gradient", "change")
+EPOCHS, FULL, NEAR = (2, 4, 8, 15), 30, 1.05
+"""Of trainings on the largest count; a size is near the final one up to this factor."""
 TEXT = """# Masks in a minute
 
 How many triplets, and how many minutes of training, until masks are small? Written by
@@ -37,6 +39,12 @@ test.
 ## Minutes of one core
 
 {minutes}
+
+## How soon masks are within 5 % of their final size
+
+Trainings on 800 triplets that end after fewer epochs, by the schedule that a person gets who asks for so many.
+
+{soon}
 
 ## Coverage over the deals
 
@@ -114,6 +122,21 @@ def minutes(results: Mapping[str, Any]) -> str:
     return table(["task", *keys], rows)
 
 
+def soon(results: Mapping[str, Any]) -> str:
+    """Sizes by epochs, and the minutes of the shortest training that is near the longest."""
+    rows = []
+    for name, row in results.items():
+        for how in ("fine-tuned", "scratch"):
+            keys = [*(f"{how} {COUNTS[-1]}, {epochs} epochs" for epochs in EPOCHS), f"{how} {COUNTS[-1]}"]
+            measured = [size(row, key) for key in keys]
+            if None in measured:
+                continue
+            near = next(key for key in keys if size(row, key) <= NEAR * measured[-1])  # type: ignore[operator]
+            rows.append([name, how, *map(text, measured), text(row["scores"][near]["minutes"], 1)])
+    heads = [f"{epochs} epochs" for epochs in (*EPOCHS, FULL)]
+    return table(["task", "", *heads, "minutes of a core to within 5 %"], rows)
+
+
 def coverage(results: Mapping[str, Any]) -> str:
     keys = ["packaged", "fine-tuned 100", "scratch 800"]
     rows = []
@@ -128,6 +151,7 @@ def main() -> None:
     results = json.loads(RESULTS.read_text())
     parts = {
         "sizes": sizes(results),
+        "soon": soon(results),
         "ratios": ratios(results),
         "minutes": minutes(results),
         "coverage": coverage(results),

@@ -14,7 +14,7 @@ import csv
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import nibabel
@@ -85,9 +85,9 @@ def write_triplets(source: Path, pattern: str, make: Pair, out: Path) -> None:
         writer.writerows(rows)
 
 
-def measured(data: cm.Triplets, run: Path, scorer: str, by: str | None, width: int) -> dict[str, Any]:
+def measured(data: cm.Triplets, run: Path, scorer: str, by: str | None, width: int | None) -> dict[str, Any]:
     """Train, calibrate and evaluate one scorer; what it came to."""
-    started = perf_counter()
+    started = process_time()
     fitted = cm.fit_scorer(
         data.part("train"),
         selection=data.part("selection"),
@@ -98,7 +98,7 @@ def measured(data: cm.Triplets, run: Path, scorer: str, by: str | None, width: i
         epochs=EPOCHS,
         resume=(run / "checkpoints").exists(),
     )
-    minutes = (perf_counter() - started) / 60
+    minutes = (process_time() - started) / 60
     calibration, test = data.part("calibration"), data.part("test")
     masker = cm.calibrate(fitted, calibration, threshold="q0.2", confidence=CONFIDENCE).save(run)
     evaluation = cm.evaluate(masker, test, out=run)
@@ -127,10 +127,10 @@ def seconds_a_volume(masker: cm.Masker, test: cm.Triplets) -> float:
     return (perf_counter() - started) / len(triplets)
 
 
-def runs() -> Iterator[tuple[str, str, str | None, int]]:
-    """(task, scorer, by, width), the quick ones first."""
-    for task in TASKS:
-        yield task, "spread", None, 0
+def runs() -> Iterator[tuple[str, str, str | None, int | None]]:
+    """(task, scorer, by, width), the quick ones first; without by and width the packaged network."""
+    for scorer in ("spread", "packaged", "mask"):
+        yield from ((task, scorer, None, None) for task in reversed(TASKS))
     for task in reversed(TASKS):
         yield from ((task, "mask", by, width) for by, widths in WIDTHS.items() for width in widths)
 
@@ -151,7 +151,7 @@ def main() -> None:
         write_triplets(getattr(options, name), pattern, make, folder / "triplets")
         data = cm.Triplets.from_folder(folder / "triplets")
         run = folder / f"{scorer}-{by}-{width}"
-        results[key] = {"task": task, **measured(data, run, scorer, by, width or 32)}
+        results[key] = {"task": task, **measured(data, run, scorer, by, width)}
         RESULTS.write_text(json.dumps(results, indent=1) + "\n")
 
 

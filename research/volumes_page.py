@@ -72,9 +72,16 @@ def table(task: str, results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+UNTRAINED = {
+    "spread": "local spread, nothing trained",
+    "packaged": "packaged, nothing trained",
+    "mask": "packaged, trained further: the default",
+}
+
+
 def name_of(row: Mapping[str, Any]) -> str:
     if row["by"] is None:
-        return "local spread, nothing trained"
+        return UNTRAINED[row["scorer"]]
     return f"{'slice by slice' if row['by'] == 'slices' else 'three dimensions'}, width {row['width']}"
 
 
