@@ -42,7 +42,7 @@ test.
 
 ## How soon masks are within 5 % of their final size
 
-Trainings on 800 triplets that end after fewer epochs, by the schedule that a person gets who asks for so many.
+Trainings on 800 triplets that were asked to end after fewer epochs.
 
 {soon}
 
