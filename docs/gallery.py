@@ -21,7 +21,7 @@ Four scripts that run from a fresh clone, download nothing and take one to three
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
 an argument. What they show (network, distance, number of images) was chosen with earlier runs in view; the
 numbers are those of one run of each afterwards, on another split, written here by `docs/gallery.py`. In the
-pictures, black in the mask and blue in the last column is not trusted. Of planes the last row is the test
+pictures, black in the mask and hatched in the last column is hidden. Of planes the last row is the test
 image of the largest loss; those above it are within the threshold, easy ones first.
 
 A promise is about an average over calibration sets and new images, so the coverage of one run lies above or

@@ -79,18 +79,21 @@ def draw(triplets: list, made: dict[str, Masker]) -> None:
     for column, title in enumerate(titles):
         pen.text((column * (TILE + GAP), 3), title, fill=(40, 40, 48), font=font)
     for row, triplet in enumerate(triplets):
-        output = as_bytes(triplet.y_hat)
+        output = enlarged(as_bytes(triplet.y_hat))
         error, _ = error_bytes(triplet.truth(), triplet.y_hat)
-        pictures = [(output, ""), (heat(error), "")]
+        pictures = [(output, ""), (enlarged(heat(error)), "")]
         for masker in made.values():
             mask = masker(triplet)
-            pictures.append((overlay(output, as_bytes(mask)), f"hidden {1 - mask.mean():.0%}"))
+            pictures.append((overlay(output, enlarged(as_bytes(mask))), f"hidden {1 - mask.mean():.0%}"))
         for column, (picture, note) in enumerate(pictures):
             place = (column * (TILE + GAP), TOP + row * height)
-            tile = Image.fromarray(picture).convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST)
-            sheet.paste(tile, place)
+            sheet.paste(Image.fromarray(picture).convert("RGB"), place)
             pen.text((place[0], place[1] + TILE + 2), note, fill=(90, 90, 98), font=small)
     sheet.save(PICTURE, optimize=True)
+
+
+def enlarged(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).resize((TILE, TILE), Image.Resampling.NEAREST))
 
 
 if __name__ == "__main__":

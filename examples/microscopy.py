@@ -179,8 +179,8 @@ evaluation
 # %% [markdown]
 # ## 6. Look
 #
-# Bright in the mask is trusted. What the network has smoothed away, faint fibres and spots, should lie
-# under the veil. The masker takes numbers of the camera; batches hold them in [0, 1]. The last tile is that
+# Bright in the mask is trusted. What the network has smoothed away, faint fibres and spots, should be
+# hatched. The masker takes numbers of the camera; batches hold them in [0, 1]. The last tile is that
 # of the largest loss in the test.
 
 # %%

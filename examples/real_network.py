@@ -24,7 +24,7 @@ from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
 from conformask.records.network import Network
-from conformask.report.pictures import as_bytes, overlay
+from conformask.report.pictures import HATCH, as_bytes
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs")
@@ -134,19 +134,19 @@ evaluation
 # ## 5. Look
 #
 # Of each photograph in the test the crop with the median mask size, so that nothing is picked by eye; five at
-# most. Blue is what conformask hides.
+# most. Yellow is what conformask hides.
 
 
 # %%
 def pictures(index: int) -> dict[str, np.ndarray]:
     """What is shown of a test image, uint8 (SIZE, SIZE, 3), by title."""
     batch = next(test.select([index]).batches(1))
-    mask = masker.masks(batch.x, batch.y_hat)[0].numpy()
+    mask = masker.masks(batch.x, batch.y_hat)[0].numpy().transpose(1, 2, 0)
     output = as_bytes(batch.y_hat[0].numpy())
     return {
         "input": as_bytes(batch.x[0].numpy()).repeat(SCALE, axis=0).repeat(SCALE, axis=1),
         "painted": output,
-        "hidden": overlay(output, as_bytes(mask)),
+        "hidden": np.rint(mask * output + (1 - mask) * HATCH).astype(np.uint8),
         "reference": as_bytes(batch.y[0].numpy()),
     }
 

@@ -46,7 +46,7 @@ machine.
 ![{alt}](../images/volumes.jpg)
 
 A test volume of *{task}*, masked by `write_masks` and read back by nibabel: axial, coronal and
-sagittal planes of input, output, veiled output and error, those that hide most. The mask beside the output:
+sagittal planes of input, output, overlay and error, those that hide most. The mask beside the output:
 {registered}.
 """
 
@@ -134,9 +134,10 @@ def picture(folder: Path, name: str, masks: Path) -> None:
     for of_x, of_y_hat, of_y, of_mask in zip(
         *(planes(volume, most_hidden(mask)) for volume in (x, y_hat, y, mask)), strict=True
     ):
-        output, error = as_bytes(of_y_hat), error_bytes(of_y, of_y_hat)[0]
-        tiles = as_bytes(of_x), output, overlay(output, as_bytes(of_mask)), heat(error)
-        rows.append([enlarged(tile) for tile in tiles])
+        error = heat(error_bytes(of_y, of_y_hat)[0])
+        seen, output, trusted, wrong = map(enlarged, (*map(as_bytes, (of_x, of_y_hat, of_mask)), error))
+        hatched = Image.fromarray(overlay(np.asarray(output), np.asarray(trusted)))
+        rows.append([seen, output, hatched, wrong])
     height = sum(row[0].height for row in rows) + GAP * (len(rows) - 1)
     sheet = Image.new("RGB", (4 * WIDTH + 3 * GAP, height), "white")
     top = 0

@@ -29,7 +29,7 @@ from conformask.types import Batch, Images
 from report.synthetic_evaluation import evaluation as synthetic
 from synthetic_triplets import arrays, scale_of, triplets
 
-PLACES = {"Input x", "Output ŷ", "Mask m", "Output, veiled"}
+PLACES = {"Input x", "Output ŷ", "Mask m", "Overlay"}
 
 
 class Pictures(HTMLParser):
@@ -83,11 +83,11 @@ def test_a_batch_with_its_truth(channels: int) -> None:
         labels = list(row.pictures)
         assert labels[:3] == ["Input x", "Output ŷ", "Truth y"]
         assert re.fullmatch(r"Error \|y − ŷ\|, 0 to 0\.\d+", labels[3])
-        assert labels[4:] == ["Mask m", "Output, veiled"]
+        assert labels[4:] == ["Mask m", "Overlay"]
         shape = (8, 12) if channels == 1 else (8, 12, 3)
         assert row.pictures["Output ŷ"].shape == shape
         assert row.pictures["Input x"].shape[:2] == (4, 6)
-        assert row.pictures["Output, veiled"].shape == (8, 12, 3)
+        assert row.pictures["Overlay"].shape == (26 * 8, 26 * 12, 3)
         shown = row.pictures["Mask m"].astype(float) / 255
         np.testing.assert_allclose(shown, mask[index, 0].numpy(), atol=0.51 / 255)
         truth, output = batch.y[index].numpy().astype(float), batch.y_hat[index].numpy().astype(float)
@@ -140,8 +140,8 @@ def test_a_notebook_gets_html_and_a_png() -> None:
     batch = batch_of(1)
     strip = show(masker_of(1), batch.x, batch.y_hat, batch.y)
     html = strip._repr_html_()
-    assert Pictures(html).found == [size for _ in range(3) for size in [(6, 4), *[(12, 8)] * 5]]
-    assert html.count('class="pixelated"') == 18
+    assert Pictures(html).found == [size for _ in range(3) for size in [(6, 4), *[(12, 8)] * 4, (312, 208)]]
+    assert html.count('class="pixelated"') == 15
     assert "P(l1 &lt;= 0.03) &gt;= 0.90" in html
     assert sum("the threshold" in part for part in html.split("<span")) == 3
     sheet = Image.open(io.BytesIO(strip._repr_png_()))

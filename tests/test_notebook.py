@@ -29,7 +29,7 @@ def test_a_kernel_shows_the_figure_and_the_evaluation(tmp_path: Path) -> None:
         next(each["data"] for each in cell["outputs"] if each["output_type"] == "execute_result")
         for cell in notebook.cells[1:]
     )
-    assert strip["text/html"].count("<img") == len(("x", "output", "truth", "error", "mask", "veiled"))
+    assert strip["text/html"].count("<img") == len(("x", "output", "truth", "error", "mask", "overlay"))
     assert "P(l1 &lt;= 0.01)" in strip["text/html"]
     assert "image/png" in strip
     assert "<table>" in evaluation["text/html"]

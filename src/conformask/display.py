@@ -11,9 +11,17 @@ from conformask.conformal.crossing import passes
 from conformask.errors import InvalidArgumentError
 from conformask.masker.masker import Masker
 from conformask.records.geometry import Geometry
-from conformask.report.pictures import as_bytes, error_bytes, error_label, gray, heat, in_colors, overlay
+from conformask.report.pictures import (
+    as_bytes,
+    error_bytes,
+    error_label,
+    gray,
+    heat,
+    in_colors,
+    shrunk_overlay,
+)
 from conformask.report.slices import planes_of
-from conformask.report.strip import Strip, StripRow
+from conformask.report.strip import LONGEST, Strip, StripRow
 from conformask.types import Array, Batch, Images
 
 
@@ -27,7 +35,7 @@ def show(
     category: Sequence[str] | None = None,
     region: Tensor | None = None,
 ) -> Strip:
-    """Input, output, mask and veiled output of each image, with the promise; a notebook displays it.
+    """Input, output, mask and overlay of each image, with the promise; a notebook displays it.
 
     With the truth also y, the error, and whether the loss is within the threshold. Of a volume three slices:
     the most hidden, the largest error, the middle; turned as those of the calibration are to be, where their
@@ -106,7 +114,7 @@ def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, A
     if y is not None:
         error, scale = error_bytes(y, y_hat)
         shown |= {"Truth y": in_colors(y), error_label(scale): heat(error)}
-    return shown | {"Mask m": gray(opened), "Output, veiled": overlay(output, opened)}
+    return shown | {"Mask m": gray(opened), "Overlay": shrunk_overlay(output, opened, LONGEST)}
 
 
 def _array(image: Tensor | None) -> Any:

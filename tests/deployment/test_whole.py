@@ -179,7 +179,7 @@ def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest
             found[0, :, 33], full[:, 198:].reshape(50, 6, 2).mean(axis=(1, 2)), atol=1e-4
         )
     write_masks(masker, data, tmp_path)
-    assert Image.open(tmp_path / "overlays" / "0.jpg").size == (34, 50)
+    assert Image.open(tmp_path / "overlays" / "0.jpg").size == (6 * 34, 6 * 50)
 
 
 def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from runs_of_fields import Run, pair, run_of
 
 from conformask.masker.promises import Setting, bound_text, masker_at
+from conformask.napari.words import BAD, TONES
 from conformask.report.words import share
 
 pytestmark = pytest.mark.xdist_group("napari")
@@ -30,6 +31,13 @@ def said() -> list[str]:
     from napari.utils.notifications import notification_manager
 
     return [record.message for record in notification_manager.records]
+
+
+@pytest.mark.parametrize("tone", sorted({*TONES.values(), BAD}))
+def test_white_letters_are_read_on_every_tone(tone):
+    channels = np.array([int(tone[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
 
 
 UM = {"units": ("µm", "µm"), "axis_labels": ("y", "x"), "scale": (0.5, 0.25), "translate": (3, 4)}

@@ -90,10 +90,10 @@ def test_everything_is_there() -> None:
 
 def test_pictures_decode() -> None:
     found = pictures.pictures(evaluation().examples[0], 640)
-    for picture in found.values():
+    for name, picture in found.items():
         image = Image.open(io.BytesIO(b64decode(picture.src.split(",")[1])))
         assert image.size == (picture.width, picture.height)
-        assert picture.pixelated
+        assert picture.pixelated == (name != "overlay")
 
 
 def test_names_are_escaped() -> None:
@@ -303,13 +303,31 @@ def test_all_images_as_a_table_and_as_csv() -> None:
     assert table.count("✓ within") == 1
 
 
-def test_overlay_and_heat() -> None:
-    gray = np.full((4, 5), 100, np.uint8)
-    open_mask, closed = np.full((4, 5), 255, np.uint8), np.zeros((4, 5, 3), np.uint8)
-    assert (pictures.overlay(gray, open_mask) == 100).all()
-    assert (pictures.overlay(gray, closed) == pictures.overlay(gray, closed)[0, 0]).all()
-    assert pictures.heat(closed).max() <= 4
-    assert (pictures.heat(open_mask)[0, 0] == [252, 255, 164]).all()
+def test_hidden_pixels_are_hatched_the_stronger_the_less_trusted() -> None:
+    gray = np.full((200, 180), 100, np.uint8)
+    assert (pictures.overlay(gray, np.full_like(gray, 255)) == 100).all()
+    hidden = pictures.overlay(gray, np.zeros((200, 180, 3), np.uint8)).astype(int)
+    assert np.abs(hidden[0, 0] - 0.9 * np.array(pictures.HATCH) - 0.1 * 100).max() <= 0.5
+    assert hidden[0, 3].max() < 100, "a dark edge"
+    assert (hidden[0, 5:8] == 100).all(), "what is between stripes is seen"
+    np.testing.assert_array_equal(hidden[0, 7:], hidden[7, :-7])
+    np.testing.assert_array_equal(hidden[:, :-12], hidden[:, 12:])
+    half = pictures.overlay(gray, np.full_like(gray, 127)).astype(int)
+    np.testing.assert_allclose(half - 100, (hidden - 100) / 2, atol=1.5)
+
+
+@pytest.mark.parametrize(("side", "drawn", "period"), [(64, 320, 12), (900, 640, 24)])
+def test_stripes_are_drawn_at_the_size_of_the_page(side: int, drawn: int, period: int) -> None:
+    gray = np.zeros((side, side), np.uint8)
+    row = pictures.shrunk_overlay(gray, gray, 640)[0, :, 0]
+    assert len(row) == drawn
+    np.testing.assert_array_equal(row[:-period], row[period:])
+    assert row[0] > row[period // 2] == 0, "no more stripes than that"
+
+
+def test_heat() -> None:
+    assert pictures.heat(np.zeros((4, 5, 3), np.uint8)).max() <= 4
+    assert (pictures.heat(np.full((4, 5), 255, np.uint8))[0, 0] == [252, 255, 164]).all()
 
 
 def test_grey_and_per_channel_examples() -> None:

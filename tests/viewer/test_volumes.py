@@ -21,7 +21,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masker.calibrate import calibrate
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.pictures import as_bytes
+from conformask.report.pictures import as_bytes, overlay
 from conformask.report.views import AS_STORED, views_of
 from conformask.scorers.scoring import scored_batches
 from conformask.viewer import opened, planes
@@ -29,7 +29,6 @@ from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.opened import distances_of
 from conformask.viewer.opened import opened as open_image
-from conformask.viewer.pictures import hatched
 from conformask.viewer.session import Session, Shown
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -278,7 +277,7 @@ def test_a_thumbnail_is_the_most_hidden_slice_in_true_proportions(volume_client,
             np.asarray(Image.fromarray(as_bytes(image)[::-1]).resize(small.size, Image.Resampling.BOX))
             for image in images
         )
-        drawn = hatched(np.repeat(y_hat[..., None], 3, axis=2), opened)
+        drawn = overlay(y_hat, opened)
         return float(np.abs(drawn.astype(float) - np.asarray(small)).mean())
 
     assert min(range(SPACE[0]), key=far) == at

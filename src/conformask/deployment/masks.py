@@ -212,7 +212,7 @@ class _Work:
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
         with whole_file(self._overlay(name)) as aside:
-            write_jpeg(aside, _veiled(y_hat, mask, geometry))
+            write_jpeg(aside, _drawn(y_hat, mask, geometry))
 
 
 @dataclass(frozen=True)
@@ -238,8 +238,8 @@ def _check_seg(seg: float, triplets: Triplets) -> None:
         )
 
 
-def _veiled(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
-    """The veiled output, uint8 (H, W, 3); of a volume its telling slices side by side."""
+def _drawn(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
+    """The overlay, uint8 (H, W, 3); of a volume those of its telling slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
     return np.concatenate([overlay(in_colors(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 

@@ -168,15 +168,15 @@ def _tensor(name: str, tensor: Array, single: bool) -> dict[str, Json]:
 
 
 def cover(tensors: Mapping[str, Array]) -> Image.Image:
-    """The output, and beside it veiled by its mask; of a volume the plane in the middle."""
+    """The output, and beside it the overlay of its mask; of a volume the plane in the middle."""
     planes = {name: tensors[name][0] for name in ("y_hat", "mask")}
     if planes["mask"].ndim == 4:
         planes = {name: volume[:, volume.shape[1] // 2] for name, volume in planes.items()}
-    output, mask = in_colors(planes["y_hat"]), as_bytes(planes["mask"])
-    sheet = Image.new("RGB", (2 * HALF, HALF))
-    for place, half in enumerate((output, overlay(output, mask))):
-        sheet.paste(ImageOps.fit(Image.fromarray(half).convert("RGB"), (HALF, HALF)), (place * HALF, 0))
-    return sheet
+    output, mask = (
+        np.asarray(ImageOps.fit(Image.fromarray(half).convert("RGB"), (HALF, HALF)))
+        for half in (in_colors(planes["y_hat"]), as_bytes(planes["mask"]))
+    )
+    return Image.fromarray(np.concatenate([output, overlay(output, mask)], axis=1))
 
 
 def documentation(

@@ -1,4 +1,4 @@
-"""How masks lie over images as layers: read where they are shown, and drawn as a veil."""
+"""How masks lie over images as layers: read where they are shown, and drawn over what they hide."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from napari.utils import Colormap
 
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
-from conformask.report.pictures import VEIL
+from conformask.report.pictures import HATCH
 from conformask.types import Array
 
 Index = tuple[int, ...]
@@ -20,11 +20,10 @@ Places = tuple[slice, ...]
 ReadMask = Callable[[Index, Places], Array]
 """A window of one mask, float32 (C, *space)."""
 DENSITY = 0.75
-"""Of the veil where a mask is closed."""
+"""How opaque a layer is where a mask hides; napari draws no hatch, so that the image has to shine through."""
 SIDE = 1024
 """Of the parts of a plane that are read at once."""
-TRUSTED = np.array([*VEIL / 255, 0.0])
-HIDDEN = np.array([*VEIL / 255, DENSITY])
+TRUSTED, HIDDEN = (np.array([*HATCH, 255 * opacity]) / 255 for opacity in (0, DENSITY))
 
 
 def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
@@ -47,12 +46,12 @@ def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
 
 
 def drawn(channels: int) -> dict[str, Any]:
-    """How a mask layer is drawn: blue where it hides; one of several channels darkens each by itself."""
+    """How a mask layer is drawn: yellow where it hides; one of several channels darkens each by itself."""
     common: dict[str, Any] = {"contrast_limits": (0.0, 1.0)}
     if channels > 1:
         return {**common, "rgb": True, "blending": "multiply"}
-    veil = Colormap([HIDDEN, TRUSTED], name="conformask veil", display_name="conformask veil")
-    return {**common, "colormap": veil, "blending": "translucent", "rendering": "minip"}
+    hidden = Colormap([HIDDEN, TRUSTED], name="conformask hidden", display_name="hidden")
+    return {**common, "colormap": hidden, "blending": "translucent", "rendering": "minip"}
 
 
 def beside(layer: Image) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from html import escape
 from conformask.masker.promises import Promised
 from conformask.report.words import share
 
-TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#c65500"}
+TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
 BAD = "#b84500"
-"""The tones of palette.css, behind white letters, by the name of a standing; BAD for the others."""
+"""Tones of the light viewer, behind white letters, by the name of a standing; BAD for the others."""
 MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
 
 

@@ -14,7 +14,7 @@ from conformask.report import figures, words
 from conformask.report.images import image_table
 from conformask.report.meaning import caveats, meaning_of
 from conformask.report.methods import facts, methods_text
-from conformask.report.pictures import Picture, heat_gradient, pictures
+from conformask.report.pictures import HATCH, Picture, heat_gradient, pictures
 from conformask.report.references import references
 from conformask.report.templates import template
 from conformask.report.worth import worth_text
@@ -85,6 +85,7 @@ def render(evaluation: Evaluation) -> str:
         facts=facts(evaluation),
         wholes=[_row(evaluation, e, WHOLE) for e in evaluation.examples if e.kind == "whole"],
         heat_gradient=heat_gradient(),
+        hatch=HATCH,
         numbers=words.numbers(evaluation),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),

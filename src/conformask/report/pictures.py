@@ -1,4 +1,4 @@
-"""Pictures of the gallery: veiled outputs, heat maps, and PNG as data URIs."""
+"""Pictures of the gallery: hatched outputs, heat maps, and PNG as data URIs."""
 
 import base64
 import io
@@ -10,8 +10,13 @@ from PIL import Image
 from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
 
-VEIL = np.array([86, 180, 233], np.float32)
-"""Okabe and Ito's sky blue: rare where details are, in photographs and in stained tissue."""
+HATCH = (255, 214, 64)
+"""Of hidden pixels: a yellow that keeps apart from sky, foliage and stained tissue."""
+PERIOD, STRIPE, EDGE = 12, 2.5, 1
+"""Pixels of the hatch, as in the viewer: from stripe to stripe along a row, across a stripe, and across the dark
+edge on both its sides, so that it is seen on every colour."""
+SHADE, OPACITY = 0.55, 0.9
+"""How opaque that edge is, and all of the hatch where nothing is trusted; as in the viewer."""
 INFERNO = np.array(
     [
         [0, 0, 4],
@@ -49,18 +54,19 @@ class Picture:
 
 def pictures(example: Example, longest: int) -> dict[str, Picture]:
     """All pictures of an example, by name: input, truth, output, mask, overlay, error."""
+    small = max(example.y_hat.shape[:2]) <= SMALL
     panels = {
         "input": ("Input x", example.x),
         "truth": ("Truth y", example.y),
         "output": ("Output ŷ", example.y_hat),
         "mask": ("Mask m", gray(example.mask)),
-        "overlay": ("Output, veiled", overlay(example.y_hat, example.mask)),
         "error": (error_label(example.error_scale), heat(example.error)),
     }
-    return {
-        name: picture(label, example.name, array, longest, max(example.y_hat.shape[:2]) <= SMALL)
-        for name, (label, array) in panels.items()
+    shown = {
+        name: picture(label, example.name, array, longest, small) for name, (label, array) in panels.items()
     }
+    over = shrunk_overlay(example.y_hat, example.mask, longest)
+    return shown | {"overlay": picture("Overlay", example.name, over, max(over.shape), False)}
 
 
 def error_label(scale: float) -> str:
@@ -80,13 +86,40 @@ def gray(image: Array) -> Array:
     return image if image.ndim == 2 else np.rint(image.mean(axis=-1)).astype(np.uint8)
 
 
-def overlay(y_hat: Array, mask: Array) -> Array:
-    """The output under a blue veil, as dense as the mask is closed; structure shows through faintly."""
-    color = y_hat.reshape(*y_hat.shape[:2], -1).astype(np.float32)
-    closed = 1 - gray(mask)[..., None].astype(np.float32) / 255
-    veil = VEIL * (0.6 + 0.4 * color.mean(axis=-1, keepdims=True) / 255)
-    veiled: Array = np.rint(color + closed * (veil - color)).astype(np.uint8)
-    return veiled
+def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
+    """The output, hatched where it is hidden, the stronger the less trusted.
+
+    Args:
+        y_hat: uint8 (H, W) or (H, W, 3).
+        mask: of the same height and width, 255 = trusted.
+        density: pixels for each pixel of the screen, where it is shown smaller.
+
+    Returns:
+        uint8 (H, W, 3); small images are enlarged, so that stripes are finer than their pixels.
+    """
+    times = max(1, 2 * SMALL // max(mask.shape[:2]))
+    image, trusted = (each.repeat(times, 0).repeat(times, 1) for each in (y_hat, gray(mask)))
+    color = image.reshape(*trusted.shape, -1).astype(np.float32)
+    ink, cover = _stripes(density)
+    at = np.add.outer(*map(np.arange, trusted.shape)) % len(cover)
+    hidden = (OPACITY - OPACITY / 255 * trusted.astype(np.float32))[..., None]
+    hatched: Array = np.rint(color + hidden * (ink[at] - cover[at] * color)).astype(np.uint8)
+    return hatched
+
+
+def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:
+    """The overlay for a page that keeps at most `longest` pixels a side, and shows such pictures smaller."""
+    image, trusted = _shrunk(y_hat, longest), _shrunk(mask, longest)
+    return overlay(image, trusted, density=max(1, round(2 * max(image.shape[:2]) / longest)))
+
+
+def _stripes(density: int) -> tuple[Array, Array]:
+    """Colour times opacity, (PERIOD, 3), and opacity, (PERIOD, 1), by the sum of row and column."""
+    at = np.arange(density * PERIOD, dtype=np.float32)
+    away = np.minimum(at, at[::-1] + 1) / np.sqrt(2)
+    stripe, both = (np.clip(density * width / 2 - away + 0.5, 0, 1) for width in (STRIPE, STRIPE + 2 * EDGE))
+    cover = stripe + SHADE * (1 - stripe) * both
+    return stripe[:, None] * np.array(HATCH, np.float32), cover[:, None]
 
 
 def heat(error: Array) -> Array:
@@ -111,7 +144,7 @@ def data_uri(image: Array) -> str:
 def png(image: Image.Image) -> bytes:
     """The content of a PNG file."""
     buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True)
+    image.save(buffer, "PNG")
     return buffer.getvalue()
 
 

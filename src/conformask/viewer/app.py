@@ -21,7 +21,7 @@ from conformask.storage.as_json import plain
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
 from conformask.viewer.opened import distances_of, is_measurable
-from conformask.viewer.pictures import HATCH, PICTURES, error_picture, picture, png
+from conformask.viewer.pictures import PICTURES, error_picture, picture, png
 from conformask.viewer.planes import Part, checked, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
@@ -131,7 +131,7 @@ def about(session: Shown, request: Request) -> Response:
         "sliders": asdict(request.app.state.sliders),
         "distance": masker.card.distance_label,
         "family": masker.family.settings(),
-        "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
+        "hatch": "#{:02x}{:02x}{:02x}".format(*report_pictures.HATCH),
         "upload": {
             "most_bytes": MOST_BYTES,
             "suffixes": SUFFIXES,

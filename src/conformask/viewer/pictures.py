@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conformask.report.pictures import as_bytes, gray, heat, in_colors
+from conformask.report.pictures import as_bytes, gray, heat, in_colors, overlay
 from conformask.report.views import View
 from conformask.types import Array, Family
 from conformask.viewer.contrast import Contrast
@@ -15,12 +15,6 @@ from conformask.viewer.opened import Opened
 from conformask.viewer.planes import Part, plane, reduction
 
 PICTURES = ("input", "output", "truth", "error")
-HATCH = (255, 214, 64)
-"""Of hidden pixels, unless the user of the page chooses another colour."""
-PERIOD, STRIPE = 16, 5
-"""Pixels of a thumbnail from stripe to stripe along a row, and of them hatched."""
-SHADE = 0.45
-"""Of the pixels beside a stripe, dark so that it is seen on every colour."""
 THUMBNAIL = 256
 """Longest side; smaller images are enlarged, so that stripes are finer than their pixels."""
 QUALITY = 85
@@ -55,18 +49,8 @@ def thumbnail(
         for image, mode in ((in_colors(output), "RGB"), (gray(as_bytes(mask)), "L"))
     )
     buffer = io.BytesIO()
-    Image.fromarray(hatched(shown, opened)).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(overlay(shown, opened)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
-
-
-def hatched(image: Array, mask: Array) -> Array:
-    """An image (H, W, 3) under diagonal stripes, as strong as the mask (H, W) hides; all are uint8."""
-    at = np.add.outer(*map(np.arange, mask.shape)) % PERIOD
-    hidden = 1 - mask[..., None] / 255
-    stripes = np.where((at < STRIPE)[..., None], HATCH, 0)
-    strength = np.where(at < STRIPE, 1, np.where((at == STRIPE) | (at == PERIOD - 1), SHADE, 0))[..., None]
-    marked: Array = np.rint(image + hidden * strength * (stripes - image)).astype(np.uint8)
-    return marked
 
 
 def png(pixels: Array) -> bytes:
