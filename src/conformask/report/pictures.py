@@ -13,8 +13,8 @@ from conformask.storage.as_arrays import Array
 HATCH = (255, 214, 64)
 """Of hidden pixels: a yellow that keeps apart from sky, foliage and stained tissue."""
 PERIOD, STRIPE, EDGE = 12, 2.5, 1
-"""Pixels of the hatch, as in the viewer: from stripe to stripe along a row, across a stripe, and across the dark
-edge on both its sides, so that it is seen on every colour."""
+"""Of the hatch, pixels as in the viewer: from stripe to stripe along a row, across a stripe, and across the
+dark edge on either side, so that it is seen on every colour."""
 SHADE, OPACITY = 0.55, 0.9
 """How opaque that edge is, and all of the hatch where nothing is trusted; as in the viewer."""
 INFERNO = np.array(
