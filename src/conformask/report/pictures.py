@@ -11,10 +11,10 @@ from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
 
 HATCH = (255, 214, 64)
-"""Of hidden pixels: a yellow that keeps apart from sky, foliage and stained tissue."""
+"""Of hidden pixels, unless a user of the viewer chooses another: a yellow that sky and haematoxylin lack."""
 PERIOD, STRIPE, EDGE = 12, 2.5, 1
-"""Of the hatch, pixels as in the viewer: from stripe to stripe along a row, across a stripe, and across the
-dark edge on either side, so that it is seen on every colour."""
+"""Of the hatch, pixels from stripe to stripe along a row, across a stripe, and across the dark edge on either
+side, so that it is seen on every colour; as in the viewer."""
 SHADE, OPACITY = 0.55, 0.9
 """How opaque that edge is, and all of the hatch where nothing is trusted; as in the viewer."""
 INFERNO = np.array(
@@ -114,7 +114,7 @@ def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:
 
 
 def _stripes(density: int) -> tuple[Array, Array]:
-    """Colour times opacity, (PERIOD, 3), and opacity, (PERIOD, 1), by the sum of row and column."""
+    """Colour times opacity, (period, 3), and opacity, (period, 1), by the sum of row and column."""
     at = np.arange(density * PERIOD, dtype=np.float32)
     away = np.minimum(at, at[::-1] + 1) / np.sqrt(2)
     stripe, both = (np.clip(density * width / 2 - away + 0.5, 0, 1) for width in (STRIPE, STRIPE + 2 * EDGE))
