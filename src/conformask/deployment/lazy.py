@@ -56,7 +56,7 @@ def masked(
     level needs the whole score; until it is known the workers keep the score, 4 bytes a pixel, or spill it.
 
     Args:
-        masker: a calibrated masker, of the family power, or water_filling with exponent 1.
+        masker: a calibrated masker.
         x: the degraded input, (H, W), (H, W, C) or of the axes of the calibration, read as its images were.
         y_hat: the network's output, likewise.
         weight: of the image, where the rule asks for it.
@@ -68,8 +68,8 @@ def masked(
 
     Raises:
         MissingFileError: dask is not installed.
-        MismatchError: another family, other channels than those of the calibration, or an x that tiles cannot
-            follow.
+        MismatchError: a family of your own that has no passes, other channels than those of the calibration,
+            or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know of it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
     """
@@ -165,10 +165,10 @@ def _level(passes: Passes, scores: Sequence["Delayed"]) -> "Delayed":
 
     known: Any = delayed(passes, traverse=False)
     for _ in range(passes.count):
-        sums = [delayed(Passes.sums_of)(known, score) for score in scores]
+        sums = [known.sums_of(score) for score in scores]
         while len(sums) > 1:
             sums = [delayed(_added)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
-        known = delayed(Passes.after)(known, sums[0])
+        known = known.after(sums[0])
     return known
 
 

@@ -36,8 +36,12 @@ def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
         return np.ones(len(score))
     parts = torch.split(score.flatten(1), PIXELS, dim=1)
     sums = torch.stack([part.sum(dim=1, dtype=torch.float64) for part in parts]).sum(dim=0)
-    mean = (sums / max(1, score[:1].numel())).cpu().numpy()
-    return np.where(mean > 0, mean, 1.0) ** kappa
+    return _of_means((sums / max(1, score[:1].numel())).cpu().numpy(), kappa)
+
+
+def share_of_total(total: float, pixels: int, kappa: float) -> float:
+    """mean(score)^kappa of one image, as `shares` gives it, from the sum of its score."""
+    return float(_of_means(np.array([total / max(1, pixels)]), kappa)[0])
 
 
 def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
@@ -47,3 +51,7 @@ def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
         InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
     """
     return np.asarray(lambdas(lam, len(score)) * shares(score, kappa)[:, None])
+
+
+def _of_means(means: Float[np.ndarray, "n"], kappa: float) -> Float[np.ndarray, "n"]:
+    return np.where(means > 0, means, 1.0) ** kappa

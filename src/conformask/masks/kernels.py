@@ -201,6 +201,32 @@ def histogram_within(keys: Array, weight: Array, shift: int, bits: int, prefix: 
 
 
 @compiled
+def saturating_within(
+    keys: Array, score: Array, shift: int, bits: int, prefix: int, tops: Array, power: float
+) -> Array:
+    """As `histogram_within`, of s (top / s)^power, with the largest score of each digit, tops (2^bits,)."""
+    sums = np.zeros(1 << bits)
+    for i in range(keys.size):
+        if keys[i] >> np.uint32(shift + bits) == np.uint32(prefix) and score[i] > 0:
+            digit = (keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)
+            sums[digit] += score[i] * (tops[digit] / score[i]) ** power
+    return sums
+
+
+@compiled
+def beyond_tops(sums: Array, tops: Array, power: float, beyond: float) -> Array:
+    """What a mask spends beyond each digit that is full below its top; all (digits,).
+
+    sums are those of `saturating_within`; beyond is what it spends beyond all digits, full below the last.
+    """
+    spent = np.empty(sums.size)
+    spent[-1] = beyond
+    for digit in range(sums.size - 2, -1, -1):
+        spent[digit] = (spent[digit + 1] + sums[digit + 1]) * (tops[digit] / tops[digit + 1]) ** power
+    return spent
+
+
+@compiled
 def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
     """The weight of the pixels with this key, and how many they are."""
     total, count = 0.0, 0

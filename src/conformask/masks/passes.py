@@ -4,89 +4,148 @@ A pass maps each part of the score to a short array, of which the sum over all p
 The levels are those of Family.level: sums are float64 in another order, and levels are rounded down.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
 from conformask.errors import MismatchError
-from conformask.masks.kernels import DIGITS, NOISE, Array, crossing, histogram, histogram_within, rounded_down
-from conformask.masks.power import Power
-from conformask.masks.water_filling import WaterFilling
+from conformask.masks.difficulty import share_of_total
+from conformask.masks.kernels import DIGITS, Array, histogram, histogram_within, rounded_down
 from conformask.types import Family
 
+AnySearch = TypeVar("AnySearch", bound="Search")
 
-@dataclass(frozen=True)
-class Passes:
-    """What is known after some passes over the parts of one image's score; the level after the last."""
 
-    family: Power | WaterFilling
-    lam: float
-    pixels: int
-    done: int = 0
-    goal: float = 0.0
-    """What a water-filling mask may spend."""
-    below: float = 0.0
-    """What it spends below the keys that are left."""
-    key: int = 0
-    """The leading digits of the boundary score."""
-    level: Array | None = None
-    """(L,) float32."""
+@runtime_checkable
+class Passes(Protocol):
+    """What is known after some passes over the parts of one image's score."""
 
     @property
     def count(self) -> int:
         """How many passes there are."""
-        return 1 if isinstance(self.family, Power) else len(DIGITS)
+
+    @property
+    def level(self) -> Array | None:
+        """(L,) float32; None before it is known, at the latest after the last pass."""
 
     def sums_of(self, part: Array) -> Array:
         """What is summed over the parts in this pass, float64; the part is float32 of any shape."""
-        pixels = np.ascontiguousarray(part).reshape(-1)
-        if isinstance(self.family, Power):
-            return np.array([pixels.sum(dtype=np.float64)])
-        keys, (shift, bits) = pixels.view(np.uint32), DIGITS[self.done]
-        if self.done == 0:
-            return histogram(keys, pixels, shift, bits)
-        return histogram_within(keys, pixels, shift, bits, self.key)
 
     def after(self, sums: Array) -> "Passes":
         """What is known after the pass that gave these sums over all parts."""
-        if self.level is not None:
-            return self
-        if isinstance(self.family, Power):
-            level = rounded_down(np.array([self._budget(float(sums[0]))]))
-            return replace(self, done=1, level=level)
-        known = self if self.done else replace(self, goal=self._budget(float(sums.sum())) * self.pixels)
-        if known.done == 0 and sums.sum() <= known.goal * (1 + NOISE):
-            return replace(known, level=np.array([np.inf if known.goal > 0 else 0, 0], np.float32))
-        if known.goal == 0:
-            return replace(known, level=np.zeros(2, np.float32))
-        digit, below = crossing(sums, known.below, known.goal)
-        key = (known.key << DIGITS[known.done][1]) | digit
-        known = replace(known, done=known.done + 1, key=key, below=below)
-        return (
-            replace(known, level=_boundary(known, float(sums[digit]))) if known.done == known.count else known
-        )
-
-    def _budget(self, total: float) -> float:
-        """lam * mean(score)^kappa, as `difficulty.spent` gives it."""
-        mean = total / max(1, self.pixels)
-        return float(self.lam * (mean if mean > 0 else 1.0) ** self.family.kappa)
 
 
 def passes_of(family: Family, lam: float, pixels: int) -> Passes:
     """The passes to the level of one image.
 
     Raises:
-        MismatchError: a family that needs the whole score at once.
+        MismatchError: a family of the user's own that has none.
     """
-    if not (isinstance(family, Power) or (isinstance(family, WaterFilling) and family.exponent == 1)):
+    passes: Callable[[float, int], Passes] | None = getattr(family, "passes", None)
+    if passes is None:
         raise MismatchError(
-            f"the family {family.settings()} finds its level on the whole score at once: for images larger "
-            "than a machine calibrate with family power, or water_filling with exponent 1"
+            f"family {family.name!r} is your own and has no passes(lam, pixels): its level by sums over the "
+            "blocks of an image"
         )
-    return Passes(family, lam, pixels)
+    return passes(lam, pixels)
 
 
-def _boundary(known: Passes, at: float) -> Array:
-    score = np.array([known.key], np.uint32).view(np.float32)[0]
-    fraction = min(1.0, max(0.0, (known.goal - known.below) / at))
-    return rounded_down(np.array([float(score), fraction]))
+@dataclass(frozen=True)
+class Total:
+    """One pass: the level follows from the sum of the scores."""
+
+    level_of: Callable[[float], float]
+    level: Array | None = None
+    count: ClassVar[int] = 1
+
+    def sums_of(self, part: Array) -> Array:
+        """The sum of the scores, (1,)."""
+        return np.array([part.sum(dtype=np.float64)])
+
+    def after(self, sums: Array) -> "Total":
+        """With the level."""
+        return replace(self, level=rounded_down(np.array([self.level_of(float(sums[0]))])))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Three passes to the boundary score of a mask: each finds a digit of its bits.
+
+    A family says in a subclass what is summed by digit, the scores first, and where its boundary is passed.
+    """
+
+    lam: float
+    kappa: float
+    pixels: int
+    budget: float = 0.0
+    """lam * mean(score)^kappa, known after the first pass."""
+    done: int = 0
+    key: int = 0
+    """The digits of the boundary score that are known."""
+    below: Array | float = 0.0
+    """Sums over the scores below those that have these digits."""
+    level: Array | None = None
+    count: ClassVar[int] = len(DIGITS)
+    numbers: ClassVar[int] = 2
+    """In a level: the boundary score, and the fraction that pixels at it share."""
+
+    def sums_of(self, part: Array) -> Array:
+        """Sums by digit, (S, digits), of the pixels whose higher digits are those of the boundary."""
+        raise NotImplementedError
+
+    def passed(self, sums: Array, through: Array) -> Array:
+        """At which digits the mask that is full up to there spends more than the budget, (digits,) bool.
+
+        sums (S, digits) and through, those of all scores up to the digit.
+        """
+        raise NotImplementedError
+
+    def level_at(self, score: float, at: Array) -> tuple[float, ...]:
+        """The level, from the boundary score and the sums at it, (S,)."""
+        raise NotImplementedError
+
+    def after(self: AnySearch, sums: Array) -> AnySearch:
+        """With another digit; with the level after the last, or once all or nothing is opened."""
+        if self.level is not None:
+            return self
+        known = self if self.done else replace(self, budget=self._budget(float(sums[0].sum())))
+        if not 0 < known.budget < math.inf:
+            return known._opened(known.budget)
+        through = np.column_stack([np.broadcast_to(known.below, len(sums)), sums]).cumsum(axis=1)
+        places = np.flatnonzero(known.passed(sums, through[:, 1:]))
+        if not places.size and not known.done:
+            return known._opened(math.inf)
+        hidden_by_rounding = not places.size
+        digit = int(np.flatnonzero(sums.any(axis=0))[-1] if hidden_by_rounding else places[0])
+        found = known.at_digit(digit, sums, through[:, digit])
+        if found.done < found.count:
+            return found
+        score = float(np.array([found.key], np.uint32).view(np.float32)[0])
+        return replace(found, level=rounded_down(np.array(found.level_at(score, sums[:, digit]))))
+
+    def at_digit(self: AnySearch, digit: int, sums: Array, below: Array) -> AnySearch:
+        """What is known once the digit of this pass is; below (S,) as the field."""
+        key = (self.key << DIGITS[self.done][1]) | digit
+        return replace(self, done=self.done + 1, key=key, below=below)
+
+    def by_digit(self, pixels: Array, weight: Array) -> Array:
+        """The weight of the pixels whose higher digits are known, by the digit of this pass; both flat."""
+        keys, (shift, bits) = pixels.view(np.uint32), DIGITS[self.done]
+        if self.done == 0:
+            return histogram(keys, weight, shift, bits)
+        return histogram_within(keys, weight, shift, bits, self.key)
+
+    def _opened(self: AnySearch, boundary: float) -> AnySearch:
+        """Nothing for 0, all for inf."""
+        return replace(self, level=np.array([boundary, 0], np.float32)[: self.numbers])
+
+    def _budget(self, total: float) -> float:
+        return self.lam * share_of_total(total, self.pixels, self.kappa)
+
+
+def flat(part: Array) -> Array:
+    """The pixels of a part, (n,) contiguous."""
+    return np.ascontiguousarray(part).reshape(-1)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 from conformask.arithmetic import beside
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import of_each_image, saturating_curve
-from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
+from conformask.masks.difficulty import KAPPA, check_kappa, share_of_total, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import full_below, pairs, rounded_down
+from conformask.masks.passes import Total
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -65,6 +67,13 @@ class Power:
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
         """The same in operations that an ONNX graph has."""
         return rounded_down_in_graph(lam * shares_in_graph(score, self.kappa))[:, None]
+
+    def passes(self, lam: float, pixels: int) -> Total:
+        """The same of one image, from the sum of its score."""
+        return Total(partial(self._level_of_total, lam, pixels))
+
+    def _level_of_total(self, lam: float, pixels: int, total: float) -> float:
+        return lam * share_of_total(total, pixels, self.kappa)
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""

@@ -13,6 +13,7 @@ from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import NOISE, Array, images, pairs, rounded_down, selection
+from conformask.masks.passes import Passes, Search, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -45,6 +46,10 @@ class TrustedMean:
         levels = [_boundary(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2))
         return torch.from_numpy(rounded_down(stacked)).reshape(*lam.shape, 2).to(score.device)
+
+    def passes(self, lam: float, pixels: int) -> Passes:
+        """The same of one image, from sums over its parts."""
+        return _Search(lam, self.kappa, pixels)
 
     def apply(self, score: Images, level: Float[Tensor, "n 2"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
@@ -87,6 +92,28 @@ class TrustedMean:
     def settings(self) -> dict[str, Json]:
         """Name and kappa."""
         return {"name": self.name, "kappa": self.kappa}
+
+
+@dataclass(frozen=True)
+class _Search(Search):
+    """Sums scores and counts them."""
+
+    def sums_of(self, part: Array) -> Array:
+        pixels = flat(part)
+        return np.stack([self.by_digit(pixels, weight) for weight in (pixels, np.ones_like(pixels))])
+
+    def passed(self, sums: Array, through: Array) -> Array:
+        """Where the mean is above the budget; at the first score where none is below it: nothing is shown."""
+        passed: Array = through[0] > self.budget * (1 + NOISE) * through[1]
+        first = np.flatnonzero(through[1])[0]
+        least = sums[0, first] * (1 + NOISE) >= self.budget * sums[1, first]
+        passed[first] |= least and not np.any(self.below)
+        return passed
+
+    def level_at(self, score: float, at: Array) -> tuple[float, ...]:
+        total, count = np.broadcast_to(self.below, 2)
+        slack, cost = self.budget * count - total, at[1] * (score - self.budget)
+        return score, min(max(slack / cost, 0.0), 1.0) if count and cost > 0 else 0.0
 
 
 def _boundary(s: Array, budgets: Array) -> Array:

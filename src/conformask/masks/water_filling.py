@@ -1,7 +1,8 @@
 """The largest mask within an error budget: Theorems 1 and 2 of the paper with the constraint m <= 1 kept."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -17,15 +18,21 @@ from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph, within_noise
 from conformask.masks.kernels import (
+    DIGITS,
+    LARGEST,
     NEGLIGIBLE,
+    NOISE,
     Array,
+    beyond_tops,
     filled,
     full_below,
     images,
     pairs,
     rounded_down,
+    saturating_within,
     selection,
 )
+from conformask.masks.passes import Passes, Search, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -68,6 +75,12 @@ class WaterFilling:
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2 - (self.exponent > 1)))
         opened = np.where(budgets[..., None] > 0, stacked, 0)
         return torch.from_numpy(rounded_down(opened)).reshape(*lam.shape, opened.shape[-1]).to(score.device)
+
+    def passes(self, lam: float, pixels: int) -> Passes:
+        """The same of one image, from sums over its parts."""
+        if self.exponent == 1:
+            return _BoundarySearch(lam, self.kappa, pixels)
+        return _SigmaSearch(lam, self.kappa, pixels, power=self._power(self.exponent))
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """The mask, with the shape of the score, float32 in [0, 1]."""
@@ -161,6 +174,67 @@ class WaterFilling:
     def _power(self, exponent: float) -> float:
         """mask^exponent = min(1, (sigma / score)^power)."""
         return float(exponent / (self.exponent - 1))
+
+
+@dataclass(frozen=True)
+class _BoundarySearch(Search):
+    """Sums scores: pixels below the boundary are full, the others closed."""
+
+    def sums_of(self, part: Array) -> Array:
+        pixels = flat(part)
+        return self.by_digit(pixels, pixels)[None]
+
+    def passed(self, sums: Array, through: Array) -> Array:
+        passed: Array = through[0] > self.budget * self.pixels * (1 + NOISE)
+        return passed
+
+    def level_at(self, score: float, at: Array) -> tuple[float, ...]:
+        left = self.budget * self.pixels - np.broadcast_to(self.below, 1)[0]
+        return score, min(1.0, max(0.0, left / at[0]))
+
+
+@dataclass(frozen=True)
+class _SigmaSearch(Search):
+    """Sums scores, and what their pixels spend where sigma is the largest score of their digit.
+
+    Powers below NEGLIGIBLE count here.
+    """
+
+    power: float = 2.0
+    beyond: float = 0.0
+    """What pixels beyond the known digits spend, where sigma is the largest score that has them."""
+    numbers: ClassVar[int] = 1
+
+    def sums_of(self, part: Array) -> Array:
+        pixels = flat(part)
+        shift, bits = DIGITS[self.done]
+        partly = saturating_within(
+            pixels.view(np.uint32), pixels, shift, bits, self.key, self._tops(), self.power
+        )
+        return np.stack([self.by_digit(pixels, pixels), partly])
+
+    def passed(self, sums: Array, through: Array) -> Array:
+        """Never none but in the first pass: sigma is below the largest score that has the known digits."""
+        spent = through[0] + self._beyond(sums)
+        passed: Array = spent > self.budget * self.pixels * (1 + NOISE)
+        passed[-1] |= self.done > 0
+        return passed
+
+    def at_digit(self, digit: int, sums: Array, below: Array) -> "_SigmaSearch":
+        return replace(super().at_digit(digit, sums, below), beyond=float(self._beyond(sums)[digit]))
+
+    def level_at(self, score: float, at: Array) -> tuple[float, ...]:
+        return (float(np.nextafter(np.float32(score), np.float32(0))),)
+
+    def _beyond(self, sums: Array) -> Array:
+        return beyond_tops(sums[1], self._tops(), self.power, self.beyond)
+
+    def _tops(self) -> Array:
+        """The largest score of each digit, float64; of those that no score has, any."""
+        shift, bits = DIGITS[self.done]
+        keys = ((self.key << bits) + np.arange(1, (1 << bits) + 1) << shift) - 1
+        tops: Array = np.minimum(keys, LARGEST).astype(np.uint32).view(np.float32).astype(np.float64)
+        return tops
 
 
 def boundary_in_graph(ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
