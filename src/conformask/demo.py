@@ -10,7 +10,7 @@ import numpy as np
 
 from conformask.data.manifest import MANIFEST
 from conformask.data.photographs import packaged_photographs
-from conformask.data.provenance import is_unfinished
+from conformask.data.provenance import unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.data.triplets import Triplets
 from conformask.deployment.masks import write_masks
@@ -125,7 +125,7 @@ def tiles_of_photographs(seed: int = 0) -> TrueImages:
 
 def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Triplets:
     """What the network makes of all tiles, kept in a folder."""
-    if is_unfinished(data) or not (data / MANIFEST).exists():
+    if unfinished(data) or not (data / MANIFEST).exists():
         write_triplets(images, data, task=predictor.task, predictor=predictor, population=POPULATION)
     return Triplets.from_folder(data)
 

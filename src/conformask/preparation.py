@@ -1,7 +1,7 @@
 """Task and predictor over true images -> triplets on disk."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import islice
@@ -18,9 +18,10 @@ from conformask.data.formats.format import Under
 from conformask.data.formats.nifti import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
-from conformask.data.provenance import Provenance, is_unfinished
+from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
+from conformask.fingerprints import fingerprint_of
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.own import own_predictor
@@ -28,6 +29,7 @@ from conformask.predictors.pairs import Pairs
 from conformask.progress import tracked
 from conformask.records.network import Network
 from conformask.records.reading import Reading
+from conformask.storage.as_json import hash_of
 from conformask.storage.owned import owned
 from conformask.storage.whole import whole_file
 from conformask.training.processes import check_devices, together
@@ -43,40 +45,87 @@ def write_triplets(
     task: Task,
     predictor: Predictor,
     population: str | None = None,
+    devices: int | str = 1,
+    nodes: int = 1,
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
-    triplets.json says until the end that they are not finished; then they are made again. Returns how many.
+    triplets.json says until the end that they are not finished, and what they are made from: a killed run
+    resumes where it stopped, one of other images or another task or predictor starts over. Threads read and
+    write beside the predictor; several devices or nodes, which are handed to Lightning, are processes that
+    share the images. Returns how many there are.
 
     Raises:
         MismatchError: the folder already holds triplets.
         ImageError: the predictor returned NaN or another shape; names the image.
+        InvalidArgumentError: more devices than there are.
     """
     out = Path(out)
-    if (out / MANIFEST).exists() and not is_unfinished(out):
+    if (out / MANIFEST).exists() and not unfinished(out):
         raise MismatchError(f"{out} already holds triplets: choose another folder, or delete it")
+    check_devices(devices)
+    fabric = together(devices, nodes)
     with owned(out):
-        return _write(images, out, task, predictor, population)
+        provenance = provenance_of(predictor, task.name, population)
+        if fabric.is_global_zero:
+            source = hash_of([images.fingerprint, fingerprint_of(task)])
+            _begin(out, images, replace(provenance, source=source, finished=False))
+        fabric.barrier()
+        left = [part for part in _parts(len(images)) if not _lies_there(out, images, part)]
+        fabric.barrier()
+        _write(out, images, task, predictor, left[fabric.global_rank :: fabric.world_size])
+        fabric.barrier()
+        if fabric.is_global_zero:
+            _write_manifest(out, images)
+            provenance.save(out)
+        fabric.barrier()
+    return len(images)
 
 
-def _write(images: TrueImages, out: Path, task: Task, predictor: Predictor, population: str | None) -> int:
-    provenance = provenance_of(predictor, task.name, population)
-    replace(provenance, finished=False).save(out)
+def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
+    """Keep what a killed run of the same claim wrote; of others, remove what is going to be overwritten."""
+    if unfinished(out) == claim:
+        return
+    for source in images.sources:
+        for path in _paths(source).values():
+            (out / path).unlink(missing_ok=True)
+    claim.save(out)
 
-    def written(made: tuple[Source, Triplet]) -> dict[str, str]:
+
+def _parts(count: int) -> list[range]:
+    """Places of images that the predictor is run on together.
+
+    They are the same however many processes share them and whatever is left, for the last bits of an output
+    may depend on how many lie in its batch.
+    """
+    return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
+
+
+def _lies_there(out: Path, images: TrueImages, part: range) -> bool:
+    return all((out / path).exists() for place in part for path in _paths(images.sources[place]).values())
+
+
+def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range]) -> None:
+    def write(made: tuple[Source, Triplet]) -> None:
         source, triplet = made
-        paths = {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
-        for role, path in paths.items():
+        for role, path in _paths(source).items():
             write_image(out / path, getattr(triplet, role), bits=images.bits)
-        return {"name": source.name, **paths, "group": source.group, "split": source.part}
 
-    rows = list(ahead(written, predicted(images, task, predictor)))
+    for _ in ahead(write, predicted(images, task, predictor, parts)):
+        pass
+
+
+def _write_manifest(out: Path, images: TrueImages) -> None:
     with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
-    provenance.save(out)
-    return len(rows)
+        for source in images.sources:
+            row = {"name": source.name, "group": source.group, "split": source.part}
+            writer.writerow(row | _paths(source))
+
+
+def _paths(source: Source) -> dict[str, str]:
+    return {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
 
 
 def provenance_of(predictor: Predictor, task: str | None = None, population: str | None = None) -> Provenance:
@@ -85,16 +134,26 @@ def provenance_of(predictor: Predictor, task: str | None = None, population: str
     return Provenance(task, network, predictor.trained_on, population)
 
 
-def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[tuple[Source, Triplet]]:
-    """The triplet of every true image, in order, the predictor run on batches.
+def predicted(
+    images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range] | None = None
+) -> Iterator[tuple[Source, Triplet]]:
+    """The triplets of true images, in order; of these places, or all.
+
+    Args:
+        images: the true images.
+        task: makes x.
+        predictor: makes y_hat; it is run on the images of a part together.
+        parts: such as `_parts` gives.
 
     Raises:
         ImageError: the predictor returned NaN or another shape; names the image.
     """
-    pairs = Pairs(images, task)
-    read = ahead(pairs.__getitem__, range(len(pairs)), lambda pair: 2 * pair[2].nbytes, threads=1)
-    shown = tracked(read, "triplets", len(pairs))
-    while batch := list(islice(shown, BATCH_SIZE)):
+    parts = _parts(len(images)) if parts is None else parts
+    pairs, places = Pairs(images, task), [place for part in parts for place in part]
+    read = ahead(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
+    shown = tracked(read, "triplets", len(places))
+    for part in parts:
+        batch = list(islice(shown, len(part)))
         outputs = _outputs(predictor, {source.name: x for source, x, _ in batch})
         for (source, x, y), y_hat in zip(batch, outputs, strict=True):
             _check_output(source.name, y_hat, y.shape[1:])

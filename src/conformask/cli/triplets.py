@@ -39,7 +39,7 @@ def triplets(
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
 
     With --task IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
-    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added; a killed run resumes where it stopped.
+    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added. A killed run resumes where it stopped.
 
     Parameters
     ----------
@@ -68,13 +68,20 @@ def triplets(
         record = {"data": str(images), "n": n, "predictor": predictor}
         show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
         return
-    if (devices, nodes) != ("1", 1):
-        bad_usage("--devices and --nodes run your own network on the x/ of a folder, without --task")
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size too")
     source = true_images(images, size, stride, split, seed, read.data_range)
-    network = predictor_named(predictor, task_by_name(task), read.data_range)
+    made_by = task_by_name(task)
+    network = predictor_named(predictor, made_by, read.data_range)
     population = population_of(stride, split)
-    n = write_triplets(source, data, task=task_by_name(task), predictor=network, population=population)
+    n = write_triplets(
+        source,
+        data,
+        task=made_by,
+        predictor=network,
+        population=population,
+        devices=devices,
+        nodes=nodes,
+    )
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)

@@ -22,6 +22,8 @@ class Provenance:
     """Pixel hashes of the true images that the network was trained on."""
     population: str | None = None
     """For which images a promise holds, where it is narrower than "new images like these"."""
+    source: str | None = None
+    """Until they are finished: a hash of the true images and of the task."""
     finished: bool = True
     """Whether all of the triplets are there."""
 
@@ -52,9 +54,10 @@ class Provenance:
         return replace(provenance, network=Network(network))
 
 
-def is_unfinished(folder: Path) -> bool:
-    """Whether triplets.json says that the triplets are not all there yet."""
-    return _record(folder).get("finished") is False
+def unfinished(folder: Path) -> Provenance | None:
+    """What triplets.json says of triplets that are not all there yet; None where there are no such."""
+    record = _record(folder)
+    return record_of(Provenance, record, folder / FILE) if record.get("finished") is False else None
 
 
 def _record(folder: Path) -> dict[str, Json]:

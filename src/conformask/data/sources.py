@@ -23,6 +23,9 @@ from conformask.data.splits import check_how, check_part, dealt, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
+from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_json import hash_of
+from conformask.storage.published import path_hash
 from conformask.types import Array
 
 
@@ -193,6 +196,13 @@ class TrueImages:
         """8 if every file holds 8 bits, else 16: what keeps all the images as they are."""
         return max(self._bits(file) for file in self._headers)
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the files, and of how they are read, cut and split; reads all of them."""
+        files = {name: _hash_of(self._files[name]) for name in {source.file for source in self.sources}}
+        settings = vars(self._cutting), self.data_range, self.channels, self.bits
+        return hash_of([files, settings, [vars(source) for source in self.sources]])
+
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """The images at these places, in this order."""
         return self._with([self.sources[index] for index in indices])
@@ -240,6 +250,10 @@ class TrueImages:
         else:
             image = from_user_array(file, Reading(self.data_range), f"image {name!r}")
         return np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
+
+
+def _hash_of(image: Path | Array) -> str:
+    return path_hash(image) if isinstance(image, Path) else hash_of_arrays({"image": image})
 
 
 def _header(name: str, file: Path | Array) -> Header:

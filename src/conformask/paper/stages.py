@@ -17,7 +17,7 @@ from conformask.storage.as_json import Json, plain, read_json, write_json
 VERSION = 2
 """Counts on whenever a stage comes to compute something else from the same settings."""
 DONE = "done.json"
-TOGETHER = ("predictor", "scorer", "calibration")
+TOGETHER = ("predictor", "triplets", "scorer", "calibration")
 """Kinds of stages that several processes work on together, and that resume where they stopped."""
 POLL_SECONDS = 0.5
 
@@ -76,8 +76,8 @@ class Cache:
     def run(self, stage: Stage, make: Callable[[Path], None]) -> Path:
         """Have the stage done, and return its folder; what was done is not made again.
 
-        A killed training or calibration resumes where it stopped, other stages start over. Of several
-        processes all do these, and the first does the rest.
+        Killed stages of the kinds TOGETHER resume where they stopped, others start over. Of several processes
+        all do these, and the first does the rest.
         """
         folder = self.folder(stage)
         if self.done(stage):

@@ -100,6 +100,8 @@ class Workshop:
             task=trained.task,
             predictor=Accelerated(trained, trained.name, trained.fingerprint, trained.trained_on),
             population=self.collection.population,
+            devices=self.devices,
+            nodes=self.nodes,
         )
 
     def scorer(self, method: str, folder: Path) -> None:
