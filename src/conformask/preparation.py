@@ -22,6 +22,7 @@ from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
 from conformask.fingerprints import fingerprint_of
+from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.own import own_predictor
@@ -306,7 +307,7 @@ def true_images(
 
 
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """bicubic, biharmonic, the predictor of a run folder, or what `own_predictor` takes.
+    """bicubic, biharmonic, the predictor of a run folder on the accelerator, or what `own_predictor` takes.
 
     Raises:
         InvalidArgumentError: none of these.
@@ -320,7 +321,7 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
     predictor = NetworkPredictor.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")
-    return predictor
+    return Accelerated(predictor)
 
 
 def population_of(stride: int | None, split: str) -> str | None:

@@ -25,6 +25,7 @@ from conformask.paper.plan import FREE, RowPlan, points
 from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, Preset, TableRow
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
+from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
@@ -38,7 +39,7 @@ from conformask.storage.as_json import write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, seeded
 from conformask.training.processes import is_first_process
-from conformask.types import Array, Batch, Distance, Images, Loss, Predictor
+from conformask.types import Array, Batch, Distance, Loss
 
 OPT = "opt.npz"
 RESPLITS = "resplits"
@@ -98,7 +99,7 @@ class Workshop:
             self.collection.images,
             folder,
             task=trained.task,
-            predictor=Accelerated(trained, trained.name, trained.fingerprint, trained.trained_on),
+            predictor=Accelerated(trained),
             population=self.collection.population,
             devices=self.devices,
             nodes=self.nodes,
@@ -206,21 +207,6 @@ class Workshop:
             distance=self.distance,
             scorer=self._loaded(method),
         )
-
-
-@dataclass(frozen=True)
-class Accelerated:
-    """A predictor that is run on the accelerator, where there is one."""
-
-    predictor: Predictor
-    name: str
-    fingerprint: str | None
-    trained_on: tuple[str, ...]
-
-    def __call__(self, x: Images) -> Images:
-        """Its output, back on the CPU."""
-        device = best_device()
-        return self.predictor(x.to(device)).cpu()
 
 
 def threshold_of(used: Loss, selection: Triplets) -> float:
