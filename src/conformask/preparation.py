@@ -110,7 +110,8 @@ def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, part
     def write(made: tuple[Source, Triplet]) -> None:
         source, triplet = made
         for role, path in _paths(source).items():
-            write_image(out / path, getattr(triplet, role), bits=images.bits)
+            if not (out / path).exists():
+                write_image(out / path, getattr(triplet, role), bits=images.bits)
 
     for _ in ahead(write, predicted(images, task, predictor, parts)):
         pass
