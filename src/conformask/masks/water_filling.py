@@ -197,7 +197,7 @@ class _BoundarySearch(Search):
 class _SigmaSearch(Search):
     """Sums scores, and what their pixels spend where sigma is the largest score of their digit.
 
-    Powers below NEGLIGIBLE count here.
+    Powers of scores below NEGLIGIBLE count here, as they do not in the kernel.
     """
 
     power: float = 2.0
@@ -214,7 +214,7 @@ class _SigmaSearch(Search):
         return np.stack([self.by_digit(pixels, pixels), partly])
 
     def passed(self, sums: Array, through: Array) -> Array:
-        """Never none but in the first pass: sigma is below the largest score that has the known digits."""
+        """Somewhere in all passes but the first: sigma is below the largest score with the known digits."""
         spent = through[0] + self._beyond(sums)
         passed: Array = spent > self.budget * self.pixels * (1 + NOISE)
         passed[-1] |= self.done > 0

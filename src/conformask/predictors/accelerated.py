@@ -1,4 +1,4 @@
-"""A network of conformask's on the accelerator, where there is one."""
+"""A trained network on the accelerator, where there is one."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Accelerated:
 
     @property
     def name(self) -> str:
-        """That of the network, as all else."""
+        """Its kind."""
         return self.predictor.name
 
     @property
