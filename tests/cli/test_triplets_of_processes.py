@@ -1,4 +1,4 @@
-"""Triplets of a task by several processes, and by a killed one: the same files, bit for bit."""
+"""Triplets of a task by a killed run, several processes and an interrupted one: what one alone writes."""
 
 import os
 import shutil
@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from conformask.cli import main
-from conformask.data.batches import BATCH_SIZE
 from conformask.data.images import read_image, write_image
+from conformask.data.sources import TrueImages
+from conformask.preparation import write_triplets
+from conformask.tasks.super_resolution import SuperResolution
+from conformask.types import Images
 
 COMMAND = Path(sys.executable).with_name("conformask")
 NETWORK = """
@@ -26,65 +30,77 @@ import numpy as np
 def enlarge(x):
     if Path("deadly").exists() and len(list(Path("killed/y").glob("[!.]*"))) > 20:
         os.kill(os.getpid(), signal.SIGKILL)
-    with Path("calls").open("a") as calls:
-        calls.write(".")
     return np.kron(x, np.ones((4, 4, 1), np.float32))
 """
 TILES = 40
-assert 2 * BATCH_SIZE < TILES < 3 * BATCH_SIZE
+"""Three batches."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder: Path = tmp_path_factory.mktemp("true")
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     image = np.random.default_rng(0).random((3, 128, 80), dtype=np.float32)
-    write_image(folder / "images" / "0.png", image)
-    (folder / "network_of_processes.py").write_text(NETWORK)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        main(words("alone"))
-    return folder
+    write_image(tmp_path / "images" / "0.png", image)
+    (tmp_path / "network_of_processes.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
-@pytest.fixture(autouse=True)
-def _there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
+def words(out: str) -> list[str]:
+    cut = ["--size", "16", "--stride", "16", "--split", "tile"]
+    return [
+        *("triplets", "images", out, "--task", "super_resolution"),
+        *("--predictor", "network_of_processes:enlarge", *cut),
+    ]
 
 
-def words(out: str, *options: str, size: int = 16) -> list[str]:
-    cut = ["--size", str(size), "--stride", "16", "--split", "tile"]
-    made = ["--task", "super_resolution", "--predictor", "network_of_processes:enlarge"]
-    return ["triplets", "images", out, *made, *cut, *options]
-
-
-def status(*command: object) -> int:
+def status(*words: str) -> int:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([str(word) for word in command], env=environment, check=False).returncode
+    return subprocess.run([COMMAND, *words], env=environment, check=False).returncode
 
 
 def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix}
 
 
-def test_two_processes_write_the_same_as_one(folder: Path) -> None:
-    assert status(COMMAND, *words("two", "--devices", "2")) == 0
-    assert len(files(folder / "alone")) == 3 * TILES + 2
-    assert files(folder / "two") == files(folder / "alone")
-
-
-def test_a_killed_run_resumes_if_it_made_the_same(folder: Path) -> None:
+def test_two_processes_resume_a_killed_run(folder: Path) -> None:
+    main(words("alone"))
     (folder / "deadly").touch()
-    assert status(COMMAND, *words("killed")) == -signal.SIGKILL
+    assert status(*words("killed")) == -signal.SIGKILL
     (folder / "deadly").unlink()
-    (folder / "calls").unlink()
     assert not (folder / "killed" / "manifest.csv").exists()
-    other = shutil.copytree(folder / "killed", folder / "other")
     times = {path: path.stat().st_mtime_ns for path in (folder / "killed" / "y").glob("[!.]*")}
-
-    commands = f"from conformask.cli import main; main({words('killed')}); main({words('other', size=8)})"
-    assert status(sys.executable, "-c", commands) == 0
+    assert status(*words("killed"), "--devices", "2") == 0
+    assert len(files(folder / "alone")) == 3 * TILES + 2
     assert files(folder / "killed") == files(folder / "alone")
     assert {path: path.stat().st_mtime_ns for path in times} == times, "what is there is not written again"
-    calls = len((folder / "calls").read_text())
-    assert TILES < calls <= 2 * TILES - BATCH_SIZE, "only what is not there is predicted"
-    assert {read_image(path).shape for path in (other / "y").iterdir()} == {(3, 8, 8)}
+
+
+class Enlarging:
+    """Stopped by hand at one of its batches."""
+
+    name, fingerprint, trained_on = "enlarging", None, ()
+
+    def __init__(self, stopped_at: int | None = None) -> None:
+        self.batches, self.stopped_at = 0, stopped_at
+
+    def __call__(self, x: Images) -> Images:
+        self.batches += 1
+        if self.batches == self.stopped_at:
+            raise KeyboardInterrupt
+        return torch.nn.functional.interpolate(x, scale_factor=4)
+
+
+def test_only_what_would_be_the_same_is_kept(folder: Path) -> None:
+    def write(out: str, size: int, network: Enlarging) -> int:
+        images = TrueImages.from_folder("images", size, 16, "tile")
+        return write_triplets(images, out, task=SuperResolution(), predictor=network)
+
+    with pytest.raises(KeyboardInterrupt):
+        write("stopped", 16, Enlarging(stopped_at=3))
+    shutil.copytree("stopped", "smaller")
+    same, smaller = Enlarging(), Enlarging()
+    assert write("stopped", 16, same) == TILES
+    assert 1 <= same.batches <= 2, "what is there is not predicted again"
+    assert write("smaller", 8, smaller) == TILES
+    assert smaller.batches == 3
+    assert {read_image(path).shape for path in Path("smaller/y").iterdir()} == {(3, 8, 8)}
