@@ -53,7 +53,7 @@ def test_a_folder_of_masks(qt, written, planes, file):
     assert list(layers) == ["mask of field", "mask of film", "mask of plain"]
     field, film, plain = layers.values()
     np.testing.assert_array_equal(np.asarray(field.data), read_image(written / "masks" / "field.ome.tif")[0])
-    expected = [read_image(written / "masks" / f"film_t{time:03d}.ome.tif")[0] for time in range(3)]
+    expected = [read_image(written / "masks" / f"film.ome.tif#t={time}")[0] for time in range(3)]
     np.testing.assert_array_equal(np.asarray(film.data), np.stack(expected))
     assert (field.axis_labels, film.axis_labels, plain.axis_labels) == (
         ("y", "x"),

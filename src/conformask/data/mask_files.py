@@ -42,7 +42,7 @@ def grid(size: Size, block: int | None = None) -> Iterator[Places]:
 
 
 def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None:
-    """Write a mask (C, *space) from its blocks, whole or not at all.
+    """Write a mask (C, *space), or (C, T, *space) of a film, from its blocks, whole or not at all.
 
     Raises:
         InvalidArgumentError: a suffix that no mask has.
@@ -54,11 +54,12 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:
         raise ImageError(f"{path} cannot hold a mask of {shape[0]} channels, only of 1 or 3; OME-Zarr can")
-    if len(shape) > 3 and not kind.volumes:
+    space = shape[2 if under.is_film else 1 :]
+    if len(space) > 2 and not kind.volumes:
         raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
     with whole_file(path) as aside:
         try:
-            kind.write_blocks(aside, shape, blocks, side_of_block(shape[1:]), under)
+            kind.write_blocks(aside, shape, blocks, side_of_block(space), under)
             if path.is_dir():
                 shutil.rmtree(path)
         except BaseException:

@@ -20,6 +20,7 @@ from conformask.data.formats.format import Under
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.triplets import Triplets
+from conformask.deployment.films import films_of
 from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
 from conformask.errors import InvalidArgumentError, MissingFileError
@@ -65,6 +66,7 @@ def write_masks(
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
+    Where all time points of a file are masked, their masks end in one file, of its name and with its times.
     Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
     their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
     resumes with the images that are missing or have changed.
@@ -96,7 +98,8 @@ def write_masks(
     work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank))
     with owned(work.folder.path):
         if fabric.is_global_zero:
-            work.folder.claim({**promise, "caveat": caveat}, work.places.values(), overwrite=overwrite)
+            work.folder.claim({**promise, "caveat": caveat}, work.files, overwrite=overwrite)
+            work.remove_outdated_films()
         fabric.barrier()
         left = work.left()
         fabric.barrier()
@@ -107,6 +110,7 @@ def write_masks(
         fabric.barrier()
         if fabric.is_global_zero:
             work.folder.write(ordered)
+            work.join_films()
             if seg is not None:
                 work.write_segmentations(seg)
     sizes = {line.name: line.mask_size for line in ordered}
@@ -127,6 +131,25 @@ class _Work:
         self.places = {
             name: folder.path / MASKS / f"{name}{mask_suffix(suffix, volumes)}" for name, suffix in files
         }
+        self._films = films_of(triplets, self.places)
+        self._joined = {name: film.path for film in self._films for name in film.names}
+
+    @property
+    def files(self) -> list[Path]:
+        """All masks that are there at some time."""
+        return [*self.places.values(), *(film.path for film in self._films)]
+
+    def remove_outdated_films(self) -> None:
+        """Remove joined masks of which a time point has to be masked again, so that those left are whole."""
+        lines = self.folder.lines()
+        for film in self._films:
+            if not all(self._done(name, lines.get(name)) for name in film.names):
+                film.remove()
+
+    def join_films(self) -> None:
+        """Join the masks of the time points of each film."""
+        for film in tracked(self._films, "films", len(self._films)):
+            film.join(self.triplets.reading)
 
     def left(self) -> list[int]:
         """The images whose masks are not there, or that have changed since."""
@@ -136,7 +159,9 @@ class _Work:
         ]
 
     def _done(self, name: str, line: Line | None) -> bool:
-        if line is None or not (self.places[name].exists() and self._overlay(name).exists()):
+        joined = self._joined.get(name)
+        is_there = self.places[name].exists() or (joined is not None and joined.exists())
+        if line is None or not (is_there and self._overlay(name).exists()):
             return False
         return line.source == self._source(name) and (line.distance is not None or not self._measures)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from napari import current_viewer
 
-from conformask.data.decoding import name_and_suffix
+from conformask.data.decoding import name_and_suffix, times_of
 from conformask.data.formats.format import Shape
 from conformask.data.images import list_images
 from conformask.data.rasters import Raster, open_raster
@@ -72,15 +72,21 @@ def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
 
 
 def _films(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Raster]]]:
-    """Masks by name; those of the time points of one file together, in their order."""
+    """Masks by name; those of the time points of one file together, in their order, joined or not."""
     films: dict[tuple[str, Shape, Geometry | None], dict[str, Raster]] = {}
-    for file in files:
-        raster, name = open_raster(file), name_and_suffix(file)[0]
+    for point in (point for file in files for point in _points(file)):
+        raster, name = open_raster(point), name_and_suffix(point)[0]
         match, header = TIME.fullmatch(name), raster.header
         film = name if match is None else match[1]
         films.setdefault((film, header.shape, header.geometry), {})[name] = raster
     for (film, *_), rasters in films.items():
         yield film if len(rasters) > 1 else next(iter(rasters)), rasters
+
+
+def _points(file: Path) -> list[Path]:
+    """The time points of a file; the file where it has no axis of time."""
+    times = times_of(file)
+    return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
 
 def _layer(name: str, rasters: Sequence[Raster], metadata: dict[str, Json], *, visible: bool) -> LayerData:

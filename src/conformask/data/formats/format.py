@@ -14,7 +14,7 @@ from conformask.types import Array
 Blocks = Iterator[tuple[Places, Array]]
 """Windows of a mask, and their values (C, *space) float32 in [0, 1]; written rounded down."""
 Shape = tuple[int, ...]
-"""(C, *space)."""
+"""(C, *space), or (C, T, *space) of a film."""
 
 
 TIME = re.compile(r"(.+)#t=(\d+)")
@@ -35,6 +35,8 @@ class Under:
     """Its file, perhaps with #t=3; None for arrays."""
     geometry: Geometry | None
     reading: Reading
+    is_film: bool = False
+    """Whether the mask is one of all time points, with an axis of time before those of space."""
 
     @property
     def file_and_time(self) -> tuple[Path | None, int | None]:
@@ -60,6 +62,8 @@ class Format:
     """Whether such a mask may have other than 1 or 3 channels."""
     volumes: bool = False
     """Whether such a mask may be of a volume."""
+    films: bool = False
+    """Whether it may have an axis of time."""
     mask_suffix: str | None = ".png"
     """Of the mask beside an image of this type; None is the image's own."""
     is_folder: bool = False

@@ -25,6 +25,7 @@ from conformask.data.formats.opened import (
     range_of,
     range_of_bits,
 )
+from conformask.data.formats.scratch import Scratch
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError, MissingFileError
 from conformask.records.geometry import UNITS, Geometry, affine_of
@@ -98,9 +99,11 @@ class Stored:
         return Header(channels, space, bits, self._data_range(), self._geometry(len(space)))
 
     def _data_range(self) -> DataRange | None:
-        """None of scaled numbers: slopes differ from file to file."""
+        """None of scaled numbers, whose slopes differ from file to file; masks have theirs."""
         if self.is_colour:
             return range_of_bits(8)
+        if _is_mask(self.image):
+            return 0.0, 1.0
         data_range = range_of(self.dtype, str(self.path))
         return None if self.scaling else data_range
 
@@ -144,8 +147,9 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
             nobody says what they are, or does not have the given axes.
     """
     image = _load(path)
-    axes = _axes(path, image.shape, reading.axes)
-    stored = Stored(path, image, axes, _time(path, image.shape, axes, reading, time))
+    given = _given(image, reading)
+    axes = _axes(path, image.shape, given)
+    stored = Stored(path, image, axes, _time(path, image.shape, axes, given, time))
     header = stored.header()
     if not _is_compressed(path):
         _check_size(stored)
@@ -157,11 +161,21 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
-    """The length of the axis T, where the given axes have one."""
-    if reading.axes is None or "T" not in reading.axes:
-        return None
-    shape = _load(path).shape
-    return _times(shape, _axes(path, shape, reading.axes))
+    """The length of the axis T, where the given axes, or those of a mask, have one."""
+    image = _load(path)
+    given = _given(image, reading)
+    return _times(image.shape, _axes(path, image.shape, given)) if "T" in (given or "") else None
+
+
+def _given(image: Any, reading: Reading) -> str | None:
+    """The axes that somebody says; of a mask of a film those with which it was written."""
+    is_film = _is_mask(image) and max(image.shape[3:4], default=1) > 1
+    return "XYZTC"[: len(image.shape)] if reading.axes is None and is_film else reading.axes
+
+
+def _is_mask(image: Any) -> bool:
+    """Whether a file is a mask of conformask."""
+    return bool(image.header["descrip"].item() == DESCRIPTION.encode())
 
 
 def _nibabel(path: Path) -> Any:
@@ -225,8 +239,8 @@ def _times(shape: tuple[int, ...], axes: str) -> int:
     return int(shape[axes.index("T")]) if "T" in axes else 1
 
 
-def _time(path: Path, shape: tuple[int, ...], axes: str, reading: Reading, time: int | None) -> int:
-    if "T" not in (reading.axes or ""):
+def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time: int | None) -> int:
+    if "T" not in (given or ""):
         if time is not None:
             raise ImageError(f"{path} has no axis of time: say which it is, such as --axes XYZT")
         return 0
@@ -289,9 +303,9 @@ def _fill(numbers: Array, path: Path, offset: int) -> None:
 
 
 def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of steps of 1 / LEVELS, with the header of its image; it is put together in memory first.
+    """Write a mask of steps of 1 / LEVELS, with the header of its image, by way of a temporary file.
 
-    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C).
+    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C); of a film (X, Y, Z, T[, C]).
 
     Raises:
         MissingFileError: the extra nifti is not installed.
@@ -300,13 +314,14 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
     header.set_data_dtype(np.uint16)
     header.set_slope_inter(1 / LEVELS, 0)
     header["descrip"], header["cal_min"], header["cal_max"] = DESCRIPTION, 0, 1
-    whole = np.empty(shape, np.dtype(np.uint16).newbyteorder(header.endianness))
+    dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
+    whole = Scratch(shape, dtype, path.parent, reserve=True)
     for places, values in blocks:
         whole[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
     with _written(path) as file:
         header.write_to(file)
-        for plane in whole.reshape(-1, *shape[-2:]):
-            file.write(plane)
+        for plane in np.ndindex(shape[:-2]):
+            file.write(whole.mapped()[plane].tobytes())
 
 
 def write_nifti(path: Path, image: Array, under: Under) -> None:
@@ -346,14 +361,16 @@ def _header(path: Path, shape: Shape, under: Under) -> Any:
         kind = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
         header, axes = kind(), 3
         _place(header, under.geometry)
-    sides = shape[:0:-1]
-    if axes == 3 or shape[0] > 1:
+    times, sides = (shape[1:2], shape[:1:-1]) if under.is_film else ((), shape[:0:-1])
+    if axes == 3 or shape[0] > 1 or under.is_film:
         sides = (*sides, 1)[:3]
-    steps = header["pixdim"][:4].copy()
-    header.set_data_shape(sides if shape[0] == 1 else (*sides, 1, shape[0]))
+    steps, start = header["pixdim"][:5].copy(), header["toffset"].copy()
+    header.set_data_shape((*sides, *times) if shape[0] == 1 else (*sides, *(times or (1,)), shape[0]))
     header.set_intent("none" if shape[0] == 1 else "vector")
-    header["aux_file"], header["toffset"], header["vox_offset"] = "", 0, 0
-    header["pixdim"][:4], header["pixdim"][4:] = steps, 1
+    header["aux_file"], header["toffset"], header["vox_offset"] = "", start if times else 0, 0
+    header["pixdim"][:5], header["pixdim"][5:] = steps, 1
+    if not times:
+        header["pixdim"][4] = 1
     return header
 
 
@@ -379,6 +396,7 @@ NIFTI = Format(
     write_blocks=write_nifti_blocks,
     any_channels=True,
     volumes=True,
+    films=True,
     mask_suffix=None,
     times=times_of_nifti,
 )

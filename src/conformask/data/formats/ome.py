@@ -19,6 +19,10 @@ SPELLINGS = {
     **dict.fromkeys(("\u03bcm", "um", "\\u00B5m", "\\u00b5m", "\\u03BCm", "micron", "microns"), "\u00b5m"),
 }
 """The units of a Geometry, by what files call them."""
+INTERVAL = ("TimeIncrement", "TimeIncrementUnit")
+"""Attributes of the time between time points."""
+TIME_UNITS = {"ms": "ms", "msec": "ms", "s": "s", "sec": "s", "min": "min", "h": "h"}
+"""The units of OME-XML, by what ImageJ calls them."""
 Step = tuple[Any, Any]
 """The step from pixel to pixel along an axis, and its unit, as a file states them."""
 
@@ -48,12 +52,36 @@ def _number(value: Any) -> float:
 
 def steps_of_xml(xml: str, axes: str) -> list[Step]:
     """The physical size along each axis, letters of ZYX, that OME-XML states of its first image."""
-    pixels: Mapping[str, str] = {}
-    with suppress(ElementTree.ParseError):
-        found = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
-        pixels = {} if found is None else found.attrib
+    pixels = _pixels_of_xml(xml)
     names = [f"PhysicalSize{axis}" for axis in axes]
     return [(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names]
+
+
+def interval_of_xml(xml: str) -> dict[str, str]:
+    """What OME-XML states of the time between the time points of its first image, as it names it."""
+    attributes = _pixels_of_xml(xml).attrib
+    return {name: attributes[name] for name in INTERVAL if name in attributes}
+
+
+def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
+    """The same of ImageJ, as OME-XML names it; nothing where the unit is unknown."""
+    step, unit = metadata.get("finterval"), TIME_UNITS.get(metadata.get("tunit", "s"))
+    return {} if step is None or unit is None else dict(zip(INTERVAL, (str(step), unit), strict=True))
+
+
+def planes_of_xml(xml: str) -> dict[tuple[str | None, str | None], dict[str, str]]:
+    """What OME-XML states of the planes of its first image, of their first channel, by time and z."""
+    planes = (plane.attrib for plane in _pixels_of_xml(xml).findall("{*}Plane"))
+    return {(each.get("TheT"), each.get("TheZ")): each for each in planes if each.get("TheC") == "0"}
+
+
+def _pixels_of_xml(xml: str) -> ElementTree.Element:
+    """Of the first image; empty where there is none."""
+    with suppress(ElementTree.ParseError):
+        found = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
+        if found is not None:
+            return found
+    return ElementTree.Element("Pixels")
 
 
 def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:

@@ -212,6 +212,7 @@ OME_ZARR = Format(
     write_blocks=write_zarr_blocks,
     any_channels=True,
     volumes=True,
+    films=True,
     mask_suffix=".ome.zarr",
     is_folder=True,
     times=times_of_zarr,

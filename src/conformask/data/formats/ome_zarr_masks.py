@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from conformask.data.formats.format import Blocks, Shape, Under
-from conformask.data.formats.ngff import Placement, axes_of, image_of, placement_of
+from conformask.data.formats.ngff import LETTERS, Placement, axes_of, image_of, placement_of
 from conformask.data.formats.ome import NGFF_UNITS
 from conformask.data.formats.pyramid import Factors, fill_level, halved, halvings
 from conformask.data.formats.quantised import rounded_down
@@ -15,10 +15,14 @@ COLOURS = ("FF0000", "00FF00", "0000FF")
 """Of three channels; any other number is shown in white."""
 WINDOW = {"min": 0, "max": 65535, "start": 0, "end": 65535}
 """What viewers show as black and white."""
+TYPES = {letter: kind for kind, letter in LETTERS.items()}
+"""Of the axes that are not those of space."""
 
 
 def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of 16 bits, [c, z, y, x] or [c, y, x], in chunks of the blocks, and its smaller levels.
+    """Write a mask of 16 bits, [t, c, z, y, x] without t or z where it has none, and its smaller levels.
+
+    Chunks are the blocks.
 
     Raises:
         MissingFileError: the extra zarr is not installed.
@@ -26,48 +30,55 @@ def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     try:
         import zarr
 
-        steps = list(halvings(shape[1:], under.geometry.spacing if under.geometry else None))
-        attributes = {"ome": _metadata(shape, steps, under)}
+        axes = _axes(shape, under)
+        lead, spacing = axes.index("c") + 1, under.geometry.spacing if under.geometry else None
+        steps = [(*(1,) * lead, *factors) for factors in halvings(shape[lead:], spacing)]
+        attributes = {"ome": _metadata(axes, shape[0], steps, under)}
     except ImportError as error:
         raise MissingFileError(f"{path} needs zarr: pip install 'conformask[zarr]'") from error
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
-    level = _level(group, 0, shape, block)
+    level = _level(group, 0, _as_stored(shape, lead), axes, block)
     for places, values in blocks:
-        level[:, *places] = rounded_down(values)
+        level[_as_stored((slice(None), *places), lead)] = rounded_down(values).swapaxes(0, lead - 1)
     for number, factors in enumerate(steps, 1):
-        smaller = _level(group, number, (shape[0], *halved(level.shape[1:], factors)), block)
-        fill_level(smaller, level, (1, *factors), smaller.chunks)
+        smaller = _level(group, number, halved(level.shape, factors), axes, block)
+        fill_level(smaller, level, factors, smaller.chunks)
         level = smaller
 
 
-def _level(group: Any, number: int, shape: Shape, block: int) -> Any:
+def _level(group: Any, number: int, shape: Shape, axes: list[str], block: int) -> Any:
     return group.create_array(
         str(number),
         shape=shape,
-        chunks=(1, *(min(block, side) for side in shape[1:])),
+        chunks=tuple(min(1 if axis in "tc" else block, side) for axis, side in zip(axes, shape, strict=True)),
         dtype="uint16",
-        dimension_names=_axes(shape),
+        dimension_names=axes,
         config={"write_empty_chunks": True},
     )
 
 
-def _axes(shape: Shape) -> list[str]:
-    return ["c", *"zyx"[-len(shape) + 1 :]]
+def _axes(shape: Shape, under: Under) -> list[str]:
+    return ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
 
 
-def _metadata(shape: Shape, steps: list[Factors], under: Under) -> dict[str, Any]:
+def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
+    """What is said of C, [T], and space, in the order of the file: [T] and C, `lead` axes, then space."""
+    return (*values[1:lead], values[0], *values[lead:])
+
+
+def _metadata(axes: list[str], count: int, steps: list[Factors], under: Under) -> dict[str, Any]:
     """What NGFF says of a mask and its levels, checked by yaozarrs."""
     from yaozarrs.v05 import Image
 
-    base = _placement(under, _axes(shape)[1:])
+    base = _placement(under, axes)
     units = ({} if unit is None else {"unit": unit} for unit in base.units)
-    spatial = [
-        {"name": name, "type": "space", **unit} for name, unit in zip(_axes(shape)[1:], units, strict=True)
-    ]
-    totals = accumulate(steps, lambda old, new: _times(old, new), initial=(1,) * len(spatial))
+    totals = accumulate(steps, lambda old, new: _times(old, new), initial=(1,) * len(axes))
     image = {
         "name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
-        "axes": [{"name": "c", "type": "channel"}, *spatial],
+        "axes": [
+            {"name": axis, "type": TYPES.get(axis, "space"), **unit}
+            for axis, unit in zip(axes, units, strict=True)
+        ],
         "datasets": [
             {"path": str(number), "coordinateTransformations": _transformations(base, factors)}
             for number, factors in enumerate(totals)
@@ -75,7 +86,7 @@ def _metadata(shape: Shape, steps: list[Factors], under: Under) -> dict[str, Any
         "type": "mean",
         "metadata": {"description": "means of neighbouring pixels, rounded down"},
     }
-    colours = COLOURS if shape[0] == len(COLOURS) else ("FFFFFF",) * shape[0]
+    colours = COLOURS if count == len(COLOURS) else ("FFFFFF",) * count
     channels = [{"color": colour, "window": WINDOW, "label": "mask", "active": True} for colour in colours]
     model = Image.model_validate({"version": "0.5", "multiscales": [image], "omero": {"channels": channels}})
     checked: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
@@ -88,22 +99,33 @@ def _times(old: Factors, new: Factors) -> Factors:
 
 def _placement(under: Under, axes: list[str]) -> Placement:
     """Where the image under a mask lies: by its geometry, and by its own metadata where it is an OME-Zarr."""
-    source = _source(under.file_and_time[0], axes)
+    place = _source(under.file_and_time[0], axes)
     if under.geometry is None:
-        return source or Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
-    unit = NGFF_UNITS[under.geometry.unit]
-    origin = source.translation if source else (0.0,) * len(axes)
-    return Placement(under.geometry.spacing, origin, (unit,) * len(axes))
+        return place
+    spacing, unit = under.geometry.spacing, NGFF_UNITS[under.geometry.unit]
+    lead = len(axes) - len(spacing)
+    return Placement(
+        (*place.scale[:lead], *spacing), place.translation, (*place.units[:lead], *(unit,) * len(spacing))
+    )
 
 
-def _source(folder: Path | None, axes: list[str]) -> Placement | None:
+def _source(folder: Path | None, axes: list[str]) -> Placement:
+    """As an OME-Zarr states it, of channels nothing; (1, 0, None) along each axis where it states nothing."""
     import zarr
 
+    nothing = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
     if folder is None or not (folder.suffix == ".zarr" and folder.is_dir()):
-        return None
+        return nothing
     image = image_of(zarr.open_group(folder, mode="r").attrs)
-    letters = axes_of(image)
-    return placement_of(image).of(letters, axes) if set(axes) <= set(letters) else None
+    letters, others = axes_of(image), [axis for axis in axes if axis != "c"]
+    if not set(others) <= set(letters):
+        return nothing
+    known, c = placement_of(image).of(letters, others), axes.index("c")
+    return Placement(
+        (*known.scale[:c], 1.0, *known.scale[c:]),
+        (*known.translation[:c], 0.0, *known.translation[c:]),
+        (*known.units[:c], None, *known.units[c:]),
+    )
 
 
 def _transformations(base: Placement, factors: Factors) -> list[dict[str, Any]]:
@@ -113,5 +135,5 @@ def _transformations(base: Placement, factors: Factors) -> list[dict[str, Any]]:
         origin + step * (factor - 1) / 2
         for origin, step, factor in zip(base.translation, base.scale, factors, strict=True)
     ]
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": [1.0, *scale]}]
-    return steps + ([{"type": "translation", "translation": [0.0, *centre]}] if any(centre) else [])
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    return steps + ([{"type": "translation", "translation": centre}] if any(centre) else [])

@@ -155,6 +155,7 @@ TIFF = Format(
     write_tiff,
     write_blocks=write_tiff_blocks,
     volumes=True,
+    films=True,
     mask_suffix=None,
     times=times_of_tiff,
 )

@@ -1,6 +1,6 @@
 """Masks as OME-TIFF: tiled, with physical sizes and a pyramid."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.ome import interval_of_imagej, interval_of_xml, planes_of_xml
 from conformask.data.formats.opened import channels_last
 from conformask.data.formats.pyramid import blocks_of, fill_level, halved, plane_halvings
 from conformask.data.formats.quantised import rounded_down
@@ -23,12 +24,16 @@ TILE = 1024
 """Side of a tile in pixels, at most."""
 STEP = 16
 """Sides of tiles are its multiples."""
+SUFFIXES = (".tif", ".tiff")
+STATED = ("DeltaT", "PositionX", "PositionY", "PositionZ")
+PLANE = (*STATED, *(f"{name}Unit" for name in STATED))
+"""What a mask says of each plane, as its image does: when and where it was taken."""
 FLAT = 1024
 """Pixels: a mask whose plane fits into them has no pyramid."""
 
 
 def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of 16 bits as a tiled OME-TIFF, [Z]YX or [Z]YXS; it is laid out in a temporary file first.
+    """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, by way of a temporary file.
 
     A large one has smaller levels, y and x halved, as SubIFDs.
 
@@ -41,10 +46,12 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     for places, values in blocks:
         level[:, *places] = rounded_down(values)
     steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT else []
+    film = "T" if under.is_film else ""
     metadata = {
-        "axes": "ZYX"[-len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),
+        "axes": film + "ZYX"[len(film) - len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),
         "Name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
         **_sizes(under.geometry),
+        **_times_and_places(under, shape),
     }
     bigtiff = 3 * prod(shape) > LARGEST  # 2 bytes each, and a third more for the smaller levels
     with tifffile.TiffWriter(path, bigtiff=bigtiff, ome=True) as file:
@@ -85,7 +92,26 @@ def _tiles(level: Scratch) -> Iterator[Array]:
     """Each tile, (h, w) or (h, w, C), in the order of the file."""
     for places in blocks_of(level.shape[1:], _block(level)):
         tile = channels_last(level[:, *places])
-        yield tile[0] if len(places) == 3 else tile
+        yield tile.reshape(tile.shape[len(places) - 2 :])
+
+
+def _times_and_places(under: Under, shape: Shape) -> Mapping[str, Any]:
+    """What the TIFF under a mask states of the times and places of its planes, as OME-XML names it."""
+    import tifffile
+
+    source, time = under.file_and_time
+    if source is None or source.suffix.lower() not in SUFFIXES or not source.is_file():
+        return {}
+    with tifffile.TiffFile(source) as file:
+        if not file.is_ome:
+            return interval_of_imagej(file.imagej_metadata or {}) if under.is_film else {}
+        xml = file.ome_metadata or ""
+    times, stated = range(shape[1]) if under.is_film else [time or 0], planes_of_xml(xml)
+    depth = prod(shape[1:-2]) // len(times)
+    planes = [stated.get((str(time), str(z)), {}) for time in times for z in range(depth)]
+    kept = [{name: plane[name] for name in PLANE if name in plane} for plane in planes]
+    interval = interval_of_xml(xml) if under.is_film else {}
+    return {**interval, "Plane": kept} if any(kept) else interval
 
 
 def _sizes(geometry: Geometry | None) -> dict[str, float | str]:

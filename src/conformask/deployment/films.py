@@ -1,0 +1,97 @@
+"""Masks of all time points of a file, joined into one mask of its type."""
+
+import shutil
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformask.data.decoding import name_and_suffix, times_of
+from conformask.data.formats import format_of
+from conformask.data.formats.format import Blocks, Under, at_time
+from conformask.data.mask_files import grid, mask_suffix, write_blocks
+from conformask.data.rasters import open_raster
+from conformask.data.triplets import Triplets
+from conformask.records.reading import Reading
+
+
+@dataclass(frozen=True)
+class Film:
+    """A file of which every time point is masked."""
+
+    file: Path
+    """That of y_hat."""
+    path: Path
+    """Of its mask. It is there only after all of `parts` were, which are then removed."""
+    names: tuple[str, ...]
+    """Of its time points, in their order."""
+    parts: tuple[Path, ...]
+    """Of the mask of each."""
+
+    def join(self, reading: Reading) -> None:
+        """Write the mask from its parts, whole or not at all, unless it is there; then remove these.
+
+        Raises:
+            ImageError: a part cannot be read.
+            OutputError: the mask cannot be written.
+        """
+        if not self.path.exists():
+            header = open_raster(self.parts[0]).header
+            shape = (header.channels, len(self.parts), *header.space)
+            write_blocks(self.path, shape, self._blocks(), Under(self.file, header.geometry, reading, True))
+        for part in self.parts:
+            _remove(part)
+
+    def remove(self) -> None:
+        """Remove the mask, if it is there."""
+        _remove(self.path)
+
+    def _blocks(self) -> Blocks:
+        for time, part in enumerate(self.parts):
+            raster = open_raster(part)
+            for places in grid(raster.size):
+                yield (slice(time, time + 1), *places), raster.read(places)[:, None]
+
+
+def films_of(triplets: Triplets, places: Mapping[str, Path]) -> list[Film]:
+    """The files all of whose time points are among the images, by the names that their file gives them.
+
+    Time points of other files, and those of a type whose masks have no axis of time, keep their own masks.
+
+    Args:
+        triplets: the images.
+        places: where the mask of each goes, by name.
+    """
+    files: dict[Path, dict[int, str]] = defaultdict(dict)
+    for index, name in enumerate(triplets.names):
+        path = triplets.file(index)
+        if path is not None and name == name_and_suffix(path)[0]:
+            file, time = at_time(path)
+            if time is not None:
+                files[file][time] = name
+    return [
+        _film(file, [names[time] for time in sorted(names)], places)
+        for file, names in files.items()
+        if _is_film(file, len(names), triplets)
+    ]
+
+
+def _is_film(file: Path, count: int, triplets: Triplets) -> bool:
+    name, suffix = name_and_suffix(file)
+    kind = format_of(Path(f"mask{mask_suffix(suffix, volume=True)}"))
+    can_be = kind is not None and kind.films and name not in triplets.names
+    return can_be and times_of(file, triplets.reading) == count
+
+
+def _film(file: Path, names: list[str], places: Mapping[str, Path]) -> Film:
+    name, suffix = name_and_suffix(file)
+    parts = tuple(places[name] for name in names)
+    path = parts[0].with_name(f"{name}{mask_suffix(suffix, volume=True)}")
+    return Film(file, path, tuple(names), parts)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
