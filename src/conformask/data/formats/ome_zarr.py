@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from math import ceil, prod
+from os import SEEK_END
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from conformask.types import Array
 AXES = ("t", "c", "z", "y", "x")
 SHOWN = 3
 """How many missing chunks an error names."""
+EMPTY = 2**64 - 1
+"""Offset and length, in the index of a shard, of a chunk that it does not hold."""
+CRC32C = 4
+"""Bytes of the checksum of the index, if it has one."""
 BLOSC_HEADER = 16
 """Bytes, the last four of them the length of the chunk."""
 
@@ -93,12 +98,45 @@ class Level:
 
     def keys(self, places: Places) -> Iterator[str]:
         """The files of the chunks, or shards, that hold a window."""
-        chunks = self.array.shards or self.array.chunks
-        spans = [
+        spans = self._spans(places, self.array.shards or self.array.chunks)
+        return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
+
+    def left_out(self, places: Places) -> Iterator[str]:
+        """The chunks of a window that the shards which are there do not hold, as c/0/1[2, 3]."""
+        shards, chunks = self.array.shards, self.array.chunks
+        if shards is None:
+            return
+        sides = tuple(shard // chunk for shard, chunk in zip(shards, chunks, strict=True))
+        asked = self._spans(places, chunks)
+        for place in _places(self._spans(places, shards)):
+            key = self.array.metadata.encode_chunk_key(place)
+            if not _holds_bytes(self.folder / key):
+                continue
+            held = self._held(self.folder / key, sides)
+            starts = [at * side for at, side in zip(place, sides, strict=True)]
+            spans = [
+                range(max(span.start - start, 0), min(span.stop - start, side))
+                for span, start, side in zip(asked, starts, sides, strict=True)
+            ]
+            yield from (f"{key}{list(inner)}" for inner in _places(spans) if not held[inner])
+
+    def _held(self, shard: Path, sides: tuple[int, ...]) -> Array:
+        """Which chunks a shard holds, by its index of offsets and lengths; zarr checks its sum when it reads."""
+        sharding = self.array.metadata.codecs[0]
+        values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
+        with shard.open("rb") as file:
+            if sharding.index_location.value == "end":
+                file.seek(-8 * values - checksum, SEEK_END)
+            index = np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
+        held: Array = index[..., 0] != EMPTY
+        return held
+
+    def _spans(self, places: Places, chunks: Sequence[int]) -> list[range]:
+        """The chunks of these sides that hold a window, along each axis."""
+        return [
             range(at.start // chunk, ceil(at.stop / chunk))
             for (_, at), chunk in zip(self._slices(places), chunks, strict=True)
         ]
-        return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
 
     def _check_blosc(self, places: Places) -> None:
         """Blosc reads past the end of a truncated chunk and takes the memory there for pixels."""
@@ -183,7 +221,7 @@ def _check_axes(level: Level) -> None:
 def _check_chunks(level: Level, places: Places, empty: bool) -> None:
     paths = ((key, level.folder / key) for key in level.keys(places))
     lost = (key for key, path in paths if not _holds_bytes(path) and (path.exists() or not empty))
-    missing = list(islice(lost, SHOWN + 1))
+    missing = list(islice(chain(lost, () if empty else level.left_out(places)), SHOWN + 1))
     if missing:
         more = " and more" if len(missing) > SHOWN else ""
         raise ImageError(
