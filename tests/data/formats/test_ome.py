@@ -342,6 +342,54 @@ def test_physical_sizes_of_ome_xml(tmp_path: Path, sizes: dict, expected: Geomet
     assert found == (Geometry((2000.0, 250.0, 500.0), "nm") if expected == "nm" else expected)
 
 
+def with_depths(path: Path, depths: list[float], unit: str | None = UM, axes: str = "ZYX", **more) -> Path:
+    """An OME-TIFF whose planes, 2 um apart by PhysicalSizeZ, state positions."""
+    planes = [
+        {"PositionX": -1.5, "PositionXUnit": "mm", "PositionY": 0.25, "PositionYUnit": UM, "PositionZ": depth}
+        for depth in depths
+    ]
+    units = {} if unit is None else {"PositionZUnit": unit}
+    sizes = {f"PhysicalSize{axis}": step for axis, step in (("X", 0.5), ("Y", 0.5), ("Z", 2.0))}
+    return write_tiff(path, numbers(axes, **more), axes, Plane=[plane | units for plane in planes], **sizes)
+
+
+@pytest.mark.parametrize(
+    ("depths", "unit"),
+    [
+        ([5, 7, 9, 11], UM),
+        ([11, 9, 7, 5], UM),
+        ([5, 7.2, 8.9, 11.1], UM),  # a stage that does not stop exactly
+        ([0.005, 0.007, 0.009, 0.011], "mm"),
+        ([5, 5.01, 5.0, 5.02], UM),  # a stage that stood still
+        ([5, 7, 11, 13], None),  # not a length
+        ([5, 7, 11, 13], "reference frame"),
+    ],
+)
+def test_positions_of_planes_that_may_be(tmp_path: Path, depths: list[float], unit: str | None) -> None:
+    path = with_depths(tmp_path / "a.ome.tif", depths, unit)
+    assert read_header(path).geometry == Geometry((2, 0.5, 0.5), UM)
+
+
+@pytest.mark.parametrize(
+    ("depths", "message"),
+    [
+        (
+            [5, 7, 11, 13],
+            r"from plane 1 to 2 PositionZ changes by 4 µm, elsewhere by 2: a plane may be missing",
+        ),
+        ([5, 7, 9, 7], r"from plane 2 to 3 PositionZ changes by -2 µm, elsewhere by 2"),
+        ([5, 8, 11, 14], r"lie 3 µm apart by PositionZ, and 2 by PhysicalSizeZ: correct the one"),
+    ],
+)
+def test_positions_that_contradict_the_spacing(tmp_path: Path, depths: list[float], message: str) -> None:
+    with pytest.raises(ImageError, match=message):
+        read_header(with_depths(tmp_path / "a.ome.tif", depths))
+    moved = with_depths(tmp_path / "t.ome.tif", [5, 7, 9, 11, *depths], axes="TZYX", T=2)
+    assert read_header(moved.with_name("t.ome.tif#t=0")).geometry is not None
+    with pytest.raises(ImageError, match=message):
+        read_header(moved.with_name("t.ome.tif#t=1"))
+
+
 @pytest.mark.parametrize(
     ("unit", "expected"),
     [("micron", UM), ("um", UM), ("\\u00B5m", UM), ("mm", "mm"), ("nm", "nm"), ("pixel", None), (None, None)],
@@ -585,6 +633,22 @@ def test_masks_as_ome_tiff(tmp_path: Path, shape: tuple[int, ...]) -> None:
 
 def values_of(stored: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return np.moveaxis(stored.reshape(*shape[1:], shape[0]), -1, 0)
+
+
+def test_a_mask_keeps_the_positions_of_its_planes(tmp_path: Path) -> None:
+    """Those of the asked time point alone."""
+    depths = [5.0, 7.0, 9.0, 11.0, 18.0, 16.0, 14.0, 12.0]
+    image = with_depths(tmp_path / "a.ome.tif", np.repeat(depths, 2).tolist(), axes="TZCYX", T=2)
+    geometry = read_header(image.with_name("a.ome.tif#t=1")).geometry
+    path = written(tmp_path / "m.ome.tif", mask(1, 4, 20, 23), geometry, "a.ome.tif#t=1")
+    planes = tifffile.xml2dict(tifffile.tiffcomment(path))["OME"]["Image"]["Pixels"]["Plane"]
+    assert [(plane["TheT"], plane["TheZ"], plane["PositionZ"]) for plane in planes] == [
+        (0, z, depth) for z, depth in enumerate(depths[4:])
+    ]
+    others = [(each["PositionX"], each["PositionXUnit"], each["PositionY"]) for each in planes]
+    assert others == [(-1.5, "mm", 0.25)] * 4
+    assert {(each["PositionYUnit"], each["PositionZUnit"]) for each in planes} == {(UM, UM)}
+    assert read_header(path).geometry == geometry
 
 
 @pytest.mark.parametrize("shape", [(1, 2101, 1030), (3, 1025, 600), (1, 3, 1301, 80), (3, 2, 90, 1100)])

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
+
 from conformask.errors import ImageError
-from conformask.records.geometry import UNITS, Geometry
+from conformask.records.geometry import OTHER, UNITS, Geometry
 
 NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}
 """The units of a Geometry, as OME-Zarr spells them."""
@@ -23,6 +25,8 @@ INTERVAL = ("TimeIncrement", "TimeIncrementUnit")
 """Attributes of the time between time points."""
 TIME_UNITS = {"ms": "ms", "msec": "ms", "s": "s", "sec": "s", "min": "min", "h": "h"}
 """The units of OME-XML, by what ImageJ calls them."""
+EVEN = 0.25
+"""Of a step between planes: how far the others may differ, since stages do not stop exactly."""
 Step = tuple[Any, Any]
 """The step from pixel to pixel along an axis, and its unit, as a file states them."""
 
@@ -73,6 +77,41 @@ def planes_of_xml(xml: str) -> dict[tuple[str | None, str | None], dict[str, str
     """What OME-XML states of the planes of its first image, of their first channel, by time and z."""
     planes = (plane.attrib for plane in _pixels_of_xml(xml).findall("{*}Plane"))
     return {(each.get("TheT"), each.get("TheZ")): each for each in planes if each.get("TheC") == "0"}
+
+
+def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int) -> None:
+    """Refuse a volume whose planes, by their stated positions, do not lie as far apart as its spacing says.
+
+    They may go up or down. Positions that are not lengths say nothing of the planes, nor do those of a stage
+    that stood still while the focus moved.
+
+    Raises:
+        ImageError: the steps between planes differ, or are not the spacing along z.
+    """
+    planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
+    depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
+    if not (np.ptp(depths) >= spacing / 2):  # nor where one is NaN
+        return
+    steps = np.diff(depths)
+    usual, mean = float(np.median(steps)), abs(float(steps.mean()))
+    at = int(abs(steps - usual).argmax())
+    if abs(steps[at] - usual) > EVEN * abs(usual):
+        raise ImageError(
+            f"{path}: from plane {at} to {at + 1} PositionZ changes by {steps[at]:.4g} {unit}, elsewhere by "
+            f"{usual:.4g}: a plane may be missing or out of order, export it again; if these are not the "
+            "positions of its planes, remove them from its OME-XML"
+        )
+    if not 1 / OTHER <= mean / spacing <= OTHER:
+        raise ImageError(
+            f"{path}: its planes lie {mean:.4g} {unit} apart by PositionZ, and {spacing:.4g} by "
+            "PhysicalSizeZ: correct the one that is wrong in its OME-XML"
+        )
+
+
+def _depth(plane: Mapping[str, str], unit: str) -> float:
+    """Along z in this unit; NaN where no length is stated."""
+    own = SPELLINGS.get(plane.get("PositionZUnit", ""))
+    return math.nan if own is None else _number(plane.get("PositionZ")) * UNITS[own] / UNITS[unit]
 
 
 def _pixels_of_xml(xml: str) -> ElementTree.Element:

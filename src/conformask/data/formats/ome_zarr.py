@@ -121,7 +121,7 @@ class Level:
             yield from (f"{key}{list(inner)}" for inner in _places(spans) if not held[inner])
 
     def _held(self, shard: Path, sides: tuple[int, ...]) -> Array:
-        """Which chunks a shard holds, by its index of offsets and lengths; zarr checks its sum when it reads."""
+        """Which chunks a shard holds, by its index of offsets and lengths, whose checksum zarr checks."""
         sharding = self.array.metadata.codecs[0]
         values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
         with shard.open("rb") as file:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.ome import geometry_of, steps_of_imagej, steps_of_xml
+from conformask.data.formats.ome import check_depths, geometry_of, steps_of_imagej, steps_of_xml
 from conformask.data.formats.opened import (
     ORIENTATION,
     SIDEWAYS,
@@ -135,7 +135,11 @@ def _geometry(stack: Stack, axes: str) -> Geometry | None:
     """The physical sizes that OME-XML or ImageJ state; dots per inch are not such sizes."""
     file, kind = stack.series.parent, stack.series.kind
     if kind == "ome":
-        return geometry_of(steps_of_xml(file.ome_metadata or "", axes))
+        xml = file.ome_metadata or ""
+        geometry = geometry_of(steps_of_xml(xml, axes))
+        if geometry is not None and stack.is_volume:
+            check_depths(stack.path, xml, stack.time, geometry, stack.sides["Z"])
+        return geometry
     if kind == "imagej":
         return geometry_of(steps_of_imagej(file.imagej_metadata or {}, stack.page.tags, axes))
     return None
