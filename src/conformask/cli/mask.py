@@ -1,7 +1,7 @@
 """conformask mask: masks for new images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -38,6 +38,13 @@ def mask(
             help="Beside the masks of DICOM series write a DICOM SEG of what is less trusted than this value."
         ),
     ] = None,
+    like: Annotated[
+        Literal["x", "y_hat"],
+        Parameter(
+            help="Whose file type and place the masks have: x, such as a DICOM series whose y_hat is NIfTI, "
+            "where both files say that they lie in the same place."
+        ),
+    ] = "y_hat",
     weights_path: WeightsPath = None,
     devices: Devices = "1",
     nodes: Nodes = 1,
@@ -72,6 +79,7 @@ def mask(
         other_network=other_network,
         overwrite=overwrite,
         seg=seg,
+        like=like,
         devices=devices,
         nodes=nodes,
     )

@@ -218,10 +218,15 @@ class Triplets:
         """The values that become 0 and 1, where they were given."""
         return self.reading.data_range
 
-    def file(self, index: int) -> Path | None:
-        """That of y_hat, perhaps with #t=3; None for an array."""
-        y_hat = self._rows[index].y_hat
-        return y_hat if isinstance(y_hat, Path) else None
+    def file(self, index: int, role: Role = "y_hat") -> Path | None:
+        """That of an image, perhaps with #t=3; None for an array."""
+        image = getattr(self._rows[index], role)
+        return image if isinstance(image, Path) else None
+
+    def suffix(self, index: int, role: Role = "y_hat") -> str:
+        """The file type of an image, ".npy" for an array."""
+        file = self.file(index, role)
+        return ".npy" if file is None else name_and_suffix(file)[1]
 
     def geometry(self, index: int) -> Geometry | None:
         """Where the pixels of y_hat lie, where its file says it.
@@ -326,8 +331,7 @@ class Triplets:
     @cached_property
     def suffixes(self) -> tuple[str, ...]:
         """The file type of each y_hat, ".npy" for arrays."""
-        files = (row.y_hat for row in self._rows)
-        return tuple(name_and_suffix(file)[1] if isinstance(file, Path) else ".npy" for file in files)
+        return tuple(self.suffix(index) for index in range(len(self)))
 
     @cached_property
     def categories(self) -> tuple[str | None, ...]:

@@ -11,6 +11,7 @@ from conformask.data.formats import format_of
 from conformask.data.formats.format import Blocks, Under, at_time
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rasters import open_raster
+from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
 from conformask.records.reading import Reading
 
@@ -20,7 +21,7 @@ class Film:
     """A file of which every time point is masked."""
 
     file: Path
-    """That of y_hat."""
+    """That of the image."""
     path: Path
     """Of its mask. It is there only after all of `parts` were, which are then removed."""
     names: tuple[str, ...]
@@ -53,7 +54,7 @@ class Film:
                 yield (slice(time, time + 1), *places), raster.read(places)[:, None]
 
 
-def films_of(triplets: Triplets, places: Mapping[str, Path]) -> list[Film]:
+def films_of(triplets: Triplets, places: Mapping[str, Path], like: Role) -> list[Film]:
     """The files all of whose time points are among the images, by the names that their file gives them.
 
     Time points of other files, and those of a type whose masks have no axis of time, keep their own masks.
@@ -61,10 +62,11 @@ def films_of(triplets: Triplets, places: Mapping[str, Path]) -> list[Film]:
     Args:
         triplets: the images.
         places: where the mask of each goes, by name.
+        like: whose type and place masks have.
     """
     files: dict[Path, dict[int, str]] = defaultdict(dict)
     for index, name in enumerate(triplets.names):
-        path = triplets.file(index)
+        path = triplets.file(index, like)
         if path is not None and name == name_and_suffix(path)[0]:
             file, time = at_time(path)
             if time is not None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,13 +18,15 @@ from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
 from conformask.data.formats.dicom_masks import write_segmentation
 from conformask.data.formats.format import Under
+from conformask.data.formats.opened import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
+from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
 from conformask.deployment.films import films_of
 from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import InvalidArgumentError, MissingFileError
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
@@ -61,6 +64,7 @@ def write_masks(
     other_network: bool = False,
     overwrite: bool = False,
     seg: float | None = None,
+    like: Literal["x", "y_hat"] = "y_hat",
     devices: int | str = 1,
     nodes: int = 1,
 ) -> WrittenMasks:
@@ -78,6 +82,8 @@ def write_masks(
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove masks of another promise, or of other images, that lie in out.
         seg: beside each mask of a DICOM series write segmentations/NAME.dcm: where the mask is below this.
+        like: whose file type and place the masks have; x, such as a DICOM series whose y_hat is NIfTI, only
+            where both files say that they lie in the same place.
         devices: a number or auto; each is a process that masks its share of the images. Handed to Lightning.
         nodes: computers that share the work, started by torchrun or SLURM.
 
@@ -85,17 +91,19 @@ def write_masks(
         OutputError: out cannot be written to, or another process writes it.
         ImageError: an image that cannot be used.
         InvalidArgumentError: a value of seg that is none, images that are not DICOM, or too many devices.
-        MismatchError: other channels than those of the calibration images, outputs of another network, or
-            masks of another promise or of other images in out.
+        MismatchError: other channels than those of the calibration images, outputs of another network, masks
+            of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
+    if like == "x":
+        _check_over_x(triplets)
     if seg is not None:
-        _check_seg(seg, triplets)
+        _check_seg(seg, triplets, like)
     check_devices(devices)
     caveat = masker.card.check_network(triplets.network, other_network=other_network)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     fabric = together(devices, nodes)
-    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank))
+    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), like)
     with owned(work.folder.path):
         if fabric.is_global_zero:
             work.folder.claim({**promise, "caveat": caveat}, work.files, overwrite=overwrite)
@@ -120,18 +128,18 @@ def write_masks(
 class _Work:
     """What is to be masked, and where it goes."""
 
-    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder) -> None:
-        self.masker, self.triplets, self.folder = masker, triplets, folder
-        self._whole = whole_images(masker, triplets)
+    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, like: Role) -> None:
+        self.masker, self.triplets, self.folder, self._like = masker, triplets, folder, like
+        self._whole = whole_images(masker, triplets, like)
         by_blocks = exponent_by_blocks(masker) is not None or not self._whole
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
-        files = zip(triplets.names, triplets.suffixes, strict=True)
         volumes = triplets.dimensions == 3
         self.places = {
-            name: folder.path / MASKS / f"{name}{mask_suffix(suffix, volumes)}" for name, suffix in files
+            name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, like), volumes)}"
+            for name, index in self._indices.items()
         }
-        self._films = films_of(triplets, self.places)
+        self._films = films_of(triplets, self.places, like)
         self._joined = {name: film.path for film in self._films for name in film.names}
 
     @property
@@ -230,7 +238,8 @@ class _Work:
         return self.triplets.source(self._indices[name])
 
     def _under(self, name: str, geometry: Geometry | None) -> Under:
-        return Under(self.triplets.file(self._indices[name]), geometry, self.triplets.reading)
+        file = self.triplets.file(self._indices[name], self._like)
+        return Under(file, geometry, self.triplets.reading)
 
     def _overlay(self, name: str) -> Path:
         return self.folder.path / OVERLAYS / f"{name}.jpg"
@@ -250,12 +259,31 @@ class _Opened:
     bounds: list[float] | None
 
 
-def _check_seg(seg: float, triplets: Triplets) -> None:
+def _check_over_x(triplets: Triplets) -> None:
+    """Refuse images whose files do not say that x lies where y_hat does."""
+    for index, name in enumerate(triplets.names):
+        reason = _apart(triplets.header(index, "x"), triplets.header(index, "y_hat"))
+        if reason:
+            raise MismatchError(
+                f"the mask of {name!r} cannot lie over x: {reason}; leave out like='x' (--like x)"
+            )
+
+
+def _apart(x: Header, y_hat: Header) -> str | None:
+    """Why two images may not lie in the same place; None where they do."""
+    one, other = x.geometry, y_hat.geometry
+    if one is None or other is None or one.affine is None or other.affine is None:
+        return "x and y_hat do not both say where they lie, as DICOM and NIfTI can"
+    if x.space != y_hat.space:
+        return f"x has {x.space} pixels and y_hat {y_hat.space}"
+    difference = one.differs(other)
+    return difference and f"x and y_hat have {difference}"
+
+
+def _check_seg(seg: float, triplets: Triplets, like: Role) -> None:
     if not 0 < seg <= 1:
         raise InvalidArgumentError(f"seg = {seg}: a mask is cut at a value in (0, 1], such as 0.5")
-    others = [
-        name for name, suffix in zip(triplets.names, triplets.suffixes, strict=True) if suffix not in DICOM
-    ]
+    others = [name for index, name in enumerate(triplets.names) if triplets.suffix(index, like) not in DICOM]
     if others:
         raise InvalidArgumentError(
             f"seg writes a DICOM SEG beside the mask of a DICOM series, and {others[0]!r} is none: leave it "

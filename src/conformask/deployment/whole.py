@@ -24,6 +24,7 @@ from conformask.calibration import Scored
 from conformask.data.formats.format import Blocks, Under
 from conformask.data.mask_files import grid, write_blocks
 from conformask.data.rasters import Raster
+from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.losses import paper_distance
@@ -77,7 +78,7 @@ def tiled_scorer(masker: Masker) -> Tiled:
     return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
-def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
+def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> dict[int, WholeImage]:
     """The triplets, by place, that no tile holds, or that are OME-Zarr; each looked at before the first work.
 
     Raises:
@@ -90,14 +91,16 @@ def whole_images(masker: Masker, triplets: Triplets) -> dict[int, WholeImage]:
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
-            images[index] = whole_image(triplets, index, y_hat)
+            images[index] = whole_image(triplets, index, y_hat, like)
             check_whole(masker, images[index])
             warn_whole(masker, images[index])
     return images
 
 
-def whole_image(triplets: Triplets, index: int, y_hat: Raster) -> WholeImage:
+def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_hat") -> WholeImage:
     """A triplet to be read window by window, whose y_hat was opened already; its truth where all have one.
+
+    Its mask has the type and the place of `like`.
 
     Raises:
         ImageError: a header cannot be read, or chunks of a zarr are missing.
@@ -109,7 +112,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster) -> WholeImage:
         triplets.raster(index, "y") if triplets.has_truth else None,
         triplets.categories[index],
         triplets.weights[index],
-        Under(triplets.file(index), y_hat.header.geometry, triplets.reading),
+        Under(triplets.file(index, like), y_hat.header.geometry, triplets.reading),
     )
 
 

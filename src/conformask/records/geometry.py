@@ -85,7 +85,11 @@ class Geometry:
             return None
         offset = abs(np.array(self.affine) - np.array(other.affine)).max()
         closest = CLOSE * steps.min() * UNITS[self.unit] / UNITS["mm"]
-        return f"affines that differ by {offset:.4g} mm" if offset > closest else None
+        if offset <= closest:
+            return None
+        turned = self.orientation != other.orientation
+        axes = f", axes towards {self.orientation} and {other.orientation}" if turned else ""
+        return f"affines that differ by {offset:.4g} mm{axes}"
 
     def window(self, length: str) -> PhysicalWindow:
         """A length such as 5mm or 20 um in whole pixels along each axis, at least 1.
