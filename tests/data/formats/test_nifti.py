@@ -558,6 +558,22 @@ def test_masks_of_several_channels(
     np.testing.assert_array_equal(back.reshape(3, -1), image.get_fdata().reshape(-1, 3, order="F").T)
 
 
+def test_films_of_colours(tmp_path: Path) -> None:
+    """Their masks say their axes and range themselves."""
+    save(tmp_path / "a.nii", field((7, 6, 5, 4, 3)))
+    values = np.random.default_rng(0).random((3, 4, 5, 6, 7), np.float32)
+    everywhere = tuple(slice(0, side) for side in values.shape[1:])
+    under = Under(tmp_path / "a.nii", None, Reading(axes="XYZTC"), is_film=True)
+    write_blocks(tmp_path / "m.nii", values.shape, iter([(everywhere, values)]), under)
+    image = nibabel.load(tmp_path / "m.nii")
+    assert (image.shape, image.header.get_intent()[0]) == ((7, 6, 5, 4, 3), "vector")
+    back = np.floor(values.astype(np.float64) * 2**15) / 2**15
+    np.testing.assert_array_equal(image.get_fdata().T, back)
+    assert times_of_file(tmp_path / "m.nii") == 4
+    for time in range(4):
+        np.testing.assert_array_equal(read_image(tmp_path / f"m.nii#t={time}"), back[:, time])
+
+
 def test_the_smallest_steps_of_a_mask(tmp_path: Path) -> None:
     one = np.float32(1)
     values = np.array(

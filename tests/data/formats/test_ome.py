@@ -780,6 +780,35 @@ def test_a_mask_over_an_ome_zarr_lies_where_it_lies(tmp_path: Path) -> None:
         assert [axis.get("unit") for axis in image["axes"]] == [None, unit, unit, unit]
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("space", [(20, 1100), (3, 20, 1100)])
+def test_films_of_colours_have_a_pyramid_of_each_time_point(
+    tmp_path: Path, suffix: str, space: tuple[int, ...]
+) -> None:
+    values, path = mask(3, 2, *space), tmp_path / f"m{suffix}"
+    blocks = (
+        ((slice(time, time + 1), *places), values[:, time : time + 1, *places])
+        for time in range(2)
+        for places in grid(space)
+    )
+    write_blocks(path, values.shape, blocks, Under(None, None, PLAIN, is_film=True))
+    if suffix == ".ome.tif":
+        with tifffile.TiffFile(path) as file:
+            assert file.series[0].axes == "T" + "ZYXS"[-len(space) - 1 :]
+            levels = [np.moveaxis(level.asarray(), -1, 0) for level in file.series[0].levels]
+    else:
+        yaozarrs.validate_zarr_store(path)
+        levels = [level.swapaxes(0, 1) for level in levels_of(path)[1]]
+    assert len(levels) == 3
+    check_values(levels[0], values)
+    for smaller, larger in zip(levels[1:], levels, strict=False):
+        check_level(smaller, larger, (*(1,) * len(space), *np.array(larger.shape[-2:]) // smaller.shape[-2:]))
+    for time in range(2):
+        np.testing.assert_array_equal(
+            read_image(path.with_name(f"{path.name}#t={time}")) * 65535, levels[0][:, time]
+        )
+
+
 def test_means_round_down_and_keep_one() -> None:
     np.testing.assert_array_equal(means(np.array([[1, 2], [2, 2]], np.uint16), (2, 2)), [[1]])
     np.testing.assert_array_equal(means(np.full((3, 3), 65535, np.uint16), (2, 2)), np.full((2, 2), 65535))
