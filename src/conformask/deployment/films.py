@@ -38,8 +38,9 @@ class Film:
         """
         if not self.path.exists():
             header = open_raster(self.parts[0]).header
+            under = Under(self.file, header.geometry, reading, is_film=True)
             shape = (header.channels, len(self.parts), *header.space)
-            write_blocks(self.path, shape, self._blocks(), Under(self.file, header.geometry, reading, True))
+            write_blocks(self.path, shape, self._blocks(), under)
         for part in self.parts:
             _remove(part)
 

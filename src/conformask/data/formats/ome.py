@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -73,6 +74,7 @@ def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
     return {} if step is None or unit is None else dict(zip(INTERVAL, (str(step), unit), strict=True))
 
 
+@lru_cache(maxsize=1)
 def planes_of_xml(xml: str) -> dict[tuple[str | None, str | None], dict[str, str]]:
     """What OME-XML states of the planes of its first image, of their first channel, by time and z."""
     planes = (plane.attrib for plane in _pixels_of_xml(xml).findall("{*}Plane"))
@@ -114,6 +116,7 @@ def _depth(plane: Mapping[str, str], unit: str) -> float:
     return math.nan if own is None else _number(plane.get("PositionZ")) * UNITS[own] / UNITS[unit]
 
 
+@lru_cache(maxsize=1)
 def _pixels_of_xml(xml: str) -> ElementTree.Element:
     """Of the first image; empty where there is none."""
     with suppress(ElementTree.ParseError):
