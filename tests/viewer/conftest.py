@@ -89,6 +89,18 @@ def world(tiles) -> World:
     return World(masker, parts[2].select(range(0, len(parts[2]), len(parts[2]) // 12)))
 
 
+@pytest.fixture(scope="session")
+def stained(tiles) -> World:
+    """Images of two channels, such as two stains."""
+    columns = ([np.moveaxis(getattr(t, role)[:2], 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))
+    images = Triplets.from_arrays(*columns, names=list(tiles.names))
+    parts = [images.select(range(start, len(tiles), 3)) for start in range(3)]
+    masker = calibrate(
+        Heuristic(edges, channels=2), parts[0], selection=parts[1], distance="l1", threshold="q0.3"
+    )
+    return World(masker, parts[2].select(range(2)))
+
+
 @pytest.fixture
 def session(world) -> Session:
     return Session(world.masker, world.shown)

@@ -104,6 +104,26 @@ def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
     assert asking.get("/api/images").json()["measured"].startswith(f"BROKEN: 0.0{SPACE}% of 12 images")
 
 
+def test_channels_are_shown_in_chosen_colours(stained, client, world):
+    asking = TestClient(application(Session(stained.masker, stained.shown), 8000, None), base_url=OURS)
+    address = f"/api/images/{stained.shown.names[0]}"
+    first, second = stained.shown[0].y_hat
+    assert asking.get(address).json()["colors"] == ["00ff00", "ff00ff"]
+    for colors, expected in (
+        ("", [second, first, second]),
+        ("ff8000,0000ff", [first, first * 128 / 255, second]),
+        ("000000,ffffff", [second, second, second]),
+    ):
+        answer = asking.get(f"{address}/output.png", params={"colors": colors})
+        shown = np.asarray(Image.open(io.BytesIO(answer.content)))
+        assert np.abs(shown - 255 * pixels(np.stack(expected))).max() <= 0.51, colors
+    for colors in ("00ff0,ff00ff", "green", "00ff00,"):
+        answer = asking.get(f"{address}/output.png", params={"colors": colors})
+        assert answer.status_code == 400
+        assert "give rrggbb for each channel" in answer.json()["error"]
+    assert client.get(f"/api/images/{world.shown.names[0]}").json()["colors"] is None, "RGB"
+
+
 def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
     told = promise(client, image=world.shown.names[0], confidence=0.9999)
     assert told["standing"]["name"] == "impossible"

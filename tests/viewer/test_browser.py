@@ -13,8 +13,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
+from axe import violations
 from conformask.report.pictures import as_bytes, gray
 from conformask.viewer.serve import open_browser
+from conformask.viewer.session import Session
 from conformask.viewer.uploads import MOST_BYTES
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -201,6 +203,33 @@ def test_the_picture_is_saved_with_its_caption(page, address, world):
     assert len(caption) > 100
     assert caption[:20].min() == 255, "a margin"
     assert 0.01 < (caption < 100).mean() < 0.2, "letters"
+
+
+def test_channels_are_switched_and_coloured(browser, serving, stained):
+    first, second = stained.shown[0].y_hat
+    with serving(Session(stained.masker, stained.shown)) as url:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        open_image(page, url, stained.shown.names[0], "output")
+        close(canvas(page), as_bytes(np.stack([second, first, second])))
+        page.locator("#open-channels").click()
+        page.get_by_label("Channel 1", exact=True).uncheck()
+        page.get_by_label("Colour of channel 2").fill("#00ffff")
+        page.wait_for_url("**channels=-00ff00,00ffff")
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(100)
+        expected = as_bytes(np.stack([0 * second, second, second]))
+        close(canvas(page), expected)
+        expect(page.locator("#legend")).to_contain_text("Channel 1 is not shown.")
+        assert violations(page) == []
+        page.reload()
+        page.wait_for_selector(f"#plane:not([hidden]) {DRAWN.format('output')}")
+        close(canvas(page), expected)
+        page.keyboard.press("ArrowRight")
+        expect(page.locator("#name")).to_have_text(stained.shown.names[1])
+        expect(page.get_by_label("Channel 1", exact=True)).not_to_be_checked()
+        page.locator("#usual-colours").click()
+        expect(page.get_by_label("Colour of channel 2")).to_have_value("#ff00ff")
+        page.close()
 
 
 def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):

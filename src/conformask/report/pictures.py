@@ -164,11 +164,21 @@ def _shrunk(image: Array, longest: int) -> Array:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 
-def in_colors(image: Array) -> Array:
-    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a colour each."""
-    if len(image) in (1, 3):
+def colors_of(channels: int) -> Array | None:
+    """A colour for each channel, (C, 3) in [0, 1]; None of 1 and 3 channels, which are grey and RGB."""
+    if channels in (1, 3):
+        return None
+    return GREEN_MAGENTA if channels == 2 else COLORS[np.arange(channels) % len(COLORS)]
+
+
+def in_colors(image: Array, colors: Array | None = None) -> Array:
+    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a colour each.
+
+    Colours are (C, 3) in [0, 1], those of `colors_of` unless they are given.
+    """
+    colors = colors_of(len(image)) if colors is None else colors
+    if colors is None:
         return as_bytes(image)
-    colors = GREEN_MAGENTA if len(image) == 2 else COLORS[np.arange(len(image)) % len(COLORS)]
     return as_bytes(np.tensordot(colors.T, np.clip(image, 0, 1), axes=1))
 
 

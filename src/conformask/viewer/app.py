@@ -18,6 +18,8 @@ from conformask.masker.promises import Setting, bound_text, masker_at, sliders
 from conformask.report import pictures as report_pictures
 from conformask.report.views import View
 from conformask.storage.as_json import plain
+from conformask.types import Array
+from conformask.viewer.colors import parsed_colors, stated_colors
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
 from conformask.viewer.opened import distances_of, is_measurable
@@ -86,6 +88,10 @@ async def _contrast(low: float = 0.0, high: float = 1.0) -> Contrast:
     return Contrast(low, high)
 
 
+async def _colors(colors: str = "") -> Array | None:
+    return parsed_colors(colors)
+
+
 async def _setting(threshold: float | None = None, confidence: float | None = None) -> Setting:
     return Setting(threshold, confidence)
 
@@ -107,6 +113,7 @@ Shown = Annotated[Session, Depends(_session)]
 Wanted = Annotated[Setting, Depends(_setting)]
 Plane = Annotated[Asked, Depends(Asked)]
 Window = Annotated[Contrast, Depends(_contrast)]
+Colors = Annotated[Array | None, Depends(_colors)]
 
 
 @router.get("/")
@@ -156,6 +163,7 @@ def gallery(session: Shown) -> Response:
 def image(name: str, session: Shown) -> Response:
     """What the page needs to draw an image."""
     opened, shown, card = session.opened(name), session.shown(name), session.masker.card
+    colors = report_pictures.colors_of(shown.header.channels)
     facts = {
         "name": name,
         "size": opened.deep,
@@ -166,6 +174,7 @@ def image(name: str, session: Shown) -> Response:
         "most_hidden": session.telling(name),
         "range": shown.data_range,
         "x_range": shown.x_range,
+        "colors": None if colors is None else stated_colors(colors),
         "presets": [asdict(preset) for preset in presets(shown.data_range)],
         "truth": "truth" in opened.sources,
         "error_scale": opened.error_scale,
@@ -198,13 +207,15 @@ def values(name: str, x: int, y: int, session: Shown, z: int = 0) -> Response:
 
 
 @router.get("/api/images/{name}/{what}.png")
-def plane_picture(name: str, what: str, session: Shown, asked: Plane, contrast: Window) -> Response:
+def plane_picture(
+    name: str, what: str, session: Shown, asked: Plane, contrast: Window, colors: Colors
+) -> Response:
     """A plane of input, output, truth or error as shown, at the size of the output."""
     image = session.opened(name)
     if what not in PICTURES or what not in image.sources:
         raise MissingFileError(f"there is no picture {what!r} of {name!r}")
     values, scale = session.plane(name, what, *asked.of(session, name)), image.error_scale
-    drawn = error_picture(values, scale) if what == "error" and scale else picture(values, contrast)
+    drawn = error_picture(values, scale) if what == "error" and scale else picture(values, contrast, colors)
     return Response(png(drawn), media_type="image/png")
 
 

@@ -21,9 +21,14 @@ QUALITY = 85
 """Of JPEG."""
 
 
-def picture(values: Array, contrast: Contrast) -> Array:
-    """Values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3)."""
-    return in_colors(contrast(values))
+def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
+    """Values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3).
+
+    Colours are (C, 3) in [0, 1]. They are those of the output's channels: an input with another number of
+    channels is shown without them.
+    """
+    fitting = colors if colors is not None and len(colors) == len(values) else None
+    return in_colors(contrast(values), fitting)
 
 
 def error_picture(error: Array, scale: float) -> Array:

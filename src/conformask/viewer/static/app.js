@@ -14,6 +14,7 @@ let gallery, page;
 let galleryAddress = "#/";
 let saving;
 const OFTEN = 150; // milliseconds between moves whose address is written
+const MOVED = ["at", "contrast", "channels"];
 
 const fail = (error) => {
   by("#failure").hidden = !error;
@@ -24,7 +25,7 @@ const fail = (error) => {
 function change(changes, moved) {
   state = { ...state, ...changes };
   clearTimeout(saving);
-  if (Object.keys(changes).some((key) => key === "at" || key === "contrast")) saving = setTimeout(save, OFTEN);
+  if (Object.keys(changes).some((key) => MOVED.includes(key))) saving = setTimeout(save, OFTEN);
   else save();
   show(moved);
 }

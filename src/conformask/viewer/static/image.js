@@ -2,6 +2,7 @@
 
 import * as api from "./api.js";
 import { captioned, DENSITY, save } from "./caption.js";
+import { Channels } from "./channels.js";
 import { boundsOf, Contrast } from "./contrast.js";
 import { BEYOND, percent } from "./gallery.js";
 import { Latest } from "./latest.js";
@@ -26,6 +27,7 @@ export class ImagePage {
   #change;
   #panes;
   #contrast;
+  #channels;
   #marks;
   #readout;
   #name = null;
@@ -46,6 +48,7 @@ export class ImagePage {
     this.#sliders = sliders;
     this.#change = change;
     this.#contrast = new Contrast(change);
+    this.#channels = new Channels(change);
     this.#marks = new Marks(about.hatch, () => this.#moves.want());
     this.#readout = new Readout(by("#readout"), about.family);
     this.#panes = this.#made(about);
@@ -165,6 +168,7 @@ export class ImagePage {
     if (this.#told === null) return undefined;
     if (before.plane !== state.plane) this.#arrange();
     this.#contrast.show(state.contrast);
+    this.#channels.show(state.channels);
     if (before.threshold !== state.threshold || before.confidence !== state.confidence)
       return this.#promise.want(state.name, setting, moved);
     return this.#moves.want();
@@ -182,6 +186,8 @@ export class ImagePage {
     this.#planes = new Planes(name, Math.max(...told.views.map(pixelsOf(told.size))));
     this.#contrast.hold(told);
     this.#contrast.show(this.#state.contrast);
+    this.#channels.hold(told);
+    this.#channels.show(this.#state.channels);
     this.#readout.hold(told);
     for (const [note, text] of [["#not-covered", told.not_covered], ["#caveat", told.caveat]]) {
       by(note).hidden = text === null;
@@ -301,7 +307,7 @@ export class ImagePage {
     const shown = (swipe ?? [view, null]).map((wanted) => (wanted && !this.#can(wanted) ? "output" : wanted));
     const [left, right] = shown;
     by("#swipe").setAttribute("aria-pressed", Boolean(right));
-    by("#legend").textContent = this.#legend(right ?? left);
+    by("#legend").textContent = [this.#legend(right ?? left), this.#legendOfChannels(shown)].join(" ").trim();
     for (const [side, view] of [["left", left], ["right", right]]) {
       by(`#${side}`).hidden = !right;
       if (right) by(`#${side}`).value = view;
@@ -309,14 +315,18 @@ export class ImagePage {
     for (const button of by("#views").children)
       button.setAttribute("aria-pressed", button.dataset.view === (right ?? left));
     this.#readout.mask(this.#level);
-    const bounds = boundsOf(contrast, this.#told.range);
+    const tones = { ...boundsOf(contrast, this.#told.range), ...this.#channels.asked };
     const panes = this.#panes.slice(0, this.#told.views.length);
-    const wanted = { point: this.#point, shown, contrast: bounds, level: this.#level, marks: this.#marks.style };
+    const wanted = { point: this.#point, shown, tones, level: this.#level, marks: this.#marks.style };
     const drawn = Promise.all(panes.map((pane) => pane.draw({ ...wanted })));
     const pointed = panes.map((pane) => pane.pointed).find(Boolean);
     if (pointed || this.#isVolume) this.#readout.show(pointed ?? this.#point);
     await drawn;
     if (this.#isVolume) panes[0].ahead();
+  }
+
+  #legendOfChannels(shown) {
+    return shown.some((view) => view && !["mask", "error"].includes(view)) ? this.#channels.legend : "";
   }
 
   #legend(view) {

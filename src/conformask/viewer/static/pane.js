@@ -86,7 +86,7 @@ export class Pane {
     this.#stage.hold(columns * this.#cell[0], rows * this.#cell[1]);
   }
 
-  // wanted: { point, shown: [left, right or null], contrast, level, marks }.
+  // wanted: { point, shown: [left, right or null], tones, level, marks }.
   async draw(wanted) {
     this.#wanted = wanted;
     const whole = { ...this.#plane(), step: this.#view.step };
@@ -126,8 +126,8 @@ export class Pane {
 
   // A picture, or pixels where the mask is drawn.
   async #drawn(what, plane) {
-    const { contrast, level } = this.#wanted;
-    if (what !== "mask") return this.#planes.picture(what === "overlay" ? "output" : what, plane, contrast);
+    const { tones, level } = this.#wanted;
+    if (what !== "mask") return this.#planes.picture(what === "overlay" ? "output" : what, plane, tones);
     const score = await this.#planes.score(plane);
     const drawn = new ImageData(...this.#sides(plane));
     grey(drawn.data, this.#trust(score, level));

@@ -19,9 +19,9 @@ export class Planes {
     return this.#once(["score", plane], () => api.score(this.#name, plane));
   }
 
-  // input, output or truth under a contrast window, { low, high }, or error.
-  picture(what, plane, contrast) {
-    const asked = what === "error" ? plane : { ...plane, ...contrast };
+  // input, output or truth in tones, { low, high, colors } as far as they are chosen; or error.
+  picture(what, plane, tones) {
+    const asked = what === "error" ? plane : { ...plane, ...tones };
     return this.#once([what, asked], () => api.picture(this.#name, what, asked));
   }
 

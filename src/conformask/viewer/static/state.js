@@ -2,13 +2,17 @@
 
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
 const SORTS = ["name", "largest", "smallest", "loss"];
-const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast"];
+const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
 
 const number = (text) => numbers(text, 1)?.[0] ?? null;
 const among = (values, value, otherwise) => (values.includes(value) ? value : otherwise);
 const numbers = (text, count) => {
   const found = (text || "").split(",").map((part) => (part ? Number(part) : NaN));
   return found.length === count && found.every(Number.isFinite) ? found : null;
+};
+const colours = (text) => {
+  const found = (text || "").split(",");
+  return found.every((part) => /^-?[0-9a-f]{6}$/.test(part)) ? found : null;
 };
 
 export function read(hash) {
@@ -25,6 +29,7 @@ export function read(hash) {
     plane: given.get("plane"), // the name of the large view of a volume
     at: numbers(given.get("at"), 3), // z, y, x
     contrast: numbers(given.get("contrast"), 2), // level, width
+    channels: colours(given.get("channels")), // rrggbb of each, after a minus where it is off
     search: given.get("search") || "",
     beyond: given.has("beyond"), // only images beyond the threshold
     sort: among(SORTS, given.get("sort"), "name"),
