@@ -101,6 +101,40 @@ def stained(tiles) -> World:
     return World(masker, parts[2].select(range(2)))
 
 
+@dataclass(frozen=True)
+class Regional(World):
+    """Images in files, with regions that leave out NaN as well."""
+
+    region: np.ndarray
+    """(H, W), of every image."""
+
+
+@pytest.fixture(scope="session")
+def regional(tiles, tmp_path_factory) -> Regional:
+    """A promise about most rows, without a corner."""
+    folder, region = tmp_path_factory.mktemp("regional"), np.zeros((SIDE, SIDE), np.uint8)
+    region[:36] = 255
+    columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))
+    images = Triplets.from_arrays(*columns, regions=[region] * len(tiles))
+    parts = [images.select(range(start, len(tiles), 3)) for start in range(2)]
+    masker = calibrate(
+        Heuristic(edges, channels=3, family="power"),
+        parts[0],
+        selection=parts[1],
+        distance="l1",
+        threshold="q0.3",
+    )
+    for triplet in (tiles[2], tiles[5]):
+        for role in ("x", "y_hat", "y", "region"):
+            (folder / role).mkdir(exist_ok=True)
+            image = np.array(region if role == "region" else np.moveaxis(getattr(triplet, role), 0, -1))
+            if role == "y":
+                image[:8, :8] = np.nan
+            np.save(folder / role / f"{triplet.name}.npy", image)
+    region[:8, :8] = 0
+    return Regional(masker, Triplets.from_folder(folder, reading=Reading(nan="outside")), region / 255)
+
+
 @pytest.fixture
 def session(world) -> Session:
     return Session(world.masker, world.shown)

@@ -14,7 +14,7 @@ from conformask.report.pictures import as_bytes
 from conformask.report.words import headline
 from conformask.viewer.app import application
 from conformask.viewer.cache import Cache
-from conformask.viewer.pictures import THUMBNAIL
+from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import Session
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -122,6 +122,26 @@ def test_channels_are_shown_in_chosen_colours(stained, client, world):
         assert answer.status_code == 400
         assert "give rrggbb for each channel" in answer.json()["error"]
     assert client.get(f"/api/images/{world.shown.names[0]}").json()["colors"] is None, "RGB"
+
+
+def test_what_is_outside_the_region_is_grey(regional, client, world):
+    session, region = Session(regional.masker, regional.shown), regional.region
+    list(session.look_through())
+    asking, name = TestClient(application(session, 8000, None), base_url=OURS), regional.shown.names[0]
+    assert asking.get(f"/api/images/{name}").json()["region"]
+    answer = asking.get(f"/api/images/{name}/outside.png")
+    grey, alpha = np.moveaxis(np.asarray(Image.open(io.BytesIO(answer.content))), -1, 0)
+    np.testing.assert_array_equal(alpha, 255 * (1 - region))
+    assert (grey == OUTSIDE).all()
+    size = promise(asking, image=name)["opening"]["size"]
+    assert session.entries()[0].size == pytest.approx(size), "counted in the region alone"
+    small = np.asarray(Image.open(io.BytesIO(session.thumbnail(name))).convert("L").resize((48, 48)))
+    output = np.asarray(Image.fromarray(as_bytes(regional.shown[0].y_hat)).convert("L"))
+    expected = output + VEIL * (OUTSIDE - output.astype(float))
+    assert np.abs(small - expected)[37:].mean() < 4, "no hatch there"
+    told = client.get(f"/api/images/{world.shown.names[0]}").json()
+    assert not told["region"]
+    assert client.get(f"/api/images/{world.shown.names[0]}/outside.png").status_code == 404
 
 
 def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):

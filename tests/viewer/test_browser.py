@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from axe import violations
 from conformask.report.pictures import as_bytes, gray
+from conformask.viewer.pictures import OUTSIDE, VEIL
 from conformask.viewer.serve import open_browser
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import MOST_BYTES
@@ -229,6 +230,38 @@ def test_channels_are_switched_and_coloured(browser, serving, stained):
         expect(page.get_by_label("Channel 1", exact=True)).not_to_be_checked()
         page.locator("#usual-colours").click()
         expect(page.get_by_label("Colour of channel 2")).to_have_value("#ff00ff")
+        page.close()
+
+
+def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, regional):
+    name, outside = regional.shown.names[0], regional.region == 0
+    with serving(Session(regional.masker, regional.shown)) as url:
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        open_image(page, url, name, "output", "&threshold=0")
+        output = as_bytes(regional.shown[0].y_hat)
+        veiled = np.where(outside[..., None], output + VEIL * (OUTSIDE - output.astype(float)), output)
+        close(canvas(page), np.rint(veiled))
+        expect(page.locator("#legend")).to_contain_text("Grey: outside the region")
+        expect(page.locator("#facts dt").first).to_have_text("Mask size in the region")
+        expect(page.locator("#facts dd").first).to_have_text("100.0 %")
+        page.keyboard.press("2")
+        page.wait_for_selector(DRAWN.format("overlay"))
+        close(canvas(page), np.rint(veiled))
+        plane, stage = (page.locator(part).bounding_box() for part in ("#plane", "#stage"))
+        cell = plane["width"] / 48
+        marks = page.locator("canvas.marks").first.evaluate(
+            "(c, [left, top, side]) => [...c.getContext('2d').getImageData(left, top, side, side).data]",
+            [round(plane["x"] - stage["x"]), round(plane["y"] - stage["y"]), round(plane["width"])],
+        )
+        marked = np.array(marks).reshape(round(plane["width"]), -1, 4)[..., 3] > 0
+        inner = (np.array([8, 36]) * cell + [2, -2]).astype(int)
+        assert marked[slice(*inner)].mean() > 0.2, "all is hidden"
+        assert not marked[round(36 * cell) + 2 :].any()
+        assert not marked[: round(8 * cell) - 2, : round(8 * cell) - 2].any()
+        page.mouse.move(plane["x"] + 2.5 * cell, plane["y"] + 2.5 * cell)
+        expect(page.locator("#readout span").last).to_have_text("Mask outside the region")
+        page.mouse.move(plane["x"] + 20.5 * cell, plane["y"] + 20.5 * cell)
+        expect(page.locator("#readout span").last).to_have_text("Mask 0.00")
         page.close()
 
 

@@ -17,7 +17,7 @@ from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
 from conformask.deployment import scored_image
 from conformask.deployment.scored_image import opening
-from conformask.errors import InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.calibrate import calibrate
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
@@ -27,7 +27,7 @@ from conformask.scorers.scoring import scored_batches
 from conformask.viewer import opened, planes
 from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
-from conformask.viewer.opened import distances_of
+from conformask.viewer.opened import distances_of, is_measurable
 from conformask.viewer.opened import opened as open_image
 from conformask.viewer.session import Session, Shown
 
@@ -328,6 +328,32 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
     mask = volumes.masker.open(item)
     assert other.distance == pytest.approx(float(loss_under(volumes.masker.loss, mask, item.batch)[0]))
     assert other.unmasked == pytest.approx(float(unmasked_loss(volumes.masker.loss, item.batch)[0]))
+
+
+def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
+    masker, region = regional.masker, regional.region
+    held = open_image(masker, regional.shown, 0)
+    monkeypatch.setattr(opened, "MOST_DECODED", 0)
+    read = open_image(masker, regional.shown, 0)
+    everywhere = slice(0, 1), slice(0, 48), slice(0, 48)
+    for image in (held, read):
+        np.testing.assert_array_equal(image.sources["region"].read(everywhere)[0, 0], region)
+        mask, error = (image.sources[what].read(everywhere)[0, 0] for what in ("score", "error"))
+        level = torch.tensor([opening(masker, image).level])
+        mask = masker.family.apply(torch.from_numpy(mask)[None, None], level)[0, 0].numpy()
+        assert opening(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
+        measured = distances_of(masker, image, masker.card.threshold)
+        assert measured.distance == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
+        assert measured.unmasked == pytest.approx((region * error).sum() / region.sum(), rel=1e-5)
+    triplet = regional.shown[0]
+    x, y_hat, y = ([np.moveaxis(image, 0, -1)] for image in (triplet.x, triplet.y_hat, triplet.y))
+    assert not is_measurable(masker, open_image(masker, Triplets.from_arrays(x, y_hat, y), 0)), "no region"
+    given = Triplets.from_arrays(x, y_hat, y, regions=[np.float32(0.25 + 0.5 * region)])
+    inside = open_image(masker, given, 0).sources["region"].read(everywhere)[0, 0]
+    np.testing.assert_array_equal(inside, 0.25 + 0.5 * region)
+    empty = Triplets.from_arrays(x, y_hat, y, regions=[0 * region])
+    with pytest.raises(ImageError, match="is empty"):
+        open_image(masker, empty, 0)
 
 
 def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):

@@ -1,12 +1,14 @@
 """Regions: which pixels of an image a promise is about."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from conformask.data.decoding import decode_with_header
-from conformask.data.formats.opened import arranged
+from conformask.data.formats.opened import Header, Places, arranged
+from conformask.data.rasters import open_raster
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
@@ -14,6 +16,8 @@ from conformask.types import Array
 
 Region = Float[np.ndarray, "_ ..."]
 """(1, *space) float32 in [0, 1]."""
+RegionWindow = Callable[[Places], Region]
+"""A window of a region."""
 
 
 def read_region(
@@ -26,11 +30,37 @@ def read_region(
         ImageError: it cannot be decoded, or is no region of such an image.
     """
     array, header = decode_with_header(path, reading)
+    _check_place(path, header, size, geometry)
+    return region_of_array(array, size, str(path))
+
+
+def region_window(
+    path: Path, size: tuple[int, ...], reading: Reading = PLAIN, geometry: Geometry | None = None
+) -> RegionWindow:
+    """As read_region, read window by window; whether all of it is empty is not known.
+
+    Raises:
+        MissingFileError: there is no such file.
+        ImageError: its header cannot be read, or is not that of a region of such an image; of a window, that
+            it cannot be decoded or has values outside [0, 1].
+    """
+    raster = open_raster(path, reading)
+    _check_place(path, raster.header, size, geometry)
+    if raster.header.shape != (1, *size):
+        raise _of_another_shape(str(path), raster.header.shape, size)
+
+    def read(places: Places) -> Region:
+        window = raster.window(places)
+        return _weights(window.reshape(1, *window.shape[: len(size)]), str(path))
+
+    return read
+
+
+def _check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Geometry | None) -> None:
     if geometry is not None and header.geometry is not None and header.space == size:
         difference = header.geometry.differs(geometry)
         if difference:
             raise ImageError(f"{path} and y_hat have {difference}; they must lie in the same place")
-    return region_of_array(array, size, str(path))
 
 
 def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:
@@ -46,15 +76,30 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | 
     if axes is not None and array.ndim == len(axes):
         array = arranged(array, axes, name)
     if array.shape not in (size, (*size, 1)):
-        raise ImageError(
-            f"{name} has shape {array.shape} and its image {size}: give one value for each pixel"
-        )
-    weights = array.reshape(1, *size)
-    region = weights.astype(np.float32) if weights.dtype.kind == "f" else (weights != 0).astype(np.float32)
-    if not ((region >= 0) & (region <= 1)).all():
-        raise ImageError(f"{name} has values outside [0, 1], or NaN: 1 is inside, 0 outside")
+        raise _of_another_shape(name, array.shape, size)
+    region = _weights(array.reshape(1, *size), name)
+    check_not_empty(region, name)
+    return region
+
+
+def check_not_empty(region: Region, name: str) -> None:
+    """Refuse a region without a pixel.
+
+    Raises:
+        ImageError: calls it `name`.
+    """
     if not region.any():
         raise ImageError(f"{name} is empty, so that nothing could be promised: leave the image out")
+
+
+def _of_another_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> ImageError:
+    return ImageError(f"{name} has shape {shape} and its image {size}: give one value for each pixel")
+
+
+def _weights(array: Array, name: str) -> Array:
+    region: Array = array.astype(np.float32) if array.dtype.kind == "f" else (array != 0).astype(np.float32)
+    if not ((region >= 0) & (region <= 1)).all():
+        raise ImageError(f"{name} has values outside [0, 1], or NaN: 1 is inside, 0 outside")
     return region
 
 
@@ -68,13 +113,19 @@ def without_nan(
     Raises:
         ImageError: nothing is left of the region.
     """
-    inside = np.ones((1, *y_hat.shape[1:]), np.float32) if region is None else region
-    for image in (x, y_hat, y):
-        if image is not None and image.shape[1:] == y_hat.shape[1:]:
-            inside = inside * ~np.isnan(image).any(axis=0, keepdims=True)
+    images = [image for image in (x, y_hat, y) if image is not None and image.shape[1:] == y_hat.shape[1:]]
+    inside = not_nan(images, region)
     if not inside.any():
         raise ImageError(
             f"triplet {name!r} is NaN everywhere, so that nothing could be promised: leave it out"
         )
     x, y_hat = np.nan_to_num(x), np.nan_to_num(y_hat)
-    return x, y_hat, None if y is None else np.nan_to_num(y), inside.astype(np.float32)
+    return x, y_hat, None if y is None else np.nan_to_num(y), inside
+
+
+def not_nan(images: Iterable[Array], region: Region | None) -> Region:
+    """What none of the images (C, *space) holds NaN in, of the region where there is one."""
+    found = np.float32(1) if region is None else region
+    for image in images:
+        found = found * ~np.isnan(image).any(axis=0, keepdims=True)
+    return np.asarray(found, np.float32)

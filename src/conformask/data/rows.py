@@ -12,7 +12,15 @@ from conformask.data.formats.opened import Header, header_of
 from conformask.data.images import Image, from_user_array, with_header
 from conformask.data.manifest import ManifestRow
 from conformask.data.rasters import Raster, open_raster
-from conformask.data.regions import Region, read_region, region_of_array, without_nan
+from conformask.data.regions import (
+    Region,
+    RegionWindow,
+    not_nan,
+    read_region,
+    region_of_array,
+    region_window,
+    without_nan,
+)
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
@@ -73,6 +81,24 @@ def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
     return open_raster(getattr(row, role), reading.of(role), _name(row, role))
 
 
+def region_of_row(row: ManifestRow, reading: Reading) -> RegionWindow | None:
+    """The region of a row, to be read window by window, as read_row would give it; None where it has none.
+
+    Raises:
+        ImageError: a header cannot be read, or is not that of a region of this image.
+    """
+    y_hat = raster_of_row(row, "y_hat", reading)
+    given = None if row.region is None else _region_window(row, reading, y_hat.header)
+    if reading.nan is None:
+        return given
+    x = raster_of_row(row, "x", reading)
+    y = [] if row.y is None else [raster_of_row(row, "y", reading)]
+    images = [image for image in (x, y_hat, *y) if image.size == y_hat.size]
+    return lambda places: not_nan(
+        (image.read(places) for image in images), None if given is None else given(places)
+    )
+
+
 def source_of_row(row: ManifestRow, reading: Reading) -> str:
     """A hash of a triplet as it lies there, and of how it is read.
 
@@ -92,6 +118,13 @@ def _region(row: ManifestRow, reading: Reading, size: Size, geometry: Geometry |
     if isinstance(row.region, Path):
         return read_region(row.region, size, reading, geometry)
     return region_of_array(np.asarray(row.region), size, _name(row, "region"), reading.axes)
+
+
+def _region_window(row: ManifestRow, reading: Reading, y_hat: Header) -> RegionWindow:
+    if isinstance(row.region, Path):
+        return region_window(row.region, y_hat.space, reading, y_hat.geometry)
+    region = _region(row, reading, y_hat.space, y_hat.geometry)
+    return lambda places: region[:, *places]
 
 
 def _read(row: ManifestRow, reading: Reading, role: Role) -> tuple[Image, Header | None]:

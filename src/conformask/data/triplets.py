@@ -24,7 +24,15 @@ from conformask.data.manifest import (
 )
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
-from conformask.data.rows import Role, header_of_row, raster_of_row, read_row, source_of_row
+from conformask.data.regions import RegionWindow
+from conformask.data.rows import (
+    Role,
+    header_of_row,
+    raster_of_row,
+    read_row,
+    region_of_row,
+    source_of_row,
+)
 from conformask.data.splits import FRACTIONS, PARTS, check_part, dealt, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
@@ -304,6 +312,14 @@ class Triplets:
             ImageError: the header cannot be read, or chunks of a zarr are missing.
         """
         return raster_of_row(self._rows[index], role, self.reading)
+
+    def region(self, index: int) -> RegionWindow | None:
+        """The region of a triplet, to be read window by window; None where it has none.
+
+        Raises:
+            ImageError: a header cannot be read, or is not that of a region of this image.
+        """
+        return region_of_row(self._rows[index], self.reading)
 
     def source(self, index: int) -> str:
         """A hash of a triplet as it lies there, and of how it is read.

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -27,9 +28,18 @@ class ScoredImage:
     """An image with its score."""
 
     item: Scored
-    """What rules and families read; without its pixels where these stay in files."""
+    """What rules and families read; without its pixels where these stay in files.
+
+    Its region is the one that the promise is about, None where that is about the whole image.
+    """
     size: Size
     """(H, W) or (D, H, W)."""
+
+    @cached_property
+    def region_share(self) -> float:
+        """The share of its pixels in the region that the promise is about; 1 where there is none."""
+        region = self.item.batch.region
+        return 1.0 if region is None else float(region.cpu().numpy().mean(dtype=np.float64))
 
     @property
     def deep(self) -> Size:
@@ -45,20 +55,20 @@ class Opening:
     level: tuple[float, ...]
     """What the family's apply takes."""
     size: float
-    """Mask size, mean(1 - m)."""
+    """Mask size, mean(1 - m), in the region that the promise is about."""
 
 
-def empty_scores(name: str, shape: tuple[int, ...]) -> Array:
-    """Zeros in a temporary file, whose pages the system may drop from memory: for scores of `name`.
+def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
+    """Zeros in a temporary file, whose pages the system may drop from memory.
 
     Raises:
-        OutputError: the disk has no room for them.
+        OutputError: the disk has no room for them; calls them `what`.
     """
     folder, needed = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(
-            f"the score of {name} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
+            f"{what} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
             "set TMPDIR to another folder"
         )
     with tempfile.TemporaryFile() as file:
@@ -83,14 +93,22 @@ def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
 
 
 def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
-    """mean(1 - m), block by block."""
-    return float(1 - trusted_shares(family, image, level)[0].mean())
+    """mean(1 - m) in the region that the promise is about, block by block."""
+    return mask_size_by_planes(image, trusted_shares(family, image, level)[0])
+
+
+def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
+    """mean(1 - m) in the region that the promise is about, from the trusted shares along one axis."""
+    return float(1 - trusted.mean()) / image.region_share
 
 
 def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
-    """The mean of the mask in each plane across z, y and x; block by block."""
+    """The mean of the mask in each plane across z, y and x, block by block; outside a region it is 1."""
     z, y, x = (np.zeros(side) for side in image.deep)
+    region = image.item.batch.region
     for window, mask in masks_of(family, image, level):
+        if region is not None:
+            mask = 1 - region[at(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
         for axis, (sums, places) in enumerate(zip((z, y, x), deep(window), strict=True), start=1):
             others = tuple(other for other in range(4) if other != axis)
             sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()

@@ -14,7 +14,7 @@ from conformask.data.formats.format import Under
 from conformask.data.formats.opened import DataRange, Header, Places, bits_of, range_of
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
-from conformask.deployment.scored_image import ScoredImage, empty_scores
+from conformask.deployment.scored_image import ScoredImage, zeros_on_disk
 from conformask.deployment.whole import (
     WholeImage,
     check_whole,
@@ -122,7 +122,7 @@ def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None,
         OutputError: the disk has no room for the scores.
     """
     _, *shape = shape_of_score(masker, images[0])
-    scores = empty_scores(images[0].name, (len(images), *shape))
+    scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
     total = len(images) * len(windows_of(masker, images[0]))
     for place, image in enumerate(images):
         for window, part in parts_of_score(masker, image):

@@ -23,7 +23,7 @@ from conformask.viewer.colors import parsed_colors, stated_colors
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
 from conformask.viewer.opened import distances_of, is_measurable
-from conformask.viewer.pictures import PICTURES, error_picture, picture, png
+from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside, picture, png
 from conformask.viewer.planes import Part, checked, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
@@ -138,6 +138,7 @@ def about(session: Shown, request: Request) -> Response:
         "sliders": asdict(request.app.state.sliders),
         "distance": masker.card.distance_label,
         "family": masker.family.settings(),
+        "veil": VEIL,
         "hatch": "#{:02x}{:02x}{:02x}".format(*report_pictures.HATCH),
         "upload": {
             "most_bytes": MOST_BYTES,
@@ -177,6 +178,7 @@ def image(name: str, session: Shown) -> Response:
         "colors": None if colors is None else stated_colors(colors),
         "presets": [asdict(preset) for preset in presets(shown.data_range)],
         "truth": "truth" in opened.sources,
+        "region": "region" in opened.sources,
         "error_scale": opened.error_scale,
         "measurable": is_measurable(session.masker, opened),
         "not_covered": card.not_covered(opened.size),
@@ -204,6 +206,15 @@ def values(name: str, x: int, y: int, session: Shown, z: int = 0) -> Response:
     """What the images have at a pixel, channel by channel, in [0, 1], and its score."""
     image = session.opened(name)
     return _json(values_at(image.sources, image.deep, (z, y, x)))
+
+
+@router.get("/api/images/{name}/outside.png")
+def outside_picture(name: str, session: Shown, asked: Plane) -> Response:
+    """A grey over what lies outside the region of a plane, transparent inside."""
+    if "region" not in session.opened(name).sources:
+        raise MissingFileError(f"there is no region of {name!r} that the promise is about")
+    region = session.plane(name, "region", *asked.of(session, name))
+    return Response(png(outside(region)), media_type="image/png")
 
 
 @router.get("/api/images/{name}/{what}.png")

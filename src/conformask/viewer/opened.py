@@ -15,11 +15,11 @@ from conformask.conformal.crossing import passes
 from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
+from conformask.data.regions import check_not_empty
 from conformask.data.triplets import Triplets
-from conformask.deployment.scored_image import ScoredImage, deep, empty_scores, level_of, masks_of
+from conformask.deployment.scored_image import ScoredImage, deep, level_of, masks_of, zeros_on_disk
 from conformask.deployment.whole import (
     WholeImage,
-    exponent_by_blocks,
     facts_of,
     parts_of_score,
     shape_of_score,
@@ -27,7 +27,9 @@ from conformask.deployment.whole import (
     whole_image,
 )
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.losses import paper_distance, where
 from conformask.masker.masker import Masker
+from conformask.records.size import Size
 from conformask.report.views import Places
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
@@ -46,14 +48,14 @@ class Opened(ScoredImage):
     """A scored image, and where its pixels are read."""
 
     sources: Mapping[str, Source]
-    """input, output and score; truth and error where the truth is known."""
+    """input, output and score; truth and error where the truth is known, region where there is one."""
     in_memory: bool
 
     @property
     def bytes(self) -> int:
         """That it keeps in memory, or in a temporary file."""
         batch = self.item.batch
-        tensors = (batch.x, batch.y_hat, batch.y, self.item.score.map)
+        tensors = (batch.x, batch.y_hat, batch.y, batch.region, self.item.score.map)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @cached_property
@@ -85,7 +87,7 @@ def opened(masker: Masker, triplets: Triplets, index: int) -> Opened:
     Raises:
         ImageError: it cannot be used.
         MismatchError: it has other channels or axes than those that the masker takes.
-        OutputError: the disk has no room for its score.
+        OutputError: the disk has no room for its score or region.
     """
     header, axes = triplets.header(index), len(masker.card.sizes[0])
     masker.card.check_channels(header.channels)
@@ -104,13 +106,17 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
 
 
 def _in_memory(masker: Masker, item: Scored) -> Opened:
-    if masker.card.region and item.batch.region is None:
-        item = replace(item, batch=replace(item.batch, y=None))
     batch = item.batch
-    images = {"input": batch.x, "output": batch.y_hat, "score": item.score.map}
-    sources = {what: _of_tensor(image) for what, image in images.items()}
-    if batch.y is not None:
-        sources["truth"] = _of_tensor(batch.y)
+    if not masker.card.region:
+        batch = replace(batch, region=None)
+    elif batch.region is None:
+        batch = replace(batch, y=None)
+    images = {
+        "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
+        "region": batch.region,
+    }  # fmt: skip
+    sources = {what: _of_tensor(image) for what, image in images.items() if image is not None}
+    item = replace(item, batch=batch)
     return Opened(item, tuple(batch.y_hat.shape[2:]), _with_error(sources), in_memory=True)
 
 
@@ -122,26 +128,40 @@ def _of_tensor(images: Tensor) -> Source:
 
 
 def _in_files(masker: Masker, triplets: Triplets, index: int) -> Opened:
-    """Scored by tiles to a temporary file, whose pages the system may drop from memory."""
+    """Scored by tiles to a temporary file, whose pages the system may drop from memory; so is its region."""
     triplet = triplets.select([index])
     whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
     y_hat, y = whole.y_hat, whole.y
     if y is not None and y.header.shape != y_hat.header.shape:
         raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
+    region = _region(triplet, y_hat.size) if masker.card.region else None
     score = torch.from_numpy(_scores(masker, whole))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
-    item = Scored(facts_of(masker, whole), Score(score))
+    if region is not None:
+        sources["region"] = _of_tensor(region)
+    item = Scored(replace(facts_of(masker, whole), region=region), Score(score))
     return Opened(item, y_hat.size, _with_error(sources), in_memory=False)
+
+
+def _region(triplet: Triplets, size: Size) -> Tensor | None:
+    """The region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
+    read, name = triplet.region(0), f"the region of {triplet.names[0]!r}"
+    if read is None:
+        return None
+    region = zeros_on_disk(name, (1, 1, *size))
+    for window in grid(size):
+        region[at(window)] = read(window)
+    check_not_empty(region, name)
+    return torch.from_numpy(region)
 
 
 def _of_raster(raster: Raster) -> Source:
     size = (1, *raster.size)[-3:]
 
     def read(places: Places) -> Array:
-        return raster.read(places[-len(raster.size) :]).reshape(
-            -1, *(len(range(*p.indices(p.stop))) for p in places)
-        )
+        window: Array = np.nan_to_num(raster.read(places[-len(raster.size) :]))
+        return window.reshape(-1, *(len(range(*p.indices(p.stop))) for p in places))
 
     return Source(size, read)
 
@@ -159,7 +179,7 @@ def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
 
 def _scores(masker: Masker, image: WholeImage) -> Array:
     """The score of an image, (1, C, *size), tile by tile."""
-    score = empty_scores(image.name, shape_of_score(masker, image))
+    score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
     for window, part in parts_of_score(masker, image):
         score[at(window)] += part
     return score
@@ -171,7 +191,9 @@ def _pixels(window: Window) -> int:
 
 def is_measurable(masker: Masker, image: Opened) -> bool:
     """Whether its loss is computed: of images that stay in files only an lp distance, block by block."""
-    return "truth" in image.sources and (image.in_memory or exponent_by_blocks(masker) is not None)
+    if "truth" not in image.sources or (masker.card.region and "region" not in image.sources):
+        return False
+    return image.in_memory or _exponent(masker) is not None
 
 
 def distances_of(masker: Masker, image: Opened, threshold: float) -> Measured:
@@ -199,17 +221,24 @@ def distance_of(masker: Masker, image: Opened) -> float:
     return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
 
 
+def _exponent(masker: Masker) -> float | None:
+    """p, where the loss of an image, or of its region, is summed over blocks."""
+    distance = paper_distance(where(masker.loss, regions=False))
+    return None if distance is None else distance.exponent
+
+
 def _by_blocks(masker: Masker, image: Opened) -> tuple[float, float]:
-    exponent = exponent_by_blocks(masker)
+    exponent = _exponent(masker)
     if exponent is None:
         raise InvalidArgumentError(
             "the loss of an image that is too large for memory is computed for lp distances only"
         )
-    y, y_hat = image.sources["truth"], image.sources["output"]
+    y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
     masked = unmasked = values = 0.0
     for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
         error = np.abs(y.read(deep(window)).astype(np.float64) - y_hat.read(deep(window)))
-        masked += float(((error * mask.cpu().numpy()) ** exponent).sum())
-        unmasked += float((error**exponent).sum())
-        values += error.size
+        inside = np.ones_like(error) if region is None else region.read(deep(window))
+        masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
+        unmasked += float((inside * error**exponent).sum())
+        values += len(error) * float(inside[:1].sum(dtype=np.float64))
     return masked / values, unmasked / values

@@ -17,6 +17,8 @@ from conformask.viewer.planes import Part, plane, reduction
 PICTURES = ("input", "output", "truth", "error")
 THUMBNAIL = 256
 """Longest side; smaller images are enlarged, so that stripes are finer than their pixels."""
+OUTSIDE, VEIL = 128, 0.8
+"""The grey that lies over what is outside a region, and how opaque it is there."""
 QUALITY = 85
 """Of JPEG."""
 
@@ -36,30 +38,46 @@ def error_picture(error: Array, scale: float) -> Array:
     return heat(as_bytes(error / scale))
 
 
+def outside(region: Array) -> Array:
+    """A grey as opaque as a region (1, H, W) leaves out, uint8 (H, W, 2): grey and alpha."""
+    opacity = as_bytes(1 - region)
+    return np.stack([np.full_like(opacity, OUTSIDE), opacity], axis=-1)
+
+
 def thumbnail(
     image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
 ) -> bytes:
-    """A plane of the output, hatched where hidden, as a JPEG with THUMBNAIL as its longer side.
+    """A plane of the output, hatched where hidden, greyed outside its region, as a JPEG.
 
-    `steps` are along z, y and x.
+    Its longer side is THUMBNAIL; `steps` are along z, y and x.
     """
     rows, columns = view.sides(image.deep)
     part = Part(0, rows, 0, columns, reduction(view, image.deep))
     output, score = (plane(image.sources[what], image.deep, view, at, part) for what in ("output", "score"))
-    mask = family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
+    shown, mask = in_colors(output), family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
+    if "region" in image.sources:
+        region = plane(image.sources["region"], image.deep, view, at, part)
+        shown, mask = greyed(shown, region), 1 - region * (1 - mask)
     height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
     sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
-    shown, opened = (
-        np.asarray(Image.fromarray(image).convert(mode).resize(sides, Image.Resampling.BOX))
-        for image, mode in ((in_colors(output), "RGB"), (gray(as_bytes(mask)), "L"))
+    under, opened = (
+        np.asarray(Image.fromarray(each).convert(mode).resize(sides, Image.Resampling.BOX))
+        for each, mode in ((shown, "RGB"), (gray(as_bytes(mask)), "L"))
     )
     buffer = io.BytesIO()
-    Image.fromarray(overlay(shown, opened)).save(buffer, "JPEG", quality=QUALITY)
+    Image.fromarray(overlay(under, opened)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
+def greyed(image: Array, region: Array) -> Array:
+    """An image, uint8 (H, W) or (H, W, 3), under grey outside a region (1, H, W)."""
+    veil = VEIL * (1 - region.reshape(*image.shape[:2], *[1] * (image.ndim - 2)))
+    under: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
+    return under
+
+
 def png(pixels: Array) -> bytes:
-    """A uint8 image, (H, W) or (H, W, 3); little compressed, it does not travel far."""
+    """A uint8 image, (H, W), (H, W, 2) or (H, W, 3); little compressed, it does not travel far."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 from conformask.conformal.crossing import passes
 from conformask.data.formats.opened import DataRange, Header
 from conformask.data.triplets import Triplets
-from conformask.deployment.scored_image import level_of, trusted_shares
+from conformask.deployment.scored_image import level_of, mask_size_by_planes, trusted_shares
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
@@ -47,7 +47,7 @@ class Entry:
     truth: bool
     uploaded: bool
     size: float | None
-    """Mask size as calibrated; None before it is computed."""
+    """Mask size as calibrated, in the region that the promise is about; None before it is computed."""
     loss: float | None
     """As calibrated; None before it is computed, and where it cannot be."""
     met: bool | None
@@ -155,7 +155,7 @@ class Session:
             self._errors[name] = str(error)
             raise
         shares = trusted_shares(self.masker.family, image, level)
-        self._sizes[name] = 1 - float(shares[0].mean())
+        self._sizes[name] = mask_size_by_planes(image, shares[0])
         self._telling[name] = _most_hidden(shares)
         if is_measurable(self.masker, image):
             self._distances[name] = distance_of(self.masker, image)
@@ -244,7 +244,7 @@ class Session:
             MissingFileError: there is no such image.
             ImageError: it cannot be used.
             MismatchError: it has other channels or axes than those that the masker takes.
-            OutputError: the disk has no room for its score.
+            OutputError: the disk has no room for its score or region.
         """
         shown = self.shown(name)
         return self._opened.get(name) or self._read(shown, name)

@@ -8,12 +8,16 @@ const HALF = 128;
 const AROUND = Array.from({ length: 16 }, (_, at) => [Math.cos((at * Math.PI) / 8), Math.sin((at * Math.PI) / 8)]);
 
 // A mask of one byte a pixel, 255 = trusted, as a canvas that is opaque where it hides; for outlines all or nothing.
-export function hiding(bytes, width, height, mode) {
+// Nothing hides where `outside` is opaque, which may be missing.
+export function hiding(bytes, width, height, mode, outside) {
   const image = new ImageData(width, height);
   for (let i = 0; i < bytes.length; i++)
     image.data[4 * i + 3] = mode === "outline" ? (bytes[i] < HALF) * 255 : 255 - bytes[i];
   const canvas = new OffscreenCanvas(width, height);
-  canvas.getContext("2d").putImageData(image, 0, 0);
+  const context = canvas.getContext("2d");
+  context.putImageData(image, 0, 0);
+  context.globalCompositeOperation = "destination-out";
+  if (outside) context.drawImage(outside, 0, 0);
   return canvas;
 }
 

@@ -18,6 +18,7 @@ const LEGENDS = {
   mask: "White = trusted, black = hidden.",
   input: "What the network was given, at the size of its output.",
 };
+const REGION = "Grey: outside the region that the promise is about.";
 const REST = 120; // milliseconds without a move before the truth is asked
 const by = (id) => document.querySelector(id);
 const figure = (value) => Number(value.toPrecision(3)).toString();
@@ -266,7 +267,7 @@ export class ImagePage {
     by("#holds").textContent = told.holds ?? "";
     by("#silent").textContent = told.silent ?? "";
     const known = this.#told.measurable ? [["Loss under the mask", "…", ""], ["Without a mask", "…", ""]] : [];
-    this.#facts([["Mask size", percent(told.opening.size), ""], ...known, ...this.#bound()]);
+    this.#facts([[this.#sizeLabel, percent(told.opening.size), ""], ...known, ...this.#bound()]);
   }
 
   async #measure(name, setting) {
@@ -275,11 +276,15 @@ export class ImagePage {
     if (name !== this.#name || moved) return;
     const size = by("#facts dd").textContent;
     this.#facts([
-      ["Mask size", size, ""],
+      [this.#sizeLabel, size, ""],
       ["Loss under the mask", figure(told.distance), told.met ? "✓ within the threshold" : BEYOND],
       ["Without a mask", figure(told.unmasked), ""],
       ...this.#bound(),
     ]);
+  }
+
+  get #sizeLabel() {
+    return this.#told.region ? "Mask size in the region" : "Mask size";
   }
 
   // What is promised of the whole output, known without its truth.
@@ -307,7 +312,9 @@ export class ImagePage {
     const shown = (swipe ?? [view, null]).map((wanted) => (wanted && !this.#can(wanted) ? "output" : wanted));
     const [left, right] = shown;
     by("#swipe").setAttribute("aria-pressed", Boolean(right));
-    by("#legend").textContent = [this.#legend(right ?? left), this.#legendOfChannels(shown)].join(" ").trim();
+    by("#legend").textContent = [
+      this.#legend(right ?? left), this.#legendOfChannels(shown), this.#told.region ? REGION : "",
+    ].filter(Boolean).join(" ");
     for (const [side, view] of [["left", left], ["right", right]]) {
       by(`#${side}`).hidden = !right;
       if (right) by(`#${side}`).value = view;

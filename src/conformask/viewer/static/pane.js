@@ -96,7 +96,7 @@ export class Pane {
     if (wanted !== this.#wanted) return;
     this.#paint("", whole, drawn[0]);
     this.#paint(".detail", drawn[1] && closer, drawn[1]);
-    this.#hidden = drawn.flatMap((layer, at) => (layer?.at(-1) ? { canvas: layer.at(-1), ...this.#box([whole, closer][at]) } : []));
+    this.#hidden = drawn.flatMap((layer, at) => (layer?.hidden ? { canvas: layer.hidden, ...this.#box([whole, closer][at]) } : []));
     this.#by(".side.under").hidden = !wanted.shown[1];
     this.#stage.swipe(Boolean(wanted.shown[1]));
     this.#say();
@@ -116,12 +116,15 @@ export class Pane {
     return { axis: this.#view.axis, at: this.#wanted.point[this.#view.axis] };
   }
 
-  // What each side shows, and what hides in an overlay.
-  #layer(plane) {
+  // What each side shows, what hides in an overlay, and what lies outside the region.
+  async #layer(plane) {
     const { shown, level, marks } = this.#wanted;
-    const hidden = shown.includes("overlay") && this.#planes.score(plane).then((score) =>
-      hiding(this.#trust(score, level), ...this.#sides(plane), marks.mode));
-    return Promise.all([...shown.map((what) => what && this.#drawn(what, plane)), hidden]);
+    const [outside, score, ...sides] = await Promise.all([
+      this.#told.region && this.#planes.outside(plane),
+      shown.includes("overlay") && this.#planes.score(plane),
+      ...shown.map((what) => what && this.#drawn(what, plane)),
+    ]);
+    return { outside, hidden: score && hiding(this.#trust(score, level), ...this.#sides(plane), marks.mode, outside), sides };
   }
 
   // A picture, or pixels where the mask is drawn.
@@ -149,14 +152,16 @@ export class Pane {
   #paint(kind, plane, drawn) {
     ["front", "back"].forEach((side, at) => {
       const canvas = this.#by(`.${side}${kind}`);
-      canvas.hidden = !plane || !drawn[at];
+      const picture = plane && drawn.sides[at];
+      canvas.hidden = !picture;
       if (canvas.hidden) return;
       const [width, height] = this.#sides(plane);
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       for (const [name, value] of Object.entries(this.#box(plane))) canvas.style[name] = `${value}px`;
       const context = canvas.getContext("2d");
-      if (drawn[at] instanceof ImageData) context.putImageData(drawn[at], 0, 0);
-      else context.drawImage(drawn[at], 0, 0);
+      if (picture instanceof ImageData) context.putImageData(picture, 0, 0);
+      else context.drawImage(picture, 0, 0);
+      if (drawn.outside) veiled(context, drawn.outside, this.#about.veil);
       Object.assign(canvas.dataset, { view: this.#wanted.shown[at], at: plane.at, axis: plane.axis });
     });
   }
@@ -288,4 +293,10 @@ export class Pane {
     const place = [Math.floor(y / this.#cell[1]), Math.floor(x / this.#cell[0])];
     return pointOf(this.#view, this.#told.size, this.#wanted.point, place);
   }
+}
+
+function veiled(context, outside, opacity) {
+  context.globalAlpha = opacity;
+  context.drawImage(outside, 0, 0);
+  context.globalAlpha = 1;
 }

@@ -25,6 +25,11 @@ export class Planes {
     return this.#once([what, asked], () => api.picture(this.#name, what, asked));
   }
 
+  // Opaque outside the region that the promise is about.
+  outside(plane) {
+    return this.#once(["outside", plane], () => api.picture(this.#name, "outside", plane));
+  }
+
   #once(what, ask) {
     const key = JSON.stringify(what);
     const kept = this.#kept.get(key) ?? ask();

@@ -66,8 +66,8 @@ export class Readout {
     const [low, high] = range;
     if (this.#values.error) parts.push(["Error", stated(this.#values.error[0], [0, high - low])]);
     if (this.#level) {
-      const mask = openness(this.#values.score, this.#level, this.#family);
-      parts.push(["Mask", mask.toFixed(2)]);
+      const mask = openness(this.#values.score, this.#level, this.#family).toFixed(2);
+      parts.push(["Mask", this.#values.region?.[0] === 0 ? "outside the region" : mask]);
     }
     return [...place, ...parts];
   }
