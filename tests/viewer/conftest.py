@@ -124,7 +124,7 @@ def regional(tiles, tmp_path_factory) -> Regional:
         distance="l1",
         threshold="q0.3",
     )
-    for triplet in (tiles[2], tiles[5]):
+    for triplet in (tiles[29], tiles[44]):
         for role in ("x", "y_hat", "y", "region"):
             (folder / role).mkdir(exist_ok=True)
             image = np.array(region if role == "region" else np.moveaxis(getattr(triplet, role), 0, -1))

@@ -24,6 +24,7 @@ from conformask.records.reading import Reading
 from conformask.report.pictures import as_bytes, overlay
 from conformask.report.views import AS_STORED, views_of
 from conformask.scorers.scoring import scored_batches
+from conformask.scorers.tiled import Tiled
 from conformask.viewer import opened, planes
 from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
@@ -45,6 +46,10 @@ STORED = {
     "XZ": (1, lambda v, k: v[:, k]),
     "YZ": (2, lambda v, k: v[:, :, k]),
 }
+
+
+def untold(done: int, total: int) -> None:
+    """Nobody waits for the tiles."""
 
 
 def asking(masker, triplets) -> TestClient:
@@ -309,9 +314,9 @@ def in_files(monkeypatch):
 
 
 def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, monkeypatch):
-    held = open_image(volumes.masker, volumes.shown, 0)
+    held = open_image(volumes.masker, volumes.shown, 0, untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(volumes.masker, volumes.shown, 0)
+    read = open_image(volumes.masker, volumes.shown, 0, untold)
     assert (held.in_memory, read.in_memory) == (True, False)
     assert read.item.batch.x.numel() == 0
     assert held.sources.keys() == read.sources.keys()
@@ -332,28 +337,49 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
 
 def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     masker, region = regional.masker, regional.region
-    held = open_image(masker, regional.shown, 0)
+    held = open_image(masker, regional.shown, 0, untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(masker, regional.shown, 0)
+    read = open_image(masker, regional.shown, 0, untold)
     everywhere = slice(0, 1), slice(0, 48), slice(0, 48)
     for image in (held, read):
         np.testing.assert_array_equal(image.sources["region"].read(everywhere)[0, 0], region)
         mask, error = (image.sources[what].read(everywhere)[0, 0] for what in ("score", "error"))
         level = torch.tensor([opening(masker, image).level])
         mask = masker.family.apply(torch.from_numpy(mask)[None, None], level)[0, 0].numpy()
+        assert 0.1 < mask.mean() < 0.9
         assert opening(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
         measured = distances_of(masker, image, masker.card.threshold)
         assert measured.distance == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
         assert measured.unmasked == pytest.approx((region * error).sum() / region.sum(), rel=1e-5)
     triplet = regional.shown[0]
     x, y_hat, y = ([np.moveaxis(image, 0, -1)] for image in (triplet.x, triplet.y_hat, triplet.y))
-    assert not is_measurable(masker, open_image(masker, Triplets.from_arrays(x, y_hat, y), 0)), "no region"
+    bare = Triplets.from_arrays(x, y_hat, y)
+    assert not is_measurable(masker, open_image(masker, bare, 0, untold)), "no region"
     given = Triplets.from_arrays(x, y_hat, y, regions=[np.float32(0.25 + 0.5 * region)])
-    inside = open_image(masker, given, 0).sources["region"].read(everywhere)[0, 0]
+    inside = open_image(masker, given, 0, untold).sources["region"].read(everywhere)[0, 0]
     np.testing.assert_array_equal(inside, 0.25 + 0.5 * region)
     empty = Triplets.from_arrays(x, y_hat, y, regions=[0 * region])
     with pytest.raises(ImageError, match="is empty"):
-        open_image(masker, empty, 0)
+        open_image(masker, empty, 0, untold)
+
+
+@pytest.fixture
+def strip() -> Triplets:
+    """An image of two tiles."""
+    image = np.zeros((1100, 48, 3), np.float32)
+    return Triplets.from_arrays([image], [image], names=["strip"])
+
+
+@pytest.mark.parametrize("most", [opened.MOST_DECODED, 0])
+def test_while_an_image_is_scored_its_tiles_are_counted(world, strip, monkeypatch, most):
+    monkeypatch.setattr(opened, "MOST_DECODED", most)
+    client, told, really = asking(world.masker, strip), [], Tiled.part
+    monkeypatch.setattr(
+        Tiled, "part", lambda *given: told.append(client.get("/api/progress").json()) or really(*given)
+    )
+    assert client.get("/api/images/strip").status_code == 200
+    assert told == [{"name": "strip", "done": done, "total": 2} for done in range(2)]
+    assert client.get("/api/progress").json() is None
 
 
 def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):

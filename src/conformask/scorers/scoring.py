@@ -1,6 +1,6 @@
 """Scores of a whole collection of triplets, batch by batch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -12,6 +12,9 @@ from conformask.errors import ImageError
 from conformask.progress import tracked
 from conformask.types import Images, Score, Scorer
 
+Scoring = Callable[[Images, Images], Score]
+"""What a scorer does with (x, y_hat)."""
+
 
 def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
     """Each batch of images of one shape with its score, under a progress bar.
@@ -22,7 +25,7 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
-def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
+def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
     """As scored, without a progress bar; on the accelerator where there is one."""
     device = best_device()
     for batch in triplets.batches(batch_size):
@@ -30,7 +33,7 @@ def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_S
         yield Scored(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
 
 
-def score_of(scorer: Scorer, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
+def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
     """The score, in full float32 precision; checked, since what is not a score could open masks.
 
     Raises:

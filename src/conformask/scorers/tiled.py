@@ -15,6 +15,7 @@ from torch import Tensor
 from conformask.arithmetic import at
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.slices import SliceWise
+from conformask.progress import Tell
 from conformask.records.size import Size, ends
 from conformask.scorers.scoring import score_of
 from conformask.types import Array, Images, Score, Scorer
@@ -117,8 +118,8 @@ class Tiled:
         """The scorer's, with the tiles."""
         return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
 
-    def __call__(self, x: Images, y_hat: Images) -> Score:
-        """The score of each image.
+    def __call__(self, x: Images, y_hat: Images, tell: Tell | None = None) -> Score:
+        """The score of each image; `tell` is told how many tiles are scored, where there are several.
 
         Raises:
             MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile
@@ -130,7 +131,10 @@ class Tiled:
             return self.scorer(x, y_hat)
 
         whole: Tensor | None = None
-        for window in self.windows(size, factors):
+        windows = self.windows(size, factors)
+        for done, window in enumerate(windows):
+            if tell is not None:
+                tell(done, len(windows))
             x_part, y_hat_part = x[at(reduced(window.places, factors))], y_hat[at(window.places)]
             part = self.part(window, x_part, y_hat_part)
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole

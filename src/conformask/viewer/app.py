@@ -160,6 +160,12 @@ def gallery(session: Shown) -> Response:
     return _json(facts)
 
 
+@router.get("/api/progress")
+async def progress(session: Shown) -> Response:
+    """How far an image is scored by tiles; null while there is none. Answered while others wait for it."""
+    return _json(None if session.progress is None else asdict(session.progress))
+
+
 @router.get("/api/images/{name}")
 def image(name: str, session: Shown) -> Response:
     """What the page needs to draw an image."""

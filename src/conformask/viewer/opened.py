@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -25,10 +25,12 @@ from conformask.deployment.whole import (
     shape_of_score,
     tiled_scorer,
     whole_image,
+    windows_of,
 )
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.losses import paper_distance, where
 from conformask.masker.masker import Masker
+from conformask.progress import Tell
 from conformask.records.size import Size
 from conformask.report.views import Places
 from conformask.scorers.scoring import scored_batches
@@ -81,8 +83,8 @@ class Measured:
     met: bool
 
 
-def opened(masker: Masker, triplets: Triplets, index: int) -> Opened:
-    """Score an image, as `conformask mask` would: by tiles where none holds it.
+def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened:
+    """Score an image, as `conformask mask` would: by tiles where none holds it, of which `tell` is told.
 
     Raises:
         ImageError: it cannot be used.
@@ -95,8 +97,9 @@ def opened(masker: Masker, triplets: Triplets, index: int) -> Opened:
         name, found = triplets.names[index], len(header.space)
         raise MismatchError(f"{name} has {found} spatial axes, the images of the calibration have {axes}")
     if decoded_bytes(triplets, index) > MOST_DECODED:
-        return _in_files(masker, triplets, index)
-    return _in_memory(masker, next(scored_batches(tiled_scorer(masker), triplets.select([index]), 1)))
+        return _in_files(masker, triplets, index, tell)
+    scoring = partial(tiled_scorer(masker), tell=tell)
+    return _in_memory(masker, next(scored_batches(scoring, triplets.select([index]), 1)))
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
@@ -127,7 +130,7 @@ def _of_tensor(images: Tensor) -> Source:
     return Source(deep.shape[1:], lambda places: deep[:, *places])
 
 
-def _in_files(masker: Masker, triplets: Triplets, index: int) -> Opened:
+def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened:
     """Scored by tiles to a temporary file, whose pages the system may drop from memory; so is its region."""
     triplet = triplets.select([index])
     whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
@@ -135,7 +138,7 @@ def _in_files(masker: Masker, triplets: Triplets, index: int) -> Opened:
     if y is not None and y.header.shape != y_hat.header.shape:
         raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
     region = _region(triplet, y_hat.size) if masker.card.region else None
-    score = torch.from_numpy(_scores(masker, whole))
+    score = torch.from_numpy(_scores(masker, whole, tell))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
     if region is not None:
@@ -177,10 +180,13 @@ def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
     return found
 
 
-def _scores(masker: Masker, image: WholeImage) -> Array:
+def _scores(masker: Masker, image: WholeImage, tell: Tell) -> Array:
     """The score of an image, (1, C, *size), tile by tile."""
     score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
-    for window, part in parts_of_score(masker, image):
+    count = len(windows_of(masker, image))
+    tell(0, count)
+    for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
+        tell(done, count)
         score[at(window)] += part
     return score
 

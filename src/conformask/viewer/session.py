@@ -57,6 +57,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far an image is scored by tiles."""
+
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Shown:
     """An image of a collection, and where its pixels lie."""
 
@@ -120,6 +129,8 @@ class Session:
         self._reduced: Cache[Array] = Cache(REDUCED_BYTES, lambda values: values.nbytes)
         self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
         self._network = Lock()
+        self.progress: Progress | None = None
+        """Of the image that is being scored by tiles."""
 
     @property
     def reading(self) -> Reading:
@@ -253,9 +264,20 @@ class Session:
         """Score an image, and keep it under this name."""
         with self._network:
             if name is None:
-                return opened(self.masker, shown.triplets, shown.index)
+                return self._score(shown)
             kept = self._opened.get(name)
-            return kept or self._opened.put(name, opened(self.masker, shown.triplets, shown.index))
+            return kept or self._opened.put(name, self._score(shown))
+
+    def _score(self, shown: Shown) -> Opened:
+        name = shown.triplets.names[shown.index]
+
+        def tell(done: int, total: int) -> None:
+            self.progress = Progress(name, done, total)
+
+        try:
+            return opened(self.masker, shown.triplets, shown.index, tell)
+        finally:
+            self.progress = None
 
     def shown(self, name: str) -> Shown:
         """Which image goes by a name.

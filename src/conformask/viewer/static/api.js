@@ -14,6 +14,7 @@ const json = async (path, values) => (await answer(values ? `${path}?${query(val
 export const address = (name, what) => `/api/images/${encodeURIComponent(name)}${what ? `/${what}` : ""}`;
 export const session = () => json("/api/session");
 export const gallery = () => json("/api/images");
+export const progress = () => json("/api/progress");
 export const image = (name) => json(address(name));
 export const promise = (image, setting) => json("/api/promise", { image, ...setting });
 export const distance = (image, setting) => json("/api/distance", { image, ...setting });

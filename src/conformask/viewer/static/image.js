@@ -9,6 +9,7 @@ import { Latest } from "./latest.js";
 import { Marks } from "./marks.js";
 import { Pane, TITLES } from "./pane.js";
 import { Planes } from "./planes.js";
+import { followed, tiles } from "./progress.js";
 import { showPromise } from "./promise.js";
 import { Readout } from "./readout.js";
 import { VIEWS } from "./state.js";
@@ -181,7 +182,8 @@ export class ImagePage {
     by("#waiting").hidden = false;
     by("#panes").dataset.shown = "nothing";
     by("#plane").hidden = true;
-    const told = await api.image(name);
+    this.#follow(name, null);
+    const told = await followed(api.image(name), (progress) => this.#follow(name, progress));
     if (name !== this.#name) return;
     this.#told = told;
     this.#planes = new Planes(name, Math.max(...told.views.map(pixelsOf(told.size))));
@@ -201,6 +203,15 @@ export class ImagePage {
     by("#waiting").hidden = true;
     by("#plane").hidden = false;
     if (document.activeElement === document.body) by("#front").focus({ preventScroll: true });
+  }
+
+  // How far this image is scored, or the one before it.
+  #follow(name, progress) {
+    if (name !== this.#name) return;
+    by("#tiles").hidden = progress === null;
+    if (progress === null) return;
+    Object.assign(by("#tiles progress"), { max: progress.total, value: progress.done });
+    by("#tiles span").textContent = progress.name === name ? tiles(progress) : `First ${progress.name}: ${tiles(progress)}`;
   }
 
   // Which pane has which view.

@@ -1,8 +1,10 @@
 // The dialog that takes a pair; what cannot be used is said where it was chosen.
 
 import * as api from "./api.js";
+import { followed, tiles } from "./progress.js";
 
 const MIB = 2 ** 20;
+const READING = "Reading …";
 const dialog = document.querySelector("#upload-dialog");
 const form = document.querySelector("#upload-form");
 const error = document.querySelector("#upload-error");
@@ -35,9 +37,11 @@ export function prepareUpload({ most_bytes: most, suffixes, needs }, done) {
     if (bytes.reduce((sum, size) => sum + size, 0) > most)
       return say(`the files are larger than ${most / MIB} MiB together: cut the images`);
     submit.disabled = true;
-    submit.textContent = "Reading …";
+    submit.textContent = READING;
     try {
-      const { name } = await api.upload(data);
+      const { name } = await followed(api.upload(data), (progress) => {
+        submit.textContent = progress ? tiles(progress) : READING;
+      });
       form.reset();
       dialog.close();
       await done(name);
