@@ -3,6 +3,7 @@
 import io
 import re
 from base64 import b64decode
+from threading import Event
 from urllib.parse import parse_qs
 
 import nibabel
@@ -12,10 +13,12 @@ from hand_made_volumes import HU, POSTERIOR, RIGHT, SPACE, SUPERIOR
 from PIL import Image
 from playwright.sync_api import expect
 
+from axe import violations
 from conformask.data.triplets import Triplets
 from conformask.records.reading import Reading
 from conformask.report.pictures import as_bytes
 from conformask.scorers.scoring import scored_batches
+from conformask.scorers.tiled import Tiled
 from conformask.viewer import planes
 from conformask.viewer.session import Session
 
@@ -428,6 +431,26 @@ def test_a_large_image_is_sharp_where_one_looks_closely(browser, reduced, world)
     page.close()
 
 
+def test_the_page_counts_the_tiles_of_a_large_image(browser, serving, world, monkeypatch):
+    image, go_on, really = np.zeros((1100, 48, 3), np.float32), Event(), Tiled.part
+
+    def slow(tiled, window, *given):
+        assert window.spans[0].start == 0 or go_on.wait(30)
+        return really(tiled, window, *given)
+
+    monkeypatch.setattr(Tiled, "part", slow)
+    with serving(Session(world.masker, Triplets.from_arrays([image], [image], names=["strip"]))) as url:
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto(f"{url}#/image/strip")
+        expect(page.locator("#tiles span")).to_have_text("Scored 1 of 2 tiles")
+        assert page.locator("#tiles progress").evaluate("bar => bar.value / bar.max") == 0.5
+        assert violations(page) == []
+        go_on.set()
+        page.wait_for_selector("#plane:not([hidden])")
+        expect(page.locator("#tiles")).to_be_hidden()
+        page.close()
+
+
 def test_a_plane_image_with_a_spacing_has_a_scale_bar_and_true_proportions(browser, world, serving, tmp_path):
     import tifffile
 
@@ -447,7 +470,17 @@ def test_a_plane_image_with_a_spacing_has_a_scale_bar_and_true_proportions(brows
         count, unit = page.locator("#stage .scale span").inner_text().split()
         assert unit == "µm"
         expected = float(count) / 0.5 * box["width"] / 48
-        assert page.locator("#stage .scale i").bounding_box()["width"] == pytest.approx(expected, abs=1)
+        length = page.locator("#stage .scale i").bounding_box()["width"]
+        assert length == pytest.approx(expected, abs=1)
+        page.keyboard.press("1")
+        page.wait_for_selector(DRAWN.format("output"))
+        with page.expect_download() as download:
+            page.locator("#save").click()
+        saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
+        right, middle = (saved.shape[1] / 2 + box["width"], round(2 * (box["height"] - 10 - 14 - 5 / 2)))
+        bar = saved[middle, round(right - 2 * (12 + length)) : round(right - 2 * 12)]
+        assert (bar[4:-4] == 255).all()
+        assert bar[[0, -1]].max() < 60, "its edges"
         page.mouse.move(box["x"] + 10.5 * box["width"] / 48, box["y"] + 7.5 * box["height"] / 48)
         expect(page.locator("#readout span").first).to_have_text("x 10")
         expect(page.locator("#readout span").nth(1)).to_have_text("y 7")

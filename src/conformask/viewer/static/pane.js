@@ -2,6 +2,7 @@
 
 import { drawHidden, hiding } from "./hidden.js";
 import { grey, trust } from "./mask.js";
+import { drawScaleBar } from "./scale.js";
 import { Stage } from "./stage.js";
 import { scaleBar } from "./units.js";
 import { cellOf, pixelOf, pointOf, sidesOf } from "./views.js";
@@ -202,7 +203,7 @@ export class Pane {
     context.clip();
   }
 
-  // What is in sight of the plane, with its marks, this many times as dense as the screen.
+  // What is in sight of the plane, with its marks and scale bar, this many times as dense as the screen.
   picture(density) {
     const { x, y, scale } = this.#stage.place;
     const [left, top, right, bottom] = this.#stage.sight;
@@ -221,6 +222,8 @@ export class Pane {
       context.restore();
     });
     this.#markOn(context, place);
+    const bar = this.#bar();
+    if (bar) drawScaleBar(context, bar, density);
     return context.canvas;
   }
 
@@ -245,16 +248,14 @@ export class Pane {
   // What lies over the plane at a zoom: crosshair and scale bar; and soon the pixels that can be seen now.
   #placed() {
     if (!this.#wanted) return;
-    const { size, steps, unit } = this.#told;
-    const [row, column] = pixelOf(this.#view, size, this.#wanted.point);
+    const [row, column] = pixelOf(this.#view, this.#told.size, this.#wanted.point);
     const [x, y] = this.#stage.onStage([(column + 0.5) * this.#cell[0], (row + 0.5) * this.#cell[1]]);
     for (const line of this.#root.querySelectorAll(".cross")) line.hidden = !this.#stage.acts.turn;
     this.#by(".cross.down").style.left = `${x}px`;
     this.#by(".cross.across").style.top = `${y}px`;
-    this.#by(".scale").hidden = unit === null;
-    if (unit !== null) {
-      const room = Math.min(LONGEST_BAR, this.#by(".stage").clientWidth / 3);
-      const bar = scaleBar(steps[this.#view.right.axis], unit, this.#stage.scale * this.#cell[0], room);
+    const bar = this.#bar();
+    this.#by(".scale").hidden = bar === null;
+    if (bar) {
       this.#by(".scale i").style.width = `${bar.width}px`;
       this.#by(".scale span").textContent = bar.text;
     }
@@ -263,6 +264,15 @@ export class Pane {
     if (this.#view.step === 1) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => this.#look(), REST);
+  }
+
+  // The scale bar for what is in sight; null where the size of a pixel is unknown.
+  #bar() {
+    const { steps, unit } = this.#told;
+    if (unit === null) return null;
+    const { scale, sight: [left, , right] } = this.#stage;
+    const room = Math.min(LONGEST_BAR, (scale * (right - left)) / 3);
+    return scaleBar(steps[this.#view.right.axis], unit, scale * this.#cell[0], room);
   }
 
   // Ask for the part in sight, where the reduced plane shows less than the screen could.
