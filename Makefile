@@ -15,7 +15,7 @@ test: .venv/developing browser   ## all tests
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
-	.venv-careamics/bin/pip install --quiet --editable '.[careamics]' beartype pytest
+	.venv-careamics/bin/pip install --quiet --no-compile --editable '.[careamics]' beartype pytest
 	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/predictors/test_careamics.py
 
 fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
@@ -53,9 +53,9 @@ format: .venv/developing
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --no-compile --editable .
 	touch $@
 
 .venv/developing: .venv/installed
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
 	touch $@

@@ -40,15 +40,17 @@ test.
 
 {minutes}
 
-## How soon masks are within 5 % of their final size
-
-Trainings on 800 triplets that were asked to end after fewer epochs.
-
 {soon}
-
 ## Coverage over the deals
 
 {coverage}
+"""
+
+
+SOON = """## How soon masks are within 5 % of their final size
+
+Trainings on 800 triplets that were asked to end after fewer epochs.
+
 """
 
 
@@ -134,7 +136,7 @@ def soon(results: Mapping[str, Any]) -> str:
             near = next(key for key in keys if size(row, key) <= NEAR * measured[-1])  # type: ignore[operator]
             rows.append([name, how, *map(text, measured), text(row["scores"][near]["minutes"], 1)])
     heads = [f"{epochs} epochs" for epochs in (*EPOCHS, FULL)]
-    return table(["task", "", *heads, "minutes of a core to within 5 %"], rows)
+    return SOON + table(["task", "", *heads, "minutes of a core to within 5 %"], rows) + "\n" if rows else ""
 
 
 def coverage(results: Mapping[str, Any]) -> str:

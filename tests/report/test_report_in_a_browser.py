@@ -38,7 +38,9 @@ def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None
 def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
     page = browser.new_page()
     page.goto(PAPER.as_uri())
-    assert violations(page) == []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == [], scheme
     page.close()
 
 
