@@ -61,7 +61,7 @@ def run(command: list[object]) -> str:
         text=True,
         check=False,
         env=environment,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

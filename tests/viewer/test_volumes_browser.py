@@ -86,7 +86,11 @@ def wait_for(page, name: str, at: int) -> None:
 def place(page) -> list[int]:
     """The crosshair in the address, once it is written there."""
     page.wait_for_url(re.compile("at="))
-    return [int(at) for at in parse_qs(page.url.partition("?")[2])["at"][0].split(",")]
+    return place_in(page.url)
+
+
+def place_in(url: str) -> list[int]:
+    return [int(at) for at in parse_qs(url.partition("?")[2])["at"][0].split(",")]
 
 
 def test_three_views_show_the_library_s_mask_in_true_proportions(volume_page, volume_address, volumes):
@@ -187,7 +191,7 @@ def test_wheel_arrows_and_slider_turn_the_slices(volume_page, volume_address, vo
     wait_for(page, "Sagittal", 1)
     expect(slider).to_have_attribute("aria-valuetext", f"2 of {SPACE[0]}")
     assert slider.evaluate("slider => slider.ariaLabel") == "Sagittal slice"
-    assert place(page) == [1, SPACE[1] - 11, x]
+    page.wait_for_url(lambda url: place_in(url) == [1, SPACE[1] - 11, x])
     assert page.locator("#plane").bounding_box() == fitted
     page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
