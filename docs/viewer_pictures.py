@@ -14,7 +14,7 @@ from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 GALLERY = "#/"
-IMAGE = "#/image/coffee_r04_c06?threshold=0.015&swipe=truth,overlay"
+IMAGE = "#/image/astronaut_r00_c06?threshold=0.015&swipe=truth,overlay"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
