@@ -90,7 +90,9 @@ def place(page) -> list[int]:
 
 
 def place_in(url: str) -> list[int]:
-    return [int(at) for at in parse_qs(url.partition("?")[2])["at"][0].split(",")]
+    """Empty where none is written."""
+    written = parse_qs(url.partition("?")[2]).get("at", [])
+    return [int(at) for text in written for at in text.split(",")]
 
 
 def test_three_views_show_the_library_s_mask_in_true_proportions(volume_page, volume_address, volumes):
