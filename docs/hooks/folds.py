@@ -1,4 +1,4 @@
-"""Long tables of results are folded: a page can be taken in at a glance, each row is one click away."""
+"""Long tables of results and earlier changes are folded: a page can be taken in, a row is one click away."""
 
 import re
 
@@ -19,6 +19,7 @@ FOLDED = {
     "results/smaller-masks.md": ("what-was-tried-on-the-selection-images",),
     "results/table-1.md": PAPER,
     "results/paper-cpu.md": PAPER,
+    "changelog.md": ("010-unreleased",),
 }
 """Sections by page."""
 SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |\Z)'
