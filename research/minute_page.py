@@ -31,7 +31,7 @@ test.
 {sizes}
 
 *Fine-tuned* is what `conformask train` does with so many triplets; *scratch* is `conformask train
---scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
+--scratch`. What is empty has not been run. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
 - y_hat|.
 
 {ratios}
