@@ -31,8 +31,8 @@ test.
 {sizes}
 
 *Fine-tuned* is what `conformask train` does with so many triplets; *scratch* is `conformask train
---scratch`. What is empty has not been run. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
-- y_hat|.
+--scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
+- y_hat|. What is empty has not been run.
 
 {ratios}
 
