@@ -21,16 +21,16 @@ The tasks, networks and images are none of those that [the packaged score
 network](../../src/conformask/scorers/packaged.md) has learnt from: three networks whose weights come
 inside packages, on photographs of a camera with its real noise (PolyU); thick slices of hippocampi that
 cubic splines fill in; and sections of an electron microscope with three pixels of four missing, or out of
-focus. Whole scenes, subjects and sections are dealt to training and selection, tiles of the others to
-calibration and test. All scores are calibrated on the same tiles, by water-filling at the 0.1-quantile of
-the selection images' L1 and 90 %; *hidden* is the mean mask size over {deals} deals of calibration and
-test.
+focus. Whole scenes, subjects and sections go to training and selection; tiles of the others are divided
+between calibration and test. All scores are calibrated on the same tiles, by water-filling, at the
+0.1-quantile of the selection images' L1 and confidence 0.9; *hidden* is the mean mask size over {deals}
+resplits of calibration and test.
 
 ## Hidden share
 
 {sizes}
 
-*Fine-tuned* is what `conformask train` does with so many triplets; *scratch* is `conformask train
+*Fine-tuned* is `conformask train` on that many triplets; *scratch* is `conformask train
 --scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
 - y_hat|. What is empty has not been run.
 
@@ -41,7 +41,7 @@ test.
 {minutes}
 
 {soon}
-## Coverage over the deals
+## Coverage over the resplits
 
 {coverage}
 """

@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 RANKS = ("LOCAL_RANK", "NODE_RANK")
 Tell = Callable[[int, int], None]
-"""Is told how many things are done, and of how many."""
+"""Called with how many things are done, and how many there are."""
 SECONDS = 30.0
 """Between two lines where no bar can be drawn."""
 

@@ -172,7 +172,7 @@ def dying(original: Callable, after: int) -> Callable:
     return call
 
 
-KILLS = [(masks_module, "write_blocks", 2), (films_module, "write_blocks", 0), (films_module, "_remove", 2)]
+KILLS = [(masks_module, "write_blocks", 2), (films_module, "write_blocks", 0), (films_module, "remove", 2)]
 """Between two time points, before they are joined, and when one of them was removed."""
 
 
@@ -189,7 +189,7 @@ def test_a_killed_film_goes_on(
         patch.setattr(module, name, dying(getattr(module, name), after))
         with pytest.raises(Killed):
             cm.write_masks(masker, triplets, out)
-    assert (out / "masks" / "a.ome.tif").exists() == (name == "_remove")
+    assert (out / "masks" / "a.ome.tif").exists() == (name == "remove")
     write, made = masks_module.write_blocks, []
     monkeypatch.setattr(
         masks_module, "write_blocks", lambda path, *given: (made.append(path.name), write(path, *given))

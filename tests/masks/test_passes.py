@@ -1,5 +1,7 @@
 """Levels by sums over the parts of a score against those of the kernels."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,15 @@ def level_in_passes(family: Family, score: Array, lam: float) -> Array:
     return known.level
 
 
+def levels(family: Family) -> Iterator[tuple[Array, Array, Array, str]]:
+    """Score, the kernel's level, that in passes, and what to call them."""
+    for score in scores():
+        for lam in LAMBDAS:
+            lams = torch.tensor([lam], dtype=torch.float64)
+            level = family.level(torch.from_numpy(score)[None, None, None], lams)[0].numpy()
+            yield score, level, level_in_passes(family, score, lam), f"{lam} {score[:4]}"
+
+
 def opened(family: Family, score: Array, level: Array) -> Array:
     mask: Array = family.apply(torch.from_numpy(score)[None, None], torch.from_numpy(level)[None]).numpy()
     return mask
@@ -52,23 +63,15 @@ def opened(family: Family, score: Array, level: Array) -> Array:
     ids=repr,
 )
 def test_levels_are_those_of_the_kernels_bit_for_bit(family: Family) -> None:
-    for score in scores():
-        for lam in LAMBDAS:
-            lams = torch.tensor([lam], dtype=torch.float64)
-            expected = family.level(torch.from_numpy(score)[None, None, None], lams)[0].numpy()
-            level = level_in_passes(family, score, lam)
-            np.testing.assert_array_equal(level, expected, err_msg=f"{lam} {score[:4]}")
+    for _, expected, level, called in levels(family):
+        np.testing.assert_array_equal(level, expected, err_msg=called)
 
 
 @pytest.mark.parametrize("family", [TrustedMean(), TrustedMean(kappa=0.0), TrustedMean(kappa=1.0)], ids=repr)
 def test_masks_of_trusted_mean_are_those_of_sorted_scores(family: TrustedMean) -> None:
-    for score in scores():
-        for lam in LAMBDAS:
-            lams = torch.tensor([lam], dtype=torch.float64)
-            level = family.level(torch.from_numpy(score)[None, None, None], lams)[0].numpy()
-            expected = opened(family, score, level)
-            mask = opened(family, score, level_in_passes(family, score, lam))
-            np.testing.assert_allclose(mask, expected, rtol=0, atol=1e-6, err_msg=f"{lam} {score[:4]}")
+    for score, expected, level, called in levels(family):
+        mask, sorted_mask = opened(family, score, level), opened(family, score, expected)
+        np.testing.assert_allclose(mask, sorted_mask, rtol=0, atol=1e-6, err_msg=called)
 
 
 def test_a_family_without_passes_is_refused() -> None:

@@ -1,6 +1,5 @@
 """Masks of all time points of a file, joined into one mask of its type."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from conformask.data.rasters import open_raster
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
 from conformask.records.reading import Reading
+from conformask.storage.whole import remove
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Film:
             shape = (header.channels, len(self.parts), *header.space)
             write_blocks(self.path, shape, self._blocks(), under)
         for part in self.parts:
-            _remove(part)
+            remove(part)
 
     def remove(self) -> None:
         """Remove the mask, if it is there."""
-        _remove(self.path)
+        remove(self.path)
 
     def _blocks(self) -> Blocks:
         for time, part in enumerate(self.parts):
@@ -91,10 +91,3 @@ def _film(file: Path, names: list[str], places: Mapping[str, Path]) -> Film:
     parts = tuple(places[name] for name in names)
     path = parts[0].with_name(f"{name}{mask_suffix(suffix, volume=True)}")
     return Film(file, path, tuple(names), parts)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -131,7 +131,7 @@ class _Work:
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, like: Role) -> None:
         self.masker, self.triplets, self.folder, self._like = masker, triplets, folder, like
         self._whole = whole_images(masker, triplets, like)
-        by_blocks = exponent_by_blocks(masker) is not None or not self._whole
+        by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         volumes = triplets.dimensions == 3

@@ -34,7 +34,7 @@ from conformask.records.size import Size
 from conformask.report.overview import Overview
 from conformask.report.words import sizes
 from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
-from conformask.types import Array, Batch, Score
+from conformask.types import Array, Batch, Loss, Score
 
 IN_MEMORY = 2**26
 """Pixels up to which a rule may ask for facts of the whole image, such as its features."""
@@ -176,9 +176,9 @@ def _factors(masker: Masker, image: WholeImage) -> Factors:
     return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
 
 
-def exponent_by_blocks(masker: Masker) -> float | None:
-    """p, where the loss of a whole image is summed over its blocks."""
-    distance = paper_distance(masker.loss)
+def exponent_by_blocks(loss: Loss) -> float | None:
+    """p, where a loss is summed over the blocks of a whole image."""
+    distance = paper_distance(loss)
     return None if distance is None else distance.exponent
 
 
@@ -190,7 +190,7 @@ class _Opened:
         lam = torch.from_numpy(masker.lambdas(Scored(facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
         self._open, self._lost = 0.0, 0.0
-        self._exponent = exponent_by_blocks(masker) if image.y is not None else None
+        self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None
         self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
         self._mask = Overview(score.shape[1], image.y_hat.size)
 

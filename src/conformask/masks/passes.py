@@ -5,6 +5,7 @@ The levels are those of Family.level: sums are float64 in another order, and lev
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -71,7 +72,7 @@ class Total:
 
 
 @dataclass(frozen=True)
-class Search:
+class Search(ABC):
     """Three passes to the boundary score of a mask: each finds a digit of its bits.
 
     A family says in a subclass what is summed by digit, the scores first, and where its boundary is passed.
@@ -92,20 +93,20 @@ class Search:
     numbers: ClassVar[int] = 2
     """In a level: the boundary score, and the fraction that pixels at it share."""
 
+    @abstractmethod
     def sums_of(self, part: Array) -> Array:
         """Sums by digit, (S, digits), of the pixels whose higher digits are those of the boundary."""
-        raise NotImplementedError
 
+    @abstractmethod
     def passed(self, sums: Array, through: Array) -> Array:
         """At which digits the mask that is full up to there spends more than the budget, (digits,) bool.
 
         sums (S, digits) and through, those of all scores up to the digit.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def level_at(self, score: float, at: Array) -> tuple[float, ...]:
         """The level, from the boundary score and the sums at it, (S,)."""
-        raise NotImplementedError
 
     def after(self: AnySearch, sums: Array) -> AnySearch:
         """With another digit; with the level after the last, or once all or nothing is opened."""

@@ -119,7 +119,7 @@ class Tiled:
         return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
 
     def __call__(self, x: Images, y_hat: Images, tell: Tell | None = None) -> Score:
-        """The score of each image; `tell` is told how many tiles are scored, where there are several.
+        """The score of each image; `tell` hears how many tiles are scored, where there are several.
 
         Raises:
             MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile

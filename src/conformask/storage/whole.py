@@ -47,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         remedy = "give it a shorter name" if error.errno == errno.ENAMETOOLONG else "choose another folder"
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
     finally:
-        _remove(aside)
+        _try_to_remove(aside)
 
 
 @cache
@@ -56,7 +56,7 @@ def sweep(folder: Path) -> None:
     for left in folder.glob(f"{MARK}{_here()}-*"):
         process = left.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
         if process.isdigit() and not _alive(int(process)):
-            _remove(left)
+            _try_to_remove(left)
 
 
 @cache
@@ -78,9 +78,14 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that it holds, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _try_to_remove(path: Path) -> None:
     with suppress(OSError):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)

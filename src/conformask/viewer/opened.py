@@ -20,6 +20,7 @@ from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import ScoredImage, deep, level_of, masks_of, zeros_on_disk
 from conformask.deployment.whole import (
     WholeImage,
+    exponent_by_blocks,
     facts_of,
     parts_of_score,
     shape_of_score,
@@ -28,7 +29,7 @@ from conformask.deployment.whole import (
     windows_of,
 )
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.losses import paper_distance, where
+from conformask.losses import where
 from conformask.masker.masker import Masker
 from conformask.progress import Tell
 from conformask.records.size import Size
@@ -84,7 +85,7 @@ class Measured:
 
 
 def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened:
-    """Score an image, as `conformask mask` would: by tiles where none holds it, of which `tell` is told.
+    """Score an image, as `conformask mask` would: by tiles where one is too small; `tell` hears of each.
 
     Raises:
         ImageError: it cannot be used.
@@ -229,8 +230,7 @@ def distance_of(masker: Masker, image: Opened) -> float:
 
 def _exponent(masker: Masker) -> float | None:
     """p, where the loss of an image, or of its region, is summed over blocks."""
-    distance = paper_distance(where(masker.loss, regions=False))
-    return None if distance is None else distance.exponent
+    return exponent_by_blocks(where(masker.loss, regions=False))
 
 
 def _by_blocks(masker: Masker, image: Opened) -> tuple[float, float]:

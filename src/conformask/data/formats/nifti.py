@@ -1,20 +1,21 @@
-"""NIfTI-1 and NIfTI-2: images in, masks with the header of their image out. Needs the extra nifti.
+"""NIfTI-1 and NIfTI-2: images in. Needs the extra nifti.
 
 A NIfTI array is (X, Y, Z, times, channels); an image here is (Z, Y, X) or (Z, Y, X, C), not turned otherwise.
 """
 
 import gzip
 import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import inf, prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.format import Blocks, Format, Shape, Under
+from conformask.data.formats.format import Format
+from conformask.data.formats.nifti_file import SUFFIXES, is_compressed, is_mask, loaded
+from conformask.data.formats.nifti_masks import write_nifti_blocks
 from conformask.data.formats.opened import (
     DataRange,
     Header,
@@ -25,24 +26,17 @@ from conformask.data.formats.opened import (
     range_of,
     range_of_bits,
 )
-from conformask.data.formats.scratch import Scratch
 from conformask.data.limits import check_memory
-from conformask.errors import ImageError, MissingFileError
+from conformask.errors import ImageError
 from conformask.records.geometry import UNITS, Geometry, affine_of
 from conformask.records.reading import Reading
 from conformask.types import Array
 
-SUFFIXES = (".nii.gz", ".nii")
 ORDER = re.compile("XYZ?(TC?|CT?)?")
 """Axes that a NIfTI array may have, in its order."""
 ADVICE = "XYZ is a volume, XYZT has an image for each time point, all of one group, and XYZC has channels"
 SPACE_UNITS = {1: "m", 2: "mm", 3: "\u00b5m"}
 """By the lower three bits of xyzt_units; files that state none of them are in mm."""
-LEVELS = 2**15
-"""A mask is stored as whole numbers of steps of 1 / LEVELS, which floats hold exactly."""
-DESCRIPTION = "conformask mask, 1 = trusted"
-LONGEST = 2**15 - 1
-"""Pixels along an axis of NIfTI-1."""
 CHUNK = 2**22
 """Bytes that are decompressed at once."""
 
@@ -102,7 +96,7 @@ class Stored:
         """None of scaled numbers, whose slopes differ from file to file; masks have theirs."""
         if self.is_colour:
             return range_of_bits(8)
-        if _is_mask(self.image):
+        if is_mask(self.image):
             return 0.0, 1.0
         data_range = range_of(self.dtype, str(self.path))
         return None if self.scaling else data_range
@@ -146,12 +140,12 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
         ImageError: the file is not a NIfTI image, is truncated, has several time points or axes of which
             nobody says what they are, or does not have the given axes.
     """
-    image = _load(path)
+    image = loaded(path)
     given = _given(image, reading)
     axes = _axes(path, image.shape, given)
     stored = Stored(path, image, axes, _time(path, image.shape, axes, given, time))
     header = stored.header()
-    if not _is_compressed(path):
+    if not is_compressed(path):
         _check_size(stored)
 
     def decode() -> Array:
@@ -162,37 +156,15 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
     """The length of the axis T, where the given axes, or those of a mask, have one."""
-    image = _load(path)
+    image = loaded(path)
     given = _given(image, reading)
     return _times(image.shape, _axes(path, image.shape, given)) if "T" in (given or "") else None
 
 
 def _given(image: Any, reading: Reading) -> str | None:
     """The axes that somebody says; of a mask of a film those with which it was written."""
-    is_film = _is_mask(image) and max(image.shape[3:4], default=1) > 1
+    is_film = is_mask(image) and max(image.shape[3:4], default=1) > 1
     return "XYZTC"[: len(image.shape)] if reading.axes is None and is_film else reading.axes
-
-
-def _is_mask(image: Any) -> bool:
-    """Whether a file is a mask of conformask."""
-    return bool(image.header["descrip"].item() == DESCRIPTION.encode())
-
-
-def _nibabel(path: Path) -> Any:
-    try:
-        import nibabel
-    except ImportError as error:
-        raise MissingFileError(f"{path} needs nibabel: pip install 'conformask[nifti]'") from error
-    return nibabel
-
-
-def _load(path: Path) -> Any:
-    """nibabel's image, of which only the header is read."""
-    nibabel = _nibabel(path)
-    image = nibabel.load(path)
-    if not isinstance(image, nibabel.Nifti1Image):
-        raise ImageError(f"{path} is not an image but {type(image).__name__}; save its volume as NIfTI")
-    return image
 
 
 def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
@@ -252,10 +224,6 @@ def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time
     return time or 0
 
 
-def _is_compressed(path: Path) -> bool:
-    return path.suffix.lower() == ".gz"
-
-
 def _check_size(stored: Stored) -> None:
     size, offset = stored.path.stat().st_size, int(stored.image.dataobj.offset)
     needed = offset + prod(stored.shape) * stored.dtype.itemsize
@@ -265,7 +233,7 @@ def _check_size(stored: Stored) -> None:
 
 def _window(stored: Stored) -> Window:
     """Windows of a file that is mapped, or decompressed once."""
-    if _is_compressed(stored.path):
+    if is_compressed(stored.path):
         return _in_memory(stored)
     offset = int(stored.image.dataobj.offset)
     mapped = np.memmap(stored.path, stored.dtype, "r", offset, stored.shape, order="F")
@@ -289,7 +257,7 @@ def _in_memory(stored: Stored) -> Window:
 def _fill(numbers: Array, path: Path, offset: int) -> None:
     """Read from a file, as far as its end where it is compressed, which is where gzip checks its sum."""
     buffer, filled = numbers.view(np.uint8).data, 0
-    compressed = _is_compressed(path)
+    compressed = is_compressed(path)
     with gzip.open(path) if compressed else path.open("rb") as file:
         file.seek(offset)
         while filled < len(buffer):
@@ -300,94 +268,6 @@ def _fill(numbers: Array, path: Path, offset: int) -> None:
             filled += len(content)
         while compressed and file.read(CHUNK):
             pass
-
-
-def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of steps of 1 / LEVELS, with the header of its image, by way of a temporary file.
-
-    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C); of a film (X, Y, Z, T[, C]).
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
-    """
-    header = _header(path, shape, under)
-    header.set_data_dtype(np.uint16)
-    header.set_slope_inter(1 / LEVELS, 0)
-    header["descrip"], header["cal_min"], header["cal_max"] = DESCRIPTION, 0, 1
-    dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
-    whole = Scratch(shape, dtype, path.parent, reserve=True)
-    for places, values in blocks:
-        whole[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
-    with _written(path) as file:
-        header.write_to(file)
-        for plane in np.ndindex(shape[:-2]):
-            file.write(whole.mapped()[plane].tobytes())
-
-
-def write_nifti(path: Path, image: Array, under: Under) -> None:
-    """Write an image (C, *space) as float32, with the header of the image that it was made of.
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
-    """
-    header = _header(path, image.shape, under)
-    header.set_data_dtype(np.float32)
-    header.set_slope_inter(1, 0)
-    header["descrip"], header["cal_min"], header["cal_max"] = "", 0, 0
-    with _written(path) as file:
-        header.write_to(file)
-        file.write(image.astype(np.dtype(np.float32).newbyteorder(header.endianness)).tobytes())
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """A file to write to, compressed where its name says so, without the time of day."""
-    with path.open("wb") as file:
-        if not _is_compressed(path):
-            yield file
-            return
-        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
-            yield packed
-
-
-def _header(path: Path, shape: Shape, under: Under) -> Any:
-    """That of the image under, for one of this shape; new where it has none."""
-    nibabel = _nibabel(path)
-    file, _ = under.file_and_time
-    if file is not None and file.name.lower().endswith(SUFFIXES):
-        like = _load(file)
-        header, axes = _bare(like.header), min(len(like.shape), 3)
-    else:
-        kind = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
-        header, axes = kind(), 3
-        _place(header, under.geometry)
-    times, sides = (shape[1:2], shape[:1:-1]) if under.is_film else ((), shape[:0:-1])
-    if axes == 3 or shape[0] > 1 or under.is_film:
-        sides = (*sides, 1)[:3]
-    steps, start = header["pixdim"][:5].copy(), header["toffset"].copy()
-    header.set_data_shape((*sides, *times) if shape[0] == 1 else (*sides, *(times or (1,)), shape[0]))
-    header.set_intent("none" if shape[0] == 1 else "vector")
-    header["aux_file"], header["toffset"], header["vox_offset"] = "", start if times else 0, 0
-    header["pixdim"][:5], header["pixdim"][5:] = steps, 1
-    if not times:
-        header["pixdim"][4] = 1
-    return header
-
-
-def _bare(header: Any) -> Any:
-    """A copy without extensions."""
-    return type(header)(header.binaryblock, header.endianness, check=False)
-
-
-def _place(header: Any, geometry: Geometry | None) -> None:
-    """State in a new header where the pixels lie."""
-    if geometry is None:
-        return
-    steps = [step * UNITS[geometry.unit] / UNITS["mm"] for step in reversed(geometry.spacing)]
-    header["pixdim"][1 : 1 + len(steps)] = steps
-    header.set_xyzt_units("mm")
-    if geometry.affine is not None:
-        header.set_sform(np.array(geometry.affine), code=1)
 
 
 NIFTI = Format(

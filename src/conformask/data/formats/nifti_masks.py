@@ -1,0 +1,108 @@
+"""Masks and outputs as NIfTI, with the header of the image that they lie over. Needs the extra nifti."""
+
+import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.nifti_file import DESCRIPTION, SUFFIXES, is_compressed, loaded, nibabel_for
+from conformask.data.formats.scratch import Scratch
+from conformask.records.geometry import UNITS, Geometry
+from conformask.types import Array
+
+LEVELS = 2**15
+"""A mask is stored as whole numbers of steps of 1 / LEVELS, which floats hold exactly."""
+LONGEST = 2**15 - 1
+"""Pixels along an axis of NIfTI-1."""
+
+
+def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+    """Write a mask of steps of 1 / LEVELS, with the header of its image, by way of a temporary file.
+
+    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C); of a film (X, Y, Z, T[, C]).
+
+    Raises:
+        MissingFileError: the extra nifti is not installed.
+    """
+    header = _header(path, shape, under)
+    header.set_data_dtype(np.uint16)
+    header.set_slope_inter(1 / LEVELS, 0)
+    header["descrip"], header["cal_min"], header["cal_max"] = DESCRIPTION, 0, 1
+    dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
+    whole = Scratch(shape, dtype, path.parent, reserve=True)
+    for places, values in blocks:
+        whole[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
+    with _written(path) as file:
+        header.write_to(file)
+        for plane in np.ndindex(shape[:-2]):
+            file.write(whole.mapped()[plane].tobytes())
+
+
+def write_nifti(path: Path, image: Array, under: Under) -> None:
+    """Write an image (C, *space) as float32, with the header of the image that it was made of.
+
+    Raises:
+        MissingFileError: the extra nifti is not installed.
+    """
+    header = _header(path, image.shape, under)
+    header.set_data_dtype(np.float32)
+    header.set_slope_inter(1, 0)
+    header["descrip"], header["cal_min"], header["cal_max"] = "", 0, 0
+    with _written(path) as file:
+        header.write_to(file)
+        file.write(image.astype(np.dtype(np.float32).newbyteorder(header.endianness)).tobytes())
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
+    """A file to write to, compressed where its name says so, without the time of day."""
+    with path.open("wb") as file:
+        if not is_compressed(path):
+            yield file
+            return
+        with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+            yield packed
+
+
+def _header(path: Path, shape: Shape, under: Under) -> Any:
+    """That of the image under, for one of this shape; new where it has none."""
+    nibabel = nibabel_for(path)
+    file, _ = under.file_and_time
+    if file is not None and file.name.lower().endswith(SUFFIXES):
+        like = loaded(file)
+        header, axes = _bare(like.header), min(len(like.shape), 3)
+    else:
+        kind = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
+        header, axes = kind(), 3
+        _place(header, under.geometry)
+    times, sides = (shape[1:2], shape[:1:-1]) if under.is_film else ((), shape[:0:-1])
+    if axes == 3 or shape[0] > 1 or under.is_film:
+        sides = (*sides, 1)[:3]
+    steps, start = header["pixdim"][:5].copy(), header["toffset"].copy()
+    header.set_data_shape((*sides, *times) if shape[0] == 1 else (*sides, *(times or (1,)), shape[0]))
+    header.set_intent("none" if shape[0] == 1 else "vector")
+    header["aux_file"], header["toffset"], header["vox_offset"] = "", start if times else 0, 0
+    header["pixdim"][:5], header["pixdim"][5:] = steps, 1
+    if not times:
+        header["pixdim"][4] = 1
+    return header
+
+
+def _bare(header: Any) -> Any:
+    """A copy without extensions."""
+    return type(header)(header.binaryblock, header.endianness, check=False)
+
+
+def _place(header: Any, geometry: Geometry | None) -> None:
+    """State in a new header where the pixels lie."""
+    if geometry is None:
+        return
+    steps = [step * UNITS[geometry.unit] / UNITS["mm"] for step in reversed(geometry.spacing)]
+    header["pixdim"][1 : 1 + len(steps)] = steps
+    header.set_xyzt_units("mm")
+    if geometry.affine is not None:
+        header.set_sform(np.array(geometry.affine), code=1)
