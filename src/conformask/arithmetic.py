@@ -1,7 +1,9 @@
 """Where and how scores and distances are computed: the same in calibration and in use."""
 
+import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from threading import Lock
 from typing import Any
 
@@ -22,6 +24,11 @@ SHORTENED = (
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """In which weights lie, by their axes."""
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Of glibc's mallopt."""
+LAYER, KEPT = 2**27, 2**29
+"""Bytes up to which glibc is asked to keep a layer that is freed, and all of them together."""
 
 
 class _Full:
@@ -54,6 +61,18 @@ def full_precision(images: Tensor) -> Iterator[None]:
     """Compute in IEEE float32 inside: no autocast on the images' device, no TF32, no bfloat16."""
     with torch.autocast(images.device.type, enabled=False), _FULL:
         yield
+
+
+@cache
+def keep_memory() -> None:
+    """Let this process keep the memory of a network's layers for the next batch, where it runs on glibc.
+
+    Left alone, the system takes them back after every batch and clears them again: a fifth of the time.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        if libc.mallopt(MMAP_THRESHOLD, LAYER):  # older ones refuse so much; the other alone would do harm
+            libc.mallopt(TRIM_THRESHOLD, KEPT)
 
 
 def best_device() -> torch.device:

@@ -14,8 +14,7 @@ from conformask.types import Batch, Triplet
 BATCH_SIZE = 16
 """Images that are scored at once."""
 PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
-"""Of the largest batch, on an accelerator and without one: there the system takes larger layers of a network
-back after every batch and clears them again, which is a third of the time."""
+"""Of the largest batch, on an accelerator and without: there larger ones take memory and are no quicker."""
 
 
 def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Iterator[Batch]:

@@ -5,6 +5,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from conformask.records.evaluation import Example
@@ -99,12 +100,13 @@ def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
     """
     times = max(1, 2 * SMALL // max(mask.shape[:2]))
     image, trusted = (each.repeat(times, 0).repeat(times, 1) for each in (y_hat, gray(mask)))
-    color = image.reshape(*trusted.shape, -1).astype(np.float32)
-    ink, cover = _stripes(density)
-    at = np.add.outer(*map(np.arange, trusted.shape)) % len(cover)
-    hidden = (OPACITY - OPACITY / 255 * trusted.astype(np.float32))[..., None]
-    hatched: Array = np.rint(color + hidden * (ink[at] - cover[at] * color)).astype(np.uint8)
-    return hatched
+    height, width = trusted.shape
+    along = np.arange(height + width - 1) % (density * PERIOD)
+    ink, cover = (sliding_window_view(each[along], width, axis=0) for each in _stripes(density))
+    hidden = (OPACITY - OPACITY / 255 * trusted.astype(np.float32))[:, None]
+    hatched = hidden * ink
+    hatched += (1 - hidden * cover) * np.moveaxis(image.reshape(height, width, -1), -1, 1)
+    return np.ascontiguousarray(np.moveaxis(np.rint(hatched, out=hatched).astype(np.uint8), 1, -1))
 
 
 def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:

@@ -11,27 +11,35 @@ import numpy as np
 
 from conformask.types import Array
 
+SMALL = 2**22
+"""Bytes of an array that memory holds without a file."""
+
 
 class Scratch:
     """An array in a temporary file, mapped anew for each window, so that no window stays in memory.
 
-    With `reserve` a full disk is said at once, as an OSError; without it the file takes what is written.
+    With `reserve` a full disk is said at once, as an OSError; without it the file takes what is written. A
+    small array needs no file.
     """
 
     def __init__(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None = None, reserve: bool = False
     ) -> None:
         self.shape, self.dtype = shape, dtype
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self.close = weakref.finalize(self, file.close)
-        self._file = file
         size = prod(shape) * dtype.itemsize
+        self._small = np.zeros(shape, dtype) if size <= SMALL else None
+        if self._small is not None:
+            return
+        self._file = file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        weakref.finalize(self, file.close)
         if reserve and hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
         file.truncate(size)
 
     def mapped(self) -> Array:
         """The whole array; what is touched stays in memory as long as a view of it."""
+        if self._small is not None:
+            return self._small
         return np.memmap(self._file, self.dtype, "r+", shape=self.shape)
 
     def __getitem__(self, places: tuple[slice, ...]) -> Array:
