@@ -25,7 +25,7 @@ SHORTENED = (
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """In which weights lie, by their axes."""
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt."""
 LAYER, KEPT = 2**27, 2**29
 """Bytes up to which glibc is asked to keep a layer that is freed, and all of them together."""
@@ -73,6 +73,7 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         if libc.mallopt(MMAP_THRESHOLD, LAYER):  # older ones refuse so much; the other alone would do harm
             libc.mallopt(TRIM_THRESHOLD, KEPT)
+            libc.mallopt(ARENA_MAX, 1)  # what one thread leaves, others take
 
 
 def best_device() -> torch.device:
