@@ -27,8 +27,8 @@ LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
 """Of glibc's mallopt."""
-LAYER, KEPT = 2**27, 2**29
-"""Bytes up to which glibc is asked to keep a layer that is freed, and all of them together."""
+LAYER, KEPT = 2**25, 2**28
+"""Bytes up to which a layer that is freed is kept, and all of them together: more would keep whole slabs."""
 
 
 class _Full:
@@ -71,9 +71,9 @@ def keep_memory() -> None:
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
-        if libc.mallopt(MMAP_THRESHOLD, LAYER):  # older ones refuse so much; the other alone would do harm
-            libc.mallopt(TRIM_THRESHOLD, KEPT)
-            libc.mallopt(ARENA_MAX, 1)  # what one thread leaves, others take
+        libc.mallopt(MMAP_THRESHOLD, LAYER)
+        libc.mallopt(TRIM_THRESHOLD, KEPT)
+        libc.mallopt(ARENA_MAX, 1)  # what one thread leaves, others take
 
 
 def best_device() -> torch.device:

@@ -189,4 +189,5 @@ def as_bytes(image: Array) -> Array:
     levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     if len(levels) == 3:
         return np.moveaxis(levels, 0, -1)
-    return np.asarray(np.rint(levels.mean(axis=0)), dtype=np.uint8)
+    mean: Array = levels[0] if len(levels) == 1 else np.rint(levels.mean(axis=0)).astype(np.uint8)
+    return mean
