@@ -1,10 +1,10 @@
 """Megapixels a second of scores in use: the packaged network, which is the default, beside the one before it.
 
-    python benchmarks/scoring.py [--side 512] [--images 4]
+    python benchmarks/scoring.py [--side 512] [--images 1]
 
 Before it the default was a U-Net of width 32 with residual blocks. Weights do not change the time, so that
-those of the U-Net are random. Both score the same images in float32, in turns. Writes
-benchmarks/results/scoring.json.
+those of the U-Net are random. Both score the same images in float32, in turns, and keep their memory, as in
+use. Writes benchmarks/results/scoring.json.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision
+from conformask.arithmetic import full_precision, keep_memory
 from conformask.networks.unet import UNet
 from conformask.scorers.network_scorer import network_input, ready
 from conformask.scorers.packaged import packaged_network
@@ -53,8 +53,9 @@ def compared(channels: int, images: int, side: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--side", type=int, default=512)
-    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--images", type=int, default=1)
     options = parser.parse_args()
+    keep_memory()
     results: dict[str, Any] = {"threads": torch.get_num_threads()}
     for channels in (1, 3):
         results[f"channels_{channels}"] = compared(channels, options.images, options.side)
