@@ -32,7 +32,7 @@ resplits of calibration and test.
 
 *Fine-tuned* is `conformask train` on that many triplets; *scratch* is `conformask train
 --scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
-- y_hat|. What is empty has not been run.
+- y_hat|.
 
 {ratios}
 

@@ -58,11 +58,6 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None
     if len(space) > 2 and not kind.volumes:
         raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
     with whole_file(path) as aside:
-        try:
-            kind.write_blocks(aside, shape, blocks, side_of_block(space), under)
-            if path.is_dir():
-                shutil.rmtree(path)
-        except BaseException:
-            if aside.is_dir():
-                shutil.rmtree(aside)
-            raise
+        kind.write_blocks(aside, shape, blocks, side_of_block(space), under)
+        if path.is_dir():
+            shutil.rmtree(path)
