@@ -67,7 +67,7 @@ def full_precision(images: Tensor) -> Iterator[None]:
 def keep_memory() -> None:
     """Let this process keep the memory of a network's layers for the next batch, where it runs on glibc.
 
-    Left alone, the system takes them back after every batch and clears them again: a fifth of the time.
+    Left alone, the system takes them back after every batch and clears them again: up to a fifth of the time.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
