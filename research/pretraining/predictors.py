@@ -25,7 +25,7 @@ from conformask.networks.unet import UNet
 from conformask.training.adversarial import realness_loss
 from conformask.training.record import load_into, save_weights
 
-SIDE, BATCH, STEPS, LEARNING_RATE = 96, 8, 1000, 1e-3
+BATCH, STEPS, LEARNING_RATE = 8, 1000, 1e-3
 KEPT = (40, 200, STEPS)
 """Steps after which a network is kept."""
 BY_HEART, ADVERSARIAL = 24, 300
@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("names", nargs="*", default=list(JOBS))
     options = parser.parse_args()
-    folder, truths = options.work / "predictors", Truths(options.data, side=SIDE)
+    folder, truths = options.work / "predictors", Truths(options.data)
     folder.mkdir(parents=True, exist_ok=True)
     for name in options.names:
         if not list(folder.glob(f"{name}-{ADVERSARIAL if JOBS[name][2] == 'gan' else STEPS}.safetensors")):

@@ -3,7 +3,8 @@
     python research/pretraining/pretrain.py WORK --minutes 120
 
 After pool.py. Goes on where it was stopped; more minutes make it longer. A running mean of the weights
-becomes the packaged ones; research/pretraining/results/curves.json tells how the loss of validation fell.
+becomes the packaged ones; research/pretraining/results/curves.json tells how the loss of validation fell, for
+those in the package stage by stage: their validation triplets differ, so that losses compare within a stage.
 """
 
 import argparse
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from degradations import normal
 from pool import LARGEST
 
 from conformask.networks.any_channels import AnyChannels
@@ -28,10 +31,16 @@ FLOOR = 1e-3
 """Added to errors, so that those of nothing are as well known as others."""
 FALLING = 0.4
 """The last share of the time, in which the learning rate falls to nothing."""
-SMALL, SMALL_SIDES, TELLS_LITTLE = 0.25, (32, 48, 64, 96), 0.1
-"""Shares of batches that are cut, to which sides, and in which x tells less than it could."""
+SMALL, SMALL_SIDES = 0.25, (32, 48, 64)
+"""The share of batches that are cut, and to which sides."""
+OTHER_X = 0.06
+"""The share of batches in which x has another contrast; in as many it is noisy, grey, or y_hat itself."""
+FURTHER, FILTERED, ROUGH = 0.3, 0.25, 0.12
+"""Shares of batches in which y_hat lies closer to x or further away, is filtered, or noisy."""
 STATISTICS = 200
 """Batches from which the statistics of batch norms are taken at the end."""
+STEEP_NEAR, SCALED_BY = 2, 96
+"""The cue of how steep y_hat is near a pixel; the scale of errors is that of so many triplets a file."""
 EVERY = 250
 """Steps between looks at the validation triplets."""
 CURVES = Path(__file__).parent / "results" / "curves.json"
@@ -46,7 +55,7 @@ def deviance(expected: torch.Tensor, y_hat: torch.Tensor, y: torch.Tensor) -> to
 
 def expected_errors(network: AnyChannels, x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
     network.x_channels = network.channels = y_hat.shape[1]
-    return network.expected(2 * torch.cat([x, y_hat], dim=1) - 1)
+    return network(2 * torch.cat([x, y_hat], dim=1) - 1)
 
 
 class Parts:
@@ -71,16 +80,15 @@ def as_tensors(array: np.ndarray) -> list[torch.Tensor]:
 def varied(images: list[torch.Tensor], generator: np.random.Generator) -> list[torch.Tensor]:
     """Flipped, turned, of other contrast, inverted, cut; of colours sometimes one or two, in any order.
 
-    Now and then x is grey, or tells nothing but y_hat.
+    Now and then x is another one, or y_hat as other networks would make it.
     """
     if generator.random() < SMALL:
         side = int(generator.choice(SMALL_SIDES))
         top, left = generator.integers(0, images[0].shape[-1] - side, 2)
         images = [image[..., top : top + side, left : left + side] for image in images]
-    if generator.random() < TELLS_LITTLE:
-        x, y_hat, y = images
-        x = y_hat if generator.random() < 0.5 else x.mean(dim=1, keepdim=True).expand_as(x)
-        images = [x, y_hat, y]
+    x, y_hat, y = images
+    x = other_x(x, y_hat, generator)
+    images = [x, other_y_hat(x, y_hat, generator), y]
     if generator.random() < 0.5:
         images = [image.flip(-1) for image in images]
     if generator.random() < 0.5:
@@ -100,6 +108,44 @@ def varied(images: list[torch.Tensor], generator: np.random.Generator) -> list[t
         torch.where(torch.from_numpy(inverted), 1 - image, image)
         for image in (torch.from_numpy(gain) * each + torch.from_numpy(offset) for each in images)
     ]
+
+
+def other_x(x: torch.Tensor, y_hat: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Mostly x; else of other contrast, noisy, grey, or y_hat itself, which tells nothing more."""
+    drawn = int(generator.random() / OTHER_X)
+    if drawn == 0:
+        gain = float(np.exp(generator.uniform(np.log(0.3), 0)))
+        return gain * (1 - x if generator.random() < 0.3 else x) + (1 - gain) * float(generator.random())
+    if drawn == 1:
+        return x + float(generator.uniform(0.02, 0.2)) * normal(x, generator)
+    if drawn == 2:
+        return x.mean(dim=1, keepdim=True).expand_as(x)
+    return y_hat if drawn == 3 else x
+
+
+def other_y_hat(x: torch.Tensor, y_hat: torch.Tensor, generator: np.random.Generator) -> torch.Tensor:
+    """Mostly y_hat; else closer to x or further away, filtered, or with noise of its own."""
+    if generator.random() < FURTHER:
+        y_hat = y_hat + float(generator.uniform(-0.6, 0.6)) * (x - y_hat)
+    if generator.random() < FILTERED:
+        y_hat = filtered(y_hat, float(generator.uniform(0.1, 1.2)), generator)
+    if generator.random() < ROUGH:
+        sigma = float(np.exp(generator.uniform(np.log(0.003), np.log(0.06))))
+        noise = normal(y_hat, generator)
+        y_hat = y_hat + sigma * (noise if generator.random() < 0.5 else filtered(noise, 1.0, generator))
+    return y_hat
+
+
+def filtered(images: torch.Tensor, strength: float, generator: np.random.Generator) -> torch.Tensor:
+    """By a random kernel of 3 x 3 or 5 x 5 pixels that keeps the mean."""
+    side = int(generator.choice([3, 5]))
+    away = torch.arange(side) - side // 2
+    kernel = torch.from_numpy(generator.standard_normal((side, side), dtype=np.float32))
+    kernel = kernel * torch.exp(-(away[:, None] ** 2 + away**2) / 2)
+    kernel = strength * kernel / kernel.abs().sum()
+    kernel[side // 2, side // 2] += 1 - kernel.sum()
+    planes = F.pad(images.flatten(0, 1)[:, None], (side // 2,) * 4, mode="replicate")
+    return F.conv2d(planes, kernel[None, None]).reshape(images.shape)
 
 
 @torch.no_grad()
@@ -124,6 +170,29 @@ def with_its_statistics(network: AnyChannels, train: Parts) -> None:
     network.train()
     for x, y_hat, _ in islice(train.batches(seed=0), STATISTICS):
         expected_errors(network, x, y_hat)
+
+
+@torch.no_grad()
+def steady(network: AnyChannels, held_out: Parts) -> None:
+    """Make it the geometric mean of what it gives and of how steep y_hat is, at the scale of errors.
+
+    On tasks that it has not seen, the two are wrong in different places. Its logarithm is a sum, of which the
+    steepness near a pixel is a part already.
+    """
+    for layer in (network.out, network.powers):
+        layer.weight /= 2
+        layer.bias /= 2
+    network.powers.weight[0, STEEP_NEAR] += 1 / 2
+    network.eval()
+    ratios = []
+    for array in held_out.arrays:
+        x, y_hat, y = as_tensors(array[:, :SCALED_BY])
+        means = (
+            (y - y_hat).abs().mean(dim=(1, 2, 3)),
+            expected_errors(network, x, y_hat).mean(dim=(1, 2, 3)),
+        )
+        ratios.append(means[0].log() - means[1].log())
+    network.powers.bias += torch.cat(ratios).median()
 
 
 def keep_packaged(network: AnyChannels) -> None:
@@ -193,6 +262,7 @@ def main() -> None:
             CURVES.parent.mkdir(exist_ok=True)
             write_json(CURVES, {"curve": curve})
     with_its_statistics(averaged, train)
+    steady(averaged, held_out)
     keep_packaged(averaged)
     print(json.dumps(curve[-1:]))
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-SIDE = 128
+SIDE = 96
 HELD_OUT = 16
 """Every so many files are kept for validation."""
 ATTEMPTS = 8
@@ -35,11 +35,11 @@ FILES = {
 }
 SHARES = {"photos": 0.45, "cells": 0.12, "nuclei": 0.16, "mr_t1": 0.15, "oct": 0.12}
 SHRUNK = {
-    "photos": (1.0, 2.0),
-    "cells": (0.7, 2.5),
-    "nuclei": (0.7, 2.0),
+    "photos": (0.6, 2.0),
+    "cells": (0.5, 2.5),
+    "nuclei": (0.5, 2.0),
     "mr_t1": (0.45, 0.72),
-    "oct": (1.0, 2.0),
+    "oct": (0.7, 2.0),
 }
 """By how much images are made smaller before a crop is taken; below 1 they are enlarged."""
 
@@ -47,8 +47,7 @@ SHRUNK = {
 class Truths:
     """Random crops of the files of each kind, (n, C, SIDE, SIDE); all of a call from files of one kind."""
 
-    def __init__(self, data: Path, *, validation: bool = False, side: int = SIDE) -> None:
-        self.side = side
+    def __init__(self, data: Path, *, validation: bool = False) -> None:
         self.paths = {
             kind: [
                 path
@@ -111,17 +110,15 @@ class Truths:
     def _crop(
         self, image: np.ndarray, shrunk: tuple[float, float], generator: np.random.Generator
     ) -> torch.Tensor:
-        by = min(generator.uniform(*shrunk), min(image.shape[1:]) / self.side)
+        by = min(generator.uniform(*shrunk), min(image.shape[1:]) / SIDE)
         whole = torch.from_numpy(image)[None]
         if not 0.98 < by < 1.02:
             whole = F.interpolate(
                 whole, scale_factor=1 / by, mode="bilinear", antialias=True, recompute_scale_factor=True
             )
         height, width = whole.shape[2:]
-        if min(height, width) < self.side:
-            whole = F.interpolate(
-                whole, size=(max(height, self.side), max(width, self.side)), mode="bilinear"
-            )
+        if min(height, width) < SIDE:
+            whole = F.interpolate(whole, size=(max(height, SIDE), max(width, SIDE)), mode="bilinear")
             height, width = whole.shape[2:]
-        top, left = (int(generator.integers(length - self.side + 1)) for length in (height, width))
-        return whole[0, :, top : top + self.side, left : left + self.side].clamp(0, 1)
+        top, left = (int(generator.integers(length - SIDE + 1)) for length in (height, width))
+        return whole[0, :, top : top + SIDE, left : left + SIDE].clamp(0, 1)

@@ -1,11 +1,11 @@
-"""What the packaged score hides on five tasks of which its pre-training knows none, without any training.
+"""What the packaged score hides, untrained, on tasks and networks of which its pre-training knows none.
 
-    python research/pretraining/unseen.py DATA
+    python research/pretraining/unseen.py DATA [WORK]
 
-Choices about the packaged score were made on these: the pairs of research/minute.py stay untouched for the
-table. Beside the score: the network alone, the steepness of y_hat alone, the local spread, |x - y_hat| and a
-constant, all calibrated on the same half of the images at 90 % and the 0.1-quantile of the losses. Writes
-research/pretraining/results/unseen.json.
+WORK holds what unseen_networks.py wrote. Choices about the packaged score were made on these: the pairs of
+research/minute.py stay untouched for the table. Beside the score: the steepness of y_hat, the local spread,
+|x - y_hat| and a constant, all calibrated on the same half of the images at 90 % and the 0.1-quantile of the
+losses. Writes research/pretraining/results/unseen.json.
 """
 
 import argparse
@@ -17,13 +17,15 @@ import nibabel
 import numpy as np
 import tifffile
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from scipy.signal import wiener
 from skimage.restoration import denoise_nl_means
 
 import conformask as cm
-from conformask.networks.any_channels import steepness
+from conformask.errors import CalibrationError
+from conformask.networks.any_channels import NEAR, averaged, steps_of
 from conformask.scorers.packaged import packaged_network
 from conformask.scorers.spread import local_spread
 from conformask.storage.as_json import write_json
@@ -95,6 +97,16 @@ def few_photons(data: Path) -> Pairs:
             yield from tiles(x, y_hat, plane, side=TILE // 2)
 
 
+def by_network(path: Path) -> Pairs:
+    """What unseen_networks.py wrote, x brought to the size of y_hat."""
+    roles = np.load(path)
+    for x, y_hat, y in zip(roles["x"], roles["y_hat"], roles["y"], strict=True):
+        brought = F.interpolate(
+            torch.from_numpy(x).permute(2, 0, 1)[None] / 255, y.shape[:2], mode="bilinear"
+        )
+        yield brought[0].permute(1, 2, 0).numpy(), y_hat / 255, y / 255
+
+
 def photographs(data: Path, mode: str) -> Iterator[Image.Image]:
     """The middle of some."""
     paths = sorted(path for path in (data / "photos").rglob("*") if path.suffix in (".png", ".jpg", ".jpeg"))
@@ -115,14 +127,9 @@ def tiles(*images: np.ndarray, side: int) -> Pairs:
 
 def scores(x_channels: int, channels: int) -> dict[str, Function]:
     network = packaged_network(x_channels, channels, 2).eval().requires_grad_(False)
-
-    def inputs(x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
-        return 2 * torch.cat([x, y_hat], dim=1) - 1
-
     return {
-        "packaged": lambda x, y_hat: network(inputs(x, y_hat)),
-        "network alone": lambda x, y_hat: network.expected(inputs(x, y_hat)),
-        "steepness alone": lambda x, y_hat: steepness(y_hat) + 1e-3,
+        "packaged": lambda x, y_hat: network(2 * torch.cat([x, y_hat], dim=1) - 1),
+        "steepness": lambda x, y_hat: averaged(steps_of(y_hat), NEAR) + 1e-3,
         "local spread": local_spread,
         "|x - y_hat|": lambda x, y_hat: (x - y_hat).abs().mean(dim=1, keepdim=True) + 1e-3,
         "constant": lambda x, y_hat: torch.ones_like(y_hat[:, :1]),
@@ -144,17 +151,24 @@ def hidden(pairs: Pairs) -> dict[str, float]:
     for name, function in scores(channels, channels).items():
         scorer = cm.Heuristic(function, channels=channels)
         terms = {"threshold": threshold, "confidence": CONFIDENCE, "family": "water_filling"}
-        masker = cm.calibrate(scorer, calibration, distance="l1", **terms)
-        sizes[name] = round(cm.evaluate(masker, test).mask_size, 4)
+        try:
+            masker = cm.calibrate(scorer, calibration, distance="l1", **terms)
+        except CalibrationError:
+            sizes[name] = 1.0  # it has to hide everything
+        else:
+            sizes[name] = round(cm.evaluate(masker, test).mask_size, 4)
     return sizes
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
+    parser.add_argument("work", type=Path, nargs="?")
+    options = parser.parse_args()
     tasks = (filtered_micrographs, dithered, mosaics, undersampled, few_photons)
-    found = {task.__name__: hidden(task(data)) for task in tasks}
+    found = {task.__name__: hidden(task(options.data)) for task in tasks}
+    for path in sorted(options.work.glob("*.npz")) if options.work else []:
+        found[path.stem] = hidden(by_network(path))
     names = next(iter(found.values()))
     found["geometric mean"] = {
         name: round(float(np.exp(np.mean([np.log(sizes[name]) for sizes in found.values()]))), 4)

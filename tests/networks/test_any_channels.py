@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import uniform_filter
 
-from conformask.networks.any_channels import FLAT, AnyChannels
+from conformask.networks.any_channels import FAINT, LEAST, MOST, USUAL, AnyChannels, cues
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (16, 16), (17, 30)])
@@ -52,16 +54,42 @@ def test_a_grey_image_in_colour_has_the_score_of_the_grey_one() -> None:
     torch.testing.assert_close(one, three)
 
 
-def test_the_geometric_mean_of_what_is_expected_and_the_steepness_of_y_hat() -> None:
-    network = AnyChannels(2, 3, widths=(4, 6)).eval()
-    x, y_hat = torch.rand(1, 2, 9, 11), torch.rand(1, 3, 9, 11)
-    inputs = 2 * torch.cat([x, y_hat], dim=1) - 1
-    around = np.pad(y_hat[0].numpy(), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    shifts = (around[:, 1 + a : 10 + a, 1 + b : 12 + b] for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0)))
-    steps = sum(np.abs(shifted - around[:, 1:-1, 1:-1]) for shifted in shifts).mean(axis=0)
-    steep = uniform_filter(steps, 5, mode="nearest")
-    expected = np.sqrt(network.expected(inputs)[0, 0].detach().numpy() * (steep + FLAT))
-    np.testing.assert_allclose(network(inputs)[0, 0].detach().numpy(), expected, rtol=1e-4)
+def test_cues_are_logarithms_of_differences_at_a_pixel_and_around_it() -> None:
+    x, y_hat = (np.random.default_rng(seed).random((3, 21, 17)) for seed in range(2))
+    steps, change = steps_of(y_hat), np.abs(x - y_hat).mean(axis=0)
+    near = [uniform_filter(each, 5, mode="nearest") for each in (steps, change, steps_of(x))]
+    wide = [uniform_filter(each, 13, mode="nearest") for each in near[:2]]
+    blurred = np.stack([uniform_filter(channel, 3, mode="nearest") for channel in y_hat])
+    detail = np.abs(y_hat - blurred).mean(axis=0)
+    expected = np.log(np.stack([steps, change, *near, *wide, detail]) + FAINT) - USUAL
+    centred = (torch.from_numpy(2 * each - 1)[None] for each in (x, y_hat))
+    np.testing.assert_allclose(cues(*centred)[0].numpy(), expected, rtol=1e-6)
+
+
+def steps_of(image: np.ndarray) -> np.ndarray:
+    """How far each pixel is from its four neighbours, the edge repeated."""
+    height, width = image.shape[1:]
+    around = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    shifts = [
+        around[:, 1 + a : height + 1 + a, 1 + b : width + 1 + b]
+        for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0))
+    ]
+    return sum(np.abs(shifted - image) for shifted in shifts).mean(axis=0)
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+def test_it_can_be_a_power_of_a_cue_over_decades(power: float) -> None:
+    network = AnyChannels(1, 1, widths=(4, 6)).eval()
+    with torch.no_grad():
+        for layer in (network.out, network.powers):
+            layer.weight.zero_()
+            layer.bias.zero_()
+        network.powers.weight[0, 1] = power
+    x = torch.zeros(1, 1, 16, 16)
+    changes = torch.logspace(-3, -0.7, 256).reshape(x.shape)
+    expected = ((changes + FAINT) / math.exp(USUAL)) ** power
+    output = network(2 * torch.cat([x, changes], dim=1) - 1).detach()
+    np.testing.assert_allclose(output, expected.clamp(math.exp(LEAST), math.exp(MOST)), rtol=1e-4)
 
 
 def test_settings_make_it_again() -> None:

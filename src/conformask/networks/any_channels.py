@@ -1,6 +1,7 @@
 """The network of the packaged score: quick, and with weights that fit images of any channels."""
 
 from collections.abc import Sequence
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -13,14 +14,17 @@ from conformask.types import Images
 
 WIDTHS = (24, 48, 96, 128)
 """Channels at half the side, a quarter, and so on."""
-FINE = 8
-"""Channels at the full side."""
-TYPICAL_ERROR = 0.03
-"""Errors far below are estimated on a logarithmic scale, those far above on a linear one."""
-WINDOW = 5
-"""Pixels along a side, in which the steepness of y_hat is averaged."""
-FLAT = 5e-4
-"""Added to the steepness."""
+FINE, FINER = 8, 12
+"""Channels at the full side: what the U-Net gives, and what is made of it and the cues."""
+FAINT = 5e-4
+"""Added before a logarithm is taken: below it, differences count for little."""
+USUAL = -4.0
+"""A usual logarithm of a difference, which is seen as 0."""
+NEAR, WIDE = 5, 13
+"""Pixels along the sides of the windows in which differences are averaged, one after the other."""
+CUES = 8
+LEAST, MOST = -9.0, 1.0
+"""Of the logarithm of an expected error."""
 
 
 class AnyChannels(nn.Module):
@@ -29,8 +33,8 @@ class AnyChannels(nn.Module):
     Each channel of y_hat is seen beside that of x, or the mean of x where x has another number of them, and
     beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
     depend on how many there are. The U-Net behind it starts at half the side and gives four pixels at each
-    place. The output is the geometric mean of that and of how steep y_hat is there: on tasks that the weights
-    have not seen, the two are wrong in different places.
+    place. It sees cues too, at its first layer and its last: errors are about proportional to powers of
+    them over decades, which the network gives as its logarithm is a sum of theirs and of what it adds.
     """
 
     def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
@@ -43,6 +47,7 @@ class AnyChannels(nn.Module):
         }
         self.multiple = 2 ** len(widths)
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
+        self.first_cues = nn.Conv2d(CUES, widths[0], 4, stride=2, padding=1)
         self.refined = Residual(widths[0])
         self.down = nn.ModuleList(
             Down(narrow, wide, norm=True, residual=True) for narrow, wide in pairwise(widths)
@@ -52,20 +57,21 @@ class AnyChannels(nn.Module):
             Joined(wide * (1 if wide == widths[-1] else 2), narrow) for narrow, wide in above
         )
         self.four_pixels = nn.Conv2d(2 * widths[0], 4 * FINE, 3, padding=1)
-        self.fine = nn.Conv2d(FINE + 3, FINE, 3, padding=1)
-        self.out = nn.Conv2d(FINE, 1, 3, padding=1)
+        self.fine = nn.Conv2d(FINE + 3 + CUES, FINER, 3, padding=1)
+        self.out = nn.Conv2d(FINER, 1, 3, padding=1)
+        self.powers = nn.Conv2d(CUES, 1, 1)
+        nn.init.zeros_(self.powers.weight)
+        nn.init.constant_(self.powers.bias, USUAL)  # type: ignore[arg-type]
 
     def forward(self, inputs: Images) -> Images:
-        """The score, above 0."""
-        return (self.expected(inputs) * (steepness((inputs[:, self.x_channels :] + 1) / 2) + FLAT)).sqrt()
-
-    def expected(self, inputs: Images) -> Images:
-        """The expected mean error over channels, above 0: what pre-training learns."""
+        """The expected mean error over channels, above 0."""
         height, width = inputs.shape[2:]
         planes = self._planes(padded(inputs, (self.multiple,) * 2))
         n, channels = planes.shape[:2]
+        seen = cues(planes[:, :, 0], planes[:, :, 1])
         features = F.leaky_relu(self.first(planes.flatten(0, 1)), 0.2)
-        features = self.refined(features.reshape(n, channels, *features.shape[1:]).mean(dim=1))
+        features = mean_of(features.reshape(n, channels, *features.shape[1:]).unbind(dim=1))
+        features = self.refined(features + self.first_cues(seen))
         skips = []
         for down in self.down:
             skips.append(features)
@@ -73,33 +79,64 @@ class AnyChannels(nn.Module):
         for up in self.up:
             features = torch.cat([up(features), skips.pop()], dim=1)
         fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
-        fine = F.relu(self.fine(torch.cat([fine, self._differing(planes)], dim=1)))
-        errors: Tensor = TYPICAL_ERROR * F.softplus(self.out(fine))
-        return errors[..., :height, :width]
+        fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), seen / 2], dim=1)), 0.2)
+        logarithm: Tensor = self.out(fine) + self.powers(seen)
+        return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
 
     def _planes(self, inputs: Images) -> Tensor:
         """(N, channels, 3, H, W)."""
         x, y_hat = inputs[:, : self.x_channels], inputs[:, self.x_channels :]
         if self.x_channels != self.channels:
-            x = x.mean(dim=1, keepdim=True).expand_as(y_hat)
-        return torch.stack([x, y_hat, y_hat.mean(dim=1, keepdim=True).expand_as(y_hat)], dim=2)
+            x = channel_mean(x).expand_as(y_hat)
+        return torch.stack([x, y_hat, channel_mean(y_hat).expand_as(y_hat)], dim=2)
 
     @staticmethod
     def _differing(planes: Tensor) -> Tensor:
         """The means over channels of y_hat, |x - y_hat| and of how far y_hat is from its mean."""
         x, y_hat, mean = planes.unbind(dim=2)
-        return torch.stack(
-            [y_hat.mean(dim=1), (x - y_hat).abs().mean(dim=1), (y_hat - mean).abs().mean(dim=1)], dim=1
+        return torch.cat(
+            [channel_mean(each) for each in (y_hat, (x - y_hat).abs(), (y_hat - mean).abs())], dim=1
         )
 
 
-def steepness(images: Images) -> Images:
-    """Sum of how far a pixel is from its four neighbours, (N, 1, H, W): mean over channels and a window."""
+def cues(x: Images, y_hat: Images) -> Images:
+    """Logarithms of what tells of errors, (N, CUES, H, W), of images in [-1, 1] of the same channels.
+
+    Steps of y_hat and |x - y_hat|, both of a pixel, near it and in a wide window; steps of x near it; how
+    far y_hat is from its mean in 3 x 3 pixels.
+    """
+    steps, change = steps_of(y_hat), channel_mean((x - y_hat).abs())
+    near = averaged(torch.cat([steps, change, steps_of(x)], dim=1), NEAR)
+    wide = averaged(near[:, :2], WIDE)
+    detail = channel_mean((y_hat - averaged(y_hat, 3)).abs())
+    differences = torch.cat([steps, change, near, wide, detail], dim=1) / 2
+    return (differences + FAINT).log() - USUAL
+
+
+def steps_of(images: Images) -> Images:
+    """Sum of how far a pixel is from its four neighbours, (N, 1, H, W): the mean over channels."""
     around = F.pad(images, (1, 1, 1, 1), mode="replicate")
     rows, columns = around.diff(dim=-2).abs()[..., 1:-1], around.diff(dim=-1).abs()[..., 1:-1, :]
     steps = rows[..., 1:, :] + rows[..., :-1, :] + columns[..., 1:] + columns[..., :-1]
-    padded_steps = F.pad(steps.mean(dim=1, keepdim=True), (WINDOW // 2,) * 4, mode="replicate")
-    return F.avg_pool2d(padded_steps, WINDOW, 1)
+    return channel_mean(steps)
+
+
+def averaged(images: Images, side: int) -> Images:
+    """Means in windows of so many pixels along each side, the edge repeated."""
+    height, width = images.shape[-2:]
+    around = F.pad(images, (side // 2,) * 4, mode="replicate")
+    rows = mean_of([around[..., at : at + width] for at in range(side)])
+    return mean_of([rows[..., at : at + height, :] for at in range(side)])
+
+
+def channel_mean(images: Images) -> Images:
+    """(N, C, H, W) to (N, 1, H, W)."""
+    return mean_of([images[:, at : at + 1] for at in range(images.shape[1])])
+
+
+def mean_of(parts: Sequence[Tensor]) -> Tensor:
+    """Of tensors of one shape; several times as quick as Tensor.mean and avg_pool2d where they are few."""
+    return reduce(torch.add, parts) / len(parts)
 
 
 class Joined(nn.Module):
