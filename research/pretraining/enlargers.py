@@ -4,25 +4,24 @@
 
 Trains them, a minute or two each, into WORK/enlargers; those that are there stay. The networks of
 predictors.py see an x that was enlarged before; these see it small, as those do that people use: residual
-blocks at its size, then pixels in channels moved beside each other. Some learn sharpened truths, some against
+blocks at its size, then a pixel shuffle. Some learn sharpened truths, some against
 a discriminator, and some from images with noise and JPEG blocks, so that they smooth over what is fine in
 clean ones.
 """
 
-import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from degradations import Generator, blurred, compressed, normal
+from degradations import Generator, blurred, compressed, normal, sharp
 from torch import nn
+from trained import looks_loss, train_all
 from truths import Truths
 
 from conformask.networks.patchgan import PatchGAN
-from conformask.training.adversarial import realness_loss
-from conformask.training.record import load_into, save_weights
+from conformask.training.record import save_weights
 
 BATCH, STEPS, EARLY, LEARNING_RATE = 8, 1000, 200, 1e-3
 SHARPENED_BY, SHARPENED_AT = 0.8, 1.0
@@ -105,7 +104,7 @@ def batches(truths: Truths, factor: int, how: str, seed: int) -> Iterator[tuple[
         if "worn" in how:
             small = worn(small, generator)
         if "crisp" in how:
-            y = (y + SHARPENED_BY * (y - blurred(y, SHARPENED_AT))).clamp(0, 1)
+            y = sharp(y, SHARPENED_BY, SHARPENED_AT)
         yield small, y
 
 
@@ -121,11 +120,7 @@ def train(name: str, folder: Path, truths: Truths) -> None:
         y_hat = x + network(2 * small - 1)
         loss = (y - y_hat).abs().mean()
         if "judged" in how and step > JUDGED_FROM:
-            real, made = (discriminator(2 * torch.cat([x, z], 1) - 1) for z in (y, y_hat.detach()))
-            judging.zero_grad()
-            (realness_loss(real, real=True) + realness_loss(made, real=False)).backward()
-            judging.step()
-            loss = 3 * loss + realness_loss(discriminator(2 * torch.cat([x, y_hat], 1) - 1), real=True)
+            loss = 3 * loss + looks_loss(discriminator, judging, x, y_hat, y)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -141,16 +136,6 @@ def enlarged(small: torch.Tensor, factor: int) -> torch.Tensor:
     return F.interpolate(small, scale_factor=factor, mode="bilinear")
 
 
-def networks(folder: Path) -> Mapping[str, Enlarger]:
-    """Those that are trained, by their names and steps."""
-    usable = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        network = network_of(path.stem.rpartition("-")[0])
-        load_into(network, path)
-        usable[path.stem] = network.eval().requires_grad_(False)
-    return usable
-
-
 def enlarged_by(
     network: Enlarger, y: torch.Tensor, generator: Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -164,18 +149,5 @@ def enlarged_by(
     return x, y_hat.clamp(0, 1)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("names", nargs="*", default=list(JOBS))
-    options = parser.parse_args()
-    folder, truths = options.work / "enlargers", Truths(options.data)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in options.names:
-        if not (folder / f"{name}-{STEPS}.safetensors").exists():
-            train(name, folder, truths)
-
-
 if __name__ == "__main__":
-    main()
+    train_all(__doc__, "enlargers", JOBS, lambda name: STEPS, train)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from degradations import DEGRADATIONS, normal
 from torch import nn
+from trained import trained_networks
 from truths import Truths
 
 from conformask.storage.whole import whole_file
@@ -47,7 +48,7 @@ class Pool:
     def __init__(self, work: Path, data: Path, *, validation: bool) -> None:
         self.truths = Truths(data, validation=validation)
         self.networks = networks(work / "predictors")
-        self.enlargers = list(enlargers.networks(work / "enlargers").items())
+        self.enlargers = list(trained_networks(work / "enlargers", enlargers.network_of))
         self.drawn: Counter[str] = Counter()
 
     def batch(self, generator: np.random.Generator, *, colour: bool) -> list[torch.Tensor]:
@@ -55,7 +56,7 @@ class Pool:
         kind = next(self.truths.kinds(generator))
         kind = "photos" if colour else kind
         if generator.random() < ENLARGED:
-            name, network = drawn(self.enlargers, generator)
+            name, network = chosen(self.enlargers, generator)
             y = self._truths(kind, generator, colour=colour)
             task, (x, y_hat) = "enlarged", enlargers.enlarged_by(network, y, generator)
         else:
@@ -79,7 +80,7 @@ class Pool:
             y = self._truths(kind, generator, colour=colour)
             x = DEGRADATIONS[task](self._perhaps_worse(y, generator), generator)
         if generator.random() < BY_NETWORK:
-            name, network = drawn(self.networks[task], generator)
+            name, network = chosen(self.networks[task], generator)
             y_hat = restored(network, x)
         else:
             method = CLASSICAL[task][generator.integers(len(CLASSICAL[task]))]
@@ -121,13 +122,16 @@ def _spot(height: int, width: int, generator: np.random.Generator) -> torch.Tens
     return torch.from_numpy(np.exp(-(away**2))).float()[None]
 
 
-def drawn(networks: Sequence[tuple[str, nn.Module]], generator: np.random.Generator) -> tuple[str, nn.Module]:
+def chosen(
+    networks: Sequence[tuple[str, nn.Module]], generator: np.random.Generator
+) -> tuple[str, nn.Module]:
     """A name and its network: seldom one after few steps."""
     shares = np.array([share_of(name) for name, _ in networks])
     return networks[generator.choice(len(networks), p=shares / shares.sum())]
 
 
 def share_of(name: str) -> float:
+    """How often a network is taken, beside others."""
     title, _, steps = name.rpartition("-")
     if title in enlargers.JOBS:
         return 0.3 if int(steps) == enlargers.EARLY else 1.0

@@ -7,22 +7,21 @@ three channels. Some are kept after few steps, some learnt two dozen crops by he
 discriminator.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from degradations import DEGRADATIONS, Generator, blurred
+from degradations import DEGRADATIONS, Generator, blurred, sharp
 from scipy import ndimage
 from skimage.restoration import denoise_bilateral, denoise_nl_means, denoise_tv_chambolle
 from torch import nn
+from trained import looks_loss, train_all, trained_networks
 from truths import Truths
 
 from conformask.networks.patchgan import PatchGAN
 from conformask.networks.unet import UNet
-from conformask.training.adversarial import realness_loss
 from conformask.training.record import load_into, save_weights
 
 BATCH, STEPS, LEARNING_RATE = 8, 1000, 1e-3
@@ -88,11 +87,7 @@ def train(name: str, work: Path, truths: Truths) -> None:
             y_hat = x + network(2 * x - 1)
             loss = (y - y_hat).abs().mean()
             if judging is not None:
-                real, made = (discriminator(2 * torch.cat([x, z], 1) - 1) for z in (y, y_hat.detach()))
-                judging.zero_grad()
-                (realness_loss(real, real=True) + realness_loss(made, real=False)).backward()
-                judging.step()
-                loss = 5 * loss + realness_loss(discriminator(2 * torch.cat([x, y_hat], 1) - 1), real=True)
+                loss = 5 * loss + looks_loss(discriminator, judging, x, y_hat, y)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -128,14 +123,10 @@ JOBS = _jobs()
 def networks(folder: Path) -> Mapping[str, list[tuple[str, nn.Module]]]:
     """Of each degradation the trained networks that may be used on it."""
     usable: dict[str, list[tuple[str, nn.Module]]] = {task: [] for task in DEGRADATIONS}
-    for path in sorted(folder.glob("*.safetensors")):
-        name = path.stem.rpartition("-")[0]
-        network = network_of(name)
-        load_into(network, path)
-        network.eval().requires_grad_(False)
-        task = JOBS[name][0]
+    for name, network in trained_networks(folder, network_of):
+        task = JOBS[name.rpartition("-")[0]][0]
         for used_on in ANY_OF if task == ANY else (task,):
-            usable[used_on].append((path.stem, network))
+            usable[used_on].append((name, network))
     return usable
 
 
@@ -158,7 +149,7 @@ def smoothed(x: torch.Tensor, generator: Generator) -> torch.Tensor:
 
 
 def sharpened(x: torch.Tensor, generator: Generator) -> torch.Tensor:
-    return (x + generator.uniform(0.5, 2.0) * (x - blurred(x, generator.uniform(0.7, 2.0)))).clamp(0, 1)
+    return sharp(x, generator.uniform(0.5, 2.0), generator.uniform(0.7, 2.0))
 
 
 def again_bicubic(x: torch.Tensor, generator: Generator) -> torch.Tensor:
@@ -252,18 +243,9 @@ CLASSICAL: Mapping[str, tuple[Predictor, ...]] = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("work", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("names", nargs="*", default=list(JOBS))
-    options = parser.parse_args()
-    folder, truths = options.work / "predictors", Truths(options.data)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in options.names:
-        if not list(folder.glob(f"{name}-{ADVERSARIAL if JOBS[name][2] == 'gan' else STEPS}.safetensors")):
-            train(name, folder, truths)
+def last_step(name: str) -> int:
+    return ADVERSARIAL if JOBS[name][2] == "gan" else STEPS
 
 
 if __name__ == "__main__":
-    main()
+    train_all(__doc__, "predictors", JOBS, last_step, train)

@@ -187,11 +187,8 @@ def steady(network: AnyChannels, held_out: Parts) -> None:
     ratios = []
     for array in held_out.arrays:
         x, y_hat, y = as_tensors(array[:, :SCALED_BY])
-        means = (
-            (y - y_hat).abs().mean(dim=(1, 2, 3)),
-            expected_errors(network, x, y_hat).mean(dim=(1, 2, 3)),
-        )
-        ratios.append(means[0].log() - means[1].log())
+        errors = (y - y_hat).abs().mean(dim=(1, 2, 3))
+        ratios.append((errors / expected_errors(network, x, y_hat).mean(dim=(1, 2, 3))).log())
     network.powers.bias += torch.cat(ratios).median()
 
 

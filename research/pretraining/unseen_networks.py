@@ -64,14 +64,7 @@ def main() -> None:
             truths = list(images(options.data))
             small = [y.resize((SIDE // factor,) * 2, Image.Resampling.BOX) for y in truths]
             made = [network.process_pil(x) for x in small]
-            roles = {"x": small, "y_hat": made, "y": truths}
-            np.savez(
-                path,
-                **{
-                    role: np.stack([np.asarray(i) for i in role_images])
-                    for role, role_images in roles.items()
-                },
-            )
+            np.savez(path, x=stacked(small), y_hat=stacked(made), y=stacked(truths))
             print(path.name, flush=True)
 
 

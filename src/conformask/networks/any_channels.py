@@ -95,7 +95,7 @@ class AnyChannels(nn.Module):
         """The means over channels of y_hat, |x - y_hat| and of how far y_hat is from its mean."""
         x, y_hat, mean = planes.unbind(dim=2)
         return torch.cat(
-            [channel_mean(each) for each in (y_hat, (x - y_hat).abs(), (y_hat - mean).abs())], dim=1
+            [mean[:, :1], channel_mean((x - y_hat).abs()), channel_mean((y_hat - mean).abs())], dim=1
         )
 
 
@@ -122,7 +122,7 @@ def steps_of(images: Images) -> Images:
 
 
 def averaged(images: Images, side: int) -> Images:
-    """Means in windows of so many pixels along each side, the edge repeated."""
+    """Means over windows of side x side pixels around each; edges are repeated."""
     height, width = images.shape[-2:]
     around = F.pad(images, (side // 2,) * 4, mode="replicate")
     rows = mean_of([around[..., at : at + width] for at in range(side)])
