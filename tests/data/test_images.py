@@ -1,6 +1,9 @@
+import gc
 import os
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 
 import imagecodecs
 import numpy as np
@@ -411,6 +414,36 @@ def test_an_uncompressed_tiff_that_is_truncated_is_refused(tmp_path):
     (tmp_path / "cut.tif").write_bytes(content[:-800])
     with pytest.raises(ImageError, match=r"cut\.tif"):
         read_image(tmp_path / "cut.tif")
+
+
+@pytest.fixture
+def switching_often():
+    """A collection of garbage after every few objects, and in each another thread goes on."""
+    before = gc.get_threshold()
+    gc.callbacks.append(give_way)
+    gc.set_threshold(20)
+    yield
+    gc.set_threshold(*before)
+    gc.callbacks.remove(give_way)
+
+
+def give_way(phase, info):
+    time.sleep(0)
+
+
+@pytest.mark.usefixtures("switching_often")
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_arrays_are_read_by_several_threads(tmp_path, suffix):
+    """NumPy's parser of headers is not made for that: AST constructor recursion depth mismatch."""
+    path, image = tmp_path / f"image{suffix}", np.ones((8, 8), np.float32)
+    np.save(path, image) if suffix == ".npy" else np.savez(path, image)
+
+    def read(depth):
+        return read(depth - 1) if depth else decode(path)
+
+    with ThreadPoolExecutor(4) as pool:
+        for pixels in pool.map(read, [place % 7 for place in range(2000)]):
+            np.testing.assert_array_equal(pixels, image)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".npy", ".jpg", ".gif", ".txt"])

@@ -5,6 +5,7 @@ An npz holds one array.
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -13,6 +14,9 @@ from conformask.data.formats.opened import Opened, arranged, header_of, window_o
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.types import Array
+
+_ONE_AT_A_TIME = Lock()
+"""NumPy parses a header by ast.literal_eval, where CPython 3.11 fails at random under several threads."""
 
 
 def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
@@ -26,9 +30,10 @@ def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextM
 @np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
 def _mapped(path: Path) -> Array:
     if path.suffix.lower() == ".npy":
-        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with _ONE_AT_A_TIME:
+            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
         return array
-    with np.load(path, allow_pickle=False) as arrays:
+    with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
         if len(arrays.files) != 1:
             raise ImageError(f"{path} holds the arrays {arrays.files}; an image is one, write it as npy")
         only: Array = arrays[arrays.files[0]]
