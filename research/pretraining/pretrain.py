@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from degradations import normal
 from pool import LARGEST
 
-from conformask.networks.any_channels import AnyChannels
+from conformask.networks.any_channels import CUES, AnyChannels
 from conformask.scorers.packaged import WEIGHTS
 from conformask.storage.as_json import write_json
 from conformask.storage.whole import whole_file
@@ -39,8 +39,8 @@ FURTHER, FILTERED, ROUGH = 0.3, 0.25, 0.12
 """Shares of batches in which y_hat lies closer to x or further away, is filtered, or noisy."""
 STATISTICS = 200
 """Batches from which the statistics of batch norms are taken at the end."""
-STEEP_NEAR, SCALED_BY = 2, 96
-"""The cue of how steep y_hat is near a pixel; the scale of errors is that of so many triplets a file."""
+STEEP_NEAR, CHANGE_NEAR, SCALED_BY = 2, 3, 96
+"""Cues: how steep y_hat is near a pixel, how far from x. So many triplets a file tell the scale of errors."""
 EVERY = 250
 """Steps between looks at the validation triplets."""
 CURVES = Path(__file__).parent / "results" / "curves.json"
@@ -176,13 +176,15 @@ def with_its_statistics(network: AnyChannels, train: Parts) -> None:
 def steady(network: AnyChannels, held_out: Parts) -> None:
     """Make it the geometric mean of what it gives and of how steep y_hat is, at the scale of errors.
 
-    On tasks that it has not seen, the two are wrong in different places. Its logarithm is a sum, of which the
-    steepness near a pixel is a part already.
+    On tasks that it has not seen, the two are wrong in different places. Where the details of y_hat are finer
+    than those of x, the second is mostly how far it is from x. All of them are parts of its logarithm, a sum.
     """
     for layer in (network.out, network.powers):
         layer.weight /= 2
         layer.bias /= 2
     network.powers.weight[0, STEEP_NEAR] += 1 / 2
+    network.powers.weight[0, CUES + STEEP_NEAR] -= 1 / 3
+    network.powers.weight[0, CUES + CHANGE_NEAR] += 1 / 3
     network.eval()
     ratios = []
     for array in held_out.arrays:

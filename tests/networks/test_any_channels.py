@@ -3,9 +3,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
-from conformask.networks.any_channels import FAINT, LEAST, MOST, USUAL, AnyChannels, cues
+from conformask.networks.any_channels import FAINT, LEAST, MOST, SURE, USUAL, AnyChannels, cues, finer
 
 
 @pytest.mark.parametrize("size", [(1, 1), (5, 3), (16, 16), (17, 30)])
@@ -75,6 +75,35 @@ def steps_of(image: np.ndarray) -> np.ndarray:
         for a, b in ((0, 1), (0, -1), (1, 0), (-1, 0))
     ]
     return sum(np.abs(shifted - image) for shifted in shifts).mean(axis=0)
+
+
+def test_details_are_finer_by_their_strength_beside_those_of_a_few_pixels() -> None:
+    images = [np.random.default_rng(seed).random((3, 21, 17)) for seed in range(2)]
+    images[0] = gaussian_filter(images[0], (0, 0.35, 0.35))
+    of_x, of_y_hat = map(fineness, images)
+    expected = 1 / (1 + np.exp(-SURE * (of_y_hat - of_x)))
+    assert 0.1 < expected.min() < expected.max() < 0.999
+    centred = (torch.from_numpy(2 * each - 1)[None] for each in images)
+    np.testing.assert_allclose(finer(*centred)[0, 0].numpy(), expected, rtol=1e-6)
+
+
+def fineness(image: np.ndarray) -> np.ndarray:
+    mean = image.mean(axis=0)
+    smooth = uniform_filter(mean, 3, mode="nearest")
+    coarse = uniform_filter(smooth, 7, mode="nearest")
+    fine, few = (
+        uniform_filter(np.abs(each), 13, mode="nearest") for each in (mean - smooth, smooth - coarse)
+    )
+    return np.log((fine + FAINT) / (few + FAINT))
+
+
+def test_noise_taken_away_and_details_added_are_told_apart() -> None:
+    scene = gaussian_filter(np.random.default_rng(0).random((64, 64)), 2)
+    rough = scene + 0.05 * np.random.default_rng(1).standard_normal(scene.shape)
+    smooth, noisy = (torch.from_numpy(2 * each - 1)[None, None] for each in (scene, rough))
+    assert finer(noisy, smooth).max() < 0.01
+    assert finer(smooth, noisy).min() > 0.99
+    assert (finer(smooth, smooth) == 0.5).all()
 
 
 @pytest.mark.parametrize("power", [0.5, 1.0, 2.0])

@@ -23,6 +23,8 @@ USUAL = -4.0
 NEAR, WIDE = 5, 13
 """Pixels along the sides of the windows in which differences are averaged, one after the other."""
 CUES = 8
+COARSE, SURE = 7, 8.0
+"""Pixels beside which details are fine, and how sharply finer ones are told from coarser ones."""
 LEAST, MOST = -9.0, 1.0
 """Of the logarithm of an expected error."""
 
@@ -34,7 +36,8 @@ class AnyChannels(nn.Module):
     beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
     depend on how many there are. The U-Net behind it starts at half the side and gives four pixels at each
     place. It sees cues too, at its first layer and its last: errors are about proportional to powers of
-    them over decades, which the network gives as its logarithm is a sum of theirs and of what it adds.
+    them over decades, which the network gives as its logarithm is a sum of theirs and of what it adds. Where
+    details were added to x, the powers are others than where noise was taken away.
     """
 
     def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
@@ -59,7 +62,7 @@ class AnyChannels(nn.Module):
         self.four_pixels = nn.Conv2d(2 * widths[0], 4 * FINE, 3, padding=1)
         self.fine = nn.Conv2d(FINE + 3 + CUES, FINER, 3, padding=1)
         self.out = nn.Conv2d(FINER, 1, 3, padding=1)
-        self.powers = nn.Conv2d(CUES, 1, 1)
+        self.powers = nn.Conv2d(2 * CUES, 1, 1)
         nn.init.zeros_(self.powers.weight)
         nn.init.constant_(self.powers.bias, USUAL)  # type: ignore[arg-type]
 
@@ -68,7 +71,8 @@ class AnyChannels(nn.Module):
         height, width = inputs.shape[2:]
         planes = self._planes(padded(inputs, (self.multiple,) * 2))
         n, channels = planes.shape[:2]
-        seen = cues(planes[:, :, 0], planes[:, :, 1])
+        x, y_hat = planes[:, :, 0], planes[:, :, 1]
+        seen = cues(x, y_hat)
         features = F.leaky_relu(self.first(planes.flatten(0, 1)), 0.2)
         features = mean_of(features.reshape(n, channels, *features.shape[1:]).unbind(dim=1))
         features = self.refined(features + self.first_cues(seen))
@@ -80,7 +84,8 @@ class AnyChannels(nn.Module):
             features = torch.cat([up(features), skips.pop()], dim=1)
         fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
         fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), seen / 2], dim=1)), 0.2)
-        logarithm: Tensor = self.out(fine) + self.powers(seen)
+        powers = self.powers(torch.cat([seen, seen * finer(x, y_hat)], dim=1))
+        logarithm: Tensor = self.out(fine) + powers
         return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
 
     def _planes(self, inputs: Images) -> Tensor:
@@ -111,6 +116,23 @@ def cues(x: Images, y_hat: Images) -> Images:
     detail = channel_mean((y_hat - averaged(y_hat, 3)).abs())
     differences = torch.cat([steps, change, near, wide, detail], dim=1) / 2
     return (differences + FAINT).log() - USUAL
+
+
+def finer(x: Images, y_hat: Images) -> Images:
+    """From 0 where y_hat is smoother than x to 1 where its details are finer, (N, 1, H, W).
+
+    Of the first, |x - y_hat| is the noise that was taken away; of the second, what was made up.
+    """
+    return torch.sigmoid(SURE * (fineness(y_hat) - fineness(x)))
+
+
+def fineness(images: Images) -> Images:
+    """The logarithm of how strong details of a pixel are beside those of a few, (N, 1, H, W)."""
+    mean = channel_mean(images)
+    smooth = averaged(mean, 3)
+    fine, coarse = (mean - smooth).abs(), (smooth - averaged(smooth, COARSE)).abs()
+    details = averaged(torch.cat([fine, coarse], dim=1), WIDE) / 2 + FAINT
+    return details[:, :1].log() - details[:, 1:].log()
 
 
 def steps_of(images: Images) -> Images:
