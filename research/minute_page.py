@@ -26,9 +26,6 @@ between calibration and test. All scores are calibrated on the same tiles, by wa
 0.1-quantile of the selection images' L1 and confidence 0.9; *hidden* is the mean mask size over {deals}
 resplits of calibration and test.
 
-The packaged network and what is trained from it are those of 27 November 2026; the present one has not been
-measured here yet.
-
 ## Hidden share
 
 {sizes}

@@ -34,9 +34,6 @@ P(l1 <= threshold) >= 0.9, the threshold the 0.2-quantile of the unmasked losses
 packaged network, which sees one slice after the other, has learnt from slices of these brains that were
 degraded in other ways, and from no hippocampi.
 
-The packaged network and what is trained from it are those of 27 November 2026; the present one has not been
-measured here yet.
-
 {tables}
 
 *Hidden* is the mean mask size on test volumes, in brackets over {deals} random deals of calibration and test

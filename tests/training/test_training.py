@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -240,6 +241,26 @@ def test_clock() -> None:
 
 
 # whole trainings
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_what_hides_more_than_before_is_undone_whatever_its_loss(tmp_path: Path, worse: bool) -> None:
+    network, before = small_network().train(), small_network()
+
+    def hidden(trained: nn.Module) -> float:
+        assert not trained.training
+        changed = not torch.equal(trained[0].weight, before[0].weight)
+        return float(changed if worse else -changed)
+
+    expected = train(tmp_path / "free")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        fit(
+            network, squares, WORLD, HELD_OUT, tmp_path / "judged", PLAN, title="test", identity={},
+            hidden=hidden,
+        )  # fmt: skip
+    assert_same_weights(network, before if worse else expected)
+    assert any("no epoch was better" in str(each.message) for each in told) == worse
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Fits a score network to triplets and keeps what later choices need from the selection split."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from conformask.losses import loss as loss_by_name
 from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
 from conformask.networks.stored import settings_of
+from conformask.records.curves import Worth
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
 from conformask.report.worth import standing_text
@@ -26,7 +27,7 @@ from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.selection import selection_record, unmasked_losses
-from conformask.scorers.start import FROM_SCRATCH, Asked, network_for, rate_for
+from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
 from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.owned import owned
@@ -151,11 +152,12 @@ def fit_scorer(
     with owned(out):
         unmasked = unmasked_losses(selection, used)
         yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, unmasked))
-        standing = None if yardstick is None else standing_of(yardstick, used_head, card)
+        standing, hidden = (None, None) if yardstick is None else looks_at(yardstick, used_head, card)
         if trains:
             fit(
                 network, objective, *datasets, out, plan,
                 title="scorer", identity=identity, turns=own, resume=resume, standing=standing,
+                hidden=hidden if is_packaged(network) else None,
             )  # fmt: skip
         looks = np.concatenate([each.looks for each in surveys])
         fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
@@ -169,9 +171,15 @@ def fit_scorer(
     return fitted
 
 
-def standing_of(yardstick: Yardstick, used_head: Head, card: ScorerCard) -> Standing:
-    """Says of a network in training how it stands."""
-    return lambda network: standing_text(yardstick.worth(NetworkScorer(network, used_head, card)))
+def looks_at(
+    yardstick: Yardstick, used_head: Head, card: ScorerCard
+) -> tuple[Standing, Callable[[nn.Module], float]]:
+    """What to say of a network in training, and the share that its masks hide."""
+
+    def worth(network: nn.Module) -> Worth:
+        return yardstick.worth(NetworkScorer(network, used_head, card))
+
+    return lambda network: standing_text(worth(network)), lambda network: worth(network).trained
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:

@@ -68,8 +68,12 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
 
 def rate_for(network: nn.Module) -> float:
     """The learning rate where none is asked for: that of the packaged network is larger."""
-    planes = network.planes if isinstance(network, SliceWise) else network
-    return FROM_PACKAGED if isinstance(planes, AnyChannels) else FROM_SCRATCH
+    return FROM_PACKAGED if is_packaged(network) else FROM_SCRATCH
+
+
+def is_packaged(network: nn.Module) -> bool:
+    """Whether it is the packaged network, or what was trained from it."""
+    return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
 
 
 def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:

@@ -10,10 +10,10 @@ import math
 import signal
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import lightning as L
 import numpy as np
@@ -34,6 +34,7 @@ from conformask.training.progress import ProgressBar, Standing
 from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
+T = TypeVar("T")
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 """What a training, or what follows it, leaves in its run folder at the end."""
@@ -136,13 +137,15 @@ def fit(
     turns: bool = False,
     resume: bool = False,
     standing: Standing | None = None,
+    hidden: Callable[[nn.Module], float] | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or as it was.
 
     identity says what is being trained on what; a run is resumed only if it and the plan are the same, but
     for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
     much is kept back as the work on the selection images that follows is likely to take. What `standing` says
-    of the network is shown beside the progress.
+    of the network is shown beside the progress. It is as it was where that was better on the selection
+    images: by their loss, or by what `hidden` says of a network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -151,8 +154,9 @@ def fit(
     module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed, turns=turns)
     start = {name: value.clone() for name, value in network.state_dict().items()}
     started = time.monotonic()
-    loss_at_start = _mean_loss(module, selection, plan)
+    loss_before = _mean_loss(module, selection, plan)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
+    before = loss_before if hidden is None else _in_use(module, lambda: hidden(network))
     fit_module(
         module,
         train,
@@ -166,7 +170,8 @@ def fit(
         standing=standing,
     )
     loss = _mean_loss(module, selection, plan)
-    if not loss <= loss_at_start:
+    now = loss if hidden is None or math.isnan(loss) else _in_use(module, lambda: hidden(network))
+    if not now <= before:
         network.load_state_dict(start)
         warnings.warn(
             "no epoch was better on the selection images than the network was before, and is again",
@@ -174,15 +179,21 @@ def fit(
         )
 
 
-@torch.no_grad()
 def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
+    batches = _loader(dataset, plan, 1, shuffle=False)
+    losses = _in_use(module, lambda: [module.objective(module.network, batch) for batch in batches])
+    return float(torch.cat(losses).mean())
+
+
+@torch.no_grad()
+def _in_use(module: Training, measure: Callable[[], T]) -> T:
+    """Measured in evaluation mode, then back in the modes of before."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
-    batches = _loader(dataset, plan, 1, shuffle=False)
-    loss = float(torch.cat([module.objective(module.network, batch) for batch in batches]).mean())
+    measured = measure()
     for part, training in modes.items():
         part.training = training
-    return loss
+    return measured
 
 
 def fit_module(
