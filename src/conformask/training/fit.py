@@ -45,6 +45,8 @@ SEEN = 6400
 """So often are images seen in all, at least, where few of them make an epoch short."""
 HOW_LONG = ("epochs", "max_minutes", "patience")
 """What may be changed to make a training longer."""
+CLEARLY = 1.1
+"""Times as much is hidden: by less, shares of some dozens of images differ by chance."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
 """Passes over the selection images after training, and the share of max_minutes for them at most."""
 
@@ -145,7 +147,7 @@ def fit(
     for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
     much is kept back as the work on the selection images that follows is likely to take. What `standing` says
     of the network is shown beside the progress. It is as it was where that was better on the selection
-    images: by their loss, or by what `hidden` says of a network.
+    images: by their loss, or clearly by the share that it leaves hidden.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -156,7 +158,7 @@ def fit(
     started = time.monotonic()
     loss_before = _mean_loss(module, selection, plan)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
-    before = loss_before if hidden is None else _in_use(module, lambda: hidden(network))
+    hidden_before = _in_use(module, lambda: hidden(network)) if hidden is not None else 0.0
     fit_module(
         module,
         train,
@@ -169,9 +171,10 @@ def fit(
         minutes_after=after,
         standing=standing,
     )
-    loss = _mean_loss(module, selection, plan)
-    now = loss if hidden is None or math.isnan(loss) else _in_use(module, lambda: hidden(network))
-    if not now <= before:
+    worse = not _mean_loss(module, selection, plan) <= loss_before
+    if hidden is not None and not worse:
+        worse = _in_use(module, lambda: hidden(network)) > CLEARLY * hidden_before
+    if worse:
         network.load_state_dict(start)
         warnings.warn(
             "no epoch was better on the selection images than the network was before, and is again",
