@@ -19,7 +19,9 @@ from conformask.training.processes import is_first_process
 
 COMMAND = Path(sys.executable).with_name("conformask")
 SCRIPT = """
+import os
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -36,6 +38,7 @@ class World(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         seen.append(index)
+        time.sleep(0.02 * int(os.environ.get("LOCAL_RANK", 0)))  # so that it keeps more time for what follows
         generator = torch.Generator().manual_seed(index % 11)
         x = torch.rand(1, 4, 4, generator=generator)
         return x, 1 - x

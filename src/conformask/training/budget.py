@@ -76,7 +76,7 @@ class Budget(L.Callback):
 
     def _spend(self, trainer: L.Trainer, epochs: float) -> None:
         by_epochs = epochs / self.epochs if self.epochs else 0.0
-        by_time = trainer.strategy.broadcast(self.elapsed()) / self.seconds if self.seconds else 0.0
+        by_time = trainer.strategy.broadcast(self.elapsed() / self.seconds) if self.seconds else 0.0
         self.spent = min(1.0, max(by_epochs, by_time))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
