@@ -68,7 +68,7 @@ def table(task: str, results: Mapping[str, Any]) -> str:
         deals = row["resplits"]
         lines.append(
             f"| {name_of(row)} | {row['mask_size']:.3f} ({deals['mask_size']:.3f}) | {deals['coverage']:.3f} "
-            f"| {deals['law_mean']:.3f} | {row['seconds_a_volume']:.1f} |"
+            f"| {deals['law_mean']:.3f} | {row['seconds_a_volume']:.2f} |"
         )
     lines.append(f"| *exact oracle, which knows the truth* | {rows[0]['oracle_size']:.3f} | | | |")
     return "\n".join(lines)
