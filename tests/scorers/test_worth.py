@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.records.curves import Selection
+from conformask.records.curves import Selection, Worth
+from conformask.scorers.worth import hides_clearly_more
 from conformask.training.budget import Budget
 from conformask.training.record import Record
 from synthetic_triplets import triplets
@@ -53,6 +54,14 @@ def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: 
     assert worth.threshold == scorer.selection.threshold(0.1)
     assert worth.oracle < worth.trained < 0.9 * min(worth.local_spread, worth.constant, worth.packaged)
     assert worth.correlation > 0.5
+
+
+@pytest.mark.parametrize(("trained", "more"), [(0.4, True), (0.32, False), (0.2, False)])
+def test_a_tenth_more_than_the_packaged_score_is_clearly_more(trained: float, more: bool) -> None:
+    worth = Worth(
+        64, 0.1, trained, packaged=0.3, local_spread=0.3, constant=0.9, oracle=0.1, correlation=None
+    )
+    assert hides_clearly_more(worth) == more
 
 
 def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:

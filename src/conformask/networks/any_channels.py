@@ -24,7 +24,7 @@ NEAR, WIDE = 5, 13
 """Pixels along the sides of the windows in which differences are averaged, one after the other."""
 CUES = 8
 COARSE, SURE = 7, 8.0
-"""Pixels beside which details are fine, and how sharply finer ones are told from coarser ones."""
+"""The side of the window that tells fine details from coarse ones; the slope of the sigmoid in `finer`."""
 LEAST, MOST = -9.0, 1.0
 """Of the logarithm of an expected error."""
 

@@ -29,7 +29,7 @@ from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network
 from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
-from conformask.scorers.worth import Yardstick, warn_if_useless
+from conformask.scorers.worth import Yardstick, hides_clearly_more, warn_if_useless
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
@@ -152,12 +152,12 @@ def fit_scorer(
     with owned(out):
         unmasked = unmasked_losses(selection, used)
         yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, unmasked))
-        standing, hidden = (None, None) if yardstick is None else looks_at(yardstick, used_head, card)
+        standing, hides_more = (None, None) if yardstick is None else looks_at(yardstick, used_head, card)
         if trains:
             fit(
                 network, objective, *datasets, out, plan,
                 title="scorer", identity=identity, turns=own, resume=resume, standing=standing,
-                hidden=hidden if is_packaged(network) else None,
+                hides_more=hides_more if is_packaged(network) else None,
             )  # fmt: skip
         looks = np.concatenate([each.looks for each in surveys])
         fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
@@ -173,13 +173,13 @@ def fit_scorer(
 
 def looks_at(
     yardstick: Yardstick, used_head: Head, card: ScorerCard
-) -> tuple[Standing, Callable[[nn.Module], float]]:
-    """What to say of a network in training, and the share that its masks hide."""
+) -> tuple[Standing, Callable[[nn.Module], bool]]:
+    """What to say of a network in training, and whether it hides clearly more than the packaged one."""
 
     def worth(network: nn.Module) -> Worth:
         return yardstick.worth(NetworkScorer(network, used_head, card))
 
-    return lambda network: standing_text(worth(network)), lambda network: worth(network).trained
+    return lambda network: standing_text(worth(network)), lambda network: hides_clearly_more(worth(network))
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:

@@ -34,6 +34,9 @@ IMAGES, POINTS = 64, 64
 HARDLY = 0.95
 """A score whose masks are hardly smaller than those of one value everywhere: by this share of them."""
 
+CLEARLY = 1.1
+"""A score hides clearly more from this ratio on: less may be chance on IMAGES images."""
+
 
 def constant(x: Images, y_hat: Images) -> Images:
     """One value everywhere: all pixels are masked alike."""
@@ -101,6 +104,11 @@ def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
     masks = [oracle(loss, item.batch, 1, threshold) for item in items]
     known = [mask_size(mask) for mask in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
+
+
+def hides_clearly_more(worth: Worth) -> bool:
+    """Whether the packaged score, without training, gives clearly smaller masks."""
+    return worth.trained > CLEARLY * worth.packaged
 
 
 def warn_if_useless(worth: Worth) -> None:

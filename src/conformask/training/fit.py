@@ -45,8 +45,6 @@ SEEN = 6400
 """So often are images seen in all, at least, where few of them make an epoch short."""
 HOW_LONG = ("epochs", "max_minutes", "patience")
 """What may be changed to make a training longer."""
-CLEARLY = 1.1
-"""Times as much is hidden: by less, shares of some dozens of images differ by chance."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
 """Passes over the selection images after training, and the share of max_minutes for them at most."""
 
@@ -139,7 +137,7 @@ def fit(
     turns: bool = False,
     resume: bool = False,
     standing: Standing | None = None,
-    hidden: Callable[[nn.Module], float] | None = None,
+    hides_more: Callable[[nn.Module], bool] | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or as it was.
 
@@ -147,7 +145,7 @@ def fit(
     for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
     much is kept back as the work on the selection images that follows is likely to take. What `standing` says
     of the network is shown beside the progress. It is as it was where that was better on the selection
-    images: by their loss, or clearly by the share that it leaves hidden.
+    images: by their loss, or by what `hides_more` says of the trained network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -158,7 +156,6 @@ def fit(
     started = time.monotonic()
     loss_before = _mean_loss(module, selection, plan)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
-    hidden_before = _in_use(module, lambda: hidden(network)) if hidden is not None else 0.0
     fit_module(
         module,
         train,
@@ -172,8 +169,8 @@ def fit(
         standing=standing,
     )
     worse = not _mean_loss(module, selection, plan) <= loss_before
-    if hidden is not None and not worse:
-        worse = _in_use(module, lambda: hidden(network)) > CLEARLY * hidden_before
+    if hides_more is not None and not worse:
+        worse = _in_use(module, lambda: hides_more(network))
     if worse:
         network.load_state_dict(start)
         warnings.warn(
