@@ -216,16 +216,6 @@ def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
     assert own_predictor("made_a:run").fingerprint == one.fingerprint
 
 
-def test_onnx_weights_in_a_file_of_their_own_count(tmp_path: Path) -> None:
-    from conformask.predictors.own import _hash_of_files
-
-    path = tmp_path / "net[1].onnx"
-    path.write_bytes(b"graph")
-    before = _hash_of_files(path)
-    (tmp_path / "net[1].onnx.data").write_bytes(b"weights")
-    assert _hash_of_files(path) != before
-
-
 def test_a_renamed_promise_stays_the_same_masker(masker: Masker) -> None:
     renamed = replace(masker, card=replace(masker.card, network=None))
     assert renamed.fingerprint != masker.fingerprint, "the network is part of the promise"

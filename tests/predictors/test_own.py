@@ -1,4 +1,8 @@
+import io
 import json
+import os
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -204,9 +208,9 @@ def test_outputs_are_added_by_command_line_and_not_made_twice(
     data = pairs(tmp_path / "data")
     main(["triplets", str(data), "--predictor", f"{mine}:dimmed"])
     capsys.readouterr()
-    write_image(data / "y_hat" / "1.png", np.ones((3, 8, 8), np.float32))
-    for name in ("0.png", "2.png"):
+    for name in ("0.png", "1.png", "2.png"):
         (data / "y_hat" / name).unlink()
+    write_image(data / "y_hat" / "1.png", np.ones((3, 8, 8), np.float32))
     main(["triplets", str(data), "--predictor", f"{mine}:dimmed", "--json"])
     assert json.loads(capsys.readouterr().out) == {"data": str(data), "n": 3, "predictor": f"{mine}:dimmed"}
     made = Triplets.from_folder(data)
@@ -263,3 +267,86 @@ def test_half_a_command_is_refused(
         main(["triplets", *words])
     assert stop.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def onnx_with_weights_beside(folder: Path, value: float) -> Path:
+    """y = w x, where w lies in a file whose name has nothing of the network's."""
+    (folder / "weights.bin").write_bytes(np.float32(value).tobytes())
+    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
+    weight.data_location = TensorProto.EXTERNAL
+    for key, text in (("location", "weights.bin"), ("offset", "0"), ("length", "4")):
+        weight.external_data.add(key=key, value=text)
+    shape = ["n", "c", "h", "w"]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Mul", ["x", "w"], ["y"])], "scale", [x], [y], [weight])
+    path = folder / "scale.onnx"
+    path.write_bytes(
+        helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+        ).SerializeToString()
+    )
+    return path
+
+
+def test_weights_in_a_file_of_another_name_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+    one = own_predictor(str(onnx_with_weights_beside(tmp_path, 0.5)))
+    assert torch.equal(one(X), 0.5 * X)
+    other = own_predictor(str(onnx_with_weights_beside(tmp_path, 0.75)))
+    assert torch.equal(other(X), 0.75 * X)
+    assert one.fingerprint != other.fingerprint
+    (tmp_path / "scale.onnx.txt").write_text("notes that are no weights")
+    assert own_predictor(str(tmp_path / "scale.onnx")).fingerprint == other.fingerprint
+
+
+class Evil:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def repacked(source: Path, path: Path, changed: dict[str, bytes]) -> str:
+    """An archive with other contents for entries that end so, or more entries."""
+    with zipfile.ZipFile(source) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    for end, content in changed.items():
+        name = next(
+            (name for name in entries if name.endswith(end)), f"{next(iter(entries)).split('/')[0]}/{end}"
+        )
+        entries[name] = content
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return str(path)
+
+
+@pytest.mark.parametrize("where", ["weights", "samples", "object"])
+def test_no_code_of_a_file_of_torch_export_runs(tmp_path: Path, where: str) -> None:
+    class Scale(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.w * x
+
+    good, ran, pickled = tmp_path / "good.pt2", tmp_path / "ran", io.BytesIO()
+    torch.export.save(torch.export.export(Scale().eval(), (X,)), good)
+    torch.save(Evil(ran), pickled)
+    with zipfile.ZipFile(good) as archive:
+        config = json.loads(
+            archive.read(next(n for n in archive.namelist() if n.endswith("weights_config.json")))
+        )
+    config["config"]["w"]["use_pickle"] = True
+    evil = {
+        "weights": {"model_weights_config.json": json.dumps(config).encode(), "weight_0": pickled.getvalue()},
+        "samples": {"sample_inputs/model.pt": pickled.getvalue()},
+        "object": {"data/constants/opaque_obj_0": pickle.dumps(Evil(ran))},
+    }[where]
+    with pytest.raises(MismatchError, match=r"which would run|damaged"):
+        own_predictor(repacked(good, tmp_path / "evil.pt2", evil))(X)
+    assert not ran.exists()
+    own_predictor(repacked(good, tmp_path / "same.pt2", {}))(X)

@@ -2,12 +2,14 @@
 of a library.
 """
 
-import glob
 import importlib
+import json
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +28,9 @@ Run = Callable[[Images], Images]
 
 LIBRARIES = {"monai": "BUNDLE", "careamics": "CHECKPOINT", "transformers": "FOLDER"}
 """Libraries whose networks are given as monai:BUNDLE, and what follows their names."""
+CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
+"""Parts of names, in a file of torch.export, of what is unpickled without a check, or compiled."""
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 FAR = 4.0
 """How far from 0 no output in [0, 1] goes astray."""
 
@@ -102,8 +107,25 @@ def _of_library(library: str, path: str, data_range: tuple[float, float] | None)
 
 
 def _hash_of_files(path: Path) -> str:
-    """Of the file, and of those beside it that begin with its name, where ONNX keeps large weights."""
-    return hash_of([path_hash(file) for file in sorted(path.parent.glob(f"{glob.escape(path.name)}*"))])
+    """Of the file, and of those in which an ONNX graph says that its weights lie."""
+    others = sorted(_weight_files(path)) if path.suffix.lower() == ".onnx" else []
+    return hash_of([path_hash(file) for file in (path, *others)])
+
+
+def _weight_files(path: Path) -> set[Path]:
+    from google.protobuf.message import Message
+    from onnx import TensorProto, load
+
+    def places(message: Any) -> Iterator[str]:
+        if isinstance(message, TensorProto):
+            yield from (each.value for each in message.external_data if each.key == "location")
+            return
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for each in [value] if isinstance(value, Message) else value:
+                    yield from places(each)
+
+    return {path.parent / place for place in places(load(path, load_external_data=False))}
 
 
 def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
@@ -165,8 +187,10 @@ def _image(returned: Any, axes: int) -> Array:
 
 def _exported(name: str) -> Run:
     path = _file(name)
+    _refuse_code(path)
     try:
-        program = torch.export.load(path)
+        with _weights_only():
+            program = torch.export.load(path)
         (given,) = program.graph_signature.user_inputs
     except Exception as error:  # which, depends on where it is damaged
         raise MismatchError(
@@ -180,6 +204,39 @@ def _exported(name: str) -> Run:
         return torch.cat([module(part) for part in torch.split(x, 1 if single else len(x))])
 
     return run
+
+
+def _refuse_code(name: str) -> None:
+    """Refuse a file of torch.export that would run code when it is opened; one of tensors alone does not.
+
+    Raises:
+        MismatchError: it holds pickled weights, objects or compiled code.
+    """
+    try:
+        with zipfile.ZipFile(name) as file:
+            names = file.namelist()
+            configs = [json.loads(file.read(each)) for each in names if each.endswith("_config.json")]
+        pickled = any(entry.get("use_pickle") for config in configs for entry in config["config"].values())
+    except Exception:  # of a damaged file, which torch.export.load refuses
+        return
+    if pickled or len(set(names)) < len(names) or any(part in each for each in names for part in CODE):
+        raise MismatchError(
+            f"{name} holds pickled weights, objects or compiled code, which would run when it is opened: "
+            "write the network again with plain tensors as weights, by torch.export.save"
+        )
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Have torch.load unpickle nothing but tensors, whatever calls it."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(WEIGHTS_ONLY)
+        if before is not None:
+            os.environ[WEIGHTS_ONLY] = before
 
 
 def _torchscript(name: str) -> Run:
