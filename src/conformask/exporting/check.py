@@ -21,6 +21,9 @@ from conformask.types import Images
 
 TOLERANCE = 1e-4
 """What the exported file may differ by, in each part of `Difference`."""
+LAMBDA_TOLERANCE = 1e-4
+"""A mask may be that of a lambda that differs by this share: sums are rounded otherwise, and a pixel that is
+partly open, at the boundary between shown and hidden, takes what is left of a sum."""
 FACTORS = (0.0, 0.5, 1.0, 2.0, math.inf)
 """Of the calibrated lambda: where a file that takes lambda is compared."""
 
@@ -32,7 +35,7 @@ class Difference:
     score: float = 0.0
     """Of a pixel's score, as a share of the image's largest."""
     mask: float = 0.0
-    """Of a pixel's mask, given the same score."""
+    """Of a pixel's mask, given the same score, from the masks of lambdas within LAMBDA_TOLERANCE."""
     size: float = 0.0
     """Of an image's mask size, from the image on."""
     output: float = 0.0
@@ -159,10 +162,13 @@ def difference(masker: Masker, run: Session, case: Case) -> Difference:
     returned, family = run(case), masker.family
     mask, score = returned["mask"], returned["score"]
     own_score = score_of(masker.scorer, case.x, case.y_hat).map
-    same = family.apply(score, family.level(score, case.lam))
+    below, above = (
+        family.apply(score, family.level(score, case.lam * (1 + sign * LAMBDA_TOLERANCE))) for sign in (-1, 1)
+    )
     own = family.apply(own_score, family.level(own_score, case.lam))
     scale = own_score.flatten(1).amax(1).clamp(min=1e-30)
     sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
     output = (returned.get("y_hat", case.y_hat) - case.y_hat).abs()
-    gaps = ((score - own_score).abs() / beside(scale, score), (mask - same).abs(), sizes, output)
+    outside = torch.maximum(below - mask, mask - above).clamp(min=0)
+    gaps = ((score - own_score).abs() / beside(scale, score), outside, sizes, output)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))
