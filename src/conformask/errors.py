@@ -1,5 +1,6 @@
 """What conformask raises: each error is also the builtin exception that it specialises."""
 
+import errno
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TypeVar
@@ -33,6 +34,48 @@ class MismatchError(ConformaskError, ValueError):
 
 class OutputError(ConformaskError, OSError):
     """A result that could not be written (read-only folder, full disk)."""
+
+
+SYSTEM = {
+    errno.EIO: "its disk or network reports an error, look at it before anything else",
+    errno.ESTALE: "the network file system has lost it, give the command again",
+    errno.EACCES: "it may not be read by this user, change its permissions",
+    errno.EPERM: "it may not be read by this user, change its permissions",
+    errno.EMFILE: "too many files are open, raise their limit (ulimit -n)",
+    errno.ENFILE: "too many files are open on this machine",
+    errno.ENOSPC: "the disk for temporary files is full, set TMPDIR to another folder",
+}
+"""What to do where the system fails, and not a file."""
+NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
+"""By which errors of torch, onnxruntime and the system say so, in lower case."""
+MEMORY = (
+    "there is not enough memory: close other programs, take a machine with more, or smaller images, tiles "
+    "(--whole) or batches (--batch-size)"
+)
+
+
+def failure_of_system(error: BaseException) -> str | None:
+    """What failed where neither a file nor a command is wrong, and what to do; None of other errors.
+
+    Reads the errors that led to this one, too, since libraries wrap them in their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in SYSTEM:
+            return f"{seen.strerror}: {SYSTEM[seen.errno]}"
+        if _is_out_of_memory(seen):
+            return MEMORY
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    text = str(error).lower()
+    return isinstance(error, RuntimeError | ImportError) and any(each in text for each in NO_MEMORY)
 
 
 def one_line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from conformask.data.rasters import open_raster
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.reading import PLAIN, Reading
+from conformask.storage.as_json import write_json
 
 ALONE = Under(None, None, PLAIN)
 CYX = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
@@ -230,10 +231,11 @@ def blocks(mask: np.ndarray):
 def test_masks_come_back_as_written(tmp_path: Path, mask: np.ndarray, suffix: str, channels: int) -> None:
     mask = np.concatenate([mask, mask[:, ::-1], mask[..., ::-1]])[:channels]
     mask[:, :BLOCK, :BLOCK] = 0  # a chunk that zarr would leave out
-    path = tmp_path / f"m{suffix}"
+    path, record = tmp_path / f"m{suffix}", tmp_path / "masks.json"
+    write_json(record, {"files": [path.name]})
     for _ in range(2):  # a mask of an earlier run is replaced
         write_blocks(path, mask.shape, blocks(mask), ALONE)
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, record.name}
     np.testing.assert_allclose(read_image(path), mask / 65535, atol=1e-7)
     if suffix == ".ome.zarr":
         group = zarr.open_group(path, mode="r")
@@ -255,7 +257,8 @@ def test_masks_come_back_as_written(tmp_path: Path, mask: np.ndarray, suffix: st
 def test_an_interrupted_mask_leaves_nothing_or_the_old_one(
     tmp_path: Path, mask: np.ndarray, suffix: str
 ) -> None:
-    path = tmp_path / f"m{suffix}"
+    path, record = tmp_path / f"m{suffix}", tmp_path / "masks.json"
+    write_json(record, {"files": [path.name]})
 
     def interrupted():
         yield next(blocks(mask), ALONE)
@@ -263,11 +266,11 @@ def test_an_interrupted_mask_leaves_nothing_or_the_old_one(
 
     with pytest.raises(KeyboardInterrupt):
         write_blocks(path, mask.shape, interrupted(), ALONE)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.iterdir()) == [record]
     write_blocks(path, mask.shape, blocks(mask), ALONE)
     with pytest.raises(KeyboardInterrupt):
         write_blocks(path, mask.shape, interrupted(), ALONE)
-    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+    assert {each.name for each in tmp_path.iterdir()} == {path.name, record.name}
     np.testing.assert_allclose(read_image(path), mask / 65535, atol=1e-7)
 
 

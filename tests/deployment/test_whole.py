@@ -1,6 +1,7 @@
 """Masks of whole images: those of one pass, tile by tile, onto disk."""
 
 import csv
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +14,10 @@ import zarr
 from PIL import Image
 
 import conformask as cm
+from conformask.data.formats import scratch
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
-from conformask.deployment import whole
+from conformask.deployment import masks, whole
 from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
@@ -59,6 +61,26 @@ def folder_of(folder: Path, suffix: str, count: int = 2) -> Path:
         for role, images in (("x", x), ("y_hat", y_hat)):
             write(folder / role / f"{index}{suffix}", images[index, ..., 0])
     return folder
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux, which lists open files")
+def test_what_an_image_has_decoded_is_freed_with_its_mask(
+    masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "SMALL", 0)  # every decoded array has a file
+    held = []
+
+    def counted(*given):
+        held.append(
+            sum("(deleted)" in os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists())
+        )
+        return written(*given)
+
+    written = masks.write_whole
+    monkeypatch.setattr(masks, "write_whole", counted)
+    write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 6)), tmp_path / "out")
+    assert len(held) == 6
+    assert max(held) <= held[0] + 1, held
 
 
 def mask_of(path: Path) -> np.ndarray:

@@ -9,7 +9,7 @@ from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
 from conformask.data.formats.format import at_time as at_time
 from conformask.data.formats.opened import Header, Opened, Places, Window, window_of
 from conformask.data.limits import FLOAT32, check_memory
-from conformask.errors import ConformaskError, ImageError, MissingFileError
+from conformask.errors import ConformaskError, ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
@@ -78,6 +78,19 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
         return None
 
 
+def companions_of(path: Path) -> list[Path]:
+    """The other files in which pixels of a file lie.
+
+    Raises:
+        ImageError: the file cannot be read.
+    """
+    kind = format_of(path)
+    if kind is None or kind.companions is None:
+        return []
+    with _readable(path):
+        return kind.companions(path)
+
+
 def name_and_suffix(path: Path) -> tuple[str, str]:
     """("NAME", ".ome.tif") of NAME.ome.tif, ("NAME", ".png") of NAME.png, ("NAME_t003", ...) of one time."""
     file, time = at_time(path)
@@ -116,6 +129,9 @@ def _readable(path: Path) -> Iterator[None]:
     except ConformaskError:
         raise
     except Exception as error:
+        failure = failure_of_system(error)
+        if failure is not None:
+            raise ImageError(f"{path} cannot be read, {failure}") from error
         raise ImageError(
             f"{path} cannot be read as an image ({error}); it may be truncated, write it again"
         ) from error

@@ -1,6 +1,5 @@
 """Masks of 16 bits, written block by block, in the type and the place of the image that they lie over."""
 
-import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -59,5 +58,3 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None
         raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
     with whole_file(path) as aside:
         kind.write_blocks(aside, shape, blocks, side_of_block(space), under)
-        if path.is_dir():
-            shutil.rmtree(path)

@@ -1,11 +1,12 @@
 """Where triplets come from: triplets.json beside the manifest."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformask.errors import MismatchError
 from conformask.records.network import Network
-from conformask.storage.as_json import Json, read_json, write_json
+from conformask.storage.as_json import Json, claim, read_json, write_json
 from conformask.storage.typed import record_of
 
 FILE = "triplets.json"
@@ -30,6 +31,14 @@ class Provenance:
     def save(self, folder: Path) -> None:
         """Write triplets.json."""
         write_json(folder / FILE, dict(vars(self)))
+
+    def claim(self, folder: Path, files: Iterable[str]) -> None:
+        """Write triplets.json before the first of the files, relative to the folder, that it is about.
+
+        Raises:
+            OutputError: something lies there that no record of conformask claims.
+        """
+        claim(folder / FILE, dict(vars(self)), files)
 
     @classmethod
     def load(cls, folder: Path, network: str | None = None) -> "Provenance":

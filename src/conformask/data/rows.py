@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from conformask.data.datasets import Item
-from conformask.data.decoding import at_time, read_header
+from conformask.data.decoding import at_time, companions_of, read_header
 from conformask.data.formats.opened import Header, header_of
 from conformask.data.images import Image, from_user_array, with_header
 from conformask.data.manifest import ManifestRow
@@ -155,5 +155,7 @@ def _hash_of(image: Path | Array | Item | None) -> str | None:
         return None
     if isinstance(image, Path):
         file, time = at_time(image)
-        return path_hash(file) if time is None else f"{path_hash(file)}-{time}"
+        hashes = [path_hash(each) for each in (file, *companions_of(file))]
+        digest = hashes[0] if len(hashes) == 1 else hash_of(hashes)
+        return digest if time is None else f"{digest}-{time}"
     return hash_of_arrays({"image": np.asarray(image)})

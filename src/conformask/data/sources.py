@@ -192,6 +192,11 @@ class TrueImages:
         return tuple(source.group for source in self.sources)
 
     @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files that the images come from; none for arrays."""
+        return tuple(file for file in self._files.values() if isinstance(file, Path))
+
+    @property
     def bits(self) -> int:
         """8 if every file holds 8 bits, else 16: what keeps all the images as they are."""
         return max(self._bits(file) for file in self._headers)

@@ -831,7 +831,7 @@ def test_colours_have_a_grey_mask(tmp_path: Path) -> None:
     mask = random_mask((6, 4))
     assert (mask[0] - decode(written(tmp_path / "m.dcm", mask, path)) < 2.0**-15).all()
     with pytest.raises(ImageError, match="holds 1 channel, and this has 3"):
-        written(tmp_path / "m.dcm", np.repeat(mask, 3, 0), path)
+        written(tmp_path / "n.dcm", np.repeat(mask, 3, 0), path)
 
 
 def test_masks_that_cannot_be(tmp_path: Path) -> None:

@@ -682,7 +682,7 @@ def test_small_masks_have_no_pyramid_and_small_tiles(tmp_path: Path) -> None:
 def test_a_large_mask_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for largest, big in ((10**9, False), (10**4, True)):
         monkeypatch.setattr("conformask.data.formats.tiff_masks.LARGEST", largest)
-        with tifffile.TiffFile(written(tmp_path / "m.tif", mask(1, 60, 60))) as file:
+        with tifffile.TiffFile(written(tmp_path / f"m{big}.tif", mask(1, 60, 60))) as file:
             assert file.is_bigtiff is big
 
 
@@ -771,7 +771,8 @@ def test_a_mask_over_an_ome_zarr_lies_where_it_lies(tmp_path: Path) -> None:
         transformations.append({"type": "translation", "translation": [5, 10.0, 20.5, 30.25]})
         zarr.open_group(source, mode="r+").attrs.update(attributes)
         point = source.with_name(f"{source.name}#t=1")
-        path = written(tmp_path / "m.ome.zarr", mask(1, 4, 20, 23), read_header(point).geometry, point.name)
+        path = tmp_path / f"m {unit}.ome.zarr"
+        written(path, mask(1, 4, 20, 23), read_header(point).geometry, point.name)
         yaozarrs.validate_zarr_store(path)
         image, _ = levels_of(path)
         scale, translation = image["datasets"][0]["coordinateTransformations"]

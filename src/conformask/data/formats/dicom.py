@@ -24,7 +24,7 @@ from conformask.data.formats.dicom_stack import Stack, read_stack
 from conformask.data.formats.format import Format
 from conformask.data.formats.opened import DataRange, Header, Opened, Places, bits_of, range_of_bits
 from conformask.data.limits import check_memory
-from conformask.errors import ImageError, one_line
+from conformask.errors import ImageError, failure_of_system, one_line
 from conformask.records.reading import Reading
 from conformask.types import Array
 
@@ -178,6 +178,8 @@ def _stored(frames: Sequence[Frame]) -> Iterator[Array]:
         try:
             yield from iter_pixels(file, indices=indices or None)
         except Exception as error:  # of pydicom and of each codec
+            if failure_of_system(error) is not None:
+                raise
             raise ImageError(_undecoded(members[0], error)) from error
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from conformask.data.limits import check_memory
 from conformask.errors import ImageError, MissingFileError, one_line
 from conformask.types import Array
 
@@ -50,6 +52,10 @@ GROUPS = {
     "FrameAcquisitionDateTime": "FrameContentSequence",
 }
 """Where multi-frame files keep what is said of a frame, or of all."""
+GROUP_LENGTH, CHUNK = 12, 2**20
+"""Bytes of the first element, which says how long those of its group are; and read at once."""
+LEAST_FRAME, DEFLATED = 8, 1032
+"""Bytes that a frame takes at least, the header of its item; and how far deflate can make them fewer."""
 UNIT = 1e-3
 """How far directions of rows and columns may be from perpendicular and from unit length."""
 
@@ -99,6 +105,12 @@ class Frame:
         """SpacingBetweenSlices, else SliceThickness, in mm; None where neither is above 0."""
         found = [self._numbers(name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
         return next((float(each[0]) for each in found if each is not None and each[0] > 0), None)
+
+    @property
+    def number(self) -> int | None:
+        """The InstanceNumber; None where it is none."""
+        numbers = self._numbers("InstanceNumber", 1)
+        return None if numbers is None else int(numbers[0])
 
     @property
     def size(self) -> tuple[int, int]:
@@ -258,6 +270,7 @@ def _header(path: Path, pydicom: Any) -> Any:
         raise ImageError(_unmarked(path))
     try:
         with quiet():
+            _check_deflated(path, pydicom)
             data = pydicom.dcmread(path, stop_before_pixels=True)
             _check_image(path, data)
             return data
@@ -267,6 +280,26 @@ def _header(path: Path, pydicom: Any) -> Any:
         raise ImageError(
             f"{path} cannot be read as DICOM ({one_line(error)}); it may be truncated, copy it again"
         ) from error
+
+
+def is_deflated(syntax: Any) -> bool:
+    """Whether all of a file but its first bytes is compressed by deflate."""
+    return bool(syntax == "1.2.840.10008.1.2.1.99")
+
+
+def _check_deflated(path: Path, pydicom: Any) -> None:
+    """Refuse a file that would take more memory than an image may; pydicom decompresses it whole."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if not is_deflated(meta.get("TransferSyntaxUID")):
+        return
+    stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with path.open("rb") as file:
+        file.seek(MARK_AT + len(MARK) + GROUP_LENGTH + int(meta.FileMetaInformationGroupLength))
+        while content := file.read(CHUNK):
+            while content:
+                size += len(stream.decompress(content, CHUNK))
+                check_memory(f"{path}, deflated,", size)
+                content = stream.unconsumed_tail
 
 
 def _check_image(path: Path, data: Any) -> None:
@@ -305,5 +338,9 @@ def _check_shown(path: Path, data: Any) -> None:
 
 
 def _frames(path: Path, data: Any) -> list[Frame]:
-    count = int(data.get("NumberOfFrames") or 1)
+    count, most = int(data.get("NumberOfFrames") or 1), path.stat().st_size // LEAST_FRAME
+    if is_deflated(data.file_meta.get("TransferSyntaxUID")):
+        most *= DEFLATED
+    if count > max(most, 1):
+        raise ImageError(f"{path} states {count:,} frames, more than it has bytes for: copy it again")
     return [Frame(path, None if count == 1 else index, data) for index in range(count)]

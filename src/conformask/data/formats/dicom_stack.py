@@ -1,7 +1,9 @@
 """Slices in the order of their places in the patient: never by file name or instance number."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ PARALLEL = 1e-4
 """How far the directions of rows and columns of two slices may differ."""
 STEP, ROUNDING = 0.01, 0.01
 """How far steps may differ: of the step, and in mm, of small steps a tenth."""
+SKIPPED = 0.1
+"""Of the thickness of slices: how far steps may be from a multiple of it to look as if some were skipped."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 TIMES: tuple[tuple[str, ...], ...] = (
     ("TemporalPositionIndex",),
@@ -82,7 +86,45 @@ def read_stack(path: Path, reading: Reading) -> Stack:
             f"{path} has {deep} slices, and its axes are said to be {axes}: say Z, such as --axes ZYX"
         )
     is_volume = deep > 1 or "Z" in axes
+    _check_numbers(path, times)
     return Stack(path, times, "T" in axes, is_volume, _geometry(times[0], is_volume))
+
+
+def _check_numbers(path: Path, times: Sequence[Sequence[Frame]]) -> None:
+    """Refuse a series that seems to lack slices in between, and warn of one that seems to lack its ends.
+
+    Equal steps alone do not tell that every second slice is gone; that they are twice as wide as the slices
+    are thick and that the instance numbers skip as many does.
+    """
+    slices = [frame for time in times for frame in time]
+    numbers = sorted(frame.number for frame in slices if frame.index is None and frame.number is not None)
+    if len(numbers) < len(slices) or len(set(numbers)) < len(numbers) or len(numbers) < 2:
+        return
+    skips = {later - earlier for earlier, later in pairwise(numbers)}
+    between, thickness = _step_of(slices), slices[0].thickness
+    if len(times) == len(skips) == 1 and between is not None and thickness is not None:
+        (skip,) = skips
+        if skip > 1 and abs(between - skip * thickness) <= SKIPPED * thickness:
+            raise ImageError(
+                f"{path}: its slices lie {between:.4g} mm apart, are {thickness:.4g} mm thick, and their "
+                f"instance numbers go by {skip}: the slices in between are missing, copy the series again"
+            )
+    stated = max((int(frame.value("ImagesInAcquisition") or 0) for frame in slices), default=0)
+    if skips == {1} and (numbers[0] > 1 or stated > len(slices)):
+        more = f" of {stated}" if stated > len(slices) else ""
+        warnings.warn(
+            f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
+            "they are missing, and a promise about whole series is not about this one",
+            stacklevel=2,
+        )
+
+
+def _step_of(slices: Sequence[Frame]) -> float | None:
+    """The mean step from slice to slice, in mm; None where they have no places."""
+    if any(frame.place is None for frame in slices):
+        return None
+    first, last = _place(slices[0])[0], _place(slices[-1])[0]
+    return float(np.linalg.norm(last - first)) / (len(slices) - 1)
 
 
 def _check_alike(path: Path, frames: Sequence[Frame]) -> None:

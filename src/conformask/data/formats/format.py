@@ -67,5 +67,7 @@ class Format:
     mask_suffix: str | None = ".png"
     """Of the mask beside an image of this type; None is the image's own."""
     is_folder: bool = False
+    companions: Callable[[Path], list[Path]] | None = None
+    """The other files in which pixels of a file lie; None where all lie in it."""
     times: Callable[[Path, Reading], int | None] | None = None
     """How many time points a file has, None where it has no axis of time; None where no file has one."""

@@ -145,6 +145,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     axes = _axes(path, image.shape, given)
     stored = Stored(path, image, axes, _time(path, image.shape, axes, given, time))
     header = stored.header()
+    _check_offset(stored)
     if not is_compressed(path):
         _check_size(stored)
 
@@ -224,6 +225,16 @@ def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time
     return time or 0
 
 
+def _check_offset(stored: Stored) -> None:
+    """Refuse voxels that would begin within the header."""
+    offset, least = int(stored.image.dataobj.offset), int(stored.image.header.single_vox_offset)
+    if offset < least:
+        raise ImageError(
+            f"{stored.path} says that its voxels begin at byte {offset}, within its header of {least} bytes: "
+            "write it again, with vox_offset"
+        )
+
+
 def _check_size(stored: Stored) -> None:
     size, offset = stored.path.stat().st_size, int(stored.image.dataobj.offset)
     needed = offset + prod(stored.shape) * stored.dtype.itemsize
@@ -249,12 +260,13 @@ def _in_memory(stored: Stored) -> Window:
     check_memory(f"{stored.path}, {part} of {stored.dtype},", size)
     numbers = np.empty(prod(part), stored.dtype)
     skipped, time = (stored.time * size, 0) if in_one_piece else (0, stored.time)
-    _fill(numbers, stored.path, int(stored.image.dataobj.offset) + skipped)
+    offset = int(stored.image.dataobj.offset)
+    _fill(numbers, stored.path, offset + skipped, offset + prod(shape) * stored.dtype.itemsize)
     array = numbers.reshape(part, order="F")
     return lambda places: stored.window(array, places, time)
 
 
-def _fill(numbers: Array, path: Path, offset: int) -> None:
+def _fill(numbers: Array, path: Path, offset: int, end: int) -> None:
     """Read from a file, as far as its end where it is compressed, which is where gzip checks its sum."""
     buffer, filled = numbers.view(np.uint8).data, 0
     compressed = is_compressed(path)
@@ -267,7 +279,8 @@ def _fill(numbers: Array, path: Path, offset: int) -> None:
             buffer[filled : filled + len(content)] = content
             filled += len(content)
         while compressed and file.read(CHUNK):
-            pass
+            if file.tell() > end + CHUNK:
+                raise ImageError(f"{path} goes on after its last voxel: it is damaged, write it again")
 
 
 NIFTI = Format(

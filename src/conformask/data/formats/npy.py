@@ -3,6 +3,7 @@
 An npz holds one array.
 """
 
+import zipfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -10,7 +11,8 @@ from threading import Lock
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.opened import Opened, arranged, header_of, window_of
+from conformask.data.formats.opened import Header, Opened, arranged, header_of, window_of
+from conformask.data.limits import check_memory
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -20,24 +22,47 @@ _ONE_AT_A_TIME = Lock()
 
 
 def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The array of a file."""
-    array, axes = _at(path, _mapped(path), reading.axes, time)
-    image = array if axes is None else arranged(array, axes, str(path))
-    header = header_of(array, str(path), axes)
-    return nullcontext(Opened(header, lambda: np.array(image), lambda: window_of(image)))
+    """The array of a file, which is mapped."""
+    array, header = _image(path, _mapped(path), reading, time)
+    return nullcontext(Opened(header, lambda: np.array(array), lambda: window_of(array)))
+
+
+def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+    """The only array of a file, which is decompressed when it is asked for."""
+    stated = _stated(path)
+    check_memory(f"{path}, {stated.shape} of {stated.dtype},", stated.size * stated.dtype.itemsize)
+
+    def decode() -> Array:
+        with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
+            return _image(path, arrays[arrays.files[0]], reading, time)[0]
+
+    return nullcontext(Opened(_image(path, stated, reading, time)[1], decode))
+
+
+def _image(path: Path, array: Array, reading: Reading, time: int | None) -> tuple[Array, Header]:
+    """The image, or one time point of it, in an array as it is stored."""
+    array, axes = _at(path, array, reading.axes, time)
+    return array if axes is None else arranged(array, axes, str(path)), header_of(array, str(path), axes)
 
 
 @np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
 def _mapped(path: Path) -> Array:
-    if path.suffix.lower() == ".npy":
-        with _ONE_AT_A_TIME:
-            array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
-        return array
-    with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
-        if len(arrays.files) != 1:
-            raise ImageError(f"{path} holds the arrays {arrays.files}; an image is one, write it as npy")
-        only: Array = arrays[arrays.files[0]]
-        return only
+    with _ONE_AT_A_TIME:
+        array: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def _stated(path: Path) -> Array:
+    """An array of the shape and type of the only one in an npz, by its header, that takes no memory."""
+    with _ONE_AT_A_TIME, zipfile.ZipFile(path) as file:
+        names = file.namelist()
+        if len(names) != 1:
+            raise ImageError(f"{path} holds the arrays {names}; an image is one, write it as npy")
+        with file.open(names[0]) as member:
+            version = np.lib.format.read_magic(member)
+            of_version = {(1, 0): np.lib.format.read_array_header_1_0}
+            shape, _, dtype = of_version.get(version, np.lib.format.read_array_header_2_0)(member)
+    return np.broadcast_to(np.empty((), dtype), shape)
 
 
 def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[Array, str | None]:
@@ -58,7 +83,7 @@ def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[A
 
 def times_of_npy(path: Path, reading: Reading) -> int | None:
     """The length of the axis T, where the given axes have one."""
-    axes, shape = reading.axes, _mapped(path).shape
+    axes, shape = reading.axes, (_stated(path) if path.suffix.lower() == ".npz" else _mapped(path)).shape
     return shape[axes.index("T")] if axes and "T" in axes and len(shape) == len(axes) else None
 
 
@@ -69,4 +94,4 @@ def write_npy(path: Path, array: Array) -> None:
 
 
 NPY = Format((".npy",), open_npy, write_npy, holds_floats=True, times=times_of_npy)
-NPZ = Format((".npz",), open_npy, times=times_of_npy)
+NPZ = Format((".npz",), open_npz, times=times_of_npy)

@@ -28,6 +28,8 @@ TIME_UNITS = {"ms": "ms", "msec": "ms", "s": "s", "sec": "s", "min": "min", "h":
 """The units of OME-XML, by what ImageJ calls them."""
 EVEN = 0.25
 """Of a step between planes: how far the others may differ, since stages do not stop exactly."""
+MOST_PLANES, SMALLEST_PLANE = 1000, 64
+"""As many planes any file may state; and the bytes that a plane in another file takes at least."""
 Step = tuple[Any, Any]
 """The step from pixel to pixel along an axis, and its unit, as a file states them."""
 
@@ -62,6 +64,12 @@ def steps_of_xml(xml: str, axes: str) -> list[Step]:
     return [(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names]
 
 
+def significant_bits(xml: str) -> int | None:
+    """How many bits of a value OME-XML says that its first image uses; None where it does not."""
+    bits = _number(_pixels_of_xml(xml).get("SignificantBits"))
+    return int(bits) if bits >= 1 and bits.is_integer() else None
+
+
 def interval_of_xml(xml: str) -> dict[str, str]:
     """What OME-XML states of the time between the time points of its first image, as it names it."""
     attributes = _pixels_of_xml(xml).attrib
@@ -72,6 +80,37 @@ def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
     """The same of ImageJ, as OME-XML names it; nothing where the unit is unknown."""
     step, unit = metadata.get("finterval"), TIME_UNITS.get(metadata.get("tunit", "s"))
     return {} if step is None or unit is None else dict(zip(INTERVAL, (str(step), unit), strict=True))
+
+
+def other_files(path: Path, xml: str) -> list[Path]:
+    """The files beside a TIFF file, or in folders beside it, in which its OME-XML says that planes lie.
+
+    Raises:
+        ImageError: one that lies elsewhere: an image that was copied from somebody could name any file.
+    """
+    folder = path.parent.resolve()
+    names = {uuid.get("FileName", "") for uuid in _root_of_xml(xml).iterfind(".//{*}UUID")}
+    others = {name: (folder / name).resolve() for name in names - {"", path.name}}
+    for name, file in others.items():
+        if not file.is_relative_to(folder):
+            raise ImageError(
+                f"{path} says that planes lie in {name}: put that file beside it, and name it so"
+            )
+    return sorted(others.values())
+
+
+def check_planes(path: Path, xml: str, pages: int) -> None:
+    """Refuse OME-XML that states more planes than there can be; tifffile would make a list of them all.
+
+    Raises:
+        ImageError: it does, or says that planes lie outside the folder.
+    """
+    others = [file for file in other_files(path, xml) if file.is_file()]
+    most = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
+    for pixels in _root_of_xml(xml).iterfind("{*}Image/{*}Pixels"):
+        planes = math.prod(_number(pixels.get(f"Size{axis}", 1)) for axis in "ZCT")
+        if not planes <= most:
+            raise ImageError(f"{path} states {planes:,.0f} planes and holds {pages}: copy it again")
 
 
 @lru_cache(maxsize=1)
@@ -117,13 +156,17 @@ def _depth(plane: Mapping[str, str], unit: str) -> float:
 
 
 @lru_cache(maxsize=1)
+def _root_of_xml(xml: str) -> ElementTree.Element:
+    """Empty where it cannot be parsed."""
+    with suppress(ElementTree.ParseError):
+        return ElementTree.fromstring(xml)
+    return ElementTree.Element("OME")
+
+
 def _pixels_of_xml(xml: str) -> ElementTree.Element:
     """Of the first image; empty where there is none."""
-    with suppress(ElementTree.ParseError):
-        found = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
-        if found is not None:
-            return found
-    return ElementTree.Element("Pixels")
+    found = _root_of_xml(xml).find("{*}Image/{*}Pixels")
+    return ElementTree.Element("Pixels") if found is None else found
 
 
 def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:

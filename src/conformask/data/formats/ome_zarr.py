@@ -1,6 +1,6 @@
 """OME-Zarr (NGFF 0.4 and 0.5): images and volumes of the highest resolution in. Needs the extra zarr."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from conformask.data.formats.decompressed import MEASURES, decompressed_size
 from conformask.data.formats.format import Format
 from conformask.data.formats.ngff import Placement, axes_of, image_of, placement_of
 from conformask.data.formats.ome import geometry_of, time_point
 from conformask.data.formats.ome_zarr_masks import write_zarr_blocks
 from conformask.data.formats.opened import Header, Opened, Places, bits_of, range_of
 from conformask.data.limits import check_memory
-from conformask.errors import ImageError, MissingFileError
+from conformask.errors import ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import Reading
 from conformask.types import Array
 
+CODECS = {*MEASURES, "bytes", "crc32c", "sharding_indexed", "shuffle", "transpose"}
+"""What turns chunks into numbers and nothing else; compressors are those whose size can be told."""
 AXES = ("t", "c", "z", "y", "x")
 SHOWN = 3
 """How many missing chunks an error names."""
@@ -28,8 +31,8 @@ EMPTY = 2**64 - 1
 """Offset and length, in the index of a shard, of a chunk that it does not hold."""
 CRC32C = 4
 """Bytes of the checksum of the index, if it has one."""
-BLOSC_HEADER = 16
-"""Bytes, the last four of them the length of the chunk."""
+SLACK = 64
+"""Bytes that a chunk may hold beside its numbers."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,13 @@ class Level:
         check_memory(f"{self.path}, {first},", self.array.dtype.itemsize * values)
         wanted = self._slices(places)
         try:
-            self._check_blosc(places)
+            self._check_sizes(places)
             read: Array = np.asarray(
                 self.array[tuple(at if axis in ("c", *self.spatial) else at.start for axis, at in wanted)]
             )
         except Exception as error:  # zarr's codecs share no type of error
+            if failure_of_system(error) is not None:
+                raise
             raise ImageError(
                 f"{self.path}: {first} cannot be read ({error}); a chunk may be truncated, "
                 "copy the folder again"
@@ -103,6 +108,10 @@ class Level:
 
     def left_out(self, places: Places) -> Iterator[str]:
         """The chunks of a window that the shards which are there do not hold, as c/0/1[2, 3]."""
+        return (f"{key}{list(inner)}" for key, inner, offset, _ in self._inner(places) if offset == EMPTY)
+
+    def _inner(self, places: Places) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
+        """The chunks of a window in the shards which are there: shard, place in it, offset, length."""
         shards, chunks = self.array.shards, self.array.chunks
         if shards is None:
             return
@@ -112,24 +121,22 @@ class Level:
             key = self.array.metadata.encode_chunk_key(place)
             if not _holds_bytes(self.folder / key):
                 continue
-            held = self._held(self.folder / key, sides)
+            index = self._index(self.folder / key, sides)
             starts = [at * side for at, side in zip(place, sides, strict=True)]
             spans = [
                 range(max(span.start - start, 0), min(span.stop - start, side))
                 for span, start, side in zip(asked, starts, sides, strict=True)
             ]
-            yield from (f"{key}{list(inner)}" for inner in _places(spans) if not held[inner])
+            yield from ((key, inner, *map(int, index[inner])) for inner in _places(spans))
 
-    def _held(self, shard: Path, sides: tuple[int, ...]) -> Array:
-        """Which chunks a shard holds, by its index of offsets and lengths, whose checksum zarr checks."""
+    def _index(self, shard: Path, sides: tuple[int, ...]) -> Array:
+        """Offset and length of the chunks that a shard holds; zarr checks the sum of the index."""
         sharding = self.array.metadata.codecs[0]
         values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
         with shard.open("rb") as file:
             if sharding.index_location.value == "end":
                 file.seek(-8 * values - checksum, SEEK_END)
-            index = np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
-        held: Array = index[..., 0] != EMPTY
-        return held
+            return np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
 
     def _spans(self, places: Places, chunks: Sequence[int]) -> list[range]:
         """The chunks of these sides that hold a window, along each axis."""
@@ -138,18 +145,48 @@ class Level:
             for (_, at), chunk in zip(self._slices(places), chunks, strict=True)
         ]
 
-    def _check_blosc(self, places: Places) -> None:
-        """Blosc reads past the end of a truncated chunk and takes the memory there for pixels."""
-        codecs = () if self.array.shards else self.array.compressors[-1:]
-        if not any("Blosc" in type(codec).__name__ for codec in codecs):
+    def _check_sizes(self, places: Places) -> None:
+        """Refuse chunks that become more than the array says that they hold.
+
+        Raises:
+            ValueError: names the first, or one that is truncated.
+        """
+        compressors = [name for name in codecs_of(self.array) if name in MEASURES]
+        if not compressors:
             return
-        for key in self.keys(places):
-            if not (self.folder / key).is_file():  # an empty chunk, where these are allowed
-                continue
-            with (self.folder / key).open("rb") as file:
-                stated, size = int.from_bytes(file.read(BLOSC_HEADER)[12:], "little"), file.seek(0, 2)
-            if max(stated, BLOSC_HEADER) != size:
-                raise ValueError(f"chunk {key} has {size} bytes of {stated}")
+        expected = self.array.dtype.itemsize * prod(self.array.chunks)
+        for name, content in self._stored(places):
+            try:
+                size = decompressed_size(compressors[-1], content, expected + SLACK)
+            except Exception as error:  # which, depends on codec and damage
+                raise ValueError(f"chunk {name}: {error}") from error
+            if size > expected + SLACK:
+                raise ValueError(f"chunk {name} holds more than its {expected} bytes")
+
+    def _stored(self, places: Places) -> Iterator[tuple[str, bytes]]:
+        """The chunks of a window that are there, compressed as they lie in their files."""
+        if self.array.shards is None:
+            there = (key for key in self.keys(places) if (self.folder / key).is_file())
+            yield from ((key, (self.folder / key).read_bytes()) for key in there)
+        for key, inner, offset, length in self._inner(places):
+            if offset != EMPTY:
+                with (self.folder / key).open("rb") as file:
+                    file.seek(offset)
+                    yield f"{key}{list(inner)}", file.read(length)
+
+
+def codecs_of(array: Any) -> list[str]:
+    """The names of the codecs of an array, those inside its shards among them, in the order of encoding."""
+    if array.metadata.zarr_format == 2:
+        used = [*(array.metadata.filters or ()), array.metadata.compressor]
+        return [str(codec.codec_id) for codec in used if codec is not None]
+    return list(_named(array.metadata.to_dict()["codecs"]))
+
+
+def _named(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for codec in codecs:
+        yield str(codec["name"]).removeprefix("numcodecs.")
+        yield from _named(codec.get("configuration", {}).get("codecs", ()))
 
 
 def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
@@ -186,7 +223,8 @@ def open_level(path: Path) -> Level:
     group = _group(path)
     try:
         image = image_of(group.attrs)
-        array = group[image["datasets"][0]["path"]]
+        array, *coarser = (group[each["path"]] for each in image["datasets"])
+        _check_largest(path, array, coarser)
         level = Level(path, array, axes_of(image), placement_of(image))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
@@ -194,7 +232,28 @@ def open_level(path: Path) -> Level:
             "write it with an OME-Zarr writer of NGFF 0.4 or 0.5"
         ) from error
     _check_axes(level)
+    _check_codecs(level)
     return level
+
+
+def _check_largest(path: Path, array: Any, coarser: Sequence[Any]) -> None:
+    if any(prod(each.shape) > prod(array.shape) for each in coarser):
+        raise ImageError(
+            f"{path}: the first of its datasets, {array.path!r} {array.shape}, is not the largest: NGFF "
+            "lists them from the highest resolution down; put them in this order in its metadata"
+        )
+
+
+def _check_codecs(level: Level) -> None:
+    """Refuse codecs that are not on the list: one of numcodecs runs whatever a chunk holds, as pickle."""
+    names = codecs_of(level.array)
+    others = [name for name in names if name not in CODECS]
+    if others or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
+        what = f"uses the codec {others[0]}" if others else f"holds {level.array.dtype} by {', '.join(names)}"
+        raise ImageError(
+            f"{level.path} {what}, which is not read: write integers or floats, with one of "
+            f"{', '.join(MEASURES)}"
+        )
 
 
 def _group(path: Path) -> Any:
@@ -211,6 +270,12 @@ def _group(path: Path) -> Any:
 def _check_axes(level: Level) -> None:
     axes, shape = level.axes, level.array.shape
     in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
+    named = getattr(level.array.metadata, "dimension_names", None) or ()
+    if any(name is not None and name.lower() != axis for name, axis in zip(named, axes, strict=False)):
+        raise ImageError(
+            f"{level.path}: the array calls its axes {', '.join(map(str, named))}, and the image's metadata "
+            f"{', '.join(axes)}: correct the one that is wrong"
+        )
     if not in_order or axes[-2:] != ("y", "x"):
         raise ImageError(
             f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, and before them "

@@ -1,8 +1,10 @@
 """What every format makes of a file: a header, and pixels (*space) or (*space, C) when they are asked for."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,8 @@ ORIENTATION = 274
 """The tag, of TIFF and EXIF, that says how to turn the stored pixels."""
 SIDEWAYS = 5
 """From this orientation on, height and width change places."""
+_SAID: set[str] = set()
+"""What was said already of images."""
 MOST_CHANNELS = 16
 """Of an array of which nobody says what its axes are; of more, one is likely to be a side."""
 
@@ -145,6 +149,20 @@ def upright(array: Array, orientation: int) -> Array:
     flip = (orientation - 1) % 4
     rows, columns = (slice(None, None, -1 if flip in flips else 1) for flips in ((2, 3), (1, 2)))
     return turned[rows, columns]
+
+
+def say_transparent(path: Path, alpha: Array) -> None:
+    """Warn, once a process, of pixels that are not opaque: alpha is dropped, and their colours count."""
+    if alpha.dtype.kind not in "bui":
+        return
+    clear = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
+    if clear and not _SAID:
+        _SAID.add("transparent")
+        warnings.warn(
+            f"{path}: {clear:.1%} of its pixels are transparent, and alpha is dropped: the colours stored "
+            "there count as any others, in this image and in others like it",
+            stacklevel=2,
+        )
 
 
 def channels_last(image: Array) -> Array:

@@ -18,6 +18,7 @@ from conformask.data.formats.opened import (
     channels_last,
     orientation_of,
     range_of_bits,
+    say_transparent,
     upright,
 )
 from conformask.data.formats.quantised import rounded_down
@@ -64,7 +65,7 @@ def _open_png(path: Path) -> Iterator[Opened]:
         header = Header(1 if colour_type in GREY else 3, (height, width), bits, range_of_bits(bits))
         yield Opened(
             header.turned(orientation),
-            lambda: upright(_decode_png(file, chunks, colour_type in ALPHA), orientation),
+            lambda: upright(_decode_png(path, file, chunks, colour_type in ALPHA), orientation),
         )
 
 
@@ -89,7 +90,7 @@ def _read(file: BinaryIO, start: int, end: int) -> bytes:
     return file.read(end - start)
 
 
-def _decode_png(file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
+def _decode_png(path: Path, file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
     """By libpng, which checks every sum and keeps 16 bits, from the chunks that make the pixels."""
     import imagecodecs
 
@@ -97,6 +98,7 @@ def _decode_png(file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
     array: Array = imagecodecs.png_decode(b"".join([SIGNATURE, *pixels]))
     if not has_alpha:
         return array
+    say_transparent(path, array[..., -1:])
     return array[..., 0] if array.shape[2] == 2 else array[..., :3]
 
 

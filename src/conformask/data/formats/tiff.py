@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.ome import check_depths, geometry_of, steps_of_imagej, steps_of_xml
+from conformask.data.formats.ome import (
+    check_depths,
+    geometry_of,
+    other_files,
+    significant_bits,
+    steps_of_imagej,
+    steps_of_xml,
+)
 from conformask.data.formats.opened import (
     ORIENTATION,
     SIDEWAYS,
@@ -19,6 +26,7 @@ from conformask.data.formats.opened import (
     orientation_of,
     range_of,
     range_of_bits,
+    say_transparent,
     upright,
 )
 from conformask.data.formats.tiff_masks import write_tiff_blocks
@@ -62,6 +70,15 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened
         yield Opened(_header(stack, channels, orientation >= SIDEWAYS), decode, window)
 
 
+def companions_of_tiff(path: Path) -> list[Path]:
+    """The other files in which planes of an OME-TIFF lie."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        xml = file.ome_metadata
+    return [other for other in other_files(path, xml) if other.is_file()] if xml else []
+
+
 def times_of_tiff(path: Path, reading: Reading) -> int | None:
     """How many time points a file has; None where it has one, or no axis of time."""
     import tifffile
@@ -84,20 +101,36 @@ def _colours(stack: Stack) -> tuple[int, Callable[[Array], Array]]:
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
     if kind == "PALETTE" and samples == 1:
-        colours = (np.asarray(page.colormap) >> 8).astype(np.uint8).T
+        colours = _palette(page)
         return 3, lambda array: np.take(colours, array, axis=0)
     if kind == "RGB" and samples >= 3:
-        return 3, lambda array: array[..., :3]
+        alpha = {3 + place for place, extra in enumerate(page.extrasamples) if extra in ALPHA}
+        shown = [place for place in range(samples) if place not in alpha]
+        return len(shown), lambda array: _without_alpha(stack.path, array, shown, sorted(alpha))
     if kind not in ("MINISBLACK", "MINISWHITE") and not (kind == "YCBCR" and _becomes_rgb(page)):
         raise ImageError(f"{stack.path} has {kind} colours; save it as grey or RGB")
     with_alpha = samples == 2 and any(extra in ALPHA for extra in page.extrasamples[:1])
     flipped = _white_bits(stack) if kind == "MINISWHITE" else None
 
     def grey(array: Array) -> Array:
-        planes = array[..., 0] if with_alpha else array
+        planes = _without_alpha(stack.path, array, [0], [1])[..., 0] if with_alpha else array
         return planes if flipped is None else planes ^ flipped
 
     return 1 if with_alpha else samples, grey
+
+
+def _palette(page: Any) -> Array:
+    """(numbers, 3) of 8 bits; entries have 16, but for those of writers that fill the lower 8 only."""
+    entries = np.asarray(page.colormap)
+    return (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
+
+
+def _without_alpha(path: Path, array: Array, shown: list[int], alpha: list[int]) -> Array:
+    """The samples that are shown; pixels that are transparent are said."""
+    if not alpha:
+        return array
+    say_transparent(path, array[..., alpha])
+    return array[..., : len(shown)] if shown == list(range(len(shown))) else array[..., shown]
 
 
 def _becomes_rgb(page: Any) -> bool:
@@ -114,8 +147,10 @@ def _white_bits(stack: Stack) -> Any:
 
 
 def _bits(stack: Stack) -> int:
-    """Of one sample; RGB of 5, 6 and 5 bits comes out as 8."""
+    """Of one sample, as the OME-XML says or else the TIFF; RGB of 5, 6 and 5 bits comes out as 8."""
     bits = stack.page.bitspersample
+    if stack.series.kind == "ome" and stack.series.dtype.kind == "u":
+        return significant_bits(stack.series.parent.ome_metadata or "") or 8 * stack.series.dtype.itemsize
     return bits if isinstance(bits, int) else 8 * stack.series.dtype.itemsize
 
 
@@ -162,4 +197,5 @@ TIFF = Format(
     films=True,
     mask_suffix=None,
     times=times_of_tiff,
+    companions=companions_of_tiff,
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.ome import time_point
+from conformask.data.formats.ome import check_planes, time_point
 from conformask.data.formats.scratch import Scratch
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError
@@ -82,7 +82,8 @@ class Stack:
         """Whether the pixels lie in the file as one array."""
         series = self.series
         plain = self.page.is_final and series.transform is None and not series.is_multifile
-        return plain and series.dataoffset is not None
+        elsewhere = self.page.parent is not series.parent  # in one other file, which is not called multifile
+        return plain and not elsewhere and series.dataoffset is not None
 
     @cached_property
     def leading(self) -> tuple[int, ...]:
@@ -196,6 +197,8 @@ def stack_of(path: Path, file: Any, given: str | None) -> Stack:
     """
     _check_chain(path, file)
     _check_images(path, file)
+    if file.ome_metadata:
+        check_planes(path, file.ome_metadata, len(file.pages))
     series = file.series[0]
     shapes = ", ".join(f"{each.axes} {each.shape}" for each in file.series)
     if len(file.series) > 1:

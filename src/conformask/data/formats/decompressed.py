@@ -1,0 +1,86 @@
+"""How many bytes a compressed chunk becomes, without taking more memory than allowed to find out."""
+
+import bz2
+import zlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+WITH_HEADER = zlib.MAX_WBITS + 32
+"""Has zlib take its own format and gzip's, whichever it is."""
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+DICTIONARY = (0, 1, 2, 4)
+"""Bytes of the number of a dictionary in the header of a Zstandard frame."""
+
+
+def decompressed_size(codec: str, content: bytes, most: int) -> int:
+    """The bytes that come out of a chunk; of more than `most` some number above it.
+
+    Args:
+        codec: its name in zarr; what comes out of others than compressors is as large as what goes in.
+        content: the chunk.
+        most: where to stop.
+
+    Raises:
+        Exception: the chunk is damaged; of which type depends on the codec.
+    """
+    measure = MEASURES.get(codec)
+    return len(content) if measure is None else measure(content, most)
+
+
+def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
+    """For decompressors that stop where they are told to; several streams may follow each other."""
+
+    def measure(content: bytes, most: int) -> int:
+        size = 0
+        while content and size <= most:
+            stream, pending = new(), content
+            while not stream.eof and size <= most:
+                part = stream.decompress(pending, most + 1 - size)
+                pending = getattr(stream, "unconsumed_tail", b"")
+                if not part and not pending:
+                    return size
+                size += len(part)
+            content = stream.unused_data
+        return size
+
+    return measure
+
+
+def _of_blosc(content: bytes, most: int) -> int:
+    """The header says it, and how long the chunk is: Blosc reads past the end of a truncated one."""
+    stated, size = int.from_bytes(content[12:16], "little"), len(content)
+    if max(stated, 16) != size:
+        raise ValueError(f"it has {size} bytes of {stated}")
+    return int.from_bytes(content[4:8], "little")
+
+
+def _of_lz4(content: bytes, most: int) -> int:
+    return int.from_bytes(content[:4], "little")
+
+
+def _of_zstd(content: bytes, most: int) -> int:
+    """The header of a frame says it, or else the frame is decompressed into as many bytes as are allowed."""
+    import imagecodecs
+
+    if content[:4] != ZSTD_MAGIC:
+        raise ValueError("it is not a Zstandard frame")
+    descriptor = content[4]
+    single, length = bool(descriptor & 32), (0, 2, 4, 8)[descriptor >> 6]
+    length = 1 if single and not length else length
+    start = 5 + (not single) + DICTIONARY[descriptor & 3]
+    if length:
+        return int.from_bytes(content[start : start + length], "little") + (256 if length == 2 else 0)
+    try:
+        return len(imagecodecs.zstd_decode(content, out=most))
+    except imagecodecs.ZstdError:
+        return most + 1
+
+
+MEASURES: Mapping[str, Callable[[bytes, int], int]] = {
+    "gzip": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
+    "zlib": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
+    "bz2": _of_stream(bz2.BZ2Decompressor),
+    "blosc": _of_blosc,
+    "lz4": _of_lz4,
+    "zstd": _of_zstd,
+}
