@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
@@ -94,13 +94,60 @@ def test_state_on_disk(masker: Masker, tmp_path: Path) -> None:
         watch.save(path)
         assert stored == whole.add(triplets(15, 80 + week))
     assert json.loads(path.read_text())["stream"] == json.loads(json.dumps(whole.stream.to_json()))
-    with pytest.raises(MismatchError, match="watches the masker"):
+    with pytest.raises(MismatchError, match="is the state of the masker"):
         cm.Watch.load(masker.recalibrate(threshold=0.05), path)
     path.write_text(path.read_text().replace('"wealth"', '"health"', 1))
     with pytest.raises(MismatchError, match="is damaged"):
         cm.Watch.load(masker, path)
     with pytest.raises(MissingFileError):
         cm.Watch.load(masker, tmp_path / "nothing.json")
+
+
+def without_truth(images: cm.Triplets) -> cm.Triplets:
+    shown = list(images)
+    x, y_hat = (np.stack([np.moveaxis(getattr(t, role), 0, -1) for t in shown]) for role in ("x", "y_hat"))
+    return cm.Triplets.from_arrays(x, y_hat)
+
+
+def test_a_truth_that_comes_later_is_judged_once(masker: Masker) -> None:
+    at_once, later = cm.Watch(masker), cm.Watch(masker)
+    expected = at_once.add(triplets(20, 60))
+    assert later.add(without_truth(triplets(20, 60))).n_judged == 0
+    judged = later.add(triplets(20, 60))
+    assert (judged.n_new, judged.n_judged) == (0, 20)
+    assert (judged.n_failed, judged.failure_evidence) == (expected.n_failed, expected.failure_evidence)
+    assert later.add(triplets(20, 60)).n_judged == 20
+
+
+def test_what_another_process_has_seen_is_not_lost(masker: Masker, tmp_path: Path) -> None:
+    path, first = tmp_path / "state.json", cm.Watch(masker)
+    first.add(triplets(5, 80))
+    first.save(path)
+    second = cm.Watch.load(masker, path)
+    for watch in (first, second):
+        watch.add(triplets(5, 81 if watch is first else 82))
+    first.save(path)
+    with pytest.raises(OutputError, match="is not the state that this one continues"):
+        second.save(path)
+    again = cm.Watch.load(masker, path)
+    assert again.add(triplets(5, 82)).n_seen == 15
+    again.save(path)
+
+
+def test_a_damaged_state_is_refused(masker: Masker, tmp_path: Path) -> None:
+    path, watch = tmp_path / "state.json", cm.Watch(masker)
+    watch.add(triplets(15, 80))
+    watch.save(path)
+    content, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(100):
+        damaged, place = bytearray(content), int(rng.integers(len(content)))
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            again = cm.Watch.load(masker, path)
+        except MismatchError:
+            continue
+        assert again.stream == watch.stream, f"byte {place}"
 
 
 def test_what_is_refused(masker: Masker, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ import numpy as np
 
 from conformask.data.manifest import MANIFEST
 from conformask.data.photographs import packaged_photographs
+from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.data.triplets import Triplets
+from conformask.deployment.folder import MaskFolder
 from conformask.deployment.masks import write_masks
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import picture_of
@@ -20,10 +22,12 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
-from conformask.preparation import write_triplets
+from conformask.preparation import ROLES, write_triplets
+from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report.page import write_report
 from conformask.scorers.fit import fit_scorer
+from conformask.storage.claims import places, refuse_unclaimed, refuse_unclaimed_in
 from conformask.tasks import task
 from conformask.training.fit import Plan
 from conformask.types import Triplet
@@ -36,6 +40,7 @@ MAX_MINUTES = 1.0
 THRESHOLD = 0.02
 CONFIDENCE = 0.9
 WHOLE = ("astronaut", "coffee", "chelsea")
+REPORT = "report.html"
 MASKS = 12
 """How many masks are written."""
 POPULATION = "new tiles of these photographs"
@@ -75,8 +80,9 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
     predictor/ and masker/; what is already there is not made again.
 
     Raises:
-        OutputError: out cannot be written to.
+        OutputError: out cannot be written to, or something of the user's is in the way.
     """
+    _refuse_unclaimed(out)
     clock = Clock(say)
     images = tiles_of_photographs(seed)
     plan = Plan(epochs=EPOCHS, max_minutes=MAX_MINUTES, seed=seed)
@@ -113,8 +119,21 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
         evaluation.save(out)
     with clock.stage("write masks and report"):
         write_masks(masker, split.test.select(range(MASKS)), out, overwrite=True)
-        write_report(evaluation, out / "report.html")
+        write_report(evaluation, out / REPORT)
     return Demonstration(evaluation, clock.seconds, out)
+
+
+def _refuse_unclaimed(out: Path) -> None:
+    """Say what is in the way before minutes of work."""
+    refuse_unclaimed([out / REPORT, out / EVALUATION])
+    refuse_unclaimed(places(out / "predictor", "training.json", "predictor.json"))
+    refuse_unclaimed(places(out / "masker", "training.json", "scorer.json", "calibration.json"))
+    MaskFolder(out).refuse_unclaimed()
+    if not (out / "data" / PROVENANCE).exists():
+        refuse_unclaimed([out / "data" / MANIFEST])
+        for role in ROLES:
+            refuse_unclaimed_in(out / "data" / role)
+    refuse_unclaimed([out / "data" / PROVENANCE])
 
 
 def tiles_of_photographs(seed: int = 0) -> TrueImages:

@@ -18,9 +18,10 @@ from conformask.data.formats.format import Under
 from conformask.data.formats.nifti_masks import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
+from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Source, TrueImages
-from conformask.errors import ImageError, MismatchError, MissingFileError, one_line
+from conformask.errors import ImageError, MismatchError, MissingFileError, OutputError, one_line
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.classical import CLASSICAL
@@ -31,11 +32,13 @@ from conformask.progress import tracked
 from conformask.records.network import Network
 from conformask.records.reading import Reading
 from conformask.storage.as_json import hash_of
+from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.owned import owned
-from conformask.storage.whole import whole_file
+from conformask.storage.whole import remove_claimed, whole_file
 from conformask.training.processes import check_devices, together
 from conformask.types import Images, Predictor, Task, Triplet
 
+ROLES = ("x", "y_hat", "y")
 COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
 
 
@@ -58,6 +61,8 @@ def write_triplets(
 
     Raises:
         MismatchError: the folder already holds triplets.
+        OutputError: x/, y_hat/ or y/ holds something that no record of conformask claims, such as the true
+            images themselves.
         ImageError: the predictor returned NaN or another shape; names the image.
         InvalidArgumentError: more devices than there are.
     """
@@ -84,13 +89,21 @@ def write_triplets(
 
 
 def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
-    """Keep what a killed run of the same claim wrote; of others, remove what is going to be overwritten."""
-    if unfinished(out) == claim:
+    """Keep what a killed run of the same claim wrote, remove what one of another did; refuse all else."""
+    inside = [path for path in images.paths if path.resolve().parent in [(out / r).resolve() for r in ROLES]]
+    if inside:
+        raise OutputError(
+            f"{inside[0]} is a true image, and {out} is where the triplets go: choose another folder for them"
+        )
+    before = unfinished(out)
+    if before == claim:
         return
-    for source in images.sources:
-        for path in _paths(source).values():
-            (out / path).unlink(missing_ok=True)
-    claim.save(out)
+    if before is not None:
+        remove_claimed(out / PROVENANCE)
+    for role in ROLES:
+        refuse_unclaimed_in(out / role)
+    paths = [path for source in images.sources for path in _paths(source).values()]
+    claim.claim(out, [MANIFEST, *paths])
 
 
 def _parts(count: int) -> list[range]:
@@ -127,7 +140,7 @@ def _write_manifest(out: Path, images: TrueImages) -> None:
 
 
 def _paths(source: Source) -> dict[str, str]:
-    return {role: f"{role}/{source.name}.png" for role in ("x", "y_hat", "y")}
+    return {role: f"{role}/{source.name}.png" for role in ROLES}
 
 
 def provenance_of(predictor: Predictor, task: str | None = None, population: str | None = None) -> Provenance:

@@ -68,7 +68,7 @@ def test_a_missing_partner(refused, data):
 
 
 def test_different_shapes(refused, data, tmp_path):
-    write_image(data / "y" / "04.npy", noise(0, (3, 32, 30)))
+    np.save(data / "y" / "04.npy", noise(0, (32, 30, 3)))
     for verb in (["check", data], ["train", data, tmp_path / "run", "--epochs", "1"]):
         refused(verb, "'04'", "(3, 32, 30)", "(3, 32, 32)", "must be the same")
     assert not (tmp_path / "run").exists()
@@ -100,7 +100,7 @@ def test_an_unreadable_true_image(refused, made, tmp_path):
 
 def test_mixed_channels(refused, data, tmp_path):
     for role in ("x", "y_hat", "y"):
-        write_image(data / role / "06.npy", noise(1, (1, 32, 32)))
+        np.save(data / role / "06.npy", noise(1, (32, 32)))
     for verb in (["check", data], ["train", data, tmp_path / "run", "--epochs", "1"]):
         refused(verb, "mixed channels", "06")
 
@@ -348,7 +348,7 @@ def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
     before = snapshot(own / "run")
     answer = conformask("evaluate", own / "run", own / "data", "--report", own)
     assert answer.status == 2
-    assert "is a folder: name a file in it" in answer.err
+    assert "name a file that ends in .html" in answer.err
     assert snapshot(own / "run") == before, "said before any work"
 
 

@@ -59,7 +59,7 @@ def status(*words: str) -> int:
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("[!.]*") if p.is_file()}
 
 
 def test_two_processes_resume_a_killed_run(folder: Path) -> None:

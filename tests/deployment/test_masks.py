@@ -12,7 +12,7 @@ from conformask.data.triplets import Triplets
 from conformask.deployment import masks as masks_module
 from conformask.deployment.folder import COLUMNS, Line, MaskFolder
 from conformask.deployment.masks import write_masks
-from conformask.errors import MismatchError, MissingFileError
+from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.scorers.heuristic import Heuristic
@@ -121,6 +121,7 @@ def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_pa
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     x, y_hat, _ = arrays(1, 77)
     for role, image in (("x", x), ("y_hat", y_hat)):
+        (data / role / "03.npy").unlink()
         write_image(data / role / "03.npy", image[0, ..., 0][None])
     before = snapshot(tmp_path / "out")
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
@@ -174,13 +175,17 @@ def test_masks_of_images_that_are_gone(masker: Masker, data: Path, tmp_path: Pat
     assert len(rows(out)) == N, "more images are welcome"
 
 
-def test_a_folder_of_conformask_0_1(masker: Masker, data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_masks_that_no_record_claims_stay(
+    masker: Masker, data: Path, tmp_path: Path, overwrite: bool
+) -> None:
     out = tmp_path / "out"
     write_masks(masker, Triplets.from_folder(data), out)
     (out / "masks.json").unlink()
-    with pytest.raises(MismatchError, match=r"no masks\.json says the promise"):
-        write_masks(masker, Triplets.from_folder(data), out)
-    write_masks(masker, Triplets.from_folder(data), out, overwrite=True)
+    before = {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()}
+    with pytest.raises(OutputError, match=r"sizes\.csv is in the way"):
+        write_masks(masker, Triplets.from_folder(data), out, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before
 
 
 def test_without_truth_nothing_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:

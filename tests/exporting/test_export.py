@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
@@ -232,13 +233,26 @@ class Branching(nn.Module):
         return image[:, :1] if image.mean() > 0 else image[:, 1:2]
 
 
+BEFORE = ModelProto(producer_name="conformask", doc_string="an earlier one").SerializeToString()
+
+
+def test_a_model_of_the_users_is_not_replaced(plain_masker: Masker, tmp_path: Path) -> None:
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(ModelProto(ir_version=10, producer_name="pytorch").SerializeToString())
+    with pytest.raises(OutputError, match=r"mine\.onnx is in the way"):
+        export(plain_masker, path)
+    path.unlink()
+    export(plain_masker, path)
+    export(plain_masker, path)
+
+
 def refused(masker: Masker, folder: Path, error: type[Exception], match: str) -> None:
     path = folder / "masker.onnx"
-    path.write_text("before")
+    path.write_bytes(BEFORE)
     with pytest.raises(error, match=match) as stop:
         export(masker, path)
     assert "\n" not in str(stop.value)
-    assert path.read_text() == "before"
+    assert path.read_bytes() == BEFORE
     assert list(folder.iterdir()) == [path]
 
 

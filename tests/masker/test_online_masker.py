@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masker.online import OnlineMasker
 from conformask.scorers.heuristic import Heuristic
 from synthetic_triplets import arrays, scale_of, triplets
 
-MASKER = calibrate(
-    Heuristic(scale_of, channels=1), triplets(40, 0), threshold=0.03, distance="l1", confidence=0.8
-)
+SETTINGS = {"threshold": 0.03, "distance": "l1", "confidence": 0.8}
+MASKER = calibrate(Heuristic(scale_of, channels=1), triplets(40, 0), **SETTINGS)
 
 
 def stream(count: int, seed: int, harder: float = 1.0) -> list[tuple[np.ndarray, ...]]:
@@ -61,7 +60,24 @@ def test_saved_and_restored_in_the_middle(tmp_path) -> None:
     assert again.state == straight.state
     assert again.lam == straight.lam
     again.save(tmp_path)
-    assert {path.stem for path in (tmp_path / "online").glob("*")} == set(again.waiting)
+    assert sorted(OnlineMasker.load(MASKER, tmp_path).waiting) == sorted(again.waiting)
+    assert len(list(tmp_path.iterdir())) == 2, "the images of before are gone"
+
+
+def test_the_state_of_another_masker_is_refused(tmp_path) -> None:
+    online = OnlineMasker(MASKER)
+    online.mask("a", *stream(1, 3)[0][:2])
+    online.save(tmp_path)
+    with pytest.raises(MismatchError, match="is the state of the masker"):
+        OnlineMasker.load(
+            calibrate(MASKER.scorer, triplets(40, 0), **SETTINGS | {"threshold": 0.05}), tmp_path
+        )
+    with pytest.raises(OutputError, match="is not the state that this one continues"):
+        OnlineMasker(MASKER).save(tmp_path)
+    path = tmp_path / "online.json"
+    path.write_text(path.read_text().replace('"gamma"', '"gamna"'))
+    with pytest.raises(MismatchError, match="is damaged"):
+        OnlineMasker.load(MASKER, tmp_path)
 
 
 def test_a_truth_is_judged_by_the_lambda_of_its_mask() -> None:

@@ -271,7 +271,8 @@ def test_files(rows: list[RowResult], tmp_path: Path) -> None:
     names = [f"figure-02-row{i:02d}.svg" for i in range(1, 17)]
     names += [f"figure-{i:02d}.svg" for i in (3, *range(5, 14))]
     assert [path.name for path in paths] == [*names, "paper.html"]
-    assert sorted(paths) == sorted(path for path in (tmp_path / "new").rglob("*") if path.is_file())
+    written = {path for path in (tmp_path / "new").rglob("*") if path.is_file()}
+    assert written == {*paths, tmp_path / "new" / "paper.json"}
     assert paths[-1] == tmp_path / "new" / "paper.html"
     for path in paths[:-1]:
         text = path.read_text(encoding="utf-8")

@@ -72,8 +72,8 @@ def test_a_stage_is_done_once(tmp_path: Path) -> None:
     assert not cache.done(Stage("opt", "some", {"a": 2}))
 
 
-@pytest.mark.parametrize(("kind", "kept"), [("scorer", True), ("evaluation", False)])
-def test_what_was_killed_is_made_anew_but_for_trainings(tmp_path: Path, kind: str, kept: bool) -> None:
+@pytest.mark.parametrize("kind", ["scorer", "evaluation"])
+def test_what_was_killed_is_made_again_in_its_folder(tmp_path: Path, kind: str) -> None:
     cache, stage = Cache(tmp_path), Stage(kind, "some")
 
     def killed(folder: Path) -> None:
@@ -86,5 +86,5 @@ def test_what_was_killed_is_made_anew_but_for_trainings(tmp_path: Path, kind: st
     assert not cache.done(stage)
     found = []
     cache.run(stage, lambda folder: found.append((folder / "half").exists()))
-    assert found == [kept]
+    assert found == [True], "nothing is removed that no record claims"
     assert cache.done(stage)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from conformask.errors import OutputError
+from conformask.storage.as_json import write_json
 from conformask.storage.whole import MARK, sweep, whole_file
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file.txt"
+    write_json(tmp_path / "record.json", {"files": ["deep/file.txt"]})
     with whole_file(path) as aside:
         aside.write_text("new")
         assert not path.exists()

@@ -10,7 +10,7 @@ from typing import Any
 
 from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, convert
 
-from conformask.errors import ConformaskError
+from conformask.errors import ConformaskError, failure_of_system
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Parameters of glibc's mallopt."""
@@ -102,6 +102,14 @@ EXAMPLES = {
 """How a verb is called, and the page of docs/ that says more."""
 
 
+WITH_RESUME = "stopped; the same command with --resume continues"
+AGAIN = "stopped; the same command continues"
+STOPPED = dict.fromkeys(("train", "predictor"), WITH_RESUME) | dict.fromkeys(
+    ("demo", "triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
+)
+"""What Ctrl-C leaves of a verb; of others nothing."""
+
+
 def build() -> App:
     """The application; the verbs' modules are imported when they are called."""
     app = App(
@@ -152,12 +160,19 @@ def main(tokens: list[str] | None = None) -> None:
         if isinstance(error, MissingArgumentError) and error.command_chain:
             _say(f"for example: conformask {EXAMPLES[error.command_chain[0]][0]}")
         sys.exit(2)
-    except (ConformaskError, OSError) as error:
-        _say(str(error))
-        sys.exit(1)
     except KeyboardInterrupt:
-        _say("stopped; resume a training run with --resume")
+        _say(STOPPED.get(_verb(tokens), "stopped"))
         sys.exit(130)
+    except Exception as error:
+        failure = None if isinstance(error, ConformaskError) else failure_of_system(error)
+        if failure is None and not isinstance(error, ConformaskError | OSError):
+            raise
+        _say(failure or str(error))
+        sys.exit(1)
+
+
+def _verb(tokens: Sequence[str] | None) -> str:
+    return next(iter(sys.argv[1:] if tokens is None else tokens), "")
 
 
 def _keep_memory() -> None:

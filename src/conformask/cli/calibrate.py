@@ -30,6 +30,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.progress import main_process
+from conformask.storage.claims import places, refuse_unclaimed
 
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
@@ -104,6 +105,7 @@ def calibrate(
         Another distance or error map than the scorer was trained for.
     """
     from conformask.losses import where
+    from conformask.masker.folder import CALIBRATION
     from conformask.masker.matching import loss_for
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.untrained import Untrained, for_images
@@ -127,6 +129,7 @@ def calibrate(
     if data is None:
         masker = _recalibrated(run, threshold, family, terms, loss_of(run, weights_path))
     else:
+        refuse_unclaimed(places(run, CALIBRATION))
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
         start: NetworkScorer | Untrained
         if scorer is None:

@@ -19,8 +19,9 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, show, table
 from conformask.progress import main_process
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import FILE, Evaluation
 from conformask.report.words import figure, promised_here, verdict
+from conformask.storage.claims import refuse_unclaimed
 
 
 def evaluate(
@@ -50,8 +51,9 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.report.page import write_report
 
-    if report is not None and report.is_dir():
-        bad_usage(f"--report {report} is a folder: name a file in it, such as {report / 'report.html'}")
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        bad_usage(f"--report {report}: name a file that ends in .html, such as {report / 'report.html'}")
+    refuse_unclaimed([run / FILE, *([] if report is None else [report])])
     masker = load(run, distance=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
     evaluation = evaluate_masker(

@@ -21,6 +21,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import show, table
 from conformask.progress import main_process
+from conformask.storage.owned import owned
 
 if TYPE_CHECKING:
     from conformask.monitoring.batch import Monitoring
@@ -89,10 +90,11 @@ def monitor(
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
-        watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
-        found = watch.add(new, other_network=other_network, out=parts, devices=devices, nodes=nodes)
-        if main_process():
-            watch.save(state)
+        with owned(state.parent, state.name):
+            watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
+            found = watch.add(new, other_network=other_network, out=parts, devices=devices, nodes=nodes)
+            if main_process():
+                watch.save(state)
         text = [*stream_text(masker.card, found)]
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     show(record, promised_here(masker.promise, found.caveat), "", *text, as_json=json)

@@ -85,6 +85,8 @@ class Stream:
     """None where the promise is about a mean."""
     seen: set[str] = field(default_factory=set)
     """Hashes of the images or groups that have entered: each enters once."""
+    judged: set[str] = field(default_factory=set)
+    """Those of them whose truth was known, then or later: each is judged once."""
     peak: float = 1.0
     """The most that the mean wealth of the measures ever was."""
     failure_peak: float = 1.0
@@ -94,15 +96,16 @@ class Stream:
         self, key: str, values: Mapping[str, float], loss: float | None, chances: Sequence[float]
     ) -> bool:
         """Take in an image that stands for its group; whether it is new."""
+        if loss is not None and self.failures is not None and key not in self.judged:
+            self.judged.add(key)
+            self.failures.add(loss)
+            self.failure_peak = max(self.failure_peak, self.failures.value)
         if key in self.seen:
             return False
         self.seen.add(key)
         for (name, measure), chance in zip(self.measures.items(), chances, strict=True):
             measure.add(values[name], chance)
         self.peak = max(self.peak, self.value)
-        if loss is not None and self.failures is not None:
-            self.failures.add(loss)
-            self.failure_peak = max(self.failure_peak, self.failures.value)
         return True
 
     @property
@@ -116,6 +119,7 @@ class Stream:
             "measures": {name: vars(measure) for name, measure in self.measures.items()},
             "failures": None if self.failures is None else vars(self.failures),
             "seen": sorted(self.seen),
+            "judged": sorted(self.judged),
             "peak": self.peak,
             "failure_peak": self.failure_peak,
         }
@@ -132,4 +136,4 @@ class Stream:
             bets = list(map(float, kept["wealth"]))
             failures = Failures(float(kept["allowed"]), bets, int(kept["images"]), float(kept["failed"]))
         peaks = float(record["peak"]), float(record["failure_peak"])
-        return cls(measures, failures, set(map(str, record["seen"])), *peaks)
+        return cls(measures, failures, set(record["seen"]), set(record["judged"]), *peaks)

@@ -5,7 +5,6 @@ that a killed run can be resumed; at the end it is rewritten in the order of the
 """
 
 import csv
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -13,11 +12,14 @@ from pathlib import Path
 from threading import Lock
 
 from conformask.errors import MismatchError
-from conformask.storage.as_json import Json, read_json, write_json
-from conformask.storage.whole import whole_file
+from conformask.storage.as_json import Json, claim, read_json
+from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
+from conformask.storage.whole import remove, remove_claimed, whole_file
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
 SEGMENTATIONS = "segmentations"
+SIZES_OF = f"{OWN_NAME}.sizes-"
+"""How the lines of each process but the first are called, until the end."""
 
 
 @dataclass(frozen=True)
@@ -47,45 +49,52 @@ class MaskFolder:
     process: int = 0
     _lock: Lock = field(default_factory=Lock, repr=False)
 
-    def claim(self, promise: Mapping[str, Json], masks: Iterable[Path], *, overwrite: bool) -> None:
-        """Say in masks.json by which promise the masks are made, before the first of them.
+    def claim(self, promise: Mapping[str, Json], files: Iterable[Path], *, overwrite: bool) -> None:
+        """Say in masks.json by which promise the masks are made, and its files, before the first of them.
 
         Of sizes.csv the lines stay that can be read: one that is damaged would swallow those to come.
 
         Args:
             promise: that, the fingerprint of the masker among it.
-            masks: the files that are going to be there.
-            overwrite: remove masks of other promises or images.
+            files: all that are there at some time, in the folders of this one.
+            overwrite: remove what masks.json claims of another promise, or of other images.
 
         Raises:
+            OutputError: something lies there that masks.json does not claim.
             MismatchError: there are masks of another promise, or of images that are none of these.
         """
-        there = set((self.path / MASKS).glob("[!.]*"))
-        trouble = self._trouble(str(promise["fingerprint"]), there, set(masks))
+        self.refuse_unclaimed()
+        record = self.path / CLAIM
+        names = [path.relative_to(self.path).as_posix() for path in files]
+        trouble = self._trouble(str(promise["fingerprint"]), set(names))
         if trouble and not overwrite:
             raise MismatchError(
                 f"{self.path} {trouble}: choose another folder, or --overwrite (overwrite=True)"
             )
         if trouble:
-            self._clear()
-        write_json(self.path / CLAIM, promise)
+            remove_claimed(record)
+        claim(record, promise, [SIZES, *names])
         self.write(list(self.lines().values()))
 
-    def _trouble(self, fingerprint: str, there: set[Path], masks: set[Path]) -> str | None:
-        claim = self.path / CLAIM
-        if claim.is_file():
-            if read_json(claim).get("fingerprint") != fingerprint:
-                return "holds masks of another promise"
-        elif there or (self.path / SIZES).exists():
-            return f"holds masks of which no {CLAIM} says the promise"
-        strays = sorted(path.name for path in there - masks)
-        return f"holds masks of {len(strays)} other images, such as {strays[0]}" if strays else None
+    def refuse_unclaimed(self) -> None:
+        """Refuse a folder with anything in these places that its masks.json does not claim.
 
-    def _clear(self) -> None:
-        for sizes in self._all_sizes():
-            sizes.unlink()
+        Raises:
+            OutputError: names the first.
+        """
+        refuse_unclaimed(self.path / name for name in (CLAIM, SIZES))
         for folder in (MASKS, OVERLAYS, SEGMENTATIONS):
-            shutil.rmtree(self.path / folder, ignore_errors=True)
+            refuse_unclaimed_in(self.path / folder)
+
+    def _trouble(self, fingerprint: str, names: set[str]) -> str | None:
+        record = self.path / CLAIM
+        there = [name for name in claimed_by(record) if (self.path / name).exists()]
+        if record.is_file() and read_json(record).get("fingerprint") != fingerprint:
+            return "holds masks of another promise" if there else None
+        strays = sorted(name for name in there if name.startswith(f"{MASKS}/") and name not in names)
+        return (
+            f"holds masks of {len(strays)} other images, such as {Path(strays[0]).name}" if strays else None
+        )
 
     def lines(self) -> dict[str, Line]:
         """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
@@ -102,7 +111,7 @@ class MaskFolder:
 
     def add(self, line: Line) -> None:
         """Append a line; any thread may."""
-        path = self.path / (f"sizes-{self.process}.csv" if self.process else SIZES)
+        path = self.path / (f"{SIZES_OF}{self.process}.csv" if self.process else SIZES)
         with self._lock:
             if not path.exists():
                 _write(path, [])
@@ -113,10 +122,11 @@ class MaskFolder:
         """Write the whole of sizes.csv, and drop what other processes wrote of it."""
         _write(self.path / SIZES, lines)
         for sizes in self._all_sizes()[1:]:
-            sizes.unlink()
+            remove(sizes)
 
     def _all_sizes(self) -> list[Path]:
-        return sorted(self.path.glob("sizes*.csv"), key=lambda path: (path.name != SIZES, path.name))
+        """sizes.csv, and those of other processes that are there."""
+        return [self.path / SIZES, *sorted(self.path.glob(f"{SIZES_OF}*.csv"))]
 
 
 def _write(path: Path, lines: Sequence[Line]) -> None:

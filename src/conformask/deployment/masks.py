@@ -80,7 +80,7 @@ def write_masks(
         triplets: images (x, y_hat); where y is known, the masks are measured.
         out: a folder that is empty, or holds masks by this very masker of these images.
         other_network: mask outputs of another network than the calibration's.
-        overwrite: remove masks of another promise, or of other images, that lie in out.
+        overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
         seg: beside each mask of a DICOM series write segmentations/NAME.dcm: where the mask is below this.
         like: whose file type and place the masks have; x, such as a DICOM series whose y_hat is NIfTI, only
             where both files say that they lie in the same place.
@@ -88,7 +88,8 @@ def write_masks(
         nodes: computers that share the work, started by torchrun or SLURM.
 
     Raises:
-        OutputError: out cannot be written to, or another process writes it.
+        OutputError: out cannot be written to, another process writes it, or something lies there that its
+            masks.json does not claim.
         ImageError: an image that cannot be used.
         InvalidArgumentError: a value of seg that is none, images that are not DICOM, or too many devices.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
@@ -106,7 +107,8 @@ def write_masks(
     work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), like)
     with owned(work.folder.path):
         if fabric.is_global_zero:
-            work.folder.claim({**promise, "caveat": caveat}, work.files, overwrite=overwrite)
+            files = [*work.files, *(work.segmentations.values() if seg is not None else ())]
+            work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
             work.remove_outdated_films()
         fabric.barrier()
         left = work.left()
@@ -144,8 +146,14 @@ class _Work:
 
     @property
     def files(self) -> list[Path]:
-        """All masks that are there at some time."""
-        return [*self.places.values(), *(film.path for film in self._films)]
+        """All masks and overlays that are there at some time."""
+        overlays = map(self._overlay, self.places)
+        return [*self.places.values(), *(film.path for film in self._films), *overlays]
+
+    @property
+    def segmentations(self) -> dict[str, Path]:
+        """Where the DICOM SEG of each image goes, by name."""
+        return {name: self.folder.path / SEGMENTATIONS / f"{name}.dcm" for name in self.places}
 
     def remove_outdated_films(self) -> None:
         """Remove joined masks of which a time point has to be masked again, so that those left are whole."""
@@ -190,7 +198,7 @@ class _Work:
         for _ in tracked(written, "masks", len(mine), len):
             pass
         for index in [index for index in left if index in self._whole][process::processes]:
-            self._write_whole(self._whole[index])
+            self._write_whole(self._whole.pop(index))  # what it has decoded and opened is freed with it
 
     def _opened(self, batch: Batch) -> "_Opened":
         """The masks of a batch, from the accelerator where there is one."""
@@ -224,9 +232,9 @@ class _Work:
 
     def write_segmentations(self, at: float) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
-        for name in tracked(self.places, "segmentations", len(self.places)):
+        for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            with whole_file(self.folder.path / SEGMENTATIONS / f"{name}.dcm") as aside:
+            with whole_file(path) as aside:
                 write_segmentation(aside, mask, self._under(name, None), at)
 
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> Line:

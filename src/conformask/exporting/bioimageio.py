@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.exporting.check import Case, Session
 from conformask.exporting.export import fitting, refuse, refuse_varying, write_checked
-from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, whole_folder
+from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, check_free, whole_folder
 from conformask.exporting.front import behind
 from conformask.exporting.graph import AtLambda, calibrated_shapes, translated
 from conformask.masker.code import waves
@@ -74,6 +74,7 @@ def export_bioimageio(
     """
     if find_spec("bioimageio") is None:
         raise MissingFileError("this export needs bioimageio.spec: pip install 'conformask[bioimageio]'")
+    check_free(Path(folder))
     refuse(masker)
     refuse_varying(masker)
     cited = [] if credits.cite is None else [citation(credits.cite)]

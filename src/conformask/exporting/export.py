@@ -15,6 +15,7 @@ from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.report.words import network_label, promised_here
 from conformask.storage.as_json import plain
+from conformask.storage.claims import refuse_unclaimed
 from conformask.storage.whole import whole_file
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ def export(
         MismatchError: the network cannot be exported, onnxruntime differs from PyTorch, or the predictor
             takes or makes other images, or is another network than the calibration's.
         ImageError: the predictor returns values far outside [0, 1].
-        OutputError: the file cannot be written.
+        OutputError: the file cannot be written, or another lies there.
     """
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise InvalidArgumentError(f"{path}: the name of an exported masker ends with .onnx")
+    refuse_unclaimed([path])
     refuse(masker)
     front, caveat = fitting(masker, predictor, network, other_network=other_network)
     model = translated(masker) if front is None else behind(masker, front)
@@ -123,6 +125,7 @@ def write_checked(
     Raises:
         MismatchError: onnxruntime differs from PyTorch, or the file would be too large.
     """
+    model.producer_name, model.producer_version = "conformask", version("conformask")
     stated = metadata(masker, caveat) | ({} if front is None else {"predictor": network_label(front.network)})
     for key, text in stated.items():
         model.metadata_props.add(key=key, value=text)

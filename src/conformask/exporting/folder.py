@@ -44,6 +44,16 @@ class ExportedFolder:
     """What to say where the promise may not be about outputs of the predictor inside."""
 
 
+def check_free(path: Path) -> None:
+    """Refuse a folder that holds something already.
+
+    Raises:
+        OutputError: it does.
+    """
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise OutputError(f"{path} exists already: choose another folder, or delete it")
+
+
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder beside `path` to write to; on success it becomes `path`, on failure nothing is left.
@@ -51,8 +61,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OutputError: the folder holds something already, or cannot be written.
     """
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        raise OutputError(f"{path} exists already: choose another folder, or delete it")
+    check_free(path)
     with whole_file(path) as aside:
         aside.mkdir()
         yield aside

@@ -17,13 +17,13 @@ from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
-from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.storage.as_json import read_json, write_json
+from conformask.storage.as_json import Json
+from conformask.storage.published import State
 from conformask.types import Array, Batch, Images
 
 STATE = "online.json"
-WAITING = "online"
-"""A folder with the images whose truth is not yet known."""
+WAITING = "waiting"
+"""The stem of the file of images whose truth is not yet known."""
 
 
 @dataclass
@@ -43,6 +43,7 @@ class OnlineMasker:
     state: OnlineLambda = field(init=False)
     waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
     """Images whose truth is not yet known."""
+    _stored: State = field(init=False, default_factory=State, repr=False)
 
     def __post_init__(self) -> None:
         promise = self.masker.guarantee
@@ -125,14 +126,16 @@ class OnlineMasker:
         return family.apply(score, family.level(score, lams))
 
     def save(self, folder: str | Path) -> None:
-        """Write online.json, and the images that wait into online/; the masker has its own save."""
-        folder = Path(folder)
-        for name, arrays in self.waiting.items():
-            write_arrays(folder / WAITING / f"{name}.npz", arrays)
-        write_json(folder / STATE, {**self.state.to_json(), "waiting": sorted(self.waiting)})
-        for path in (folder / WAITING).glob("*.npz"):
-            if path.stem not in self.waiting:
-                path.unlink()
+        """Write online.json and, with the images that wait, waiting-*.npz; the masker has its own save.
+
+        Raises:
+            OutputError: the folder cannot be written to, or holds a state that this one does not continue.
+        """
+        waiting = {
+            f"{name}/{role}": array for name, each in self.waiting.items() for role, array in each.items()
+        }
+        record = {**self.state.to_json(), "fingerprint": self.masker.fingerprint}
+        self._stored.publish(Path(folder) / STATE, record, {WAITING: waiting})
 
     @classmethod
     def load(cls, masker: Masker, folder: str | Path) -> "OnlineMasker":
@@ -140,17 +143,27 @@ class OnlineMasker:
 
         Raises:
             MissingFileError: nothing was saved there.
-            MismatchError: what was saved is damaged.
+            MismatchError: what was saved is damaged, or is the state of another masker.
         """
-        path = Path(folder) / STATE
-        record = read_json(path, ("confidence", "eta", "gamma", "past", "waiting"))
-        try:
-            online = cls(masker, float(record["eta"]))
-            online.state = OnlineLambda.from_json(record)
-            names = list(map(str, record["waiting"]))
-        except (TypeError, ValueError) as error:
-            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start over") from error
-        for name in names:
-            check_name(name, str(path))
-            online.waiting[name] = read_arrays(path.with_name(WAITING) / f"{name}.npz")
+        path, stored = Path(folder) / STATE, State()
+        published = stored.read(path, [WAITING])
+        refuse_other_masker(path, published.record, masker.fingerprint)
+        online = cls(masker, float(published.record["eta"]))
+        online.state, online._stored = OnlineLambda.from_json(published.record), stored
+        for key, array in published.arrays[WAITING].items():
+            name, role = key.rsplit("/", 1)
+            online.waiting.setdefault(name, {})[role] = array
         return online
+
+
+def refuse_other_masker(path: Path, record: Mapping[str, Json], fingerprint: str) -> None:
+    """Refuse the state that another masker left.
+
+    Raises:
+        MismatchError: it is that.
+    """
+    if record.get("fingerprint") != fingerprint:
+        raise MismatchError(
+            f"{path} is the state of the masker {record.get('fingerprint')}, not of {fingerprint}: start "
+            "another state with each calibration"
+        )

@@ -10,16 +10,15 @@ from conformask.data.images import pixel_hash
 from conformask.data.splits import uniform
 from conformask.data.survey import hash_of_group
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
 from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
+from conformask.masker.online import refuse_other_masker
 from conformask.monitoring.measures import check_level, measures_of
 from conformask.records.network import Caveat
 from conformask.records.watched import Watched
 from conformask.scorers.streaming import Streaming
-from conformask.storage.as_json import read_json, write_json
-
-FIELDS = ("fingerprint", "level", "stream")
+from conformask.storage.published import State
 
 
 class Watch:
@@ -38,6 +37,7 @@ class Watch:
         check_level(level)
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
+        self._stored = State()
 
     def add(
         self,
@@ -50,8 +50,9 @@ class Watch:
     ) -> Watched:
         """Take in images (x, y_hat), with y where it is known, in their order.
 
-        A group enters once, with its first image and, where the truth is known, with all of its images in
-        `new`; an image that has entered before does not enter again. For out, devices and nodes see monitor.
+        A group enters once, with its first image; an image that has entered before does not enter again. It
+        is judged once, when its truth is first known, a group with all of its images in `new` then. For out,
+        devices and nodes see monitor.
 
         Raises:
             InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
@@ -100,12 +101,12 @@ class Watch:
 
         Raises:
             InvalidArgumentError: nothing was added yet.
-            OutputError: it cannot be written.
+            OutputError: it cannot be written, or another state is there that this one does not continue.
         """
         if self.stream is None:
             raise InvalidArgumentError("nothing was added yet: there is no state to save")
         head = {"fingerprint": self.masker.fingerprint, "level": self.level}
-        write_json(Path(path), {**head, "stream": self.stream.to_json()})
+        self._stored.publish(Path(path), {**head, "stream": self.stream.to_json()}, {})
 
     @classmethod
     def load(cls, masker: Masker, path: str | Path) -> "Watch":
@@ -115,18 +116,11 @@ class Watch:
             MissingFileError: there is no such file.
             MismatchError: it is of another masker, or damaged.
         """
-        path = Path(path)
-        record = read_json(path, FIELDS)
-        if record["fingerprint"] != masker.fingerprint:
-            raise MismatchError(
-                f"{path} watches the masker {record['fingerprint']}, not {masker.fingerprint}: start another "
-                "state with each calibration"
-            )
-        try:
-            watch = cls(masker, float(record["level"]))
-            watch.stream = Stream.from_json(record["stream"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise MismatchError(f"{path} is damaged ({error}): copy it again, or start over") from error
+        path, stored = Path(path), State()
+        record = stored.read(path, ()).record
+        refuse_other_masker(path, record, masker.fingerprint)
+        watch = cls(masker, float(record["level"]))
+        watch.stream, watch._stored = Stream.from_json(record["stream"]), stored
         return watch
 
 

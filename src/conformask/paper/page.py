@@ -14,9 +14,11 @@ from conformask.paper import examples
 from conformask.paper.figures import figures
 from conformask.paper.panels import METHODS, OPT, RIVALS, TASKS, Method, beyond, finite, row_title, sizes_of
 from conformask.paper.records import RowResult
+from conformask.paper.table import RECORD
 from conformask.report import svg
 from conformask.report.pictures import heat_gradient
 from conformask.report.words import figure, share
+from conformask.storage.as_json import claim
 from conformask.storage.whole import whole_file
 
 REPORT = Path(svg.__file__).parent
@@ -77,6 +79,9 @@ class Drawn:
     svg: Markup
 
 
+PAGE, FIGURES = "paper.html", "figures"
+
+
 @dataclass(frozen=True)
 class Gallery:
     """The example images of a row."""
@@ -96,8 +101,9 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     """
     results = sorted(results, key=lambda result: result.row.number)
     drawn = figures(results)
-    files = {out / "figures" / name: standalone(text) for name, text in _named(results, drawn)}
-    files[out / "paper.html"] = render(results, drawn)
+    files = {out / FIGURES / name: standalone(text) for name, text in _named(results, drawn)}
+    files[out / PAGE] = render(results, drawn)
+    claim(out / RECORD, {}, [path.relative_to(out).as_posix() for path in files])
     for path, text in files.items():
         with whole_file(path) as aside:
             aside.write_text(text, encoding="utf-8")

@@ -10,18 +10,19 @@ import numpy as np
 
 from conformask.errors import ConformaskError, chosen
 from conformask.paper.display import Display
-from conformask.paper.page import write_page
+from conformask.paper.page import FIGURES, PAGE, write_page
 from conformask.paper.plan import RowPlan, plan_row
 from conformask.paper.records import Finished, RowResult, Run
 from conformask.paper.settings import METHODS, PRESETS, Preset
 from conformask.paper.sources import SPLITS, Collection, collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache, unique
-from conformask.paper.table import write_table
+from conformask.paper.table import FILES, write_table
 from conformask.paper.work import OPT, RESPLITS, Workshop
 from conformask.progress import main_process
 from conformask.records.evaluation import Evaluation
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import read_json
+from conformask.storage.claims import refuse_unclaimed, refuse_unclaimed_in
 from conformask.types import Distance
 
 
@@ -93,10 +94,13 @@ def reproduce(
         InvalidArgumentError: an unknown preset or row, a folder that is missing or has too few images.
         MissingFileError: no such folder, no images in it, or no network for LPIPS.
         ImageError: an image that cannot be used.
+        OutputError: something that conformask did not write is in the way.
         ConformaskError: rows that failed; the others are finished.
     """
     name, how = (preset, chosen(PRESETS, preset, "preset")) if isinstance(preset, str) else ("own", preset)
     chosen(SPLITS, split, "split")
+    refuse_unclaimed(Path(out) / file for file in (*FILES, PAGE))
+    refuse_unclaimed_in(Path(out) / FIGURES)
     wanted, cache = rows_of(rows), Cache(Path(out) / "stages")
     folders = {"photos": _path(photos), "cells": _path(cells)}
     collections = collections_of(wanted, how, folders, split)

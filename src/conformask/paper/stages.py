@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -78,14 +77,14 @@ class Cache:
 
         Killed stages of the kinds TOGETHER resume where they stopped, others start over. Of several processes
         all do these, and the first does the rest.
+
+        Raises:
+            OutputError: something lies there that no record of conformask claims.
         """
         folder = self.folder(stage)
         if self.done(stage):
             return folder
-        together = stage.kind in TOGETHER
-        if main_process() or together:
-            if not together:
-                shutil.rmtree(folder, ignore_errors=True)
+        if main_process() or stage.kind in TOGETHER:
             started = time.monotonic()
             make(folder)
             self._finish(stage, time.monotonic() - started)

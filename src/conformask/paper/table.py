@@ -13,6 +13,7 @@ from conformask.paper.records import Finished, Run
 from conformask.paper.settings import METHODS
 from conformask.paper.statistics import NOTHING, Estimate
 from conformask.paper.text import page
+from conformask.storage.as_json import claim
 from conformask.storage.whole import whole_file
 from conformask.types import Array
 
@@ -44,12 +45,16 @@ class Line:
     n_test: int
 
 
+RECORD = "paper.json"
+"""Claims what the experiments write beside their stages."""
+FILES = ("paper.csv", "paper.md")
 COLUMNS = tuple(field.name for field in fields(Line))
 
 
 def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path, ...]:
     """Write paper.csv and paper.md."""
-    table, text = out / "paper.csv", out / "paper.md"
+    table, text = (out / name for name in FILES)
+    claim(out / RECORD, {}, FILES)
     with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()

@@ -35,7 +35,7 @@ from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.storage.as_json import write_json
+from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan, seeded
 from conformask.training.processes import is_first_process
@@ -43,6 +43,8 @@ from conformask.types import Array, Batch, Distance, Loss
 
 OPT = "opt.npz"
 RESPLITS = "resplits"
+STAGE = "stage.json"
+"""What a stage is going to leave beside the records of others."""
 OPT_BATCH = 4
 """Images on which Opt is iterated together: as long as the slowest of them takes."""
 
@@ -129,6 +131,7 @@ class Workshop:
         """The oracles, which no method changes: sizes and distances, NaN where not computed."""
         data = self.data()
         threshold = threshold_of(loss(self.distance), data.part("selection"))
+        claim(folder / STAGE, {}, [OPT])
         write_arrays(folder / OPT, oracles(self.distance, data.part("test"), threshold, self.preset))
 
     def calibration(self, method: str, folder: Path) -> None:
@@ -150,6 +153,7 @@ class Workshop:
 
     def evaluation(self, method: str, folder: Path) -> None:
         """Evaluate a method on the test images, and over resplits."""
+        claim(folder / STAGE, {}, [f"{RESPLITS}.npz"])
         data, masker = self.data(), self._masker(method)
         opt_sizes = read_arrays(self.cache.folder(self.plan.opt) / OPT)["opt_size"]
         test = data.part("test")

@@ -10,7 +10,8 @@ from torch import nn
 from conformask.arithmetic import full_precision, quick_layout
 from conformask.networks.stored import stored_unet
 from conformask.networks.unet import UNet
-from conformask.storage.as_json import Json, read_json, write_json
+from conformask.storage.as_json import Json, claim, read_json, refuse_unfinished, write_json
+from conformask.storage.claims import BESIDE
 from conformask.storage.typed import record_of
 from conformask.tasks import task as task_by_name
 from conformask.training.losses import straight_through_clip
@@ -59,6 +60,7 @@ class NetworkPredictor:
 
     def save(self, folder: Path) -> None:
         """Write predictor.safetensors and predictor.json."""
+        claim(folder / "predictor.json", {"finished": False}, BESIDE["predictor.json"])
         save_weights(self.network.state_dict(), folder / "predictor.safetensors")
         card = PredictorCard(self.task.name, self.size, self.network.settings, self.trained_on, self.kind)
         write_json(folder / "predictor.json", dict(vars(card)))
@@ -72,7 +74,9 @@ class NetworkPredictor:
             MismatchError: the files are damaged.
         """
         path = folder / "predictor.json"
-        card = record_of(PredictorCard, read_json(path), path)
+        record = read_json(path)
+        refuse_unfinished(path, record)
+        card = record_of(PredictorCard, record, path)
         network = stored_unet(card.network, path)
         load_into(network, folder / "predictor.safetensors")
         quick_layout(network).eval().requires_grad_(False)

@@ -15,6 +15,7 @@ from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
 from conformask.storage.as_json import Json
+from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.owned import owned
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import Plan, fit_module, seeded
@@ -89,6 +90,7 @@ def fit_predictor(
         "trained_on": tuple(trained_on),
     }  # fmt: skip
     with owned(out):
+        refuse_unclaimed(places(out, "training.json", "predictor.json"))
         fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
         if is_first_process():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
@@ -144,9 +145,10 @@ def data_uri(image: Array) -> str:
 
 
 def png(image: Image.Image) -> bytes:
-    """The content of a PNG file."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    """The content of a PNG file, which says who made it."""
+    buffer, info = io.BytesIO(), PngInfo()
+    info.add_text("Software", "conformask")
+    image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 

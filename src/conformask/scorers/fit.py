@@ -30,6 +30,7 @@ from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
 from conformask.scorers.worth import Yardstick, hides_clearly_more, warn_if_useless
+from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
@@ -150,6 +151,7 @@ def fit_scorer(
     )
     identity, families = dict(vars(card)), _families(used_head, used)
     with owned(out):
+        refuse_unclaimed(places(out, "training.json", "scorer.json"))
         unmasked = unmasked_losses(selection, used)
         yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, unmasked))
         standing, hides_more = (None, None) if yardstick is None else looks_at(yardstick, used_head, card)

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from conformask.fingerprints import fingerprint_of, name_of
 from conformask.records.curves import Selection
-from conformask.storage.as_json import write_json
+from conformask.storage.as_json import claim, write_json
+from conformask.storage.claims import BESIDE
 from conformask.types import Images, Score
 
 
@@ -43,6 +44,7 @@ class Heuristic:
 
     def save(self, folder: Path) -> None:
         """Write scorer.json; the callable itself has to be handed in again: load(..., scorer=)."""
+        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
         if self.selection is not None:
             self.selection.save(folder)
         write_json(

@@ -19,7 +19,8 @@ from conformask.records.size import Size
 from conformask.scorers.heads import Head, stored_head
 from conformask.scorers.spread import Spread, SpreadNetwork
 from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.storage.as_json import Json, hash_of, read_json, write_json
+from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
+from conformask.storage.claims import BESIDE
 from conformask.storage.typed import record_of
 from conformask.training.record import hash_of_state, load_into, read_weights, save_weights
 from conformask.types import Array, Images, Loss, Score
@@ -137,6 +138,7 @@ class NetworkScorer:
 
     def save(self, folder: Path) -> None:
         """Write scorer.safetensors, scorer.json, selection.npz and looks.npz."""
+        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
         if self.selection is not None:
             self.selection.save(folder)
         if self.looks is not None:
@@ -193,6 +195,7 @@ def stored_card(folder: Path) -> ScorerCard:
     """
     path = folder / "scorer.json"
     record = read_json(path)
+    refuse_unfinished(path, record)
     if record.get("heuristic"):
         raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
     if record["schema"] == 1:  # conformask 0.1 called the U-Net so

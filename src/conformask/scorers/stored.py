@@ -17,12 +17,8 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     """
     if isinstance(scorer, Tiled):
         scorer = scorer.scorer
-    if not (folder / "scorer.json").is_file():
+    record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
+    if record.get("finished") is False:
         scorer.save(folder)
-    elif _fingerprint(folder) != scorer.fingerprint:
+    elif (record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder)) != scorer.fingerprint:
         raise MismatchError(f"{folder} holds another scorer: choose another folder")
-
-
-def _fingerprint(folder: Path) -> str:
-    record = read_json(folder / "scorer.json")
-    return str(record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder))

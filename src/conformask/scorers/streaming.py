@@ -1,7 +1,6 @@
 """Measures of a collection larger than memory: part by part, resumable, on several devices."""
 
 import hashlib
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,10 +13,14 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.storage.owned import owned
+from conformask.storage.as_json import claim
+from conformask.storage.claims import refuse_unclaimed_in
+from conformask.storage.owned import owned, remove_if_empty
+from conformask.storage.whole import remove_claimed
 from conformask.training.processes import check_devices, together
 from conformask.types import Array, Scorer
 
+RECORD = "parts.json"
 PART = 64
 """Images of a part: so many are lost at most when a run is killed."""
 Measure = Callable[[Scored], dict[str, Array]]
@@ -47,19 +50,21 @@ class Streaming:
         """Own the folder of parts while they are made and used; it stays where something can be taken up.
 
         Raises:
-            OutputError: another process makes parts in it.
+            OutputError: another process makes parts in it, or something else lies there.
         """
         if self.folder is None:
             yield
             return
-        used = False
+        used, record = False, self.folder / RECORD
+        refuse_unclaimed_in(self.folder)
         try:
             with owned(self.folder):
                 yield
-            used = True
+                used = True
         finally:
             if main_process() and (used or not any(self.folder.glob("part-*"))):
-                shutil.rmtree(self.folder, ignore_errors=True)
+                remove_claimed(record)
+                remove_if_empty(self.folder)
 
 
 def gathered(
@@ -80,6 +85,9 @@ def gathered(
     fingerprint = _fingerprint(scorer, triplets, key)
     files = [streaming.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
     fabric = together(streaming.devices, streaming.nodes)
+    if fabric.is_global_zero:
+        claim(streaming.folder / RECORD, {}, [file.name for file in files])
+    fabric.barrier()
     mine = range(fabric.global_rank, len(files), fabric.world_size)
     for place in tracked(mine, title, len(mine)):
         if not _readable(files[place]):

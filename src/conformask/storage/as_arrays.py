@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import MismatchError, failure_of_system
 from conformask.storage.whole import existing, whole_file
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -31,6 +31,9 @@ def read_arrays(path: Path) -> dict[str, Array]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except Exception as error:  # which, depends on where it is damaged
+        failure = failure_of_system(error)
+        if failure is not None:
+            raise MismatchError(f"{path} cannot be read, {failure}") from error
         raise MismatchError(f"{path} is damaged ({error}): copy it again") from error
 
 

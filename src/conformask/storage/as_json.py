@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import MismatchError, failure_of_system
+from conformask.storage.claims import claimed_by, refuse_unclaimed
 from conformask.storage.whole import existing, whole_file
 
 Json = Any
@@ -28,6 +29,31 @@ def write_json(path: Path, record: Mapping[str, Json]) -> None:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
+def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
+    """Write a record that claims files, relative to its folder, before the first of them is written.
+
+    What the record before claimed stays claimed while it is there. "finished": False in the record says that
+    the files are not all there yet.
+
+    Raises:
+        OutputError: something lies there that no record of conformask claims.
+    """
+    names = dict.fromkeys(files)
+    refuse_unclaimed([path, *(path.parent / name for name in names)])
+    names |= dict.fromkeys(name for name in claimed_by(path) if (path.parent / name).exists())
+    write_json(path, {**record, "files": list(names)})
+
+
+def refuse_unfinished(path: Path, record: Mapping[str, Json]) -> None:
+    """Refuse a record that says that its files are not all there.
+
+    Raises:
+        MismatchError: it is that.
+    """
+    if record.get("finished") is False:
+        raise MismatchError(f"{path.parent} was not finished: give the command that writes it again")
+
+
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     """Read what write_json wrote.
 
@@ -39,6 +65,8 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
         schema = int(record["schema"])
+    except OSError as error:
+        raise MismatchError(f"{path} cannot be read, {failure_of_system(error) or error.strerror}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise MismatchError(f"{path} is not a record of conformask ({error}): copy it again") from error
     if schema > SCHEMA:

@@ -1,65 +1,83 @@
 """One process at a time writes a folder; its lock dies with it."""
 
+import errno
 import os
+import shutil
 import socket
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformask.errors import OutputError
 from conformask.progress import main_process
+from conformask.storage.claims import OWN_NAME
 
 if TYPE_CHECKING:
     from filelock import FileLock
 
-LOCK = ".lock"
-OWNER = ".lock-owner"
+LOCK = f"{OWN_NAME}.lock"
+OWNER_SUFFIX = "-owner"
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system says that cannot lock, such as Lustre or NFS where nobody set it up."""
 
 
 @contextmanager
-def owned(folder: Path) -> Iterator[None]:
+def owned(folder: Path, name: str | None = None) -> Iterator[None]:
     """Be the only one that writes a folder; of several processes that Lightning started the first is it.
 
-    May be nested within one thread.
+    With a name be the only one that writes the file of that name in it.
+
+    May be nested within one thread. Where the file system cannot lock, warns and goes on.
 
     Raises:
         OutputError: another process writes it, or it cannot be written to.
     """
-    if not main_process():
-        yield
-        return
-    lock = _locked(folder)
+    path = folder / (LOCK if name is None else f"{OWN_NAME}.{name}.lock")
+    lock = _locked(path, folder if name is None else folder / name) if main_process() else None
     try:
         yield
     finally:
-        if lock.lock_counter == 1:
-            (folder / OWNER).unlink(missing_ok=True)
-        lock.release()
+        if lock is not None:
+            if lock.lock_counter == 1:
+                _owner_file(path).unlink(missing_ok=True)
+            lock.release()
 
 
-def _locked(folder: Path) -> "FileLock":
+def remove_if_empty(folder: Path) -> None:
+    """Remove a folder in which nothing is left but the files of its lock."""
+    with suppress(OSError):
+        if all(path.name.startswith(LOCK) for path in folder.iterdir()):
+            shutil.rmtree(folder)
+
+
+def _locked(path: Path, shown: Path) -> "FileLock | None":
+    """The lock at a path, held; None where the file system has no locks. Messages show what it is for."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(folder / LOCK, timeout=0, is_singleton=True)
+    # A lock by the mere presence of a file would outlive its process, and travel with a copied folder.
+    lock = FileLock(path, timeout=0, is_singleton=True, fallback_to_soft=False)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        (folder / OWNER).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
-    except NotImplementedError:
-        warnings.warn(f"{folder} lies where files cannot be locked: let one process write it", stacklevel=4)
+        _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout as error:
-        raise OutputError(
-            f"{folder} is being written by {_owner(folder)}: wait, or choose another"
-        ) from error
-    except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+        raise OutputError(f"{shown} is being written by {_owner(path)}: wait, or choose another") from error
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise OutputError(f"cannot write {shown}: {error.strerror}; choose another folder") from error
+        warnings.warn(f"{shown} lies where files cannot be locked: let one process write it", stacklevel=4)
+        return None
     return lock
 
 
-def _owner(folder: Path) -> str:
+def _owner_file(lock: Path) -> Path:
+    return lock.with_name(f"{lock.name}{OWNER_SUFFIX}")
+
+
+def _owner(lock: Path) -> str:
     try:
-        return (folder / OWNER).read_text(encoding="utf-8")
+        return _owner_file(lock).read_text(encoding="utf-8")
     except OSError:
         return "another process"

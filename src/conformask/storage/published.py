@@ -5,18 +5,51 @@ seal and the hashes of the files find damage, not malice: whoever can change a f
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformask.errors import MismatchError, MissingFileError
+from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.storage.as_arrays import Array, hash_of_arrays, read_arrays, write_arrays
 from conformask.storage.as_json import Json, hash_of, plain, read_json, write_json
+from conformask.storage.claims import claimed_by, refuse_unclaimed
+from conformask.storage.whole import remove
 
 TRIES = 5
 """How often a reader looks again where a writer replaces the files meanwhile."""
 UNSEALED = ("schema", "conformask", "seal")
+
+
+@dataclass
+class State:
+    """A published record that one process at a time continues: what another wrote meanwhile is not lost."""
+
+    seal: str | None = None
+    """Of the record that was read or written last; None for a new one."""
+
+    def publish(
+        self, path: Path, record: Mapping[str, Json], arrays: Mapping[str, Mapping[str, Array]]
+    ) -> None:
+        """Write the record, as publish does.
+
+        Raises:
+            OutputError: another is there than the one that this one continues.
+        """
+        refuse_unclaimed([path])
+        if path.is_file() and read_json(path).get("seal") != self.seal:
+            raise OutputError(
+                f"{path} is not the state that this one continues, such as one that another process has "
+                "written meanwhile: load it and add the images again"
+            )
+        self.seal = publish(path, record, arrays)
+
+    def read(self, path: Path, stems: Iterable[str]) -> "Published":
+        """Read the record, as read_published does."""
+        published = read_published(path, stems)
+        self.seal = str(published.record["seal"])
+        return published
 
 
 @dataclass(frozen=True)
@@ -33,8 +66,8 @@ def publish(
     arrays: Mapping[str, Mapping[str, Array]],
     sealed: Iterable[str] = (),
     outdated: Path | None = None,
-) -> None:
-    """Write a record as JSON, and its arrays beside it.
+) -> str:
+    """Write a record as JSON, and its arrays beside it; returns its seal.
 
     Args:
         path: of the JSON.
@@ -44,21 +77,27 @@ def publish(
         outdated: a file that is no longer true, removed before the record appears.
 
     Raises:
-        OutputError: the folder cannot be written to.
+        OutputError: something lies there that no record of conformask claims, or the folder cannot be
+            written to.
     """
     named = {f"{stem}-{hash_of_arrays(content)[:8]}.npz": content for stem, content in arrays.items()}
+    refuse_unclaimed([path])
+    before = claimed_by(path)
     for name, content in named.items():
-        if not _there(path, name):
+        if not _holds(path.parent / name, content):
             write_arrays(path.parent / name, content)
     files = {name: path_hash(path.parent / name) for name in (*named, *sealed)}
-    content = plain({**record, "files": files})
+    replaced = [name for name in before if _is_array_file(name, arrays) and name not in files]
+    replaced = [name for name in replaced if (path.parent / name).is_file()]
+    content = plain({**record, "files": files, "replaced": replaced})
     if outdated is not None:
-        outdated.unlink(missing_ok=True)
-    write_json(path, {**content, "seal": hash_of(content)})
-    for old in (old for stem in arrays for old in path.parent.glob(f"{stem}-????????.npz")):
-        if old.name not in named:
-            with suppress(OSError):
-                old.unlink()
+        remove(outdated)
+    seal = hash_of(content)
+    write_json(path, {**content, "seal": seal})
+    for name in replaced:
+        with suppress(OSError):
+            (path.parent / name).unlink()
+    return seal
 
 
 def read_published(path: Path, stems: Iterable[str]) -> Published:
@@ -132,8 +171,12 @@ def _named(record: Mapping[str, Json], stem: str) -> str:
     return next((name for name in record["files"] if name.startswith(f"{stem}-")), f"{stem}.npz")
 
 
-def _there(path: Path, name: str) -> bool:
-    """Whether a file is the one that the record before wrote."""
-    with suppress(MismatchError, MissingFileError, KeyError, OSError):
-        return bool(read_json(path)["files"][name] == path_hash(path.parent / name))
+def _is_array_file(name: str, stems: Iterable[str]) -> bool:
+    return any(re.fullmatch(rf"{stem}-[0-9a-f]{{8}}\.npz", name) for stem in stems)
+
+
+def _holds(path: Path, content: Mapping[str, Array]) -> bool:
+    """Whether a file is there already with all of these arrays, such as one of a killed process."""
+    with suppress(MismatchError, MissingFileError, OSError):
+        return hash_of_arrays(read_arrays(path)) == hash_of_arrays(content)
     return False

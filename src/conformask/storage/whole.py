@@ -1,4 +1,7 @@
-"""Files that appear whole or not at all; what killed processes left of them is swept."""
+"""Files that appear whole or not at all; what killed processes left of them is swept.
+
+A file is on the disk before it has its name, so that a power cut, too, leaves the old or the new one.
+"""
 
 import errno
 import hashlib
@@ -11,9 +14,10 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from conformask.errors import MissingFileError, OutputError
+from conformask.errors import ConformaskError, MissingFileError, OutputError
+from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed
 
-MARK = ".conformask-"
+MARK = f"{OWN_NAME}-"
 """How unfinished files begin."""
 
 
@@ -33,16 +37,23 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it becomes `path`, on failure nothing is left.
 
     Raises:
-        OutputError: the folder cannot be written to, the disk is full, or the name is too long.
+        OutputError: something lies there that no record of conformask claims, the folder cannot be written
+            to, the disk is full, or the name is too long.
     """
+    refuse_unclaimed([path])
     aside = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
         yield aside
+        for written in (aside, *aside.rglob("*")):
+            _to_disk(written)
+        if aside.is_dir() and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
         aside.replace(path)
+        _to_disk(path.parent)
     except OSError as error:
-        if isinstance(error, OutputError):
+        if isinstance(error, ConformaskError):
             raise
         remedy = "give it a shorter name" if error.errno == errno.ENAMETOOLONG else "choose another folder"
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
@@ -79,8 +90,31 @@ def _alive(process: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that it holds, if it is there."""
-    if path.is_dir():
+    """Remove a file, or a folder that counts as one, if it is there.
+
+    Raises:
+        OutputError: no record of conformask claims it.
+    """
+    refuse_unclaimed([path])
+    _remove(path)
+
+
+def remove_claimed(record: Path) -> None:
+    """Remove all files that a record claims, the folders that are empty then, and the record.
+
+    Killed on its way it can be repeated: the record goes last.
+    """
+    paths = [record.parent / name for name in claimed_by(record)]
+    for path in paths:
+        _remove(path)
+    for folder in {path.parent for path in paths} - {record.parent}:
+        with suppress(OSError):  # not empty: something of the user's
+            folder.rmdir()
+    record.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
@@ -88,4 +122,19 @@ def remove(path: Path) -> None:
 
 def _try_to_remove(path: Path) -> None:
     with suppress(OSError):
-        remove(path)
+        _remove(path)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until a file, or the entries of a folder, are on the disk, where the system can say so."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
-from conformask.errors import MismatchError
+from conformask.errors import MismatchError, failure_of_system
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.whole import existing, whole_file
 from conformask.training.budget import Budget
@@ -148,5 +148,8 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     existing(path)
     try:
         return load_file(path)
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        failure = failure_of_system(error)
+        if failure is not None:
+            raise MismatchError(f"{path} cannot be read, {failure}") from error
         raise MismatchError(f"{path} is damaged ({error}): copy it again, or train again") from error
