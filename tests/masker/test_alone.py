@@ -7,12 +7,25 @@ from torch import Tensor, nn
 from conformask.errors import CalibrationError
 from conformask.masker.calibrate import calibrate
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.spread import local_spread
 from conformask.types import Images, Score
 from synthetic_triplets import scale_of, triplets
 
 
 def by_the_batch(x: Tensor, y_hat: Tensor) -> Tensor:
     return x / x.amax()
+
+
+def by_the_largest_spread(x: Tensor, y_hat: Tensor) -> Tensor:
+    """The negative of an image has the same."""
+    spread = local_spread(x, y_hat)
+    return spread / spread.amax()
+
+
+def by_the_mean_difference(x: Tensor, y_hat: Tensor) -> Tensor:
+    """The same."""
+    difference = (x - y_hat).abs()
+    return difference / difference.mean()
 
 
 def by_chance(x: Tensor, y_hat: Tensor) -> Tensor:
@@ -39,14 +52,16 @@ class WithFeatures(Heuristic):
     "scorer",
     [
         Heuristic(by_the_batch, channels=1),
+        Heuristic(by_the_largest_spread, channels=1),
+        Heuristic(by_the_mean_difference, channels=1),
         Heuristic(by_chance, channels=1),
         Heuristic(Normalised(), channels=1),
         WithFeatures(scale_of, channels=1),
     ],
-    ids=["by the batch", "by chance", "batch norm", "features"],
+    ids=["by the batch", "largest spread", "mean difference", "by chance", "batch norm", "features"],
 )
 def test_a_score_that_depends_on_its_batch(scorer: Heuristic) -> None:
-    with pytest.raises(CalibrationError, match=r"score .* of the first image differs by"):
+    with pytest.raises(CalibrationError, match=r"score .* of an image differs by"):
         calibrate(scorer, triplets(20, 0), threshold=0.03, distance="l1")
 
 
@@ -54,7 +69,7 @@ def test_a_distance_that_depends_on_its_batch() -> None:
     def relative(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).abs().mean((1, 2, 3)) / (a - b).abs().max().clamp(min=1e-6)
 
-    with pytest.raises(CalibrationError, match="distance 'relative' of the first image differs"):
+    with pytest.raises(CalibrationError, match="distance 'relative' of an image differs"):
         calibrate(
             Heuristic(scale_of, channels=1),
             triplets(20, 0),
@@ -68,7 +83,7 @@ def test_a_weight_that_depends_on_its_batch() -> None:
     def share(x: Tensor, y_hat: Tensor) -> Tensor:
         return y_hat.mean((1, 2, 3)) / y_hat.mean((1, 2, 3)).sum()
 
-    with pytest.raises(CalibrationError, match="weight= of the first image differs"):
+    with pytest.raises(CalibrationError, match="weight= of an image differs"):
         calibrate(
             Heuristic(scale_of, channels=1),
             triplets(40, 0),

@@ -1,46 +1,82 @@
 """Whether what is computed of an image depends on the other images of its batch: no promise covers that."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device
+from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
+from conformask.masker.code import probe_shapes
 from conformask.scorers.scoring import score_of
-from conformask.types import Images, Loss, PerImage, Scorer, Triplet, Weigh
+from conformask.types import Images, Loss, Scorer, Triplet, Weigh
 
 TOLERANCE = 1e-3
 """Relative; batches of other sizes change the rounding of convolutions by a hundredth of it."""
+FAINT = 0.25
+"""Of the contrast of an image: what is left of it in one that looks otherwise in every statistic."""
+LOOKED_AT = 8
+"""Calibration images among which one of the same shape is looked for."""
+Values = dict[str, Tensor]
 
 
-def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, triplet: Triplet) -> None:
-    """Compute score, loss and weight of an image by itself and beside its negative, and compare.
+def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, triplets: Triplets) -> None:
+    """Compute score, loss and weight of some images one by one, and of all in one batch, and compare.
 
-    Calibration and use put different images beside each other: their numbers would not be exchangeable.
+    They are the first image, the next of its shape, and the first with a quarter of its contrast: what is
+    divided by a maximum or a mean of the batch differs for one of them at least. Calibration and use put
+    different images beside each other: their numbers would not be exchangeable.
 
     Raises:
         CalibrationError: one of them differs; says which.
     """
-    arrays = (triplet.x, triplet.y_hat, triplet.truth())
-    x, y_hat, y = (torch.from_numpy(image)[None].to(best_device()) for image in arrays)
-    two_x, two_y_hat, two_y = torch.cat([x, 1 - x]), torch.cat([y_hat, 1 - y_hat]), torch.cat([y, y])
-    alone, together = score_of(scorer, x, y_hat), score_of(scorer, two_x, two_y_hat)
-    _compare(f"the score {scorer.name!r}", alone.map, together.map)
-    if alone.features is not None and together.features is not None:
-        _compare(f"a feature of the score {scorer.name!r}", alone.features, together.features)
-    _compare(f"the distance {loss.terms.loss_name!r}", _of(loss, y, y_hat), _of(loss, two_y, two_y_hat))
-    if weigh is not None:
-        _compare("weight=", weigh(x, y_hat), weigh(two_x, two_y_hat))
+
+    def values(x: Images, y_hat: Images, y: Images) -> Values:
+        score = score_of(scorer, x, y_hat)
+        found = {f"the score {scorer.name!r}": score.map}
+        if score.features is not None:
+            found[f"a feature of the score {scorer.name!r}"] = score.features
+        ones = torch.ones_like(y[:, :1])
+        found[f"the distance {loss.terms.loss_name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
+        return found if weigh is None else found | {"weight=": weigh(x, y_hat)}
+
+    _compare(
+        values,
+        [torch.cat(images).to(best_device()) for images in zip(*_images(scorer, triplets), strict=True)],
+    )
 
 
-def _of(loss: Loss, y: Images, y_hat: Images) -> PerImage:
-    return loss.on(y, y_hat, None, 1).of(torch.ones_like(y[:, :1])).detach()
+def _images(scorer: Scorer, triplets: Triplets) -> Iterator[tuple[Images, ...]]:
+    """x, y_hat and y of each; of images that are scored by tiles a corner."""
+    first, *others = (triplets[index] for index in range(min(LOOKED_AT, len(triplets))))
+    shapes = (first.x.shape, first.y_hat.shape)
+    alike = next((other for other in others if (other.x.shape, other.y_hat.shape) == shapes), None)
+    corner = _corner(scorer, first)
+    yield (images := corner(first))
+    yield tuple(0.5 + FAINT * (image - 0.5) for image in images)
+    if alike is not None:
+        yield corner(alike)
 
 
-def _compare(what: str, alone: Tensor, together: Tensor) -> None:
-    difference = float((together[:1] - alone).abs().max())
-    if not difference <= TOLERANCE * float(alone.abs().max()):
-        raise CalibrationError(
-            f"{what} of the first image differs by {difference:.3g} when another image lies beside it in the "
-            "batch: compute it image by image, without statistics of the batch and without chance (a module "
-            "in eval mode)"
-        )
+def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Images, ...]]:
+    x, y_hat = probe_shapes(scorer, triplet)
+
+    def corner(triplet: Triplet) -> tuple[Images, ...]:
+        arrays = (triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)
+        return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
+
+    return corner
+
+
+def _compare(values: Callable[[Images, Images, Images], Values], batch: list[Images]) -> None:
+    together = values(*batch)
+    for place in range(len(batch[0])):
+        for what, alone in values(*(images[place : place + 1] for images in batch)).items():
+            difference = float((together[what][place : place + 1] - alone).abs().max())
+            if not difference <= TOLERANCE * float(alone.abs().max()):
+                raise CalibrationError(
+                    f"{what} of an image differs by {difference:.3g} when other images lie beside it in the "
+                    "batch: compute it image by image, without statistics of the batch and without chance "
+                    "(a module in eval mode)"
+                )

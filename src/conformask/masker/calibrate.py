@@ -144,7 +144,7 @@ def calibrate(
         chosen_on = () if selection is None else survey(selection, "reading selection images").traces
         _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
         first, code = calibration[0], Code(scorer, used, used_family, weight)
-        refuse_batch_dependence(scorer, used, weight, first)
+        refuse_batch_dependence(scorer, used, weight, calibration)
         probe = code.probe(*probe_shapes(scorer, first))
         closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
         closed_masks_pass(np.array(closed), choices.threshold, used.terms.loss_name)
