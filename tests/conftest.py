@@ -1,11 +1,16 @@
-"""Every test runs with shapes (jaxtyping) and types (beartype) checked inside conformask."""
+"""What all tests share; `make types` has shapes and types checked inside conformask as well."""
 
+import os
 import shutil
 
 import pytest
-from jaxtyping import install_import_hook
 
-install_import_hook("conformask", "typechecked.typechecked")
+TYPES = os.environ.get("CONFORMASK_TYPES") == "1"
+"""Whether every call inside conformask is checked, which takes nearly twice as long."""
+if TYPES:
+    from jaxtyping import install_import_hook
+
+    install_import_hook("conformask", "typechecked.typechecked")
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import passes
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.records.geometry import Geometry
 from conformask.report.pictures import (
@@ -56,6 +56,7 @@ def show(
         MismatchError: other channels than those of the calibration images.
         ImageError: values outside the range, NaN or infinity.
     """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
     inputs, outputs = masker.batch_of("x", x), masker.batch_of("y_hat", y_hat)
     truths = None if y is None else masker.batch_of("y", y)
     _check(inputs, outputs, truths)

@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Mapping
 from difflib import get_close_matches
+from types import UnionType
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -52,6 +53,16 @@ MEMORY = (
     "there is not enough memory: close other programs, take a machine with more, or smaller images, tiles "
     "(--whole) or batches (--batch-size)"
 )
+
+
+def expect(value: object, kind: type | UnionType, argument: str, remedy: str) -> None:
+    """Refuse an argument of another type where a public function would fail on it without words.
+
+    Raises:
+        InvalidArgumentError: says what to give.
+    """
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(f"{argument} is a {type(value).__name__}; give {remedy}")
 
 
 def failure_of_system(error: BaseException) -> str | None:

@@ -224,10 +224,10 @@ def _is_image(path: Path, folder: Path) -> bool:
 
 def check_name(name: str, where: str) -> None:
     """Refuse a name that cannot name a file in an output folder."""
-    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+    if not name or name.startswith(".") or any(sign in "/\\" or sign < " " for sign in name):
         raise InvalidArgumentError(
-            f"{where}: name {name!r} becomes a file name, so it must not be empty, hold slashes or start "
-            "with a dot"
+            f"{where}: name {name!r} becomes a file name, so it must not be empty, hold slashes, line ends "
+            "or other control characters, or start with a dot"
         )
     try:
         size = len(name.encode())

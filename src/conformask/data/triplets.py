@@ -520,7 +520,8 @@ def refuse_others(*given: object) -> None:
     for each in given:
         if each is not None and not isinstance(each, Triplets):
             dataset = "LOADER.dataset" if hasattr(each, "dataset") else "DATASET"
+            made = "from_folder(PATH)" if isinstance(each, str | Path) else f"from_dataset({dataset})"
             raise InvalidArgumentError(
-                f"a {type(each).__name__} is given where triplets are taken: give "
-                f"Triplets.from_dataset({dataset}), or what another Triplets.from_... makes"
+                f"a {type(each).__name__} is given where triplets are taken: give Triplets.{made}, or what "
+                "another Triplets.from_... makes"
             )

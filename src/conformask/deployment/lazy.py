@@ -25,7 +25,7 @@ from conformask.deployment.whole import (
     warn_whole,
     windows_of,
 )
-from conformask.errors import MissingFileError
+from conformask.errors import MissingFileError, expect
 from conformask.masker.masker import Masker
 from conformask.masks.passes import Passes, passes_of
 from conformask.records.reading import Reading
@@ -78,11 +78,12 @@ def masked(
         from dask.delayed import delayed
     except ImportError as error:
         raise MissingFileError("masked needs dask: pip install 'conformask[dask]'") from error
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
     reading = masker.card.reading
     x, y_hat = _arranged("x", x, reading), _arranged("y_hat", y_hat, reading)
     rasters = _raster("x", x, reading), _raster("y_hat", y_hat, reading)
     image = WholeImage("the image", *rasters, None, category, weight, Under(None, None, reading))
-    masker.card.check_channels(image.y_hat.header.channels, "y_hat: ")
+    masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     check_whole(masker, image)
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)

@@ -1,7 +1,7 @@
 """Masks of a whole folder of images: resumed image by image, never mixed with those of another promise."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,11 +22,11 @@ from conformask.data.formats.opened import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rows import Role
-from conformask.data.triplets import Triplets
+from conformask.data.triplets import Triplets, refuse_others
 from conformask.deployment.films import films_of
-from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, Line, MaskFolder
+from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, Line, MaskFolder
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect
 from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
@@ -95,6 +95,8 @@ def write_masks(
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    refuse_others(triplets)
     if like == "x":
         _check_over_x(triplets)
     if seg is not None:
@@ -116,6 +118,7 @@ def write_masks(
         work.write(left, fabric.global_rank, fabric.world_size)
         fabric.barrier()
         lines = work.folder.lines()
+        _check_complete(lines, triplets.names, work.folder.path)
         ordered = [lines[name] for name in triplets.names]
         fabric.barrier()
         if fabric.is_global_zero:
@@ -265,6 +268,15 @@ class _Opened:
     masks: Array
     distances: list[float] | None
     bounds: list[float] | None
+
+
+def _check_complete(lines: Mapping[str, Line], names: Sequence[str], out: Path) -> None:
+    lost = [name for name in names if name not in lines]
+    if lost:
+        raise OutputError(
+            f"{out} was changed meanwhile: {SIZES} says nothing of {lost[0]!r}, which was masked; give the "
+            "command again"
+        )
 
 
 def _check_over_x(triplets: Triplets) -> None:

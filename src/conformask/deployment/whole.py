@@ -89,7 +89,7 @@ def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> di
     by_tiles, images = tiled_scorer(masker), {}
     for index, suffix in enumerate(triplets.suffixes):
         y_hat = triplets.raster(index, "y_hat")
-        masker.card.check_channels(y_hat.header.channels, f"{y_hat.name}: ")
+        masker.card.check_shape(y_hat.header.shape, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
             images[index] = whole_image(triplets, index, y_hat, like)
             check_whole(masker, images[index])

@@ -15,7 +15,7 @@ from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Unit
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError
+from conformask.errors import CalibrationError, expect
 from conformask.evaluation.examples import examples_of, gain_of
 from conformask.evaluation.made import made
 from conformask.evaluation.measures import measures_of
@@ -62,6 +62,7 @@ def evaluate(
         ImageError: an image that cannot be used.
         InvalidArgumentError: too many devices, or several without out.
     """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(test)
     caveat = masker.card.check_network(test.network, other_network=other_network)
     seen = _refuse_unfit(masker, test)
@@ -168,7 +169,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
         )
     warn_of_copies(seen, masker.scorer.looks, "test", "the scorer was trained or selected on")
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
-    masker.card.check_channels(seen.channels)
+    masker.card.check_shape((seen.channels, *seen.sizes[0]))
     masker.card.check_sizes(seen.sizes)
     masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))
     check_window(masker.card, seen.geometry)

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.exporting.check import TOLERANCE, Agreement, checked
 from conformask.exporting.front import Front, behind, front_of
 from conformask.exporting.graph import constant_lambda, translated
@@ -79,6 +79,9 @@ def export(
     if path.suffix.lower() != ".onnx":
         raise InvalidArgumentError(f"{path}: the name of an exported masker ends with .onnx")
     refuse_unclaimed([path])
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    if predictor is not None:
+        expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
     refuse(masker)
     front, caveat = fitting(masker, predictor, network, other_network=other_network)
     model = translated(masker) if front is None else behind(masker, front)

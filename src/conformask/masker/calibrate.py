@@ -42,7 +42,7 @@ from conformask.records.size import Size, among
 from conformask.records.threshold import threshold_of
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
-from conformask.scorers.untrained import Untrained, for_images
+from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer, Weigh
@@ -120,6 +120,7 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
+    check_scorer(scorer)
     refuse_others(calibration, selection)
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = where(used, calibration.has_regions)

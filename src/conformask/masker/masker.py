@@ -213,7 +213,7 @@ class Masker:
     ) -> Scored:
         """New images with their score, checked."""
         x, y_hat = _inside("x", x), _inside("y_hat", y_hat)
-        self.card.check_channels(y_hat.shape[1])
+        self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, stacklevel=4)
         names = tuple(f"image {index}" for index in range(len(x)))

@@ -14,7 +14,7 @@ from conformask.conformal.online import OnlineLambda
 from conformask.conformal.presets import marginal
 from conformask.data.images import check_name
 from conformask.data.regions import region_of_array
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_json import Json
@@ -46,6 +46,7 @@ class OnlineMasker:
     _stored: State = field(init=False, default_factory=State, repr=False)
 
     def __post_init__(self) -> None:
+        expect(self.masker, Masker, "masker", "what calibrate() or load() returned")
         promise = self.masker.guarantee
         if promise.confidence is None or promise != marginal(promise.confidence):
             raise InvalidArgumentError(
@@ -72,7 +73,7 @@ class OnlineMasker:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
         arrays = {role: self.masker.image_of(role, image) for role, image in images.items()}
-        self.masker.card.check_channels(len(arrays["y_hat"]))
+        self.masker.card.check_shape(arrays["y_hat"].shape)
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}

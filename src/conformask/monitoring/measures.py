@@ -12,8 +12,8 @@ from conformask.calibration import Scored, features_of, loss_under, mask_size
 from conformask.conformal.facts import facts_of
 from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
-from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
+from conformask.data.triplets import Triplets, refuse_others
+from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
@@ -65,6 +65,8 @@ def measures_of(
             of another network.
         ImageError: an image that cannot be used.
     """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    refuse_others(new)
     if isinstance(masker.guarantee.population, Weighted):
         raise InvalidArgumentError(
             "a weighted promise is about other images than its calibration's by design"

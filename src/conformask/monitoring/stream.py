@@ -10,7 +10,7 @@ from conformask.data.images import pixel_hash
 from conformask.data.splits import uniform
 from conformask.data.survey import hash_of_group
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.agreement import LEVEL
 from conformask.masker.masker import Masker
 from conformask.masker.online import refuse_other_masker
@@ -35,6 +35,7 @@ class Watch:
 
     def __init__(self, masker: Masker, level: float = LEVEL) -> None:
         check_level(level)
+        expect(masker, Masker, "masker", "what calibrate() or load() returned")
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
         self._stored = State()

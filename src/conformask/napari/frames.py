@@ -104,7 +104,7 @@ def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | No
     reading = masker.card.reading
     reading = replace(reading, data_range=data_range or reading.data_range)
     images = [_image(inputs, outputs, index, reading) for index in np.ndindex(outputs.lead)]
-    masker.card.check_channels(images[0].y_hat.header.channels, f"{images[0].name}: ")
+    masker.card.check_shape(images[0].y_hat.header.shape, f"{images[0].name}: ")
     check_whole(masker, images[0])
     return images
 

@@ -1,7 +1,7 @@
 """For which images a promise holds, and whether these are among them."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from conformask.errors import MismatchError
@@ -26,12 +26,19 @@ class Domain(ReadAs):
     geometry: Geometry | None = None
     """Spacing and orientation of the first image, where its file says them; not its place."""
 
-    def check_channels(self, channels: int, where: str = "") -> None:
-        """Refuse images of other channels; `where` is put before the message.
+    def check_shape(self, shape: Sequence[int], where: str = "") -> None:
+        """Refuse volumes for planes, and other channels, by (C, *space); `where` is put before the message.
 
         Raises:
-            MismatchError: they have others.
+            MismatchError: says what the masker takes.
         """
+        channels, *space = shape
+        if len(space) != len(self.sizes[0]):
+            here, there = ("planes", "volumes") if len(space) == 2 else ("volumes", "planes")
+            raise MismatchError(
+                f"{where}the promise is about {there}, and these are {here} of {tuple(space)} pixels: "
+                f"calibrate on {here} for a promise about them"
+            )
         if channels != self.channels:
             raise MismatchError(
                 f"{where}this masker takes y_hat with {self.channels} channels, not {channels}"

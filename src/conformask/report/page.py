@@ -9,6 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from conformask.conformal.crossing import passes
+from conformask.errors import expect
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
 from conformask.report.images import image_table
@@ -56,6 +57,7 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
     """
+    expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
     page = render(evaluation)
     with whole_file(path) as aside:

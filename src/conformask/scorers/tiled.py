@@ -81,8 +81,8 @@ class Tiled:
     they may be any along the first.
 
     Raises:
-        InvalidArgumentError: tile or overlap is not a multiple of 32, or the overlap above a quarter of the
-            tile.
+        InvalidArgumentError: the scorer is not one for certain images; tile or overlap is not a multiple of
+            32, or the overlap above a quarter of the tile.
     """
 
     scorer: Scorer
@@ -101,6 +101,11 @@ class Tiled:
     selection = _of_scorer("selection")
 
     def __post_init__(self) -> None:
+        if not callable(self.scorer):
+            raise InvalidArgumentError(
+                f"scorer is a {type(self.scorer).__name__}, for any images; make it one for yours first, "
+                "Tiled(packaged_scorer().of(TRIPLETS))"
+            )
         dimensions = next((len(each) for each in self.tiles if isinstance(each, tuple)), 1)
         if not all(map(_is_usable, *self._along(dimensions))):
             raise InvalidArgumentError(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
 from conformask.losses import code_of, loss
 from conformask.names import Untrained as Name
 from conformask.networks.stored import settings_of
@@ -52,6 +53,21 @@ class Untrained:
             distance_code=code_of(used),
         )
         return NetworkScorer(ready(network), head(self.name, used), card)
+
+
+def check_scorer(scorer: object) -> None:
+    """Refuse what is no scorer, such as a module or a function that would be one inside a Heuristic.
+
+    Raises:
+        InvalidArgumentError: says what to give instead.
+    """
+    if isinstance(scorer, str):
+        remedy = f"packaged_scorer() or fit_scorer(..., scorer={scorer!r})"
+    elif isinstance(scorer, nn.Module) or not hasattr(scorer, "selection"):
+        remedy = "Heuristic(FUNCTION, channels=...), FUNCTION a callable of (x, y_hat)"
+    else:
+        return
+    raise InvalidArgumentError(f"scorer is a {type(scorer).__name__}; give {remedy}")
 
 
 def packaged_scorer() -> Untrained:

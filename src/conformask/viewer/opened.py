@@ -93,7 +93,7 @@ def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened
         OutputError: the disk has no room for its score or region.
     """
     header, axes = triplets.header(index), len(masker.card.sizes[0])
-    masker.card.check_channels(header.channels)
+    masker.card.check_shape(header.shape)
     if len(header.space) != axes:
         name, found = triplets.names[index], len(header.space)
         raise MismatchError(f"{name} has {found} spatial axes, the images of the calibration have {axes}")
