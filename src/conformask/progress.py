@@ -8,6 +8,8 @@ from typing import TypeVar
 
 T = TypeVar("T")
 RANKS = ("LOCAL_RANK", "NODE_RANK")
+TORCHRUN, TORCHRUN_RANKS = "TORCHELASTIC_RUN_ID", ("RANK",)
+"""Of torchrun, under which every process but those of the first machine has no NODE_RANK."""
 Tell = Callable[[int, int], None]
 """Called with how many things are done, and how many there are."""
 SECONDS = 30.0
@@ -15,8 +17,9 @@ SECONDS = 30.0
 
 
 def main_process() -> bool:
-    """Whether this is the first of several processes that Lightning started, or the only one."""
-    return all(os.environ.get(rank, "0") == "0" for rank in RANKS)
+    """Whether this is the first of several processes that Lightning or torchrun started, or the only one."""
+    ranks = TORCHRUN_RANKS if TORCHRUN in os.environ else RANKS
+    return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
 class Lines:

@@ -29,7 +29,7 @@ from conformask.training.budget import Budget
 from conformask.training.memory import workers_for
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
-from conformask.training.processes import check_devices
+from conformask.training.processes import check_devices, check_torchrun
 from conformask.training.progress import ProgressBar, Standing
 from conformask.training.record import Record, load_into
 
@@ -250,6 +250,7 @@ def _trainer(plan: Plan, callbacks: list[L.Callback], module: L.LightningModule)
         "num_sanity_val_steps": 0,
     }
     trainer = L.Trainer(**settings)
+    check_torchrun(trainer.world_size)
     if trainer.world_size > 1 and not module.automatic_optimization:  # each step leaves some weights alone
         return L.Trainer(**settings, strategy="ddp_find_unused_parameters_true")
     return trainer

@@ -8,6 +8,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from conformask.arithmetic import best_device
 from conformask.errors import InvalidArgumentError
+from conformask.progress import TORCHRUN
 
 
 def is_first_process() -> bool:
@@ -21,10 +22,29 @@ def is_first_process() -> bool:
 
 
 def together(devices: int | str, nodes: int) -> Fabric:
-    """Start the processes that share the work, one for each device on each node; perhaps this one alone."""
+    """Start the processes that share the work, one for each device on each node; perhaps this one alone.
+
+    Raises:
+        InvalidArgumentError: torchrun started another number of processes.
+    """
     fabric = Fabric(devices=devices, num_nodes=nodes)
+    check_torchrun(fabric.world_size)
     fabric.launch()
     return fabric
+
+
+def check_torchrun(processes: int) -> None:
+    """Refuse to work as one process where torchrun started several: each would write all the files.
+
+    Raises:
+        InvalidArgumentError: torchrun started another number; says which options to give.
+    """
+    started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
+    if int(started) != processes:
+        raise InvalidArgumentError(
+            f"torchrun started {started} processes, and --devices and --nodes say {processes}: give "
+            "--devices as its --nproc-per-node and --nodes as its --nnodes"
+        )
 
 
 def check_devices(devices: int | str) -> None:
