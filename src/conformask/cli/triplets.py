@@ -17,7 +17,8 @@ def triplets(
     predictor: Annotated[
         str,
         Parameter(
-            help="Your network: package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or "
+            help="Your network, which is code: run only what you would run as a program (SECURITY.md). "
+            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or "
             "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); of a library monai:BUNDLE, "
             "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; or bicubic, "
             "biharmonic, or the run folder of a predictor."

@@ -29,6 +29,7 @@ FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
 }  # fmt: skip
 """Columns of many, and their field of one row."""
+MOST_COLUMNS = 1000
 SHOWN = 5
 """How many names an error lists."""
 
@@ -216,6 +217,11 @@ def _separator(text: str) -> str:
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
+    if len(columns) > MOST_COLUMNS:
+        raise InvalidArgumentError(
+            f"{path} line 1 has {len(columns):,} columns, of which {len(COLUMNS)} mean something: is it a "
+            "manifest?"
+        )
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
         raise InvalidArgumentError(

@@ -1,11 +1,18 @@
 """A NIfTI file by nibabel, which reads only its header. Needs the extra nifti."""
 
+import gzip
+import struct
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from conformask.data.limits import check_memory
 from conformask.errors import ImageError, MissingFileError
 
 SUFFIXES = (".nii.gz", ".nii")
+HEADER = 540
+"""Bytes that say where the voxels begin: `OFFSETS` has sizeof_hdr, the type and the place of vox_offset."""
+OFFSETS = ((348, "f", 108), (540, "q", 168))
 DESCRIPTION = "conformask mask, 1 = trusted"
 """By which masks are known."""
 
@@ -31,10 +38,22 @@ def loaded(path: Path) -> Any:
         ImageError: the file holds something else.
     """
     nibabel = nibabel_for(path)
+    _check_extensions(path)
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
         raise ImageError(f"{path} is not an image but {type(image).__name__}; save its volume as NIfTI")
     return image
+
+
+def _check_extensions(path: Path) -> None:
+    """Refuse what would be read into memory before the voxels, and is larger than an image may be."""
+    with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
+        header = file.read(HEADER)
+    for order in "<>":
+        for size, form, at in OFFSETS:
+            if len(header) == HEADER and struct.unpack_from(f"{order}i", header)[0] == size:
+                (offset,) = struct.unpack_from(f"{order}{form}", header, at)
+                check_memory(f"what {path} says before its voxels", int(offset) if isfinite(offset) else 0)
 
 
 def is_mask(image: Any) -> bool:
