@@ -121,7 +121,7 @@ USES: dict[str, tuple[Use, ...]] = {
     "predictor/predictor.json": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
     "predictor/predictor.safetensors": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
     "stream/online.json": (stream,),
-    "stream/online/one.npz": (stream,),
+    "stream/waiting-*.npz": (stream,),
     "own.pt": (lambda run: own_predictor(str(run / "own.pt")).trained_on,),
 }
 

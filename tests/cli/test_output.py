@@ -121,14 +121,20 @@ def test_a_failure_with_json_leaves_standard_output_empty(conformask, tmp_path):
     assert answer.err.startswith("conformask: ")
 
 
-def test_an_interrupt_is_130(conformask, monkeypatch, made):
+def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("conformask.data.check.check_triplets", interrupted)
-    answer = conformask("check", made / "data")
-    assert answer.status == 130
-    assert "--resume" in answer.err
+    monkeypatch.setattr("conformask.scorers.fit.fit_scorer", interrupted)
+    monkeypatch.setattr("conformask.deployment.masks.write_masks", interrupted)
+    for words, said in (
+        (("check", made / "data"), "stopped"),
+        (("train", made / "data", tmp_path / "run"), "stopped; the same command with --resume continues"),
+        (("mask", made / "run", made / "data", tmp_path / "masks"), "stopped; the same command continues"),
+    ):
+        answer = conformask(*words)
+        assert (answer.status, answer.err.strip()) == (130, f"conformask: {said}")
 
 
 def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkeypatch):

@@ -28,7 +28,7 @@ from conformask.deployment.whole import (
     whole_image,
     windows_of,
 )
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import where
 from conformask.masker.masker import Masker
 from conformask.progress import Tell
@@ -92,11 +92,7 @@ def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened
         MismatchError: it has other channels or axes than those that the masker takes.
         OutputError: the disk has no room for its score or region.
     """
-    header, axes = triplets.header(index), len(masker.card.sizes[0])
-    masker.card.check_shape(header.shape)
-    if len(header.space) != axes:
-        name, found = triplets.names[index], len(header.space)
-        raise MismatchError(f"{name} has {found} spatial axes, the images of the calibration have {axes}")
+    masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _in_files(masker, triplets, index, tell)
     scoring = partial(tiled_scorer(masker), tell=tell)
