@@ -47,8 +47,11 @@ SYSTEM = {
     errno.ENOSPC: "the disk for temporary files is full, set TMPDIR to another folder",
 }
 """What to do where the system fails, and not a file."""
-NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc")
-"""By which errors of torch, onnxruntime and the system say so, in lower case."""
+NO_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
+    "could not create a primitive", "could not create a memory object",
+)  # fmt: skip
+"""By which errors of torch, oneDNN, onnxruntime and the system say so, in lower case."""
 MEMORY = (
     "there is not enough memory: close other programs, take a machine with more, or smaller images, tiles "
     "(--whole) or batches (--batch-size)"

@@ -55,25 +55,27 @@ def changes(event: str, arguments: Sequence[Any], folder: str) -> bool:
     return os.path.abspath(arguments[0]).startswith(folder)
 
 
-def in_child(folder: Path, action: Callable[[Path], None], watch: Callable[[str], None]) -> int:
+def in_child(folder: Path, action: Callable[[Path], None], watch: Callable[[str], None] | None = None) -> int:
     """Act in a child process that calls watch before each change in the folder; its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
     def hook(event: str, arguments: Sequence[Any]) -> None:
-        if changes(event, arguments, str(folder)):
+        if watch is not None and changes(event, arguments, str(folder)):
             watch(f"{event} {os.path.relpath(arguments[0], folder)}")
 
     said = os.open(folder.with_name("said"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(said, stream)
-    sys.addaudithook(hook)
+    if watch is not None:
+        sys.addaudithook(hook)
     try:
         action(folder)
     except SystemExit as stop:
         os._exit(int(stop.code or 0))
     except BaseException:
+        traceback.print_exc()
         os._exit(FAILED)
     os._exit(0)
 

@@ -83,7 +83,7 @@ def spoilt(before: Path, folder: Path, place: str, action: Callable[[Path], None
     path = folder / place
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(MINE)
-    status = in_child(folder, action, lambda _: None)
+    status = in_child(folder, action)
     assert path.is_file(), f"{place} is gone"
     assert path.read_bytes() == MINE, f"{place} was replaced"
     return status, folder.with_name("said").read_text()
@@ -138,7 +138,7 @@ def keeps_originals(before: Path, folder: Path, words: Sequence[str]) -> int:
     shutil.copytree(before, folder)
     shutil.copytree(folder / "images", Path(f"{folder}{words[1]}"))
     there = files(folder)
-    status = in_child(folder, command(*words), lambda _: None)
+    status = in_child(folder, command(*words))
     said = folder.with_name("said").read_text()
     assert status == RESPECTED, said
     assert files(folder) == there
