@@ -1,6 +1,11 @@
 # Every target makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+QUICK := $(addprefix tests/,conformal data deployment distances exporting losses masker masks networks scorers storage tasks)
+CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
+TOOLS := crepes hypothesis httpx mapie pandas polars pytest pytest-xdist scikit-learn
+NEWEST ?=
+# What `make lowest` leaves at its newest version, such as NEWEST='torch torchvision'.
 
 .PHONY: help demo test fuzz check docs bench format browser
 
@@ -19,7 +24,17 @@ careamics:                       ## tests with CAREamics, whose caps need an env
 	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/predictors/test_careamics.py
 
 fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
-	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 $(BIN)/pytest tests/campaigns
+	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \
+	$(BIN)/pytest tests/campaigns
+
+types: .venv/developing          ## tests with types and shapes checked at every call, but for those that take long
+	CONFORMASK_TYPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup $(QUICK)
+
+lowest:                          ## tests with the oldest versions that are allowed, in an environment of its own
+	$(PYTHON) -m venv .venv-lowest
+	$(PYTHON) tests/lowest.py $(CORE) $(NEWEST) > .venv-lowest/constraints.txt
+	.venv-lowest/bin/pip install --quiet --no-compile --editable '.[$(CORE)]' $(TOOLS) --constraint .venv-lowest/constraints.txt
+	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
 
 check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ import pytest
 import conformask as cm
 from conformask.data.images import pixel_hash, write_image
 from conformask.data.triplets import Triplets
+from conformask.deployment.folder import MaskFolder
 from conformask.storage.as_json import hash_of, write_json
 from conformask.storage.owned import LOCK
 from conformask.storage.published import UNSEALED, path_hash
@@ -423,3 +424,37 @@ def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, ow
 def test_a_damaged_rule(refused, own, rule):
     reseal(own / "run", lambda record: {**record, "rule": {"kind": "constant", **rule}})
     refused(["mask", own / "run", own / "data", own / "out"], "the rule 'constant' is damaged", "again")
+
+
+@pytest.mark.parametrize("gone", ["out", "out/masks", "out/sizes.csv", "data/x", "run"])
+@pytest.mark.parametrize("how", ["removed", "renamed"])
+def test_what_goes_while_masks_are_written(conformask, own, monkeypatch, gone, how):
+    """Half of the images are masked when somebody takes something away; the next run ends well."""
+    path, written = own / gone, []
+
+    def add(folder, line):
+        written.append(line)
+        if len(written) == 20:
+            path.rename(own / "elsewhere") if how == "renamed" else (
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            )
+        return added(folder, line)
+
+    added = MaskFolder.add
+    monkeypatch.setattr(MaskFolder, "add", add)
+    for role in ("x", "y_hat"):
+        for image in list((own / "data" / role).iterdir()):
+            for copy in range(2):
+                shutil.copy(image, image.with_name(f"{image.stem}_{copy}.png"))
+    shutil.rmtree(own / "data" / "y")
+    (own / "data" / "manifest.csv").unlink()
+    answer = conformask("mask", own / "run", own / "data", own / "out")
+    assert "Traceback" not in answer.err
+    assert answer.status in (0, 1), answer.err
+    monkeypatch.undo()
+    if gone.startswith("out"):
+        again = conformask("mask", own / "run", own / "data", own / "out")
+        assert again.status == 0, again.err
+        names = {line.split(",")[0] for line in (own / "out" / "sizes.csv").read_text().splitlines()[1:]}
+        assert names == {image.stem for image in (own / "data" / "x").iterdir()}
+        assert names == {mask.stem for mask in (own / "out" / "masks").iterdir()}

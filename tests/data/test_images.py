@@ -2,8 +2,10 @@ import gc
 import os
 import struct
 import time
+import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import imagecodecs
 import numpy as np
@@ -12,6 +14,7 @@ import tifffile
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
+from conformask.data.formats import opened
 from conformask.data.formats.format import Under
 from conformask.data.images import (
     LONGEST_NAME,
@@ -546,3 +549,18 @@ def test_is_constant_looks_at_each_channel():
     assert is_constant(flat)
     flat[1, 2, 2] = 0.5
     assert not is_constant(flat)
+
+
+def test_transparent_pixels_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opened, "_SAID", set())
+    for name, alpha in (("opaque", 255), ("clear", 0), ("half", 128)):
+        rgba = np.full((4, 4, 4), 100, np.uint8)
+        rgba[..., 3] = 255
+        rgba[0, :2, 3] = alpha
+        Pillow.fromarray(rgba).save(tmp_path / f"{name}.png")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for name in ("opaque", "clear", "half"):
+            assert read_image(tmp_path / f"{name}.png").shape == (3, 4, 4)
+    (only,) = said
+    assert "clear.png: 12.5% of its pixels are transparent, and alpha is dropped" in str(only.message)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
@@ -115,6 +116,35 @@ def test_a_killed_run_goes_on(
     assert len(made) == N - after
     write_masks(masker, Triplets.from_folder(data), tmp_path / "whole")
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
+
+
+def companions(folder: Path, value: int) -> None:
+    """An OME-TIFF of two planes, the second of which lies in another file."""
+    names = ("a.ome.tif", ".second.ome.tif")
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{place}" for place in range(2)]
+    planes = "".join(
+        f'<TiffData IFD="0" FirstC="{c}" PlaneCount="1"><UUID FileName="{name}">{uuid}</UUID></TiffData>'
+        for c, (name, uuid) in enumerate(zip(names, uuids, strict=True))
+    )
+    sides = 'DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="8" SizeZ="1" SizeC="2" SizeT="1"'
+    space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
+    for place, (name, uuid) in enumerate(zip(names, uuids, strict=True)):
+        image = f'<Image ID="Image:0"><Pixels ID="Pixels:0" {sides}>{planes}</Pixels></Image>'
+        xml = f'<?xml version="1.0"?><OME xmlns="{space}" UUID="{uuid}">{image}</OME>'
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((8, 8), value if place else 50, np.uint8)
+        tifffile.imwrite(folder / name, pixels, description=xml, metadata=None, ome=False)
+
+
+def test_an_image_of_several_files_is_another_where_one_of_them_changed(tmp_path: Path) -> None:
+    sources = []
+    for value in (100, 200, 100):
+        for role in ("x", "y_hat"):
+            companions(tmp_path / role, value)
+        triplets = Triplets.from_folder(tmp_path)
+        assert triplets[0].x[1, 0, 0] == pytest.approx(value / 255)
+        sources.append(triplets.source(0))
+    assert sources[0] == sources[2] != sources[1]
 
 
 def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_path: Path) -> None:

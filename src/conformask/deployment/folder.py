@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from threading import Lock
 
-from conformask.errors import MismatchError
+from conformask.errors import MismatchError, OutputError
 from conformask.storage.as_json import Json, claim, read_json
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
 from conformask.storage.whole import remove, remove_claimed, whole_file
@@ -109,8 +109,18 @@ class MaskFolder:
                         lines[row["name"]] = _line(row)
         return lines
 
+    def check_claimed(self) -> None:
+        """Refuse to go on where the folder was moved away: what is written now would belong to nobody.
+
+        Raises:
+            OutputError: masks.json is gone.
+        """
+        if not (self.path / CLAIM).is_file():
+            raise OutputError(f"{self.path / CLAIM} is gone since the run began: give the command again")
+
     def add(self, line: Line) -> None:
         """Append a line; any thread may."""
+        self.check_claimed()
         path = self.path / (f"{SIZES_OF}{self.process}.csv" if self.process else SIZES)
         with self._lock:
             if not path.exists():

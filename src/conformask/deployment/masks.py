@@ -218,6 +218,7 @@ class _Work:
         for index, name in enumerate(batch.names):
             if name not in names:
                 continue
+            self.folder.check_claimed()
             mask, y_hat = opened.masks[index], batch.y_hat[index].numpy()
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
             geometry = None if batch.geometry is None else batch.geometry[index]
@@ -229,6 +230,7 @@ class _Work:
         return batch
 
     def _write_whole(self, image: WholeImage) -> None:
+        self.folder.check_claimed()
         written = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, written.y_hat, written.mask, image.under.geometry)
         self.folder.add(self._line(image.name, written.size, written.distance))

@@ -648,6 +648,32 @@ def test_rounded_positions_are_tolerated(tmp_path: Path, offset: float, fits: bo
             read_header(folder)
 
 
+def numbered(start: int = 1, by: int = 1, **more: Any) -> Change:
+    """Slices as thick as they lie apart, with instance numbers in their order."""
+
+    def change(index: int, data: Dataset) -> None:
+        data.InstanceNumber, data.SliceThickness = start + by * index, 2.5 / by
+        for keyword, value in more.items():
+            setattr(data, keyword, value)
+
+    return change
+
+
+def test_every_second_slice_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"2\.5 mm apart, are 1\.25 mm thick, .* numbers go by 2"):
+        read_header(series(tmp_path / "halved", volume(), numbered(by=2)))
+    read_header(series(tmp_path / "whole", volume(), numbered()))
+    gaps = numbered(by=2, SpacingBetweenSlices=2.5)
+    read_header(series(tmp_path / "gaps", volume(), gaps))  # thin slices with gaps, as their header says
+
+
+def test_the_ends_of_a_series_that_may_be_missing_are_said(tmp_path: Path) -> None:
+    for name, change in {"first": numbered(start=2), "last": numbered(ImagesInAcquisition=7)}.items():
+        with pytest.warns(UserWarning, match=r"are numbered .* if the series has more"):
+            read_header(series(tmp_path / name, volume(), change))
+    read_header(series(tmp_path / "all", volume(), numbered(ImagesInAcquisition=5)))
+
+
 def test_missing_slices_of_tiny_steps_are_noticed(tmp_path: Path) -> None:
     def micro(index: int, data: Dataset) -> None:
         at = index + (index > 2)
