@@ -14,9 +14,16 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write named arrays to an npz."""
+    """Write named arrays to an npz.
+
+    Raises:
+        TypeError: one holds objects, which would be pickled.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise TypeError(f"{objects[0]} holds Python objects, which no record does")
     with whole_file(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # of newer NumPy, for another keyword
 
 
 def read_arrays(path: Path) -> dict[str, Array]:

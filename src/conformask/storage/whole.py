@@ -51,7 +51,6 @@ def whole_file(path: Path) -> Iterator[Path]:
         if aside.is_dir() and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         aside.replace(path)
-        _to_disk(path.parent)
     except OSError as error:
         if isinstance(error, ConformaskError):
             raise
@@ -126,7 +125,10 @@ def _try_to_remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk, where the system can say so."""
+    """Wait until a file, or the entries of a folder, are on the disk, where the system can say so.
+
+    The new name may still be lost in a power cut, which leaves the old file: that is whole, too.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:

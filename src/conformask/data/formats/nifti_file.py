@@ -12,6 +12,8 @@ from conformask.errors import ImageError, MissingFileError
 SUFFIXES = (".nii.gz", ".nii")
 HEADER = 540
 """Bytes that say where the voxels begin: `OFFSETS` has sizeof_hdr, the type and the place of vox_offset."""
+MOST_BEFORE = 2**20
+"""Bytes before the voxels that any file may have."""
 OFFSETS = ((348, "f", 108), (540, "q", 168))
 DESCRIPTION = "conformask mask, 1 = trusted"
 """By which masks are known."""
@@ -53,7 +55,8 @@ def _check_extensions(path: Path) -> None:
         for size, form, at in OFFSETS:
             if len(header) == HEADER and struct.unpack_from(f"{order}i", header)[0] == size:
                 (offset,) = struct.unpack_from(f"{order}{form}", header, at)
-                check_memory(f"what {path} says before its voxels", int(offset) if isfinite(offset) else 0)
+                if isfinite(offset) and offset > MOST_BEFORE:
+                    check_memory(f"what {path} says before its voxels", int(offset))
 
 
 def is_mask(image: Any) -> bool:
