@@ -17,7 +17,7 @@ from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.scorers.heuristic import Heuristic
-from conformask.storage.as_json import read_json
+from conformask.storage.as_json import read_json, write_json
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
@@ -248,6 +248,7 @@ LINES = [Line("a", 0.25, "00", 0.125, True), Line("b, c", 0.5, "11")]
 
 @pytest.mark.parametrize("torn", ["c,0.5", 'c,0.5,"', "c,0.5,22,0.1,Tr", "c"])
 def test_a_torn_line_does_not_count(tmp_path: Path, torn: str) -> None:
+    write_json(tmp_path / "masks.json", {"files": ["sizes.csv"]})
     folder = MaskFolder(tmp_path)
     for line in LINES:
         folder.add(line)

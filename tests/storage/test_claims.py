@@ -72,7 +72,32 @@ def test_a_record_claims_nothing_outside_its_folder(tmp_path: Path, name: str) -
         write(tmp_path / "mine")
 
 
-FOREIGN = ["", "{}", '{"files": ["a"]}', '{"schema": 2, "files": ["a"]}', "[" * 100_000]
+def test_a_record_claims_nothing_behind_a_link(tmp_path: Path) -> None:
+    photos, folder = tmp_path / "photos", tmp_path / "folder"
+    photos.mkdir()
+    (photos / "holiday.png").write_text("mine")
+    folder.mkdir()
+    (folder / "masks").symlink_to(photos)
+    write_json(folder / "masks.json", {"files": ["masks/holiday.png"]})
+    remove_claimed(folder / "masks.json")
+    assert (photos / "holiday.png").read_text() == "mine"
+
+
+def test_a_folder_of_many_files_is_asked_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"masks/{index}.png" for index in range(50)]
+    claim(tmp_path / "masks.json", {}, names)
+    for name in names:
+        write(tmp_path / name)
+    asked, load = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text: asked.append(1) or load(text))
+    refuse_unclaimed_in(tmp_path / "masks")
+    assert len(asked) <= 2
+
+
+FOREIGN = [
+    "", "{}", '{"files": ["a"]}', '{"schema": 2, "files": ["a"]}', "[" * 100_000,
+    '{"packages": {"conformask": "0.2.0"}, "files": ["a"]}',
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", FOREIGN)

@@ -8,8 +8,10 @@ itself.
 
 import json
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cache
 from itertools import islice
 from pathlib import Path, PurePath
 
@@ -17,16 +19,17 @@ from conformask.errors import OutputError
 
 OWN_NAME = ".conformask"
 """How the names of unfinished files and of locks begin."""
+RECORD = re.compile(rb'\s*{\s*"schema": \d+,\s*"conformask": "')
+"""How a record begins."""
 SIGNATURES = (
-    b'"conformask": "',  # JSON
     b'<meta name="generator" content="conformask',  # HTML
     b"Software\0conformask",  # PNG
     b"\x12\x0aconformask",  # ONNX
 )
-LISTS = ("files", "replaced")
-"""Keys of a record under which it lists names."""
 BEGINNING = 2048
 """Bytes at the beginning of a file in which its signature stands."""
+LISTS = ("files", "replaced")
+"""Keys of a record under which it lists names."""
 BESIDE = {
     "training.json": ("metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.safetensors"),
     "scorer.json": ("scorer.safetensors", "selection.npz", "looks.npz"),
@@ -42,17 +45,13 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     Raises:
         OutputError: names the first that no record claims.
     """
+    claimed = cache(claimed_in)  # a folder of many files is asked about each of them
     for path in paths:
-        if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path):
+        if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
             raise OutputError(
                 f"{path} is in the way: no record of conformask claims it, so that it is neither replaced "
                 "nor removed; move it, or choose another folder"
             )
-
-
-def places(folder: Path, *records: str) -> list[Path]:
-    """Where records of these names lie in a folder, and the files beside each."""
-    return [folder / name for record in records for name in (record, *BESIDE.get(record, ()))]
 
 
 def refuse_unclaimed_in(folder: Path) -> None:
@@ -67,16 +66,24 @@ def refuse_unclaimed_in(folder: Path) -> None:
     refuse_unclaimed([folder])
 
 
-def is_claimed(path: Path) -> bool:
-    """Whether a record claims a file, or a folder that counts as one, such as an OME-Zarr."""
+def places(folder: Path, *records: str) -> list[Path]:
+    """Where records of these names lie in a folder, and the files beside each."""
+    return [folder / name for record in records for name in (record, *BESIDE.get(record, ()))]
+
+
+def claimed_in(folder: Path) -> frozenset[str]:
+    """The names, relative to a folder, that the records in it claim."""
+    return frozenset(name for record in folder.glob("*.json") for name in claimed_by(record))
+
+
+def is_claimed(path: Path, claimed: Callable[[Path], frozenset[str]] = claimed_in) -> bool:
+    """Whether a record claims a file, or a folder that counts as one, such as an OME-Zarr.
+
+    The record lies beside it, or beside its folder.
+    """
     if path.name.startswith(OWN_NAME) or _is_signed(path):
         return True
-    return any(path.relative_to(folder).as_posix() in claimed_in(folder) for folder in _above(path))
-
-
-def claimed_in(folder: Path) -> set[str]:
-    """The names, relative to a folder, that the records in it claim."""
-    return {name for record in folder.glob("*.json") for name in claimed_by(record)}
+    return any(path.relative_to(above).as_posix() in claimed(above) for above in islice(path.parents, 2))
 
 
 def claimed_by(record: Path) -> tuple[str, ...]:
@@ -84,33 +91,33 @@ def claimed_by(record: Path) -> tuple[str, ...]:
 
     A name that leads out of the folder is ignored: a record that was copied from elsewhere may say anything.
     """
-    if not _is_signed(record):
-        return ()
     content: object = None
     with suppress(ValueError, OSError, RecursionError):
-        content = json.loads(record.read_text(encoding="utf-8"))
-    lists = [content.get(key) for key in LISTS] if isinstance(content, dict) else []
-    listed = [name for names in lists if isinstance(names, list | dict) for name in names]
-    inside = [name for name in listed if isinstance(name, str) and _stays_inside(name)]
-    return (*BESIDE.get(record.name, ()), *inside)
+        text = record.read_bytes()
+        content = json.loads(text) if RECORD.match(text) else None
+    if not isinstance(content, dict):
+        return ()
+    lists = [names for names in map(content.get, LISTS) if isinstance(names, list | dict)]
+    listed = [name for names in lists for name in names if isinstance(name, str)]
+    return (*BESIDE.get(record.name, ()), *_inside(record.parent, listed))
+
+
+def _inside(folder: Path, names: Iterable[str]) -> Iterable[str]:
+    """Those that lead to files in a folder, also where a folder in it is a link."""
+
+    @cache
+    def holds(parent: PurePath) -> bool:
+        return (folder / parent).resolve().is_relative_to(folder.resolve())
+
+    return (name for name in names if PurePath(name).name not in ("", "..") and holds(PurePath(name).parent))
 
 
 def _is_signed(path: Path) -> bool:
     with suppress(OSError), path.open("rb") as file:
         beginning = file.read(BEGINNING)
-        return any(signature in beginning for signature in SIGNATURES)
+        return bool(RECORD.match(beginning)) or any(each in beginning for each in SIGNATURES)
     return False
 
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
-def _stays_inside(name: str) -> bool:
-    path = PurePath(name)
-    return not path.is_absolute() and not path.drive and ".." not in path.parts
-
-
-def _above(path: Path) -> Iterable[Path]:
-    """The two folders above a file: a record lies beside it, or beside its folder."""
-    return islice((parent for parent in path.parents), 2)
