@@ -34,7 +34,7 @@ lowest:                          ## tests with the oldest versions that are allo
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py $(CORE) $(NEWEST) > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --no-compile --editable '.[$(CORE)]' $(TOOLS) --constraint .venv-lowest/constraints.txt
-	OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
+	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
 
 check: .venv/developing          ## style, types, imports, documentation
 	$(BIN)/ruff check

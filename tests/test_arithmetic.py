@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import SHORTENED, full_precision
+from conformask.arithmetic import SHORTENED, best_device, full_precision
 from conformask.distances.custom import Custom
 from conformask.distances.ssim import Ssim
 from conformask.scorers.heuristic import Heuristic
@@ -90,3 +90,15 @@ def test_layers_of_the_last_batch_are_kept_for_the_next() -> None:
     done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
     before, after = map(int, done.stdout.split())
     assert after < before / 100
+
+
+def test_a_build_for_an_accelerator_that_is_not_there_computes_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PyPI's torch for Linux is built for CUDA; on a machine without one it must not be chosen."""
+
+    def of_the_build(check_available: bool = False) -> torch.device | None:
+        return None if check_available else torch.device("cuda")
+
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", of_the_build)
+    assert best_device() == torch.device("cpu")

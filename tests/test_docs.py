@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
 SNIPPET = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = {"make demo", "make test"}
 """Run by .ci/run itself."""

@@ -77,8 +77,8 @@ def keep_memory() -> None:
 
 
 def best_device() -> torch.device:
-    """The accelerator where there is one."""
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
+    """The accelerator where there is one; a build of torch for CUDA alone does not make one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def image_means(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:

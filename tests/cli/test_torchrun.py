@@ -84,7 +84,7 @@ def test_sbatch(made: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
     for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\necho 127.0.0.1\n")):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
-    (text,) = blocks("bash")
+    (text,) = blocks("sh")
     (tmp_path / "job.sh").write_text(here(text, made, tmp_path / "masks"))
     slurm = {"SLURM_JOB_NODELIST": "two", "SLURM_NNODES": "2", "SLURM_JOB_ID": "7"}
     done = subprocess.run(
