@@ -101,7 +101,13 @@ def test_meanings_follow_from_the_axes() -> None:
         "ratios."
     )
     assert meaning(guarantee("groups")).silent.startswith(
-        "Not {c} for each group, or for this one calibration set; and nothing at all for images of "
+        "Not {c} for each group, of the images of all groups taken together or for this one calibration set; "
+    )
+    assert "Not {c} for each group or of the" in meaning(guarantee("pac", unit="member")).silent
+    assert "in every category, the mean" in meaning(guarantee("expected", within=True)).holds
+    assert "For each category by itself, for all but" in meaning(guarantee("rcps", within=True)).holds
+    assert meaning(guarantee("rcps", within=True)).silent.startswith(
+        "Not a limit for any single image or for all categories at once"
     )
     holds = {name: meaning(guarantee(name)).holds for name in GUARANTEES}
     same = [("pac", "ltt"), ("rcps", "rcps_hb")]

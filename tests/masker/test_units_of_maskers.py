@@ -146,9 +146,14 @@ def test_what_is_said_of_patients() -> None:
     )
     sure = made({"guarantee": "pac", "unit": "group", "share": 0.7, "within": True}, FEW)
     assert (
-        "in every category, in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
+        "For each category by itself, for all but a small share of calibration sets (delta), this very "
+        "calibration keeps: in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
         in meaning_of(sure.card).holds
     )
+    assert sure.card.claim.startswith(
+        "for each category by itself, with probability 0.95 over calibration sets"
+    )
+    assert "for each group of a category or for all categories at once" in meaning_of(sure.card).silent
 
 
 def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:

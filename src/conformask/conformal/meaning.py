@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from conformask.conformal.certainty import OnAverage
-from conformask.conformal.populations import EachCategory
 from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Rate
 
@@ -23,25 +22,34 @@ class Meaning:
 
 def meaning(promise: Promise) -> Meaning:
     """What it holds, and what it is silent about."""
-    drawn = promise.population.drawn(promise.unit)
-    ends = promise.certainty.ends + promise.population.ends + promise.lam.ends
-    holds = promise.certainty.begins.format(drawn=drawn) + _event(promise) + ends + "."
+    population = promise.population
+    begins = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
+    if promise.delta is not None and population.by_itself:
+        begins = _capital(population.by_itself) + begins[0].lower() + begins[1:]
+    ends = promise.certainty.ends + population.ends + promise.lam.ends
+    holds = begins + _event(promise) + ends + "."
     return Meaning(holds + NO_MODEL, f"Not {_silent(promise)}; {ELSEWHERE}")
 
 
 def _event(promise: Promise) -> str:
-    statement, population = promise.statement, promise.population
+    statement, unit = promise.statement, promise.unit
+    within = promise.population.within if promise.delta is None else ""
     if not isinstance(statement, Rate):
-        return statement.event.format(mean=promise.unit.mean)
-    if isinstance(promise.certainty, OnAverage) and not isinstance(population, EachCategory):
-        return f"in at least {{c}} of these draws {promise.unit.new} meets the threshold"
-    return f"{population.share_of(promise.unit)} meet the threshold"
+        return within + statement.event.format(mean=unit.mean)
+    if isinstance(promise.certainty, OnAverage) and not within:
+        return f"in at least {{c}} of these draws {unit.new} meets the threshold"
+    return f"{within}{unit.share_of} meet the threshold"
 
 
 def _silent(promise: Promise) -> str:
-    statement = promise.statement
-    if not isinstance(statement, Rate):
-        return statement.silent
-    whom = [*promise.population.each(promise.unit)]
-    whom += ["for this one calibration set"] if isinstance(promise.certainty, OnAverage) else []
-    return f"{{c}} {', '.join(whom[:-1])}, or {whom[-1]}"
+    statement, population = promise.statement, promise.population
+    rate = isinstance(statement, Rate)
+    whom = [*population.each(promise.unit)] if isinstance(statement, Rate) else [statement.silent]
+    whom += ["for this one calibration set"] if rate and promise.delta is None else []
+    whom += ["for all categories at once"] if promise.delta is not None and population.by_itself else []
+    text = " or ".join(filter(None, (", ".join(whom[:-1]), whom[-1])))
+    return f"{{c}} {text}" if rate else text
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

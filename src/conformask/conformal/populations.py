@@ -14,6 +14,10 @@ class _Words:
     """What is said of a population, where it is what is said of the unit."""
 
     ends: ClassVar[str] = ""
+    by_itself: ClassVar[str] = ""
+    """Begins a promise that holds for all but a share delta of calibration sets."""
+    within: ClassVar[str] = ""
+    """Begins what is promised on average over calibration sets."""
 
     def plural(self, unit: Unit) -> str:
         """What is counted."""
@@ -22,10 +26,6 @@ class _Words:
     def drawn(self, unit: Unit) -> str:
         """What is drawn again and again."""
         return unit.drawn
-
-    def share_of(self, unit: Unit) -> str:
-        """Of which share the promise speaks."""
-        return unit.share_of
 
     def each(self, unit: Unit) -> tuple[str, ...]:
         """For whom nothing is promised."""
@@ -52,14 +52,12 @@ class EachCategory(_Words):
     says: ClassVar[str] = "in each category"
     reads: ClassVar[frozenset[str]] = frozenset({"category"})
     given: ClassVar[str] = " | category"
+    by_itself: ClassVar[str] = "for each category by itself, "
+    within: ClassVar[str] = "in every category, "
 
     def plural(self, unit: Unit) -> str:
         """What is counted, for each category."""
         return f"{unit.plural} of each category"
-
-    def share_of(self, unit: Unit) -> str:
-        """Of which share the promise speaks, in every category."""
-        return f"in every category, {unit.share_of}"
 
     def each(self, unit: Unit) -> tuple[str, ...]:
         """For whom nothing is promised."""

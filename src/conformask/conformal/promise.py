@@ -97,7 +97,8 @@ class Promise:
             distance = self.unit.distance(distance)
         else:
             given = self.unit.given + given
-        return self.certainty.claim(self.statement.claim(distance, threshold, given))
+        claim = self.certainty.claim(self.statement.claim(distance, threshold, given))
+        return claim if self.delta is None else self.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """The smallest number of units that can do; see `Theorem`."""

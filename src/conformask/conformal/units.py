@@ -80,17 +80,17 @@ class _OfGroups:
 class Member(_OfGroups):
     """A random image of a new group; images of a group are dependent, groups are exchangeable."""
 
-    says: ClassVar[str] = "of images of a new group"
+    says: ClassVar[str] = "of a random image of a new group"
     given: ClassVar[str] = " in a new group"
     singular: ClassVar[str] = "image"
     is_group: ClassVar[bool] = False
-    new: ClassVar[str] = "an image of the new group"
-    share_of: ClassVar[str] = "at least {c} of the images of new groups"
-    mean: ClassVar[str] = "loss of the images of a new group"
-    on_average: ClassVar[str] = "over new groups and their images"
-    kept: ClassVar[str] = "within the threshold"
-    headline: ClassVar[str] = "On at least {c} of the images of new groups"
-    each: ClassVar[tuple[str, ...]] = ("for each group",)
+    new: ClassVar[str] = "a random image of the new group"
+    share_of: ClassVar[str] = "on average over new groups, at least {c} of the images of a group"
+    mean: ClassVar[str] = "loss of a random image of a new group"
+    on_average: ClassVar[str] = "over new groups, of the mean over the images of each"
+    kept: ClassVar[str] = "within the threshold, each group counting alike"
+    headline: ClassVar[str] = "On a random image of a new group, with a probability of at least {c}"
+    each: ClassVar[tuple[str, ...]] = ("for each group", "of the images of all groups taken together")
 
     def distance(self, distance: str) -> str:
         """That of an image, in a formula."""
@@ -151,7 +151,7 @@ class Group(_OfGroups):
     @property
     def share_of(self) -> str:
         """Of new ones."""
-        return f"in at least {{c}} of new groups, {self.images}"
+        return f"in at least {{c}} of new groups, {'all images' if self.share >= 1 else self.images}"
 
     @property
     def headline(self) -> str:

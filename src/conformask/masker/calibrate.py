@@ -30,9 +30,10 @@ from conformask.masker.requirements import (
     columns_kept,
     declared,
     enough,
-    rule_for,
+    hidden_by,
     sample_of,
     warn_if_closed,
+    warn_if_hidden,
 )
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
@@ -116,7 +117,8 @@ def calibrate(
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
             that is not there.
-        CalibrationError: the promise cannot be given; says what it would need.
+        CalibrationError: the promise cannot be given from so many images; says what it would need. Where
+            they are enough, but too bad for the threshold, all masks are closed, with a warning.
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
@@ -152,13 +154,13 @@ def calibrate(
         fingerprints = code.fingerprints()
         curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
     enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
-    rule = rule_for(
-        choices.promise, evidence(curves, choices.threshold, used, critical), used.terms.loss_name
-    )
+    seen_losses = evidence(curves, choices.threshold, used, critical)
+    rule = choices.promise.rule(seen_losses)
+    warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
     if choices.grid is not None:
         warn_if_closed(curves, rule)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
-    card = replace(card, unit=unit, share=share, within=within)
+    card = replace(card, unit=unit, share=share, within=within, hides=hidden_by(rule))
     stored = None if choices.grid is None else curves
     return Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
 

@@ -15,7 +15,7 @@ from conformask.storage.typed import record_of
 
 CALIBRATION = "calibration.json"
 CARD = "CARD.md"
-CHOSEN = ("guarantee", "delta", "thresholds", "distance", "family", "tiles", "unit", "share", "within")
+CHOSEN = ("loss_terms", "guarantee", "delta", "thresholds", "family", "tiles", "unit", "share", "within")
 """What a person chooses of a promise, beside the two that a simultaneous one leaves open."""
 OPEN = ("threshold", "confidence")
 SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")
@@ -55,15 +55,17 @@ def write_stored(folder: Path, stored: Stored) -> None:
 def after(card: CalibrationCard, folder: Path) -> CalibrationCard:
     """The card as it may be saved into a folder that may hold an earlier one.
 
-    Exploratory where that was another promise, calibrated on some of the same images.
+    Exploratory where that was another promise, calibrated on some of the same images, or where some of its
+    images are left out now.
     """
     if not (folder / CALIBRATION).is_file():
         return card
     earlier = record_of(CalibrationCard, read_json(folder / CALIBRATION), folder / CALIBRATION)
     choices = CHOSEN if card.thresholds else (*CHOSEN, *OPEN)
-    changed = earlier.exploratory or any(getattr(earlier, name) != getattr(card, name) for name in choices)
-    again = bool(set(earlier.calibrated_on) & set(card.calibrated_on))
-    return replace(card, exploratory=card.exploratory or (again and changed))
+    changed = any(getattr(earlier, name) != getattr(card, name) for name in choices)
+    before, now = set(earlier.calibrated_on), set(card.calibrated_on)
+    chosen = bool(before & now) and (earlier.exploratory or changed or not before <= now)
+    return replace(card, exploratory=card.exploratory or chosen)
 
 
 def read_stored(folder: Path) -> Stored:

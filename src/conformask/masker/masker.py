@@ -330,7 +330,7 @@ class Masker:
         Raises:
             MismatchError: no curves are stored.
             InvalidArgumentError: a promise that needs what the curves do not hold.
-            CalibrationError: the promise cannot be given.
+            CalibrationError: the promise cannot be given from so many images.
         """
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)

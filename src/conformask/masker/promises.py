@@ -131,10 +131,9 @@ def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
 
 def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
     try:
-        masker.recalibrate(threshold=threshold, confidence=confidence)
+        return masker.recalibrate(threshold=threshold, confidence=confidence).card.hides is not None
     except ConformaskError:
         return True
-    return False
 
 
 def bound_text(masker: Masker, item: Scored) -> str | None:

@@ -16,7 +16,7 @@ from conformask.masker.requirements import (
     closed_masks_pass,
     columns_kept,
     enough,
-    rule_for,
+    hidden_by,
     sample_of,
 )
 from conformask.records.card import CalibrationCard, now
@@ -79,7 +79,7 @@ def recalibrated(
     enough(promise, threshold, loss, card.n_calibration, columns)
     closed_masks_pass(curves.distance[:, 0], threshold, card.loss_name)
     seen = evidence(curves, threshold, loss)
-    rule = rule_for(promise, seen, card.loss_name)
+    rule = promise.rule(seen)
     card = replace(
         card,
         threshold=threshold,
@@ -90,6 +90,7 @@ def recalibrated(
         rule=rule.to_json(),
         exact=False,
         exploratory=card.exploratory or not covered,
+        hides=hidden_by(rule),
         **sample_of(promise, curves),
         calibrated=now(),
     )

@@ -5,15 +5,16 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
 from conformask.conformal.certainty import WholeTable
 from conformask.conformal.crossing import passes
 from conformask.conformal.evidence import Evidence
 from conformask.conformal.facts import facts_of
-from conformask.conformal.populations import Weighted
+from conformask.conformal.populations import One, Weighted
 from conformask.conformal.promise import Promise
-from conformask.conformal.rules import Rule
-from conformask.conformal.units import Columns
+from conformask.conformal.rules import CategoryLambda, Rule
+from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
@@ -21,6 +22,8 @@ from conformask.types import Loss
 
 CLOSED = 0.9
 """The mean mask size from which masks are hardly of use."""
+NEAR = 0.05
+"""The chance from which it is said that another calibration set might hide everything."""
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
@@ -95,23 +98,57 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
         )
 
 
-def rule_for(promise: Promise, seen: Evidence, distance: str) -> Rule:
-    """The rule that keeps the promise, or CalibrationError where only closed masks would."""
-    rule = promise.rule(seen)
-    if rule.void:
-        fail = float((seen.critical_lambdas <= 0).mean())
-        why = "the images are too few or too different for it"
-        if fail > 0:
-            why = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
-        raise CalibrationError(
-            f"{promise.claim(distance, seen.threshold)} ({promise.name}) cannot be promised: {why}; "
-            "raise the threshold, lower the confidence or add images"
+def hidden_by(rule: Rule) -> str | None:
+    """Which images a rule hides completely whatever they look like; None where none."""
+    if not rule.void:
+        return None
+    lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
+    hidden = [category for category, lam in lambdas.items() if lam <= 0]
+    if len(hidden) == len(lambdas):
+        return "every image"
+    return f"every image of category {', '.join(hidden)}"
+
+
+def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) -> None:
+    """Say so where nothing less than closed masks keeps the promise, or where that was close.
+
+    They are issued nevertheless: promises that were given only where masks open would rest on lucky
+    calibration sets, and be kept less often than they say.
+    """
+    hides, claim = hidden_by(rule), f"{promise.claim(distance, seen.threshold)} ({promise.name})"
+    fail = float((seen.critical_lambdas <= 0).mean())
+    of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
+    if hides is not None:
+        why = of_them if fail > 0 else "the images are too few or too different for less"
+        warnings.warn(
+            f"{claim} is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
+            "confidence that is chosen now is exploratory: calibrate with it on images that no choice has "
+            "seen",
+            stacklevel=4,
         )
-    return rule
+    elif (chance := chance_of_hiding(promise, seen)) > NEAR:
+        warnings.warn(
+            f"{of_them}: about {chance:.0%} of such calibration sets would keep {claim} only by hiding every "
+            "image",
+            stacklevel=4,
+        )
+
+
+def chance_of_hiding(promise: Promise, seen: Evidence) -> float:
+    """For which share of calibration sets like this one everything is hidden: P(Bin(n, share at 0) >= rank).
+
+    0 where not one rank of all decides.
+    """
+    units = promise.unit.reduce(seen) if isinstance(promise.unit, Group) else seen
+    rank = promise.rank(units.n) if isinstance(promise.population, One) else None
+    share = float((units.critical_lambdas <= 0).mean())
+    return 0.0 if rank is None else float(stats.binom.sf(rank - 1, units.n, share))
 
 
 def warn_if_closed(curves: Curves, rule: Rule) -> None:
     """Say so where nearly all of the calibration images is hidden."""
+    if rule.void:
+        return
     places = np.searchsorted(curves.grid, rule(facts_of(curves)), side="right") - 1
     size = float(curves.size[np.arange(len(places)), places].mean())
     if size > CLOSED:

@@ -26,7 +26,7 @@ class Terms(LossTerms):
     exact: bool
     """Critical lambdas solved exactly; otherwise on a grid, which is conservative."""
     exploratory: bool
-    """Threshold or confidence were changed after the calibration."""
+    """The terms, or which images they rest on, were changed after a calibration on the same images."""
     thresholds: tuple[float, ...] | None
     """Declared before the calibration, for a simultaneous promise."""
     unit: str | None = None
@@ -35,6 +35,8 @@ class Terms(LossTerms):
     """Of a group's images that have to be fine; None is all, or another unit."""
     within: bool = False
     """In each category by itself, beyond what the guarantee says."""
+    hides: str | None = None
+    """Which images are hidden completely whatever they look like, as nothing less keeps the promise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,8 @@ class CalibrationCard(Domain, Sample, Terms):
             )
         whom = f"{self.population}, like {images}" if self.population else f"{new} like {images}"
         exploratory = ", exploratory" if self.exploratory else ""
-        return f"{self.claim} for {whom} ({self.guarantee}{exploratory})"
+        hides = "" if self.hides is None else f", kept only by hiding {self.hides} completely"
+        return f"{self.claim} for {whom} ({self.guarantee}{exploratory}){hides}"
 
 
 def now() -> str:

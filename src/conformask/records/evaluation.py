@@ -196,7 +196,7 @@ class Evaluation(LossTerms):
     worth: Worth | None = None
     """What the score was worth on the selection images, where it was compared there."""
     exploratory: bool = False
-    """Threshold or confidence were changed after the calibration."""
+    """The terms, or which images they rest on, were changed after a calibration on the same images."""
     made: Made | None = None
     """None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)

@@ -14,7 +14,7 @@ class Standing:
     """How far a promise can be relied on."""
 
     name: str
-    """calibrated, simultaneous, exploratory, impossible or broken: a class of the style sheet."""
+    """calibrated, simultaneous, exploratory, hidden, impossible or broken: a class of the style sheet."""
     title: str
     text: str
 
@@ -22,7 +22,7 @@ class Standing:
 CALIBRATED = Standing(
     "calibrated",
     "As calibrated",
-    "Threshold and confidence were fixed before a calibration image was looked at.",
+    "As far as this folder knows, the promise was fixed before a calibration image was looked at.",
 )
 SIMULTANEOUS = Standing(
     "simultaneous",
@@ -33,8 +33,9 @@ SIMULTANEOUS = Standing(
 EXPLORATORY = Standing(
     "exploratory",
     "Exploratory",
-    "Threshold or confidence were changed after the calibration: exploratory. To rely on them, calibrate "
-    "with them on images that no choice has seen, or with the guarantee simultaneous.",
+    "The promise, or which images it rests on, was changed after a calibration on the same images: "
+    "exploratory. To rely on it, calibrate on images that no choice has seen, or, for another threshold or "
+    "confidence, with the guarantee simultaneous.",
 )
 
 
@@ -68,7 +69,13 @@ def caveats(evaluation: Evaluation) -> list[str]:
 
 
 def standing_of(card: CalibrationCard) -> Standing:
-    """Whether the promise was fixed beforehand, covers every setting, or was changed after looking."""
+    """Whether the promise hides everything, was fixed beforehand, covers every setting, or was changed."""
+    if card.hides is not None:
+        return Standing(
+            "hidden",
+            "Everything is hidden",
+            f"Nothing less than hiding {card.hides} completely keeps this promise.",
+        )
     if card.exploratory:
         return EXPLORATORY
     return SIMULTANEOUS if isinstance(promise_of(card).certainty, WholeTable) else CALIBRATED
