@@ -3,13 +3,16 @@
     python research/stream_delays.py
 
 Writes research/results/stream_delays.json: the median number of images until the alarm at level 0.01, for a
-measure that shifts by half a standard deviation, and for a failure rate that doubles from 0.1 to 0.2.
+measure that shifts by half a standard deviation, and for a failure rate that doubles from 0.1 to 0.2 after a
+calibration on 400 images, and on 4000.
 """
 
 from pathlib import Path
 
 import numpy as np
 
+from conformask.conformal.law import failing_share
+from conformask.conformal.order import marginal_rank
 from conformask.conformal.streams import Exchangeable, Failures
 from conformask.storage.as_json import write_json
 
@@ -31,7 +34,7 @@ def images_until_shifted(generator: np.random.Generator, shift: float) -> int:
 def images_until_failing(generator: np.random.Generator, allowed: float, rate: float) -> int:
     """Of one stream in which more fail than is allowed."""
     bets = Failures(allowed)
-    while bets.value < 1 / LEVEL:
+    while bets.value < 2 / LEVEL:
         bets.add(float(generator.random() < rate))
     return bets.images
 
@@ -39,8 +42,12 @@ def images_until_failing(generator: np.random.Generator, allowed: float, rate: f
 def main() -> None:
     generator = np.random.default_rng(0)
     shifted = [images_until_shifted(generator, 0.5) for _ in range(STREAMS)]
-    failing = [images_until_failing(generator, 0.1, 0.2) for _ in range(STREAMS)]
-    write_json(RESULT, {"half_a_deviation": float(np.median(shifted)), "twice": float(np.median(failing))})
+    delays = {"half_a_deviation": float(np.median(shifted))}
+    for n in (CALIBRATION, 10 * CALIBRATION):
+        allowed = failing_share(n, marginal_rank(n, 0.9), LEVEL / 2)
+        failing = [images_until_failing(generator, allowed, 0.2) for _ in range(STREAMS)]
+        delays[f"twice after {n}"] = float(np.median(failing))
+    write_json(RESULT, delays)
 
 
 if __name__ == "__main__":

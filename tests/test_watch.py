@@ -6,15 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from scipy import stats
 
 import conformask as cm
+from conformask.conformal.law import failing_share
+from conformask.conformal.presets import guarantee as promise_by_name
+from conformask.conformal.streams import Failures
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.report.words import stream_text
 from conformask.scorers.selection import selection_record
-from synthetic_triplets import scale_of, triplets
+from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = cm.Heuristic(scale_of, channels=1)
 KNOWING = replace(
@@ -52,17 +57,84 @@ def test_weeks_like_the_calibration_raise_no_alarm(masker: Masker) -> None:
     assert np.mean(alarms) <= 0.1 + 4 * np.sqrt(0.09 / len(alarms))
 
 
+@pytest.mark.parametrize(
+    ("n", "guarantee"), [(9, "marginal"), (30, "marginal"), (100, "marginal"), (100, "pac")]
+)
+def test_an_unlucky_calibration_is_not_called_failing(n: int, guarantee: str) -> None:
+    """Failure rates by the law of coverage of a promise that is kept exactly: 1 % may be called failing.
+
+    By the promised share alone about a quarter of those of 9 or 30 images were.
+    """
+    generator = np.random.default_rng(0)
+    rank = promise_by_name(guarantee).rank(n)
+    alarms = {failing_share(n, rank, 0.005): [], 0.1: []}
+    for _ in range(300):
+        failed = generator.random(1000) < generator.beta(rank, n + 1 - rank)
+        for allowed, called in alarms.items():
+            bets = Failures(allowed)
+            called.append(any(bets.add(float(each)) or bets.value >= 200 for each in failed))
+    kept, naive = (float(np.mean(called)) for called in alarms.values())
+    assert kept <= 0.01 + 4 * np.sqrt(0.01 * 0.99 / 300)
+    if guarantee == "marginal":
+        assert naive > 0.05
+
+
+def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -> None:
+    small = made(triplets(30, 2))
+    watched = cm.Watch(small).add(triplets(30, 70))
+    rank = small.guarantee.rank(30)
+    assert watched.most_failing == pytest.approx(stats.beta.ppf(0.995, rank, 31 - rank))
+    said = stream_text(small.card, watched)[0]
+    assert f"that more than {100 * watched.most_failing:.1f}\N{NO-BREAK SPACE}% fail, as under 0.5" in said
+    grouped = made(triplets(100, 3, groups=[f"patient {k // 2}" for k in range(100)]), guarantee="groups")
+    assert cm.Watch(grouped).add(triplets(10, 71)).most_failing > 0.2, "by the bootstrap"
+    within = made(triplets(100, 3, categories=["a", "b"] * 50), within=True)
+    labelled = triplets(10, 71, categories=["a", "b"] * 5)
+    assert cm.Watch(within).add(labelled).most_failing == pytest.approx(stats.beta.ppf(0.9975, 10, 41))
+
+
+def test_equal_images_all_enter() -> None:
+    """A quarter of the images is blank, in the calibration as afterwards: nothing has changed."""
+
+    def blank(count: int, seed: int) -> cm.Triplets:
+        empty = np.random.default_rng(seed).random(count) < 0.25
+        x, y_hat, y = (np.where(empty[:, None, None, None], 0, each) for each in arrays(count, seed))
+        names = [f"{seed} {k}" for k in range(count)]
+        return cm.Triplets.from_arrays(x, y_hat, y, names=names)
+
+    alarms = 0
+    for seed in range(10):
+        watch = cm.Watch(made(blank(100, 1000 + seed)))
+        watch.add(blank(60, 2000 + seed))
+        assert watch.add(blank(60, 2000 + seed)).n_new == 0
+        watched = watch.add(blank(120, 3000 + seed))
+        assert watched.n_seen == 180
+        alarms += watched.shifted
+    assert alarms <= 1
+
+
+@pytest.mark.parametrize("masks", ["reciprocal", "water_filling", "power", "trusted_mean"])
+def test_equal_scores_have_equal_sizes(masks: str) -> None:
+    """Of constant scores all masks are equal, of the calibration and of what follows, to the last bit."""
+    flat = cm.Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
+    masker = cm.calibrate(
+        flat, triplets(60, 2), threshold=0.03, distance="l1", family=masks, selection=triplets(40, 1)
+    )
+    comparisons = cm.monitor(masker, triplets(60, 4)).comparisons
+    assert {each.p_value for each in comparisons} == {1.0}
+
+
 def test_a_shift_is_seen_and_said(masker: Masker) -> None:
     watch = cm.Watch(masker)
     quiet = watch.add(triplets(30, 50))
     assert not quiet.shifted
     assert stream_text(masker.card, quiet)[-1].startswith("No shift is seen")
-    loud = watch.add(harder(120, 51))
+    loud = watch.add(harder(300, 51))
     assert loud.shifted
     assert loud.failing
     broken, shifted = stream_text(masker.card, loud)
     assert broken.startswith("BROKEN: ")
-    assert shifted.startswith("SHIFTED: the images (of 150 so far, 120 new)")
+    assert shifted.startswith("SHIFTED: the images (of 330 so far, 300 new)")
     assert watch.add(triplets(30, 52)).shifted, "an alarm stays"
 
 

@@ -89,6 +89,17 @@ def test_what_was_measured_stands_beside_what_is_promised(client, session, world
     assert promise(client, image=name, confidence=0.8)["measured"] is None, "measured at another setting"
 
 
+def test_whether_the_promise_is_broken_is_asked_once(broken):
+    """Asked after each image, chance would sooner or later say so of a promise that is kept."""
+    names = broken.look_through()
+    for _ in range(len(broken.entries()) - 1):
+        next(names)
+    assert broken.doubt is None
+    assert broken.measurement_text.startswith("Promised")
+    list(names)
+    assert broken.doubt.title == "Broken here"
+
+
 def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
     """At the calibrated setting as at every other; before the truth was looked at nothing can be said."""
     asking, name = TestClient(application(broken, 8000, None), base_url=OURS), world.shown.names[0]

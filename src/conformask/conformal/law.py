@@ -19,6 +19,8 @@ from conformask.conformal.rules import Rule
 
 DRAWS = 400
 """Of the bootstrap."""
+UNITS = 1000
+"""New ones of each draw, where it is about all that may come."""
 PerImage = Float[np.ndarray, "n"]
 
 
@@ -32,6 +34,15 @@ class Tails:
     def corrected(self, comparisons: int) -> "Tails":
         """For the worst of so many comparisons (Bonferroni)."""
         return Tails(min(1.0, comparisons * self.worse), self.better)
+
+
+def failing_share(n: int, rank: int, level: float) -> float:
+    """The share of new images that fail at most under the rank-th of n critical lambdas.
+
+    But for a share `level` of calibration sets: the quantile of Beta(j, n + 1 - j), exact where critical
+    lambdas are distinct; where they tie, fewer fail.
+    """
+    return float(stats.beta.ppf(1 - level, rank, n + 1 - rank)) if rank else 0.0
 
 
 def met_tails(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> Tails:
@@ -55,6 +66,11 @@ def resampled_tails(promise: Promise, calibration: Evidence, losses: PerImage) -
         float(1 + beyond.sum()) / (1 + DRAWS) for beyond in (drawn >= measured, drawn <= measured)
     )
     return Tails(worse, better)
+
+
+def resampled_failing(promise: Promise, calibration: Evidence, level: float) -> float:
+    """The share of new units that fail at most, but for a share `level` of sets, by the bootstrap."""
+    return float(np.quantile(list(_draws(promise, calibration, UNITS)), 1 - level))
 
 
 def _draws(promise: Promise, calibration: Evidence, units: int) -> Iterator[float]:

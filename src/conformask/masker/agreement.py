@@ -6,7 +6,14 @@ import numpy as np
 
 from conformask.conformal.crossing import SLACK, passes
 from conformask.conformal.grouping import Labels
-from conformask.conformal.law import PerImage, Tails, met_tails, resampled_tails
+from conformask.conformal.law import (
+    PerImage,
+    Tails,
+    failing_share,
+    met_tails,
+    resampled_failing,
+    resampled_tails,
+)
 from conformask.conformal.populations import EachCategory, One, Weighted
 from conformask.conformal.promise import Promise
 from conformask.masker.masker import Masker
@@ -72,6 +79,26 @@ def agreement(
     of_units = promise.unit.losses(losses, groups)
     loss = float(of_units.mean() if promise.by_group else losses.mean())
     return Agreement(loss, allowed, _tails(masker, of_units))
+
+
+def most_failing(masker: Masker, level: float) -> float:
+    """The share of units that fail at most if the promise is true, but for a share `level` of calibration sets.
+
+    At least the promised one: a promise that holds on average over sets is broken a little by many of them.
+    """
+    promise, threshold = masker.guarantee, masker.card.threshold
+    if isinstance(promise.population, EachCategory) and masker.curves is not None:
+        law, names = replace(promise, population=One()), np.unique(np.asarray(masker.curves.category))
+        ranks = [_rank_in(masker.curves, str(name), law) for name in names]
+    else:
+        ranks = [(promise.rank(masker.card.n_units), masker.card.n_units)]
+    shares = [promise.statement.allowed(threshold)]
+    shares += [failing_share(n, rank, level / len(ranks)) for rank, n in ranks if rank is not None]
+    if len(shares) == 1 and masker.curves is not None:
+        calibration = masker.evidence()
+        fixed = promise.fixed(calibration, masker.card.n_units)
+        shares.append(resampled_failing(fixed, calibration, level))
+    return max(shares)
 
 
 def _tails(masker: Masker, of_units: PerImage) -> Tails | None:

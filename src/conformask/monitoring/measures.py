@@ -1,14 +1,13 @@
 """Numbers of an image that a masker computes without the truth, on calibration images and on new ones."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 from jaxtyping import Float
 
-from conformask.calibration import Scored, features_of, loss_under, mask_size
+from conformask.calibration import Scored, batch_curves, features_of, loss_under
 from conformask.conformal.facts import facts_of
 from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
@@ -93,11 +92,13 @@ def measures_of(
 
 
 def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
-    score, lam = item.score.map, masker.lambdas(item)
-    snapped = torch.from_numpy(masker.grid[_places(masker, lam)])
+    lambdas, places = np.unique(masker.grid[_places(masker, masker.lambdas(item))], return_inverse=True)
+    unknown = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
+    # as the curves of the calibration were made: sizes of masks as float32 would break their ties
+    sizes = batch_curves(unknown, masker.family, masker.loss, lambdas)[1]
     measures = {
         "features": features_of(item.score),
-        "size": mask_size(masker.family.apply(score, masker.family.level(score, snapped))).cpu().numpy(),
+        "size": sizes[np.arange(len(places)), places.ravel()],
     }
     if item.batch.y is None:
         return measures

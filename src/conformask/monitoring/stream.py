@@ -11,7 +11,7 @@ from conformask.data.splits import uniform
 from conformask.data.survey import hash_of_group
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, expect
-from conformask.masker.agreement import LEVEL
+from conformask.masker.agreement import LEVEL, most_failing
 from conformask.masker.masker import Masker
 from conformask.masker.online import refuse_other_masker
 from conformask.monitoring.measures import check_level, measures_of
@@ -25,8 +25,9 @@ class Watch:
     """Follows a masker in use: add what comes in, as often as it comes, and look whenever you like.
 
     A comparison that is repeated every week raises a false alarm sooner or later. Here all looks together
-    call a stream without any change shifted with probability at most `level`, and failing, too, if no unit
-    fails with more than the promised probability. The calibration images are its past.
+    call a stream without any change shifted with probability at most `level`, and failing, too, where units
+    are independent: both over calibration set and stream, since a set may be unlucky, see
+    `Watched.most_failing`. The calibration images are its past.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1).
@@ -51,8 +52,9 @@ class Watch:
     ) -> Watched:
         """Take in images (x, y_hat), with y where it is known, in their order.
 
-        A group enters once, with its first image; an image that has entered before does not enter again. It
-        is judged once, when its truth is first known, a group with all of its images in `new` then. For out,
+        A group enters once, with its first image; an image that has entered before does not enter again.
+        Images are recognised by the pixels of y_hat; constant ones, such as blanks, by their name. Each is
+        judged once, when its truth is first known, a group with all of its images in `new` then. For out,
         devices and nodes see monitor.
 
         Raises:
@@ -68,8 +70,8 @@ class Watch:
                 name: Exchangeable(sorted(column.tolist()))
                 for name, column in zip(measures.names, measures.calibration.T, strict=True)
             }
-            allowed = None if statement.bounds_a_mean else statement.allowed(self.masker.card.threshold)
-            self.stream = Stream(past, None if allowed is None else Failures(allowed))
+            mean = statement.bounds_a_mean
+            self.stream = Stream(past, None if mean else Failures(most_failing(self.masker, self.level / 2)))
         stream, before = self.stream, len(self.stream.seen)
         groups = np.array(new.groups)
         for places in sorted(members(groups), key=lambda own: int(own[0])):
@@ -93,6 +95,7 @@ class Watch:
             n_judged=0 if failures is None else failures.images,
             n_failed=0.0 if failures is None else failures.failed,
             failure_evidence=None if failures is None else stream.failure_peak,
+            most_failing=None if failures is None else failures.allowed,
             level=self.level,
             caveat=caveat,
         )
@@ -127,5 +130,8 @@ class Watch:
 
 def _key(new: Triplets, index: int) -> str:
     """By what a group, or an image without one, is recognised again."""
-    group = new.groups[index]
-    return pixel_hash(new[index].y_hat) if group == new.names[index] else hash_of_group(group)
+    group, name = new.groups[index], new.names[index]
+    if group != name:
+        return hash_of_group(group)
+    y_hat = new[index].y_hat
+    return hash_of_group(f"constant {name}") if y_hat.min() == y_hat.max() else pixel_hash(y_hat)

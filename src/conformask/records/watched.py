@@ -20,9 +20,12 @@ class Watched:
     n_failed: float
     """Those of them that failed; of a promise about members the sum of their shares."""
     failure_evidence: float | None
-    """That more fail than was promised; None for a promise about a mean."""
+    """That more than `most_failing` fail; None for a promise about a mean."""
+    most_failing: float | None
+    """The share that may fail if the promise is true: at least 1 - confidence, and more by the chance of a
+    calibration set in all but a share level / 2 of them."""
     level: float
-    """How often a stream without any change is called shifted, ever; and failing."""
+    """How often a stream without any change is called shifted, ever; and failing, over calibration sets."""
     caveat: Caveat | None
     """What to say where the promise may not be about these images."""
 
@@ -33,5 +36,8 @@ class Watched:
 
     @property
     def failing(self) -> bool:
-        """Whether more ever failed than was promised, by more than chance."""
-        return self.failure_evidence is not None and self.failure_evidence >= 1 / self.level
+        """Whether more ever failed than was promised, by more than chance explains.
+
+        The other half of the level is for calibration sets under which more than `most_failing` fail.
+        """
+        return self.failure_evidence is not None and self.failure_evidence >= 2 / self.level

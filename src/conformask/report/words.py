@@ -167,14 +167,17 @@ def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
     lines = []
     if promised is not None and watched.failure_evidence is not None and watched.n_judged:
         finding = f"{figure(watched.n_failed)} of {plural(watched.n_judged, unit.singular)} failed"
-        odds = f"odds {figure(watched.failure_evidence)} to 1 that more fail than promised, {level}"
-        if watched.failing:
-            lines.append(
-                f"BROKEN: {finding}, at most {percent(1 - promised)} was promised ({odds}). Do not rely on "
-                "these masks."
-            )
-        else:
-            lines.append(f"Measured: {finding}; at most {percent(1 - promised)} was promised ({odds}).")
+        most, odds = watched.most_failing or 1 - promised, f"odds {figure(watched.failure_evidence)} to 1"
+        by_chance = f", as under {percent(watched.level / 2)} of calibration sets by chance"
+        tested = (
+            f"{odds} that more than {share(most)} fail{by_chance if most > 1 - promised else ''}; {level}"
+        )
+        lines.append(
+            f"BROKEN: {finding}, at most {percent(1 - promised)} was promised ({tested}). Do not rely on "
+            "these masks."
+            if watched.failing
+            else f"Measured: {finding}; at most {percent(1 - promised)} was promised ({tested})."
+        )
     odds = f"odds {figure(watched.evidence)} to 1, {level}"
     seen = f"of {watched.n_seen:,} so far, {watched.n_new:,} new"
     if watched.shifted:

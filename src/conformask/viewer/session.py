@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
 
@@ -119,7 +119,7 @@ class Session:
         self._triplets = triplets
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None
-        """Of how many images with truth, and what."""
+        """After how many images, and what."""
         self._shown = {name: Shown(triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
@@ -190,11 +190,16 @@ class Session:
     def measured(self) -> Measurement | None:
         """How the masks of images with truth agree with the promise, where known; no uploads.
 
-        Measured again only after further images were looked at: every move of a slider asks for it.
+        Measured again only after further images were looked at: every move of a slider asks for it. Whether
+        the promise is broken is asked once, of all images: asked after each, chance would say so sooner or
+        later.
         """
-        count_before = len(self._distances)
-        if count_before != self._measured[0]:
-            self._measured = count_before, self._measurement()
+        looked_at = self._sizes.keys() | self._errors.keys()
+        if len(looked_at) != self._measured[0]:
+            found = self._measurement()
+            if found is not None and not looked_at.issuperset(self._triplets.names):
+                found = replace(found, broken=False)
+            self._measured = len(looked_at), found
         return self._measured[1]
 
     def _measurement(self) -> Measurement | None:
