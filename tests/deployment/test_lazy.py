@@ -13,6 +13,7 @@ from conformask.types import Images
 
 GENERATOR = np.random.default_rng(0)
 SIZE = (150, 210)
+ROLES = ("x", "y_hat", "y")
 
 
 def rough(x: Images, y_hat: Images) -> Images:
@@ -62,6 +63,35 @@ def test_threads_give_the_mask_of_the_same_tiles_bit_for_bit(family: str, channe
     expected = masker(x, y_hat)
     assert 0.05 < expected.mean() < 0.95
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
+
+
+@pytest.mark.parametrize("guarantee", ["adaptive", "expected", "categories"])
+def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
+    asked = {"guarantee": guarantee, "selection": known()} if guarantee != "categories" else {}
+    facts = {}
+    if guarantee == "categories":
+        x, y_hat, y = (np.stack([np.moveaxis(getattr(t, role), 0, -1) for t in known()]) for role in ROLES)
+        labelled = cm.Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 10)
+        facts = {"category": "b"}
+        scorer = Tiled(cm.Heuristic(rough, channels=1), 128, 32)
+        masker = cm.calibrate(scorer, labelled, threshold=0.05, distance="l1", guarantee=guarantee)
+    else:
+        masker = masker_of(**asked)
+    x, y_hat = images(*SIZE, 1)
+    mask = cm.masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64), **facts)
+    expected = masker(x, y_hat, **facts)
+    assert 0.05 < expected.mean() < 0.95
+    np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
+
+
+def test_more_blocks_than_one_task_adds_up() -> None:
+    """150 x 210 pixels in blocks of 32 are 35: their sums are added up twice."""
+    masker, (x, y_hat) = masker_of(), images(*SIZE, 1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("conformask.deployment.lazy.SIDES", {2: 32, 3: 32})
+        mask = cm.masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
+    assert mask.npartitions == 35
+    np.testing.assert_array_equal(mask.compute(scheduler="threads"), masker(x, y_hat))
 
 
 def test_processes_of_a_cluster_give_the_same_bits() -> None:

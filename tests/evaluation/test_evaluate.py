@@ -1,7 +1,9 @@
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,9 +26,12 @@ from conformask.masker import agreement
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
+from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation, ImageRecords
 from conformask.report import words
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scoring import scored_batches
+from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import read_json
 from conformask.types import Images
 from simulation import simulated
@@ -38,6 +43,74 @@ KEYS = (
     "threshold", "confidence", "guarantee", "distance", "family", "n_calibration", "n_test",
 )  # fmt: skip
 THRESHOLD = 0.03
+
+
+class StoppedError(Exception):
+    """Stands for a kill."""
+
+
+def killed_after_a_part(out: Path, run: Callable[[], object]) -> None:
+    def write_and_stop(path: Path, arrays: dict[str, np.ndarray]) -> None:
+        write_arrays(path, arrays)
+        raise StoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("conformask.scorers.streaming.write_arrays", write_and_stop)
+        with pytest.raises(StoppedError):
+            run()
+    assert len(list(out.rglob("part-*"))) == 1
+
+
+def measured_by(run: Callable[..., object], masker: Masker, images: Triplets, **more) -> object:
+    found = run(masker, images, **more)
+    return found.images.columns() if isinstance(found, Evaluation) else repr(found)
+
+
+@pytest.mark.parametrize("run", [evaluate, monitor])
+@pytest.mark.parametrize("other", ["images", "categories", "masker"])
+def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: Path, monkeypatch) -> None:
+    """Parts of a killed run do not count for other images of the same names, nor for another masker."""
+    monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
+    categories = {"categories": ["a", "b"] * 20}
+    calibration = world(40, 0, **categories)
+    masker = calibrate(
+        SCORER,
+        calibration,
+        threshold=THRESHOLD,
+        distance="l1",
+        selection=world(30, 1),
+        guarantee="categories",
+    )
+    images, after, resumed_by = world(40, 5, **categories), world(40, 5, **categories), masker
+    if other == "images":
+        after = world(40, 6, **categories)
+    elif other == "categories":
+        after = world(40, 5, categories=["b", "a"] * 20)
+    else:
+        resumed_by = masker.recalibrate(threshold=2 * THRESHOLD)
+    out = tmp_path / "out"
+    killed_after_a_part(out, lambda: run(masker, images, out=out))
+    resumed = measured_by(run, resumed_by, after, out=out)
+    anew = measured_by(run, resumed_by, after)
+    np.testing.assert_equal(resumed, anew)
+    assert measured_by(run, masker, images) != anew
+
+
+@pytest.mark.parametrize("run", [evaluate, monitor])
+def test_a_killed_run_resumes(run: Callable, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
+    masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, distance="l1", selection=world(30, 1))
+    out, scored_names = tmp_path / "out", []
+    killed_after_a_part(out, lambda: run(masker, world(40, 5), out=out))
+
+    def noted(scorer, part, batch_size):
+        scored_names.extend(part.names)
+        return scored_batches(scorer, part, batch_size)
+
+    monkeypatch.setattr("conformask.scorers.streaming.scored_batches", noted)
+    resumed = measured_by(run, masker, world(40, 5), out=out)
+    assert scored_names == list(world(40, 5).names[16:])
+    np.testing.assert_equal(resumed, measured_by(run, masker, world(40, 5)))
 
 
 def world(count: int, seed: int, size: tuple[int, int] = (8, 9), **more) -> Triplets:

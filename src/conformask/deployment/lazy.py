@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from conformask.arithmetic import at, best_device
 from conformask.calibration import Scored
@@ -17,8 +18,10 @@ from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.deployment.whole import (
     WholeImage,
+    asks_for_pixels,
     check_whole,
     facts_of,
+    facts_of_pixels,
     shape_of_score,
     tiled_scorer,
     under_tiles,
@@ -30,7 +33,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.passes import Passes, passes_of
 from conformask.records.reading import Reading
 from conformask.scorers.tiled import Places, Tiled, Window
-from conformask.types import Array, Family, Score
+from conformask.types import Array, Batch, Family, Score
 
 if TYPE_CHECKING:
     import dask.array
@@ -54,6 +57,7 @@ def masked(
 
     It is the mask that `conformask mask` writes: the image is scored by the same tiles, one task each. The
     level needs the whole score; until it is known the workers keep the score, 4 bytes a pixel, or spill it.
+    Where the promise asks for more of an image, as adaptive and expected do, one task has all of it at once.
 
     Args:
         masker: a calibrated masker.
@@ -87,9 +91,14 @@ def masked(
     check_whole(masker, image)
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)
-    (lam,) = masker.lambdas(Scored(facts_of(masker, image), Score(torch.empty(1, 1, *size, device="meta"))))
-    scores = _scores(masker, image, x, y_hat)
-    level = _level(passes_of(masker.family, float(lam), channels * math.prod(size)), scores)
+    scores, known = _scores(masker, image, x, y_hat), partial(_passes, masker, channels * math.prod(size))
+    if asks_for_pixels(masker):
+        passes = delayed(partial(_passes_by_pixels, image, known))(x, y_hat, scores)
+    else:
+        passes = delayed(
+            known(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
+        )
+    level = _level(passes, passes_of(masker.family, 1.0, math.prod(size)).count, scores)
     blocks = [
         from_delayed(
             delayed(partial(_opened, masker.family))(score, level), (channels, *_sides(places)), np.float32
@@ -160,12 +169,36 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
     return score
 
 
-def _level(passes: Passes, scores: Sequence["Delayed"]) -> "Delayed":
+def _passes(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> Passes:
+    """Before the first pass, with the lambda of the image."""
+    (lam,) = masker.lambdas(Scored(facts, Score(score)))
+    return passes_of(masker.family, float(lam), pixels)
+
+
+def _passes_by_pixels(
+    image: WholeImage,
+    known: Callable[[Batch, Tensor], Passes],
+    x: Array,
+    y_hat: Array,
+    parts: Sequence[Array],
+) -> Passes:
+    """The same where the rule asks for the pixels; parts are the score of each block."""
+    score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
+    for block, part in zip(_blocks(image), parts, strict=True):
+        score[at(block)] = part
+    given, output = (
+        torch.from_numpy(_unit(raster.header, raster.reading, raster.name, array))[None]
+        for raster, array in ((image.x, x), (image.y_hat, y_hat))
+    )
+    return known(facts_of_pixels(image, given, output), torch.from_numpy(score)[None])
+
+
+def _level(passes: "Delayed", count: int, scores: Sequence["Delayed"]) -> "Delayed":
     """The passes when the last is done: each maps all blocks and adds up what they give, FAN_IN at a time."""
     from dask.delayed import delayed
 
-    known: Any = delayed(passes, traverse=False)
-    for _ in range(passes.count):
+    known: Any = passes
+    for _ in range(count):
         sums = [known.sums_of(score) for score in scores]
         while len(sums) > 1:
             sums = [delayed(_added)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]

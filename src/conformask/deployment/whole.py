@@ -225,11 +225,16 @@ class _Opened:
 def facts_of(masker: Masker, image: WholeImage) -> Batch:
     """What the rule may ask for; the pixels only where it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
-    if _asks_for_pixels(masker):
+    if asks_for_pixels(masker):
         x, y_hat = (
             torch.from_numpy(_read(raster, raster.header.everywhere))[None]
             for raster in (image.x, image.y_hat)
         )
+    return facts_of_pixels(image, x, y_hat)
+
+
+def facts_of_pixels(image: WholeImage, x: Tensor, y_hat: Tensor) -> Batch:
+    """The pixels, and what is known of the image beside them."""
     category = None if image.category is None else (image.category,)
     weight = None if image.weight is None else (image.weight,)
     return Batch((image.name,), x, y_hat, None, category, weight)
@@ -241,7 +246,8 @@ def _read(raster: Raster, places: Places) -> Array:
     return window
 
 
-def _asks_for_pixels(masker: Masker) -> bool:
+def asks_for_pixels(masker: Masker) -> bool:
+    """Whether the rule asks for more of an image than its category and weight."""
     needs = masker.rule.needs
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
@@ -258,7 +264,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
     _factors(masker, image)
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
-    if _asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
+    if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
             f"{image.y_hat.name} has {_pixels(size)} pixels: the {card.guarantee} promise reads "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "

@@ -82,7 +82,7 @@ def agreement(
 
 
 def most_failing(masker: Masker, level: float) -> float:
-    """The share of units that fail at most if the promise is true, but for a share `level` of calibration sets.
+    """The share of units that fail at most if the promise is true; of calibration sets a share `level` aside.
 
     At least the promised one: a promise that holds on average over sets is broken a little by many of them.
     """

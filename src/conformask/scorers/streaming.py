@@ -6,6 +6,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from conformask.calibration import Scored, joined
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
@@ -18,9 +20,9 @@ from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.owned import owned, remove_if_empty
 from conformask.storage.whole import remove_claimed
 from conformask.training.processes import check_devices, together
-from conformask.types import Array, Scorer
+from conformask.types import Array, Batch, Scorer
 
-RECORD = "parts.json"
+RECORD, CONTENTS = "parts.json", "contents"
 PART = 64
 """Images of a part: so many are lost at most when a run is killed."""
 Measure = Callable[[Scored], dict[str, Array]]
@@ -90,25 +92,50 @@ def gathered(
     fabric.barrier()
     mine = range(fabric.global_rank, len(files), fabric.world_size)
     for place in tracked(mine, title, len(mine)):
-        if not _readable(files[place]):
-            items = _batches(scorer, triplets, starts[place : place + 1], streaming.batch_size)
-            write_arrays(files[place], joined(measure(item) for item in items))
+        own = starts[place : place + 1]
+        if not _is_of(files[place], _part(triplets, own[0])):
+            items = _batches(scorer, triplets, own, streaming.batch_size)
+            write_arrays(files[place], joined(_with_contents(measure, item) for item in items))
     fabric.barrier()
     columns = joined(map(read_arrays, files))
     fabric.barrier()
+    del columns[CONTENTS]
     return columns
 
 
 def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[Scored]:
     for start in starts:
-        part = triplets.select(range(start, min(start + PART, len(triplets))))
-        yield from scored_batches(scorer, part, batch_size)
+        yield from scored_batches(scorer, _part(triplets, start), batch_size)
 
 
-def _readable(file: Path) -> bool:
-    """Whether a part was finished; a damaged one is made again."""
+def _part(triplets: Triplets, start: int) -> Triplets:
+    return triplets.select(range(start, min(start + PART, len(triplets))))
+
+
+def _with_contents(measure: Measure, item: Scored) -> dict[str, Array]:
+    return {**measure(item), CONTENTS: _contents(item.batch)}
+
+
+def _contents(batch: Batch) -> Array:
+    """A hash of all that is known of each image."""
+    hashes = []
+    for place in range(len(batch)):
+        hashed = hashlib.sha256()
+        for values in (batch.x, batch.y_hat, batch.y, batch.region):
+            hashed.update(b"none" if values is None else values[place].cpu().numpy().tobytes())
+        for column in (batch.names, batch.category, batch.weight):
+            hashed.update(repr(column and column[place]).encode())
+        hashes.append(hashed.hexdigest())
+    return np.array(hashes)
+
+
+def _is_of(file: Path, images: Triplets) -> bool:
+    """Whether a part was finished, of these very images; one that is damaged or of others is made again."""
     with suppress(MismatchError):
-        return file.is_file() and bool(read_arrays(file))
+        kept = read_arrays(file).get(CONTENTS) if file.is_file() else None
+        return kept is not None and kept.tolist() == [
+            each for batch in images.batches() for each in _contents(batch).tolist()
+        ]
     return False
 
 
