@@ -43,6 +43,12 @@ def inverted(evidence: Evidence) -> WeightedLambda:
     ],
     ids=["own weight ignored, 9", "own weight ignored, 20", "weights ignored", "weights inverted"],
 )
+@pytest.mark.parametrize("weight", [0.1, 0.3, 0.7, 1.0])
+def test_equal_weights_count_as_so_many_images(weight: float) -> None:
+    """(9 * 0.7)^2 / (9 * 0.7^2) is 8.999999999999998 in floats."""
+    assert guarantee("weighted").counted(9, {"weight": np.full(9, weight)})[0] == 9
+
+
 def test_the_judge_notices_broken_weights(broken: Deploy, n: int) -> None:
     world, draws = RANDOM["heavy_tailed"](), 1500
     assert breaks_coverage(world, broken, n, draws, tilted=True)

@@ -119,7 +119,126 @@ def test_nothing_is_masked_where_all_pass() -> None:
     assert (masker(TEST.x, TEST.y_hat) == 1).all()
 
 
+def photographs(count: int, seed: int, size: int = 40) -> list[np.ndarray]:
+    """Images that look like something, (N, H, W): a few waves, seen through noise and denoised."""
+    generator = np.random.default_rng(seed)
+    phases = generator.uniform(0, 2 * np.pi, (count, 6, 1, 1))
+    ways = generator.uniform(-0.6, 0.6, (count, 6, 2, 1, 1))
+    rows, columns = np.mgrid[:size, :size]
+    y = 0.5 + 0.08 * np.sin(ways[:, :, 0] * rows + ways[:, :, 1] * columns + phases).sum(axis=1)
+    noise = generator.normal(0, 0.05, y.shape)
+    return [image.clip(0, 1).astype(np.float32) for image in (y + noise, y + 0.3 * noise, y)]
+
+
+def told(images: list[np.ndarray], **more) -> list[str]:
+    """What a calibration on these warns of."""
+    scorer = Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1)
+    asked = {name: more.pop(name) for name in ("selection", "guarantee") if name in more}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        made(scorer, Triplets.from_arrays(*images, **more), **asked)
+    return [str(each.message) for each in said]
+
+
+def test_copies_within_the_calibration_set_are_warned_of() -> None:
+    images = photographs(20, 0)
+    assert told(images) == []
+    turned = [np.concatenate([each, np.rot90(each[:3], 1, (1, 2))]) for each in images]
+    (text,) = told(turned)
+    assert text.startswith(
+        "6 of 23 calibration images look like copies of others of them, such as '00000' of"
+    )
+    brighter = [np.concatenate([each, (each[:1] + 0.01).clip(0, 1)]) for each in images]
+    assert told(brighter)[0].startswith("2 of 21 calibration images look like copies")
+
+
+def test_selection_images_that_are_nearly_calibration_images_are_warned_of() -> None:
+    images, nearly = photographs(20, 0), photographs(20, 1)
+    assert told(images, selection=Triplets.from_arrays(*nearly)) == []
+    nearly = [
+        np.concatenate([other, (own[:2] + 0.01).clip(0, 1)])
+        for own, other in zip(images, nearly, strict=True)
+    ]
+    (text,) = told(images, selection=Triplets.from_arrays(*nearly))
+    assert text.startswith(
+        "2 of 20 calibration images, such as '00000', look like copies of images that choices are"
+    )
+
+
+def test_x_in_the_place_of_y_hat_is_asked_about() -> None:
+    x, y_hat, y = photographs(20, 0)
+    (text,) = told([y_hat, x, y])
+    assert text.startswith("x is nearer to the truth than y_hat in 100% of the calibration images")
+
+
+def test_categories_that_are_spelt_in_two_ways_are_warned_of() -> None:
+    (text,) = told(photographs(40, 0), categories=["a"] * 20 + ["A "] * 20, guarantee="categories")
+    assert text == "categories 'A ' and 'a' differ by case or blanks alone: if they are one, spell them alike"
+
+
+def test_weights_on_another_scale_are_warned_of() -> None:
+    weights = [0.5, 2.0] * 20
+    labelled = Triplets.from_arrays(*arrays(40, 0), weights=weights)
+    masker = made(SCORER, labelled, guarantee="weighted")
+    assert masker.card.weights == (0.5, 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker(TEST.x, TEST.y_hat, weight=[0.5, 2.0] * 6)
+    with pytest.warns(
+        UserWarning, match=r"a weight of 0\.05 lies outside those of the calibration, 0\.5 to 2"
+    ):
+        masker(TEST.x, TEST.y_hat, weight=[0.05, 0.2] * 6)
+
+
 # arrays and tensors
+
+
+def twelve_bits(count: int, seed: int, top: float = 4095) -> list[np.ndarray]:
+    return [np.round(image * top).astype(np.uint16) for image in arrays(count, seed)]
+
+
+def test_arrays_are_read_in_the_range_of_the_calibration() -> None:
+    """Whoever stated it: a uint16 array of 12 bits is not one of 16."""
+    images = Triplets.from_arrays(*twelve_bits(40, 0), reading=Reading((0, 4095)))
+    stated = made(SCORER, images)
+    of_files = replace(stated, card=replace(stated.card, data_range=None))
+    assert of_files.card.range_of_x == of_files.card.range_of_y_hat == (0, 4095)
+    x, y_hat, _ = twelve_bits(12, 2)
+    expected = np.stack([stated(*pair) for pair in zip(x[..., 0], y_hat[..., 0], strict=True)])
+    found = np.stack([of_files(*pair) for pair in zip(x[..., 0], y_hat[..., 0], strict=True)])
+    np.testing.assert_array_equal(found, expected)
+    unit = [of_files(*pair) for pair in zip(x[..., 0] / 4095, y_hat[..., 0] / 4095, strict=True)]
+    np.testing.assert_allclose(np.stack(unit), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("top", "dtype", "refused"),
+    [
+        (4095, np.uint8, True),
+        (4095, np.uint16, False),
+        (4095, np.int16, False),
+        (4095, np.int32, True),
+        (255, np.uint16, True),
+        (65535, np.uint16, False),
+        (65535, np.int16, True),
+    ],
+)
+def test_integers_of_another_type_are_refused(top: int, dtype: type, refused: bool) -> None:
+    masker = made(SCORER)
+    masker = replace(masker, card=replace(masker.card, range_of_x=(0, top), range_of_y_hat=(0, top)))
+    image = np.full((8, 8), 100, dtype)
+    if refused:
+        with pytest.raises(MismatchError, match=f"x holds {np.dtype(dtype)}, and .* 0 to {top}: give arrays"):
+            masker(image, image)
+    else:
+        assert masker(image, image).shape == (8, 8)
+
+
+def test_integers_for_a_calibration_on_floats() -> None:
+    masker, image = made(SCORER), np.full((8, 8), 100, np.uint8)
+    assert masker(image, image).shape == (8, 8)
+    with pytest.raises(MismatchError, match=r"x holds uint16, .* values from 0 to 1: give arrays"):
+        masker(image.astype(np.uint16), image)
 
 
 def test_arrays_in_arrays_out() -> None:

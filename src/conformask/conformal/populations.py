@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.conformal.grouping import first_of_each
+from conformask.conformal.order import ROUNDING
 from conformask.conformal.units import Columns, Unit
 
 
@@ -96,7 +97,9 @@ class Weighted(_Words):
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
         """The effective sample size of the units."""
         effective = self.effective(columns)
-        return unit.count(n, columns) if effective is None else int(effective), self.plural(unit)
+        return unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING)), self.plural(
+            unit
+        )
 
     def effective(self, columns: Columns) -> float | None:
         """The effective sample size, None without weights; a group has the weight of its first image."""

@@ -33,6 +33,8 @@ class Survey:
     """Of each image, where its file says it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
+    nearer: float | None = None
+    """The share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
 
     @property
     def geometry(self) -> Geometry | None:
@@ -66,7 +68,7 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
     sizes, pixels, groups, looks, contents = set(), [], [], [], hashlib.sha256()
-    geometries = []
+    geometries, nearer = [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         truth = triplet.truth()
@@ -74,6 +76,8 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         looks.append(look_of(truth))
+        if triplet.x.shape == truth.shape:
+            nearer.append(np.abs(triplet.x - truth).mean() < np.abs(triplet.y_hat - truth).mean())
         regions = [] if triplet.region is None else [triplet.region]
         for image in (triplet.x, triplet.y_hat, truth, *regions):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
@@ -87,6 +91,7 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
         looks=np.stack(looks),
         geometries=tuple(geometries),
         contents=contents.hexdigest(),
+        nearer=float(np.mean(nearer)) if nearer else None,
     )
 
 

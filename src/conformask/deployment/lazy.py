@@ -85,7 +85,7 @@ def masked(
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     reading = masker.card.reading
     x, y_hat = _arranged("x", x, reading), _arranged("y_hat", y_hat, reading)
-    rasters = _raster("x", x, reading), _raster("y_hat", y_hat, reading)
+    rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
     image = WholeImage("the image", *rasters, None, category, weight, Under(None, None, reading))
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     check_whole(masker, image)
@@ -117,10 +117,11 @@ def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.a
     return image if image.ndim == 3 else image[..., None]
 
 
-def _raster(role: str, array: "dask.array.Array", reading: Reading) -> Raster:
+def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
     """Of (*space, C); its windows are computed at once."""
     header = header_of(array, role, "YXC" if array.ndim == 3 else "ZYXC")
-    return Raster(role, header, reading.of(role), lambda places: np.asarray(array[places]))
+    reading = masker.card.reading_of(role, array.dtype)
+    return Raster(role, header, reading, lambda places: np.asarray(array[places]))
 
 
 def _scores(

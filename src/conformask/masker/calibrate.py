@@ -16,13 +16,20 @@ from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
+from conformask.data.rows import Role
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import Chosen, where
 from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.code import Code, probe_shapes
-from conformask.masker.leaks import refuse_duplicates, warn_of_copies
+from conformask.masker.leaks import (
+    refuse_duplicates,
+    warn_if_swapped,
+    warn_of_copies,
+    warn_of_copies_within,
+    warn_of_spellings,
+)
 from conformask.masker.masker import Masker
 from conformask.masker.matching import check_window, family_for, loss_for, refuse_unbounded
 from conformask.masker.requirements import (
@@ -144,8 +151,8 @@ def calibrate(
     with streaming.parts():
         seen = survey(calibration, "reading calibration images")
         check_window(used.terms, seen.geometry)
-        chosen_on = () if selection is None else survey(selection, "reading selection images").traces
-        _refuse_unfit(scorer, calibration, seen, frozenset(chosen_on))
+        chosen_on = None if selection is None else survey(selection, "reading selection images")
+        _refuse_unfit(scorer, calibration, seen, chosen_on)
         first, code = calibration[0], Code(scorer, used, used_family, weight)
         refuse_batch_dependence(scorer, used, weight, calibration)
         probe = code.probe(*probe_shapes(scorer, first))
@@ -265,10 +272,13 @@ def _card(
         thresholds=declared(promise),
         n_calibration=len(calibration),
         **sample_of(promise, curves),
+        weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
         channels=seen.channels,
         sizes=seen.sizes,
         **calibration.reading.kept,
         geometry=seen.geometry,
+        range_of_x=_range_of(calibration, "x"),
+        range_of_y_hat=_range_of(calibration, "y_hat"),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.traces,
@@ -279,8 +289,15 @@ def _card(
     )
 
 
-def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: frozenset[str]) -> None:
-    traces = scorer.trained_on | chosen_on | frozenset(calibration.provenance.trained_on)
+def _range_of(calibration: Triplets, role: Role) -> tuple[float, float] | None:
+    """The values of the first image that become 0 and 1: as stated, or as it says of itself."""
+    return calibration.reading.of(role).data_range or calibration.header(0, role).data_range
+
+
+def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: Survey | None) -> None:
+    """Refuse images that something was learnt from, and warn of those that look like it."""
+    traces = scorer.trained_on | frozenset(calibration.provenance.trained_on)
+    traces |= frozenset(() if chosen_on is None else chosen_on.traces)
     leaked = seen.among(traces)
     if leaked:
         raise CalibrationError(
@@ -290,6 +307,11 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
         )
     refuse_duplicates(seen, calibration.groups)
     warn_of_copies(seen, scorer.looks, "calibration", "the scorer was trained or selected on")
+    if chosen_on is not None and chosen_on is not seen:
+        warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
+    warn_of_copies_within(seen, calibration.groups)
+    warn_if_swapped(seen)
+    warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(
             f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}"

@@ -1,11 +1,15 @@
-"""Images that a promise must not be calibrated or tested on, since something has learnt from them."""
+"""Images that a promise must not be calibrated or tested on: something has learnt from them, or one twice."""
 
 import warnings
+from collections.abc import Iterable
 
-from conformask.data.lookalikes import copies
+from conformask.data.lookalikes import REDUCED, copies
 from conformask.data.survey import Survey
 from conformask.errors import CalibrationError
 from conformask.types import Array
+
+SWAPPED = 0.95
+"""The share of images in which x is nearer to the truth from which it is asked whether it is y_hat."""
 
 
 def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:
@@ -35,3 +39,44 @@ def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str) ->
             "out: errors on them are too small",
             stacklevel=4,
         )
+
+
+def warn_of_copies_within(seen: Survey, groups: tuple[str, ...]) -> None:
+    """Warn of calibration images of two groups that look like copies of each other: they are not two draws.
+
+    Images too small to look like anything are left out.
+    """
+    if min(seen.smallest[-2:]) < REDUCED:
+        return
+    pairs = [(a, b) for a, b in copies(seen.looks, seen.looks) if a < b and groups[a] != groups[b]]
+    if pairs:
+        (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
+        warnings.warn(
+            f"{count} of {len(seen.names)} calibration images look like copies of others of them, such as "
+            f"{seen.names[first]!r} of {seen.names[second]!r}, saved again, turned, scaled or cropped a "
+            "little. If they are, keep one of each or put them into one group: they are not independent",
+            stacklevel=4,
+        )
+
+
+def warn_if_swapped(seen: Survey) -> None:
+    """Ask whether x and y_hat were exchanged where x is nearer to nearly all truths."""
+    if seen.nearer is not None and seen.nearer >= SWAPPED:
+        warnings.warn(
+            f"x is nearer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
+            "absolute error): are the two exchanged?",
+            stacklevel=4,
+        )
+
+
+def warn_of_spellings(categories: Iterable[str]) -> None:
+    """Warn of categories that differ by case or blanks alone, and were probably meant to be one."""
+    by_meaning: dict[str, str] = {}
+    for category in sorted(set(categories)):
+        other = by_meaning.setdefault("".join(category.split()).casefold(), category)
+        if other != category:
+            warnings.warn(
+                f"categories {other!r} and {category!r} differ by case or blanks alone: if they are one, "
+                "spell them alike",
+                stacklevel=4,
+            )

@@ -28,7 +28,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.code import Code
 from conformask.masker.folder import CARD, Stored, after, write_stored
 from conformask.masker.recalibrate import Asked, recalibrated
-from conformask.masker.weights import checked_weights, weights_of
+from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.report.card import card_text
@@ -188,9 +188,11 @@ class Masker:
 
         Raises:
             ImageError: values outside the range, NaN that means nothing, or infinity.
+            MismatchError: integers of another type or range than those of the calibration.
         """
-        reading = self.card.reading
-        read: Image = np.nan_to_num(from_user_array(image, reading.of(role), role))
+        array = np.asarray(image)
+        reading = self.card.reading_of(role, array.dtype)
+        read: Image = np.nan_to_num(from_user_array(array, reading, role))
         return read
 
     def masks(
@@ -275,6 +277,8 @@ class Masker:
             weight = weights_of(self.weigh, batch)
         if "bound_curve" in needs:
             bound = bound_curves(item, self.family, self.loss, self.stored_curves().grid)
+        if "weight" in needs and weight is not None:
+            warn_of_scale(weight, self.card.weights)
         facts = {"weight": weight, "category": batch.category}
         for fact in facts.keys() & needs:
             if facts[fact] is None:

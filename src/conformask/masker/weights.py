@@ -1,8 +1,11 @@
 """Likelihood ratios of images, for a weighted promise."""
 
+import warnings
+
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.types import Array, Batch, Weigh
 
@@ -29,3 +32,17 @@ def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
             f"not {values.shape} values from {values.min():g} to {values.max():g}"
         )
     return values
+
+
+def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, float] | None) -> None:
+    """Warn of weights outside those of the calibration, which may be on another scale."""
+    if calibrated is None:
+        return
+    low, high = calibrated
+    outside = weights[(weights < low * (1 - SLACK)) | (weights > high * (1 + SLACK))]
+    if outside.size:
+        warnings.warn(
+            f"a weight of {outside[0]:g} lies outside those of the calibration, {low:g} to {high:g}: weights "
+            "are known up to one factor, which has to be the same for both",
+            stacklevel=4,
+        )

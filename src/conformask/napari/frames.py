@@ -26,7 +26,7 @@ from conformask.deployment.whole import (
 from conformask.errors import MismatchError
 from conformask.masker.masker import Masker
 from conformask.napari.layers import Index
-from conformask.records.reading import Reading
+from conformask.records.domain import Domain
 from conformask.records.size import Size
 from conformask.types import Array, Score
 
@@ -59,11 +59,12 @@ class Frames:
         """Of an image, (H, W) or (D, H, W)."""
         return tuple(self._array.shape[self.layer.ndim - self.dimensions : self.layer.ndim])
 
-    def raster(self, index: Index, role: Role, reading: Reading) -> Raster:
+    def raster(self, index: Index, role: Role, card: Domain, data_range: DataRange | None) -> Raster:
         """One image, of which nothing is read yet.
 
         Raises:
             ImageError: the layer holds neither integers nor floats.
+            MismatchError: integers of another type or range than those of the calibration.
         """
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
         array, dtype = self._array, np.dtype(self._array.dtype)
@@ -74,7 +75,8 @@ class Frames:
             values = np.asarray(array[(*index, *places)])
             return values[..., :RGB] if self.layer.rgb else values
 
-        return Raster(name, header, reading.of(role), window)
+        stated = replace(card.reading, data_range=data_range).of(role)
+        return Raster(name, header, stated if data_range else card.reading_of(role, dtype), window)
 
     @property
     def _array(self) -> Any:
@@ -101,17 +103,17 @@ def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | No
             f"layer {x.name!r} has {inputs.lead} images along its first axes, layer {y_hat.name!r} "
             f"{outputs.lead}: each input needs its output"
         )
-    reading = masker.card.reading
-    reading = replace(reading, data_range=data_range or reading.data_range)
-    images = [_image(inputs, outputs, index, reading) for index in np.ndindex(outputs.lead)]
+    images = [_image(inputs, outputs, index, masker.card, data_range) for index in np.ndindex(outputs.lead)]
     masker.card.check_shape(images[0].y_hat.header.shape, f"{images[0].name}: ")
     check_whole(masker, images[0])
     return images
 
 
-def _image(inputs: Frames, outputs: Frames, index: Index, reading: Reading) -> WholeImage:
-    x, y_hat = inputs.raster(index, "x", reading), outputs.raster(index, "y_hat", reading)
-    return WholeImage(y_hat.name, x, y_hat, None, None, None, Under(None, None, reading))
+def _image(
+    inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None
+) -> WholeImage:
+    x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
+    return WholeImage(y_hat.name, x, y_hat, None, None, None, Under(None, None, y_hat.reading))
 
 
 def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:

@@ -48,6 +48,8 @@ class Sample:
     """Where the promise counts groups."""
     n_effective: float | None
     """Effective sample size, where images are weighted."""
+    weights: tuple[float, float] | None = None
+    """Their smallest and largest weight, where they have any."""
     calibrated: str
     """When, in UTC."""
     calibrated_on: tuple[str, ...]

@@ -2,13 +2,19 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
 
 from conformask.errors import MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
-from conformask.records.reading import ReadAs
+from conformask.records.reading import ReadAs, Reading
 from conformask.records.size import FACTOR, MANY, Size, among, ends
+
+UNIT = (0.0, 1.0)
+"""The range of floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,32 @@ class Domain(ReadAs):
     """Who made y_hat; None where nobody said."""
     geometry: Geometry | None = None
     """Spacing and orientation of the first image, where its file says them; not its place."""
+    range_of_x: tuple[float, float] | None = None
+    """The values of the first x that became 0 and 1, whoever stated them: a file, a type or a person."""
+    range_of_y_hat: tuple[float, float] | None = None
+    """The same for y_hat."""
+
+    def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
+        """How an array of a user's is read as x or y_hat: as the images of the calibration were.
+
+        Floats are in [0, 1], or in the range that was stated. Integers have the range that was used, such as
+        0 to 4095 of a DICOM file with 12 bits.
+
+        Raises:
+            MismatchError: integers of a type that images of this range would not have; says what to give.
+        """
+        reading = self.reading.of(role)
+        used = self.range_of_x if role == "x" else self.range_of_y_hat
+        if reading.data_range is not None or used is None or dtype.kind not in "ui":
+            return reading
+        if used == UNIT and dtype == np.uint8:
+            return reading
+        if used == UNIT or not _holds(dtype, used):
+            raise MismatchError(
+                f"{role} holds {dtype}, and the calibration's images had values from {used[0]:g} to "
+                f"{used[1]:g}: give arrays of the same type and range, or floats in [0, 1]"
+            )
+        return replace(reading, data_range=used)
 
     def check_shape(self, shape: Sequence[int], where: str = "") -> None:
         """Refuse volumes for planes, and other channels, by (C, *space); `where` is put before the message.
@@ -107,3 +139,14 @@ class Domain(ReadAs):
             f"images of {size}: the promise was calibrated on {images} of {smallest} to {largest} and does "
             f"not cover sides over {FACTOR} times as long or short"
         )
+
+
+def _holds(dtype: np.dtype[Any], used: tuple[float, float]) -> bool:
+    """Whether integers of a type may have a range: it fits into the type, and into none of half the size."""
+    limits = np.iinfo(dtype)
+    low, high = used
+    if dtype.itemsize > 1:
+        half = np.iinfo(f"{dtype.kind}{dtype.itemsize // 2}")
+        if half.min <= low and high <= half.max:
+            return False
+    return limits.min <= low and high <= limits.max
