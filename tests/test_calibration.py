@@ -298,6 +298,16 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
         np.testing.assert_allclose(bisection[finite], exact[finite], rtol=2e-6)
 
 
+def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() -> None:
+    """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
+    item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
+    used, whole = loss("l1", "window", 5), torch.ones_like(item.score.map)
+    threshold = 0.5 * float(masked(used, whole, item.batch.truth(), item.batch.y_hat).min())
+    found = critical_lambdas(item, family("water_filling"), used, np.array([0.0, np.inf]), threshold)
+    assert found[0] == 0
+    assert found[1] > 1e-3
+
+
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name: str, over: str) -> None:

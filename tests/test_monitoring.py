@@ -39,7 +39,7 @@ def louder(count: int, seed: int, factor: float) -> Triplets:
 
 
 def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> None:
-    level, runs = 0.1, 120
+    level, runs = 0.1, 60
     alarms = [
         monitor(masker_of(triplets(25, 1000 + k)), triplets(20, 5000 + k), level=level).shifted
         for k in simulated(runs)
@@ -168,7 +168,10 @@ def test_mask_sizes_are_compared_at_the_point_below_lambda() -> None:
 
 
 def test_of_each_group_one_image_is_compared() -> None:
-    masker = masker_of(triplets(30, 0, groups=[k // 2 for k in range(30)]), guarantee="groups")
+    calibration = triplets(30, 0, groups=[k // 2 for k in range(30)])
+    masker = masker_of(calibration, guarantee="groups")
+    first = monitor(masker, calibration.select(range(0, 30, 2))).comparisons
+    assert [each.p_value for each in first] == [1.0] * 4, "the very images that are compared"
     once = monitor(masker, triplets(10, 3))
     assert (once.n_calibration, once.n_new) == (15, 10)
     x, y_hat, y = (np.repeat(images, 6, axis=0) for images in arrays(10, 3))

@@ -37,7 +37,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.storage.whole import MARK
 
-MOST = int(os.environ.get("CONFORMASK_KILLS", "5"))
+MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))
 SIZE = 16
 FAILED = 70
 WRITES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}

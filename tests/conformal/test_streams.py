@@ -112,6 +112,22 @@ def test_twice_as_many_failures_are_seen() -> None:
     assert seen > 90
 
 
+def test_a_p_value_counts_the_new_value_among_all() -> None:
+    """Of 4 values 3 are greater, and half of itself: (3 + 1/2) / 4; of ties as many as chance says."""
+    watched = Exchangeable([1.0, 2.0, 3.0])
+    watched.add(0.0, 0.5)
+    assert watched.wealth == pytest.approx([(1 + rate * (3.5 / 4 - 0.5)) / 3 for rate in (-1, 0, 1)])
+    tied = Exchangeable([1.0, 2.0, 2.0, 3.0])
+    tied.add(2.0, 0.25)
+    assert tied.wealth == pytest.approx([(1 + rate * (1.75 / 5 - 0.5)) / 3 for rate in (-1, 0, 1)])
+
+
+def test_the_evidence_of_measures_is_their_mean() -> None:
+    """The largest of several martingales is none: it would raise more false alarms."""
+    measures = {name: Exchangeable([], [0.5 * wealth] * 2) for name, wealth in (("a", 1.0), ("b", 7.0))}
+    assert Stream(measures, None).value == 4
+
+
 def stream() -> Stream:
     generator = np.random.default_rng(4)
     return Stream({name: Exchangeable(sorted(generator.random(20).tolist())) for name in "ab"}, Failures(0.1))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ from conformask.conformal.evidence import Evidence
 from conformask.conformal.grouping import group_means, kth_largest, kth_smallest
 from conformask.conformal.presets import guarantee, pac
 from conformask.conformal.promise import Promise
-from conformask.conformal.rules import ConstantLambda, Rule
+from conformask.conformal.rules import BoundedRisk, ConstantLambda, Rule
+from conformask.conformal.theorems import failing_share
 from conformask.conformal.theorems.ranked import Ranked
+from conformask.conformal.theorems.risk_bound import hashed_order
+from conformask.conformal.units import Group, Image, Member
 from conformask.errors import InvalidArgumentError
 from simulation import simulated
 
@@ -178,6 +182,61 @@ def test_groups_of_one_image_are_images() -> None:
             evidence = evidence_of(generator.random(n), group=generator.permutation(n).astype(str))
             for share in (0.3, 1.0):
                 assert of_groups(name, share).rule(evidence) == guarantee(name, CONFIDENCE).rule(evidence)
+
+
+def test_of_independent_images_the_first_of_each_group_counts() -> None:
+    losses, groups = np.array([[1.0, 5.0], [2.0, 6.0], [3.0, 7.0], [4.0, 8.0]]), np.array(list("baab"))
+    assert Image().losses(losses[:, 0], groups).tolist() == [1, 2]
+    assert Image().losses(losses, groups).tolist() == [[1, 5], [2, 6]]
+
+
+@pytest.mark.parametrize("unit", [Member(), Group()], ids=lambda unit: type(unit).__name__)
+def test_facts_of_a_group_are_those_of_its_first_image(unit: Member | Group) -> None:
+    """Groups go in the order of their labels, as their means do, not in that of the images."""
+    group, category = np.array(list("bcaabc")), np.array(["B", "C", "A", "no", "no", "no"])
+    images = evidence_of(
+        np.array([2.0, 3.0, 1.0, 9.0, 9.0, 9.0]),
+        group=group,
+        category=category,
+        weight=np.array([0.2, 0.3, 0.1, 9.0, 9.0, 9.0]),
+    )
+    reduced = unit.reduce(images)
+    assert reduced.curves.names.tolist() == ["a", "b", "c"]
+    assert reduced.curves.category.tolist() == ["A", "B", "C"]
+    assert reduced.curves.weight.tolist() == [0.1, 0.2, 0.3]
+    assert reduced.critical_lambdas.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("unit", ["group", "member"])
+def test_a_group_has_no_bound_of_its_own(unit: str) -> None:
+    """Though each of its images has one: the mean is promised by the bound of the distance."""
+    group = np.repeat(np.arange(20).astype(str), 3)
+    images = replace(evidence_of(np.ones(60), group=group), upper_bound=1.0, own_bound=True)
+    assert isinstance(guarantee("expected").rule(images), BoundedRisk)
+    assert guarantee("expected", unit=unit).rule(images) == ConstantLambda(math.inf)
+
+
+def test_a_larger_lambda_that_is_certified_by_luck_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean failing share grows with lambda, but a bet on it may win again."""
+    images = evidence_of(np.array([1.0, 2.0, 3.0, 4.0]), group=np.array(list("abcd")))
+    promise = guarantee("pac", CONFIDENCE, DELTA, unit="member")
+    monkeypatch.setattr(failing_share, "waudby_smith_ramdas", lambda shares, *_: shares.mean() != 0.25)
+    assert promise.rule(images).lam == 1
+
+
+def test_groups_are_betted_on_in_an_order_that_their_labels_do_not_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Labels may be sorted by hardness; stakes depend on the groups before."""
+    labels, betted = np.array(list("abcdefgh")), []
+    images = evidence_of(np.arange(8.0), group=labels)
+    monkeypatch.setattr(
+        failing_share, "waudby_smith_ramdas", lambda shares, *_: betted.append(shares.tolist()) or True
+    )
+    guarantee("pac", CONFIDENCE, DELTA, unit="member").rule(images)
+    by_label = (np.arange(8) < 4).astype(float)
+    assert betted[4] == by_label[hashed_order(labels)].tolist()
+    assert betted[4] != by_label.tolist()
 
 
 def test_too_few_and_nothing_feasible() -> None:

@@ -204,6 +204,20 @@ def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest
     assert Image.open(tmp_path / "overlays" / "0.jpg").size == (6 * 34, 6 * 50)
 
 
+def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """mean((m |y - y_hat|)^2) over the values of all channels, of a mask that has one."""
+    monkeypatch.setattr("conformask.data.mask_files.BLOCK", 64)
+    how = {"threshold": 0.002, "confidence": 0.8, "distance": "l2", "family": "reciprocal"}
+    scorer = Tiled(Heuristic(scale_of, channels=3), 128, 32)
+    masker = cm.calibrate(scorer, triplets(10, 0, (90, 80), 3), **how)
+    x, y_hat, y = arrays(1, 9, (140, 100), 3)
+    (image,) = whole.whole_images(masker, Triplets.from_arrays(x, y_hat, y)).values()
+    found = whole.write_whole(masker, image, tmp_path / "mask.tif").distance
+    mask = mask_of(tmp_path / "mask.tif")
+    assert ((mask > 0.1) & (mask < 0.9)).any()
+    assert found == pytest.approx(np.mean((mask[..., None] * (y[0] - y_hat[0])) ** 2), rel=1e-3)
+
+
 def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ".ome.zarr", 3)
     zarr.open_array(folder / "y_hat" / "1.ome.zarr" / "0", mode="r+")[250, 150] = np.nan

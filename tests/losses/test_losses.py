@@ -31,7 +31,7 @@ ALL = [
     *(loss(errors, "trusted") for errors in ("l1", "ssim_map")),
     loss("l1", "window", 5),
     loss("l1", "missed", tolerance=0.1),
-    loss("ssim_map", "wrong", tolerance=0.3),
+    loss("ssim_map", "wrong", tolerance=0.13),
 ]
 SUMS_OF_ERRORS = [used for used in ALL if used.errors is not None]
 
@@ -105,6 +105,29 @@ def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels: in
     np.testing.assert_allclose(under(loss("l1", "wrong", tolerance=0.1), mask), wrong, rtol=1e-12)
 
 
+@pytest.mark.parametrize(("over", "share"), [("wrong", 1 / 2), ("missed", 1 / 4)])
+def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
+    """Of four pixels in the region two are wrong; half of one of these is shown, and half of a right one."""
+    y = torch.zeros(1, 1, 1, 6)
+    y_hat, region, mask = (
+        torch.tensor(values).reshape(y.shape)
+        for values in (
+            [0.5, 0.5, 0.0, 0.0, 0.5, 0.5],
+            [1.0, 1.0, 1.0, 1.0, 0.0, 0.0],
+            [0.0, 0.5, 0.5, 0.0, 1.0, 1.0],
+        )
+    )
+    used = in_region(loss("l1", over, tolerance=0.1))
+    assert used.on(y, y_hat, region, 1).of(mask).tolist() == [share]
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.25])
+def test_an_error_at_the_tolerance_is_not_wrong(tolerance: float) -> None:
+    y_hat = torch.tensor([0.0, tolerance, 0.5, 0.75]).reshape(1, 1, 2, 2)
+    used = loss("l1", "wrong", tolerance=tolerance)
+    assert used.on(torch.zeros_like(y_hat), y_hat, None, 1).of(torch.ones_like(y_hat)).tolist() == [0.5]
+
+
 def test_without_any_wrong_pixel_nothing_is_missed() -> None:
     for over in ("missed", "wrong"):
         used = loss("l1", over, tolerance=0.5)
@@ -138,7 +161,7 @@ def test_a_volume_has_windows_of_cubes() -> None:
 def test_names_and_labels() -> None:
     assert [name_of(used) for used in ALL] == [
         "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
-        "missed(l1 > 0.1)", "wrong(ssim_map > 0.3)",
+        "missed(l1 > 0.1)", "wrong(ssim_map > 0.13)",
     ]  # fmt: skip
     assert in_region(loss("l1")).terms.loss_name == "l1 in the region"
     assert loss("l1", "image").terms == loss("l1").terms, "the paper's form of lp"
@@ -191,7 +214,9 @@ def test_ones_own() -> None:
     own = OwnLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
-    assert (under(in_region(own), MASK, REGION) <= under(own, MASK)).all()
+    inside = (REGION * MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3))
+    np.testing.assert_allclose(under(in_region(own), MASK, REGION), inside, rtol=1e-6)
+    assert (under(in_region(own), MASK, REGION) < under(own, MASK)).any()
     with pytest.raises(InvalidArgumentError, match="the loss 'shown_edges' takes no window"):
         loss(own, None, 9)
 

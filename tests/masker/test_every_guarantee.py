@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,13 @@ def test_a_simultaneous_promise_stays_one() -> None:
     with pytest.raises(InvalidArgumentError, match="below every declared"):
         masker.recalibrate(threshold=declared[0] / 2)
     assert moved.recalibrate(delta=0.01).card.exploratory, "another delta was chosen after looking"
+
+
+def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_path: Path) -> None:
+    masker = made("simultaneous")
+    masker.save(tmp_path)
+    assert not masker.recalibrate(threshold=0.0512, confidence=0.8).save(tmp_path).card.exploratory
+    assert masker.recalibrate(delta=0.01).save(tmp_path).card.exploratory
 
 
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])

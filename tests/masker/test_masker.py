@@ -906,3 +906,14 @@ def test_the_promise_is_kept(wanted: str | Callable, threshold: float, family: F
 def test_the_simulation_tells_a_lambda_that_is_too_large() -> None:
     mean, sigma = coverage("l1", 0.03, family_by_name("reciprocal"), cheat=1.3, draws=60)
     assert mean < 0.9 - 4 * sigma
+
+
+@pytest.mark.parametrize("bad", [-0.5, 1.5, math.nan])
+@pytest.mark.parametrize("role", ["x", "y_hat"])
+def test_tensors_outside_the_unit_range_get_no_masks(role: str, bad: float) -> None:
+    """Masker.masks takes them as they are; no range of the calibration maps them."""
+    images = {"x": TEST.x, "y_hat": TEST.y_hat}
+    images[role] = images[role].clone()
+    images[role][3, 0, 2, 5] = bad
+    with pytest.raises(ImageError, match=rf"^{role} has values outside \[0, 1\], or NaN"):
+        made().masks(**images)

@@ -15,6 +15,7 @@ from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
+from conformask.types import Family
 
 
 class TestReciprocal(FamilyContract):
@@ -109,6 +110,14 @@ def test_total_on_the_threshold_is_infinite_though_pixels_beyond_have_no_error()
         assert each.critical_lambda(score, error, 1.0, float(error.double().mean())) == math.inf
 
 
+@pytest.mark.parametrize("each", ALL, ids=str)
+def test_a_total_a_little_above_the_threshold_is_too_much(each: Family) -> None:
+    """Only rounding is forgiven, not a hundred-thousandth."""
+    score, error = images(0.1, 0.2, 5, 9), images(0.3, 0.1, 0.2, 0.4)
+    found = each.critical_lambda(score, error, 1.0, (1 - 1e-5) * float(error.double().mean()))
+    assert math.isfinite(found)
+
+
 def test_water_filling_skips_ahead_over_pixels_without_error() -> None:
     score, error = images(1, 2, 3, 4), images(0, 0, 0, 1)
     assert EVEN.critical_lambda(score, error, 1.0, 0.0) == 6 / 4
@@ -163,6 +172,10 @@ def test_critical_lambda_is_the_supremum(values, share, each, exponent) -> None:
 def test_negative_zero_is_zero() -> None:
     score = images(-0.0, 0.0, 1.0)
     torch.testing.assert_close(EVEN.apply(score, EVEN.level(score, lam(0.1))), images(1, 1, 0.3))
+    error = images(1, 1, 1)
+    for each in ALL:
+        found = each.critical_lambda(score, error, 1.0, 0.8)
+        assert found == each.critical_lambda(score.abs(), error, 1.0, 0.8)
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])

@@ -1,0 +1,13 @@
+"""A sample of the campaign on promises that are issued; promises_issued.py runs it whole."""
+
+import pytest
+from promises_issued import Combination, combinations, measured
+
+SETS = 4
+
+
+@pytest.mark.parametrize("combination", combinations(), ids=lambda each: each.name)
+def test_a_promise_is_kept_where_it_is_issued(combination: Combination) -> None:
+    found = measured(combination, SETS)
+    assert found["refused"] == 0, "whether one is given must not depend on what the images show"
+    assert found["z"] > -4.5
