@@ -2,8 +2,9 @@
 
     python tests/campaigns/promises_issued.py --sets 300
 
-Writes research/results/promises_issued.json. A calibration set that only closed masks keep is issued as any
-other, so that nothing selects lucky sets. The masks are judged by numpy alone, by what the sentences say.
+Writes research/results/promises_issued.json after each combination; the same command takes it up again. A
+calibration set that only closed masks keep is issued as any other, so that nothing selects lucky sets. The masks
+are judged by numpy alone, by what the sentences say.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.progress import tracked
 from conformask.scorers.selection import selection_record
-from conformask.storage.as_json import write_json
+from conformask.storage.as_json import read_json, write_json
 
 RESULT = Path(__file__).parents[2] / "research" / "results" / "promises_issued.json"
 CONFIDENCE, DELTA, SIDE = 0.8, 0.1, 6
@@ -295,8 +296,11 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=300)
     sets = parser.parse_args().sets
     chosen = combinations()
-    found = {each.name: measured(each, sets) for each in tracked(chosen, "combinations", len(chosen))}
-    write_json(RESULT, {"confidence": CONFIDENCE, "delta": DELTA, "new": NEW, "combinations": found})
+    before = read_json(RESULT)["combinations"] if RESULT.exists() else {}
+    found = {name: each for name, each in before.items() if each["sets"] + each["refused"] == sets}
+    for each in tracked(chosen, "combinations", len(chosen)):
+        found[each.name] = found.get(each.name) or measured(each, sets)
+        write_json(RESULT, {"confidence": CONFIDENCE, "delta": DELTA, "new": NEW, "combinations": found})
 
 
 if __name__ == "__main__":

