@@ -3,7 +3,7 @@
     python tests/campaigns/promises_issued.py --sets 300
 
 Writes research/results/promises_issued.json after each combination; the same command takes it up again. A
-calibration set that only closed masks keep is issued as any other, so that nothing selects lucky sets. The masks
+calibration set that only closed masks keep is issued as any other, so that nothing selects lucky sets. Masks
 are judged by numpy alone, by what the sentences say.
 """
 
