@@ -220,7 +220,7 @@ def test_a_larger_lambda_that_is_certified_by_luck_does_not_count(monkeypatch: p
     """The mean failing share grows with lambda, but a bet on it may win again."""
     images = evidence_of(np.array([1.0, 2.0, 3.0, 4.0]), group=np.array(list("abcd")))
     promise = guarantee("pac", CONFIDENCE, DELTA, unit="member")
-    monkeypatch.setattr(failing_share, "waudby_smith_ramdas", lambda shares, *_: shares.mean() != 0.25)
+    monkeypatch.setattr(failing_share, "waudby_smith_ramdas", lambda shares, *_: bool(shares.mean() != 0.25))
     assert promise.rule(images).lam == 1
 
 
