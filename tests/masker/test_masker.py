@@ -35,6 +35,7 @@ from conformask.masks import family as family_by_name
 from conformask.masks.reciprocal import Reciprocal
 from conformask.records.curves import Selection
 from conformask.records.reading import Reading
+from conformask.report.card import card_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
 from conformask.scorers.selection import selection_record
@@ -795,6 +796,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
     assert not masker(TEST.x, TEST.y_hat).any()
     assert masker.card.hides == "every image"
     assert masker.promise.endswith("(marginal), kept only by hiding every image completely")
+    assert "- Nothing less than hiding every image completely" in card_text(masker.card, "scale", "")
     assert masker.recalibrate(threshold=2.0).card.hides is None
     assert made().recalibrate(threshold=1e-12).card.hides == "every image"
 

@@ -371,3 +371,14 @@ def test_loads_no_torch() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parent
     )
     assert run.stdout.strip() == "[]"
+
+
+def test_nothing_agrees_where_everything_is_hidden() -> None:
+    """Closed masks keep every promise, which is no merit of the network."""
+    text = check(evaluation(hides="every image"))
+    assert "Everything is hidden" in text
+    assert "Agrees with the promise" not in text
+    assert text.count("Nothing less than hiding every image completely keeps this promise") >= 2
+    some = check(evaluation(hides="every image of category b"))
+    assert "hiding every image of category b completely" in some
+    assert "Everything is hidden" not in some

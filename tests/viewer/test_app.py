@@ -155,6 +155,14 @@ def test_what_is_outside_the_region_is_grey(regional, client, world):
     assert client.get(f"/api/images/{world.shown.names[0]}/outside.png").status_code == 404
 
 
+def test_where_only_closed_masks_keep_the_promise_it_is_said(client, world):
+    told = promise(client, image=world.shown.names[0], threshold=1e-9)
+    assert (told["standing"]["name"], told["standing"]["title"]) == ("hidden", "Everything is hidden")
+    assert "Nothing less than hiding every image completely keeps" in told["standing"]["text"]
+    assert told["promise"].endswith("kept only by hiding every image completely")
+    assert told["opening"]["size"] == 1
+
+
 def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
     told = promise(client, image=world.shown.names[0], confidence=0.9999)
     assert told["standing"]["name"] == "impossible"

@@ -128,6 +128,7 @@ def evaluate(
         share=card.share,
         within=card.within,
         exploratory=card.exploratory,
+        hides=card.hides,
         made=made(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         again=partial(_recalibrated, masker, test, opt_images, other_network),

@@ -16,6 +16,7 @@ from conformask.conformal.promise import Promise
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.records.card import EVERY_IMAGE
 from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
@@ -105,8 +106,8 @@ def hidden_by(rule: Rule) -> str | None:
     lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
     hidden = [category for category, lam in lambdas.items() if lam <= 0]
     if len(hidden) == len(lambdas):
-        return "every image"
-    return f"every image of category {', '.join(hidden)}"
+        return EVERY_IMAGE
+    return f"{EVERY_IMAGE} of category {', '.join(hidden)}"
 
 
 def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) -> None:

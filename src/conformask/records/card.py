@@ -8,6 +8,9 @@ from conformask.records.domain import Domain
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 
+EVERY_IMAGE = "every image"
+"""What masks hide that are closed whatever they look at."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms(LossTerms):

@@ -197,6 +197,8 @@ class Evaluation(LossTerms):
     """What the score was worth on the selection images, where it was compared there."""
     exploratory: bool = False
     """The terms, or which images they rest on, were changed after a calibration on the same images."""
+    hides: str | None = None
+    """Which images are hidden completely whatever they look like, as nothing less keeps the promise."""
     made: Made | None = None
     """None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)

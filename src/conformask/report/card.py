@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from conformask.records.card import CalibrationCard
 from conformask.report.meaning import EXPLORATORY, meaning_of
-from conformask.report.words import levels, network_label, plural, sizes
+from conformask.report.words import hidden_text, levels, network_label, plural, sizes
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
@@ -22,6 +22,8 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     ]
     if card.exploratory:
         limits.insert(0, EXPLORATORY.text)
+    if card.hides is not None:
+        limits.insert(0, hidden_text(card.hides))
     limits_text = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 

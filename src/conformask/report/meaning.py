@@ -6,7 +6,7 @@ from conformask.conformal.certainty import WholeTable
 from conformask.conformal.meaning import Meaning, meaning
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
-from conformask.report.words import percent, promise_of
+from conformask.report.words import hidden_text, percent, promise_of
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ def caveats(evaluation: Evaluation) -> list[str]:
     network = evaluation.caveat
     return [
         *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
+        *([] if evaluation.hides is None else [hidden_text(evaluation.hides)]),
         *([EXPLORATORY.text] if evaluation.exploratory else []),
     ]
 
@@ -74,7 +75,7 @@ def standing_of(card: CalibrationCard) -> Standing:
         return Standing(
             "hidden",
             "Everything is hidden",
-            f"Nothing less than hiding {card.hides} completely keeps this promise.",
+            hidden_text(card.hides),
         )
     if card.exploratory:
         return EXPLORATORY

@@ -8,7 +8,7 @@ from conformask.conformal.crossing import passes
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
 from conformask.conformal.units import Unit
-from conformask.records.card import CalibrationCard
+from conformask.records.card import EVERY_IMAGE, CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.watched import Watched
@@ -100,6 +100,14 @@ def headline(about: Promised) -> str:
     else:
         start = f"On average {promise.unit.on_average}"
     return f"{start}, {limit}."
+
+
+def hidden_text(hides: str) -> str:
+    """What masks are worth that are closed because nothing less keeps the promise."""
+    return (
+        f"Nothing less than hiding {hides} completely keeps this promise: that it is kept says nothing of "
+        "the network."
+    )
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:
@@ -205,6 +213,8 @@ def verdict(evaluation: Evaluation) -> Verdict:
         measured = f"Measured {share(evaluation.coverage)} of {tested(evaluation)}"
         text = f"{measured} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
+    if evaluation.hides == EVERY_IMAGE:
+        return Verdict("open", "Everything is hidden", hidden_text(evaluation.hides))
     if promised is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
