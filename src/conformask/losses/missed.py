@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from conformask.arithmetic import beside, image_means
 from conformask.losses.image import within
 from conformask.losses.maps import wrong_pixels
@@ -38,5 +41,11 @@ class Missed:
         """The loss of these images, for masks with this many channels."""
         wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         wrong = within(region, wrong) * wrong
-        share = beside(image_means(wrong), wrong)
-        return Sums(wrong / share.where(share > 0, 1.0))
+        share = beside(image_means(wrong, torch.float64), wrong)
+        return Sums(_rounded_down(wrong / share.where(share > 0, 1.0)))
+
+
+def _rounded_down(weights: Tensor) -> Images:
+    """As float32, a last digit less: j of k wrong pixels must not exceed j / k by the rounding of 1 / k."""
+    rounded = weights.float()
+    return rounded.nextafter(torch.zeros_like(rounded))
