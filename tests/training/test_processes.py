@@ -57,6 +57,10 @@ torch.distributed.barrier()  # Lightning ends the other processes with the first
 """
 
 
+pytestmark = pytest.mark.xdist_group("processes")
+"""Two runs of two processes beside each other would wait for each other's turns on two cores."""
+
+
 def run(command: list[object]) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
