@@ -20,7 +20,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from test_kills import VERBS, Verb, command, done, in_child, prepared, seen
+from test_kills import VERBS, Verb, command, done, in_child, prepared, seen, told_by
 
 from conformask.storage.whole import MARK
 
@@ -141,14 +141,8 @@ def campaign(names: Sequence[str]) -> None:
 def test_no_fault_of_the_system_is_a_traceback(tmp_path: Path) -> None:
     library = tmp_path / "failing.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "LD_PRELOAD": str(library)}
-    told = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
-    )
-    lines = [json.loads(line) for line in told.stdout.splitlines()]
-    assert [line["verb"] for line in lines] == list(TRIED), told.stderr[-2000:]
-    wrong = [f"{line['verb']}: {line['wrong']}" for line in lines if "wrong" in line]
-    assert not wrong, "\n".join(wrong)
+    lines = told_by(__file__, len(TRIED), LD_PRELOAD=str(library))
+    assert [line["verb"] for line in lines] == list(TRIED)
     assert all(line["faults"] for line in lines)
 
 

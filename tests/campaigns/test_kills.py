@@ -270,16 +270,25 @@ def campaign(names: Sequence[str]) -> None:
             print(json.dumps({"verb": name, **outcome}), flush=True)
 
 
-def test_nothing_is_lost_by_a_kill() -> None:
-    """In a process of its own, which forks; the types of all arguments need not be checked there."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, __file__], env=environment, capture_output=True, text=True, check=False
+def told_by(script: str, works: int, **environment: str) -> list[dict[str, Any]]:
+    """What a campaign tells of each of its works, none of which is wrong.
+
+    In a process of its own, which forks; the types of all arguments need not be checked there.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    told = subprocess.run(
+        [sys.executable, script], env=environment, capture_output=True, text=True, check=False
     )
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["verb"] for line in lines] == list(VERBS), done.stderr[-2000:]
+    lines = [json.loads(line) for line in told.stdout.splitlines()]
+    assert len(lines) == works, told.stderr[-2000:]
     wrong = [f"{line['verb']}: {line['wrong']}" for line in lines if "wrong" in line]
     assert not wrong, "\n".join(wrong)
+    return lines
+
+
+def test_nothing_is_lost_by_a_kill() -> None:
+    lines = told_by(__file__, len(VERBS))
+    assert [line["verb"] for line in lines] == list(VERBS)
     assert sum(line["kills"] for line in lines) >= len(VERBS)
 
 

@@ -42,13 +42,17 @@ def _event(promise: Promise) -> str:
 
 
 def _silent(promise: Promise) -> str:
-    statement, population = promise.statement, promise.population
-    rate = isinstance(statement, Rate)
-    whom = [*population.each(promise.unit)] if isinstance(statement, Rate) else [statement.silent]
-    whom += ["for this one calibration set"] if rate and promise.delta is None else []
-    whom += ["for all categories at once"] if promise.delta is not None and population.by_itself else []
-    text = " or ".join(filter(None, (", ".join(whom[:-1]), whom[-1])))
-    return f"{{c}} {text}" if rate else text
+    statement, population, sure = promise.statement, promise.population, promise.delta is not None
+    at_once = ["for all categories at once"] if sure and population.by_itself else []
+    if not isinstance(statement, Rate):
+        return _listed([statement.silent, *at_once])
+    this_set = [] if sure else ["for this one calibration set"]
+    return f"{{c}} {_listed([*population.each(promise.unit), *this_set, *at_once])}"
+
+
+def _listed(parts: list[str]) -> str:
+    """The parts as a, b or c."""
+    return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 
 def _capital(text: str) -> str:

@@ -97,9 +97,8 @@ class Weighted(_Words):
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
         """The effective sample size of the units."""
         effective = self.effective(columns)
-        return unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING)), self.plural(
-            unit
-        )
+        whole = unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING))
+        return whole, self.plural(unit)
 
     def effective(self, columns: Columns) -> float | None:
         """The effective sample size, None without weights; a group has the weight of its first image."""

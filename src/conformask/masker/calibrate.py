@@ -124,8 +124,8 @@ def calibrate(
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
             that is not there.
-        CalibrationError: the promise cannot be given from so many images; says what it would need. Where
-            they are enough, but too bad for the threshold, all masks are closed, with a warning.
+        CalibrationError: too few images for the promise; says how many it needs. Where there are enough, but
+            too many of them fail under any open mask, all masks are closed, with a warning.
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
     """
@@ -307,7 +307,7 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
         )
     refuse_duplicates(seen, calibration.groups)
     warn_of_copies(seen, scorer.looks, "calibration", "the scorer was trained or selected on")
-    if chosen_on is not None and chosen_on is not seen:
+    if chosen_on is not None:
         warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
     warn_of_copies_within(seen, calibration.groups)
     warn_if_swapped(seen)

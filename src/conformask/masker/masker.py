@@ -334,7 +334,7 @@ class Masker:
         Raises:
             MismatchError: no curves are stored.
             InvalidArgumentError: a promise that needs what the curves do not hold.
-            CalibrationError: the promise cannot be given from so many images.
+            CalibrationError: too few images for the promise; says how many it needs.
         """
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)

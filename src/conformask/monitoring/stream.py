@@ -6,7 +6,7 @@ import numpy as np
 
 from conformask.conformal.grouping import members
 from conformask.conformal.streams import Exchangeable, Failures, Stream
-from conformask.data.images import pixel_hash
+from conformask.data.images import is_constant, pixel_hash
 from conformask.data.splits import uniform
 from conformask.data.survey import hash_of_group
 from conformask.data.triplets import Triplets
@@ -134,4 +134,4 @@ def _key(new: Triplets, index: int) -> str:
     if group != name:
         return hash_of_group(group)
     y_hat = new[index].y_hat
-    return hash_of_group(f"constant {name}") if y_hat.min() == y_hat.max() else pixel_hash(y_hat)
+    return hash_of_group(f"constant {name}") if is_constant(y_hat) else pixel_hash(y_hat)

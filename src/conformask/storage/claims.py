@@ -103,7 +103,7 @@ def claimed_by(record: Path) -> tuple[str, ...]:
 
 
 def _inside(folder: Path, names: Iterable[str]) -> Iterable[str]:
-    """Those that lead to files in a folder, also where a folder in it is a link."""
+    """The names that lead to files in a folder, and not out of it through a link."""
 
     @cache
     def holds(parent: PurePath) -> bool:
