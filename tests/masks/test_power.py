@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from conformask.masks.curves import saturating_curve
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 
@@ -59,3 +60,18 @@ def test_flat_scores_stay_within_float32_of_the_threshold(gamma: float, exponent
     mask = Power(gamma, kappa=0.0).apply(score, Power(gamma, kappa=0.0).level(score, critical)).double()
     reached = (mask**exponent).mean((1, 2, 3))
     assert (reached <= threshold * (1 + exponent * (gamma + 1) * 2**-23)).all()
+
+
+@pytest.mark.parametrize("power", [0.1, 1.0, 2.0, 10.0, 100.0])
+def test_curves_keep_slopes_too_steep_for_floats(power: float) -> None:
+    """Keys over thirty decades, some 0: their powers leave the range of floats, the masks do not."""
+    generator = np.random.default_rng(0)
+    keys, error = 10.0 ** generator.uniform(-30, 0, 60), generator.random(60)
+    keys[:3] = 0
+    edges = np.concatenate([[0.0], np.geomspace(1e-32, 10, 400), [10.0, np.inf]])
+    with np.errstate(divide="ignore", over="ignore", under="ignore", invalid="ignore"):
+        masks = np.where(keys <= edges[:, None], 1.0, (edges[:, None] / keys) ** power)
+    masks[0] = 0
+    distance, size = saturating_curve(keys, error, edges, power, 2.0)
+    np.testing.assert_allclose(distance, (masks**2 * error).mean(axis=1), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(size, 1 - masks.mean(axis=1), rtol=1e-12, atol=1e-15)

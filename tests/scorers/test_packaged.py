@@ -9,16 +9,19 @@ import pytest
 import torch
 
 import conformask as cm
+from conformask.data.images import read_image
+from conformask.data.lookalikes import WINDOWS
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
 from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.packaged import WEIGHTS
+from conformask.scorers.packaged import WEIGHTS, packaged_looks
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import triplets
 
 SIZE = (16, 16)
+NUCLEI = Path(__file__).parents[3] / "shared" / "data" / "nuclei"
 
 
 def test_it_is_small() -> None:
@@ -41,6 +44,37 @@ def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, 
     loaded = cm.load(tmp_path)
     batch = next(triplets(4, 99, SIZE, channels).batches(4))
     torch.testing.assert_close(loaded.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
+
+
+@pytest.mark.skipif(not NUCLEI.is_dir(), reason="no images in ../shared/data/nuclei")
+@pytest.mark.parametrize("seen_by_it", [True, False])
+def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it: bool) -> None:
+    """Saved again, mirrored and darker; of those kept for its validation, every sixteenth, none."""
+    paths = [path for k, path in enumerate(sorted(NUCLEI.glob("*.png"))) if (k % 16 > 0) == seen_by_it][:20]
+    y = [0.8 * read_image(path)[0, :, ::-1] for path in paths]
+    y_hat = [np.clip(0.9 * image, 0, 1) for image in y]
+    images = cm.Triplets.from_arrays(y, y_hat, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cm.calibrate(cm.packaged_scorer(), images, threshold=0.1)
+    told = [str(each.message) for each in caught if "packaged network" in str(each.message)]
+    assert len(told) == seen_by_it
+    assert all(each.startswith("20 of 20 calibration images, such as '00000', look like") for each in told)
+
+
+def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
+    looks = packaged_looks()
+    assert looks.shape[1] == WINDOWS
+    for scratch, known in [(False, len(looks)), (True, 0)]:
+        made = cm.fit_scorer(
+            triplets(6, 0, SIZE),
+            selection=triplets(4, 1, SIZE),
+            out=tmp_path / f"{scratch}",
+            epochs=1,
+            scratch=scratch,
+        )
+        assert made.looks is not None
+        assert len(made.looks) == known + 10
 
 
 def test_a_calibrated_one_takes_its_channels_only() -> None:

@@ -84,7 +84,8 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
             min(least, float(np.fmin.reduce(values, axis=None))),
             max(most, float(np.fmax.reduce(values, axis=None))),
         )
-        part[...] = np.moveaxis(np.clip((values - low) / (high - low), 0, 1), -1, 0)
+        inside = np.clip((values - low) / (high - low), 0, 1)
+        part[...] = np.moveaxis(1 - inside if reading.turned else inside, -1, 0)
     if reading.clip != "all":
         _check_inside(least, most, (low, high), name)
     return unit

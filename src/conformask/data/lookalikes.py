@@ -63,7 +63,7 @@ def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:
 def _compared(new: Looks, known: Looks) -> Iterator[tuple[Signs, Signs]]:
     whole, of_known = _signs(new[:, 0]), _signs(known[:, 0])
     yield from ((turned, of_known) for turned in _turns(whole))
-    for window in range(1, len(_PROJECTIONS)):
+    for window in range(1, WINDOWS):
         of_window = _signs(known[:, window])
         for mirrored in (1.0, _MIRROR):
             yield _signs(new[:, window]) * mirrored, of_known
@@ -108,6 +108,8 @@ _PROJECTIONS = [
     (_projection(share, top), _projection(share, left))
     for share, top, left in ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
 ]
+WINDOWS = len(_PROJECTIONS)
+"""The first is the whole image."""
 _DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
 _BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
 _MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]

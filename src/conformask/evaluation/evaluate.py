@@ -21,7 +21,7 @@ from conformask.evaluation.made import made
 from conformask.evaluation.measures import measures_of
 from conformask.losses import paper_distance
 from conformask.masker.agreement import agreement
-from conformask.masker.leaks import warn_of_copies
+from conformask.masker.leaks import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
 from conformask.masker.matching import check_window
 from conformask.progress import main_process
@@ -168,7 +168,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
             "evaluation needs images that no step has seen. By its pixels or its group "
             f"{leaked[0]!r} is one of them"
         )
-    warn_of_copies(seen, masker.scorer.looks, "test", "the scorer was trained or selected on")
+    warn_of_learnt(seen, masker.scorer, "test")
     warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_shape((seen.channels, *seen.sizes[0]))
     masker.card.check_sizes(seen.sizes)

@@ -28,6 +28,7 @@ from conformask.masker.leaks import (
     warn_if_swapped,
     warn_of_copies,
     warn_of_copies_within,
+    warn_of_learnt,
     warn_of_spellings,
 )
 from conformask.masker.masker import Masker
@@ -279,6 +280,7 @@ def _card(
         geometry=seen.geometry,
         range_of_x=_range_of(calibration, "x"),
         range_of_y_hat=_range_of(calibration, "y_hat"),
+        turned=tuple(role for role in ("x", "y_hat") if calibration.header(0, role).turned_about is not None),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.traces,
@@ -290,8 +292,14 @@ def _card(
 
 
 def _range_of(calibration: Triplets, role: Role) -> tuple[float, float] | None:
-    """The values of the first image that become 0 and 1: as stated, or as it says of itself."""
-    return calibration.reading.of(role).data_range or calibration.header(0, role).data_range
+    """The least and the largest value of the first image: as stated, or as it says of itself.
+
+    Of a file that was turned round they are those that it holds.
+    """
+    header = calibration.header(0, role)
+    used = calibration.reading.of(role).data_range or header.data_range
+    about = header.turned_about
+    return used if used is None or about is None else (about - used[1], about - used[0])
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: Survey | None) -> None:
@@ -306,7 +314,7 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
             f"group {leaked[0]!r} is one of them"
         )
     refuse_duplicates(seen, calibration.groups)
-    warn_of_copies(seen, scorer.looks, "calibration", "the scorer was trained or selected on")
+    warn_of_learnt(seen, scorer, "calibration")
     if chosen_on is not None:
         warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
     warn_of_copies_within(seen, calibration.groups)

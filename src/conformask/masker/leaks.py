@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from conformask.data.lookalikes import REDUCED, copies
 from conformask.data.survey import Survey
 from conformask.errors import CalibrationError
-from conformask.types import Array
+from conformask.types import Array, Scorer
 
 SWAPPED = 0.95
 """The share of images in which x is nearer to the truth from which it is asked whether it is y_hat."""
@@ -28,7 +28,14 @@ def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:
             )
 
 
-def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str) -> None:
+def warn_of_learnt(seen: Survey, scorer: Scorer, kind: str) -> None:
+    """Warn of images that look like copies of those that the scorer knows."""
+    packaged = scorer.name == "packaged"
+    reason = "the packaged network has learnt from" if packaged else "the scorer was trained or selected on"
+    warn_of_copies(seen, scorer.looks, kind, reason, stacklevel=5)
+
+
+def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str, stacklevel: int = 4) -> None:
     """Warn of images that look like copies of those with these looks."""
     pairs = [] if looks is None else copies(seen.looks, looks)
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
@@ -36,8 +43,8 @@ def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str) ->
         warnings.warn(
             f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies of "
             f"images that {reason}, saved again, turned, scaled or cropped a little. If they are, leave them "
-            "out: errors on them are too small",
-            stacklevel=4,
+            "out: masks suit them better than new ones",
+            stacklevel=stacklevel,
         )
 
 

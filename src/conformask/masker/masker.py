@@ -172,15 +172,16 @@ class Masker:
         Raises:
             ImageError: values outside the range, NaN or infinity, or a tensor of integers.
         """
-        reading = self.card.reading.of(name)
         if not isinstance(image, Tensor):
             return torch.from_numpy(self.image_of(name, image))[None]
         if not image.is_floating_point():
             raise ImageError(
                 f"{name} is a tensor of {image.dtype}: give floats, {name}.float() / 255 perhaps"
             )
+        reading = self.card.reading_of(name, np.dtype(np.float32))
         low, high = reading.data_range or (0.0, 1.0)
         unit = image.float() if (low, high) == (0, 1) else (image.float() - low) / (high - low)
+        unit = 1 - unit if reading.turned else unit
         return _inside(name, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
     def image_of(self, role: str, image: Array) -> Image:

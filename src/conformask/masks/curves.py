@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from conformask.masks.kernels import NEGLIGIBLE, Array, pairs
+from conformask.masks.kernels import Array, pairs
 
 
 def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
@@ -23,19 +23,31 @@ def saturating_curve(
 ) -> tuple[Array, Array]:
     """(distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 where the edge is 0.
 
-    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. What lies
-    beyond an edge is summed from the far end, so that the steep slopes of small keys do not drown it.
+    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf.
     """
-    scale = keys.max() or 1.0
-    steepest = (keys / scale) ** (power * exponent)
-    ratio = np.where(steepest > NEGLIGIBLE, keys / scale, np.inf)
-    slopes = error * ratio ** -(power * exponent), ratio**-power
-    full = binned(keys, edges, error, np.ones(len(keys)), side="left").cumsum(axis=1)[:, :-1]
-    beyond = binned(keys, edges, *slopes, side="left")[:, ::-1].cumsum(axis=1)[:, -2::-1]
-    reach = np.minimum(edges / scale, 1.0)
-    distance = (full[0] + reach ** (power * exponent) * beyond[0]) / len(keys)
-    size = 1 - (full[1] + reach**power * beyond[1]) / len(keys)
+    ones = np.ones(len(keys))
+    full = binned(keys, edges, error, ones, side="left").cumsum(axis=1)[:, :-1]
+    distance = (full[0] + _beyond(keys, error, edges, power * exponent)) / len(keys)
+    size = 1 - (full[1] + _beyond(keys, ones, edges, power)) / len(keys)
     return np.where(edges > 0, distance, 0.0), np.where(edges > 0, size.clip(0, 1), 1.0)
+
+
+def _beyond(keys: Array, weight: Array, edges: Array, power: float) -> Array:
+    """sum(weight * (edge / key)^power) of the keys above each edge, (G,).
+
+    Keys count from the edge below them, and each edge hands its sum down to the one below: all factors are
+    at most 1, so that no slope overflows, however small a key and large the power.
+    """
+    below = np.concatenate([[0.0], edges])
+    place = np.searchsorted(edges, keys, side="left")
+    dimmed = weight * np.divide(below[place], keys, out=np.zeros(len(keys)), where=keys > 0) ** power
+    own = np.bincount(place, dimmed, minlength=len(below))[1:]
+    steps = np.divide(edges[:-1], edges[1:], out=np.ones(len(edges) - 1), where=edges[:-1] < edges[1:])
+    sums, total = np.zeros(len(edges)), 0.0
+    for edge in range(len(edges) - 1, -1, -1):
+        total = own[edge] + (total * steps[edge] ** power if edge < len(steps) else 0.0)
+        sums[edge] = total
+    return sums
 
 
 def boundary_curve(

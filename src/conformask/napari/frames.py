@@ -75,7 +75,7 @@ class Frames:
             values = np.asarray(array[(*index, *places)])
             return values[..., :RGB] if self.layer.rgb else values
 
-        stated = replace(card.reading, data_range=data_range).of(role)
+        stated = replace(card.reading, data_range=data_range, turned=role in card.turned).of(role)
         return Raster(name, header, stated if data_range else card.reading_of(role, dtype), window)
 
     @property

@@ -32,21 +32,27 @@ class Domain(ReadAs):
     geometry: Geometry | None = None
     """Spacing and orientation of the first image, where its file says them; not its place."""
     range_of_x: tuple[float, float] | None = None
-    """The values of the first x that became 0 and 1, whoever stated them: a file, a type or a person."""
+    """The least and the largest value of the first x, whoever stated them: a file, a type or a person."""
     range_of_y_hat: tuple[float, float] | None = None
     """The same for y_hat."""
+    turned: tuple[str, ...] = ()
+    """Of x and y_hat those whose files were MONOCHROME1, the least value brightest, and were turned round."""
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
         """How an array of a user's is read as x or y_hat: as the images of the calibration were.
 
         Floats are in [0, 1], or in the range that was stated. Integers have the range that was used, such as
-        0 to 4095 of a DICOM file with 12 bits.
+        0 to 4095 of a DICOM file with 12 bits. Where the calibration's files were turned round, arrays hold
+        what such files hold and are turned as well; floats in [0, 1] are not, larger is brighter.
 
         Raises:
             MismatchError: integers of a type that images of this range would not have; says what to give.
         """
         reading = self.reading.of(role)
         used = self.range_of_x if role == "x" else self.range_of_y_hat
+        turned = role in self.turned
+        if reading.data_range is not None and turned:
+            return replace(reading, data_range=used, turned=True)
         if reading.data_range is not None or used is None or dtype.kind not in "ui":
             return reading
         if used == UNIT and dtype == np.uint8:
@@ -56,7 +62,7 @@ class Domain(ReadAs):
                 f"{role} holds {dtype}, and the calibration's images had values from {used[0]:g} to "
                 f"{used[1]:g}: give arrays of the same type and range, or floats in [0, 1]"
             )
-        return replace(reading, data_range=used)
+        return replace(reading, data_range=used, turned=turned)
 
     def check_shape(self, shape: Sequence[int], where: str = "") -> None:
         """Refuse volumes for planes, and other channels, by (C, *space); `where` is put before the message.

@@ -29,6 +29,8 @@ class Reading:
     """outside: NaN is outside the region of an image."""
     empty_chunks: bool = False
     """Whether a zarr may leave out chunks, which are read as its fill value."""
+    turned: bool = False
+    """Whether the smallest value is the brightest; a file says it itself, and no one else is asked."""
 
     def __post_init__(self) -> None:
         axes = self.axes

@@ -26,6 +26,7 @@ from conformask.report.worth import standing_text
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
+from conformask.scorers.packaged import packaged_looks
 from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
@@ -161,7 +162,8 @@ def fit_scorer(
                 title="scorer", identity=identity, turns=own, resume=resume, standing=standing,
                 hides_more=hides_more if is_packaged(network) else None,
             )  # fmt: skip
-        looks = np.concatenate([each.looks for each in surveys])
+        known = [packaged_looks()] if is_packaged(network) else []
+        looks = np.concatenate([*known, *(each.looks for each in surveys)])
         fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
         record = selection_record(fitted, selection, used, families, grid_points, unmasked)
         worth = None if yardstick is None else yardstick.worth(fitted)

@@ -12,7 +12,7 @@ from conformask.names import Untrained as Name
 from conformask.networks.stored import settings_of
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
-from conformask.scorers.packaged import packaged_network
+from conformask.scorers.packaged import packaged_looks, packaged_network
 from conformask.scorers.spread import SpreadNetwork
 from conformask.types import Loss, Scorer
 
@@ -52,7 +52,8 @@ class Untrained:
             trained_on=(),
             distance_code=code_of(used),
         )
-        return NetworkScorer(ready(network), head(self.name, used), card)
+        looks = packaged_looks() if self.name == "packaged" else None
+        return NetworkScorer(ready(network), head(self.name, used), card, looks=looks)
 
 
 def check_scorer(scorer: object) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 hd = pytest.importorskip("highdicom", reason="the extra dicom is not installed")
@@ -29,8 +30,11 @@ from conformask.data.formats.dicom_masks import write_segmentation  # noqa: E402
 from conformask.data.formats.format import Under  # noqa: E402
 from conformask.data.images import list_images, read_image  # noqa: E402
 from conformask.data.mask_files import grid, mask_suffix, write_blocks  # noqa: E402
+from conformask.data.triplets import Triplets  # noqa: E402
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError  # noqa: E402
+from conformask.masker.calibrate import calibrate  # noqa: E402
 from conformask.records.reading import PLAIN, Reading  # noqa: E402
+from conformask.scorers.heuristic import Heuristic  # noqa: E402
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no files in ../shared/data/dicom")
@@ -360,6 +364,34 @@ def test_larger_is_brighter_of_monochrome1(tmp_path: Path, dtype: type) -> None:
     array = decode(write(tmp_path / "b.dcm", rescaled))
     sum_of_ends = 2 * (4095 if dtype == np.uint16 else -1) - 2000
     np.testing.assert_array_equal(array, sum_of_ends - (2 * plane.astype(int) - 1000))
+
+
+@pytest.mark.parametrize("more", [{}, {"RescaleSlope": "2", "RescaleIntercept": "-1000"}])
+def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path: Path, more: dict[str, str]) -> None:
+    """A mask of what a file holds is that of the file; floats in [0, 1] are as they are."""
+    kind = {"BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1"}
+    slope, intercept = (2, -1000) if more else (1, 0)
+    y = np.random.default_rng(0).integers(0, 4000, (40, 6, 4)).astype(np.uint16)
+    x, y_hat = y + np.random.default_rng(1).integers(0, 90, (2, *y.shape)).astype(np.uint16)
+    for role, images in {"x": x, "y_hat": y_hat, "y": y}.items():
+        for index, image in enumerate(images):
+            one = placed(image, ORIGIN, **kind, **more, PatientID=f"{index}", SOPInstanceUID=generate_uid())
+            write(tmp_path / role / f"{index:02d}.dcm", one)
+    stated = Reading(data_range=(-1500, 7400)) if more else PLAIN
+    files = Triplets.from_folder(tmp_path, reading=stated)
+    scorer = Heuristic(lambda x, y_hat: (x - y_hat).abs() + y_hat / 9, channels=1)
+    masker = calibrate(scorer, files, threshold=0.004, distance="l1")
+    assert masker.card.turned == ("x", "y_hat")
+    of_files = np.stack([np.squeeze(masker(files[index])) for index in range(9)])
+    values = [slope * each[:9].astype(np.int32) + intercept for each in (x, y_hat)]
+    values = values if more else [each.astype(np.uint16) for each in values]
+    of_arrays = np.stack([masker(*pair) for pair in zip(*values, strict=True)])
+    np.testing.assert_array_equal(of_arrays, of_files)
+    tensors = [torch.from_numpy(each[:, None].astype(np.float32)) for each in values]
+    if not more:
+        low, high = 0, 4095
+        tensors = [(high - each) / (high - low) for each in tensors]
+    np.testing.assert_allclose(masker(*tensors)[:, 0], of_files, atol=1e-5)
 
 
 def test_colours_become_rgb(tmp_path: Path) -> None:

@@ -89,9 +89,15 @@ def times_of_dicom(path: Path, reading: Reading) -> int | None:
 def _header(stack: Stack, frames: Sequence[Frame]) -> Header:
     first = frames[0]
     space = (len(frames), *first.size) if stack.is_volume else first.size
-    dtype = _dtype(frames)
+    dtype, values = _dtype(frames), _values(first)
     return Header(
-        first.channels, space, bits_of(dtype), _data_range(frames, dtype), stack.geometry, first.patient
+        first.channels,
+        space,
+        bits_of(dtype),
+        _data_range(frames, dtype),
+        stack.geometry,
+        first.patient,
+        sum(values.ends) if values.inverted else None,
     )
 
 

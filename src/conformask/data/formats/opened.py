@@ -46,6 +46,8 @@ class Header:
     """Where the pixels lie; None where the file does not say."""
     patient: str | None = None
     """A hash of whose image it is; None where the file does not say."""
+    turned_about: float | None = None
+    """A file whose smallest value is the brightest: its value v is turned_about - v here. Else None."""
 
     @property
     def shape(self) -> tuple[int, ...]:
