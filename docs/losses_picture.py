@@ -84,7 +84,9 @@ def draw(triplets: list, made: dict[str, Masker]) -> None:
         pictures = [(output, ""), (enlarged(heat(error)), "")]
         for masker in made.values():
             mask = masker(triplet)
-            pictures.append((overlay(output, enlarged(as_bytes(mask))), f"hidden {1 - mask.mean():.0%}"))
+            pictures.append(
+                (overlay(output, enlarged(as_bytes(mask[None]))), f"hidden {1 - mask.mean():.0%}")
+            )
         for column, (picture, note) in enumerate(pictures):
             place = (column * (TILE + GAP), TOP + row * height)
             sheet.paste(Image.fromarray(picture).convert("RGB"), place)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
@@ -26,6 +27,10 @@ def test_every_name_resolves():
     assert len(set(conformask.__all__)) == len(conformask.__all__)
     for name in conformask.__all__:
         assert callable(getattr(conformask, name)), name
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert conformask.__version__ == version("conformask")
 
 
 def test_dir_lists_them():

@@ -1,6 +1,7 @@
 """Masks with a promise for image-to-image networks: the names, in the order of the stream."""
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,9 +28,12 @@ if TYPE_CHECKING:
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
     from conformask.scorers.spread import local_spread as local_spread
+    from conformask.scorers.stored import load_scorer as load_scorer
     from conformask.scorers.tiled import Tiled as Tiled
     from conformask.scorers.untrained import packaged_scorer as packaged_scorer
     from conformask.types import Score as Score
+
+    __version__: str
 
 _HOMES = {
     "Triplets": "data.triplets",
@@ -42,6 +46,7 @@ _HOMES = {
     "OwnMap": "losses.maps",
     "fit_scorer": "scorers.fit",
     "packaged_scorer": "scorers.untrained",
+    "load_scorer": "scorers.stored",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",
     "Masker": "masker.masker",
@@ -63,6 +68,8 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("conformask")
     if name not in _HOMES:
         raise AttributeError(f"module 'conformask' has no attribute {name!r}")
     return getattr(import_module(f"conformask.{_HOMES[name]}"), name)

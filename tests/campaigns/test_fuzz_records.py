@@ -27,6 +27,7 @@ from conformask.predictors.own import own_predictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.records.evaluation import Evaluation
 from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.stored import load_scorer
 from conformask.tasks import task
 from conformask.training.fit import Plan
 from synthetic_triplets import triplets
@@ -85,7 +86,7 @@ def masker_as_saved(run: Path) -> object:
 
 def scorer_alone(run: Path) -> object:
     """As before a calibration: nothing seals the scorer's files."""
-    return NetworkScorer.load(run).name
+    return load_scorer(run).name
 
 
 def told(run: Path) -> object:

@@ -34,7 +34,7 @@ from conformask.errors import ConformaskError
 from conformask.masker.folder import CARD, read_promise
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.evaluation import Evaluation
-from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.stored import load_scorer
 from conformask.storage.whole import MARK
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))
@@ -118,7 +118,7 @@ def triplets_of(name: str) -> Callable[[Path], object]:
 
 
 def scorer(folder: Path) -> object:
-    return NetworkScorer.load(folder / "new").fingerprint
+    return load_scorer(folder / "new").fingerprint
 
 
 def predictor(folder: Path) -> object:

@@ -145,7 +145,7 @@ def test_a_film_has_one_mask_in_its_place(maskers, tmp_path: Path, suffix: str, 
     cm.write_masks(masker, triplets, tmp_path / "out")
     assert listed(tmp_path / "out" / "masks") == [f"a{suffix}"]
     found = FORMATS[suffix][1](tmp_path / "out" / "masks" / f"a{suffix}", axes)
-    expected = np.stack([masker(each)[0] for each in triplets])
+    expected = np.stack([masker(each) for each in triplets])
     assert (found.astype(np.float32) <= expected).all()
     np.testing.assert_allclose(found, expected, atol=1 / 2**15)
     assert listed(tmp_path / "out" / "overlays") == [f"a_t00{time}.jpg" for time in range(TIMES)]

@@ -83,7 +83,7 @@ def test_a_parametric_map_refers_to_the_series_of_x(tmp_path: Path, scorer: Heur
         assert item.PlanePositionSequence[0].ImagePositionPatient == under.ImagePositionPatient
     found = data.get_volume(apply_real_world_transform=True, dtype=np.float64)
     order = np.argsort([found.affine @ [z, 0, 0, 1] for z in range(SPACE[0])], axis=0)[:, 2]
-    mask = masker(triplets[0])[0]
+    mask = masker(triplets[0])
     np.testing.assert_allclose(found.array[order], mask, atol=2.0**-15)
     assert 0.05 < written.sizes["p1"] == pytest.approx(1 - mask.mean(), abs=1e-6)
     assert (tmp_path / "out" / "segmentations" / "p1.dcm").is_file()

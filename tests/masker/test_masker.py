@@ -196,6 +196,21 @@ def twelve_bits(count: int, seed: int, top: float = 4095) -> list[np.ndarray]:
     return [np.round(image * top).astype(np.uint16) for image in arrays(count, seed)]
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_masks_have_no_axis_for_one_channel(channels: int) -> None:
+    """Those of arrays and of triplets, so that numpy broadcasts them over the images of either alike."""
+    images = triplets(40, 0, (8, 8), channels)
+    of_all = Heuristic(lambda x, y_hat: x.mean(dim=1, keepdim=True), channels=channels)
+    masker = calibrate(of_all, images, threshold=0.03, distance="l1")
+    triplet = images[0]
+    mask = masker(triplet)
+    assert mask.shape == triplet.y_hat.shape[1:]
+    np.testing.assert_array_equal(mask, masker(*(np.moveaxis(i, 0, -1) for i in (triplet.x, triplet.y_hat))))
+    each = Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=channels, per_channel=True)
+    of_channels = calibrate(each, images, threshold=0.03, distance="l1")(triplet)
+    assert of_channels.shape == (triplet.y_hat.shape if channels > 1 else triplet.y_hat.shape[1:])
+
+
 def test_arrays_are_read_in_the_range_of_the_calibration() -> None:
     """Whoever stated it: a uint16 array of 12 bits is not one of 16."""
     images = Triplets.from_arrays(*twelve_bits(40, 0), reading=Reading((0, 4095)))
@@ -308,11 +323,44 @@ def test_tensors_and_arrays_follow_one_convention() -> None:
         masker(*(image.byte() for image in given))
 
 
-def test_a_triplet_is_masked_as_its_images_are() -> None:
-    masker = made()
-    np.testing.assert_array_equal(
-        masker(CALIBRATION[3]), masker(CALIBRATION[3].x[0], CALIBRATION[3].y_hat[0])[None]
-    )
+@pytest.mark.parametrize(
+    ("threshold", "over", "asked"),
+    [
+        (5, None, "threshold 5: l1 .* never exceeds 1, and nothing is hidden; of grey values .* give 0.0196"),
+        (1.0, "wrong", r"threshold 1: wrong\(l1 > 0.1\) .* never exceeds 1, and nothing is hidden$"),
+        (1e-9, None, "threshold 1e-09: l1 .* less than 1e-06 only where pixels are equal"),
+    ],
+)
+def test_thresholds_that_cannot_be_meant_are_asked_about(threshold, over, asked) -> None:
+    tolerance = None if over is None else 0.1
+    with pytest.warns(UserWarning, match=asked):
+        masker = made(threshold=threshold, over=over, tolerance=tolerance, selection=SELECTION)
+    if over is None:
+        sane = made(threshold=0.03)
+        with pytest.warns(UserWarning, match=asked):
+            sane.recalibrate(threshold=threshold)
+    assert masker.card.threshold == threshold
+
+
+def test_thresholds_that_can_be_meant_are_not() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made(threshold=0.03)
+        made(threshold=0.9)
+
+
+@pytest.mark.parametrize("scorer", [SCORER, KNOWING])
+@pytest.mark.parametrize("threshold", [0.03, 0.9])
+def test_the_hidden_share_is_that_of_the_calibration_images(scorer, threshold: float) -> None:
+    """Exact on some images where no curves are known, on the grid of the curves else."""
+    masker = made(scorer, triplets(32, 0), threshold)
+    hidden = np.mean([1 - masker(each).mean() for each in triplets(32, 0)])
+    assert masker.card.hidden == pytest.approx(hidden, abs=1e-6 if scorer is SCORER else 0.02)
+    if scorer is KNOWING:
+        other = masker.recalibrate(threshold=2 * threshold)
+        assert other.card.hidden == pytest.approx(
+            np.mean([1 - other(each).mean() for each in triplets(32, 0)]), abs=0.02
+        )
 
 
 def test_a_triplet_has_its_weight_and_category() -> None:
@@ -320,7 +368,7 @@ def test_a_triplet_has_its_weight_and_category() -> None:
     known = Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 20)
     masker = made(SCORER, known, guarantee="categories", confidence=0.8, selection=SELECTION)
     expected = masker(x[1], y_hat[1], category=["b"])
-    np.testing.assert_array_equal(masker(known[1])[0], expected)
+    np.testing.assert_array_equal(masker(known[1]), expected)
 
 
 def test_x_is_read_by_its_own_range(tmp_path) -> None:

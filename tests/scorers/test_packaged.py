@@ -15,8 +15,8 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
-from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.packaged import WEIGHTS, packaged_looks
+from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import triplets
 
@@ -139,7 +139,7 @@ def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kin
             triplets(16, 0, SIZE), selection=triplets(9, 1, SIZE), out=tmp_path, epochs=1, **asked
         )
     assert type(scorer.network) is kind
-    assert type(NetworkScorer.load(tmp_path).network) is kind
+    assert type(load_scorer(tmp_path).network) is kind
 
 
 def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
         assert epochs() == [0, 1]
         longer = cm.fit_scorer(triplets(16, 0, SIZE), epochs=4, resume=True, **settings)
     assert epochs() == [0, 1, 2, 3]
-    assert NetworkScorer.load(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
+    assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
     with pytest.raises(MismatchError, match="another batch_size"):
         cm.fit_scorer(triplets(16, 0, SIZE), epochs=6, resume=True, **{**settings, "batch_size": 4})
 

@@ -11,6 +11,7 @@ from conformask.losses import loss
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, network_input
+from conformask.scorers.stored import load_scorer
 from conformask.training.losses import pinball
 
 LOUD, QUIET, BIAS = 0.2, 0.05, 0.1
@@ -110,7 +111,7 @@ def test_it_is_fitted_for_no_distance_and_saved_and_loaded(learnt, tmp_path) -> 
     scorer.save(tmp_path)
     test = batch(world(6, 2))
     for folder, given in ((out, None), (tmp_path, loss("l1")), (tmp_path, loss("ssim"))):
-        again = NetworkScorer.load(folder, distance=given)
+        again = load_scorer(folder, distance=given)
         assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
         assert (again.card, again.loss, again.selection.of.loss_name) == (scorer.card, None, "l1")
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
@@ -138,7 +139,7 @@ def test_a_network_of_ones_own_has_two_outputs_a_channel(tmp_path) -> None:
     network = nn.Conv2d(4, 6, 3, padding=1)
     scorer = fitted(tmp_path, 3, network=network, epochs=1)
     with pytest.raises(MismatchError, match="load it with network="):
-        NetworkScorer.load(tmp_path)
-    again = NetworkScorer.load(tmp_path, network=nn.Conv2d(4, 6, 3, padding=1))
+        load_scorer(tmp_path)
+    again = load_scorer(tmp_path, network=nn.Conv2d(4, 6, 3, padding=1))
     test = batch(world(4, 2, 3))
     assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)

@@ -3,6 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import conformask as cm
 from conformask.data.images import pixel_hash
 from conformask.data.survey import survey
 from conformask.data.triplets import Triplets
@@ -18,6 +19,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
 from conformask.scorers.spread import local_spread
+from conformask.scorers.stored import load_scorer
 
 LOUD, QUIET = 0.3, 0.02
 SHORT = {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "width": 8}
@@ -79,7 +81,7 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
     scorer.save(tmp_path)
     test = batch(TEST)
     for folder in (out, tmp_path):
-        again = NetworkScorer.load(folder)
+        again = load_scorer(folder)
         assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
         assert again.card == scorer.card
         assert (again.name, again.family, again.sizes) == (scorer.name, scorer.family, ((16, 16),))
@@ -87,9 +89,17 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
         assert set(again.selection.curves) == set(FAMILIES)
     with pytest.raises(MismatchError, match="made for 'l1', not 'ssim'"):
-        NetworkScorer.load(out, distance=loss("ssim"))
+        load_scorer(out, distance=loss("ssim"))
     with pytest.raises(MissingFileError):
-        NetworkScorer.load(tmp_path / "none")
+        load_scorer(tmp_path / "none")
+
+
+def test_a_run_that_is_not_calibrated_yet_is_loaded_to_be(fitted, tmp_path) -> None:
+    scorer, out = fitted
+    with pytest.raises(MissingFileError, match="is not calibrated"):
+        cm.load(out)
+    masker = cm.calibrate(cm.load_scorer(str(out)), TEST, threshold=0.05, confidence=0.5)
+    assert masker.scorer.fingerprint == scorer.fingerprint
 
 
 def test_what_it_keeps_of_the_selection(fitted) -> None:
@@ -154,7 +164,7 @@ def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
     found = scorer(test.x, test.y_hat).map
     assert (scorer.name, scorer.family, scorer.selection.of.loss_name) == ("error", "water_filling", "l2")
     assert torch.equal(found, of_l1(test.x, test.y_hat).map ** 2)
-    assert torch.equal(NetworkScorer.load(tmp_path)(test.x, test.y_hat).map, found)
+    assert torch.equal(load_scorer(tmp_path)(test.x, test.y_hat).map, found)
 
 
 def test_mixed_sizes_are_cropped(tmp_path) -> None:
@@ -190,8 +200,8 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
     score = scorer(small.x, small.y_hat).map
     assert score.shape == (8, 3 if per_channel else 1, 16, 16)
     with pytest.raises(MismatchError, match="load it with network="):
-        NetworkScorer.load(tmp_path)
-    again = NetworkScorer.load(tmp_path, network=nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1))
+        load_scorer(tmp_path)
+    again = load_scorer(tmp_path, network=nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1))
     assert torch.equal(again(small.x, small.y_hat).map, score)
     assert network_input(small.x, small.y_hat).shape == (8, 4, 16, 16)
 
@@ -199,7 +209,7 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
 def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path) -> None:
     network = UNet(2, 1, width=4, levels=5)
     fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, epochs=1)
-    assert NetworkScorer.load(tmp_path).card.unet == network.settings
+    assert load_scorer(tmp_path).card.unet == network.settings
 
 
 def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> None:
@@ -215,8 +225,8 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
 
     scorer = fit_scorer(TEST, selection=HELD_OUT, distance=brightness, out=tmp_path, epochs=1, width=4)
     with pytest.raises(MismatchError, match="distance="):
-        NetworkScorer.load(tmp_path)
-    again = NetworkScorer.load(tmp_path, distance=brightness)
+        load_scorer(tmp_path)
+    again = load_scorer(tmp_path, distance=brightness)
     assert again.card.distance == scorer.card.distance == "brightness"
 
 
@@ -275,7 +285,7 @@ def test_heuristic(tmp_path) -> None:
     scorer.save(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["scorer.json"]
     with pytest.raises(MismatchError, match="scorer="):
-        NetworkScorer.load(tmp_path)
+        load_scorer(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +330,7 @@ def test_the_local_spread_needs_no_training(tmp_path) -> None:
     assert scorer.selection.worth is None
     assert not scorer.trained_on & frozenset(survey(TRAIN).traces), "nothing was learnt from them"
     assert scorer.trained_on >= frozenset(survey(HELD_OUT).traces), "choices are made on these"
-    again = NetworkScorer.load(tmp_path)
+    again = load_scorer(tmp_path)
     assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
     assert again.fingerprint == scorer.fingerprint
     assert again.loss is None, "it serves any loss"

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from conformask.cli import main
 from conformask.data.images import write_image
 from conformask.records.curves import Selection
-from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.stored import load_scorer
 from conformask.training.processes import is_first_process
 
 COMMAND = Path(sys.executable).with_name("conformask")
@@ -107,7 +107,7 @@ def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) 
         for record in both:
             record.pop("fingerprint", None)  # two processes round the weights differently
         assert both[0] == both[1], name
-    scorers = [NetworkScorer.load(tmp_path / folder) for folder in ("one", "two")]
+    scorers = [load_scorer(tmp_path / folder) for folder in ("one", "two")]
     shapes = [{k: v.shape for k, v in scorer.network.state_dict().items()} for scorer in scorers]
     assert shapes[0] == shapes[1]
     records = [Selection.load(tmp_path / folder) for folder in ("one", "two")]

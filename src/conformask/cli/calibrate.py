@@ -108,6 +108,7 @@ def calibrate(
     from conformask.masker.folder import CALIBRATION
     from conformask.masker.matching import loss_for
     from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.stored import load_scorer
     from conformask.scorers.untrained import Untrained, for_images
 
     if scorer is not None:
@@ -133,7 +134,7 @@ def calibrate(
         run_options = {"devices": devices, "nodes": nodes, "out": run / PARTS, "other_network": other_network}
         start: NetworkScorer | Untrained
         if scorer is None:
-            start = NetworkScorer.load(run, distance=loss_of(run, weights_path, "scorer.json"))
+            start = load_scorer(run, distance=loss_of(run, weights_path, "scorer.json"))
             triplets = read.triplets(data, network, start.card)
         else:
             start, triplets = Untrained(scorer), read.triplets(data, network)
@@ -210,6 +211,8 @@ def _recalibrated(
 
 
 def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
+    from conformask.report.words import hidden_share_text
+
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
@@ -217,7 +220,8 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
     rule = (
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
-    lines = [masker.promise, f"{rule} ({masker.family.name}, {exactness})"]
+    hidden = hidden_share_text(masker.card)
+    lines = [masker.promise, *([hidden] if hidden else []), f"{rule} ({masker.family.name}, {exactness})"]
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
@@ -232,9 +236,9 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
 def _choices(run: Path, family: str | None, terms: dict[str, Any], *, as_json: bool) -> None:
     from conformask.conformal.presets import guarantee as guarantee_by_name
     from conformask.masker.thresholds import threshold_choices
-    from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.stored import load_scorer
 
-    scorer = NetworkScorer.load(run)
+    scorer = load_scorer(run)
     asked = _complete(terms)
     choices = threshold_choices(scorer, family=family, **asked)
     promise = guarantee_by_name(asked.pop("guarantee"), **asked)

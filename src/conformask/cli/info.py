@@ -1,5 +1,6 @@
 """conformask info: what a run folder holds and promises."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +13,7 @@ from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.folder import read_promise
 from conformask.records.curves import Selection
-from conformask.report.worth import worth_text
+from conformask.report.worth import percent_of, worth_text
 from conformask.storage.as_json import Json, read_json
 
 HELD = {
@@ -22,12 +23,20 @@ HELD = {
     "evaluation": "evaluation.json",
 }
 TRAINING = "training.json"
+LOSS = {
+    "over": "over",
+    "window": "window, in pixels",
+    "length": "window, as given",
+    "tolerance": "tolerance",
+    "region": "in the region alone",
+}
+"""What a loss may have beside its distance; told where it has it."""
 SHOWN = {
     "predictor": {"task": "task", "size": "image size"},
     "scorer": {
         "scorer": "scorer",
         "distance": "trained for",
-        "over": "",
+        **LOSS,
         "channels": "channels of y_hat",
         "per_channel": "mask per channel",
         "sizes": "image sizes",
@@ -36,10 +45,7 @@ SHOWN = {
     },
     "calibration": {
         "distance": "distance",
-        "over": "",
-        "window": "",
-        "tolerance": "",
-        "region": "",
+        **LOSS,
         "threshold": "threshold",
         "confidence": "confidence",
         "guarantee": "guarantee",
@@ -47,6 +53,7 @@ SHOWN = {
         "rule": "lambda",
         "exact": "",
         "n_calibration": "calibration images",
+        "hidden": "of them hidden",
         "population": "population",
         "calibrated": "calibrated",
         "network": "network",
@@ -115,7 +122,8 @@ def info(
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
-        return [(shown[key], _text(key, value)) for key, value in part.items() if shown[key]]
+        told = {key: value for key, value in part.items() if key not in LOSS or value not in (None, False)}
+        return [(shown[key], _text(key, value)) for key, value in told.items() if shown[key]]
     except (TypeError, ValueError) as error:
         raise MismatchError(f"{path} holds what conformask does not write: copy it again") from error
 
@@ -144,9 +152,13 @@ def _text(key: str, value: Any) -> str:
     if value is None:
         return ABSENT.get(key, "none")
     if key == "sizes":
-        return sizes_text(value)
+        return sizes_text(value) if value else "any"
+    if key == "hidden":
+        return percent_of(value)
     if isinstance(value, Mapping):
         return _text(key, value.get("lam", value.get("name")))
+    if value == math.inf:
+        return "inf: nothing needs hiding"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

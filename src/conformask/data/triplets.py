@@ -35,6 +35,7 @@ from conformask.data.rows import (
 )
 from conformask.data.splits import FRACTIONS, PARTS, check_part, dealt, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
+from conformask.names import Guarantee
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
@@ -403,7 +404,7 @@ class Triplets:
         seed: int = 0,
         *,
         fractions: Sequence[float] | None = None,
-        guarantee: str | None = None,
+        guarantee: Guarantee | None = None,
         confidence: float | None = None,
     ) -> "Splits":
         """Train, selection, calibration and test: the manifest's, or by hash of the group and the seed.

@@ -56,6 +56,7 @@ def _examples(
     masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
 ) -> Iterator[Example]:
     mask = masker(triplet)
+    mask = mask if mask.ndim == triplet.y_hat.ndim else mask[None]
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)

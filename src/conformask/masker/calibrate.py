@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask.calibration import NO_GRID, Scored, evidence, measures
+from conformask import names
+from conformask.calibration import NO_GRID, Scored, evidence, mask_size, measures
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.image_bound import looks_of_loss
 from conformask.conformal.presets import DEFAULTS
@@ -39,9 +40,11 @@ from conformask.masker.requirements import (
     declared,
     enough,
     hidden_by,
+    hidden_share,
     sample_of,
     warn_if_closed,
     warn_if_hidden,
+    warn_if_meant_otherwise,
 )
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
@@ -49,6 +52,7 @@ from conformask.records.curves import Curves, Selection
 from conformask.records.network import check_network
 from conformask.records.size import Size, among
 from conformask.records.threshold import threshold_of
+from conformask.scorers.scoring import scored
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
@@ -57,6 +61,10 @@ from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer, Weigh
 
 WHOLE = "whole images"
+
+
+MEASURED = 32
+"""Calibration images whose masks are measured where no curves are known."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +87,14 @@ def calibrate(
     threshold: float | str,
     confidence: float | None = None,
     family: str | Mapping[str, Json] | Family | None = None,
-    guarantee: str = "marginal",
+    guarantee: names.Guarantee = "marginal",
     delta: float | None = None,
-    unit: str | None = None,
+    unit: names.Unit | None = None,
     share: float | None = None,
     within: bool = False,
     selection: Triplets | None = None,
     distance: Chosen | None = None,
-    over: str | None = None,
+    over: names.Over | None = None,
     window: int | str | None = None,
     tolerance: float | None = None,
     weight: Weigh | None = None,
@@ -165,12 +173,22 @@ def calibrate(
     seen_losses = evidence(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(seen_losses)
     warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
-    if choices.grid is not None:
-        warn_if_closed(curves, rule)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, unit=unit, share=share, within=within, hides=hidden_by(rule))
     stored = None if choices.grid is None else curves
-    return Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
+    masker = Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
+    hidden = hidden_share(curves, rule) if stored is not None else _hidden_of_some(masker, calibration)
+    if not rule.void:
+        warn_if_closed(hidden)
+    return replace(masker, card=replace(card, hidden=hidden))
+
+
+def _hidden_of_some(masker: Masker, calibration: Triplets) -> float:
+    """The mean mask size of a few calibration images, which are scored again."""
+    count = min(len(calibration), MEASURED)
+    some = calibration.select(np.linspace(0, len(calibration) - 1, count).astype(int).tolist())
+    items = scored(masker.scorer, some, "hidden share")
+    return float(torch.cat([mask_size(masker.open(item)) for item in items]).mean())
 
 
 def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
@@ -190,6 +208,7 @@ def _fixed(
 ) -> Choices:
     """Make every choice on the selection images."""
     level = threshold_of(threshold, record)
+    warn_if_meant_otherwise(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.selects):
         what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.loss_name!r}"

@@ -11,7 +11,8 @@ from conformask.masker.folder import read_stored
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.records.card import CalibrationCard
-from conformask.scorers.network_scorer import NetworkScorer, stored_card
+from conformask.scorers.network_scorer import stored_card
+from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Family, Scorer, Weigh
 
@@ -43,7 +44,7 @@ def load(
         of_scorer = (
             distance if stored_card(folder).loss_terms == replace(card.loss_terms, region=False) else None
         )
-        scorer = NetworkScorer.load(folder, distance=of_scorer, network=network)
+        scorer = load_scorer(folder, distance=of_scorer, network=network)
     masker = Masker(
         scorer=as_calibrated(scorer, card),
         loss=used,

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask import names
 from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of, size_at
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.evidence import Evidence
@@ -141,8 +142,8 @@ class Masker:
             category: of each image, where the rule asks for it.
 
         Returns:
-            A tensor (N, 1 or C, *space) for tensors; for arrays one (*space), or (*space, C); for a Triplet,
-            whose images are (C, *space), an array (1 or C, *space).
+            A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
+            of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
         Raises:
             MismatchError: other channels than those of the calibration images.
@@ -164,7 +165,7 @@ class Masker:
         weight = None if triplet.weight is None else [triplet.weight]
         category = None if triplet.category is None else [triplet.category]
         mask: Array = self.masks(x, y_hat, weight=weight, category=category)[0].numpy()
-        return mask
+        return mask[0] if len(mask) == 1 else mask
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
         """What a user calls `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
@@ -319,9 +320,9 @@ class Masker:
         *,
         threshold: float | None = None,
         confidence: float | None = None,
-        guarantee: str | None = None,
+        guarantee: names.Guarantee | None = None,
         delta: float | None = None,
-        unit: str | None = None,
+        unit: names.Unit | None = None,
         share: float | None = None,
         within: bool | None = None,
     ) -> "Masker":

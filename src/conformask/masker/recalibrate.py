@@ -17,7 +17,9 @@ from conformask.masker.requirements import (
     columns_kept,
     enough,
     hidden_by,
+    hidden_share,
     sample_of,
+    warn_if_meant_otherwise,
 )
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves
@@ -65,6 +67,7 @@ def recalibrated(
     before, threshold_before, card = promise_of(card), card.threshold, asked.after(card)
     promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
     refuse_unbounded(promise, loss)
+    warn_if_meant_otherwise(threshold, loss)
     same, table = promise == before, isinstance(promise.certainty, WholeTable)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)
@@ -91,6 +94,7 @@ def recalibrated(
         exact=False,
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule),
+        hidden=hidden_share(curves, rule),
         **sample_of(promise, curves),
         calibrated=now(),
     )

@@ -25,6 +25,10 @@ CLOSED = 0.9
 """The mean mask size from which masks are hardly of use."""
 NEAR = 0.05
 """The chance from which it is said that another calibration set might hide everything."""
+GREY = 255
+"""The largest grey value of 8 bits."""
+PERFECT = 1e-6
+"""A loss that no two images have that differ by more than the rounding of floats."""
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
@@ -146,15 +150,37 @@ def chance_of_hiding(promise: Promise, seen: Evidence) -> float:
     return 0.0 if rank is None else float(stats.binom.sf(rank - 1, units.n, share))
 
 
-def warn_if_closed(curves: Curves, rule: Rule) -> None:
-    """Say so where nearly all of the calibration images is hidden."""
-    if rule.void:
-        return
+def hidden_share(curves: Curves, rule: Rule) -> float:
+    """The mean mask size of the calibration images, on the grid of their curves."""
     places = np.searchsorted(curves.grid, rule(facts_of(curves)), side="right") - 1
-    size = float(curves.size[np.arange(len(places)), places].mean())
-    if size > CLOSED:
+    return float(curves.size[np.arange(len(places)), places].mean())
+
+
+def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
+    """Ask about a threshold that no image exceeds, or that none but a perfect one keeps."""
+    name, largest = loss.terms.loss_name, loss.upper_bound
+    if largest is not None and threshold >= largest:
+        grey = (
+            "" if loss.exponent != 1 else f"; if it is in grey values of 8 bits, give {threshold / GREY:.3g}"
+        )
         warnings.warn(
-            f"these masks hide {size:.0%} of an image on average: the threshold is hard to keep with this "
+            f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, and nothing is "
+            f"hidden{grey}",
+            stacklevel=4,
+        )
+    elif threshold < PERFECT:
+        warnings.warn(
+            f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where pixels "
+            "are equal to the last digit of a float, and nearly everything else is hidden",
+            stacklevel=4,
+        )
+
+
+def warn_if_closed(hidden: float) -> None:
+    """Say so where nearly all of the calibration images is hidden."""
+    if hidden > CLOSED:
+        warnings.warn(
+            f"these masks hide {hidden:.0%} of an image on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "take another loss or a better score",
             stacklevel=4,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from conformask import names
 from conformask.calibration import size_at
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
@@ -27,9 +28,9 @@ def threshold_choices(
     *,
     confidence: float | None = None,
     family: str | Family | None = None,
-    guarantee: str = "marginal",
+    guarantee: names.Guarantee = "marginal",
     delta: float | None = None,
-    unit: str | None = None,
+    unit: names.Unit | None = None,
     share: float | None = None,
     within: bool = False,
 ) -> list[ThresholdChoice]:

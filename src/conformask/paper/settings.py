@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from conformask import names
+
 
 @dataclass(frozen=True)
 class Published:
@@ -66,7 +68,7 @@ SEED = 0
 class Method:
     """A score with a family of masks."""
 
-    scorer: str | None
+    scorer: names.Scorer | None
     """None is the one that suits the distance."""
     family: str | None
     """None is the one that suits the scorer."""

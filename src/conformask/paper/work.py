@@ -34,6 +34,7 @@ from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.selection import selection_record
+from conformask.scorers.stored import load_scorer
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
@@ -192,7 +193,7 @@ class Workshop:
 
     def _loaded(self, method: str) -> NetworkScorer:
         folder = self.cache.folder(self.plan.scorers[method])
-        return NetworkScorer.load(folder, distance=self._fitted_for(method))
+        return load_scorer(folder, distance=self._fitted_for(method))
 
     def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
         """The scorer, with a record of the selection images about this row's distance and method's family."""

@@ -57,6 +57,8 @@ class Sample:
     """When, in UTC."""
     calibrated_on: tuple[str, ...]
     """Their pixel hashes."""
+    hidden: float | None = None
+    """Mean mask size on them, or on some; None where it is not known, as in runs of conformask 0.2."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from importlib.metadata import version
 from conformask.records.card import CalibrationCard
 from conformask.report.meaning import EXPLORATORY, meaning_of
 from conformask.report.words import hidden_text, levels, network_label, plural, sizes
+from conformask.report.worth import percent_of
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
@@ -41,6 +42,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | masks | {card.family["name"]} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
+| hidden | {"unknown" if card.hidden is None else percent_of(card.hidden)} of a calibration image |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |
 

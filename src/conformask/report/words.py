@@ -12,6 +12,7 @@ from conformask.records.card import EVERY_IMAGE, CalibrationCard
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.watched import Watched
+from conformask.report.worth import percent_of
 
 Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this loss"
@@ -108,6 +109,15 @@ def hidden_text(hides: str) -> str:
         f"Nothing less than hiding {hides} completely keeps this promise: that it is kept says nothing of "
         "the network."
     )
+
+
+def hidden_share_text(card: CalibrationCard) -> str | None:
+    """How much the masks of the calibration images hide; None where it is not known."""
+    if card.hidden is None:
+        return None
+    if card.rule.get("lam") == math.inf:
+        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
+    return f"On the calibration images the masks hide {percent_of(card.hidden)} of an image on average."
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from conformask import names
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
 from conformask.data.survey import Survey, survey
@@ -48,15 +49,15 @@ def fit_scorer(
     *,
     selection: Triplets | None = None,
     distance: Chosen = "l1",
-    over: str | None = None,
+    over: names.Over | None = None,
     window: int | str | None = None,
     tolerance: float | None = None,
     out: str | Path,
-    scorer: str | None = None,
+    scorer: names.Scorer | None = None,
     per_channel: bool = False,
     network: nn.Module | None = None,
     width: int | None = None,
-    by: str | None = None,
+    by: names.By | None = None,
     paper_form: bool = False,
     scratch: bool = False,
     threshold: float | str = "q0.1",

@@ -9,20 +9,17 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, quick_layout, resized
 from conformask.errors import MismatchError
-from conformask.losses import Chosen
-from conformask.networks.stored import stored_network
 from conformask.records.curves import Selection
 from conformask.records.loss import LossTerms
 from conformask.records.network import Network
 from conformask.records.reading import ReadAs
 from conformask.records.size import Size
-from conformask.scorers.heads import Head, stored_head
-from conformask.scorers.spread import Spread, SpreadNetwork
-from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.scorers.heads import Head
+from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
 from conformask.storage.typed import record_of
-from conformask.training.record import hash_of_state, load_into, read_weights, save_weights
+from conformask.training.record import hash_of_state, read_weights, save_weights
 from conformask.types import Array, Images, Loss, Score
 
 LOOKS = "looks.npz"
@@ -150,30 +147,6 @@ class NetworkScorer:
     def stored_fingerprint(folder: Path) -> str:
         """The fingerprint of what save wrote."""
         return _fingerprint(stored_card(folder), read_weights(folder / "scorer.safetensors"))
-
-    @classmethod
-    def load(
-        cls, folder: Path, *, distance: Chosen | None = None, network: nn.Module | None = None
-    ) -> "NetworkScorer":
-        """Read what save wrote; a user's own distance or module is handed in, never imported from a file.
-
-        Raises:
-            MismatchError: the run needs a distance or module that was not given, or that does not fit; a
-                scorer that was fitted for no distance takes any.
-        """
-        card = stored_card(folder)
-        stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
-        if network is None and isinstance(stored, Spread):
-            network = SpreadNetwork(card.channels)
-        if network is None:
-            if card.unet is None:
-                raise MismatchError(f"{folder} holds a user's own network: load it with network=")
-            network = stored_network(card.unet, folder / "scorer.json")
-        load_into(network, folder / "scorer.safetensors")
-        ready(network)
-        selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-        looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
-        return cls(network, stored, card, selection, looks)
 
 
 def ready(network: nn.Module) -> nn.Module:

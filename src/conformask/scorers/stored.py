@@ -1,12 +1,49 @@
-"""The scorer of a run folder, which no other replaces."""
+"""The scorer of a run folder, which is read back and which no other replaces."""
 
 from pathlib import Path
 
+from torch import nn
+
 from conformask.errors import MismatchError
-from conformask.scorers.network_scorer import NetworkScorer
+from conformask.losses import Chosen
+from conformask.networks.stored import stored_network
+from conformask.records.curves import Selection
+from conformask.scorers.heads import stored_head
+from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
+from conformask.scorers.spread import Spread, SpreadNetwork
 from conformask.scorers.tiled import Tiled
+from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
+from conformask.training.record import load_into
 from conformask.types import Scorer
+
+
+def load_scorer(
+    folder: str | Path, *, distance: Chosen | None = None, network: nn.Module | None = None
+) -> NetworkScorer:
+    """The scorer of a run folder, trained and perhaps not calibrated yet: `calibrate` takes it.
+
+    What a user brought as code (distance, network) is handed in, never imported from a file.
+
+    Raises:
+        MissingFileError: the folder holds no scorer.
+        MismatchError: the training was not finished, or the folder needs a distance or module that was not
+            given, or that does not fit; a scorer that was fitted for no distance takes any.
+    """
+    folder = Path(folder)
+    card = stored_card(folder)
+    stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
+    if network is None and isinstance(stored, Spread):
+        network = SpreadNetwork(card.channels)
+    if network is None:
+        if card.unet is None:
+            raise MismatchError(f"{folder} holds a user's own network: load it with network=")
+        network = stored_network(card.unet, folder / "scorer.json")
+    load_into(network, folder / "scorer.safetensors")
+    ready(network)
+    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
+    return NetworkScorer(network, stored, card, selection, looks)
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:
