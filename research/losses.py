@@ -46,7 +46,7 @@ from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import true_images, write_triplets
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
-from conformask.scorers.spread import local_spread
+from conformask.scorers.simple import local_spread
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import Plan
 from conformask.types import Batch, Family, Images, Loss, PerImage, Score

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
-    from conformask.scorers.spread import local_spread as local_spread
+    from conformask.scorers.simple import gradient as gradient
+    from conformask.scorers.simple import local_spread as local_spread
+    from conformask.scorers.simple import residual as residual
     from conformask.scorers.stored import load_scorer as load_scorer
     from conformask.scorers.tiled import Tiled as Tiled
     from conformask.scorers.untrained import packaged_scorer as packaged_scorer
@@ -41,7 +43,9 @@ _HOMES = {
     "Reading": "records.reading",
     "Score": "types",
     "Heuristic": "scorers.heuristic",
-    "local_spread": "scorers.spread",
+    "local_spread": "scorers.simple",
+    "residual": "scorers.simple",
+    "gradient": "scorers.simple",
     "OwnLoss": "losses.own",
     "OwnMap": "losses.maps",
     "fit_scorer": "scorers.fit",

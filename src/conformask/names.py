@@ -10,8 +10,8 @@ Guarantee = Literal[
 ]  # fmt: skip
 Unit = Literal["image", "member", "group"]
 Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
-Scorer = Literal["mask", "error", "quantile", "packaged", "spread"]
-Untrained = Literal["packaged", "spread"]
+Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
+Untrained = Literal["packaged", "spread", "residual", "gradient"]
 """Scorers that need no training."""
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]

@@ -53,7 +53,7 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
     else:
         assert "the best masks there are hide" in answer.out
         assert "the best masks there are hide" in conformask("info", run).out
-        assert set(worth) >= {"trained", "packaged", "local_spread", "constant", "oracle", "correlation"}
+        assert set(worth) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")
     kept = json.loads((run / "evaluation.json").read_text())["worth"]

@@ -111,7 +111,7 @@ def test_lp_takes_its_power(tmp_path: Path) -> None:
     torch.testing.assert_close(of_l2(batch.x, batch.y_hat).map, of_l1**2)
     assert not (tmp_path / "metrics.csv").exists()
     assert of_l2.sizes is None
-    assert of_l2.selection.worth.trained == of_l2.selection.worth.packaged
+    assert "packaged" not in of_l2.selection.worth.others, "it is not compared with itself"
 
 
 def volumes(count: int) -> cm.Triplets:
@@ -162,7 +162,7 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
         )
     packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
     torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
-    assert scorer.selection.worth.trained == pytest.approx(scorer.selection.worth.packaged)
+    assert scorer.selection.worth.hidden == pytest.approx(scorer.selection.worth.others["packaged"])
 
 
 def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
@@ -199,4 +199,4 @@ def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
     worth = scorer.selection.worth
     assert worth.threshold == 0.03
     assert 0 < worth.oracle <= 1
-    assert 0 < worth.trained <= 1
+    assert 0 < worth.hidden <= 1

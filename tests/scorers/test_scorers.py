@@ -18,7 +18,7 @@ from conformask.scorers.heads import head, suited
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
-from conformask.scorers.spread import local_spread
+from conformask.scorers.simple import local_spread
 from conformask.scorers.stored import load_scorer
 
 LOUD, QUIET = 0.3, 0.02

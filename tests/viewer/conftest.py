@@ -22,7 +22,7 @@ from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.records.reading import Reading
 from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.spread import local_spread
+from conformask.scorers.simple import local_spread
 from conformask.tasks import task
 from conformask.types import Triplet
 from conformask.viewer.app import application

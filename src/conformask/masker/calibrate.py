@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -48,14 +49,16 @@ from conformask.masker.requirements import (
 )
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
-from conformask.records.curves import Curves, Selection
+from conformask.records.curves import Curves, Selection, Worth
 from conformask.records.network import check_network
 from conformask.records.size import Size, among
-from conformask.records.threshold import threshold_of
+from conformask.records.threshold import level_of, threshold_of
+from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import scored
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
+from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer, Weigh
@@ -151,6 +154,10 @@ def calibrate(
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
+        if isinstance(scorer, NetworkScorer) and scorer.name in get_args(names.Untrained):
+            level = level_of(threshold, record.distance)
+            record = replace(record, worth=_worth_of(scorer, selection, used, used_family, level))
+            scorer = replace(scorer, selection=record)
     elif record is not None and record.of != used.terms:
         record = None
     columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
@@ -181,6 +188,18 @@ def calibrate(
     if not rule.void:
         warn_if_closed(hidden)
     return replace(masker, card=replace(card, hidden=hidden))
+
+
+def _worth_of(
+    scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
+) -> Worth | None:
+    """What a score that needs no training is worth beside others; None of too few images."""
+    yardstick = Yardstick.on(selection, loss, family, threshold)
+    if yardstick is None:
+        return None
+    worth = yardstick.worth(scorer)
+    warn_if_useless(worth, scorer.name)
+    return worth
 
 
 def _hidden_of_some(masker: Masker, calibration: Triplets) -> float:

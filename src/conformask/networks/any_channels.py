@@ -1,4 +1,8 @@
-"""The network of the packaged score: quick, and with weights that fit images of any channels."""
+"""The network of the packaged score: quick, and with weights that fit images of any channels.
+
+Channels of x beyond those of y_hat, such as a map of holes, of noise or of an uncertainty, are cues of their
+own, of which the packaged weights know nothing: only training finds out what they tell.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -22,7 +26,9 @@ USUAL = -4.0
 """A usual logarithm of a difference, which is seen as 0."""
 NEAR, WIDE = 5, 13
 """Pixels along the sides of the windows in which differences are averaged, one after the other."""
-CUES = 8
+CUES, EXTRA_CUES = 8, 4
+"""Of images, and of each channel of x that is no part of the image."""
+RGB = 3
 COARSE, SURE = 7, 8.0
 """The side of the window that tells fine details from coarse ones; the slope of the sigmoid in `finer`."""
 LEAST, MOST = -9.0, 1.0
@@ -34,19 +40,23 @@ class AnyChannels(nn.Module):
 
     Each channel of y_hat is seen beside that of x, or the mean of x where x has another number of them, and
     beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
-    depend on how many there are. The U-Net behind it starts at half the side and gives four pixels at each
-    place. It sees cues too, at its first layer and its last: errors are about proportional to powers of
-    them over decades, which the network gives as its logarithm is a sum of theirs and of what it adds. Where
-    details were added to x, the powers are others than where noise was taken away.
+    depend on how many there are. The last `extra` channels of x are no part of the image. The U-Net behind
+    it starts at half the side and gives four pixels at each place. It sees cues too, at its first layer and
+    its last: errors are about proportional to powers of them over decades, which the network gives as its
+    logarithm is a sum of theirs and of what it adds. Where details were added to x, the powers are others
+    than where noise was taken away.
     """
 
-    def __init__(self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS) -> None:
+    def __init__(
+        self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS, extra: int = 0
+    ) -> None:
         super().__init__()
-        self.x_channels, self.channels = x_channels, channels
+        self.x_channels, self.channels, self.extra = x_channels, channels, extra
         self.settings: dict[str, Json] = {
             "x_channels": x_channels,
             "channels": channels,
             "widths": list(widths),
+            **({"extra": extra} if extra else {}),
         }
         self.multiple = 2 ** len(widths)
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
@@ -65,17 +75,27 @@ class AnyChannels(nn.Module):
         self.powers = nn.Conv2d(2 * CUES, 1, 1)
         nn.init.zeros_(self.powers.weight)
         nn.init.constant_(self.powers.bias, USUAL)  # type: ignore[arg-type]
+        if extra:
+            self.first_extra = nn.Conv2d(EXTRA_CUES * extra, widths[0], 4, stride=2, padding=1, bias=False)
+            self.extra_powers = nn.Conv2d(EXTRA_CUES * extra, 1, 1, bias=False)
+            nn.init.zeros_(self.first_extra.weight)
+            nn.init.zeros_(self.extra_powers.weight)
 
     def forward(self, inputs: Images) -> Images:
         """The expected mean error over channels, above 0."""
         height, width = inputs.shape[2:]
-        planes = self._planes(padded(inputs, (self.multiple,) * 2))
+        inputs = padded(inputs, (self.multiple,) * 2)
+        planes = self._planes(inputs)
         n, channels = planes.shape[:2]
         x, y_hat = planes[:, :, 0], planes[:, :, 1]
         seen = cues(x, y_hat)
         features = F.leaky_relu(self.first(planes.flatten(0, 1)), 0.2)
         features = mean_of(features.reshape(n, channels, *features.shape[1:]).unbind(dim=1))
-        features = self.refined(features + self.first_cues(seen))
+        features = features + self.first_cues(seen)
+        if self.extra:
+            own = extra_cues(inputs[:, self.x_channels - self.extra : self.x_channels])
+            features = features + self.first_extra(own)
+        features = self.refined(features)
         skips = []
         for down in self.down:
             skips.append(features)
@@ -86,12 +106,14 @@ class AnyChannels(nn.Module):
         fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), seen / 2], dim=1)), 0.2)
         powers = self.powers(torch.cat([seen, seen * finer(x, y_hat)], dim=1))
         logarithm: Tensor = self.out(fine) + powers
+        if self.extra:
+            logarithm = logarithm + self.extra_powers(own)
         return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
 
     def _planes(self, inputs: Images) -> Tensor:
         """(N, channels, 3, H, W)."""
-        x, y_hat = inputs[:, : self.x_channels], inputs[:, self.x_channels :]
-        if self.x_channels != self.channels:
+        x, y_hat = inputs[:, : self.x_channels - self.extra], inputs[:, self.x_channels :]
+        if x.shape[1] != self.channels:
             x = channel_mean(x).expand_as(y_hat)
         return torch.stack([x, y_hat, channel_mean(y_hat).expand_as(y_hat)], dim=2)
 
@@ -102,6 +124,31 @@ class AnyChannels(nn.Module):
         return torch.cat(
             [mean[:, :1], channel_mean((x - y_hat).abs()), channel_mean((y_hat - mean).abs())], dim=1
         )
+
+
+def extra_channels(x_channels: int, channels: int) -> int:
+    """How many of x's last channels are no part of the image that y_hat is compared with.
+
+    All beyond the channels of y_hat, but for a colour image of which y_hat is grey.
+    """
+    is_colour_to_grey = (x_channels, channels) == (RGB, 1)
+    return 0 if is_colour_to_grey else max(0, x_channels - channels)
+
+
+def compared(x: Images, channels: int) -> Images:
+    """What of x is compared with y_hat, (N, channels, *space): its first channels, or their mean."""
+    x = x[:, : x.shape[1] - extra_channels(x.shape[1], channels)]
+    return x if x.shape[1] == channels else channel_mean(x).expand(-1, channels, *x.shape[2:])
+
+
+def extra_cues(extra: Images) -> Images:
+    """What channels in [-1, 1] that are no image may tell, (N, EXTRA_CUES * extra, H, W).
+
+    Their values, the logarithms of them above -1, and the means of both near a pixel.
+    """
+    logarithms = ((extra + 1) / 2 + FAINT).log() - USUAL
+    here = torch.cat([extra, logarithms], dim=1)
+    return torch.cat([here, averaged(here, NEAR)], dim=1)
 
 
 def cues(x: Images, y_hat: Images) -> Images:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.curves import Worth
+from conformask.records.curves import Worth, worth_as_now
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
 from conformask.storage.as_arrays import Array, read_arrays
@@ -325,7 +325,8 @@ class Evaluation(LossTerms):
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(f"{folder} holds a damaged evaluation ({error}): repeat it") from error
         mean = {"mean_distance": float(images.distance.mean())}
-        return record_of(cls, {**mean, **published.record, "images": images, "examples": examples}, path)
+        record = {**mean, **published.record, "images": images, "examples": examples}
+        return record_of(cls, {**record, "worth": worth_as_now(record.get("worth"))}, path)
 
 
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:

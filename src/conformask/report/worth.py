@@ -2,26 +2,40 @@
 
 from conformask.records.curves import Worth
 
+LABELS = {
+    "packaged": "of the packaged score",
+    "residual": "of |x - y_hat|",
+    "gradient": "of the gradient of y_hat",
+    "spread": "of its local spread",
+    "constant": "of one value everywhere",
+}
+
 
 def worth_text(worth: Worth) -> str:
     """What a score hides on the selection images, beside the best masks and those of other scores."""
-    others = [
-        *([] if worth.oracle is None else [f"the best masks there are hide {percent_of(worth.oracle)}"]),
-        f"those of the packaged score {percent_of(worth.packaged)}",
-        f"of y_hat's local spread {percent_of(worth.local_spread)}",
-        f"of one value everywhere {percent_of(worth.constant)}",
+    told = [
+        f"{label} {percent_of(worth.others[name])}" for name, label in LABELS.items() if name in worth.others
     ]
+    best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "
     follows = "" if worth.correlation is None else f" C(M, D) is {worth.correlation:.2f}."
     return (
         f"On {worth.n} selection images, with nine of ten within {worth.threshold:.3g}, its masks "
-        f"hide {percent_of(worth.trained)} of an image; {', '.join(others)}.{follows}"
+        f"hide {hidden_text(worth)} of an image; {best}those {told}.{follows}"
     )
 
 
-def standing_text(worth: Worth) -> str:
-    """The same while it trains, in few words."""
-    best = "" if worth.oracle is None else f", best {percent_of(worth.oracle)}"
-    return f"hides {percent_of(worth.trained)}{best}"
+def hidden_text(worth: Worth) -> str:
+    """The share, and in which interval it lies for nine of ten sets of such images."""
+    if worth.interval is None:
+        return percent_of(worth.hidden)
+    low, high = map(percent_of, worth.interval)
+    return f"{percent_of(worth.hidden)} ({low} to {high})"
+
+
+def standing_text(hidden: float, oracle: float | None) -> str:
+    """What a score hides while it trains, in few words."""
+    best = "" if oracle is None else f", best {percent_of(oracle)}"
+    return f"hides {percent_of(hidden)}{best}"
 
 
 def percent_of(hidden: float) -> str:

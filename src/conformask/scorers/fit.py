@@ -20,7 +20,6 @@ from conformask.losses import loss as loss_by_name
 from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
 from conformask.networks.stored import settings_of
-from conformask.records.curves import Worth
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
 from conformask.report.worth import standing_text
@@ -31,7 +30,7 @@ from conformask.scorers.packaged import packaged_looks
 from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
 from conformask.scorers.untrained import NETWORKS
-from conformask.scorers.worth import Yardstick, hides_clearly_more, warn_if_useless
+from conformask.scorers.worth import CLEARLY, Yardstick, warn_if_useless
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.owned import owned
 from conformask.training.fit import Plan, default_epochs, fit
@@ -172,7 +171,7 @@ def fit_scorer(
         if is_first_process():
             fitted.save(out)
     if worth is not None and trains and is_first_process():
-        warn_if_useless(worth)
+        warn_if_useless(worth, used_head.name)
     return fitted
 
 
@@ -181,10 +180,15 @@ def looks_at(
 ) -> tuple[Standing, Callable[[nn.Module], bool]]:
     """What to say of a network in training, and whether it hides clearly more than the packaged one."""
 
-    def worth(network: nn.Module) -> Worth:
-        return yardstick.worth(NetworkScorer(network, used_head, card))
+    packaged = yardstick.others["packaged"].share
 
-    return lambda network: standing_text(worth(network)), lambda network: hides_clearly_more(worth(network))
+    def share(network: nn.Module) -> float:
+        return yardstick.share(NetworkScorer(network, used_head, card))
+
+    def standing(network: nn.Module) -> str:
+        return standing_text(share(network), yardstick.oracle)
+
+    return standing, lambda network: share(network) > CLEARLY * packaged
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:

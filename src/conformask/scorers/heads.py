@@ -1,7 +1,8 @@
 """What the output of a score network means, how it is trained, and which family suits it."""
 
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses import Chosen, stored_loss
@@ -10,7 +11,7 @@ from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.packaged import Packaged
 from conformask.scorers.quantile import Quantile
-from conformask.scorers.spread import Spread
+from conformask.scorers.simple import SIMPLE, Simple
 from conformask.types import Images, Loss, PerImage
 
 
@@ -18,7 +19,9 @@ from conformask.types import Images, Loss, PerImage
 class Head(Protocol):
     """Reads the raw output of a network, (N, outputs, *space)."""
 
-    name: ClassVar[str]
+    @property
+    def name(self) -> str:
+        """As runs and the command line call it."""
 
     @property
     def family(self) -> str:
@@ -42,14 +45,20 @@ class Head(Protocol):
         """The score map, >= 0; where a score of one channel is wanted, its mean over channels is taken."""
 
 
-FREE: Mapping[str, Head] = {"quantile": Quantile(), "spread": Spread()}
+FREE: Mapping[str, Head] = {"quantile": Quantile(), **{name: Simple(name) for name in SIMPLE}}
 """Fitted for no distance."""
+
+
+def _whatever(name: str, loss: Loss) -> Head:
+    """The head that is the same for every loss."""
+    return FREE[name]
+
+
 HEADS: Mapping[str, Callable[[Loss], Head]] = {
     "mask": MaskNetwork,
     "error": ErrorNetwork,
     "packaged": Packaged,
-    "quantile": lambda _: FREE["quantile"],
-    "spread": lambda _: FREE["spread"],
+    **{name: partial(_whatever, name) for name in FREE},
 }
 
 

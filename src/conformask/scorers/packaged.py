@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from conformask.data.lookalikes import WINDOWS, Looks
-from conformask.networks.any_channels import AnyChannels
+from conformask.networks.any_channels import AnyChannels, extra_channels
 from conformask.networks.slices import SliceWise
 from conformask.scorers.mask_network import MaskNetwork, to_power
 from conformask.storage.as_arrays import read_arrays
@@ -38,8 +38,8 @@ class Packaged(MaskNetwork):
 
 def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
     """The network with its weights; of volumes it sees one slice after the other, each by itself."""
-    network = AnyChannels(x_channels, channels)
-    network.load_state_dict(_weights())
+    network = AnyChannels(x_channels, channels, extra=extra_channels(x_channels, channels))
+    network.load_state_dict(network.state_dict() | _weights())
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 
 

@@ -10,7 +10,7 @@ from conformask.networks.stored import stored_network
 from conformask.records.curves import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
-from conformask.scorers.spread import Spread, SpreadNetwork
+from conformask.scorers.simple import Simple, SimpleNetwork
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
@@ -33,8 +33,8 @@ def load_scorer(
     folder = Path(folder)
     card = stored_card(folder)
     stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
-    if network is None and isinstance(stored, Spread):
-        network = SpreadNetwork(card.channels)
+    if network is None and isinstance(stored, Simple):
+        network = SimpleNetwork(stored.name, card.channels)
     if network is None:
         if card.unet is None:
             raise MismatchError(f"{folder} holds a user's own network: load it with network=")

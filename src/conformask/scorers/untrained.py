@@ -1,7 +1,8 @@
-"""Scorers that need no training: the packaged network, and the local spread of y_hat."""
+"""Scorers that need no training: the packaged network, and simple scores."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from torch import nn
 
@@ -13,12 +14,17 @@ from conformask.networks.stored import settings_of
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.packaged import packaged_looks, packaged_network
-from conformask.scorers.spread import SpreadNetwork
+from conformask.scorers.simple import SIMPLE, SimpleNetwork
 from conformask.types import Loss, Scorer
+
+
+def _simple(name: str, x_channels: int, channels: int, dimensions: int) -> nn.Module:
+    return SimpleNetwork(name, channels)
+
 
 NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
     "packaged": packaged_network,
-    "spread": lambda x_channels, channels, dimensions: SpreadNetwork(channels),
+    **{name: partial(_simple, name) for name in SIMPLE},
 }
 """By their names, for channels of x, channels of y_hat and a number of spatial axes."""
 

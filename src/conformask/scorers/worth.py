@@ -1,12 +1,14 @@
 """What a score is worth: its masks on selection images beside the best ones and those of other scores."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 import torch
 
+from conformask import names
 from conformask.calibration import (
     NO_GRID,
     Scored,
@@ -21,21 +23,23 @@ from conformask.conformal.order import marginal_rank, smallest, smallest_margina
 from conformask.data.triplets import Triplets
 from conformask.oracle import oracle
 from conformask.records.curves import Worth
+from conformask.report.worth import hidden_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored, scored_batches
-from conformask.scorers.spread import local_spread
-from conformask.scorers.untrained import packaged_scorer
+from conformask.scorers.untrained import Untrained
 from conformask.types import Array, Family, Images, Loss, Scorer
 
 CONFIDENCE = 0.9
 """Of the promise that scores are compared at."""
 IMAGES, POINTS = 64, 64
 """Selection images and points of a grid on which scores are compared."""
+DRAWS, LEVEL = 1000, 0.9
+"""Sets of images that are drawn from them, and the level of the intervals that follow."""
 HARDLY = 0.95
 """A score whose masks are hardly smaller than those of one value everywhere: by this share of them."""
-
 CLEARLY = 1.1
 """A score hides clearly more from this ratio on: less may be chance on IMAGES images."""
+CONSTANT = "constant"
 
 
 def constant(x: Images, y_hat: Images) -> Images:
@@ -44,21 +48,42 @@ def constant(x: Images, y_hat: Images) -> Images:
 
 
 @dataclass(frozen=True)
+class Hidden:
+    """What the masks of a score hide, calibrated and measured on the same images."""
+
+    sizes: Array
+    """(n,) of each image."""
+    drawn: Array
+    """(DRAWS,) mean of each set that is drawn from the images and calibrated by itself."""
+
+    @property
+    def share(self) -> float:
+        """The mean over images."""
+        return float(self.sizes.mean())
+
+    def is_clearly_less(self, than: "Hidden") -> bool:
+        """Whether it is less in nearly all sets that are drawn, the same for both."""
+        return self.share < than.share and float(np.quantile(than.drawn - self.drawn, _TAILS[0])) > 0
+
+
+@dataclass(frozen=True)
 class Yardstick:
     """Selection images, a promise, and what other scores and the best masks hide of them.
 
     All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
-    the trained score.
+    the score that is measured.
     """
 
     images: Triplets
     loss: Loss
     family: Family
     threshold: float
-    others: Mapping[str, float]
-    """Hidden shares under scores without training."""
+    counts: Array
+    """(DRAWS, n): how often each image is in each set that is drawn; groups are drawn whole."""
+    others: Mapping[str, Hidden]
+    """By scores without training, and by one value everywhere."""
     oracle: float | None
-    """Under the best masks, where they are known."""
+    """The share under the best masks, where they are known."""
 
     @classmethod
     def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "Yardstick | None":
@@ -67,37 +92,69 @@ class Yardstick:
         if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
             return None
         scorers: dict[str, Scorer] = {
-            "packaged": packaged_scorer().of(first, loss),
-            "spread": Heuristic(local_spread, 1),
-            "constant": Heuristic(constant, 1),
+            **{name: Untrained(name).of(first, loss) for name in get_args(names.Untrained)},
+            CONSTANT: Heuristic(constant, 1),
         }
         items = {name: list(scored(each, first, f"comparing {name}")) for name, each in scorers.items()}
-        sizes = {name: float(_sizes(each, loss, family, threshold).mean()) for name, each in items.items()}
-        return cls(first, loss, family, threshold, sizes, _best(items["constant"], loss, threshold))
+        counts, terms = _counts(first.groups), (loss, family, threshold)
+        others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
+        return cls(first, *terms, counts, others, _best(items[CONSTANT], loss, threshold))
 
-    def worth(self, trained: Scorer) -> Worth:
-        """Hidden shares under the score, and under all that it is compared with."""
-        items = list(scored_batches(trained, self.images))
-        sizes = _sizes(items, self.loss, self.family, self.threshold)
+    def share(self, scorer: Scorer) -> float:
+        """The hidden share alone, as in the middle of a training."""
+        items = list(scored_batches(scorer, self.images))
+        _, sizes = _calibrated(items, self.loss, self.family, self.threshold)
+        return float(sizes.mean())
+
+    def worth(self, scorer: Scorer) -> Worth:
+        """Hidden shares under the score, and under all that it is compared with but itself."""
+        items = list(scored_batches(scorer, self.images))
+        hidden = hidden_of(items, self.loss, self.family, self.threshold, self.counts)
         unmasked = torch.cat([unmasked_loss(self.loss, item.batch) for item in items]).cpu().numpy()
+        others = {name: other for name, other in self.others.items() if name != scorer.name}
+        low, high = np.quantile(hidden.drawn, _TAILS)
         return Worth(
             n=len(self.images),
             threshold=self.threshold,
-            trained=float(sizes.mean()),
-            packaged=self.others["packaged"],
-            local_spread=self.others["spread"],
-            constant=self.others["constant"],
+            hidden=hidden.share,
+            interval=(float(low), float(high)),
+            others={name: other.share for name, other in others.items()},
+            clearly_less=tuple(name for name, other in others.items() if other.is_clearly_less(hidden)),
             oracle=self.oracle,
-            correlation=correlation(sizes, unmasked),
+            correlation=correlation(hidden.sizes, unmasked),
         )
 
 
-def _sizes(items: list[Scored], loss: Loss, family: Family, threshold: float) -> Array:
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+def _counts(groups: Sequence[str], seed: int = 0) -> Array:
+    """(DRAWS, n): how often images are drawn with replacement, as many groups as there are."""
+    _, of_image = np.unique(groups, return_inverse=True)
+    count = int(of_image.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
+    return np.asarray(draws[:, of_image])
+
+
+def _calibrated(items: list[Scored], loss: Loss, family: Family, threshold: float) -> tuple[Array, Array]:
+    """Critical lambdas and, where the calibrated one is deployed, mask sizes, both (n,)."""
     grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
     lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
-    sizes: Array = sizes_at(family, [item.score.map for item in items], lam).cpu().numpy()
-    return sizes
+    return lambdas, sizes_at(family, [item.score.map for item in items], lam).cpu().numpy()
+
+
+def hidden_of(items: list[Scored], loss: Loss, family: Family, threshold: float, counts: Array) -> Hidden:
+    """What the masks of scored images hide, and in each draw from them, `counts` (DRAWS, n)."""
+    lambdas, sizes = _calibrated(items, loss, family, threshold)
+    order = np.argsort(lambdas)
+    maps = (item.score.map for item in items)
+    at_each = np.concatenate([family.curve(s, torch.zeros_like(s), 1.0, lambdas[order])[1] for s in maps])
+    before = counts[:, order].cumsum(axis=1)
+    ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
+    places = (before < ranks[:, None]).sum(axis=1)
+    drawn = (counts * at_each[:, places].T).sum(axis=1) / before[:, -1]
+    return Hidden(sizes, np.where(ranks > 0, drawn, 1.0))
 
 
 def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
@@ -106,26 +163,34 @@ def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
     return float(torch.cat(known).mean()) if known else None
 
 
-def hides_clearly_more(worth: Worth) -> bool:
-    """Whether the packaged score, without training, gives clearly smaller masks."""
-    return worth.trained > CLEARLY * worth.packaged
+def warn_if_useless(worth: Worth, scorer: str) -> None:
+    """Say so where a score that needs no training hides as little, or one value everywhere nearly so.
 
-
-def warn_if_useless(worth: Worth) -> None:
-    """Say so where a score that needs no training gives masks as small, or one value everywhere nearly so."""
-    others = {"packaged": worth.packaged, "spread": worth.local_spread}
-    best = min(others, key=lambda name: others[name])
-    hidden = f"on the selection images its masks hide {worth.trained:.0%} of an image"
-    if worth.trained >= others[best]:
+    Another score is advised only where it hides clearly less: in nineteen of twenty sets that are drawn from
+    the images.
+    """
+    trains = scorer not in get_args(names.Untrained)
+    what = "the trained score is" if trains else f"scorer {scorer} is"
+    longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
+    hidden = f"on {worth.n} selection images its masks hide {hidden_text(worth)} of an image"
+    untrained = {name: share for name, share in worth.others.items() if name != CONSTANT}
+    best = min(untrained, key=lambda name: untrained[name])
+    those = f"those of scorer {best}, which needs no training, {untrained[best]:.0%}"
+    if best in worth.clearly_less:
         warnings.warn(
-            f"the trained score is of no use yet: {hidden}, those of scorer {best}, which needs no training, "
-            f"{others[best]:.0%}: train longer, on more triplets, or take --scorer {best} "
-            f"(scorer={best!r})",
+            f"{what} of no use{' yet' if trains else ' here'}: {hidden}, {those}: {longer}, or take --scorer "
+            f"{best} (scorer={best!r})",
             stacklevel=3,
         )
-    elif worth.trained >= HARDLY * worth.constant:
+    elif worth.hidden >= HARDLY * worth.others[CONSTANT]:
         warnings.warn(
-            f"the trained score is hardly of use: {hidden}, those of one value everywhere "
-            f"{worth.constant:.0%}: train longer, on more triplets, or choose another threshold",
+            f"{what} hardly of use: {hidden}, those of one value everywhere {worth.others[CONSTANT]:.0%}: "
+            f"{longer}, or choose another threshold",
+            stacklevel=3,
+        )
+    elif trains and worth.hidden >= untrained[best]:
+        warnings.warn(
+            f"{what} perhaps of no use yet: {hidden}, {those}; on so few images that may be chance. More "
+            f"selection images would tell; else {longer}",
             stacklevel=3,
         )
