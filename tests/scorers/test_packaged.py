@@ -15,7 +15,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
-from conformask.scorers.packaged import WEIGHTS, packaged_looks
+from conformask.scorers.packaged import WEIGHTS, packaged_looks, packaged_network
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import triplets
@@ -152,6 +152,43 @@ def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) ->
             per_channel=True,
         )
     assert type(scorer.network) is UNet
+
+
+def with_a_map(count: int, seed: int) -> cm.Triplets:
+    """Rough images that err where a map says so, the second channel of x."""
+    generator = np.random.default_rng(seed)
+    y = generator.uniform(0.3, 0.7, (count, 16, 16, 1)).astype(np.float32)
+    told = (generator.random((count, 4, 4, 1)) < 0.3).repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    y_hat = y + told * generator.uniform(-0.2, 0.2, y.shape).astype(np.float32)
+    x = np.concatenate([y_hat + generator.normal(0, 0.05, y.shape), told], axis=-1).clip(0, 1)
+    return cm.Triplets.from_arrays(x.astype(np.float32), y_hat, y, reading=cm.Reading(axes="YXC"))
+
+
+def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_path: Path) -> None:
+    images = with_a_map(64, 1)
+    batch = next(images.batches(64))
+    alone = cm.packaged_scorer().of(triplets(1, 0, SIZE))
+    untrained = cm.packaged_scorer().of(images)
+    expected = alone(batch.x[:, :1], batch.y_hat).map
+    assert torch.equal(untrained(batch.x, batch.y_hat).map, expected)
+    with pytest.warns(
+        UserWarning, match="x has 2 channels and y_hat 1: the first of x are compared with y_hat"
+    ):
+        cm.calibrate(cm.packaged_scorer(), images, threshold=0.02)
+    trained = cm.fit_scorer(with_a_map(64, 0), selection=images, out=tmp_path, epochs=8, threshold=0.01)
+    assert type(trained.network) is AnyChannels
+    worth = trained.selection.worth
+    assert worth.oracle < worth.hidden < 0.85 * min(worth.others.values())
+    again = load_scorer(tmp_path)
+    assert torch.equal(again(batch.x, batch.y_hat).map, trained(batch.x, batch.y_hat).map)
+
+
+def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y_hat = torch.rand(2, 3, *SIZE, generator=generator), torch.rand(2, 1, *SIZE, generator=generator)
+    of_colour, of_grey = packaged_network(3, 1, 2).eval(), packaged_network(1, 1, 2).eval()
+    mean = torch.cat([x.mean(dim=1, keepdim=True), y_hat], dim=1)
+    torch.testing.assert_close(of_colour(torch.cat([x, y_hat], dim=1)), of_grey(mean))
 
 
 def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:

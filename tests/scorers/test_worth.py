@@ -1,5 +1,6 @@
 """Training ends with what the score is worth, and says where it is worth nothing."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -13,7 +14,10 @@ from conformask.calibration import Scored
 from conformask.losses import loss
 from conformask.masks import family
 from conformask.records.curves import Selection, Worth
+from conformask.records.loss import LossTerms
+from conformask.report.worth import worth_text
 from conformask.scorers.worth import Hidden, Yardstick, hidden_of
+from conformask.storage.as_arrays import write_arrays
 from conformask.training.budget import Budget
 from conformask.training.record import Record
 from conformask.types import Score
@@ -47,6 +51,23 @@ def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
     assert worth.hidden >= worth.others["spread"]
     assert "spread" in worth.clearly_less
     assert Selection.load(tmp_path).worth == worth
+
+
+def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
+    old = {"n": 64, "threshold": 0.1, "trained": 0.4, "packaged": 0.3, "local_spread": 0.35, "constant": 0.9}
+    old |= {"oracle": 0.1, "correlation": None}
+    write_arrays(
+        tmp_path / "selection.npz",
+        {
+            "of": np.array(json.dumps(vars(LossTerms(distance="l1")))),
+            "distance": np.ones(3),
+            "worth": np.array(json.dumps(old)),
+        },
+    )
+    worth = Selection.load(tmp_path).worth
+    others = {"packaged": 0.3, "spread": 0.35, "constant": 0.9}
+    assert worth == Worth(64, 0.1, 0.4, others, oracle=0.1, correlation=None)
+    assert "hide 40\N{NO-BREAK SPACE}% of an image; the best masks there are hide 10" in worth_text(worth)
 
 
 def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: Path) -> None:

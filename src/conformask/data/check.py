@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformask.data.images import is_constant, pixel_hash
+from conformask.data.images import extra_text, is_constant, pixel_hash
 from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
@@ -98,6 +98,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         orientations=_counted(None if each is None else each.orientation for each in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
         warnings=(
+            *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_warnings(triplets, parts, twins, needed, len(sizes)),
             *_alike_warnings(names, alike),
             *_place_warnings(names, geometries),

@@ -1,5 +1,6 @@
 """Calibration: from a scorer and triplets that it has not seen to a masker."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
+from conformask.data.images import extra_text
 from conformask.data.rows import Role
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
@@ -353,6 +355,8 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
         )
     refuse_duplicates(seen, calibration.groups)
     warn_of_learnt(seen, scorer, "calibration")
+    if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
+        warnings.warn(unseen, stacklevel=3)
     if chosen_on is not None:
         warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
     warn_of_copies_within(seen, calibration.groups)

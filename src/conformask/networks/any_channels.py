@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from conformask.data.images import extra_channels
 from conformask.networks.unet import Down, Residual, padded
 from conformask.storage.as_json import Json
 from conformask.types import Images
@@ -28,7 +29,6 @@ NEAR, WIDE = 5, 13
 """Pixels along the sides of the windows in which differences are averaged, one after the other."""
 CUES, EXTRA_CUES = 8, 4
 """Of images, and of each channel of x that is no part of the image."""
-RGB = 3
 COARSE, SURE = 7, 8.0
 """The side of the window that tells fine details from coarse ones; the slope of the sigmoid in `finer`."""
 LEAST, MOST = -9.0, 1.0
@@ -124,15 +124,6 @@ class AnyChannels(nn.Module):
         return torch.cat(
             [mean[:, :1], channel_mean((x - y_hat).abs()), channel_mean((y_hat - mean).abs())], dim=1
         )
-
-
-def extra_channels(x_channels: int, channels: int) -> int:
-    """How many of x's last channels are no part of the image that y_hat is compared with.
-
-    All beyond the channels of y_hat, but for a colour image of which y_hat is grey.
-    """
-    is_colour_to_grey = (x_channels, channels) == (RGB, 1)
-    return 0 if is_colour_to_grey else max(0, x_channels - channels)
 
 
 def compared(x: Images, channels: int) -> Images:
