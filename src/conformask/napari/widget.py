@@ -13,8 +13,9 @@ from napari.utils.notifications import show_error
 
 from conformask.errors import ConformaskError
 from conformask.masker.promises import Setting, masker_at
-from conformask.napari.layers import Index, beside, drawn
+from conformask.napari.layers import Index, drawn
 from conformask.napari.masks import MasksOfLayer
+from conformask.napari.register import beside
 from conformask.napari.scores import STEPS, Scores, scores_of
 from conformask.napari.words import image_html, promise_html
 from conformask.report.words import figure
