@@ -58,7 +58,8 @@ def photograph(triplet: Triplet, run: Path) -> None:
     widget.compute.native.click()
     while not widget.compute.enabled:
         QApplication.processEvents()
-    widget.run.line_edit.value = "runs/enlarge"
+    with widget.run.line_edit.changed.blocked():  # else the widget says that there is no such folder
+        widget.run.line_edit.value = "runs/enlarge"
     settle()
     viewer.reset_view()
     settle()

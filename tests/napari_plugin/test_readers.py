@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import dask.array as da
 import numpy as np
 import pytest
 import tifffile
@@ -28,6 +29,47 @@ def written(planes, tmp_path_factory) -> Path:
         tifffile.imwrite(data / role / "plain.tif", film[1])
     cm.write_masks(planes.masker, cm.Triplets.from_folder(data), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def alike(planes, tmp_path_factory) -> Path:
+    """Images of one size with names that count to 10, one of another size, and two films of one length."""
+    folder = tmp_path_factory.mktemp("alike")
+    images = {f"cell{seed}": pair(seed, SHAPE) for seed in (1, 2, 10)} | {"wide": pair(3, (48, 56))}
+    for place, role in enumerate(("x", "y_hat")):
+        (folder / role).mkdir()
+        for name, image in images.items():
+            tifffile.imwrite(folder / role / f"{name}.ome.tif", image[place], metadata={"axes": "YX", **UM})
+        for film, seeds in {"fast": (60, 61), "slow": (70, 71)}.items():
+            frames = np.stack([pair(seed, SHAPE)[place] for seed in seeds])
+            tifffile.imwrite(folder / role / f"{film}.ome.tif", frames, metadata={"axes": "TYX", **UM})
+    with pytest.warns(UserWarning, match="does not cover other sizes"):
+        cm.write_masks(planes.masker, cm.Triplets.from_folder(folder), folder / "out")
+    return folder
+
+
+def on_disk(folder: Path, name: str):
+    return read_image(folder / "out" / "masks" / name)[0]
+
+
+@pytest.fixture
+def viewer(qt, monkeypatch):
+    """A viewer without a canvas that the reader takes for the current one."""
+    from napari.components import ViewerModel
+    from napari.utils.notifications import notification_manager
+
+    import conformask.napari.readers
+
+    notification_manager.records.clear()
+    made = ViewerModel()
+    monkeypatch.setattr(conformask.napari.readers, "current_viewer", lambda: made)
+    return made
+
+
+def said() -> list[str]:
+    from napari.utils.notifications import notification_manager
+
+    return [record.message for record in notification_manager.records]
 
 
 def opened(path: Path):
@@ -69,6 +111,84 @@ def test_a_folder_of_masks(qt, written, planes, file):
     assert list(film.metadata["mask_sizes"].values()) == pytest.approx(sizes, abs=1e-4)
 
 
+@pytest.mark.parametrize("inside", ["", "masks"])
+def test_masks_of_one_size_and_scale_are_one_layer(qt, alike, inside):
+    cells, films, wide = opened(alike / "out" / inside).values()
+    assert cells.metadata["names"] == ["cell1", "cell2", "cell10"], "in the order of napari, 2 before 10"
+    assert isinstance(cells.data, da.Array)
+    expected = [on_disk(alike, f"cell{number}.ome.tif") for number in (1, 2, 10)]
+    np.testing.assert_array_equal(np.asarray(cells.data), np.stack(expected))
+    assert (cells.name, cells.axis_labels) == ("masks of 3 images", ("image", "y", "x"))
+    np.testing.assert_array_equal(cells.scale, (1, 0.5, 0.25))
+    sizes = [1 - mask.mean(dtype=np.float64) for mask in expected]
+    assert list(cells.metadata["mask_sizes"].values()) == pytest.approx(sizes, abs=1e-4)
+    assert (wide.name, wide.data.shape) == ("mask of wide", (48, 56))
+    assert (films.data.shape, films.axis_labels) == ((2, 2, *SHAPE), ("image", "t", "y", "x"))
+    assert films.metadata["names"] == ["fast", "slow"]
+    np.testing.assert_array_equal(np.asarray(films.data[1, 0]), on_disk(alike, "slow.ome.tif#t=0"))
+
+
+def test_of_a_stack_only_what_is_shown_is_read(qt, alike, monkeypatch):
+    import conformask.napari.readers as readers
+
+    files, open_raster = [], readers.open_raster
+    monkeypatch.setattr(readers, "open_raster", lambda file: files.append(file.name) or open_raster(file))
+    cells = opened(alike / "out")["masks of 3 images"]
+    files.clear()
+    for place in (2, 2, 0):
+        np.asarray(cells.data[place])
+    assert files == ["cell10.ome.tif", "cell1.ome.tif"]
+
+
+def test_a_selection_of_masks(qt, alike):
+    from conformask.napari.readers import reader_of
+
+    paths = [str(alike / "out" / "masks" / f"{name}.ome.tif") for name in ("cell10", "cell1")]
+    ((data, how, _),) = reader_of(paths)(paths, stack=True)
+    assert (how["metadata"]["names"], data.shape) == (["cell1", "cell10"], (2, *SHAPE))
+    assert reader_of([*paths, str(alike / "y_hat" / "cell1.ome.tif")]) is None
+
+
+def lies(layer) -> tuple:
+    """Where a layer lies along its last two axes."""
+    return (*layer.scale[-2:], *layer.translate[-2:], *map(str, layer.units[-2:]))
+
+
+BY_FILE = (0.5, 0.25, 0, 0, "micrometer", "micrometer")
+
+
+@pytest.mark.parametrize("stack", [True, False])
+def test_masks_lie_over_images_whose_reader_does_not_give_their_scale(viewer, alike, stack):
+    files = [alike / "y_hat" / f"cell{number}.ome.tif" for number in (1, 2, 10)]
+    image, *_ = viewer.open(files, plugin="napari", stack=stack)
+    cells, films, wide = viewer.open(alike / "out", plugin="conformask")
+    assert lies(cells) == lies(films) == lies(image) == (1, 1, 0, 0, "pixel", "pixel")
+    assert lies(wide) == BY_FILE, "no image of its size is open"
+    assert len(said()) == 2
+    assert all("not the 0.5 x 0.25 µm of their files" in text for text in said())
+
+
+def test_a_mask_lies_over_the_image_of_its_name_before_others(viewer, alike):
+    from conformask.napari.readers import reader_of
+
+    files = [alike / "y_hat" / f"cell{number}.ome.tif" for number in (1, 2)]
+    first, second = viewer.open(files, plugin="napari")
+    first.translate = (7, 8)
+    for name, image in (("cell1", first), ("cell2", second), ("cell10", second)):
+        path = str(alike / "out" / "masks" / f"{name}.ome.tif")
+        ((_, how, _),) = reader_of(path)(path, stack=False)
+        np.testing.assert_array_equal(how["translate"], image.translate)
+
+
+def test_masks_beside_masks_have_the_scale_of_their_files(viewer, alike):
+    masks = [
+        *viewer.open(alike / "out", plugin="conformask"),
+        *viewer.open(alike / "out", plugin="conformask"),
+    ]
+    assert [lies(each) for each in masks] == [BY_FILE] * 6
+    assert said() == []
+
+
 def test_masks_of_volumes_and_of_one_file(qt, volumes, tmp_path):
     from conformask.napari.readers import reader_of
 
@@ -91,6 +211,13 @@ def test_a_run_is_chosen_in_the_widget(qt, planes):
         assert widget.run.value == planes.folder
     finally:
         viewer.close()
+
+
+def test_a_run_that_is_not_calibrated_goes_to_the_widget_too(qt, tmp_path):
+    from conformask.napari.readers import NOTHING, reader_of
+
+    (tmp_path / "scorer.json").touch()
+    assert reader_of(str(tmp_path))(str(tmp_path)) == NOTHING
 
 
 def test_other_folders_and_files_are_left_to_others(qt, tmp_path):

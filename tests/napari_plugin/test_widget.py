@@ -1,12 +1,16 @@
 """The widget in the real napari: its masks are the masker's, and its words the web viewer's."""
 
+import re
 from dataclasses import replace
+from html import unescape
 
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 from runs_of_fields import Run, pair, run_of
 
+import conformask as cm
 from conformask.masker.promises import Setting, bound_text, masker_at
 from conformask.napari.words import BAD, TONES
 from conformask.report.words import share
@@ -234,3 +238,121 @@ def test_a_folder_that_is_no_run_and_a_range_that_is_none(widget, masked, planes
 def test_sizes_that_the_promise_does_not_cover(widget, masked, planes):
     masked(planes, *layers_of(widget, *pair(50, (60, 40))[:2]))
     assert "does not cover other sizes" in widget.about_image.value
+
+
+@pytest.fixture
+def follows(widget):
+    """The widget as napari docks it: its choices follow the layers."""
+    events = widget._viewer.layers.events
+    for event in (events.inserted, events.removed):
+        event.connect(widget.reset_choices)
+    return widget
+
+
+def chosen(widget) -> list[str | None]:
+    return [layer and layer.name for layer in (widget.x.value, widget.y_hat.value)]
+
+
+PLANE = np.zeros((48, 40), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a"], ["a", None]),
+        (["a", "b"], ["a", "b"]),
+        (["y_hat"], [None, "y_hat"]),
+        (["restored", "raw"], ["raw", "restored"]),
+        (["a", "b", "c"], ["a", "b"]),
+    ],
+)
+def test_input_and_output_are_preselected_and_never_the_same(follows, names, expected):
+    for name in names:
+        follows._viewer.add_image(PLANE, name=name)
+    assert chosen(follows) == expected
+
+
+def test_an_output_is_told_by_its_folder(follows, tmp_path):
+    for role in ("y_hat", "x"):
+        (tmp_path / role).mkdir()
+        tifffile.imwrite(tmp_path / role / "cell.tif", PLANE)
+    output, image = (
+        follows._viewer.open(tmp_path / role / "cell.tif", plugin="napari")[0] for role in ("y_hat", "x")
+    )
+    assert (follows.x.value, follows.y_hat.value) == (image, output)
+
+
+def test_what_was_chosen_stays(follows):
+    a, b = (follows._viewer.add_image(PLANE, name=name) for name in "ab")
+    follows.x.value, follows.y_hat.value = b, a
+    follows._viewer.add_image(PLANE, name="output")
+    b.name = "renamed"
+    follows.reset_choices()
+    assert chosen(follows) == ["renamed", "a"]
+    follows._viewer.layers.remove(a)
+    assert chosen(follows) == ["renamed", "output"]
+
+
+def test_masks_are_not_offered(follows, masked, planes, tmp_path):
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(planes, *layers_of(follows, x, y_hat))
+    cm.write_masks(planes.masker, cm.Triplets.from_arrays([x], [y_hat], names=["cell"]), tmp_path)
+    follows._viewer.open(tmp_path, plugin="conformask")
+    follows._viewer.open(tmp_path / "masks", plugin="napari")
+    (file,) = (tmp_path / "masks").iterdir()
+    follows._viewer.open(file, plugin="napari")
+    assert len(follows._viewer.layers) == 6
+    for selector in (follows.x, follows.y_hat):
+        assert [layer.name for layer in selector.choices if layer is not None] == ["raw", "restored"]
+
+
+def test_a_wrong_run_is_named_as_soon_as_it_is_chosen(widget, planes, tmp_path):
+    trained, file, damaged = tmp_path / "trained", tmp_path / "file", tmp_path / "damaged"
+    trained.mkdir()
+    (trained / "scorer.json").write_text("{}")
+    file.touch()
+    damaged.mkdir()
+    (damaged / "calibration.json").write_text("{}")
+    wrong = {
+        tmp_path / "typo": "typo does not exist: choose the folder",
+        file: "file is not a folder: choose the folder",
+        tmp_path: "is not a run, it holds no calibration.json: choose the folder",
+        trained: "trained is not calibrated: give `conformask calibrate ",
+        damaged: "is not a record of conformask",
+    }
+    for folder, text in wrong.items():
+        widget.run.value = folder
+        assert text in widget.about_run.value
+        assert not widget.about_run.native.isHidden()
+    for right in (planes.folder, None):
+        widget.run.value = right
+        assert widget.about_run.value == ""
+        assert widget.about_run.native.isHidden()
+
+
+def test_layers_that_lie_apart_are_named_and_can_be_laid_over_the_output(widget, masked, planes, tmp_path):
+    """Opened by a reader that gives the scale, and one that does not; the masks first."""
+    x, y_hat, _ = pair(50, (48, 40))
+    cm.write_masks(planes.masker, cm.Triplets.from_arrays([x], [y_hat], names=["cell"]), tmp_path)
+    widget._viewer.open(tmp_path, plugin="conformask")
+    masked(planes, *layers_of(widget, x[::2, ::2], y_hat, **UM))
+    about = unescape(widget.about_image.value)
+    assert "Layer 'raw' lies apart from 'restored'" in about
+    assert "Layer 'mask of cell' lies apart from 'restored'" in about
+    lines = re.findall(r"viewer\.layers\[[^<;]*", about)
+    for line in lines:
+        exec(line, {"viewer": widget._viewer})
+    widget._say_of_image()
+    assert "lies apart" not in widget.about_image.value
+    layers = widget._viewer.layers
+    np.testing.assert_array_equal(layers["mask of cell"].scale, (0.5, 0.25))
+    np.testing.assert_array_equal(layers["raw"].scale, (1, 0.5))
+    assert layers["raw"].units == layers["mask of cell"].units == layers["restored"].units
+
+
+def test_lengths_in_other_units_do_not_lie_apart(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat, **UM)
+    raw.units, raw.scale, raw.translate = ("nm", "nm"), (500, 250), (3000, 4000)
+    masked(planes, raw, restored)
+    assert "lies apart" not in widget.about_image.value

@@ -2,7 +2,6 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +24,8 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import MismatchError
 from conformask.masker.masker import Masker
-from conformask.napari.layers import Index
+from conformask.napari.layers import Index, finest
+from conformask.napari.register import size_of
 from conformask.records.domain import Domain
 from conformask.records.size import Size
 from conformask.types import Array, Score
@@ -52,12 +52,12 @@ class Frames:
     @property
     def lead(self) -> Size:
         """How many images there are, along each axis."""
-        return tuple(self._array.shape[: self.layer.ndim - self.dimensions])
+        return tuple(finest(self.layer).shape[: self.layer.ndim - self.dimensions])
 
     @property
     def size(self) -> Size:
         """Of an image, (H, W) or (D, H, W)."""
-        return tuple(self._array.shape[self.layer.ndim - self.dimensions : self.layer.ndim])
+        return size_of(self.layer, self.dimensions)
 
     def raster(self, index: Index, role: Role, card: Domain, data_range: DataRange | None) -> Raster:
         """One image, of which nothing is read yet.
@@ -67,7 +67,8 @@ class Frames:
             MismatchError: integers of another type or range than those of the calibration.
         """
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
-        array, dtype = self._array, np.dtype(self._array.dtype)
+        array = finest(self.layer)
+        dtype = np.dtype(array.dtype)
         channels = RGB if self.layer.rgb else 1
         header = Header(channels, self.size, bits_of(dtype), range_of(dtype, name))
 
@@ -77,10 +78,6 @@ class Frames:
 
         stated = replace(card.reading, data_range=data_range, turned=role in card.turned).of(role)
         return Raster(name, header, stated if data_range else card.reading_of(role, dtype), window)
-
-    @property
-    def _array(self) -> Any:
-        return self.layer.data[0] if self.layer.multiscale else self.layer.data
 
 
 def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None) -> list[WholeImage]:

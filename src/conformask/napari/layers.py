@@ -9,7 +9,6 @@ import numpy as np
 from napari.layers import Image
 from napari.utils import Colormap
 
-from conformask.records.geometry import Geometry
 from conformask.records.size import Size
 from conformask.report.pictures import HATCH
 from conformask.types import Array
@@ -54,18 +53,6 @@ def drawn(channels: int) -> dict[str, Any]:
     return {**common, "colormap": hidden, "blending": "translucent", "rendering": "minip"}
 
 
-def beside(layer: Image) -> dict[str, Any]:
-    """Where a layer lies, for a mask of it."""
-    names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
-    shared = {name: getattr(layer, name) for name in names}
-    return {**shared, "affine": np.array(layer.affine.affine_matrix)}
-
-
-def placed(geometry: Geometry | None, lead: Size, size: Size) -> dict[str, Any]:
-    """Where masks of files lie; time comes first."""
-    labels = (*"t" * len(lead), *"zyx"[-len(size) :])
-    if geometry is None:
-        return {"axis_labels": labels}
-    steps, unit = geometry.spacing, geometry.unit
-    units = (*("pixel",) * len(lead), *(unit,) * len(size))
-    return {"axis_labels": labels, "scale": (*(1.0,) * len(lead), *steps), "units": units}
+def finest(layer: Image) -> Any:
+    """The array of a layer; of a pyramid that of its finest resolution."""
+    return layer.data[0] if layer.multiscale else layer.data

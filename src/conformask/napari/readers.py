@@ -1,19 +1,27 @@
-"""What napari opens: a run goes to the widget, a folder of masks becomes layers, one for each image."""
+"""What napari opens: a run goes to the widget, masks of one size and scale become one layer."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from napari import current_viewer
+from napari.utils.notifications import show_info
 
-from conformask.data.decoding import name_and_suffix, times_of
+from conformask.data.decoding import name_and_suffix, read_header, times_of
 from conformask.data.formats.format import Shape
+from conformask.data.formats.opened import Header
 from conformask.data.images import list_images
 from conformask.data.rasters import Raster, open_raster
 from conformask.deployment.folder import CLAIM, MASKS, MaskFolder
-from conformask.masker.folder import CALIBRATION, read_promise
-from conformask.napari.layers import Index, Places, drawn, lazy, placed
+from conformask.masker.folder import CALIBRATION
+from conformask.napari.layers import Index, Places, drawn, lazy
+from conformask.napari.register import over, placed, with_size
+from conformask.napari.roles import images_in, mask_folder
+from conformask.napari.runs import is_run
 from conformask.records.geometry import Geometry
 from conformask.storage.as_json import Json, read_json
 from conformask.types import Array
@@ -28,27 +36,44 @@ TIME = re.compile(r"(.+)_t\d{3,}")
 """The name of one time point."""
 
 
+@dataclass(frozen=True)
+class Film:
+    """The masks of one image, or of each time point of its file, in their order; no pixel is read yet."""
+
+    file: str
+    """The name of the image's file."""
+    points: dict[str, Path]
+    """By name."""
+    header: Header
+    """Of each."""
+
+    @property
+    def name(self) -> str:
+        """That of the file, or of the only time point."""
+        return self.file if len(self.points) > 1 else next(iter(self.points))
+
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What is the same for masks in one layer: time points, channels, size and spacing."""
+        geometry = self.header.geometry
+        return len(self.points), self.header.shape, geometry and (geometry.spacing, geometry.unit)
+
+
 def reader_of(path: str | Sequence[str]) -> Read | None:
-    """What reads this path; None where it is neither a run, nor masks that conformask wrote."""
-    if not isinstance(path, str):
+    """What reads this path, or these; None where it is neither a run, nor masks that conformask wrote."""
+    paths = [Path(each) for each in ([path] if isinstance(path, str) else path)]
+    run = paths[0].parent if paths[0].name == CALIBRATION else paths[0]
+    if len(paths) == 1 and is_run(run):
+        return lambda *_, **__: _of_run(run)
+    folder, *others = {mask_folder(each) for each in paths}
+    if folder is None or others:
         return None
-    folder = Path(path).parent if Path(path).name in (CALIBRATION, CLAIM) else Path(path)
-    if (folder / CALIBRATION).is_file():
-        return lambda _: _of_run(folder)
-    if (folder / CLAIM).is_file():
-        return lambda _: _of_masks(folder, list_images(folder / MASKS))
-    if folder.parent.name == MASKS and (folder.parents[1] / CLAIM).is_file():
-        return lambda _: _of_masks(folder.parents[1], [folder])
-    return None
+    chosen = [each for each in paths if each.parent == folder / MASKS]
+    return lambda *_, **__: _of_masks(folder, chosen or list_images(folder / MASKS))
 
 
 def _of_run(folder: Path) -> list[LayerData]:
-    """Choose a run in the widget, which is opened where it is not yet; a run has no layers.
-
-    Raises:
-        MismatchError: a file of it is damaged, or was not saved with the others.
-    """
-    read_promise(folder)
+    """Choose a run in the widget, which is opened where it is not yet, and says what is wrong with a run."""
     viewer = current_viewer()
     if viewer is not None:
         _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
@@ -57,30 +82,43 @@ def _of_run(folder: Path) -> list[LayerData]:
 
 
 def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
-    """A layer for each image, or each film; the first is shown.
+    """A layer for all images, or films, with masks of one size and scale; the first is shown.
 
     Raises:
         ImageError: the header of a mask cannot be read.
     """
     claim, sizes = read_json(folder / CLAIM), MaskFolder(folder).lines()
+    alike: dict[tuple[object, ...], list[Film]] = {}
+    for film in _films(sorted(files, key=_counted)):
+        alike.setdefault(film.kind, []).append(film)
     layers: list[LayerData] = []
-    for name, rasters in _films(files):
-        known = {each: sizes[each].mask_size for each in rasters if each in sizes}
-        metadata = {"promise": claim.get("promise"), "masker": claim.get("fingerprint"), "mask_sizes": known}
-        layers.append(_layer(name, list(rasters.values()), metadata, visible=not layers))
+    for films in alike.values():
+        points = [name for film in films for name in film.points]
+        metadata = {
+            "promise": claim.get("promise"),
+            "masker": claim.get("fingerprint"),
+            "names": [film.name for film in films],
+            "mask_sizes": {name: sizes[name].mask_size for name in points if name in sizes},
+        }
+        layers.append(_layer(films, metadata, visible=not layers))
     return layers
 
 
-def _films(files: Sequence[Path]) -> Iterator[tuple[str, dict[str, Raster]]]:
+def _counted(file: Path) -> list[str | int]:
+    """Sorts 2 before 10, as napari does with the images of a folder, so that place n is the same image."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
+
+
+def _films(files: Sequence[Path]) -> list[Film]:
     """Masks by name; those of the time points of one file together, in their order, joined or not."""
-    films: dict[tuple[str, Shape, Geometry | None], dict[str, Raster]] = {}
+    films: dict[tuple[str, Shape, Geometry | None], Film] = {}
     for point in (point for file in files for point in _points(file)):
-        raster, name = open_raster(point), name_and_suffix(point)[0]
-        match, header = TIME.fullmatch(name), raster.header
-        film = name if match is None else match[1]
-        films.setdefault((film, header.shape, header.geometry), {})[name] = raster
-    for (film, *_), rasters in films.items():
-        yield film if len(rasters) > 1 else next(iter(rasters)), rasters
+        header, name = read_header(point), name_and_suffix(point)[0]
+        match = TIME.fullmatch(name)
+        file = name if match is None else match[1]
+        film = films.setdefault((file, header.shape, header.geometry), Film(file, {}, header))
+        film.points[name] = point
+    return list(films.values())
 
 
 def _points(file: Path) -> list[Path]:
@@ -89,14 +127,40 @@ def _points(file: Path) -> list[Path]:
     return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
 
-def _layer(name: str, rasters: Sequence[Raster], metadata: dict[str, Json], *, visible: bool) -> LayerData:
-    header = rasters[0].header
-    lead = (len(rasters),) if len(rasters) > 1 else ()
+def _layer(films: Sequence[Film], metadata: dict[str, Json], *, visible: bool) -> LayerData:
+    header, times = films[0].header, len(films[0].points)
+    sides = {label: side for label, side in (("image", len(films)), ("t", times)) if side > 1}
+    lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]
+
+    @lru_cache(maxsize=1)
+    def raster(place: int) -> Raster:  # of all others neither pixels nor open files are kept
+        return open_raster(files[place])
 
     def read(index: Index, places: Places) -> Array:
-        return rasters[index[0] if index else 0].read(places)
+        return raster(int(np.ravel_multi_index(index, lead)) if index else 0).read(places)
 
     data = lazy(read, lead, header.space, header.channels)
-    where, how = placed(header.geometry, lead, header.space), drawn(header.channels)
-    about = {"name": f"mask of {name}", "metadata": metadata, "visible": visible}
-    return data, {**where, **how, **about}, "image"
+    name = films[0].name if len(films) == 1 else f"{len(films)} images"
+    where = _in_register(placed(header.geometry, tuple(sides), header.space), header, films[0].name)
+    about = {
+        "name": f"mask{'s' if len(films) > 1 else ''} of {name}",
+        "metadata": metadata,
+        "visible": visible,
+    }
+    return data, {**where, **drawn(header.channels), **about}, "image"
+
+
+def _in_register(where: dict[str, Any], header: Header, name: str) -> dict[str, Any]:
+    """Where masks lie: over an open layer of their size, best of their name; else as their files say."""
+    viewer = current_viewer()
+    images = with_size(images_in(viewer.layers), header.space) if viewer is not None else []
+    if not images:
+        return where
+    layer = max(reversed(images), key=lambda each: name_and_suffix(Path(each.source.path or ""))[0] == name)
+    moved = over(layer, where)
+    if header.geometry is not None and not np.allclose(moved["scale"], where["scale"]):
+        stated = header.geometry.text
+        show_info(
+            f"The masks lie over layer {layer.name!r} and have its scale, not the {stated} of their files"
+        )
+    return moved

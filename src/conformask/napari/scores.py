@@ -29,6 +29,7 @@ class Scores:
 
     masker: Masker
     """As calibrated."""
+    x: Image
     y_hat: Image
     images: list[ScoredImage]
     lead: Size
@@ -78,7 +79,7 @@ def scores_of(
     except RuntimeError as error:  # napari would take it for a worker that was deleted
         raise MismatchError(f"the layers cannot be scored: {one_line(error)}") from error
     masker.lambdas(made[0].item)
-    return Scores(masker, y_hat, made, Frames(y_hat, len(images[0].y_hat.size)).lead, sliders(masker))
+    return Scores(masker, x, y_hat, made, Frames(y_hat, len(images[0].y_hat.size)).lead, sliders(masker))
 
 
 def range_in(text: str) -> DataRange | None:

@@ -1,6 +1,7 @@
 """The widget: choose run, input and output, compute the masks, and move the threshold."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any, no_type_check
 
 from magicgui.types import FileDialogMode
@@ -13,10 +14,14 @@ from napari.utils.notifications import show_error
 
 from conformask.errors import ConformaskError
 from conformask.masker.promises import Setting, masker_at
-from conformask.napari.layers import Index, beside, drawn
+from conformask.napari.layers import Index, drawn
 from conformask.napari.masks import MasksOfLayer
+from conformask.napari.register import apart, beside, with_size
+from conformask.napari.roles import images_in, is_mask, paired
+from conformask.napari.runs import trouble_of
 from conformask.napari.scores import STEPS, Scores, scores_of
-from conformask.napari.words import image_html, promise_html
+from conformask.napari.words import image_html, promise_html, trouble_html
+from conformask.records.size import Size
 from conformask.report.words import figure
 
 RANGE = "Values that become 0 and 1, such as 0 4095; empty: as calibrated, or as the type says"
@@ -31,26 +36,42 @@ class Masks(Container[Widget]):
         self._masks: MasksOfLayer | None = None
         self._layer: Image | None = None
         self.run = FileEdit(label="Run", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
-        self.x = ComboBox(label="Input x", choices=self._image_layers)
-        self.y_hat = ComboBox(label="Output ŷ", choices=self._image_layers)
+        self.about_run = Label(visible=False)
+        self.x = ComboBox(label="Input x", choices=self._images, nullable=True)
+        self.y_hat = ComboBox(label="Output ŷ", choices=self._images, nullable=True)
         self.data_range = LineEdit(label="Data range", tooltip=RANGE)
         self.compute = PushButton(text="Compute masks")
         self.threshold = Slider(label="Threshold", max=STEPS, readout=False, enabled=False)
         self.reset = PushButton(text="Reset", enabled=False)
         self.promise, self.about_image = Label(), Label()
-        asked = [self.run, self.x, self.y_hat, self.data_range, self.compute]
-        labelled = Container(widgets=[*asked, self.threshold, self.reset])
-        labelled.margins = (0, 0, 0, 0)
-        super().__init__(widgets=[labelled, self.promise, self.about_image], labels=False)
-        for label in (self.promise, self.about_image):
-            label.native.setWordWrap(True)
+        layers = [self.x, self.y_hat, self.data_range, self.compute]
+        run, others = Container(widgets=[self.run]), Container(widgets=[*layers, self.threshold, self.reset])
+        run.margins = others.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[run, self.about_run, others, self.promise, self.about_image], labels=False)
+        for label in (self.about_run, self.promise, self.about_image):
+            _wrap(label)
+        self.run.changed.connect(self._say_of_run)
         self.compute.changed.connect(self._compute)
         self.threshold.changed.connect(self._open)
         self.reset.changed.connect(self._reset)
         napari_viewer.dims.events.current_step.connect(self._say_of_image)
 
-    def _image_layers(self, widget: Widget) -> list[Image]:
-        return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+    def reset_choices(self, *_: object) -> None:
+        """Offer the images that are open; what was chosen stays, and what was not is guessed."""
+        chosen = self.x.value, self.y_hat.value
+        super().reset_choices()
+        images = self._images()
+        self.x.value, self.y_hat.value = paired(
+            images, *(each if each in images else None for each in chosen)
+        )
+
+    def _images(self, widget: Widget | None = None) -> list[Image]:
+        return images_in(self._viewer.layers)
+
+    def _say_of_run(self, run: Path | None) -> None:
+        """What is wrong with the run, as soon as it is chosen."""
+        trouble = trouble_of(run)
+        self.about_run.value, self.about_run.visible = trouble_html(trouble), trouble is not None
 
     def _compute(self) -> None:
         """Score the layers in a thread; what it raises becomes a notification of napari."""
@@ -106,15 +127,31 @@ class Masks(Container[Widget]):
         index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
         image = masks.image(index)
         stuck = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
-        notes = stuck, card.not_covered(image.size), card.unknown_network
+        notes = stuck, card.not_covered(image.size), card.unknown_network, *self._apart(image.size)
         which = scores.y_hat.name + (f" at {', '.join(map(str, index))}" if index else "")
         self.about_image.value = image_html(which, masks.size(index), scores.bound(image), *notes)
+
+    def _apart(self, size: Size) -> list[str | None]:
+        """How to lay the input, and masks of this size that were opened from files, over the output."""
+        assert self._scores is not None
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        opened = [layer for layer in images if layer.source.path and is_mask(layer)]
+        layers = [self._scores.x, *with_size(opened, size)]
+        return [apart(layer, self._scores.y_hat, len(size)) for layer in layers]
 
     def _index(self, layer: Image, axes: int) -> Index:
         """The place that is shown along the first axes of a layer."""
         places = layer.world_to_data(self._viewer.dims.point)[:axes]
         ends = layer.data.shape[:axes]
         return tuple(min(max(round(at), 0), end - 1) for at, end in zip(places, ends, strict=True))
+
+
+def _wrap(label: Label) -> None:
+    """Break long text at the width of the widget; magicgui fixes the width of labels."""
+    label.native.setWordWrap(True)
+    policy = label.native.sizePolicy()
+    policy.setHorizontalPolicy(policy.Policy.Preferred)
+    label.native.setSizePolicy(policy)
 
 
 @no_type_check  # napari asks whether this is a generator function, and one whose types are checked is not

@@ -22,6 +22,12 @@ def promise_html(promised: Promised) -> str:
     return "".join(f"<p>{part}</p>" for part in said if part)
 
 
+def trouble_html(trouble: str | None) -> str:
+    """What is wrong with what was chosen; empty if nothing is."""
+    tone = f"background-color: {BAD}; color: white"
+    return "" if trouble is None else f'<span style="{tone}">&nbsp;✗ {escape(trouble)}&nbsp;</span>'
+
+
 def image_html(which: str, size: float, bound: str | None, *notes: str | None) -> str:
     """The mask size of an image, its bound, and what else is to be said beside its mask."""
     facts = [f"{which}: <b>mask size {share(size)}</b>"]

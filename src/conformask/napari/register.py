@@ -1,0 +1,91 @@
+"""Where layers lie: masks over their image, also where two readers disagree on the scale of one file."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+
+from conformask.napari.layers import finest
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
+from conformask.types import Array
+
+
+def beside(layer: Image) -> dict[str, Any]:
+    """Where a layer lies, for a mask of it."""
+    names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
+    shared = {name: getattr(layer, name) for name in names}
+    return {**shared, "affine": np.array(layer.affine.affine_matrix)}
+
+
+def placed(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[str, Any]:
+    """Where masks lie by what their files say.
+
+    Args:
+        geometry: that of the files; None where they do not say it, then a pixel is 1.
+        lead: the labels of the axes before the spatial ones, such as t.
+        size: of a mask, (H, W) or (D, H, W).
+    """
+    steps, unit = ((1.0,) * len(size), "pixel") if geometry is None else (geometry.spacing, geometry.unit)
+    return {
+        "axis_labels": (*lead, *"zyx"[-len(size) :]),
+        "scale": (*(1.0,) * len(lead), *steps),
+        "translate": (0.0,) * (len(lead) + len(size)),
+        "units": (*("pixel",) * len(lead), *(unit,) * len(size)),
+    }
+
+
+def over(layer: Image, where: dict[str, Any]) -> dict[str, Any]:
+    """Masks placed where a layer lies instead, along the axes that both have, counted from the last."""
+
+    def replaced(name: str) -> tuple[Any, ...]:
+        mine, theirs = tuple(where[name]), tuple(getattr(layer, name))
+        return (*mine[: -len(theirs)], *theirs[-len(mine) :])
+
+    return {**where, **{name: replaced(name) for name in ("scale", "translate", "units")}}
+
+
+def with_size(layers: Iterable[Image], size: Size) -> list[Image]:
+    """The layers whose last axes are of this size."""
+    return [layer for layer in layers if layer.ndim >= len(size) and size_of(layer, len(size)) == size]
+
+
+def size_of(layer: Image, axes: int) -> Size:
+    """How many pixels a layer has along its last axes, at its finest resolution."""
+    return tuple(finest(layer).shape[layer.ndim - axes : layer.ndim])
+
+
+def apart(layer: Image, other: Image, axes: int) -> str | None:
+    """How to lay a layer over another one, if their ends along the last axes differ by more than a pixel."""
+    ends, target = (_ends(each, axes) for each in (layer, other))
+    in_units_of_other = _ratios(layer.units[-axes:], other.units[-axes:])
+    if (abs(ends * in_units_of_other - target) <= other.scale[-axes:]).all():
+        return None
+    scale = (target[1] - target[0]) / size_of(layer, axes)
+    moves = {
+        "scale": _numbers((*layer.scale[:-axes], *scale)),
+        "translate": _numbers((*layer.translate[:-axes], *target[0])),
+        "units": repr(tuple(map(str, (*layer.units[:-axes], *other.units[-axes:])))),
+    }
+    lines = "; ".join(f"viewer.layers[{layer.name!r}].{name} = {value}" for name, value in moves.items())
+    return (
+        f"Layer {layer.name!r} lies apart from {other.name!r}, its scale or translation is another. To "
+        f"lay it over {other.name!r}, type into napari's console: {lines}"
+    )
+
+
+def _ends(layer: Image, axes: int) -> Array:
+    """(2, axes): where the layer starts and where it ends along its last axes, in its units."""
+    start, step = layer.translate[-axes:], layer.scale[-axes:]
+    return np.stack([start, start + step * size_of(layer, axes)])
+
+
+def _ratios(units: Sequence[Any], others: Sequence[Any]) -> Array:
+    """What to multiply lengths by; 1 where units cannot be converted, which napari then ignores."""
+    pairs = zip(units, others, strict=True)
+    return np.array([(1 * a).to(b).magnitude if a.is_compatible_with(b) else 1.0 for a, b in pairs])
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return f"({', '.join(f'{value:.6g}' for value in values)})"
