@@ -227,3 +227,12 @@ def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> N
     assert "the promise was calibrated on [(64, 64)] and does not cover" in refused("small.png", png("L", 32))
     assert "this masker takes y_hat with 1 channels, not 3" in refused("colour.png", png("RGB", 64))
     assert client.post("/mask", files={"x": ("x.png", png("L", 64))}).status_code == 422
+
+
+def test_the_page_shows_the_examples() -> None:
+    page = (DOCS / "how-to" / "serve.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    sources = [(EXAMPLES / f"{name}.py").read_text(encoding="utf-8") for name in sorted(SERVED)]
+    assert sources[1] in shown
+    for each in shown:
+        assert any(each in source for source in sources), each
