@@ -6,14 +6,21 @@ import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from conformask.data.images import write_image
+import conformask as cm
+from conformask.data.images import levels, write_image
 from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
+
+if TYPE_CHECKING:
+    from fastapi.testclient import TestClient
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = EXAMPLES.parent / "docs"
@@ -24,6 +31,8 @@ FIGURES = {
     "own_onnx": {"figure.png", "new-image.png"},
     "volumes": {"figure.png"},
 }
+SERVED = {"lightning_callback", "service"}
+"""To be copied, not read cell by cell: docs/how-to/serve.md shows them."""
 SHARED = EXAMPLES.parents[1] / "shared" / "data"
 NUCLEI, HIPPOCAMPI = SHARED / "nuclei", SHARED / "hippocampus"
 needs_nibabel = pytest.mark.skipif(find_spec("nibabel") is None, reason="nibabel is not installed")
@@ -54,9 +63,9 @@ def cells(example: Path) -> list[str]:
 
 
 def test_all_examples_are_run() -> None:
-    assert {path.stem for path in EXAMPLES.glob("*.py")} == set(FIGURES)
-    for path in EXAMPLES.glob("*.py"):
-        assert cells(path)[:2] == ["# %% [markdown]", "# %%"]
+    assert {path.stem for path in EXAMPLES.glob("*.py")} == FIGURES.keys() | SERVED
+    for name in FIGURES:
+        assert cells(EXAMPLES / f"{name}.py")[:2] == ["# %% [markdown]", "# %%"]
 
 
 @pytest.mark.xdist_group("examples")
@@ -131,3 +140,99 @@ def test_volumes_takes_files_of_yours(tmp_path: Path) -> None:
     files = ("--data", str(HIPPOCAMPI), "--pattern", "*_image.nii.gz")
     said = run("volumes", tmp_path, *files, "--epochs", "1", "--out", "out")
     check("volumes", said, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The masker beside the checkpoint of a network that was trained for two steps."""
+    folder = tmp_path_factory.mktemp("lightning")
+    said = run("lightning_callback", folder, "--steps", "2", "--out", ".")
+    (checkpoint,) = folder.rglob("*.ckpt")
+    masker = cm.load(checkpoint.with_suffix(".masker"))
+    assert f"promise: {masker.promise}" in said
+    assert masker.card.network is not None
+    assert masker.card.network.name == checkpoint.stem
+    assert masker.card.n_calibration == 40
+    return checkpoint.with_suffix(".masker")
+
+
+@pytest.fixture
+def client(tested: Path, monkeypatch: pytest.MonkeyPatch) -> "TestClient":
+    for package in ("fastapi", "httpx", "python_multipart"):
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    from fastapi.testclient import TestClient
+
+    monkeypatch.setenv("MASKER", str(tested))
+    return TestClient(runpy.run_path(str(EXAMPLES / "service.py"))["app"])
+
+
+@pytest.mark.xdist_group("served")
+def test_a_callback_refuses_a_test_without_a_checkpoint() -> None:
+    names = runpy.run_path(str(EXAMPLES / "lightning_callback.py"))
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "devices": 1}
+    trainer = names["L"].Trainer(**quiet, callbacks=[names["Calibrate"](threshold=0.02)])
+    with pytest.raises(ValueError, match="ckpt_path='best'"):
+        trainer.test(names["Denoiser"](), names["images"](8, seed=1))
+
+
+@pytest.mark.xdist_group("served")
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_a_service_answers_with_the_mask(
+    suffix: str, client: "TestClient", tested: Path, tmp_path: Path
+) -> None:
+    masker = cm.load(tested)
+    paths = {role: tmp_path / f"{role}{suffix}" for role in ("x", "y_hat")}
+    arrays = {role: np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8) for role in paths}
+    for role, path in paths.items():
+        write_image(path, arrays[role] / np.float32(255))
+    answer = client.post("/mask", files={role: path.open("rb") for role, path in paths.items()})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "image/png"
+    (tmp_path / "mask.png").write_bytes(answer.content)
+    with Image.open(tmp_path / "mask.png") as served:
+        pixels = np.asarray(served)
+    pair = (arrays[role] / np.float32(255) for role in ("x", "y_hat"))
+    mask = masker(*pair)
+    assert 0 < mask.mean() < 1
+    assert np.array_equal(pixels, levels(mask[None], 8, round_down=True)[0])
+    assert float(answer.headers["hidden"]) == pytest.approx(1 - mask.mean(), abs=5e-5)
+    assert json.loads(answer.headers["promise"]) == masker.promise
+    assert answer.headers["masker"] == masker.fingerprint
+
+
+@pytest.mark.xdist_group("served")
+def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
+    masker = cm.load(tested)
+    said = client.get("/promise").json()
+    assert (said["promise"], said["masker"]) == (masker.promise, masker.fingerprint)
+    assert (said["threshold"], said["confidence"], said["sizes"]) == (0.02, 0.9, [[64, 64]])
+    assert said["network"]["name"] == tested.stem
+
+
+@pytest.mark.xdist_group("served")
+def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> None:
+    def refused(name: str, content: bytes) -> str:
+        answer = client.post("/mask", files={"x": (name, content), "y_hat": (name, content)})
+        assert answer.status_code == 422
+        detail: str = answer.json()["detail"]
+        return detail
+
+    def png(mode: str, side: int) -> bytes:
+        content = BytesIO()
+        Image.new(mode, (side, side), "gray").save(content, "png")
+        return content.getvalue()
+
+    assert refused("notes.txt", b"?").startswith("x.txt has the suffix '.txt'; images end in .png")
+    assert refused("cut.png", png("L", 64)[:50]).startswith("x.png cannot be read as an image")
+    assert "the promise was calibrated on [(64, 64)] and does not cover" in refused("small.png", png("L", 32))
+    assert "this masker takes y_hat with 1 channels, not 3" in refused("colour.png", png("RGB", 64))
+    assert client.post("/mask", files={"x": ("x.png", png("L", 64))}).status_code == 422
+
+
+def test_the_page_shows_the_examples() -> None:
+    page = (DOCS / "how-to" / "serve.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^```py\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    sources = [(EXAMPLES / f"{name}.py").read_text(encoding="utf-8") for name in sorted(SERVED)]
+    assert sources[1] in shown
+    for each in shown:
+        assert any(each in source for source in sources), each

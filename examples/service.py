@@ -1,0 +1,49 @@
+"""Masks as a web service: `MASKER=RUN uvicorn service:app`, started in the folder of this file."""
+
+import json
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+
+import torch
+from fastapi import FastAPI, HTTPException, Response, UploadFile
+
+import conformask as cm
+from conformask.arithmetic import best_device
+from conformask.data.images import read_image, write_image
+
+masker = cm.load(os.environ.get("MASKER", "masker"))
+card, one_at_a_time = masker.card, Lock()
+app = FastAPI(title="Masks with a promise")
+
+
+@app.get("/promise")
+async def promise() -> dict[str, object]:
+    """What holds for masks of this service, and which masker makes them."""
+    facts = {name: getattr(card, name) for name in ("threshold", "confidence", "calibrated", "sizes")}
+    return {"promise": masker.promise, "masker": masker.fingerprint, "network": card.network, **facts}
+
+
+@app.post("/mask")
+def mask(x: UploadFile, y_hat: UploadFile) -> Response:
+    """The mask as PNG of 8 bits, 255 = trusted."""
+    with TemporaryDirectory() as folder, one_at_a_time:
+        try:
+            images = [image(role, file, Path(folder)) for role, file in (("x", x), ("y_hat", y_hat))]
+            if reason := card.not_covered(tuple(images[1].shape[2:])):
+                raise cm.ConformaskError(reason)
+            trusted = masker.masks(*images)[0].cpu().numpy()
+            write_image(Path(folder, "mask.png"), trusted, round_down=True)
+        except cm.ConformaskError as error:
+            raise HTTPException(422, str(error).replace(f"{folder}{os.sep}", "")) from error
+        content = Path(folder, "mask.png").read_bytes()
+    facts = {"hidden": f"{1 - trusted.mean():.4f}", "masker": masker.fingerprint}
+    headers = facts | {"promise": json.dumps(masker.promise)}  # headers hold ASCII only
+    return Response(content, media_type="image/png", headers=headers)
+
+
+def image(role: str, file: UploadFile, folder: Path) -> torch.Tensor:
+    path = folder / f"{role}{Path(file.filename or '').suffix}"
+    path.write_bytes(file.file.read())
+    return torch.from_numpy(read_image(path, card.reading.of(role)))[None].to(best_device())
