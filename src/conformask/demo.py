@@ -159,7 +159,7 @@ def _whole(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Exam
 
 def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
     """All tiles of a photograph and their masks, side by side; the promise is about the tiles."""
-    masks = [masker(tile) for _, tile in tiles]
+    masks = [masker(tile)[None] for _, tile in tiles]
     boxes = [source.box or (0, 0) for source, _ in tiles]
     x, y_hat, y = (_joined([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
     mask = _joined(masks, boxes)

@@ -48,7 +48,7 @@ def test_calibrated_whole_it_masks_whole(conformask, whole):
     assert calibrated.record["tiles"] == [1024, 64]
     masked = conformask("mask", whole / "run", whole / "new", whole / "out", "--json")
     assert masked.status == 0
-    assert "calibrated on whole images of (64, 80) to (88, 80) and does not cover sides over" in masked.err
+    assert "covers only whole images of 64 x 80 to 88 x 80 pixels, with sides up to 2 times" in masked.err
     written = zarr.open_group(whole / "out" / "masks" / "slide.ome.zarr", mode="r")["0"][:]
     assert written.shape == (1, *LARGE)
     assert masked.record["mask_size"] == pytest.approx(1 - written.mean() / 65535, abs=1e-4)
@@ -60,7 +60,7 @@ def test_calibrated_whole_it_masks_whole(conformask, whole):
 def test_calibrated_on_tiles_it_warns(conformask, whole):
     masked = conformask("mask", whole / "run", whole / "new", whole / "out")
     assert masked.status == 0
-    assert "calibrated on tiles of 32 x 32 and does not cover whole images" in masked.err
+    assert "covers only images of 32 x 32 pixels, not whole images by tiles" in masked.err
     assert (whole / "out" / "masks" / "slide.ome.zarr").is_dir()
 
 

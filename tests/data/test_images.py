@@ -28,6 +28,7 @@ from conformask.data.images import (
     write_image,
 )
 from conformask.data.mask_files import write_blocks
+from conformask.data.regions import region_of_array
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
 from conformask.records.reading import PLAIN, Reading
 from hand_made_tiff import packed
@@ -564,3 +565,14 @@ def test_transparent_pixels_are_said_once(tmp_path: Path, monkeypatch: pytest.Mo
             assert read_image(tmp_path / f"{name}.png").shape == (3, 4, 4)
     (only,) = said
     assert "clear.png: 12.5% of its pixels are transparent, and alpha is dropped" in str(only.message)
+
+
+def test_labels_that_are_floats_are_a_region() -> None:
+    """As NIfTI often keeps them; other floats are weights, and above 1 they are none."""
+    labels = np.array([[0.0, 1.0], [2.0, 35.0]])
+    np.testing.assert_array_equal(region_of_array(labels, (2, 2), "labels"), [[[0, 1], [1, 1]]])
+    weights = np.array([[0.0, 0.5], [1.0, 0.25]])
+    np.testing.assert_array_equal(region_of_array(weights, (2, 2), "weights")[0], weights)
+    for wrong in ([[0.0, 0.5], [1.0, 2.0]], [[-1.0, 0.0], [1.0, 1.0]], [[np.nan, 0.0], [1.0, 2.0]]):
+        with pytest.raises(ImageError, match=r"regions has values outside \[0, 1\], or NaN"):
+            region_of_array(np.array(wrong), (2, 2), "regions")

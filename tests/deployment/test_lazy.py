@@ -114,7 +114,7 @@ def test_volumes_of_bytes() -> None:
     scorer = Tiled(cm.Heuristic(lambda x, y_hat: (x - y_hat).abs() + y_hat, channels=1), 128, 32)
     masker = cm.calibrate(scorer, triplets, threshold=0.05, distance="l1")
     x, y_hat = GENERATOR.integers(0, 256, (2, 20, 150, 40), dtype=np.uint8)
-    with pytest.warns(UserWarning, match="does not cover"):
+    with pytest.warns(UserWarning, match="the promise covers"):
         mask = cm.masked(masker, da.from_array(x, 33), da.from_array(y_hat, 50))
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
 

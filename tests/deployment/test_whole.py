@@ -131,7 +131,7 @@ def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> N
     alone = replace(masker, scorer=SCORER, card=replace(masker.card, tiles=None))
     data = Triplets.from_folder(folder_of(tmp_path, ".ome.zarr", 1))
     write_masks(masker, data, tmp_path / "out")
-    with pytest.warns(UserWarning, match="other sizes"):
+    with pytest.warns(UserWarning, match="the promise covers only images of"):
         expected = alone(data[0].x[0], data[0].y_hat[0])
     found = mask_of(tmp_path / "out" / "masks" / "0.ome.zarr")
     assert np.abs(found - expected).max() < ROUNDING
@@ -149,7 +149,7 @@ def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tm
 def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whole, "tiled", lambda scorer, _: Tiled(scorer, 256))
     masker = calibrated(SCORER, 8)
-    with pytest.warns(UserWarning, match=r"300 x 200 .* calibrated on tiles of 150 x 140 .*--whole"):
+    with pytest.warns(UserWarning, match=r"300 x 200 .* covers only images of 150 x 140 .*--whole"):
         write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 1)), tmp_path / "out")
 
 
@@ -158,7 +158,9 @@ def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(
     masker: Masker, tmp_path: Path, size: tuple[int, int]
 ) -> None:
     x, y_hat, _ = arrays(1, 9, size)
-    reason = rf"images of \({size[0]}, {size[1]}\).* whole images of \(150, 140\) to \(150, 140\)"
+    reason = (
+        f"images of {size[0]} x {size[1]} pixels: .* whole images of 150 x 140 pixels, with sides up to 2"
+    )
     with pytest.warns(UserWarning, match=reason):
         write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
 

@@ -43,7 +43,7 @@ def alike(planes, tmp_path_factory) -> Path:
         for film, seeds in {"fast": (60, 61), "slow": (70, 71)}.items():
             frames = np.stack([pair(seed, SHAPE)[place] for seed in seeds])
             tifffile.imwrite(folder / role / f"{film}.ome.tif", frames, metadata={"axes": "TYX", **UM})
-    with pytest.warns(UserWarning, match="does not cover other sizes"):
+    with pytest.warns(UserWarning, match="the promise covers only images of"):
         cm.write_masks(planes.masker, cm.Triplets.from_folder(folder), folder / "out")
     return folder
 

@@ -237,7 +237,7 @@ def test_a_folder_that_is_no_run_and_a_range_that_is_none(widget, masked, planes
 
 def test_sizes_that_the_promise_does_not_cover(widget, masked, planes):
     masked(planes, *layers_of(widget, *pair(50, (60, 40))[:2]))
-    assert "does not cover other sizes" in widget.about_image.value
+    assert "the promise covers only images of" in widget.about_image.value
 
 
 @pytest.fixture

@@ -11,10 +11,12 @@ import torch
 import conformask as cm
 from conformask.data.images import read_image
 from conformask.data.lookalikes import WINDOWS
+from conformask.data.provenance import Provenance
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
+from conformask.records.network import Network
 from conformask.scorers.packaged import WEIGHTS, packaged_looks, packaged_network
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
@@ -200,6 +202,22 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
     packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
     torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
     assert scorer.selection.worth.hidden == pytest.approx(scorer.selection.worth.others["packaged"])
+
+
+def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
+    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
+    with warnings.catch_warnings(action="ignore"):
+        cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, **settings)
+    with pytest.warns(UserWarning, match="nothing is trained: the 0.0001 minutes were spent before"):
+        cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, resume=True, **settings)
+
+
+def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
+    images = triplets(19, 0, SIZE).described(Provenance(network=Network("unet")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker = cm.calibrate(cm.packaged_scorer(), images, threshold=0.05, confidence=0.8)
+    assert masker.card.network == Network("unet")
 
 
 def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_another_size_is_said_not_to_be_covered(world):
         application(Session(world.masker, Triplets.from_arrays([half], [half], names=["half"])), 8000, None),
         base_url=OURS,
     )
-    assert "does not cover other sizes" in client.get("/api/images/half").json()["not_covered"]
+    assert "the promise covers only images of" in client.get("/api/images/half").json()["not_covered"]
 
 
 def test_the_cache_keeps_what_was_used_last_and_always_the_last():

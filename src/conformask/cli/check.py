@@ -33,7 +33,7 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
     findings = check_triplets(read.triplets(data), needed)
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
-        ("triplets", f"{findings.n} in {findings.groups} groups"),
+        ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
         ("truth", "known" if findings.has_truth else "unknown: only conformask mask can use them"),
         *([("regions", "promises are about them alone")] if findings.has_regions else []),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),

@@ -112,13 +112,21 @@ Epochs = Annotated[
         "images more."
     ),
 ]
-MaxMinutes = Annotated[float | None, Parameter(help="Time limit of the training, in minutes.")]
+MaxMinutes = Annotated[
+    float | None,
+    Parameter(help="Time limit of the training, in minutes; with --resume those before it count."),
+]
 Patience = Annotated[
     int | None,
     Parameter(help="Stop when the selection loss has not improved for this many epochs."),
 ]
 BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
-Resume = Annotated[bool, Parameter(show_default=False, help="Resume a training run that was stopped.")]
+Resume = Annotated[
+    bool,
+    Parameter(
+        show_default=False, help="Resume a training run that was stopped, or make a finished one longer."
+    ),
+]
 Devices = Annotated[str, Parameter(help="Number of devices, or which; passed to Lightning.")]
 Nodes = Annotated[int, Parameter(help="Number of machines; passed to Lightning.")]
 Confidence = Annotated[float | None, Parameter(help="The promised probability (the paper's beta); 0.9.")]

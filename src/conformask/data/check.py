@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.network import Network
-from conformask.records.size import Size
+from conformask.records.size import Size, covered
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
 """What stands before the last separator of a name, if it holds letters and ends with a digit."""
@@ -99,7 +99,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         patients=len(set(patients) - {None}) if any(patients) else None,
         warnings=(
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
-            *_warnings(triplets, parts, twins, needed, len(sizes)),
+            *_warnings(triplets, parts, twins, needed, sizes),
             *_alike_warnings(names, alike),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
@@ -130,18 +130,15 @@ def _warnings(
     parts: Sequence[str | None],
     twins: Sequence[tuple[int, int]],
     needed: int,
-    n_sizes: int,
+    sizes: Collection[Size],
 ) -> Iterator[str]:
     yield from _twin_warnings(triplets, parts, twins)
     yield from _group_warnings(triplets, parts)
     count = parts.count("calibration") if triplets.has_split else len(triplets)
     if count < needed:
         yield f"{count} calibration images: this confidence needs at least {needed}"
-    if n_sizes > 1:
-        yield (
-            "images of several sizes: a promise covers the sizes that were calibrated or, from four sizes "
-            "on, those between and up to twice beyond"
-        )
+    if len(sizes) > 1:
+        yield f"images of several sizes: a promise calibrated on them covers only {covered(sorted(sizes))}"
 
 
 def _twin_warnings(
@@ -159,8 +156,8 @@ def _alike_warnings(names: Sequence[str], alike: Sequence[tuple[int, int]]) -> I
     if alike:
         a, b = (names[index] for index in alike[0])
         yield (
-            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: look at "
-            "them, and give images of one scene one group"
+            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: give "
+            "images of one patient or scene one group, and keep one of images that are copies"
         )
 
 

@@ -66,7 +66,7 @@ def _check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Ge
 def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:
     """A mask or label image (*space) or (*space, 1), or of these axes, as a region.
 
-    Whole numbers are inside unless they are 0; floats in [0, 1] weight their pixels.
+    Whole numbers, also as floats, are inside unless they are 0; other floats in [0, 1] weight their pixels.
 
     Raises:
         ImageError: another shape than that of the image, values outside [0, 1], or an empty region; calls it
@@ -97,10 +97,17 @@ def _of_another_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) 
 
 
 def _weights(array: Array, name: str) -> Array:
-    region: Array = array.astype(np.float32) if array.dtype.kind == "f" else (array != 0).astype(np.float32)
+    if array.dtype.kind != "f" or _are_labels(array):
+        return np.asarray(array != 0, np.float32)
+    region: Array = array.astype(np.float32)
     if not ((region >= 0) & (region <= 1)).all():
         raise ImageError(f"{name} has values outside [0, 1], or NaN: 1 is inside, 0 outside")
     return region
+
+
+def _are_labels(array: Array) -> bool:
+    """Whether floats are whole numbers from 0 on, as NIfTI often keeps labels."""
+    return bool(((array >= 0) & (array == np.floor(array))).all())
 
 
 def without_nan(

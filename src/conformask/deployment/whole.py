@@ -32,7 +32,6 @@ from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.records.size import Size
 from conformask.report.overview import Overview
-from conformask.report.words import sizes
 from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
 from conformask.types import Array, Batch, Loss, Score
 
@@ -280,9 +279,7 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
         warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
     elif reason:
         warnings.warn(
-            f"images of {_pixels(image.y_hat.size)} pixels, by tiles: the promise was calibrated on tiles of "
-            f"{sizes(card)} and does not cover whole images; calibrate whole images with --whole for one "
-            "that does",
+            f"{reason}, not whole images by tiles: calibrate whole images with --whole for one that does",
             stacklevel=4,
         )
 

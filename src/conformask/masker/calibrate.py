@@ -148,7 +148,8 @@ def calibrate(
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = where(used, calibration.has_regions)
     scorer = for_images(scorer, calibration, used)
-    check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
+    if scorer.name not in get_args(names.Untrained):
+        check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
     refuse_unbounded(promise, used)

@@ -61,7 +61,8 @@ def warn_of_copies_within(seen: Survey, groups: tuple[str, ...]) -> None:
         warnings.warn(
             f"{count} of {len(seen.names)} calibration images look like copies of others of them, such as "
             f"{seen.names[first]!r} of {seen.names[second]!r}, saved again, turned, scaled or cropped a "
-            "little. If they are, keep one of each or put them into one group: they are not independent",
+            "little. If they are, keep one of each; if they show one patient or scene again, such as another "
+            "visit, put them into one group: they are not independent",
             stacklevel=4,
         )
 

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from conformask.masks.kernels import Array, pairs
+from conformask.masks.kernels import NEGLIGIBLE, Array, pairs
 
 
 def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
@@ -23,20 +23,30 @@ def saturating_curve(
 ) -> tuple[Array, Array]:
     """(distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 where the edge is 0.
 
-    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf.
+    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. What lies
+    beyond an edge is summed from the far end, so that the steep slopes of small keys do not drown it. Sums at
+    an edge do not depend on the others, so that equal images have equal sizes on any grid.
     """
-    ones = np.ones(len(keys))
-    full = binned(keys, edges, error, ones, side="left").cumsum(axis=1)[:, :-1]
-    distance = (full[0] + _beyond(keys, error, edges, power * exponent)) / len(keys)
-    size = 1 - (full[1] + _beyond(keys, ones, edges, power)) / len(keys)
+    scale = keys.max() or 1.0
+    tiny = (keys / scale) ** (power * exponent) <= NEGLIGIBLE
+    ratio = np.where(tiny, np.inf, keys / scale)
+    slopes = error * ratio ** -(power * exponent), ratio**-power
+    full = binned(keys, edges, error, np.ones(len(keys)), side="left").cumsum(axis=1)[:, :-1]
+    beyond = binned(keys, edges, *slopes, side="left")[:, ::-1].cumsum(axis=1)[:, -2::-1]
+    reach = np.minimum(edges / scale, 1.0)
+    shown = full + beyond * np.stack([reach ** (power * exponent), reach**power])
+    if tiny.any():
+        shown[0] += _tiny_beyond(keys[tiny], error[tiny], edges, power * exponent)
+        shown[1] += _tiny_beyond(keys[tiny], np.ones(tiny.sum()), edges, power)
+    distance, size = shown[0] / len(keys), 1 - shown[1] / len(keys)
     return np.where(edges > 0, distance, 0.0), np.where(edges > 0, size.clip(0, 1), 1.0)
 
 
-def _beyond(keys: Array, weight: Array, edges: Array, power: float) -> Array:
-    """sum(weight * (edge / key)^power) of the keys above each edge, (G,).
+def _tiny_beyond(keys: Array, weight: Array, edges: Array, power: float) -> Array:
+    """sum(weight * (edge / key)^power) of the keys above each edge, (G,), whose slopes would overflow.
 
     Keys count from the edge below them, and each edge hands its sum down to the one below: all factors are
-    at most 1, so that no slope overflows, however small a key and large the power.
+    at most 1.
     """
     below = np.concatenate([[0.0], edges])
     place = np.searchsorted(edges, keys, side="left")

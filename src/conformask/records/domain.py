@@ -11,7 +11,7 @@ from conformask.errors import MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
-from conformask.records.size import FACTOR, MANY, Size, among, ends
+from conformask.records.size import Size, among, covered, size_text
 
 UNIT = (0.0, 1.0)
 """The range of floats."""
@@ -125,26 +125,21 @@ class Domain(ReadAs):
             return None
         return f"The promise is about outputs of {self.network.name}; who made this is unknown."
 
-    def not_covered(self, size: Size) -> str | None:
-        """Why the promise does not cover images of this size; None where it does.
+    @property
+    def covered(self) -> str:
+        """Of which sizes the images are that the promise covers.
 
         Whole images scored by tiles, and those of a calibration on many sizes, differ in size; they are
         covered up to FACTOR times away.
         """
         whole = self.tiles is not None
-        if among(size, self.sizes, many=whole):
+        return f"{'whole ' if whole else ''}{covered(self.sizes, many=whole)}"
+
+    def not_covered(self, size: Size) -> str | None:
+        """Why the promise does not cover images of this size; None where it does."""
+        if among(size, self.sizes, many=self.tiles is not None):
             return None
-        if not whole and len(self.sizes) < MANY:
-            return (
-                f"images of {size}: the promise was calibrated on {list(self.sizes)} "
-                "and does not cover other sizes"
-            )
-        smallest, largest = ends(self.sizes)
-        images = "whole images" if whole else "images"
-        return (
-            f"images of {size}: the promise was calibrated on {images} of {smallest} to {largest} and does "
-            f"not cover sides over {FACTOR} times as long or short"
-        )
+        return f"images of {size_text(size)} pixels: the promise covers only {self.covered}"
 
 
 def _holds(dtype: np.dtype[Any], used: tuple[float, float]) -> bool:

@@ -23,3 +23,17 @@ def ends(sizes: Collection[Size]) -> tuple[Size, Size]:
     """The shortest and the longest of each side."""
     shortest, longest = (tuple(map(end, zip(*sizes, strict=True))) for end in (min, max))
     return shortest, longest
+
+
+def covered(sizes: Collection[Size], *, many: bool = False) -> str:
+    """Which sizes `among` takes, as a person writes it."""
+    if not (many or len(sizes) >= MANY):
+        return f"images of {', '.join(map(size_text, sizes))} pixels"
+    smallest, largest = map(size_text, ends(sizes))
+    between = smallest if smallest == largest else f"{smallest} to {largest}"
+    return f"images of {between} pixels, with sides up to {FACTOR} times as long or short"
+
+
+def size_text(size: Size) -> str:
+    """256 x 256."""
+    return " x ".join(map(str, size))

@@ -3,8 +3,9 @@
 from importlib.metadata import version
 
 from conformask.records.card import CalibrationCard
+from conformask.records.size import size_text
 from conformask.report.meaning import EXPLORATORY, meaning_of
-from conformask.report.words import hidden_text, levels, network_label, plural, sizes
+from conformask.report.words import hidden_text, levels, network_label, plural
 from conformask.report.worth import percent_of
 
 
@@ -16,8 +17,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
         "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     )
     limits = [
-        f"Calibrated on {_images_text(card)} with {plural(card.channels, 'channel')}; the promise does not "
-        f"cover {'tiles of them' if card.tiles else 'other sizes'}.",
+        f"The promise covers only {card.covered}, of {plural(card.channels, 'channel')}{_tiles_text(card)}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
     ]
@@ -52,8 +52,8 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 """
 
 
-def _images_text(card: CalibrationCard) -> str:
+def _tiles_text(card: CalibrationCard) -> str:
     if card.tiles is None:
-        return f"images of {sizes(card)} pixels"
-    tile, overlap = (each if isinstance(each, int) else " x ".join(map(str, each)) for each in card.tiles)
-    return f"whole images of {sizes(card)} pixels, scored by tiles of {tile} that overlap by {overlap},"
+        return ""
+    tile, overlap = (each if isinstance(each, int) else size_text(each) for each in card.tiles)
+    return f"; they are scored by tiles of {tile} that overlap by {overlap}"

@@ -50,6 +50,11 @@ class Budget(L.Callback):
         """Whether max_minutes ended it."""
         return self.seconds is not None and self.elapsed() >= self.seconds
 
+    @property
+    def spent_before(self) -> bool:
+        """Whether nothing was left of max_minutes when the run was resumed."""
+        return self.seconds is not None and self.elapsed_before >= self.seconds
+
     def remaining(self) -> float:
         """Seconds still to go, judged by the share of the budget that is spent."""
         return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf

@@ -229,7 +229,13 @@ def fit_module(
             ckpt_path=record.to_resume(),
             weights_only=True,
         )
-    if budget.out_of_time and trainer.is_global_zero and not record.settled():
+    if budget.spent_before and trainer.is_global_zero:
+        warnings.warn(
+            f"nothing is trained: the {minutes:g} minutes were spent before, and they count. To make it longer "
+            "give more minutes",
+            stacklevel=4,
+        )
+    elif budget.out_of_time and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
         warnings.warn(f"time was up {after}, while the loss still fell: train longer", stacklevel=4)
     load_into(module.network, record.best)
