@@ -31,7 +31,7 @@ def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:
     detail of 2 pixels divided by that of 4.
     """
     both = [_measured(images, _inside(batch, images)) for images in (batch.x, batch.y_hat)]
-    return torch.stack(both, dim=1).double().cpu().numpy()
+    return torch.stack(both, dim=1).cpu().double().numpy()
 
 
 def _inside(batch: Batch, images: Images) -> Images:
