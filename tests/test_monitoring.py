@@ -120,6 +120,7 @@ def test_a_monitoring_says_what_it_found() -> None:
     said = repr(monitor(masker, louder(40, 7, 1.3)))
     assert said.startswith("Monitoring(Measured: coverage 97.5\N{NO-BREAK SPACE}% (95 % interval 86.8")
     assert "SHIFTED: these images do not look like those of the calibration (p = " in said
+    assert " What changed in these images: x brighter by a third; y_hat as before. " in said
     assert "Medians of 40 new images and 60 calibration images: mean score 0.07209, was 0.05458 (p = " in said
     x, y_hat, _ = arrays(40, 3)
     named = Triplets.from_arrays(x, y_hat, network="unet")
@@ -207,9 +208,18 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["monitor", str(tmp_path / "run"), str(data), "--json"])
         told.append(json.loads(capsys.readouterr().out))
     assert [record["shifted"] for record in told] == [False, True]
+    assert told[0]["changes"] is None
+    brighter = told[1]["changes"][0]
+    assert (brighter["role"], brighter["measure"], brighter["text"]) == (
+        "x",
+        "brightness",
+        "brighter (4 times)",
+    )
+    assert brighter["ratio"] == pytest.approx(4, rel=0.05)
     main(["monitor", str(tmp_path / "run"), str(other)])
     text = capsys.readouterr().out
     assert text.index("BROKEN: ") < text.index("SHIFTED: ") < text.index("mask size")
+    assert text.index("SHIFTED: ") < text.index("What changed in these images: x brighter (4 times)")
     main(["monitor", str(tmp_path / "run"), str(same), "--strict"])
     assert ", measured " in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:

@@ -132,9 +132,10 @@ def test_a_shift_is_seen_and_said(masker: Masker) -> None:
     loud = watch.add(harder(300, 51))
     assert loud.shifted
     assert loud.failing
-    broken, shifted = stream_text(masker.card, loud)
+    broken, shifted, changed = stream_text(masker.card, loud)
     assert broken.startswith("BROKEN: ")
     assert shifted.startswith("SHIFTED: the images (of 330 so far, 300 new)")
+    assert changed.startswith("What changed in the latest 300 images: x brighter by 60\N{NO-BREAK SPACE}%")
     assert watch.add(triplets(30, 52)).shifted, "an alarm stays"
 
 

@@ -113,8 +113,10 @@ def _comparisons(monitoring: "Monitoring") -> Table:
 
 def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
     """What was measured with truth stands first: scores can look the same while the masks fail."""
-    from conformask.report.words import measurement_text, shift_text
+    from conformask.report.words import changes_text, measurement_text, shift_text
 
     if monitoring.measurement is not None:
         yield measurement_text(card, monitoring.measurement, monitoring.caveat)
     yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
+    if monitoring.changes is not None:
+        yield changes_text(monitoring.changes)

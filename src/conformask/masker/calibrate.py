@@ -26,6 +26,7 @@ from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import Chosen, where
 from conformask.masker.alone import refuse_batch_dependence
+from conformask.masker.appearance import appearance
 from conformask.masker.code import Code, probe_shapes
 from conformask.masker.leaks import (
     refuse_duplicates,
@@ -272,6 +273,7 @@ def _gathered(
 
     def measure(item: Scored) -> dict[str, Array]:
         columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
+        columns |= {"appearance": appearance(item.batch)}
         if choices.weigh is None:
             return columns
         return columns | {"weight": weights_of(choices.weigh, item.batch)}
@@ -282,6 +284,7 @@ def _gathered(
         grid.tolist(),
         choices.threshold,
         bounded,
+        "appearance",  # parts of an earlier version are without it
         made_of,
     )
     columns = gathered(scorer, calibration, measure, "calibrating", key, streaming)

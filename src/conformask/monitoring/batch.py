@@ -1,6 +1,6 @@
 """A batch of new images: do they still look like those of the calibration? No truth is needed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +11,12 @@ from conformask.conformal.grouping import first_of_each
 from conformask.data.triplets import Triplets
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
+from conformask.monitoring.changes import changes_of
 from conformask.monitoring.measures import SIZE, check_level, measures_of
+from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
-from conformask.report.words import figure, plural, share, shift_text
+from conformask.report.words import changes_text, figure, plural, share, shift_text
 from conformask.scorers.streaming import Streaming
 from conformask.storage.as_arrays import Array
 
@@ -46,6 +48,9 @@ class Monitoring:
     p_value: float
     """Of all comparisons combined (Bonferroni)."""
     level: float
+    changes: tuple[Change, ...] | None
+    """In which way shifted images differ, the strongest first; None where no shift is seen, or where the
+    calibration is of an earlier version and does not know."""
     measurement: Measurement | None
     """How the masks of the new images stand to the promise; None without truth."""
     caveat: Caveat | None
@@ -57,6 +62,8 @@ class Monitoring:
             f"Medians of {plural(self.n_new, 'new image')} and {self.n_calibration} calibration images: "
             f"{'; '.join(map(str, self.comparisons))}.",
         ]
+        if self.changes is not None:
+            facts.insert(1, changes_text(self.changes))
         if self.measurement is not None:
             facts.insert(0, self._measured(self.measurement))
         if self.caveat is not None:
@@ -94,7 +101,8 @@ def monitor(
 
     Both are numbers of an image that the masker computes without the truth, so that a shift is seen before
     any truth is known; a shift that changes none of them goes unseen. Of each group one image is compared.
-    Mask sizes are those at the grid point below the deployed lambda, for both.
+    Mask sizes are those at the grid point below the deployed lambda, for both. Of a shift, `changes` says in
+    which way the images differ; it is a description, of which no false-alarm rate is promised.
 
     Args:
         masker: a calibrated masker with stored curves.
@@ -115,19 +123,25 @@ def monitor(
     check_level(level)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     measures = measures_of(masker, new, streaming, other_network=other_network)
-    before, now = measures.calibration, measures.new[first_of_each(np.array(new.groups))]
+    first = first_of_each(np.array(new.groups))
+    before, now = measures.calibration, measures.new[first]
     comparisons = tuple(
         _compared(name, *pair) for name, *pair in zip(measures.names, before.T, now.T, strict=True)
     )
-    return Monitoring(
+    found = Monitoring(
         comparisons=comparisons,
         n_calibration=len(before),
         n_new=len(now),
         p_value=min(1.0, len(comparisons) * min(each.p_value for each in comparisons)),
         level=level,
+        changes=None,
         measurement=None if measures.distances is None else _measured(masker, new, measures.distances, level),
         caveat=measures.caveat,
     )
+    if not found.shifted or measures.appearance is None:
+        return found
+    known, seen = measures.appearance
+    return replace(found, changes=changes_of(known, seen[first], level))
 
 
 def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], level: float) -> Measurement:

@@ -14,6 +14,7 @@ from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.agreement import LEVEL
+from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.scorers.streaming import Streaming, gathered
@@ -34,6 +35,8 @@ class Measures:
     """One image of each group."""
     new: Float[np.ndarray, "k m"]
     """All images."""
+    appearance: tuple[Float[np.ndarray, "n 2 4"], Float[np.ndarray, "k 2 4"]] | None
+    """Of the same calibration images and of the new ones; None where the calibration did not keep it."""
     distances: Float[np.ndarray, "k"] | None
     """Masked; None without truth."""
     caveat: Caveat | None
@@ -81,11 +84,13 @@ def measures_of(
         measures = gathered(masker.scorer, new, measure, "monitoring", key, streaming)
     places = _places(masker, masker.rule(facts_of(curves)))
     before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
-    groups = curves.names if curves.group is None else curves.group
+    first = first_of_each(curves.names if curves.group is None else curves.group)
+    known = curves.appearance
     return Measures(
         names=tuple(_names(before.shape[1])),
-        calibration=before[first_of_each(groups)],
+        calibration=before[first],
         new=np.column_stack([measures["features"], measures["size"]]),
+        appearance=None if known is None else (known[first], measures["appearance"]),
         distances=measures.get("distance"),
         caveat=caveat,
     )
@@ -100,6 +105,8 @@ def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
         "features": features_of(item.score),
         "size": sizes[np.arange(len(places)), places.ravel()],
     }
+    if masker.stored_curves().appearance is not None:
+        measures["appearance"] = appearance(item.batch)
     if item.batch.y is None:
         return measures
     loss = loss_under(masker.loss, masker.open(item), item.batch)

@@ -1,5 +1,6 @@
 """A stream of new images: sequential tests that are valid whenever one looks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,14 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.agreement import LEVEL, most_failing
 from conformask.masker.masker import Masker
 from conformask.masker.online import refuse_other_masker
-from conformask.monitoring.measures import check_level, measures_of
-from conformask.records.network import Caveat
+from conformask.monitoring.changes import changes_of
+from conformask.monitoring.measures import Measures, check_level, measures_of
 from conformask.records.watched import Watched
 from conformask.scorers.streaming import Streaming
 from conformask.storage.published import State
+
+LATEST = 32
+"""Images that are described, if the latest batch is not larger."""
 
 
 class Watch:
@@ -39,6 +43,8 @@ class Watch:
         expect(masker, Masker, "masker", "what calibrate() or load() returned")
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
+        self.latest: list[list[list[float]]] = []
+        """The appearance of the images that entered last."""
         self._stored = State()
 
     def add(
@@ -73,7 +79,7 @@ class Watch:
             mean = statement.bounds_a_mean
             self.stream = Stream(past, None if mean else Failures(most_failing(self.masker, self.level / 2)))
         stream, before = self.stream, len(self.stream.seen)
-        groups = np.array(new.groups)
+        groups, entered = np.array(new.groups), []
         for places in sorted(members(groups), key=lambda own: int(own[0])):
             key = _key(new, int(places[0]))
             loss = None
@@ -81,14 +87,18 @@ class Watch:
                 losses = statement.losses(measures.distances[places], self.masker.card.threshold)
                 loss = float(unit.losses(losses, groups[places])[0])
             values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))
-            stream.add(key, values, loss, [uniform("stream", key, name) for name in measures.names])
-        return self._watched(len(stream.seen) - before, measures.caveat)
+            if stream.add(key, values, loss, [uniform("stream", key, name) for name in measures.names]):
+                entered.append(int(places[0]))
+        if measures.appearance is not None:
+            shown = measures.appearance[1][entered].tolist()
+            self.latest = [*self.latest, *shown][-max(LATEST, len(shown)) :]
+        return self._watched(len(stream.seen) - before, measures)
 
-    def _watched(self, n_new: int, caveat: Caveat | None) -> Watched:
+    def _watched(self, n_new: int, measures: Measures) -> Watched:
         stream = self.stream
         assert stream is not None
         failures = stream.failures
-        return Watched(
+        watched = Watched(
             n_new=n_new,
             n_seen=len(stream.seen),
             evidence=stream.peak,
@@ -96,9 +106,15 @@ class Watch:
             n_failed=0.0 if failures is None else failures.failed,
             failure_evidence=None if failures is None else stream.failure_peak,
             most_failing=None if failures is None else failures.allowed,
+            changes=None,
+            n_latest=len(self.latest),
             level=self.level,
-            caveat=caveat,
+            caveat=measures.caveat,
         )
+        if not watched.shifted or not self.latest or measures.appearance is None:
+            return watched
+        changes = changes_of(measures.appearance[0], np.array(self.latest), self.level)
+        return replace(watched, changes=changes)
 
     def save(self, path: str | Path) -> None:
         """Write the state, one JSON file, whole or not at all.
@@ -110,7 +126,8 @@ class Watch:
         if self.stream is None:
             raise InvalidArgumentError("nothing was added yet: there is no state to save")
         head = {"fingerprint": self.masker.fingerprint, "level": self.level}
-        self._stored.publish(Path(path), {**head, "stream": self.stream.to_json()}, {})
+        state = {**head, "stream": self.stream.to_json(), "latest": self.latest}
+        self._stored.publish(Path(path), state, {})
 
     @classmethod
     def load(cls, masker: Masker, path: str | Path) -> "Watch":
@@ -125,6 +142,7 @@ class Watch:
         refuse_other_masker(path, record, masker.fingerprint)
         watch = cls(masker, float(record["level"]))
         watch.stream, watch._stored = Stream.from_json(record["stream"]), stored
+        watch.latest = list(record.get("latest", []))  # a state of before is without
         return watch
 
 

@@ -36,6 +36,8 @@ class Curves:
     """(n,) strings."""
     weight: Array | None = None
     """(n,) float64: likelihood ratios."""
+    appearance: Array | None = None
+    """(n, 2, 4) float64: logarithms of plain numbers of x and y_hat, see `masker.appearance`."""
 
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """As named arrays for an npz."""

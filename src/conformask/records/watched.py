@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from conformask.records.change import Change
 from conformask.records.network import Caveat
 
 
@@ -24,6 +25,11 @@ class Watched:
     most_failing: float | None
     """The share that may fail if the promise is true: at least 1 - confidence, and more by the chance of a
     calibration set in all but a share level / 2 of them."""
+    changes: tuple[Change, ...] | None
+    """In which way the latest images differ, the strongest first; None where no shift was ever seen, or where
+    the calibration is of an earlier version and does not know."""
+    n_latest: int
+    """How many images these are."""
     level: float
     """How often a stream without any change is called shifted, ever; and failing, over calibration sets."""
     caveat: Caveat | None

@@ -1,7 +1,7 @@
 """What the report says: the promise in plain words, whether it was kept, and the numbers."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import passes
@@ -9,6 +9,7 @@ from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
 from conformask.conformal.units import Unit
 from conformask.records.card import EVERY_IMAGE, CalibrationCard
+from conformask.records.change import Change
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.watched import Watched
@@ -179,6 +180,17 @@ def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
     return f"No shift is seen in scores and mask sizes ({compared})."
 
 
+def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
+    """In which way images differ from those of the calibration, x and y_hat by themselves."""
+    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
+    for change in changes:
+        texts[change.role].append(change.text)
+    if not any(texts.values()):
+        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
+    by_role = "; ".join(f"{role} {', '.join(each) or 'as before'}" for role, each in texts.items())
+    return f"What changed in {images}: {by_role}."
+
+
 def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
     """How a stream stands: failures first, since scores can look the same while masks fail."""
     unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
@@ -205,6 +217,8 @@ def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
         )
     else:
         lines.append(f"No shift is seen in scores and mask sizes ({seen}; {odds}).")
+    if watched.changes is not None:
+        lines.append(changes_text(watched.changes, f"the latest {plural(watched.n_latest, 'image')}"))
     return lines
 
 

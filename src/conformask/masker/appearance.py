@@ -1,0 +1,98 @@
+"""What images look like in plain numbers, so that monitoring can say in which way new ones differ.
+
+The variance of the means of blocks shrinks as blocks grow; what is lost from one size to the next is the
+detail of that size. The part of it that white noise makes is known: noise does not pass for sharpness.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.types import Batch, Images
+
+HALVINGS = 3
+"""Blocks are of 1, 2, 4 and 8 pixels along each axis; an axis shorter than 8, such as few slices, is left."""
+OF_DIFFERENCE = 6**0.5
+"""The deviation of the second difference 1, -2, 1 of white noise with deviation 1."""
+MEDIAN_OF_NORMAL = 0.6745
+"""Of absolute values, of a normal law with deviation 1."""
+LEAST = 1e-3
+"""The least noise, as a part of the contrast, and the least detail, as a part of the variance."""
+TINY = 1e-12
+"""Added before a logarithm or a division."""
+
+
+def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:
+    """Of x and of y_hat, the logarithms of brightness, contrast, noise and sharpness; finite, float64.
+
+    Inside the region of an image where it has one of its size. Brightness is the mean, contrast the standard
+    deviation of blocks of 4 pixels divided by the mean, noise the deviation of white noise, sharpness the
+    detail of 2 pixels divided by that of 4.
+    """
+    both = [_measured(images, _inside(batch, images)) for images in (batch.x, batch.y_hat)]
+    return torch.stack(both, dim=1).cpu().double().numpy()
+
+
+def _inside(batch: Batch, images: Images) -> Images:
+    """1 inside the region and 0 outside, (N, 1, *space)."""
+    region = batch.region
+    if region is None or region.shape[2:] != images.shape[2:]:
+        return torch.ones_like(images[:, :1])
+    return (region > 0).to(images.dtype)
+
+
+def _measured(images: Images, inside: Images) -> Float[Tensor, "n 4"]:
+    means = (images * inside).flatten(2).sum(dim=2) / inside.flatten(2).sum(dim=2)
+    centred = images - means.reshape(*means.shape, *[1] * (images.ndim - 2))
+    noise, brightness = _noise(images, inside), means.mean(dim=1)
+    variances, of_noise = _variances(centred * inside, inside)
+    deviation = variances[:, 2].sqrt()
+    detail = -(variances - noise[:, None] ** 2 * of_noise).diff(dim=1)
+    detail = torch.maximum(detail, LEAST * variances[:, :1] + TINY)
+    measures = (
+        brightness,
+        deviation / (brightness + TINY),
+        torch.maximum(noise, LEAST * deviation),
+        (detail[:, 1] / detail[:, 2]).sqrt(),
+    )
+    return (torch.stack(measures, dim=1) + TINY).log()
+
+
+def _variances(centred: Images, inside: Images) -> tuple[Float[Tensor, "n sizes"], Float[Tensor, "n sizes"]]:
+    """Of means of blocks of each size; and what they would be of white noise with variance 1."""
+    axes = [axis for axis in range(2, centred.ndim) if centred.shape[axis] >= 2**HALVINGS]
+    for axis in axes:
+        length = centred.shape[axis] >> HALVINGS << HALVINGS
+        centred, inside = centred.narrow(axis, 0, length), inside.narrow(axis, 0, length)
+    total = inside.flatten(1).sum(dim=1).clamp(min=1)
+    variances, of_noise = [], []
+    for size in range(HALVINGS + 1):
+        for axis in axes if size else ():
+            centred, inside = _paired(centred, axis), _paired(inside, axis)
+        squares = centred**2 / inside.clamp(min=1)
+        variances.append(squares.flatten(2).sum(dim=2).mean(dim=1) / total)
+        of_noise.append((inside > 0).flatten(1).sum(dim=1) / total)
+    return torch.stack(variances, dim=1), torch.stack(of_noise, dim=1)
+
+
+def _paired(sums: Images, axis: int) -> Images:
+    """Sums of two neighbours each, half as many along the axis."""
+    pairs = sums.unfold(axis, 2, 2)
+    return pairs[..., 0] + pairs[..., 1]
+
+
+def _noise(images: Images, inside: Images) -> Float[Tensor, "n"]:
+    """The deviation of white noise, by the median of what second differences along all axes leave."""
+    scale = MEDIAN_OF_NORMAL
+    for axis in range(2, images.ndim):
+        length = images.shape[axis] - 2
+        if length < 1:
+            continue
+        before, here, after = (images.narrow(axis, start, length) for start in range(3))
+        images = before - 2 * here + after
+        before, here, after = (inside.narrow(axis, start, length) for start in range(3))
+        inside = before * here * after
+        scale *= OF_DIFFERENCE
+    residual = images.abs().masked_fill(inside == 0, torch.nan).flatten(1)
+    return residual.nanmedian(dim=1).values.nan_to_num() / scale
