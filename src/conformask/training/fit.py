@@ -231,8 +231,8 @@ def fit_module(
         )
     if budget.spent_before and trainer.is_global_zero:
         warnings.warn(
-            f"nothing is trained: the {minutes:g} minutes were spent before, and they count. To make it longer "
-            "give more minutes",
+            f"nothing is trained: the {minutes:g} minutes were spent before, and they count. To make it "
+            "longer give more minutes",
             stacklevel=4,
         )
     elif budget.out_of_time and trainer.is_global_zero and not record.settled():
