@@ -260,7 +260,7 @@ def test_too_few_and_nothing_feasible() -> None:
 def test_what_is_promised_of_groups() -> None:
     every, most = of_groups("marginal", None), of_groups("pac", 0.8, 0.05)
     assert every.claim("l1", 0.02) == "P(l1 <= 0.02 on every image of a new group) >= 0.90"
-    assert "P(l1 <= 0.02 on 0.8 of a new group) >= 0.90" in most.claim("l1", 0.02)
+    assert "P(l1 <= 0.02 on at least 0.8 of the images of a new group) >= 0.90" in most.claim("l1", 0.02)
     assert guarantee("expected", unit="member").claim("l1", 0.02) == "E[l1 in a new group] <= 0.02"
     worst = guarantee("expected", unit="group").claim("l1", 0.02)
     assert worst == "E[largest l1 of a new group] <= 0.02"

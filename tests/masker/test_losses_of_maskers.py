@@ -346,9 +346,10 @@ def test_the_bound_of_each_image_is_kept_on_new_images(over: str, tmp_path: Path
 
 
 def test_where_no_bound_is_known() -> None:
-    assert calibrate(SCORER, triplets(60, 2), threshold=0.05, distance="l1").error_bounds(
-        *map(torch.from_numpy, (np.zeros((1, 1, 8, 8), np.float32),) * 2)
-    ) is None, "no curves are stored"  # fmt: skip
+    known = triplets(60, 2, weights=[1.0] * 60)
+    masker = calibrate(SCORER, known, threshold=0.05, distance="l1", guarantee="weighted")
+    images = map(torch.from_numpy, (np.zeros((1, 1, 8, 8), np.float32),) * 2)
+    assert masker.error_bounds(*images) is None, "a weighted promise"
 
 
 def test_masks_that_hide_nearly_everything_are_warned_about() -> None:

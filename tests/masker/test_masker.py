@@ -830,8 +830,39 @@ def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
         scorer=SCORER,
         distance=signed,
     )
-    assert made(SCORER).curves is None, "l1 needs none"
-    assert made(SCORER).card.exact
+    masker = made(SCORER)
+    assert masker.card.exact
+    assert masker.card.own_grid
+    with pytest.raises(InvalidArgumentError, match="'rcps' takes a grid from selection images"):
+        masker.recalibrate(guarantee="rcps", threshold=0.1)
+    assert not made().card.own_grid
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarantee: str) -> None:
+    """Recalibrated on it: at least the promise, and hardly more than the exact lambda gives."""
+    terms = {"guarantee": guarantee, "confidence": 0.8} | ({"delta": 0.1} if guarantee == "pac" else {})
+    exact, on_grid = [], []
+    new = triplets(400, 999)
+    for seed in range(60):
+        first = made(SCORER, triplets(40, seed + 1000), threshold=0.05, **terms)
+        again = first.recalibrate(threshold=0.03)
+        assert not again.card.exact
+        direct = made(SCORER, triplets(40, seed + 1000), threshold=0.03, **terms)
+        assert again.card.rule["lam"] <= direct.card.rule["lam"]
+        shares = []
+        for masker in (direct, again):
+            masks = masker.masks(*(next(new.batches(400)).x, next(new.batches(400)).y_hat))
+            batch = next(new.batches(400))
+            loss = (masks * (batch.y - batch.y_hat).abs()).mean((1, 2, 3))
+            shares.append(float((loss <= 0.03 * (1 + 1e-6)).float().mean()))
+        exact.append(shares[0])
+        on_grid.append(shares[1])
+    if guarantee == "marginal":
+        assert np.mean(on_grid) >= 0.8 - 0.02
+    else:
+        assert np.mean(np.array(on_grid) < 0.8 - 0.04) <= 0.15
+    assert np.mean(on_grid) - np.mean(exact) < 0.03
 
 
 def test_a_threshold_that_no_mask_meets() -> None:

@@ -1,8 +1,9 @@
 """conformask calibrate: find the lambda that keeps a promise, or help to choose a threshold."""
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 from cyclopts import Parameter
 
@@ -95,8 +96,8 @@ def calibrate(
     data
         A folder of triplets; its calibration part, or all of it where it is not split.
     scorer
-        Without training: packaged, the score network that comes with conformask, or spread, the local spread
-        of y_hat.
+        Without training: packaged, the score network that comes with conformask, residual (|x - y_hat|), or
+        gradient or spread (of y_hat, between neighbours or in a window).
     out
         The new run folder of such a scorer.
     family
@@ -212,6 +213,7 @@ def _recalibrated(
 
 def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
     from conformask.report.words import hidden_share_text
+    from conformask.report.worth import worth_text
 
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
@@ -229,7 +231,13 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
         lines.append(
             f"For nine of ten such calibration sets, coverage of new {units} lies in {range_text(coverage)}."
         )
+    selection = masker.scorer.selection
+    worth = (
+        None if selection is None or masker.scorer.name not in get_args(names.Untrained) else selection.worth
+    )
+    lines += [] if worth is None else [worth_text(worth)]
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
+    record["worth"] = worth and asdict(worth)
     show(record, *lines, as_json=as_json)
 
 

@@ -33,6 +33,8 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
         "Seconds:",
         facts([(stage, f"{value:.1f}") for stage, value in done.seconds.items()]),
         "",
-        f"Look at {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}",
+        f"Look at {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}.",
+        f"Next, image by image: conformask view {out / 'masker'} {out / 'data'}",
+        "With your own, in x/, y_hat/ and y/ of a folder: conformask check FOLDER",
         as_json=json,
     )

@@ -81,8 +81,8 @@ def train(
     scorer
         mask: the paper's mask network; error: least squares of the error map, for missed of whether a pixel
         is wrong; quantile: the width of intervals, fitted for no distance. Without training: packaged, the
-        network that comes with conformask; spread, the local spread of y_hat. Left out, mask for l1 and for
-        distances of the paper's form, else error.
+        network that comes with conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not
+        given, mask for l1 and for distances of the paper's form, else error.
     per_channel
         A mask with the channels of y_hat instead of one.
     by

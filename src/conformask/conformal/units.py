@@ -161,7 +161,8 @@ class Group(_OfGroups):
     @property
     def given(self) -> str:
         """On which images, in a formula."""
-        return f" on {'every image' if self.share >= 1 else f'{self.share:.4g}'} of a new group"
+        images = "every image" if self.share >= 1 else f"at least {self.share:.4g} of the images"
+        return f" on {images} of a new group"
 
     def distance(self, distance: str) -> str:
         """What these of its images do not exceed, in a formula."""

@@ -168,8 +168,9 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
             "evaluation needs images that no step has seen. By its pixels or its group "
             f"{leaked[0]!r} is one of them"
         )
-    warn_of_learnt(seen, masker.scorer, "test")
-    warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
+    if test.provenance.population is None:  # tiles that conformask cut are no copies of each other
+        warn_of_learnt(seen, masker.scorer, "test")
+        warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_shape((seen.channels, *seen.sizes[0]))
     masker.card.check_sizes(seen.sizes)
     masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))

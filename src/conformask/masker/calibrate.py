@@ -4,14 +4,14 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
 from conformask import names
-from conformask.calibration import NO_GRID, Scored, evidence, mask_size, measures
+from conformask.calibration import Scored, evidence, lambda_grid, measures
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.image_bound import looks_of_loss
 from conformask.conformal.presets import DEFAULTS
@@ -69,8 +69,8 @@ from conformask.types import Family, Loss, Scorer, Weigh
 WHOLE = "whole images"
 
 
-MEASURED = 32
-"""Calibration images whose masks are measured where no curves are known."""
+GRID_FROM = 8
+"""Calibration images from which a grid is made where there are no selection images."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +179,9 @@ def calibrate(
         closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
         closed_masks_pass(np.array(closed), choices.threshold, used.terms.loss_name)
         fingerprints = code.fingerprints()
+        own_grid = choices.grid is None
+        if own_grid:
+            choices = replace(choices, grid=_own_grid(scorer, calibration, used, used_family))
         curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
     enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
     seen_losses = evidence(curves, choices.threshold, used, critical)
@@ -186,12 +189,11 @@ def calibrate(
     warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, unit=unit, share=share, within=within, hides=hidden_by(rule))
-    stored = None if choices.grid is None else curves
-    masker = Masker(scorer, used, used_family, rule, card, critical, stored, weight, seen.looks, probe)
-    hidden = hidden_share(curves, rule) if stored is not None else _hidden_of_some(masker, calibration)
+    hidden = hidden_share(curves, rule)
     if not rule.void:
         warn_if_closed(hidden)
-    return replace(masker, card=replace(card, hidden=hidden))
+    card = replace(card, hidden=hidden, own_grid=own_grid)
+    return Masker(scorer, used, used_family, rule, card, critical, curves, weight, seen.looks, probe)
 
 
 def _worth_of(
@@ -206,12 +208,14 @@ def _worth_of(
     return worth
 
 
-def _hidden_of_some(masker: Masker, calibration: Triplets) -> float:
-    """The mean mask size of a few calibration images, which are scored again."""
-    count = min(len(calibration), MEASURED)
-    some = calibration.select(np.linspace(0, len(calibration) - 1, count).astype(int).tolist())
-    items = scored(masker.scorer, some, "hidden share")
-    return float(torch.cat([mask_size(masker.open(item)) for item in items]).mean())
+def _own_grid(scorer: Scorer, calibration: Triplets, loss: Loss, family: Family) -> Array:
+    """A grid from a few calibration images, where there are no selection images.
+
+    It decides no lambda here. Of a monotone loss and a promise that reads off an order statistic, any lambda
+    below the exact one keeps the promise, so that one may be read off it later, too.
+    """
+    some = calibration.select(range(min(len(calibration), GRID_FROM)))
+    return lambda_grid(family, loss, list(scored(scorer, some, "grid")))
 
 
 def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
@@ -268,8 +272,7 @@ def _grid(
 def _gathered(
     scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, streaming: Streaming
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
-    grid = NO_GRID if choices.grid is None else choices.grid
-    bounded = choices.promise.own_bounds
+    grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
     def measure(item: Scored) -> dict[str, Array]:
         columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
@@ -358,12 +361,13 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
             f"group {leaked[0]!r} is one of them"
         )
     refuse_duplicates(seen, calibration.groups)
-    warn_of_learnt(seen, scorer, "calibration")
+    if calibration.provenance.population is None:  # tiles that conformask cut are no copies of each other
+        warn_of_learnt(seen, scorer, "calibration")
+        if chosen_on is not None:
+            warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
+        warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
         warnings.warn(unseen, stacklevel=3)
-    if chosen_on is not None:
-        warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
-    warn_of_copies_within(seen, calibration.groups)
     warn_if_swapped(seen)
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:

@@ -231,7 +231,7 @@ class Masker:
 
         P(loss of the whole image <= its bound) >= confidence (0.9 for a promise about a mean), over the
         calibration and new images; of images in groups, for a random image of a new group. None where it is
-        not known: no curves are stored, too few images, or a weighted promise.
+        not known: too few images, or a weighted promise.
 
         Args:
             x: as __call__ takes it.
@@ -300,7 +300,7 @@ class Masker:
             MismatchError: none are stored.
         """
         if self.curves is None:
-            raise MismatchError("no curves are stored: calibrate with selection= so that a grid can be made")
+            raise MismatchError("no curves are stored: an earlier conformask kept none here, calibrate again")
         return self.curves
 
     def size_by_threshold(self) -> tuple[tuple[float, float], ...]:

@@ -68,6 +68,11 @@ def recalibrated(
     promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
     refuse_unbounded(promise, loss)
     warn_if_meant_otherwise(threshold, loss)
+    if card.own_grid and promise.on_grid:
+        raise InvalidArgumentError(
+            f"guarantee {promise.name!r} takes a grid from selection images, and there were none: calibrate "
+            "with it and selection="
+        )
     same, table = promise == before, isinstance(promise.certainty, WholeTable)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)

@@ -58,7 +58,9 @@ class Sample:
     calibrated_on: tuple[str, ...]
     """Their pixel hashes."""
     hidden: float | None = None
-    """Mean mask size on them, or on some; None where it is not known, as in runs of conformask 0.2."""
+    """Mean mask size on them; None where it is not known, as in runs of conformask 0.2."""
+    own_grid: bool = False
+    """Whether the grid of the curves was made from them, and no promise that takes a fixed one is left."""
 
 
 @dataclass(frozen=True, kw_only=True)

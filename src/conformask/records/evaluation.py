@@ -258,7 +258,7 @@ class Evaluation(LossTerms):
         if find_spec("matplotlib") is None:
             raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
         if not self.size_by_threshold:
-            raise MismatchError("no curves are stored: calibrate with selection= so that a grid can be made")
+            raise MismatchError("no curves are stored: an earlier conformask kept none here, calibrate again")
         axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
         axes.plot(*zip(*self.size_by_threshold, strict=True), ".-", label="calibration images")
         axes.axvline(self.threshold, color="C1", linestyle="--", label=f"chosen, {self.threshold:.4g}")

@@ -147,7 +147,7 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
     if promised is None or measured.p_worse is None:
         return f"Measured: {finding}; promised was {promise}."
     above = measured.coverage_interval[0] > promised
-    ending = ", more than promised" if above else _as_expected(promised)
+    ending = ", better than promised" if above else _as_expected(promised)
     return f"{_compared(promised, measured, images, unit)}{ending}."
 
 

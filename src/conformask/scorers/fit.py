@@ -83,9 +83,10 @@ def fit_scorer(
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged" and "spread"
-            (the local spread of y_hat) train nothing; if None "error" for losses of error maps, "mask" for l1
-            and for distances of the paper's form.
+            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged", "residual"
+            (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window) train
+            nothing; if None "error" for losses of error maps, "mask" for l1 and for distances of the paper's
+            form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
             to 2 * C; it is trained on the images as they are and mirrored, ours on all flips and turns.
