@@ -13,9 +13,8 @@ LABELS = {
 
 def worth_text(worth: Worth) -> str:
     """What a score hides on the selection images, beside the best masks and those of other scores."""
-    told = [
-        f"{label} {percent_of(worth.others[name])}" for name, label in LABELS.items() if name in worth.others
-    ]
+    others = {label: worth.others[name] for name, label in LABELS.items() if name in worth.others}
+    told = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
     best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "
     follows = "" if worth.correlation is None else f" C(M, D) is {worth.correlation:.2f}."
     return (

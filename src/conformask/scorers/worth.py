@@ -164,25 +164,24 @@ def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
 
 
 def warn_if_useless(worth: Worth, scorer: str) -> None:
-    """Say so where a score that needs no training hides as little, or one value everywhere nearly so.
+    """Say so where a score that needs no training hides less, or one value everywhere nearly as little.
 
     Another score is advised only where it hides clearly less: in nineteen of twenty sets that are drawn from
     the images.
     """
     trains = scorer not in get_args(names.Untrained)
-    what = "the trained score is" if trains else f"scorer {scorer} is"
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
     hidden = f"on {worth.n} selection images its masks hide {hidden_text(worth)} of an image"
     untrained = {name: share for name, share in worth.others.items() if name != CONSTANT}
     best = min(untrained, key=lambda name: untrained[name])
     those = f"those of scorer {best}, which needs no training, {untrained[best]:.0%}"
     if best in worth.clearly_less:
+        what = "the trained score is of no use yet" if trains else f"another score hides less than {scorer}"
         warnings.warn(
-            f"{what} of no use{' yet' if trains else ' here'}: {hidden}, {those}: {longer}, or take --scorer "
-            f"{best} (scorer={best!r})",
-            stacklevel=3,
+            f"{what}: {hidden}, {those}: {longer}, or take --scorer {best} (scorer={best!r})", stacklevel=3
         )
     elif worth.hidden >= HARDLY * worth.others[CONSTANT]:
+        what = "the trained score is" if trains else f"scorer {scorer} is"
         warnings.warn(
             f"{what} hardly of use: {hidden}, those of one value everywhere {worth.others[CONSTANT]:.0%}: "
             f"{longer}, or choose another threshold",
@@ -190,7 +189,7 @@ def warn_if_useless(worth: Worth, scorer: str) -> None:
         )
     elif trains and worth.hidden >= untrained[best]:
         warnings.warn(
-            f"{what} perhaps of no use yet: {hidden}, {those}; on so few images that may be chance. More "
-            f"selection images would tell; else {longer}",
+            f"the trained score is perhaps of no use yet: {hidden}, {those}; on so few images that may be "
+            f"chance. More selection images would tell; else {longer}",
             stacklevel=3,
         )
