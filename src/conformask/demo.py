@@ -105,6 +105,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             split.train,
             selection=split.selection,
             out=out / "masker",
+            threshold=THRESHOLD,
             epochs=SCORER_EPOCHS,
             seed=seed,
             resume=True,

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformask.data.images import extra_text, is_constant, pixel_hash
+from conformask.data.images import is_constant, pixel_hash
 from conformask.data.lookalikes import Looks, copies, look_of
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.network import Network
-from conformask.records.size import Size, covered
+from conformask.records.size import Size, covered, extra_text
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
 """What stands before the last separator of a name, if it holds letters and ends with a digit."""

@@ -29,29 +29,8 @@ HASH_LEVELS = 65535
 BLOCK = 2**20
 """Values that are worked on at once, in float64."""
 WRITERS = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
-RGB = 3
 LONGEST_NAME = 255 - len(".ome.tiff")
 """Bytes; a file is first written under a hidden name."""
-
-
-def extra_channels(x_channels: int, channels: int) -> int:
-    """How many of x's last channels are no part of the image that y_hat is compared with.
-
-    All beyond the channels of y_hat, such as a map of holes, but for a colour image of which y_hat is grey.
-    """
-    is_colour_to_grey = (x_channels, channels) == (RGB, 1)
-    return 0 if is_colour_to_grey else max(0, x_channels - channels)
-
-
-def extra_text(x_channels: int, channels: int) -> str | None:
-    """What to say of channels of x that are no part of the image; None where there are none."""
-    if extra_channels(x_channels, channels) == 0:
-        return None
-    return (
-        f"x has {x_channels} channels and y_hat {channels}: the first of x are compared with y_hat, and what "
-        "the others tell (holes, noise, an uncertainty) the packaged score knows only once it is trained "
-        "(conformask train)"
-    )
 
 
 def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:

@@ -19,7 +19,6 @@ from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
-from conformask.data.images import extra_text
 from conformask.data.rows import Role
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
@@ -54,7 +53,7 @@ from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection, Worth
 from conformask.records.network import check_network
-from conformask.records.size import Size, among
+from conformask.records.size import Size, among, extra_text
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import scored

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.data.images import extra_channels
 from conformask.networks.unet import Down, Residual, padded
+from conformask.records.size import extra_channels
 from conformask.storage.as_json import Json
 from conformask.types import Images
 

@@ -1,4 +1,4 @@
-"""Sizes of images, and which of them are alike."""
+"""Sizes of images and which of them are alike; channels, and which of them are an image."""
 
 from collections.abc import Collection
 
@@ -6,6 +6,7 @@ Size = tuple[int, ...]
 """The spatial sides of an image in pixels, (H, W) or (D, H, W)."""
 FACTOR = 2
 """How many times longer or shorter than known sides those of images of many sizes may be."""
+RGB = 3
 MANY = 4
 """Sizes from which on images are said to have many."""
 
@@ -37,3 +38,23 @@ def covered(sizes: Collection[Size], *, many: bool = False) -> str:
 def size_text(size: Size) -> str:
     """256 x 256."""
     return " x ".join(map(str, size))
+
+
+def extra_channels(x_channels: int, channels: int) -> int:
+    """How many of x's last channels are no part of the image that y_hat is compared with.
+
+    All beyond the channels of y_hat, such as a map of holes, but for a colour image of which y_hat is grey.
+    """
+    is_colour_to_grey = (x_channels, channels) == (RGB, 1)
+    return 0 if is_colour_to_grey else max(0, x_channels - channels)
+
+
+def extra_text(x_channels: int, channels: int) -> str | None:
+    """What to say of channels of x that are no part of the image; None where there are none."""
+    if extra_channels(x_channels, channels) == 0:
+        return None
+    return (
+        f"x has {x_channels} channels and y_hat {channels}: the first of x are compared with y_hat, and what "
+        "the others tell (holes, noise, an uncertainty) the packaged score knows only once it is trained "
+        "(conformask train)"
+    )

@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from conformask.data.images import extra_channels
 from conformask.data.lookalikes import WINDOWS, Looks
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
+from conformask.records.size import extra_channels
 from conformask.scorers.mask_network import MaskNetwork, to_power
 from conformask.storage.as_arrays import read_arrays
 from conformask.training.record import read_weights
