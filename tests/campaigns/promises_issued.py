@@ -69,16 +69,20 @@ class Combination:
     """Whether the judge gives a mean loss, at most the threshold, and no share of at least CONFIDENCE."""
 
 
-def world(generator: np.random.Generator, n: int, tilted: bool = False, truths: int = 0) -> World:
+def world(
+    generator: np.random.Generator, n: int, *, alone: bool, tilted: bool = False, truths: int = 0
+) -> World:
     """Errors beyond what the score sees: heavy-tailed, harder in large groups and of the second kind.
 
-    About a tenth of the groups is wrong where the score is least, so that no open mask saves them.
+    About a tenth of the groups is wrong where the score is least, so that no open mask saves them. Where
+    images have to be independent, each is `alone`: one of its group.
     """
     sizes = generator.integers(1, GROUP + 1, n)
-    group = np.repeat(np.arange(n), sizes)[:n]
+    group = np.arange(n) if alone else np.repeat(np.arange(n), sizes)[:n]
     count = int(group[-1]) + 1
     kind = (generator.random(count) < (0.7 if tilted else 0.3)).astype(int)[group]
-    hard = np.bincount(group)[group] * generator.lognormal(0, 0.4, count)[group] * np.array([0.5, 1.2])[kind]
+    members = sizes if alone else np.bincount(group)
+    hard = members[group] * generator.lognormal(0, 0.4, count)[group] * np.array([0.5, 1.2])[kind]
     y_hat = generator.uniform(0.3, 0.7, (n, SIDE, SIDE))
     spread = generator.exponential(0.04, y_hat.shape).clip(0.001, 0.25)
     blind = (generator.random(count) < 0.12)[group][:, None, None]
@@ -246,12 +250,14 @@ def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, An
     generator, found = np.random.default_rng(seed), Found()
     used = loss("l1", "trusted")
     plain = cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1)
-    selection = _triplets(world(generator, 60))
+    alone = "groups" not in combination.columns
+    selection = _triplets(world(generator, 60, alone=alone))
     kept = selection_record(plain, selection, used, [family_by_name("reciprocal")], 32)
     scorer, truths = replace(plain, selection=kept), TRUTHS * ("conditional" in combination.name)
     for _ in range(sets):
-        calibration = world(generator, combination.n)
-        new = world(generator, NEW if not truths else NEW // 2, "weights" in combination.columns, truths)
+        calibration = world(generator, combination.n, alone=alone)
+        tilted, count = "weights" in combination.columns, NEW if not truths else NEW // 2
+        new = world(generator, count, alone=alone, tilted=tilted, truths=truths)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # of closed masks
