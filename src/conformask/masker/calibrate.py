@@ -53,7 +53,7 @@ from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection, Worth
 from conformask.records.network import check_network
-from conformask.records.size import Size, among, extra_text
+from conformask.records.size import Size, among, extra_text, size_text
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import scored
@@ -376,6 +376,7 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
     known = scorer.sizes
     if known is not None and not all(among(size, known) for size in seen.sizes):
         raise MismatchError(
-            f"the scorer was trained on images of {list(known)}, these have {list(seen.sizes)}: "
-            "cut or scale them alike, or score them by tiles: --whole (cm.Tiled(scorer))"
+            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, these have "
+            f"{', '.join(map(size_text, seen.sizes))}: cut or scale them alike, or score them by tiles: --whole "
+            "(cm.Tiled(scorer))"
         )
