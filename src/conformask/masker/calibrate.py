@@ -376,7 +376,7 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
     known = scorer.sizes
     if known is not None and not all(among(size, known) for size in seen.sizes):
         raise MismatchError(
-            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, these have "
-            f"{', '.join(map(size_text, seen.sizes))}: cut or scale them alike, or score them by tiles: --whole "
-            "(cm.Tiled(scorer))"
+            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, these "
+            f"have {', '.join(map(size_text, seen.sizes))}: cut or scale them alike, or score them by tiles: "
+            "--whole (cm.Tiled(scorer))"
         )
