@@ -13,3 +13,11 @@ def test_a_promise_is_kept_where_it_is_issued(combination: Combination) -> None:
     found = measured(combination, SETS)
     assert found["refused"] == 0, "whether one is given must not depend on what the images show"
     assert found["z"] > -4.5
+
+
+def test_closed_masks_are_part_of_what_is_kept() -> None:
+    """Sixty sets of the plainest promise: with open masks where closed ones are due, z is below -4."""
+    marginal = next(each for each in SAMPLE if each.name == "marginal")
+    found = measured(marginal, 60)
+    assert found["hides"] > 5
+    assert found["z"] > -3
