@@ -1,4 +1,4 @@
-"""Whether what was measured on images with truth agrees with a masker's promise."""
+"""Comparison of losses measured on images with truth with a masker's promise."""
 
 from dataclasses import dataclass, replace
 
@@ -21,22 +21,22 @@ from conformask.records.curves import Curves
 from conformask.records.evaluation import Measurement
 
 LEVEL = 0.01
-"""How often a promise that is kept may be called broken."""
+"""False-alarm rate: how often a promise that is kept may be called broken."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the promise bounds, as it was measured, and how often chance alone brings that about."""
+    """The measured quantity that the promise bounds, and how often chance alone makes it as large."""
 
     loss: float
-    """The share of images that fail, or their mean distance."""
+    """The share of images that fail, or for a promise about a mean the mean loss."""
     allowed: float
-    """1 - confidence, or the threshold."""
+    """The largest loss that the promise allows: 1 - confidence, or the threshold."""
     tails: Tails | None
-    """None where no law is known."""
+    """The two p-values of the measured loss; None where no law is known."""
 
     def broken(self, level: float) -> bool:
-        """Whether more is lost than promised, and more than chance explains at this level."""
+        """Return whether the loss exceeds the promise, and by more than chance explains at this level."""
         more = self.loss > self.allowed * (1 + SLACK)
         return more and self.tails is not None and self.tails.worse < level
 
@@ -48,7 +48,7 @@ def measured(
     categories: Labels | None = None,
     level: float = LEVEL,
 ) -> Measurement:
-    """What the losses of images with truth say of the promise; see `agreement`."""
+    """Summarise the losses of images with truth and compare them with the promise; see `agreement`."""
     promise = masker.guarantee
     met = passes(distances, masker.card.threshold)
     coverage, interval = promise.unit.coverage(met, groups)
@@ -66,11 +66,11 @@ def measured(
 def agreement(
     masker: Masker, distances: PerImage, groups: Labels, categories: Labels | None = None
 ) -> Agreement:
-    """Hold the losses of images against the promise.
+    """Compare the losses of images with the promise.
 
-    For the law one image of a group counts, unless the promise is about groups; of categories the worst,
-    corrected for their number. No law is known for weighted promises, nor where one has to be drawn from
-    curves and none are stored.
+    The law counts one image per group, unless the promise is about groups. With categories, the result is
+    that of the worst one, corrected for their number. No law is known for weighted promises, nor where one
+    has to be drawn from curves and none are stored.
     """
     promise, threshold = masker.guarantee, masker.card.threshold
     losses, allowed = promise.statement.losses(distances, threshold), promise.statement.allowed(threshold)
@@ -82,9 +82,10 @@ def agreement(
 
 
 def most_failing(masker: Masker, level: float) -> float:
-    """The share of units that fail at most if the promise is true; of calibration sets a share `level` aside.
+    """Return the largest plausible share of failing units if the promise is true.
 
-    At least the promised one: a promise that holds on average over sets is broken a little by many of them.
+    A share `level` of calibration sets may exceed it. It is at least the promised share: a promise that holds
+    on average over calibration sets is exceeded a little by many of them.
     """
     promise, threshold = masker.guarantee, masker.card.threshold
     if isinstance(promise.population, EachCategory) and masker.curves is not None:
@@ -115,7 +116,7 @@ def _tails(masker: Masker, of_units: PerImage) -> Tails | None:
 def _worst_category(
     masker: Masker, losses: PerImage, allowed: float, groups: Labels, categories: Labels
 ) -> Agreement:
-    """That of the category in which chance brings about as much most rarely."""
+    """Return the agreement of the category with the smallest p-value, corrected for their number."""
     if masker.curves is None:
         return Agreement(float(losses.mean()), allowed, None)
     law, curves, agreements = replace(masker.guarantee, population=One()), masker.curves, []
@@ -131,7 +132,7 @@ def _worst_category(
 
 
 def _rank_in(curves: Curves, category: str, law: Promise) -> tuple[int | None, int]:
-    """The rank that is deployed in a category, if that is what is deployed, and of how many units."""
+    """Return the rank deployed in a category, if one is, and its number of units."""
     calibrated = np.asarray(curves.category) == category
     group = None if curves.group is None else curves.group[calibrated]
     n = law.unit.count(int(calibrated.sum()), {"group": group})

@@ -1,4 +1,4 @@
-"""Whether what is computed of an image depends on the other images of its batch: no promise covers that."""
+"""Check that nothing computed for an image depends on the others in its batch: no promise covers that."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,23 +13,23 @@ from conformask.scorers.scoring import score_of
 from conformask.types import Images, Loss, Scorer, Triplet, Weigh
 
 TOLERANCE = 1e-3
-"""Relative; batches of other sizes change the rounding of convolutions by a hundredth of it."""
+"""Largest accepted relative difference; rounding differs by 1 % of it between batches of different sizes."""
 FAINT = 0.25
-"""Of the contrast of an image: what is left of it in one that looks otherwise in every statistic."""
+"""Factor by which the contrast of a probe image is reduced, to change all of its statistics."""
 LOOKED_AT = 8
-"""Calibration images among which one of the same shape is looked for."""
+"""Number of calibration images searched for one of the same shape as the first."""
 Values = dict[str, Tensor]
 
 
 def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, triplets: Triplets) -> None:
-    """Compute score, loss and weight of some images one by one, and of all in one batch, and compare.
+    """Compare score, loss and weight of a few images computed one by one and in one batch.
 
-    They are the first image, the next of its shape, and the first with a quarter of its contrast: what is
-    divided by a maximum or a mean of the batch differs for one of them at least. Calibration and use put
-    different images beside each other: their numbers would not be exchangeable.
+    The images are the first, the next of the same shape, and the first with a quarter of its contrast: a
+    value divided by a maximum or a mean of the batch differs for at least one of them. Calibration and use
+    combine different images in a batch, so such values would not be exchangeable.
 
     Raises:
-        CalibrationError: one of them differs; says which.
+        CalibrationError: a value differs; names it.
     """
 
     def values(x: Images, y_hat: Images, y: Images) -> Values:
@@ -48,7 +48,7 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
 
 
 def _images(scorer: Scorer, triplets: Triplets) -> Iterator[tuple[Images, ...]]:
-    """x, y_hat and y of each; of images that are scored by tiles a corner."""
+    """Yield x, y_hat and y of each probe image; only a corner of it if images are scored by tiles."""
     first, *others = (triplets[index] for index in range(min(LOOKED_AT, len(triplets))))
     shapes = (first.x.shape, first.y_hat.shape)
     alike = next((other for other in others if (other.x.shape, other.y_hat.shape) == shapes), None)

@@ -1,7 +1,8 @@
-"""What images look like in plain numbers, so that monitoring can say in which way new ones differ.
+"""Image statistics (brightness, contrast, noise, sharpness), so that monitoring can say how images differ.
 
-The variance of the means of blocks shrinks as blocks grow; what is lost from one size to the next is the
-detail of that size. The part of it that white noise makes is known: noise does not pass for sharpness.
+The variance of block means shrinks as blocks grow; the difference from one block size to the next is the
+detail of that size. The part of it that white noise contributes is known and subtracted, so that noise is not
+mistaken for sharpness.
 """
 
 import numpy as np
@@ -12,30 +13,30 @@ from torch import Tensor
 from conformask.types import Batch, Images
 
 HALVINGS = 3
-"""Blocks are of 1, 2, 4 and 8 pixels along each axis; an axis shorter than 8, such as few slices, is left."""
+"""Number of block halvings: blocks of 1, 2, 4 and 8 pixels along each axis; axes shorter than 8 are left."""
 OF_DIFFERENCE = 6**0.5
-"""The deviation of the second difference 1, -2, 1 of white noise with deviation 1."""
+"""The standard deviation of the second difference 1, -2, 1 of white noise with deviation 1."""
 MEDIAN_OF_NORMAL = 0.6745
-"""Of absolute values, of a normal law with deviation 1."""
+"""The median absolute value of a normal law with standard deviation 1."""
 LEAST = 1e-3
-"""The least noise, as a part of the contrast, and the least detail, as a part of the variance."""
+"""Lower limits: of the noise as a fraction of the contrast, and of detail as a fraction of the variance."""
 TINY = 1e-12
 """Added before a logarithm or a division."""
 
 
 def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:
-    """Of x and of y_hat, the logarithms of brightness, contrast, noise and sharpness; finite, float64.
+    """Return the logs of brightness, contrast, noise and sharpness of x and of y_hat; finite, float64.
 
-    Inside the region of an image where it has one of its size. Brightness is the mean, contrast the standard
-    deviation of blocks of 4 pixels divided by the mean, noise the deviation of white noise, sharpness the
-    detail of 2 pixels divided by that of 4.
+    They are computed inside the region of an image where it has one of its size. Brightness is the mean,
+    contrast the standard deviation of means of 4-pixel blocks divided by the mean, noise the standard
+    deviation of white noise, sharpness the square root of the detail of 2 pixels divided by that of 4.
     """
     both = [_measured(images, _inside(batch, images)) for images in (batch.x, batch.y_hat)]
     return torch.stack(both, dim=1).cpu().double().numpy()
 
 
 def _inside(batch: Batch, images: Images) -> Images:
-    """1 inside the region and 0 outside, (N, 1, *space)."""
+    """Return 1 inside the region and 0 outside, (N, 1, *space)."""
     region = batch.region
     if region is None or region.shape[2:] != images.shape[2:]:
         return torch.ones_like(images[:, :1])
@@ -60,7 +61,7 @@ def _measured(images: Images, inside: Images) -> Float[Tensor, "n 4"]:
 
 
 def _variances(centred: Images, inside: Images) -> tuple[Float[Tensor, "n sizes"], Float[Tensor, "n sizes"]]:
-    """Of means of blocks of each size; and what they would be of white noise with variance 1."""
+    """Return the variance of block means for each size, and its value for white noise with variance 1."""
     axes = [axis for axis in range(2, centred.ndim) if centred.shape[axis] >= 2**HALVINGS]
     for axis in axes:
         length = centred.shape[axis] >> HALVINGS << HALVINGS
@@ -77,13 +78,13 @@ def _variances(centred: Images, inside: Images) -> tuple[Float[Tensor, "n sizes"
 
 
 def _paired(sums: Images, axis: int) -> Images:
-    """Sums of two neighbours each, half as many along the axis."""
+    """Return the sums of pairs of neighbours, half as many along the axis."""
     pairs = sums.unfold(axis, 2, 2)
     return pairs[..., 0] + pairs[..., 1]
 
 
 def _noise(images: Images, inside: Images) -> Float[Tensor, "n"]:
-    """The deviation of white noise, by the median of what second differences along all axes leave."""
+    """Estimate the deviation of white noise by the median absolute second difference along all axes."""
     scale = MEDIAN_OF_NORMAL
     for axis in range(2, images.ndim):
         length = images.shape[axis] - 2

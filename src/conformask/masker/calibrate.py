@@ -69,12 +69,12 @@ WHOLE = "whole images"
 
 
 GRID_FROM = 8
-"""Calibration images from which a grid is made where there are no selection images."""
+"""Number of calibration images that a grid is made from if there are no selection images."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Everything that is fixed before a calibration image is looked at."""
+    """All choices, fixed before a calibration image is looked at."""
 
     promise: Promise
     loss: Loss
@@ -115,18 +115,18 @@ def calibrate(
         calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
             loss on the selection images.
-        confidence: with which probability (the paper's beta); 0.9 if None, where the guarantee takes one.
+        confidence: the promised probability (the paper's beta); 0.9 if None, where the guarantee takes one.
         family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; if None the one that
             suits the loss, or the scorer.
         guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
         delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
-        unit: what is counted, image, group or member; that of the guarantee if None.
-        share: of a group's images that have to be fine, for the unit group; every image if None.
-        within: whether each category gets the promise, and its lambda, by itself.
+        unit: the unit counted: image, group or member; the guarantee's own if None.
+        share: the share of a group's images that must meet the threshold, for unit="group"; all if None.
+        within: whether each category gets its own promise and its own lambda.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer's if None.
             Any score keeps any promise; masks are smallest with one that was fitted for the loss.
-        over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
+        over: how an error map is aggregated under a mask: image, trusted, window, missed or wrong.
         window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
@@ -198,7 +198,7 @@ def calibrate(
 def _worth_of(
     scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
 ) -> Worth | None:
-    """What a score that needs no training is worth beside others; None of too few images."""
+    """Compare a score that needs no training with other scores; None if there are too few images."""
     yardstick = Yardstick.on(selection, loss, family, threshold)
     if yardstick is None:
         return None
@@ -208,17 +208,17 @@ def _worth_of(
 
 
 def _own_grid(scorer: Scorer, calibration: Triplets, loss: Loss, family: Family) -> Array:
-    """A grid from a few calibration images, where there are no selection images.
+    """Make a grid from a few calibration images, where there are no selection images.
 
-    It decides no lambda here. Of a monotone loss and a promise that reads off an order statistic, any lambda
-    below the exact one keeps the promise, so that one may be read off it later, too.
+    The grid does not determine lambda here. For a monotone loss and a promise that deploys an order
+    statistic, any lambda below the exact one keeps the promise, so a grid point may also be deployed later.
     """
     some = calibration.select(range(min(len(calibration), GRID_FROM)))
     return lambda_grid(family, loss, list(scored(scorer, some, "grid")))
 
 
 def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
-    """The loss of an empty image under the closed mask."""
+    """Return the loss of an empty image under the closed mask."""
     zeros = torch.zeros(1, channels, *size)
     return float(loss.on(zeros, zeros, torch.ones(1, 1, *size), 1).of(zeros[:, :1]))
 
@@ -249,7 +249,7 @@ def _fixed(
 
 
 def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
-    """How the unmasked loss of the selection images follows what their score looks like."""
+    """Regress the unmasked loss of the selection images on the features of their scores."""
     if curves is None or curves.features is None:
         return None
     return looks_of_loss(
@@ -338,9 +338,9 @@ def _card(
 
 
 def _range_of(calibration: Triplets, role: Role) -> tuple[float, float] | None:
-    """The least and the largest value of the first image: as stated, or as it says of itself.
+    """Return the least and the largest value of the first image, as given by the reading or by its header.
 
-    Of a file that was turned round they are those that it holds.
+    For a file with inverted values, they are the range of the values stored in the file.
     """
     header = calibration.header(0, role)
     used = calibration.reading.of(role).data_range or header.data_range
@@ -349,7 +349,7 @@ def _range_of(calibration: Triplets, role: Role) -> tuple[float, float] | None:
 
 
 def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: Survey | None) -> None:
-    """Refuse images that something was learnt from, and warn of those that look like it."""
+    """Refuse images that were used for training or selection, and warn of lookalikes."""
     traces = scorer.trained_on | frozenset(calibration.provenance.trained_on)
     traces |= frozenset(() if chosen_on is None else chosen_on.traces)
     leaked = seen.among(traces)

@@ -1,4 +1,4 @@
-"""What a user hands in as code, and whether it still computes what was calibrated."""
+"""The components that a user hands in as code, and a check that they still compute the same values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from conformask.types import Array, Family, Images, Loss, Scorer, Triplet, Weigh
 
 Shape = tuple[int, ...]
 SIDE = 256
-"""Pixels of a probe's side where tiles score images of any size."""
+"""Side of a probe image in pixels, where images of any size are scored by tiles."""
 KEPT = 64
-"""Values that are kept of a probe's score along each side."""
+"""Number of values of a probe's score that are kept along each side."""
 TOLERANCE = 1e-3
-"""Relative; other machines round scores by a hundredth of it."""
+"""Largest accepted relative difference; scores round differently on other machines, by 1 % of it."""
 
 
 @dataclass(frozen=True)
 class Code:
-    """What masks and promise are computed with."""
+    """The components that masks and the promise are computed with."""
 
     scorer: Scorer
     loss: Loss
@@ -34,7 +34,7 @@ class Code:
     weigh: Weigh | None
 
     def fingerprints(self) -> dict[str, str]:
-        """Of the scorer and of what else a user brought, by the name of its argument."""
+        """Return fingerprints of the scorer and of other components from the user, by argument name."""
         fingerprints = {"scorer": self.scorer.fingerprint, "distance": code_of(self.loss)}
         if not _ours(self.family):
             fingerprints["family"] = fingerprint_of(self.family)
@@ -43,9 +43,10 @@ class Code:
         return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
 
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
-        """What it computes of images (C, *space) made by a formula, by the name of its argument.
+        """Compute the components' values on synthetic images (C, *space), by argument name.
 
-        Losses and families of ours are named by the card; they may need weights that are not at hand.
+        Built-in losses and families are left out: the card names them, and they may need weights that are not
+        at hand.
         """
         images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
         score = score_of(self.scorer, images[0], images[1]).map
@@ -65,7 +66,7 @@ class Code:
         return self.family.apply(score, self.family.level(score, lam[None]))
 
     def refuse_changed(self, fingerprints: Mapping[str, str], probe: Mapping[str, Array]) -> None:
-        """Refuse code that is not that of the calibration, or that gives other values.
+        """Refuse code that differs from the calibration's, or that gives other values.
 
         Raises:
             MismatchError: names the argument.
@@ -88,7 +89,7 @@ CHANGED = (
 
 
 def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
-    """The shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
+    """Return the shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
     shapes = triplet.x.shape, triplet.y_hat.shape
     part = min(1.0, SIDE / max(shapes[1][1:])) if isinstance(scorer, Tiled) else 1.0
     x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in shapes)
@@ -100,7 +101,7 @@ def _ours(family: Family) -> bool:
 
 
 def waves(shape: Shape, place: int) -> Images:
-    """A test image (1, C, *space): waves in [0, 1] of several lengths, of another phase at each place."""
+    """Make a test image (1, C, *space): waves in [0, 1] of several lengths, with a phase set by `place`."""
     channel, *planes, row, column = np.indices(shape)
     row = row + 0.5 * sum(planes)
     phases = (0.9 * row + 0.4 * column, 0.11 * row - 0.07 * column, 2.3 * column - 1.7 * row)

@@ -1,4 +1,4 @@
-"""The files of a saved masker: calibration.json, and the arrays that it names; sealed with the scorer's."""
+"""The files of a saved masker: calibration.json and the arrays it names, sealed with the scorer's files."""
 
 import warnings
 from collections.abc import Mapping
@@ -16,18 +16,18 @@ from conformask.storage.typed import record_of
 CALIBRATION = "calibration.json"
 CARD = "CARD.md"
 CHOSEN = ("loss_terms", "guarantee", "delta", "thresholds", "family", "tiles", "unit", "share", "within")
-"""What a person chooses of a promise, beside the two that a simultaneous one leaves open."""
+"""Terms of a promise that a person chooses, beside the two in OPEN."""
 OPEN = ("threshold", "confidence")
 SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """What a saved masker is made of, besides its scorer."""
+    """The parts of a saved masker, without its scorer."""
 
     card: CalibrationCard
     fingerprint: str
-    """Of the whole masker."""
+    """The fingerprint of the whole masker."""
     critical_lambdas: Array
     curves: Curves | None
     looks: Array | None
@@ -35,7 +35,7 @@ class Stored:
 
 
 def write_stored(folder: Path, stored: Stored) -> None:
-    """Replace what a folder promises, as one; the scorer's files lie there already."""
+    """Replace the calibration in a folder atomically; the scorer's files must already be there."""
     curves = {} if stored.curves is None else stored.curves.arrays()
     if stored.looks is not None:
         curves["looks"] = stored.looks
@@ -53,10 +53,10 @@ def write_stored(folder: Path, stored: Stored) -> None:
 
 
 def after(card: CalibrationCard, folder: Path) -> CalibrationCard:
-    """The card as it may be saved into a folder that may hold an earlier one.
+    """Return the card to be saved into a folder that may hold an earlier one.
 
-    Exploratory where that was another promise, calibrated on some of the same images, or where some of its
-    images are left out now.
+    It is marked exploratory where the earlier card made another promise or was exploratory and was calibrated
+    on some of the same images, or where some of its images are left out now.
     """
     if not (folder / CALIBRATION).is_file():
         return card
@@ -69,7 +69,7 @@ def after(card: CalibrationCard, folder: Path) -> CalibrationCard:
 
 
 def read_stored(folder: Path) -> Stored:
-    """Read what write_stored wrote, or Masker.save of conformask 0.1.
+    """Read the files of write_stored, or of Masker.save of conformask 0.1.
 
     Raises:
         MissingFileError: nothing was calibrated in this folder.
@@ -96,7 +96,7 @@ def read_stored(folder: Path) -> Stored:
 
 
 def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
-    """The card, and the fingerprint of the whole masker; the files that count are looked at, not loaded.
+    """Read the card and the fingerprint of the masker; other files are verified, not loaded.
 
     Raises:
         MissingFileError: nothing was calibrated in this folder.
@@ -122,7 +122,7 @@ def _of_0_1(record: Mapping[str, Json]) -> bool:
 
 
 def _verify_0_1(folder: Path) -> None:
-    """As conformask 0.1 sealed a masker: by checksums.json."""
+    """Verify the files of a masker sealed by conformask 0.1, by its checksums.json."""
     path = folder / "checksums.json"
     if not path.is_file():
         warnings.warn(

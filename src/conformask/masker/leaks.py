@@ -1,4 +1,4 @@
-"""Images that a promise must not be calibrated or tested on: something has learnt from them, or one twice."""
+"""Detect calibration or test images that were learnt from, or that occur twice."""
 
 import warnings
 from collections.abc import Iterable
@@ -13,10 +13,10 @@ SWAPPED = 0.95
 
 
 def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:
-    """Refuse calibration images of one truth in two groups, which are not two draws.
+    """Refuse calibration images with the same truth in two groups, which are not two draws.
 
     Raises:
-        CalibrationError: there are such; names two.
+        CalibrationError: there are such images; names two.
     """
     first: dict[str | None, int] = {None: 0}
     for index, pixels in enumerate(seen.pixels):
@@ -29,14 +29,14 @@ def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:
 
 
 def warn_of_learnt(seen: Survey, scorer: Scorer, kind: str) -> None:
-    """Warn of images that look like copies of those that the scorer knows."""
+    """Warn of images that look like copies of images that the scorer knows."""
     packaged = scorer.name == "packaged"
     reason = "the packaged network has learnt from" if packaged else "the scorer was trained or selected on"
     warn_of_copies(seen, scorer.looks, kind, reason, stacklevel=5)
 
 
 def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str, stacklevel: int = 4) -> None:
-    """Warn of images that look like copies of those with these looks."""
+    """Warn of images that look like copies of the images with these perceptual hashes."""
     pairs = [] if looks is None else copies(seen.looks, looks)
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
     if names:
@@ -49,9 +49,9 @@ def warn_of_copies(seen: Survey, looks: Array | None, kind: str, reason: str, st
 
 
 def warn_of_copies_within(seen: Survey, groups: tuple[str, ...]) -> None:
-    """Warn of calibration images of two groups that look like copies of each other: they are not two draws.
+    """Warn of calibration images of two groups that look like copies: they are not two draws.
 
-    Images too small to look like anything are left out.
+    Images too small for a perceptual hash are left out.
     """
     if min(seen.smallest[-2:]) < REDUCED:
         return
@@ -68,7 +68,7 @@ def warn_of_copies_within(seen: Survey, groups: tuple[str, ...]) -> None:
 
 
 def warn_if_swapped(seen: Survey) -> None:
-    """Ask whether x and y_hat were exchanged where x is nearer to nearly all truths."""
+    """Ask whether x and y_hat were swapped, if x is nearer to nearly all truths."""
     if seen.nearer is not None and seen.nearer >= SWAPPED:
         warnings.warn(
             f"x is nearer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
@@ -78,7 +78,7 @@ def warn_if_swapped(seen: Survey) -> None:
 
 
 def warn_of_spellings(categories: Iterable[str]) -> None:
-    """Warn of categories that differ by case or blanks alone, and were probably meant to be one."""
+    """Warn of categories that differ only by case or blanks, and were probably meant to be one."""
     by_meaning: dict[str, str] = {}
     for category in sorted(set(categories)):
         other = by_meaning.setdefault("".join(category.split()).casefold(), category)

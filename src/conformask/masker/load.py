@@ -1,4 +1,4 @@
-"""Reads a saved masker."""
+"""Reading of a saved masker."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,10 +26,10 @@ def load(
     family: Family | None = None,
     weight: Weigh | None = None,
 ) -> Masker:
-    """Read what Masker.save wrote.
+    """Read a masker that Masker.save wrote.
 
-    What a user brought as code (distance, network, scorer, family, weight) is handed in, never imported from
-    a file.
+    Components that a user brought as code (distance, network, scorer, family, weight) are passed as
+    arguments, never imported from a file.
 
     Raises:
         MissingFileError: the folder holds no calibrated masker.
@@ -62,7 +62,7 @@ def load(
 
 
 def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
-    """The scorer, by tiles where the card says so."""
+    """Return the scorer, wrapped in Tiled where the card says so."""
     if card.tiles is None or card.tiles == getattr(scorer, "tiles", None):
         return scorer
     return Tiled(scorer, *card.tiles)

@@ -1,4 +1,4 @@
-"""Masks with a promise, on new images; saved and loaded without pickle."""
+"""Maskers: masks with a promise for new images, saved and loaded without pickle."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ from conformask.storage.whole import whole_file
 from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Triplet, Weigh
 
 THRESHOLDS = 40
-"""Of the curve of mask size against threshold."""
+"""Number of points of the curve of mask size against threshold."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,14 @@ class Masker:
     rule: Rule
     card: CalibrationCard
     critical_lambdas: Float[np.ndarray, "n"]
-    """Of the calibration images, in the order of the curves."""
+    """Critical lambdas of the calibration images, in the order of the curves."""
     curves: Curves | None
     weigh: Weigh | None = None
     """The likelihood ratio of a weighted promise, where it is a callable."""
     looks: Array | None = None
     """Perceptual hashes of the calibration images, (n, w, b) uint8."""
     probe: Mapping[str, Array] | None = None
-    """What scorer and other code computed of a test image at the calibration."""
+    """Values that the scorer and other code computed on a test image at calibration."""
 
     def __repr__(self) -> str:
         return f"Masker({self.promise}; scorer {self.scorer.name}, family {self.family.name})"
@@ -78,22 +78,22 @@ class Masker:
 
     @property
     def coverage_range(self) -> tuple[float, float] | None:
-        """Between which values coverage lies for nine calibration sets of ten; None where no law is known."""
+        """The range of coverage for 90 % of calibration sets; None where no law is known."""
         n = self.card.n_units
         return coverage_range(n, self.guarantee.rank(n))
 
     @property
     def grid(self) -> Float[np.ndarray, "g"]:
-        """Lambdas at which curves are known; 0 and inf where none are stored."""
+        """Lambdas at which the curves are known; 0 and inf where none are stored."""
         return NO_GRID if self.curves is None else self.curves.grid
 
     @property
     def guarantee(self) -> Promise:
-        """What is promised, as a value with axes."""
+        """The promise as a value with axes."""
         return promise_of(self.card)
 
     def evidence(self) -> Evidence:
-        """What the calibration images say about the threshold.
+        """Return the critical lambdas and curves of the calibration images, for the threshold.
 
         Raises:
             MismatchError: no curves are stored.
@@ -131,15 +131,15 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
     ) -> Tensor | Array:
-        """The mask, in [0, 1], 1 = trusted.
+        """Compute the mask, in [0, 1], 1 = trusted.
 
         Args:
             x: the degraded input: a tensor of floats (N, Cx, *space), or an array (H, W) or (H, W, C), or of
                 the axes of the calibration. Both are read as the calibration's images were: by their
                 data_range, or the range of the type, floats in [0, 1]. Or a Triplet, which has all.
             y_hat: the network's output, of the same kind.
-            weight: of each image, where the rule asks for it.
-            category: of each image, where the rule asks for it.
+            weight: the likelihood ratio of each image, where the rule needs it.
+            category: the category of each image, where the rule needs it.
 
         Returns:
             A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
@@ -168,7 +168,7 @@ class Masker:
         return mask[0] if len(mask) == 1 else mask
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
-        """What a user calls `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
+        """Return the argument `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
 
         Raises:
             ImageError: values outside the range, NaN or infinity, or a tensor of integers.
@@ -186,7 +186,7 @@ class Masker:
         return _inside(name, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
     def image_of(self, role: str, image: Array) -> Image:
-        """A user's array as x, y_hat or y, (C, *space) in [0, 1], read as the calibration images were.
+        """Return a user's array as x, y_hat or y, (C, *space) in [0, 1], read like the calibration images.
 
         Raises:
             ImageError: values outside the range, NaN that means nothing, or infinity.
@@ -205,7 +205,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
     ) -> Images:
-        """The mask of each image, as __call__ gives it for tensors; these are in [0, 1] in any case."""
+        """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
         return self.open(self.scored(x, y_hat, weight, category))
 
     def scored(
@@ -215,7 +215,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
     ) -> Scored:
-        """New images with their score, checked."""
+        """Check new images and return them with their scores."""
         x, y_hat = _inside("x", x), _inside("y_hat", y_hat)
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
@@ -227,11 +227,11 @@ class Masker:
         return Scored(batch, score_of(self.scorer, x, y_hat, names))
 
     def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
-        """By how much each output differs from its truth at most, without a mask: (N,), in units of the loss.
+        """Bound the unmasked loss of each output: (N,), in units of the loss.
 
         P(loss of the whole image <= its bound) >= confidence (0.9 for a promise about a mean), over the
-        calibration and new images; of images in groups, for a random image of a new group. None where it is
-        not known: too few images, or a weighted promise.
+        calibration and new images; if images are in groups, for a random image of a new group. None where no
+        bound is known: too few images, or a weighted promise.
 
         Args:
             x: as __call__ takes it.
@@ -240,7 +240,7 @@ class Masker:
         return self.bounds_of(self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat)))
 
     def bounds_of(self, item: Scored) -> Float[np.ndarray, "n"] | None:
-        """The bounds of scored images; see `error_bounds`."""
+        """Return the bounds of scored images; see `error_bounds`."""
         if self.image_bound is None:
             return None
         bounds = self.image_bound(features_of(item.score))
@@ -256,7 +256,7 @@ class Masker:
         return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
 
     def open(self, item: Scored) -> Images:
-        """The masks of scored images: gathers the facts that the rule needs, then applies the family.
+        """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
 
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
@@ -265,7 +265,7 @@ class Masker:
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
 
     def lambdas(self, item: Scored) -> Float[np.ndarray, "n"]:
-        """The lambda of each scored image.
+        """Compute the lambda of each scored image.
 
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
@@ -294,7 +294,7 @@ class Masker:
         )
 
     def stored_curves(self) -> Curves:
-        """The curves of the calibration images.
+        """Return the curves of the calibration images.
 
         Raises:
             MismatchError: none are stored.
@@ -304,9 +304,9 @@ class Masker:
         return self.curves
 
     def size_by_threshold(self) -> tuple[tuple[float, float], ...]:
-        """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending.
+        """Return pairs (threshold, mean mask size on the calibration images) at the same confidence.
 
-        Empty where no curves are stored.
+        Thresholds are ascending; empty where no curves are stored.
         """
         if self.curves is None:
             return ()
@@ -326,12 +326,13 @@ class Masker:
         share: float | None = None,
         within: bool | None = None,
     ) -> "Masker":
-        """A new masker for another promise, from the stored curves, without touching an image.
+        """Make a masker for another promise from the stored curves, without reading any image.
 
-        What is not given stays; unit, share and within are those of `calibrate`. On the grid of the curves:
-        slightly conservative where the loss has an exact solution; the same settings give the same
-        masker. A simultaneous promise covers every confidence and, snapped down to
-        those declared, every threshold at its delta; any other change makes the masker exploratory, for good.
+        Arguments left out keep their values; unit, share and within are those of `calibrate`. The rule is
+        found on the grid of the curves, which is slightly conservative where the loss has an exact solution;
+        the same settings return the same masker. A simultaneous promise covers every confidence and, snapped
+        down to a declared one, every threshold at its delta; any other change makes the masker exploratory,
+        permanently.
 
         Raises:
             MismatchError: no curves are stored.
@@ -357,18 +358,18 @@ class Masker:
 
     @property
     def code(self) -> Code:
-        """What masks and promise are computed with."""
+        """The components that masks and the promise are computed with."""
         return Code(self.scorer, self.loss, self.family, self.weigh)
 
     @property
     def stored(self) -> Stored:
-        """What is saved of it, besides its scorer."""
+        """The parts of this masker that are saved, without its scorer."""
         return Stored(self.card, self.fingerprint, self.critical_lambdas, self.curves, self.looks, self.probe)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and what it names, CARD.md. No pickle.
 
-        The calibration is replaced as one: whoever reads meanwhile gets the old or the new one.
+        The calibration is replaced atomically: a concurrent reader gets either the old or the new one.
 
         Returns:
             The masker as it was saved: exploratory where the folder held a promise with other settings that

@@ -1,4 +1,4 @@
-"""The distance and the family that go with a scorer, and the promises that go with them."""
+"""Resolution of the loss and the family from arguments and the scorer, and checks of what they allow."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ def loss_for(
 ) -> Loss:
     """The loss that is asked for; of what is not said, that of the scorer or of its selection images.
 
-    A score may be used for any loss: the promise holds, masks may be larger than those of a score that was
+    A score may be used for any loss: the promise holds, but masks may be larger than with a score that was
     fitted for it.
 
     Raises:
@@ -51,10 +51,10 @@ def loss_for(
 
 
 def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
-    """Refuse a window that was a length where the images' spacing makes other pixels of it.
+    """Refuse a window given as a length if the images' spacing makes another number of pixels of it.
 
     Raises:
-        MismatchError: it does, or they have none.
+        MismatchError: the number of pixels differs, or the images have no spacing.
     """
     if terms.length is None:
         return
@@ -68,10 +68,10 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
 
 
 def refuse_unbounded(promise: Promise, used: Loss) -> None:
-    """Refuse a mean of a loss that can be arbitrarily large.
+    """Refuse a promise about the mean of a loss without an upper bound.
 
     Raises:
-        InvalidArgumentError: it is one.
+        InvalidArgumentError: the promise bounds a mean, and the loss has no upper bound.
     """
     if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(

@@ -39,7 +39,7 @@ class OnlineMasker:
 
     masker: Masker
     eta: float = 0.05
-    """How far a failure moves the level of the quantile: larger follows faster and wavers more."""
+    """How far a failure moves the level of the quantile: a larger value adapts faster and fluctuates more."""
     state: OnlineLambda = field(init=False)
     waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
     """Images whose truth is not yet known."""
@@ -61,10 +61,10 @@ class OnlineMasker:
         return self.state.lam
 
     def mask(self, name: str, x: Array, y_hat: Array) -> Array:
-        """The mask of a new image, arrays as Masker takes them; the name says later whose truth it is.
+        """Compute the mask of a new image from arrays as Masker takes them; `learn` refers to it by name.
 
         Raises:
-            InvalidArgumentError: an image of that name still waits for its truth.
+            InvalidArgumentError: an image with the same name still waits for its truth.
             MismatchError: other channels than those of the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
@@ -80,10 +80,10 @@ class OnlineMasker:
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
     def learn(self, name: str, y: Array, *, region: Array | None = None) -> bool:
-        """Take in the truth of an earlier image; whether its mask had kept the threshold.
+        """Learn from the truth of an earlier image; return whether its mask met the threshold.
 
         Raises:
-            InvalidArgumentError: no image of that name waits.
+            InvalidArgumentError: no image with this name waits for its truth.
             ImageError: y has another shape than y_hat, values outside the range, NaN or infinity; or the
                 promise is about a region and none is given.
         """
@@ -127,7 +127,7 @@ class OnlineMasker:
         return family.apply(score, family.level(score, lams))
 
     def save(self, folder: str | Path) -> None:
-        """Write online.json and, with the images that wait, waiting-*.npz; the masker has its own save.
+        """Write online.json and, with the waiting images, waiting-*.npz; the masker is saved separately.
 
         Raises:
             OutputError: the folder cannot be written to, or holds a state that this one does not continue.
@@ -140,11 +140,11 @@ class OnlineMasker:
 
     @classmethod
     def load(cls, masker: Masker, folder: str | Path) -> "OnlineMasker":
-        """Read what save wrote.
+        """Read a state that save wrote.
 
         Raises:
             MissingFileError: nothing was saved there.
-            MismatchError: what was saved is damaged, or is the state of another masker.
+            MismatchError: the files are damaged, or hold the state of another masker.
         """
         path, stored = Path(folder) / STATE, State()
         published = stored.read(path, [WAITING])
@@ -158,10 +158,10 @@ class OnlineMasker:
 
 
 def refuse_other_masker(path: Path, record: Mapping[str, Json], fingerprint: str) -> None:
-    """Refuse the state that another masker left.
+    """Refuse a state that another masker saved.
 
     Raises:
-        MismatchError: it is that.
+        MismatchError: the state is another masker's.
     """
     if record.get("fingerprint") != fingerprint:
         raise MismatchError(

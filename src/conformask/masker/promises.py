@@ -1,4 +1,4 @@
-"""Where the sliders may go, and what is promised there, in the words of the report."""
+"""Slider limits and the promise at a slider position, in the words of the report."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
 """Quantiles of the losses without a mask, as ends of the threshold slider."""
 ROOM = 10.0
-"""How far below the lower quantile the slider goes: masks there are nearly closed."""
+"""Factor below the lower quantile at which the slider starts: masks there are nearly closed."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Setting:
 
 @dataclass(frozen=True)
 class Sliders:
-    """Ends of the sliders."""
+    """The limits of the sliders."""
 
     threshold: tuple[float, float]
     confidence: tuple[float, float] | None
-    """None where the promise is about a mean."""
+    """Limits of the confidence slider; None where the promise is about a mean."""
     stuck: str | None
-    """Why they cannot be moved; None where they can."""
+    """The reason why the sliders cannot be moved; None where they can."""
 
 
 @dataclass(frozen=True)
 class Promised:
-    """What a setting promises; no sentences where nothing can be promised, or the images say otherwise."""
+    """The promise at a setting; without sentences where none is possible or the images contradict it."""
 
     threshold: float
-    """As it is used: a simultaneous promise takes the declared one at or below the slider."""
+    """The threshold in use: a simultaneous promise takes the declared one at or below the slider."""
     confidence: float | None
     standing: Standing
     headline: str | None
@@ -52,13 +52,13 @@ class Promised:
     holds: str | None
     silent: str | None
     about_masks: str | None = None
-    """What masks of this loss need not cover."""
+    """A caveat on masks of this loss: errors that they need not cover."""
 
 
 def masker_at(masker: Masker, setting: Setting, doubt: Standing | None = None) -> tuple[Masker, Promised]:
-    """The masker itself as calibrated, otherwise recalibrated; closed where no promise is possible.
+    """Return the masker itself as calibrated, otherwise recalibrated; closed where no promise is possible.
 
-    `doubt` is what the images shown say against every promise.
+    `doubt` is the evidence of the images shown against every promise.
     """
     moved_to, calibrated = (
         (setting.threshold, setting.confidence),
@@ -100,7 +100,7 @@ def _impossible(masker: Masker, setting: Setting, error: ConformaskError) -> Pro
 
 
 def sliders(masker: Masker) -> Sliders:
-    """From where masks are nearly closed to where hardly one is needed, and to the highest confidence."""
+    """Return limits from nearly closed masks to hardly any, and up to the highest possible confidence."""
     card = masker.card
     fixed = None if card.confidence is None else (card.confidence, card.confidence)
     try:
@@ -119,7 +119,7 @@ def _ends(unmasked: np.ndarray, threshold: float, declared: tuple[float, ...] | 
 
 
 def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
-    """From 0.5 to the highest that the calibration images can carry at a generous threshold."""
+    """Return 0.5 and the highest confidence that the calibration images support at a generous threshold."""
     n = masker.card.n_units
     least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
     tried = [step / STEPS for step in range(least, most + 1)]
@@ -137,7 +137,7 @@ def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
 
 
 def bound_text(masker: Masker, item: Scored) -> str | None:
-    """By how much an output differs from its truth at most, and for how many images that holds."""
+    """Say how far an output differs from its truth at most, and for which share of images that holds."""
     rule, bounds = masker.image_bound, masker.bounds_of(item)
     if bounds is None or rule is None:
         return None

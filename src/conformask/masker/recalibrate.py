@@ -1,4 +1,4 @@
-"""Another promise from stored curves, without touching an image."""
+"""Recalibration: another promise from stored curves, without reading any image."""
 
 from dataclasses import dataclass, replace
 
@@ -29,7 +29,7 @@ from conformask.types import Loss
 
 @dataclass(frozen=True)
 class Recalibrated:
-    """What changes of a masker."""
+    """The parts of a masker that recalibration replaces."""
 
     rule: Rule
     card: CalibrationCard
@@ -38,7 +38,7 @@ class Recalibrated:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be promised instead; what is None stays."""
+    """The terms to change of a promise; None keeps the current value."""
 
     threshold: float | None = None
     confidence: float | None = None
@@ -60,9 +60,10 @@ class Asked:
 def recalibrated(
     card: CalibrationCard, curves: Curves, loss: Loss, selection: Curves | None, asked: Asked
 ) -> Recalibrated | None:
-    """The card and curves of a calibration under another promise; None where it is the same.
+    """Return the card, rule and critical lambdas under another promise; None where it is the same.
 
-    `selection` are the curves of the selection images, for choices made on them.
+    `selection` are the curves of the selection images, used for choices that must not see the calibration
+    images.
     """
     before, threshold_before, card = promise_of(card), card.threshold, asked.after(card)
     promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
@@ -107,7 +108,7 @@ def recalibrated(
 
 
 def _whose(promise: Promise) -> tuple[object, ...]:
-    """What a table leaves no choice of: all but threshold and confidence."""
+    """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
     return promise.name, promise.delta, promise.unit, promise.population
 
 

@@ -1,4 +1,4 @@
-"""What a promise needs before it can be given."""
+"""Requirements of a promise: enough images, suitable columns, a loss that closed masks satisfy."""
 
 import warnings
 from typing import Any
@@ -22,13 +22,13 @@ from conformask.storage.as_arrays import Array
 from conformask.types import Loss
 
 CLOSED = 0.9
-"""The mean mask size from which masks are hardly of use."""
+"""Mean mask size above which masks are hardly useful."""
 NEAR = 0.05
-"""The chance from which it is said that another calibration set might hide everything."""
+"""Chance above which a warning says that another calibration set might hide everything."""
 GREY = 255
 """The largest grey value of 8 bits."""
 PERFECT = 1e-6
-"""A loss that no two images have that differ by more than the rounding of floats."""
+"""A loss that is only reached by images that differ by no more than the rounding of floats."""
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
@@ -40,7 +40,7 @@ def enough(
     columns: Columns,
     part: str = "calibration",
 ) -> None:
-    """Refuse what cannot be promised for n images of a part with these groups, categories and weights.
+    """Refuse a promise that n images with these groups, categories and weights cannot support.
 
     Raises:
         InvalidArgumentError: a column that the guarantee reads is missing.
@@ -88,12 +88,12 @@ def _independent(promise: Promise, n: int, group: Array | None) -> None:
 
 
 def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, distance: str) -> None:
-    """Refuse a distance that is beyond the threshold where everything is masked.
+    """Refuse a distance that exceeds the threshold even where everything is masked.
 
-    Every promise relies on that to fall back on.
+    Every promise relies on closed masks as a fallback.
 
     Raises:
-        CalibrationError: it is, by these distances of fully masked images.
+        CalibrationError: one of these distances of fully masked images exceeds the threshold.
     """
     if not passes(distances, threshold).all():
         raise CalibrationError(
@@ -104,7 +104,7 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
 
 
 def hidden_by(rule: Rule) -> str | None:
-    """Which images a rule hides completely whatever they look like; None where none."""
+    """Describe the images that a rule hides completely whatever they look like; None if there are none."""
     if not rule.void:
         return None
     lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
@@ -115,9 +115,9 @@ def hidden_by(rule: Rule) -> str | None:
 
 
 def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) -> None:
-    """Say so where nothing less than closed masks keeps the promise, or where that was close.
+    """Warn if only closed masks keep the promise, or if that was close.
 
-    They are issued nevertheless: promises that were given only where masks open would rest on lucky
+    Such maskers are issued nevertheless: promises that were given only where masks open would rest on lucky
     calibration sets, and be kept less often than they say.
     """
     hides, claim = hidden_by(rule), f"{promise.claim(distance, seen.threshold)} ({promise.name})"
@@ -140,9 +140,9 @@ def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) 
 
 
 def chance_of_hiding(promise: Promise, seen: Evidence) -> float:
-    """For which share of calibration sets like this one everything is hidden: P(Bin(n, share at 0) >= rank).
+    """Return the share of calibration sets like this one for which everything is hidden.
 
-    0 where not one rank of all decides.
+    It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
     """
     units = promise.unit.reduce(seen) if isinstance(promise.unit, Group) else seen
     rank = promise.rank(units.n) if isinstance(promise.population, One) else None
@@ -151,13 +151,13 @@ def chance_of_hiding(promise: Promise, seen: Evidence) -> float:
 
 
 def hidden_share(curves: Curves, rule: Rule) -> float:
-    """The mean mask size of the calibration images, on the grid of their curves."""
+    """Return the mean mask size of the calibration images, on the grid of their curves."""
     places = np.searchsorted(curves.grid, rule(facts_of(curves)), side="right") - 1
     return float(curves.size[np.arange(len(places)), places].mean())
 
 
 def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
-    """Ask about a threshold that no image exceeds, or that none but a perfect one keeps."""
+    """Warn of a threshold that no image exceeds, or that only perfect images meet."""
     name, largest = loss.terms.loss_name, loss.upper_bound
     if largest is not None and threshold >= largest:
         grey = (
@@ -177,7 +177,7 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
 
 
 def warn_if_closed(hidden: float) -> None:
-    """Say so where nearly all of the calibration images is hidden."""
+    """Warn if nearly all of the calibration images is hidden."""
     if hidden > CLOSED:
         warnings.warn(
             f"these masks hide {hidden:.0%} of an image on average: the threshold is hard to keep with this "
@@ -188,7 +188,7 @@ def warn_if_closed(hidden: float) -> None:
 
 
 def columns_kept(curves: Curves) -> Columns:
-    """The columns that curves keep."""
+    """Return the columns that the curves keep."""
     return {name: getattr(curves, name) for name in PLURALS}
 
 
@@ -202,5 +202,5 @@ def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
 
 
 def declared(promise: Promise) -> tuple[float, ...] | None:
-    """The thresholds that were declared before the calibration, of a whole table of promises."""
+    """Return the thresholds declared before calibration for a whole table of promises; None for others."""
     return promise.certainty.thresholds if isinstance(promise.certainty, WholeTable) else None

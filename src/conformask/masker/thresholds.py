@@ -1,4 +1,4 @@
-"""Choosing a threshold before calibration, on the selection images."""
+"""Choice of a threshold before calibration, on the selection images."""
 
 from dataclasses import dataclass
 
@@ -15,11 +15,11 @@ LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """What a threshold would mean, judged on the selection images."""
+    """The effect of a threshold, judged on the selection images."""
 
     threshold: float
     pass_rate: float
-    """Share of images that need no mask."""
+    """The share of images that need no mask."""
     mask_size: float
 
 
@@ -34,7 +34,7 @@ def threshold_choices(
     share: float | None = None,
     within: bool = False,
 ) -> list[ThresholdChoice]:
-    """Mask size and unmasked pass rate against threshold, on the selection images that the scorer keeps.
+    """Return mask size and unmasked pass rate for several thresholds, on the scorer's selection images.
 
     Raises:
         InvalidArgumentError: the scorer keeps none.

@@ -11,7 +11,7 @@ from conformask.types import Array, Batch, Weigh
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
-    """The callable's likelihood ratios.
+    """Compute the likelihood ratios of a batch with the user's callable.
 
     Raises:
         InvalidArgumentError: it does not give one finite number above 0 for each image.
@@ -20,7 +20,7 @@ def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
 
 
 def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
-    """The values, if they are weights of n images.
+    """Return the values after checking that they are weights of n images.
 
     Raises:
         InvalidArgumentError: they are not n finite numbers above 0; a weight that is NaN or negative would
@@ -35,7 +35,7 @@ def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
 
 
 def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, float] | None) -> None:
-    """Warn of weights outside those of the calibration, which may be on another scale."""
+    """Warn of weights outside the range of the calibration's, which may be on another scale."""
     if calibrated is None:
         return
     low, high = calibrated

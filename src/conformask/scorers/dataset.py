@@ -1,4 +1,4 @@
-"""Triplets as training takes them."""
+"""Triplets as a torch dataset for training."""
 
 import math
 
@@ -12,16 +12,16 @@ from conformask.records.size import Size
 from conformask.training.memory import Remembered
 
 CROP = 2**15
-"""Pixels of a crop of a volume, at most."""
+"""Largest number of pixels in a crop of a volume."""
 THICK = 16
-"""Slices of it."""
+"""Largest number of slices in a crop of a volume."""
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """(x at y_hat's size, y_hat, y), cropped to one size where images differ; of volumes smaller parts.
+    """(x at y_hat's size, y_hat, y), cropped to one size where images differ; parts of volumes.
 
-    An index names an image, modulo their number, and the crop: each epoch counts on. Of a volume there are as
-    many crops as would fill the smallest.
+    An index stands for an image, modulo their number, and for a random crop of it: indices count on from
+    epoch to epoch. A volume gives as many crops as would fill the smallest volume.
     """
 
     def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0) -> None:
@@ -50,7 +50,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 
 def crop_of(smallest: Size) -> Size:
-    """What a network is trained on: whole planes, of volumes at most THICK slices and CROP pixels."""
+    """Return the size of a training crop: whole planes; of volumes at most THICK slices and CROP pixels."""
     if len(smallest) == 2:
         return smallest
     depth = min(smallest[0], THICK)

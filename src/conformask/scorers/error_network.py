@@ -1,8 +1,8 @@
-"""A score that estimates the error of each pixel, by an error map; for missed, whether it is wrong.
+"""A score that estimates the error of each pixel; for missed the probability that the pixel is wrong.
 
-It is least squares, which equation (6) is for l1. Of lp the score of l1 is taken to the power p: what that
-gives beside equation (6) with the distance itself is measured in docs/results/smaller-masks.md; what is best
-estimated for which loss, in docs/results/losses.md.
+It minimises least squares, which is what equation (6) does for l1. For lp the score of l1 is raised to the
+power p; docs/results/smaller-masks.md compares this with equation (6) for the distance itself, and
+docs/results/losses.md reports which estimate is best for which loss.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class ErrorNetwork(MaskNetwork):
 
     @property
     def _power(self) -> float:
-        """To which the score is taken: p of lp, where its error is estimated."""
+        """The exponent that the score is raised to: p for lp where its error is estimated, else 1."""
         errors = self.fitted_for.errors
         return errors.p if isinstance(errors, Lp) and not self._of_wrong_pixels else 1.0
 
@@ -47,13 +47,13 @@ class ErrorNetwork(MaskNetwork):
         return self.fitted_for.terms.over == "missed"
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant."""
+        """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant."""
         mask = straight_through_clip(1 - output)
         expected = Sums(self._target(y, y_hat, output.shape[1])).of(mask).float()
         return image_means((mask - 1).square()) + 2 * expected
 
     def score(self, output: Images) -> Images:
-        """(1 - m)^p, in (0, 1]."""
+        """Return (1 - m)^p, in (0, 1]."""
         return to_power(super().score(output), self._power)
 
     def _target(self, y: Images, y_hat: Images, channels: int) -> Images:

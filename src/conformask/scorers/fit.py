@@ -1,4 +1,4 @@
-"""Fits a score network to triplets and keeps what later choices need from the selection split."""
+"""Training of a score network on triplets, and the record of the selection images for later choices."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ from conformask.training.progress import Standing
 from conformask.types import Family, Images, Loss
 
 HELD_OUT = 0.1
-"""The share of the training images that is held out for selection where none are given."""
+"""Share of the training images held out for selection where no selection images are given."""
 
 
 def fit_scorer(
@@ -77,8 +77,8 @@ def fit_scorer(
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
         distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer is fitted
-            for it ("quantile" for none: there it says what the record of the selection images is about).
-        over: what becomes of an error map under a mask: image, trusted, window, missed or wrong.
+            for it ("quantile" ignores it in training, and uses it for the record of the selection images).
+        over: how an error map is aggregated under a mask: image, trusted, window, missed or wrong.
         window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
         tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
@@ -89,29 +89,29 @@ def fit_scorer(
             form.
         per_channel: a score with the channels of y_hat instead of one.
         network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
-            to 2 * C; it is trained on the images as they are and mirrored, ours on all flips and turns.
-            Default, for scores of one channel by mask or error, is the packaged network with its weights;
+            to 2 * C; it is trained on images and their mirror images, built-in ones on all flips and turns.
+            The default, for one-channel scores of mask or error, is the packaged network with its weights;
             else a U-Net of four levels with residual blocks, from scratch.
-        width: channels of the first level of that U-Net, 32 if None; where it is given, the U-Net is taken.
+        width: channels of the first level of that U-Net, 32 if None; if given, the U-Net is used.
         by: how the network sees volumes: "slices" (one after the other, from scratch each with its
             neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
             is more than twice that of the finest); "slices" if None.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
         scratch: start from random weights.
-        threshold: of the promise at which the score is judged on the selection images; as calibrate takes it.
+        threshold: the threshold at which the score is judged on the selection images; as for calibrate.
         epochs: how long to train; if neither this nor max_minutes nor patience is given 30, or as many as it
             takes to see 6400 images.
         max_minutes: how long to train, in minutes.
         patience: stop when the selection loss has not improved for this many epochs.
-        batch_size: images a step, on each device.
-        learning_rate: the largest one, 5e-4 from scratch and 1e-2 from the packaged weights, if None; it
-            falls as a cosine, or with patience is cut as that runs out.
+        batch_size: images per step, on each device.
+        learning_rate: the peak rate; if None 5e-4 from scratch and 1e-2 from the packaged weights. It
+            falls as a cosine, or with patience is reduced when that runs out.
         seed: decides weights and order.
         devices: handed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first writes.
         nodes: handed to Lightning.
         resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
-            patience; a calibration of the run has then to be repeated.
+            patience; the run must then be calibrated again.
         grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
             family and, for lp distances, of all others.
 
@@ -179,7 +179,7 @@ def fit_scorer(
 def looks_at(
     yardstick: Yardstick, used_head: Head, card: ScorerCard
 ) -> tuple[Standing, Callable[[nn.Module], bool]]:
-    """What to say of a network in training, and whether it hides clearly more than the packaged one."""
+    """Return callables: a status text for a network in training, and whether it hides clearly more."""
 
     packaged = yardstick.others["packaged"].share
 
@@ -200,7 +200,7 @@ def _families(used_head: Head, loss: Loss) -> list[Family]:
 
 
 def objective_of(used_head: Head) -> Objective:
-    """The loss of a score network on batches (x at y_hat's size, y_hat, y)."""
+    """Return the training objective of a score network on batches (x at y_hat's size, y_hat, y)."""
 
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y_hat, y = batch
@@ -231,7 +231,7 @@ def _card(
 
 
 def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
-    """Refuse what would only fail after hours: weights, size of images, no gradient."""
+    """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
         raise InvalidArgumentError(f"distance {loss.terms.loss_name!r} is not 0 between two empty images")

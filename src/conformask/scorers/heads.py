@@ -1,4 +1,4 @@
-"""What the output of a score network means, how it is trained, and which family suits it."""
+"""Heads: the meaning of a score network's output, its training loss, and the family that suits it."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -17,11 +17,11 @@ from conformask.types import Images, Loss, PerImage
 
 @runtime_checkable
 class Head(Protocol):
-    """Reads the raw output of a network, (N, outputs, *space)."""
+    """Interprets the raw output of a network, (N, outputs, *space)."""
 
     @property
     def name(self) -> str:
-        """As runs and the command line call it."""
+        """The name of the scorer in run folders and on the command line."""
 
     @property
     def family(self) -> str:
@@ -29,7 +29,7 @@ class Head(Protocol):
 
     @property
     def fitted_for(self) -> Loss | None:
-        """The loss that it is fitted for; None if for none."""
+        """The loss that the score is fitted for; None if it is fitted for none."""
 
     @property
     def start(self) -> float:
@@ -39,18 +39,18 @@ class Head(Protocol):
         """Channels of the network's output, for y_hat of `channels` and a score with one or as many."""
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """What training minimises, for each image."""
+        """Compute the training loss of each image."""
 
     def score(self, output: Images) -> Images:
-        """The score map, >= 0; where a score of one channel is wanted, its mean over channels is taken."""
+        """Return the score map, >= 0; for a score of one channel, the caller takes the mean over channels."""
 
 
 FREE: Mapping[str, Head] = {"quantile": Quantile(), **{name: Simple(name) for name in SIMPLE}}
-"""Fitted for no distance."""
+"""Heads that are fitted for no distance, by name."""
 
 
 def _whatever(name: str, loss: Loss) -> Head:
-    """The head that is the same for every loss."""
+    """Return the head with this name, which is the same for every loss."""
     return FREE[name]
 
 
@@ -63,7 +63,7 @@ HEADS: Mapping[str, Callable[[Loss], Head]] = {
 
 
 def head(name: str | None, loss: Loss) -> Head:
-    """The head of that name, or the one that suits, for a loss.
+    """Return the head with this name, or the one that suits, for a loss.
 
     Raises:
         InvalidArgumentError: an unknown name, or a loss that the head does not take.
@@ -77,12 +77,12 @@ def head(name: str | None, loss: Loss) -> Head:
 
 
 def suited(loss: Loss) -> str:
-    """The scorer where none is asked for: mask for l1 and for distances of the paper's form, else error."""
+    """Return the default scorer: mask for l1 and for distances of the paper's form, else error."""
     return "mask" if loss.terms.over is None and (loss.exponent or 1.0) == 1 else "error"
 
 
 def stored_head(name: str, stored: LossTerms, given: Chosen | None, code: str | None) -> Head:
-    """The head of a run folder: `stored` names its loss, and what is given has to be that.
+    """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it.
 
     Raises:
         MismatchError: another loss was given, or none where it is a user's own; or other code of it.

@@ -1,4 +1,4 @@
-"""A user's own score, learnt nowhere: any callable on (x, y_hat)."""
+"""A user's own score without training: any callable on (x, y_hat)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class Heuristic:
         return fingerprint_of(self.function)
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
-        """The callable's map."""
+        """Return the callable's map as a score."""
         return Score(self.function(x, y_hat))
 
     def save(self, folder: Path) -> None:
-        """Write scorer.json; the callable itself has to be handed in again: load(..., scorer=)."""
+        """Write scorer.json; the callable itself must be passed again: load(..., scorer=)."""
         claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
         if self.selection is not None:
             self.selection.save(folder)

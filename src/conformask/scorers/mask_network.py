@@ -1,7 +1,7 @@
 """The paper's mask network (equation 6): the score is 1 - m.
 
-For L1 it is least squares in disguise: (m - 1)^2 + 2 m e = (1 - m - e)^2 + 2 e - e^2, so that the score
-estimates the mean error E[e], and is made for water-filling.
+For l1 it is equivalent to least squares: (m - 1)^2 + 2 m e = (1 - m - e)^2 + 2 e - e^2, so the score
+estimates the mean error E[e], as water-filling expects.
 """
 
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from conformask.types import Images, Loss, PerImage
 
 TINY = torch.finfo(torch.float32).tiny
 FLOOR = 1e-4
-"""Scores below it are no longer estimates, only their order counts."""
+"""Scores below this are no longer estimates; only their order counts."""
 
 
 @dataclass(frozen=True)
 class MaskNetwork:
-    """m = clip(1 - output, 0, 1), clipped straight through, starting at m = 1."""
+    """The mask m = clip(1 - output, 0, 1), with straight-through clipping, starting at m = 1."""
 
     fitted_for: Loss
     name: ClassVar[str] = "mask"
@@ -27,26 +27,27 @@ class MaskNetwork:
 
     @property
     def family(self) -> str:
-        """water_filling for lp, power for distances whose error is not a sum over pixels."""
+        """The family: water_filling for lp, power for distances whose error is not a sum over pixels."""
         return "power" if self.fitted_for.exponent is None else "water_filling"
 
     def outputs(self, channels: int, per_channel: bool) -> int:
-        """As many as the score has channels."""
+        """Return the number of channels of the score."""
         return channels if per_channel else 1
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """Equation (6) with mu = 2."""
+        """Compute equation (6) with mu = 2."""
         return mask_loss(straight_through_clip(1 - output), y, y_hat, self.fitted_for)
 
     def score(self, output: Images) -> Images:
-        """1 - m, in (0, 1]; what the clip would make 0 falls towards 0 instead, in its order.
+        """Return 1 - m, in (0, 1]; values that the clip would set to 0 approach 0 in their order instead.
 
-        Water-filling never masks a pixel of score 0, so that an image with errors there could not be saved.
+        Water-filling never masks a pixel of score 0, so an image with errors there could not meet the
+        threshold.
         """
         below = FLOOR**2 / (2 * FLOOR - output.clamp(max=FLOOR))
         return torch.where(output > FLOOR, output.clamp(max=1), below)
 
 
 def to_power(score: Images, power: float) -> Images:
-    """A score of l1 as one of lp, still above 0."""
+    """Convert a score of l1 into one of lp, still above 0."""
     return score.pow(power).clamp(min=TINY)

@@ -1,4 +1,4 @@
-"""A trained score network: the scorer that conformask makes itself."""
+"""A trained score network: the scorer that conformask trains or packages."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,9 +27,9 @@ LOOKS = "looks.npz"
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerCard(LossTerms, ReadAs):
-    """scorer.json: what the scorer takes, for which loss it was fitted, and what it was trained on.
+    """The contents of scorer.json: inputs of the scorer, the loss it was fitted for, and its training images.
 
-    The loss is in any case the one that selection.npz is about.
+    For scorers fitted for no loss, the loss is the one that selection.npz is about.
     """
 
     scorer: str
@@ -39,18 +39,18 @@ class ScorerCard(LossTerms, ReadAs):
     sizes: tuple[Size, ...]
     """Sizes of the training images; none where nothing was trained."""
     unet: Mapping[str, Json] | None
-    """Settings of a network of ours; None for a user's own module."""
+    """Settings of a built-in network; None for a user's own module."""
     trained_on: tuple[str, ...] = field(repr=False)
     """Hashes of the pixels and groups of the images that the scorer or the predictor was trained on."""
     network: Network | None = None
-    """Who made the y_hat of the training images."""
+    """The network that made the y_hat of the training images."""
     distance_code: str | None = None
     """A hash of the distance, where it is a user's own."""
 
 
 @dataclass(frozen=True)
 class NetworkScorer:
-    """A network on (x, y_hat), read by a head."""
+    """A network on (x, y_hat) whose output a head interprets."""
 
     network: nn.Module
     head: Head
@@ -64,22 +64,22 @@ class NetworkScorer:
 
     @property
     def name(self) -> str:
-        """mask, error, packaged, quantile or spread."""
+        """The name of the head: mask, error, packaged, quantile, spread, residual or gradient."""
         return self.card.scorer
 
     @property
     def loss(self) -> Loss | None:
-        """The loss that it was fitted for; None if for none."""
+        """The loss that the scorer was fitted for; None if it was fitted for none."""
         return self.head.fitted_for
 
     @property
     def channels(self) -> int:
-        """Channels of y_hat."""
+        """Number of channels of y_hat."""
         return self.card.channels
 
     @property
     def x_channels(self) -> int:
-        """Channels of x."""
+        """Number of channels of x."""
         return self.card.x_channels
 
     @property
@@ -89,17 +89,17 @@ class NetworkScorer:
 
     @property
     def sizes(self) -> tuple[Size, ...] | None:
-        """Sizes of the training images; None where it was trained on none of the user's."""
+        """Sizes of the training images; None where it was not trained on images of the user."""
         return self.card.sizes or None
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
+        """Hashes of pixels and groups of the images that the scorer or the predictor was trained on."""
         return frozenset(self.card.trained_on)
 
     @property
     def about(self) -> Network | None:
-        """Who made the y_hat that it was trained on."""
+        """The network that made the y_hat of the training images."""
         return self.card.network
 
     @property
@@ -114,7 +114,7 @@ class NetworkScorer:
 
     @torch.no_grad()
     def __call__(self, x: Images, y_hat: Images) -> Score:
-        """The score of each image, in float32, as if no other were in the batch; on the images' device.
+        """Compute the score of each image in float32, independently of the batch, on the images' device.
 
         Raises:
             MismatchError: other channels than those of the training images.
@@ -129,7 +129,7 @@ class NetworkScorer:
             return Score(self.score_map(x, y_hat))
 
     def score_map(self, x: Images, y_hat: Images) -> Images:
-        """What __call__ computes and nothing around it, for an exporter to trace."""
+        """Compute the score map alone, without the checks of __call__, for an exporter to trace."""
         score = self.head.score(self.network(network_input(x, y_hat)).float())
         return score if self.per_channel else score.mean(dim=1, keepdim=True)
 
@@ -145,22 +145,22 @@ class NetworkScorer:
 
     @staticmethod
     def stored_fingerprint(folder: Path) -> str:
-        """The fingerprint of what save wrote."""
+        """Return the fingerprint of a saved scorer."""
         return _fingerprint(stored_card(folder), read_weights(folder / "scorer.safetensors"))
 
 
 def ready(network: nn.Module) -> nn.Module:
-    """The network as it scores: quick, fixed, and the same for an image whatever else is in the batch."""
+    """Prepare a network for scoring: fast memory layout, eval mode, no gradients."""
     return quick_layout(network).eval().requires_grad_(False)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:
-    """x, brought to y_hat's size linearly, and y_hat on the channel axis, centred."""
+    """Concatenate x, resized linearly to y_hat's size, and y_hat on the channel axis, scaled to [-1, 1]."""
     return 2 * torch.cat([resized(x, y_hat), y_hat], dim=1) - 1
 
 
 def stored_card(folder: Path) -> ScorerCard:
-    """What save wrote of a scorer.
+    """Read the card of a saved scorer.
 
     Raises:
         MissingFileError: there is none.

@@ -1,6 +1,6 @@
-"""The score that comes with conformask: a network that has learnt of many tasks where outputs err.
+"""The packaged score: a network trained on many tasks to estimate where outputs are wrong.
 
-packaged.md beside it says on what it was trained, and its limits; research/pretraining trains it.
+packaged.md beside this file describes its training and its limits; research/pretraining trains it.
 """
 
 from dataclasses import dataclass
@@ -21,33 +21,33 @@ from conformask.training.record import read_weights
 from conformask.types import Images
 
 WEIGHTS = Path(__file__).with_name("packaged.safetensors")
-"""In half precision."""
+"""File of the packaged weights, in half precision."""
 LOOKS = Path(__file__).with_name("packaged_looks.npz")
-"""Of the images that they have learnt from, without windows; research/pretraining/looks.py writes it."""
+"""File of perceptual hashes of the training images, without windows; from research/pretraining/looks.py."""
 
 
 @dataclass(frozen=True)
 class Packaged(MaskNetwork):
-    """Estimates the mean error; for lp its power p."""
+    """Head of the packaged network: the mean error, or for lp its power p."""
 
     name: ClassVar[str] = "packaged"
 
     def score(self, output: Images) -> Images:
-        """The expected error, in (0, 1], or its power."""
+        """Return the expected error, in (0, 1], or its power."""
         return to_power(super().score(output), self.fitted_for.exponent or 1.0)
 
 
 def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
-    """The network with its weights; of volumes it sees one slice after the other, each by itself."""
+    """Return the network with its weights; volumes are processed slice by slice, each by itself."""
     network = AnyChannels(x_channels, channels, extra=extra_channels(x_channels, channels))
     network.load_state_dict(network.state_dict() | _weights())
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 
 
 def packaged_looks() -> Looks:
-    """By what the images are recognised again that the network has learnt from; see `lookalikes`.
+    """Return the perceptual hashes of the images that the network was trained on; see `lookalikes`.
 
-    Whole images alone: of their windows, nothing is kept.
+    They cover whole images only; the hashes of windows are zero.
     """
     whole = read_arrays(LOOKS)["looks"]
     looks = np.zeros((len(whole), WINDOWS, whole.shape[1]), np.uint8)

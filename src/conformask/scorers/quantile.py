@@ -23,18 +23,18 @@ class Quantile:
     family: ClassVar[str] = "reciprocal"
     fitted_for: ClassVar[None] = None
     start: ClassVar[float] = 0.07
-    """-log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, typical of networks worth masking."""
+    """The initial output, -log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, a typical one."""
 
     def outputs(self, channels: int, per_channel: bool) -> int:
-        """Two for each channel."""
+        """Return two outputs for each channel of y_hat."""
         return 2 * channels
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """Pinball loss at 0.05 of l and at 0.95 of u."""
+        """Compute the pinball loss at 0.05 of l and at 0.95 of u."""
         below, above = output.chunk(2, dim=1)
         return pinball(y_hat - below, y, LOW) + pinball(y_hat + above, y, HIGH)
 
     def score(self, output: Images) -> Images:
-        """u - l, clipped to [0, 1], for each channel."""
+        """Return u - l, clipped to [0, 1], for each channel."""
         below, above = output.chunk(2, dim=1)
         return (below + above).clamp(0, 1)

@@ -13,20 +13,20 @@ from conformask.progress import tracked
 from conformask.types import Images, Score, Scorer
 
 Scoring = Callable[[Images, Images], Score]
-"""What a scorer does with (x, y_hat)."""
+"""A function from (x, y_hat) to a score."""
 
 
 def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
-    """Each batch of images of one shape with its score, under a progress bar.
+    """Yield each batch of images of one shape with its score, showing a progress bar.
 
     Raises:
-        ImageError: as score_of does.
+        ImageError: see score_of.
     """
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
 def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
-    """As scored, without a progress bar; on the accelerator where there is one."""
+    """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
     device = best_device()
     for batch in triplets.batches(batch_size):
         batch = batch.to(device)
@@ -34,7 +34,7 @@ def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_
 
 
 def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
-    """The score, in full float32 precision; checked, since what is not a score could open masks.
+    """Compute the score in full float32 precision, and check it: an invalid score could open masks.
 
     Raises:
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than

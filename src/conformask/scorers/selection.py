@@ -1,4 +1,4 @@
-"""What a scorer keeps of its selection images, for the choices that follow."""
+"""The record that a scorer keeps of its selection images, for the choices that follow."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from conformask.scorers.scoring import scored
 from conformask.types import Array, Family, Loss, Scorer
 
 GRID_IMAGES = 64
-"""How many selection images place the points of a grid."""
+"""Number of selection images that determine the points of a grid."""
 
 
 def selection_record(
@@ -25,9 +25,9 @@ def selection_record(
     points: int = GRID_POINTS,
     unmasked: Array | None = None,
 ) -> Selection:
-    """Unmasked losses, and for each family a grid and the curves on it, of the selection images.
+    """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
 
-    The losses are computed where they are not given, as `unmasked_losses` does.
+    Losses are computed as by `unmasked_losses` unless they are given.
     """
     first = selection.select(range(min(GRID_IMAGES, len(selection))))
     items = list(scored(scorer, first, "grids"))
@@ -44,7 +44,7 @@ def selection_record(
 
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
-    """The loss of every image without a mask, (n,) float64."""
+    """Compute the loss of every image without a mask, (n,) float64."""
     batches = tracked(selection.batches(), "losses without a mask", len(selection), len)
     losses = (unmasked_loss(loss, batch.to(best_device())) for batch in batches)
     return np.concatenate([each.detach().double().cpu().numpy() for each in losses])

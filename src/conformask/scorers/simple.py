@@ -1,4 +1,4 @@
-"""Scores that learn nothing: what a trained one has to beat."""
+"""Scores that learn nothing: baselines that a trained score has to beat."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from conformask.networks.any_channels import compared
 from conformask.types import Images, PerImage
 
 WINDOW = 7
-"""Pixels along a side."""
+"""Side of the window in pixels."""
 
 
 def local_spread(x: Images, y_hat: Images) -> Images:
-    """The standard deviation of y_hat in a window around each pixel, (N, 1, *space): the mean over channels.
+    """Compute the standard deviation of y_hat in a window around each pixel, (N, 1, *space).
 
-    Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err most at edges and in textures,
-    so a trained score should give smaller masks than this one.
+    It is averaged over channels. Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err
+    most at edges and in textures, so a trained score should give smaller masks than this one.
     """
     half, dimensions = WINDOW // 2, y_hat.ndim - 2
     pooled = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
@@ -30,18 +30,19 @@ def local_spread(x: Images, y_hat: Images) -> Images:
 
 
 def residual(x: Images, y_hat: Images) -> Images:
-    """|x - y_hat|, (N, 1, *space): the mean over channels; x is brought to the size of y_hat.
+    """Compute |x - y_hat|, (N, 1, *space), averaged over channels; x is resized to the size of y_hat.
 
-    Of an x with more or fewer channels those that `compared` takes, for Heuristic(residual, channels).
+    If x has more or fewer channels than y_hat, those that `compared` selects are used. For
+    Heuristic(residual, channels).
     """
     change: Images = (compared(resized(x, y_hat), y_hat.shape[1]) - y_hat).abs()
     return change.mean(dim=1, keepdim=True)
 
 
 def gradient(x: Images, y_hat: Images) -> Images:
-    """How far a pixel of y_hat is from its neighbours along all axes together, (N, 1, *space).
+    """Compute how far each pixel of y_hat is from its neighbours along all axes, (N, 1, *space).
 
-    The mean over channels of the sum of absolute differences, for Heuristic(gradient, channels).
+    It is the mean over channels of the sum of absolute differences, for Heuristic(gradient, channels).
     """
     total = torch.zeros_like(y_hat)
     for axis in range(2, y_hat.ndim):
@@ -55,12 +56,12 @@ SIMPLE: Mapping[str, Callable[[Images, Images], Images]] = {
     "residual": residual,
     "gradient": gradient,
 }
-"""By the names that runs and the command line have for them."""
+"""Simple scores by their names in run folders and on the command line."""
 
 
 @dataclass(frozen=True)
 class Simple:
-    """Reads a simple score as a network's output; fitted for no loss, and nothing to train."""
+    """Head of a simple score, which is its own output; fitted for no loss, with nothing to train."""
 
     name: str
     family: ClassVar[str] = "water_filling"
@@ -68,26 +69,26 @@ class Simple:
     start: ClassVar[float] = 0.0
 
     def outputs(self, channels: int, per_channel: bool) -> int:
-        """One, whatever the channels of the score."""
+        """Return 1, whatever the channels of the score."""
         return 1
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """How far it is from the mean error: what training would minimise."""
+        """Compute the squared difference from the mean error: the loss that training would minimise."""
         return image_means((output - (y - y_hat).abs().mean(dim=1, keepdim=True)).square())
 
     def score(self, output: Images) -> Images:
-        """The output."""
+        """Return the output itself."""
         return output
 
 
 class SimpleNetwork(nn.Module):
-    """A simple score in the place of a network: of 2 * (x, y_hat) - 1, y_hat being the last channels."""
+    """A module that computes a simple score from 2 * (x, y_hat) - 1; y_hat is in the last channels."""
 
     def __init__(self, name: str, channels: int) -> None:
         super().__init__()
         self.name, self.channels = name, channels
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """(N, 1, *space)."""
+        """Compute the score, (N, 1, *space)."""
         images = (inputs + 1) / 2
         return SIMPLE[self.name](images[:, : -self.channels], images[:, -self.channels :])

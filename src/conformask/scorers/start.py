@@ -1,4 +1,4 @@
-"""The network from which the training of a scorer starts."""
+"""Initial networks for the training of a scorer."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -18,14 +18,14 @@ from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import seeded
 
 FROM_SCRATCH, FROM_PACKAGED = 5e-4, 1e-2
-"""Learning rates."""
+"""Learning rates: from random weights, and from the packaged network."""
 WIDTH, LEVELS = 32, 4
-"""Of a U-Net from scratch; one that looks further memorises how hard the training images are."""
+"""Width and levels of a U-Net from scratch; with a larger field of view it memorises the training images."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for of the network; see `fit_scorer`.
+    """The options of `fit_scorer` that determine the network.
 
     Raises:
         InvalidArgumentError: an unknown name for by.
@@ -42,16 +42,16 @@ class Asked:
             raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(By))}")
 
     def fits_packaged(self, used_head: Head, outputs: int) -> bool:
-        """Whether training can start from the packaged network."""
+        """Return whether training can start from the packaged network."""
         other = self.scratch or self.paper_form or self.width is not None or self.by == "volume"
         return not other and outputs == 1 and used_head.name in ("mask", "error")
 
 
 def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Module:
-    """The network for images like these: the packaged one where it fits, else one from scratch.
+    """Return the network for images like these: the packaged one where it fits, else one from scratch.
 
     Raises:
-        InvalidArgumentError: by of planes.
+        InvalidArgumentError: `by` is given and the images are planes.
     """
     dimensions = len(seen.smallest)
     if asked.by is not None and dimensions == 2:
@@ -67,17 +67,17 @@ def network_for(seen: Survey, used_head: Head, asked: Asked, seed: int) -> nn.Mo
 
 
 def rate_for(network: nn.Module) -> float:
-    """The learning rate where none is asked for: that of the packaged network is larger."""
+    """Return the default learning rate, which is larger for the packaged network."""
     return FROM_PACKAGED if is_packaged(network) else FROM_SCRATCH
 
 
 def is_packaged(network: nn.Module) -> bool:
-    """Whether it is the packaged network, or what was trained from it."""
+    """Return whether it is the packaged network, or one trained from it."""
     return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
 
 
 def unet_for(seen: Survey, outputs: int, asked: Asked, start: float) -> UNet | SliceWise:
-    """A U-Net that gives `start` everywhere."""
+    """Make a U-Net whose initial output is `start` everywhere."""
     volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
     width = WIDTH if asked.width is None else asked.width
     unet = partial(UNet, width=width, paper_form=asked.paper_form, residual=not asked.paper_form)

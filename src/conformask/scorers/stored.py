@@ -1,4 +1,4 @@
-"""The scorer of a run folder, which is read back and which no other replaces."""
+"""Reading and writing the scorer of a run folder, which no other scorer may replace."""
 
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from conformask.types import Scorer
 def load_scorer(
     folder: str | Path, *, distance: Chosen | None = None, network: nn.Module | None = None
 ) -> NetworkScorer:
-    """The scorer of a run folder, trained and perhaps not calibrated yet: `calibrate` takes it.
+    """Load the scorer of a run folder, which need not be calibrated yet: `calibrate` takes it.
 
-    What a user brought as code (distance, network) is handed in, never imported from a file.
+    Components that a user brought as code (distance, network) are passed as arguments, never imported from a
+    file.
 
     Raises:
         MissingFileError: the folder holds no scorer.
@@ -47,7 +48,7 @@ def load_scorer(
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:
-    """Write a scorer into a folder that holds none; where it is there already, leave its files alone.
+    """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone.
 
     Raises:
         MismatchError: the folder holds another scorer, or an unfinished training.

@@ -24,20 +24,20 @@ from conformask.types import Array, Batch, Scorer
 
 RECORD, CONTENTS = "parts.json", "contents"
 PART = 64
-"""Images of a part: so many are lost at most when a run is killed."""
+"""Number of images in a part: at most this many have to be repeated when a run is killed."""
 Measure = Callable[[Scored], dict[str, Array]]
 
 
 @dataclass(frozen=True)
 class Streaming:
-    """Where finished parts are kept, and on what the work is done; devices are handed to Lightning.
+    """The folder of finished parts, and the devices for the work, which are passed to Lightning.
 
     Raises:
         InvalidArgumentError: several processes without a folder that they share, or too many devices.
     """
 
     folder: Path | None = None
-    """None keeps the parts in memory; the measures of an image are small, the images are not kept."""
+    """Folder of parts; None keeps their measures in memory, which are small. Images are never kept."""
     devices: int | str = 1
     nodes: int = 1
     batch_size: int = BATCH_SIZE
@@ -49,7 +49,7 @@ class Streaming:
 
     @contextmanager
     def parts(self) -> Iterator[None]:
-        """Own the folder of parts while they are made and used; it stays where something can be taken up.
+        """Own the folder of parts while they are made and used; keep it where a run can be resumed.
 
         Raises:
             OutputError: another process makes parts in it, or something else lies there.
@@ -72,10 +72,10 @@ class Streaming:
 def gathered(
     scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, streaming: Streaming
 ) -> dict[str, Array]:
-    """The measures of all images, in their order, whatever the batches and processes.
+    """Compute the measures of all images, in their order, whatever the batches and processes.
 
-    key says what is measured; parts of a killed run are taken up again if it, the scorer and the images are
-    the same.
+    `key` identifies the measures; parts of a killed run are reused if it, the scorer and the images are the
+    same.
 
     Raises:
         MismatchError: parts that another process should have written are not there.
@@ -117,7 +117,7 @@ def _with_contents(measure: Measure, item: Scored) -> dict[str, Array]:
 
 
 def _contents(batch: Batch) -> Array:
-    """A hash of all that is known of each image."""
+    """Return for each image a hash of everything known about it."""
     hashes = []
     for place in range(len(batch)):
         hashed = hashlib.sha256()

@@ -21,27 +21,27 @@ from conformask.scorers.scoring import score_of
 from conformask.types import Array, Images, Score, Scorer
 
 TILE, OVERLAP = 1024, 64
-"""In pixels."""
+"""Tile and overlap of planes, in pixels along each axis."""
 DEEP_TILE, DEEP_OVERLAP = 128, 32
-"""Of volumes, along each axis."""
+"""Tile and overlap of volumes, in pixels along each axis."""
 SLICES_TILE, SLICES_OVERLAP = (64, 1024, 1024), (4, 64, 64)
-"""Of volumes that are seen slice by slice."""
+"""Tile and overlap of volumes that are scored slice by slice, in pixels."""
 GRAIN = 32
-"""Tiles start at multiples of so many pixels, so that networks that halve their input see the same grid."""
+"""Tiles start at multiples of this many pixels, so that networks that halve their input see the same grid."""
 Places = tuple[slice, ...]
-"""Where a window lies: along each spatial axis of y_hat."""
+"""The position of a window: a slice along each spatial axis of y_hat."""
 Factors = tuple[int, ...]
-"""How many times x is smaller than y_hat, along each axis."""
+"""How many times smaller x is than y_hat, along each axis."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """Where a tile lies along one side, and how much each of its pixels counts."""
+    """The position of a tile along one side, and the weight of each of its pixels."""
 
     start: int
     stop: int
     weight: Array
-    """(stop - start,) float32; over all tiles the weights of a pixel sum to 1."""
+    """Weights, (stop - start,) float32; over all tiles the weights of a pixel sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Window:
 
     @property
     def places(self) -> Places:
-        """Where it lies."""
+        """The position of the tile, as slices."""
         return tuple(slice(span.start, span.stop) for span in self.spans)
 
     @property
     def weight(self) -> Array:
-        """How much each of its pixels counts, (*space) float32."""
+        """The weight of each pixel of the tile, (*space) float32."""
         weight: Array = reduce(np.multiply.outer, (span.weight for span in self.spans))
         return weight
 
 
 def _of_scorer(name: str) -> Any:
-    """A property of the scorer that is tiled."""
+    """Make a property that returns an attribute of the tiled scorer."""
     return property(lambda tiled: getattr(tiled.scorer, name), doc=f"The scorer's {name}.")
 
 
@@ -77,8 +77,8 @@ class Tiled:
     1e-5; others differ by what they would see further away (benchmarks/README.md). A score that depends on
     the whole image at once has no meaning by tiles.
 
-    Tile and overlap are those along every axis, or along each. Where a network sees a volume slice by slice,
-    they may be any along the first.
+    Tile and overlap are one number for all axes, or one per axis. If a network sees a volume slice by slice,
+    those along the first axis may be any number.
 
     Raises:
         InvalidArgumentError: the scorer is not one for certain images; tile or overlap is not a multiple of
@@ -89,7 +89,7 @@ class Tiled:
     tile: int | Size = TILE
     overlap: int | Size = OVERLAP
     sizes = None
-    """Images of any size."""
+    """None: images of any size are accepted."""
     name = _of_scorer("name")
     loss = _of_scorer("loss")
     channels = _of_scorer("channels")
@@ -120,11 +120,11 @@ class Tiled:
 
     @property
     def fingerprint(self) -> str:
-        """The scorer's, with the tiles."""
+        """The scorer's fingerprint, followed by the tiles."""
         return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
 
     def __call__(self, x: Images, y_hat: Images, tell: Tell | None = None) -> Score:
-        """The score of each image; `tell` hears how many tiles are scored, where there are several.
+        """Compute the score of each image; `tell` receives the progress if there are several tiles.
 
         Raises:
             MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile
@@ -148,17 +148,17 @@ class Tiled:
         return Score(whole)
 
     def windows(self, size: Size, factors: Factors | None = None) -> list[Window]:
-        """The tiles of an image of this size, row by row; they start and end at multiples of the factors."""
+        """Return the tiles of an image of this size, row by row, aligned to multiples of the factors."""
         return [Window(spans) for spans in product(*self.spans(size, factors))]
 
     def part(self, window: Window, x: Images, y_hat: Images, name: str = "the images") -> Images:
-        """The weighted score of a tile; added up in their places they are the score.
+        """Compute the weighted score of a tile; the sum of all tiles in their places is the score.
 
         Args:
-            window: where it lies.
-            x: that window of x.
-            y_hat: that window of y_hat.
-            name: of the image, for errors.
+            window: the position of the tile.
+            x: the part of x in the window.
+            y_hat: the part of y_hat in the window.
+            name: the name of the image, for errors.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
@@ -172,7 +172,7 @@ class Tiled:
         return score.map * torch.from_numpy(window.weight).to(score.map.device)
 
     def factors(self, x_size: Size, size: Size) -> Factors:
-        """How many times x is smaller than y_hat along each axis; 1 where one tile holds the image.
+        """Return how many times smaller x is than y_hat along each axis; 1 where one tile holds the image.
 
         Raises:
             MismatchError: x is larger, or not a whole number of times smaller.
@@ -198,11 +198,11 @@ class Tiled:
         return factors
 
     def holds(self, size: Size) -> bool:
-        """Whether one tile holds an image of this size."""
+        """Return whether one tile holds an image of this size."""
         return all(side <= tile for side, tile in zip(size, self._along(len(size))[0], strict=True))
 
     def holding(self, sizes: Iterable[Size]) -> "Tiled":
-        """The same with tiles that hold images of these sizes, each in one pass."""
+        """Return a copy with tiles that hold images of these sizes, each in one pass."""
         _, longest = ends(tuple(sizes))
         tile, overlap, grains = self._along(len(longest))
         sides = zip(tile, longest, grains, strict=True)
@@ -210,15 +210,15 @@ class Tiled:
         return self if larger == tile else replace(self, tile=larger, overlap=overlap)
 
     def spans(self, size: Size, factors: Factors | None = None) -> list[list[Span]]:
-        """The tiles along each side; they start and end at multiples of the factors."""
+        """Return the tiles along each side, aligned to multiples of the factors."""
         factors = factors or (1,) * len(size)
         return [spans(*along) for along in zip(size, *self._along(len(size)), factors, strict=True)]
 
     def _along(self, dimensions: int) -> tuple[Size, Size, Size]:
-        """Tile, overlap, and that of which both are multiples, along each axis.
+        """Return tile, overlap and the unit of which both are multiples, along each axis.
 
         Raises:
-            MismatchError: they are those of other axes.
+            MismatchError: tile and overlap have another number of axes.
         """
         tile, overlap = ((each,) * dimensions if isinstance(each, int) else each for each in self.tiles)
         if not len(tile) == len(overlap) == dimensions:
@@ -234,7 +234,7 @@ class Tiled:
 
 
 def tiled(scorer: Scorer, dimensions: int) -> Tiled:
-    """By the tiles that suit planes (2) or volumes (3)."""
+    """Return the scorer with the tiles that suit planes (2) or volumes (3)."""
     if dimensions == 2:
         return Tiled(scorer)
     by_slices = _by_slices(scorer)
@@ -252,7 +252,7 @@ def _is_usable(tile: int, overlap: int, grain: int) -> bool:
 def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[Span]:
     """The fewest tiles along a side, equally long but for the last; they start at multiples of the grain.
 
-    They start and end at multiples of the factor, too, and share at least the overlap.
+    They also start and end at multiples of the factor, and share at least the overlap.
     """
     if length <= tile:
         return [Span(0, length, np.ones(length, np.float32))]
@@ -271,12 +271,12 @@ def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int 
 
 
 def reduced(places: Places, factors: Factors) -> Places:
-    """The same window of an image that is so many times smaller."""
+    """Return the position of a window in an image that is smaller by these factors."""
     sides = zip(places, factors, strict=True)
     return tuple(slice(side.start // factor, side.stop // factor) for side, factor in sides)
 
 
 def _ramp(length: int, middle: int, width: int) -> Array:
-    """A raised cosine from 0 to 1 around the middle, (length,) float32."""
+    """Return a raised cosine from 0 to 1 around the middle, (length,) float32."""
     place = ((np.arange(length) + 0.5 - middle) / width).clip(-0.5, 0.5)
     return (0.5 + 0.5 * np.sin(np.pi * place)).astype(np.float32)

@@ -26,23 +26,23 @@ NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
     "packaged": packaged_network,
     **{name: partial(_simple, name) for name in SIMPLE},
 }
-"""By their names, for channels of x, channels of y_hat and a number of spatial axes."""
+"""Makers of networks by name, for channels of x, channels of y_hat and a number of spatial axes."""
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """A scorer for any channels, spatial axes and losses, which becomes one for given triplets."""
+    """A scorer for any channels, spatial axes and losses; `of` makes a scorer for given triplets."""
 
     name: Name
     selection = None
 
     @property
     def loss(self) -> Loss:
-        """What it is for where nothing else is said: the mean error."""
+        """The default loss: the mean error."""
         return loss("l1")
 
     def of(self, triplets: Triplets, used: Loss | None = None) -> NetworkScorer:
-        """The scorer for images like these, and a loss: l1 if None."""
+        """Return the scorer for images like these, and for a loss: l1 if None."""
         first, used = triplets[0], self.loss if used is None else used
         x_channels, channels = first.x.shape[0], first.y_hat.shape[0]
         network = NETWORKS[self.name](x_channels, channels, first.y_hat.ndim - 1)
@@ -63,10 +63,10 @@ class Untrained:
 
 
 def check_scorer(scorer: object) -> None:
-    """Refuse what is no scorer, such as a module or a function that would be one inside a Heuristic.
+    """Refuse objects that are not scorers, such as a module or a function that needs a Heuristic around it.
 
     Raises:
-        InvalidArgumentError: says what to give instead.
+        InvalidArgumentError: suggests the alternative.
     """
     if isinstance(scorer, str):
         remedy = f"packaged_scorer() or fit_scorer(..., scorer={scorer!r})"
@@ -78,16 +78,16 @@ def check_scorer(scorer: object) -> None:
 
 
 def packaged_scorer() -> Untrained:
-    """The score network that comes with conformask: `calibrate` takes it as it is, for any images.
+    """Return the score network that comes with conformask; `calibrate` takes it for any images.
 
-    For whole images make it one of them first: Tiled(packaged_scorer().of(triplets)).
+    For whole images, make it a scorer for them first: Tiled(packaged_scorer().of(triplets)).
 
-    It estimates the error of each pixel from (x, y_hat), and has learnt to on many tasks and networks; see
+    It estimates the error of each pixel from (x, y_hat), and was trained on many tasks and networks; see
     docs/packaged-scorer.md. fit_scorer starts from it.
     """
     return Untrained("packaged")
 
 
 def for_images(scorer: Scorer | Untrained, triplets: Triplets, used: Loss) -> Scorer:
-    """The scorer itself, or the one for images like these and a loss."""
+    """Return the scorer itself, or the one that it makes for images like these and a loss."""
     return scorer.of(triplets, used) if isinstance(scorer, Untrained) else scorer

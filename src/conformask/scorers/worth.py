@@ -1,4 +1,4 @@
-"""What a score is worth: its masks on selection images beside the best ones and those of other scores."""
+"""Benchmark of a score: its masks on selection images beside the best ones and those of other scores."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -30,48 +30,48 @@ from conformask.scorers.untrained import Untrained
 from conformask.types import Array, Family, Images, Loss, Scorer
 
 CONFIDENCE = 0.9
-"""Of the promise that scores are compared at."""
+"""Confidence of the promise at which scores are compared."""
 IMAGES, POINTS = 64, 64
-"""Selection images and points of a grid on which scores are compared."""
+"""Numbers of selection images and of grid points with which scores are compared."""
 DRAWS, LEVEL = 1000, 0.9
-"""Sets of images that are drawn from them, and the level of the intervals that follow."""
+"""Number of resampled sets of images, and the level of the intervals derived from them."""
 HARDLY = 0.95
-"""A score whose masks are hardly smaller than those of one value everywhere: by this share of them."""
+"""A score is hardly useful if its masks are at least this fraction of those of a constant score."""
 CLEARLY = 1.1
-"""A score hides clearly more from this ratio on: less may be chance on IMAGES images."""
+"""Ratio from which a score hides clearly more: less may be chance on IMAGES images."""
 CONSTANT = "constant"
 
 
 def constant(x: Images, y_hat: Images) -> Images:
-    """One value everywhere: all pixels are masked alike."""
+    """Return one value everywhere: all pixels are masked alike."""
     return torch.ones_like(y_hat[:, :1])
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """What the masks of a score hide, calibrated and measured on the same images."""
+    """Mask sizes of a score, calibrated and measured on the same images."""
 
     sizes: Array
-    """(n,) of each image."""
+    """Mask size of each image, (n,)."""
     drawn: Array
-    """(DRAWS,) mean of each set that is drawn from the images and calibrated by itself."""
+    """Mean mask size of each resampled set, calibrated by itself, (DRAWS,)."""
 
     @property
     def share(self) -> float:
-        """The mean over images."""
+        """The mean mask size over images."""
         return float(self.sizes.mean())
 
     def is_clearly_less(self, than: "Hidden") -> bool:
-        """Whether it is less in nearly all sets that are drawn, the same for both."""
+        """Return whether less is hidden than by the other in nearly all resampled sets, shared by both."""
         return self.share < than.share and float(np.quantile(than.drawn - self.drawn, _TAILS[0])) > 0
 
 
 @dataclass(frozen=True)
 class Yardstick:
-    """Selection images, a promise, and what other scores and the best masks hide of them.
+    """Selection images, a promise, and the mask sizes of other scores and of the best masks.
 
     All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
-    the score that is measured.
+    the score to be measured.
     """
 
     images: Triplets
@@ -79,11 +79,11 @@ class Yardstick:
     family: Family
     threshold: float
     counts: Array
-    """(DRAWS, n): how often each image is in each set that is drawn; groups are drawn whole."""
+    """How often each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
     others: Mapping[str, Hidden]
-    """By scores without training, and by one value everywhere."""
+    """Mask sizes of scores without training, and of a constant score, by name."""
     oracle: float | None
-    """The share under the best masks, where they are known."""
+    """The mean size of the best masks, where they are known."""
 
     @classmethod
     def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "Yardstick | None":
@@ -101,13 +101,13 @@ class Yardstick:
         return cls(first, *terms, counts, others, _best(items[CONSTANT], loss, threshold))
 
     def share(self, scorer: Scorer) -> float:
-        """The hidden share alone, as in the middle of a training."""
+        """Return the hidden share alone, for use during training."""
         items = list(scored_batches(scorer, self.images))
         _, sizes = _calibrated(items, self.loss, self.family, self.threshold)
         return float(sizes.mean())
 
     def worth(self, scorer: Scorer) -> Worth:
-        """Hidden shares under the score, and under all that it is compared with but itself."""
+        """Compare the hidden share of a score with the shares of all others."""
         items = list(scored_batches(scorer, self.images))
         hidden = hidden_of(items, self.loss, self.family, self.threshold, self.counts)
         unmasked = torch.cat([unmasked_loss(self.loss, item.batch) for item in items]).cpu().numpy()
@@ -129,7 +129,7 @@ _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
 def _counts(groups: Sequence[str], seed: int = 0) -> Array:
-    """(DRAWS, n): how often images are drawn with replacement, as many groups as there are."""
+    """Count how often images are drawn with replacement, (DRAWS, n), as many groups as there are."""
     _, of_image = np.unique(groups, return_inverse=True)
     count = int(of_image.max()) + 1
     draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
@@ -137,7 +137,7 @@ def _counts(groups: Sequence[str], seed: int = 0) -> Array:
 
 
 def _calibrated(items: list[Scored], loss: Loss, family: Family, threshold: float) -> tuple[Array, Array]:
-    """Critical lambdas and, where the calibrated one is deployed, mask sizes, both (n,)."""
+    """Return critical lambdas, and the mask sizes at the calibrated lambda, both (n,)."""
     grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
     lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
@@ -164,10 +164,9 @@ def _best(items: list[Scored], loss: Loss, threshold: float) -> float | None:
 
 
 def warn_if_useless(worth: Worth, scorer: str) -> None:
-    """Say so where a score that needs no training hides less, or one value everywhere nearly as little.
+    """Warn if a score without training hides less, or a constant score hardly more.
 
-    Another score is advised only where it hides clearly less: in nineteen of twenty sets that are drawn from
-    the images.
+    Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
     """
     trains = scorer not in get_args(names.Untrained)
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
