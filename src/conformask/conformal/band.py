@@ -1,4 +1,4 @@
-"""Ranks that keep pac promises at every confidence at once: an exact band for uniform order statistics."""
+"""Ranks that keep pac promises at all confidences at once: an exact band for uniform order statistics."""
 
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ NEGLIGIBLE = 1e-18
 
 @lru_cache(maxsize=1024)
 def pointwise_delta(n: int, delta: float) -> float:
-    """The delta of one rank, such that all n ranks hold at once with probability 1 - delta.
+    """Return the delta of a single rank with which all n ranks hold at once with probability 1 - delta.
 
     The j-th of n uniform order statistics exceeds its bound, the 1 - pointwise delta quantile of
     Beta(j, n + 1 - j), for some j with probability delta.
@@ -31,16 +31,16 @@ def pointwise_delta(n: int, delta: float) -> float:
 
 
 def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
-    """What each of n uniform order statistics exceeds with probability delta alone."""
+    """Return the value that each of n uniform order statistics exceeds with probability delta."""
     ranks = np.arange(1, n + 1)
     return np.asarray(stats.beta.isf(delta, ranks, n + 1 - ranks))
 
 
 def below_all(bounds: Float[np.ndarray, "n"]) -> float:
-    """P(U_(j) <= bounds_j for all j), U uniform, by Noe's recursion in the form of a Poisson process.
+    """Compute P(U_(j) <= bounds_j for all j), U uniform, by Noe's recursion as a Poisson process.
 
-    At each bound at least so many points must have come (Khmaladze and Shinjikashvili 2001; Moscovich and
-    Nadler 2017). Bounds are ascending.
+    At each bound, at least as many points as there are bounds so far must have come (Khmaladze and
+    Shinjikashvili 2001; Moscovich and Nadler 2017). Bounds are ascending.
     """
     n = len(bounds)
     start, mass = 0, np.array([1.0])
@@ -58,6 +58,6 @@ def below_all(bounds: Float[np.ndarray, "n"]) -> float:
 
 
 def _increments(rate: float) -> Float[np.ndarray, "k"]:
-    """The Poisson law of new points, as far as it is not negligible."""
+    """Return the Poisson law of new points, where it is not negligible."""
     counts = np.arange(int(rate + 12 * np.sqrt(rate) + 24))
     return np.asarray(np.exp(special.xlogy(counts, rate) - rate - special.gammaln(counts + 1)))

@@ -1,4 +1,4 @@
-"""Tests that a mean is at most a level, of independent losses in [0, 1]."""
+"""Tests of whether the mean of independent losses in [0, 1] is at most a level."""
 
 import math
 from collections.abc import Callable
@@ -45,6 +45,6 @@ def hoeffding_bentkus(losses: Float[np.ndarray, "n"], level: float, delta: float
 
 
 def _relative_entropy(a: float, b: float) -> float:
-    """Between Bernoulli laws of means a <= b < 1."""
+    """Return the relative entropy of Bernoulli laws of means a <= b < 1."""
     first = a * math.log(a / b) if a > 0 else 0.0
     return first + ((1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0)

@@ -1,6 +1,6 @@
-"""For which calibration sets a promise holds: on average, for most of them, or for a whole table at once.
+"""The calibration sets for which a promise holds: on average, most of them, or for a whole table at once.
 
-Each says which order statistic of the critical lambdas is deployed, where that is what is deployed.
+Each class says which order statistic of the critical lambdas is deployed, where one is.
 """
 
 from dataclasses import dataclass, replace
@@ -22,14 +22,14 @@ from conformask.conformal.words import with_probability
 from conformask.errors import InvalidArgumentError
 
 THRESHOLDS = 64
-"""How many are declared for a table of promises."""
+"""Number of thresholds declared for a table of promises."""
 DRAWN = "Draw {drawn}, again and again: "
 KEPT = "For all but a small share of calibration sets (delta), this very calibration keeps: "
 
 
 @dataclass(frozen=True)
 class OnAverage:
-    """Over calibration set and new image together, if they are exchangeable (Papadopoulos et al. 2002)."""
+    """On average over calibration set and new image, if they are exchangeable (Papadopoulos et al. 2002)."""
 
     says: ClassVar[str] = "on average over calibration sets"
     delta: ClassVar[None] = None
@@ -38,15 +38,15 @@ class OnAverage:
     ends: ClassVar[str] = ""
 
     def claim(self, statement: str) -> str:
-        """The statement itself."""
+        """Return the statement itself."""
         return statement
 
     def rank(self, n: int, confidence: float) -> int:
-        """j = floor((1 - confidence)(n + 1))."""
+        """Return j = floor((1 - confidence)(n + 1))."""
         return marginal_rank(n, confidence)
 
     def smallest_set(self, confidence: float) -> int:
-        """confidence / (1 - confidence), rounded up."""
+        """Return confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(confidence)
 
 
@@ -56,18 +56,18 @@ class WithProbability:
 
     delta: float
     test: Literal["fixed_sequence", "hoeffding_bentkus"] | None = None
-    """Which of several proofs is relied on; None is the usual one."""
+    """The test that is relied on; None is the usual one."""
     says: ClassVar[str] = "with probability 1 - delta"
     selects: ClassVar[bool] = False
     begins: ClassVar[str] = KEPT
     ends: ClassVar[str] = ""
 
     def claim(self, statement: str) -> str:
-        """With probability 1 - delta over calibration sets, the statement."""
+        """Return the statement, with probability 1 - delta over calibration sets."""
         return with_probability(self.delta, statement)
 
     def rank(self, n: int, confidence: float) -> int:
-        """j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
+        """Return j = max{ j : P(Bin(n, 1 - confidence) <= j - 1) <= delta }."""
         return binomial_rank(n, confidence, self.delta)
 
     def smallest_set(self, confidence: float) -> int:
@@ -77,15 +77,15 @@ class WithProbability:
 
 @dataclass(frozen=True)
 class WholeTable:
-    """As WithProbability, for every declared threshold and every confidence at once.
+    """For most calibration sets, and for every declared threshold and every confidence at once.
 
-    Honest when both are chosen after looking. The images are independent draws from one population;
-    thresholds are declared before they are seen.
+    The promise is valid when threshold and confidence are chosen after looking. The images are independent
+    draws from one population; thresholds are declared before the images are seen.
     """
 
     delta: float
     thresholds: tuple[float, ...] = ()
-    """Declared from the selection images, ascending."""
+    """Thresholds declared from the selection images, ascending."""
     says: ClassVar[str] = "for a whole table at once"
     selects: ClassVar[bool] = True
     begins: ClassVar[str] = KEPT
@@ -94,13 +94,13 @@ class WholeTable:
     )
 
     def claim(self, statement: str) -> str:
-        """The statement as one of many."""
+        """Return the statement as one of many that hold at once."""
         declared = max(len(self.thresholds), 1)
         every = f"for {declared} thresholds and every confidence at once"
         return with_probability(self.delta, f"{every}, {statement}")
 
     def rank(self, n: int, confidence: float) -> int:
-        """The rank at this confidence, of the band that holds for every confidence and threshold."""
+        """Return the rank at this confidence, from the band for all confidences and thresholds."""
         declared = max(len(self.thresholds), THRESHOLDS)
         return binomial_rank(n, confidence, pointwise_delta(n, self.delta / declared))
 
@@ -118,10 +118,10 @@ class WholeTable:
         return replace(self, thresholds=tuple(declared))
 
     def snapped(self, threshold: float) -> float:
-        """The largest declared threshold that is at most this.
+        """Return the largest declared threshold that is at most `threshold`.
 
         Raises:
-            InvalidArgumentError: all are larger.
+            InvalidArgumentError: all declared thresholds are larger.
         """
         below = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
         if not below:

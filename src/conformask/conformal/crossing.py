@@ -6,25 +6,25 @@ import numpy as np
 from jaxtyping import Float
 
 SLACK = 1e-6
-"""Success is distance <= threshold * (1 + SLACK), so that exact solutions, on the threshold, count."""
+"""Relative tolerance: a loss up to threshold * (1 + SLACK) meets it, so that exact solutions count."""
 REFINED = 24
-"""Points that a refined grid has more."""
+"""Largest number of points added to a refined grid."""
 SPREAD = 3.0
-"""Standard errors within which they lie."""
+"""Number of standard errors within which the added points lie."""
 
 
 def passes(distance: Float[np.ndarray, "..."], threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Where a loss meets the threshold."""
+    """Return where a loss meets the threshold."""
     return np.asarray(distance <= threshold * (1 + SLACK))
 
 
 def first_crossing(
     grid: Float[np.ndarray, "g"], distance: Float[np.ndarray, "n g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
-    """The largest grid point up to which every point passes; 0 if the first positive one fails.
+    """Return the largest grid point up to which every point passes; 0 if the first positive one fails.
 
-    The largest point that passes is not enough for a distance that is not monotone: lambdas below it may
-    fail, and a smaller one than an image's own is what gets deployed.
+    The largest point that passes would not be enough for a loss that is not monotone: smaller lambdas may
+    fail, and a lambda smaller than the image's own is deployed.
     """
     failing = ~passes(distance, threshold)
     failing[:, 0] = False
@@ -35,9 +35,9 @@ def first_crossing(
 def between_grid_points(
     grid: Float[np.ndarray, "g"], distance: Float[np.ndarray, "n g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
-    """Where a straight line from the last passing point meets the threshold: finer, but no critical lambda.
+    """Interpolate from the last passing point to where the threshold is met: finer, but not critical.
 
-    0 and inf where first_crossing gives them, and the last passing point where the next is inf.
+    The result is 0 or inf where first_crossing gives it, and the last passing point where the next is inf.
     """
     passed = np.searchsorted(grid, first_crossing(grid, distance, threshold))
     following = np.minimum(passed + 1, len(grid) - 1)
@@ -53,10 +53,10 @@ def between_grid_points(
 def refined(
     grid: Float[np.ndarray, "g"], critical: Float[np.ndarray, "n"], confidence: float
 ) -> Float[np.ndarray, "h"]:
-    """The grid and up to REFINED points more, where the lambda of this confidence is likely to lie.
+    """Return the grid with up to REFINED more points where the lambda of this confidence is likely to be.
 
-    critical are those of other images than the calibration's. The points are quantiles of them, within SPREAD
-    standard errors of 1 - confidence, so that from one point to the next few images are lost.
+    `critical` are critical lambdas of images other than the calibration's. The points are quantiles of them,
+    within SPREAD standard errors of 1 - confidence, so that few images are lost from one point to the next.
     """
     half = SPREAD * np.sqrt(confidence * (1 - confidence) / len(critical))
     shares = np.linspace(max(1 - confidence - half, 0), min(1 - confidence + half, 1), REFINED)

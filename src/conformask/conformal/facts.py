@@ -1,4 +1,4 @@
-"""What a masker knows of images when it asks a rule for their lambdas."""
+"""Facts about images that a rule derives their lambdas from, known at prediction time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,22 +11,23 @@ from conformask.records.curves import Curves
 
 @dataclass(frozen=True)
 class Facts:
-    """Facts of n images, all made without their truth; a rule names those that it needs."""
+    """Facts about n images, all known without their truth; a rule names the facts it needs."""
 
     n: int
     weight: Float[np.ndarray, "n"] | None = None
     """Likelihood ratio of each image."""
     category: Sequence[str] | None = None
     features: Float[np.ndarray, "n f"] | None = None
-    """What its score looks like."""
+    """Features of the scores."""
     bound_curve: Float[np.ndarray, "n g"] | None = None
     """The largest loss that any truth could give, on the grid."""
 
 
 def facts_of(curves: Curves) -> Facts:
-    """The facts of images whose curves are stored, as far as they say.
+    """Return the facts about images whose curves are stored, where the curves have them.
 
-    Without a stored bound that of an lp distance is the mean of the mask, 1 - size: a little above its own.
+    If no bound is stored, the mean of the mask, 1 - size, is used, which for an lp distance is a little above
+    the image's own bound.
     """
     category = None if curves.category is None else curves.category.tolist()
     bound = 1 - curves.size if curves.bound is None else curves.bound

@@ -1,4 +1,4 @@
-"""Images in groups: places, means and order statistics of each."""
+"""Images in groups: places, means and order statistics for each group."""
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -20,23 +20,23 @@ def first_of_each(groups: Labels) -> Places:
 
 
 def group_means(values: Float[np.ndarray, "n *g"], groups: Labels) -> Float[np.ndarray, "k *g"]:
-    """The mean of each group."""
+    """Return the mean of each group."""
     return np.stack([values[places].mean(axis=0) for places in members(groups)])
 
 
 def kth_smallest(
     values: Float[np.ndarray, "n *g"], groups: Labels, share: float
 ) -> Float[np.ndarray, "k *g"]:
-    """Of each group the value that at least this share of its values do not exceed: the k-th smallest."""
+    """Return the k-th smallest value of each group, which at least this share of its values do not exceed."""
     places = [(own, _rank(share, len(own)) - 1) for own in members(groups)]
     return np.stack([np.partition(values[own], place, axis=0)[place] for own, place in places])
 
 
 def kth_largest(values: Float[np.ndarray, "n"], groups: Labels, share: float) -> Float[np.ndarray, "k"]:
-    """Of each group the largest value that at least this share of its values reach: the k-th largest."""
+    """Return the k-th largest value of each group, which at least this share of its values reach."""
     return -kth_smallest(-values, groups, share)
 
 
 def _rank(share: float, n: int) -> int:
-    """ceil(share * n), at least 1; rounding does not count."""
+    """Return ceil(share * n), at least 1, tolerant of rounding."""
     return max(1, int(np.ceil(share * n - 1e-9)))

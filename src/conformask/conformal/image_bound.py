@@ -1,7 +1,7 @@
-"""A bound for each image: how much its output differs from the truth at most, without a mask.
+"""Bounds per image: how far an output differs from the truth at most, without a mask.
 
-Conformal quantile regression (Romano, Patterson and Candes 2019) of the log of the unmasked loss on what the
-score looks like. Marginal over images; of images in groups, over a random image of a new group.
+Conformal quantile regression (Romano, Patterson and Candes 2019) of the log unmasked loss on features of the
+score. Marginal over images; if images are in groups, over a random image of a new group.
 """
 
 from dataclasses import dataclass
@@ -20,20 +20,20 @@ PerImage = Float[np.ndarray, "n"]
 
 @dataclass(frozen=True)
 class ImageBound:
-    """exp(h(features) + shift), with the confidence at least the unmasked loss of an image."""
+    """The bound exp(h(features) + shift) on the unmasked loss of an image, with this confidence."""
 
     h: LogLinear
     shift: float
     confidence: float
 
     def __call__(self, features: Float[np.ndarray, "n f"]) -> PerImage:
-        """The bound of each image."""
+        """Return the bound of each image."""
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(self.h(features) + self.shift))
 
 
 def looks_of_loss(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
-    """h: the confidence-quantile of the log unmasked loss given the features, on selection images."""
+    """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
     usable = losses > 0
     enough = usable.sum() >= IMAGES_A_COEFFICIENT * (features.shape[1] + 1)
     fit = quantile_regression if enough else constant
@@ -41,7 +41,7 @@ def looks_of_loss(features: Float[np.ndarray, "n f"], losses: PerImage, confiden
 
 
 def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float) -> ImageBound | None:
-    """The bound whose shift the calibration images give; None where they are too few, or keep no features."""
+    """Calibrate the shift of the bound; None where images are too few or have no features."""
     if calibration.features is None:
         return None
     used = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
@@ -59,7 +59,7 @@ def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
 
 
 def _each_group_alike(groups: Array | None, n: int) -> PerImage:
-    """Weights of the images: each group adds up to one."""
+    """Return weights of the images that add up to 1 in each group."""
     if groups is None:
         return np.ones(n)
     _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Intervals for what an evaluation measured, and how two measures go together."""
+"""Intervals for the results of an evaluation, and the correlation of two measures."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +9,13 @@ from scipy import stats
 
 Values = Float[np.ndarray, "n"]
 NOTHING = 1e-12
-"""A variance of shares that is rounding alone."""
+"""A variance of shares below this is rounding."""
 BATCH = 100
-"""Draws of a bootstrap that are in memory at once."""
+"""Number of bootstrap draws in memory at once."""
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
-    """The exact interval of a proportion (Clopper and Pearson 1934); n may be an effective number."""
+    """Return the exact interval of a proportion (Clopper and Pearson 1934); n may be an effective number."""
     tail = (1 - level) / 2
     low = 0.0 if successes <= 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
     high = 1.0 if successes >= n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
@@ -29,10 +29,10 @@ def grouped_proportion(
     each_group_alike: bool = False,
     level: float = 0.95,
 ) -> tuple[float, tuple[float, float]]:
-    """A proportion and its interval, where images of a group are dependent (Korn and Graubard 1998).
+    """Return a proportion and its interval if images of a group are dependent (Korn and Graubard 1998).
 
-    Clopper-Pearson with the effective number of images, from the variance between groups; exact where each
-    image is its own group. Groups count by their images, or each_group_alike.
+    It is the Clopper-Pearson interval with the effective number of images, from the variance between groups;
+    exact where each image is its own group. Groups count by their images, or alike with each_group_alike.
     """
     _, index, counts = np.unique(groups, return_inverse=True, return_counts=True)
     n, k = len(successes), len(counts)
@@ -58,7 +58,7 @@ def bootstrap(
     draws: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean; whole groups are drawn where there are groups."""
+    """Return the percentile bootstrap interval of the mean; groups, if any, are drawn whole."""
     _, index = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     if len(sums) == 1:

@@ -1,4 +1,4 @@
-"""Whether all images have one lambda, or each its own."""
+"""Constant or adaptive lambda: one for all images, or one for each."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -10,12 +10,12 @@ from conformask.conformal.evidence import Evidence
 from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
 
 IMAGES_A_COEFFICIENT = 10
-"""Fewer selection images than this for each feature give a constant."""
+"""Selection images needed per coefficient; with fewer a constant is fitted."""
 
 
 @dataclass(frozen=True)
 class Constant:
-    """The same for all images of a population."""
+    """One lambda for all images of a population."""
 
     says: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -25,20 +25,20 @@ class Constant:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """It follows how hard an image looks: exp(h(features)), moved by the calibration images.
+    """A lambda that follows how hard an image looks: exp(h(features)), shifted by the calibration images.
 
     h is a low quantile of log critical lambda given the features, fitted on selection images.
     """
 
     h: LogLinear | None = None
-    """Fitted on the selection images."""
+    """The regression, fitted on the selection images."""
     says: ClassVar[str] = "with an adaptive lambda"
     reads: ClassVar[frozenset[str]] = frozenset({"features"})
     selects: ClassVar[bool] = True
     ends: ClassVar[str] = "; lambda follows how hard an image looks"
 
     def fixed(self, selection: Evidence, confidence: float) -> "Adaptive":
-        """With h fitted to the selection images whose critical lambda is neither 0 nor inf."""
+        """Fit h to the selection images whose critical lambda is neither 0 nor inf."""
         features, curves = selection.column("features"), selection.curves
         critical = between_grid_points(curves.grid, curves.distance, selection.threshold)
         usable = (critical > 0) & np.isfinite(critical)

@@ -1,7 +1,7 @@
-"""What images like those of the calibration would measure: whether a measurement agrees with a promise.
+"""Tests of whether a measurement agrees with a promise: the law of coverage and losses on new images.
 
-A calibration set is a sample, too, so that coverage a little below the promised share may be chance. The laws
-here are over both, calibration set and new images.
+A calibration set is itself a sample, so coverage a little below the promised share may be chance. The laws
+here are over both the calibration set and the new images.
 """
 
 from collections.abc import Iterator
@@ -18,35 +18,35 @@ from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 
 DRAWS = 400
-"""Of the bootstrap."""
+"""Number of bootstrap draws."""
 UNITS = 1000
-"""New ones of each draw, where it is about all that may come."""
+"""Number of new units in each draw, where the result is about all new units."""
 PerImage = Float[np.ndarray, "n"]
 
 
 @dataclass(frozen=True)
 class Tails:
-    """How often images like those of the calibration measure as bad as this or worse; as good or better."""
+    """The p-values of a measurement: chances of a result at least as bad, and at least as good."""
 
     worse: float
     better: float
 
     def corrected(self, comparisons: int) -> "Tails":
-        """For the worst of so many comparisons (Bonferroni)."""
+        """Return the p-values for the worst of this many comparisons (Bonferroni)."""
         return Tails(min(1.0, comparisons * self.worse), self.better)
 
 
 def failing_share(n: int, rank: int, level: float) -> float:
-    """The share of new images that fail at most under the rank-th of n critical lambdas.
+    """Return the largest plausible share of failing new images under the rank-th of n critical lambdas.
 
-    But for a share `level` of calibration sets: the quantile of Beta(j, n + 1 - j), exact where critical
-    lambdas are distinct; where they tie, fewer fail.
+    A share `level` of calibration sets may exceed it: the quantile of Beta(j, n + 1 - j), exact where
+    critical lambdas are distinct; where they tie, fewer fail.
     """
     return float(stats.beta.ppf(1 - level, rank, n + 1 - rank)) if rank else 0.0
 
 
 def met_tails(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> Tails:
-    """Of how many new images meet the threshold under the rank-th of n critical lambdas.
+    """Return p-values for the number of new images that pass under the rank-th of n critical lambdas.
 
     Beta-binomial(m; n + 1 - j, j): exact where critical lambdas are distinct; where they tie, more meet it.
     """
@@ -55,7 +55,7 @@ def met_tails(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> Tails:
 
 
 def resampled_tails(promise: Promise, calibration: Evidence, losses: PerImage) -> Tails:
-    """Of the mean loss of new units, by the bootstrap.
+    """Return p-values for the mean loss of new units, by the bootstrap.
 
     Calibration set and new images are drawn from the calibration images, whole groups where the promise
     counts groups, and the rule is made from the drawn set.
@@ -69,12 +69,12 @@ def resampled_tails(promise: Promise, calibration: Evidence, losses: PerImage) -
 
 
 def resampled_failing(promise: Promise, calibration: Evidence, level: float) -> float:
-    """The share of new units that fail at most, but for a share `level` of sets, by the bootstrap."""
+    """Return the share of failing new units that a share `level` of sets exceeds, by the bootstrap."""
     return float(np.quantile(list(_draws(promise, calibration, UNITS)), 1 - level))
 
 
 def _draws(promise: Promise, calibration: Evidence, units: int) -> Iterator[float]:
-    """The mean loss of resampled new images under resampled calibration sets."""
+    """Yield the mean losses of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
     grouped = promise.by_group
     own = members(calibration.column("group") if grouped else np.arange(calibration.n))
@@ -95,6 +95,6 @@ def _losses(promise: Promise, images: Evidence, rule: Rule) -> PerImage:
 
 
 def _drawn(own: list[Places], count: int, generator: np.random.Generator) -> tuple[Places, Places]:
-    """The places of the images of so many groups drawn, and their groups: one drawn twice counts as two."""
+    """Draw `count` groups; return the places of their images, and groups: one drawn twice counts as two."""
     places = [own[group] for group in generator.integers(len(own), size=count)]
     return np.concatenate(places), np.repeat(np.arange(count), [len(place) for place in places])

@@ -1,4 +1,4 @@
-"""What a promise means, and what it does not, in sentences put together from its axes."""
+"""The meaning of a promise, and its limits, in sentences composed from its axes."""
 
 from dataclasses import dataclass
 
@@ -12,16 +12,16 @@ ELSEWHERE = "and nothing at all for images of another source, camera or treatmen
 
 @dataclass(frozen=True)
 class Meaning:
-    """Two answers; {c} stands for the confidence."""
+    """Two sentences on a promise; {c} stands for the confidence."""
 
     holds: str
-    """What is promised."""
+    """The event that is promised."""
     silent: str
-    """What is not."""
+    """The events that are not promised."""
 
 
 def meaning(promise: Promise) -> Meaning:
-    """What it holds, and what it is silent about."""
+    """Return sentences on what a promise covers and what it leaves open."""
     population = promise.population
     begins = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
     if promise.delta is not None and population.by_itself:
@@ -51,7 +51,7 @@ def _silent(promise: Promise) -> str:
 
 
 def _listed(parts: list[str]) -> str:
-    """The parts as a, b or c."""
+    """Join the parts as "a, b or c"."""
     return " or ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
 
 

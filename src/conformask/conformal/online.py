@@ -1,4 +1,4 @@
-"""A stream of images whose population drifts: adaptive conformal inference (Gibbs and Candes 2021)."""
+"""Streams of images whose population drifts: adaptive conformal inference (Gibbs and Candes 2021)."""
 
 import math
 from bisect import insort
@@ -12,7 +12,7 @@ from conformask.storage.as_json import Json, number
 
 @dataclass
 class OnlineLambda:
-    """The lambda of the moment: the gamma-quantile of past critical lambdas, gamma moved by every failure.
+    """The current lambda: the gamma-quantile of past critical lambdas, gamma moved by every failure.
 
     On any sequence of T images, the mean number of failures is at most
     1 - confidence + (gamma_1 + eta * confidence) / (eta * T), wider by the delay of the truth.
@@ -25,9 +25,9 @@ class OnlineLambda:
     eta: float = 0.05
     """How far one failure moves gamma."""
     gamma: float | None = None
-    """1 - confidence at the start."""
+    """The level of the quantile; None starts at 1 - confidence."""
     past: list[float] = field(default_factory=list)
-    """Critical lambdas, ascending; those of the calibration images to begin with."""
+    """Critical lambdas, ascending; initially those of the calibration images."""
 
     def __post_init__(self) -> None:
         for name in ("confidence", "eta"):
@@ -38,7 +38,7 @@ class OnlineLambda:
 
     @property
     def level(self) -> float:
-        """gamma."""
+        """The level of the quantile, gamma."""
         return 1 - self.confidence if self.gamma is None else self.gamma
 
     @property
@@ -50,25 +50,26 @@ class OnlineLambda:
         return self.past[max(place, 1) - 1]
 
     def learn(self, critical_lambda: float, *, failed: bool) -> None:
-        """Take in an image whose truth has become known: its critical lambda, and whether its mask failed.
+        """Learn from an image whose truth is now known: its critical lambda, and whether its mask failed.
 
-        gamma is capped at 1 first, or it would wind up while all is well and recover slowly after a shift.
+        gamma is capped at 1 first; otherwise it would grow while all is well and recover slowly after a
+        shift.
         """
         self.gamma = min(self.level, 1.0) + self.eta * (1 - self.confidence - failed)
         insort(self.past, critical_lambda)
 
     def bound(self, images: int, start: float | None = None) -> float:
-        """The largest mean number of failures on any sequence of so many images."""
+        """Return the largest mean number of failures on any sequence of this many images."""
         first = 1 - self.confidence if start is None else start
         return 1 - self.confidence + (first + self.eta * self.confidence) / (self.eta * images)
 
     def to_json(self) -> dict[str, Json]:
-        """The whole state."""
+        """Return the whole state as JSON."""
         return {**vars(self), "past": list(self.past)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "OnlineLambda":
-        """The inverse of to_json."""
+        """Read the state that to_json wrote."""
         past: Sequence[Json] = record["past"]
         return cls(
             float(record["confidence"]), float(record["eta"]), float(record["gamma"]), list(map(number, past))

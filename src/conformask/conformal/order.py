@@ -1,4 +1,4 @@
-"""Which order statistic of the critical lambdas keeps a promise. Order statistics never interpolate."""
+"""Order statistics of the critical lambdas that keep a promise; they are never interpolated."""
 
 import math
 from collections.abc import Callable
@@ -8,33 +8,33 @@ from jaxtyping import Float
 from scipy import stats
 
 ROUNDING = 1e-9
-"""Allowed on every floor and comparison with 1 - confidence: 1 / (9 + 1) <= 1 - .9 is false in floats."""
+"""Tolerance in floors and comparisons with 1 - confidence: 1 / (9 + 1) <= 1 - .9 is false in floats."""
 
 
 def marginal_rank(n: int, confidence: float) -> int:
-    """j = floor((1 - confidence)(n + 1)): which smallest critical lambda is deployed; 0 is none (void)."""
+    """Return j = floor((1 - confidence)(n + 1)), the rank that is deployed; 0 means none (void)."""
     return min(n, math.floor((1 - confidence) * (n + 1) + ROUNDING))
 
 
 def smallest_marginal_set(confidence: float) -> int:
-    """The smallest n whose marginal rank is at least 1: n >= confidence / (1 - confidence)."""
+    """Return the smallest n whose marginal rank is at least 1: n >= confidence / (1 - confidence)."""
     return max(1, math.ceil((1 - ROUNDING) / (1 - confidence)) - 1)
 
 
 def binomial_rank(n: int, confidence: float, delta: float) -> int:
-    """max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}, the rank of a tolerance bound (Wilks 1941)."""
+    """Return max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}, a tolerance bound (Wilks 1941)."""
     successes = int(stats.binom.ppf(delta, n, 1 - confidence))
     exceeds = stats.binom.cdf(successes, n, 1 - confidence) > delta * (1 + ROUNDING)
     return successes if exceeds else successes + 1
 
 
 def smallest_binomial_set(confidence: float, delta: float) -> int:
-    """The smallest n whose binomial rank is at least 1: confidence^n <= delta."""
+    """Return the smallest n whose binomial rank is at least 1: confidence^n <= delta."""
     return max(1, math.ceil((math.log(delta) + ROUNDING) / math.log(confidence)))
 
 
 def smallest_set(suffices: Callable[[int], bool]) -> int:
-    """The smallest n that suffices, by doubling and bisection: all larger n suffice too."""
+    """Return the smallest n that suffices, if all larger n suffice too, by doubling and bisection."""
     high = 1
     while not suffices(high):
         high *= 2
@@ -46,14 +46,14 @@ def smallest_set(suffices: Callable[[int], bool]) -> int:
 
 
 def smallest(critical: Float[np.ndarray, "n"], rank: int) -> float:
-    """The rank-th smallest critical lambda; 0 (mask everything) where the rank is 0."""
+    """Return the rank-th smallest critical lambda; 0 (mask everything) where the rank is 0."""
     return 0.0 if rank < 1 else float(np.partition(critical, rank - 1)[rank - 1])
 
 
 def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"], budget: float) -> float:
-    """max{lam : the weights of the critical lambdas below it sum to at most the budget}.
+    """Return max{lam : the weights of the critical lambdas below it sum to at most the budget}.
 
-    0 (mask everything) where the budget is negative, inf where all weights are within it.
+    It is 0 (mask everything) where the budget is negative, inf where all weights are within it.
     """
     if budget < -ROUNDING:
         return 0.0
@@ -63,10 +63,10 @@ def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, 
 
 
 def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float, float] | None:
-    """Between which values coverage lies for this share of calibration sets: Beta(n + 1 - j, j).
+    """Return the range of coverage for this share of calibration sets: Beta(n + 1 - j, j).
 
-    Exact where critical lambdas are distinct, at or above it otherwise; (1, 1) where everything is masked,
-    None where what is deployed has no rank.
+    The law is exact where critical lambdas are distinct, else coverage is at or above it. It is (1, 1) where
+    everything is masked, None where the deployed lambda has no rank.
     """
     if rank is None:
         return None

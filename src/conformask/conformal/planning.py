@@ -1,4 +1,4 @@
-"""How many calibration images a promise needs, and how far coverage will fluctuate."""
+"""Planning: how many calibration images a promise needs, and how far coverage will vary."""
 
 from dataclasses import dataclass
 
@@ -11,28 +11,28 @@ SIZES = (1, 2, 5, 10, 20, 50)
 
 @dataclass(frozen=True)
 class Prospect:
-    """What n calibration images would give."""
+    """The expected coverage with n calibration images."""
 
     n: int
     coverage: tuple[float, float] | None
-    """Where coverage lies for nine calibration sets of ten; None where n is too few or no law is known."""
+    """The range of coverage for 90 % of calibration sets; None if n is too small or no law is known."""
 
 
 @dataclass(frozen=True)
 class CalibrationPlan:
-    """What a promise needs."""
+    """The number of calibration units that a promise needs."""
 
     n_calibration: int
-    """The smallest calibration set that can give it."""
+    """The smallest calibration set that supports the promise."""
     unit: str
-    """What is counted: images, groups, ..."""
+    """The unit counted: images, groups, ..."""
     prospects: tuple[Prospect, ...]
 
 
 def plan(
     promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> CalibrationPlan:
-    """The smallest calibration set, and coverage for it and larger ones (or for n).
+    """Return the smallest calibration set, and coverage for it and larger ones (or for n).
 
     Raises:
         InvalidArgumentError: a promise about a mean without a threshold.

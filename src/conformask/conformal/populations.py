@@ -1,4 +1,4 @@
-"""For whom a promise holds: the calibration's population, each category of it, or another by weights."""
+"""Populations a promise holds for: the calibration's, each category of it, or another one by weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,43 +12,43 @@ from conformask.conformal.units import Columns, Unit
 
 
 class _Words:
-    """What is said of a population, where it is what is said of the unit."""
+    """Phrases about a population that are those of its unit."""
 
     ends: ClassVar[str] = ""
     by_itself: ClassVar[str] = ""
     """Begins a promise that holds for all but a share delta of calibration sets."""
     within: ClassVar[str] = ""
-    """Begins what is promised on average over calibration sets."""
+    """Begins a promise that holds on average over calibration sets."""
 
     def plural(self, unit: Unit) -> str:
-        """What is counted."""
+        """Return the name of the units counted."""
         return unit.plural
 
     def drawn(self, unit: Unit) -> str:
-        """What is drawn again and again."""
+        """Return the name of the units drawn repeatedly."""
         return unit.drawn
 
     def each(self, unit: Unit) -> tuple[str, ...]:
-        """For whom nothing is promised."""
+        """Return phrases for the cases in which nothing is promised."""
         return unit.each
 
 
 @dataclass(frozen=True)
 class One(_Words):
-    """That of the calibration images."""
+    """The population of the calibration images."""
 
     says: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
     given: ClassVar[str] = ""
 
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
-        """All units; named as the unit names them."""
+        """Return the number of all units, and their name."""
         return unit.count(n, columns), unit.plural
 
 
 @dataclass(frozen=True)
 class EachCategory(_Words):
-    """Every category for itself: Mondrian conformal prediction (Vovk et al. 2003)."""
+    """Every category by itself: Mondrian conformal prediction (Vovk et al. 2003)."""
 
     says: ClassVar[str] = "in each category"
     reads: ClassVar[frozenset[str]] = frozenset({"category"})
@@ -57,15 +57,15 @@ class EachCategory(_Words):
     within: ClassVar[str] = "in every category, "
 
     def plural(self, unit: Unit) -> str:
-        """What is counted, for each category."""
+        """Return the name of the units counted, for each category."""
         return f"{unit.plural} of each category"
 
     def each(self, unit: Unit) -> tuple[str, ...]:
-        """For whom nothing is promised."""
+        """Return phrases for the cases in which nothing is promised."""
         return (f"for each {unit.singular} of a category",)
 
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
-        """Those of the smallest category, and its name."""
+        """Return the number of units of the smallest category, and their name."""
         if (category := columns.get("category")) is None:
             return unit.count(n, columns), self.plural(unit)
         counts = {}
@@ -87,21 +87,21 @@ class Weighted(_Words):
     ends: ClassVar[str] = ", if the weights are its likelihood ratios"
 
     def plural(self, unit: Unit) -> str:
-        """What is counted, by the effective sample size."""
+        """Return the name of the units counted, by the effective sample size."""
         return f"effective {unit.plural}"
 
     def drawn(self, unit: Unit) -> str:
-        """What is drawn again and again."""
+        """Return the name of the units drawn repeatedly."""
         return f"calibration {unit.plural}, and one of the population that the weights describe"
 
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
-        """The effective sample size of the units."""
+        """Return the effective sample size of the units, and their name."""
         effective = self.effective(columns)
         whole = unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING))
         return whole, self.plural(unit)
 
     def effective(self, columns: Columns) -> float | None:
-        """The effective sample size, None without weights; a group has the weight of its first image."""
+        """Return the effective sample size, None without weights; a group has its first image's weight."""
         weight, group = columns.get("weight"), columns.get("group")
         if weight is None:
             return None
@@ -113,5 +113,5 @@ Population = One | EachCategory | Weighted
 
 
 def effective_sample_size(weights: Float[np.ndarray, "n"]) -> float:
-    """(sum w)^2 / sum w^2 (Kish 1965)."""
+    """Return (sum w)^2 / sum w^2 (Kish 1965)."""
     return float(weights.sum() ** 2 / (weights**2).sum())

@@ -1,4 +1,4 @@
-"""The promises that have a name."""
+"""The named guarantees."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,66 +16,66 @@ from conformask.errors import InvalidArgumentError, chosen
 from conformask.records.card import Terms
 
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
-"""Where a guarantee takes a value that is not given."""
+"""Default values, for guarantees that take them."""
 
 
 def marginal(confidence: float) -> Promise:
-    """P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
+    """Promise P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
     return Promise("marginal", Rate(confidence))
 
 
 def pac(confidence: float, delta: float) -> Promise:
-    """With probability 1 - delta over calibration sets, P(d <= threshold | calibration set) >= confidence."""
+    """Promise P(d <= threshold | calibration set) >= confidence with probability 1 - delta over sets."""
     return Promise("pac", Rate(confidence), WithProbability(delta))
 
 
 def ltt(confidence: float, delta: float) -> Promise:
-    """As pac, without monotonicity: learn then test."""
+    """Promise the same as pac, without monotonicity: learn then test."""
     return Promise("ltt", Rate(confidence), WithProbability(delta, "fixed_sequence"))
 
 
 def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Promise:
-    """As pac, for every declared threshold and every confidence at once."""
+    """Promise the same as pac, for every declared threshold and every confidence at once."""
     return Promise("simultaneous", Rate(confidence), WholeTable(delta, thresholds))
 
 
 def expected() -> Promise:
-    """E d <= threshold over calibration and test image, if exchangeable."""
+    """Promise E d <= threshold over calibration and test image, if exchangeable."""
     return Promise("expected", Mean())
 
 
 def conditional_mean(confidence: float, t: float = 0.0) -> Promise:
-    """P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
+    """Promise P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
     return Promise("conditional_mean", ConditionalMean(confidence, t))
 
 
 def rcps(delta: float) -> Promise:
-    """With probability 1 - delta over calibration sets, E[d | calibration set] <= threshold."""
+    """Promise E[d | calibration set] <= threshold with probability 1 - delta over calibration sets."""
     return Promise("rcps", Mean(), WithProbability(delta))
 
 
 def rcps_hb(delta: float) -> Promise:
-    """Rcps by the bound of the original paper, which does not depend on an order of the images."""
+    """Promise the same as rcps, by the bound of the original paper, which ignores the order of images."""
     return Promise("rcps_hb", Mean(), WithProbability(delta, "hoeffding_bentkus"))
 
 
 def groups(confidence: float) -> Promise:
-    """P(d <= threshold) >= confidence for an image of a new group, where groups are exchangeable."""
+    """Promise P(d <= threshold) >= confidence for an image of a new group, if groups are exchangeable."""
     return Promise("groups", Rate(confidence), unit=Member())
 
 
 def categories(confidence: float) -> Promise:
-    """P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
+    """Promise P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
     return Promise("categories", Rate(confidence), population=EachCategory())
 
 
 def weighted(confidence: float) -> Promise:
-    """P(d <= threshold) >= confidence for images of another population, of known likelihood ratio."""
+    """Promise P(d <= threshold) >= confidence for another population of known likelihood ratio."""
     return Promise("weighted", Rate(confidence), population=Weighted())
 
 
 def adaptive(confidence: float, h: LogLinear | None = None) -> Promise:
-    """P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
+    """Promise P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
     return Promise("adaptive", Rate(confidence), lam=Adaptive(h))
 
 
@@ -92,7 +92,7 @@ UNITS: Mapping[str, Unit] = {"image": Image(), "member": Member(), "group": Grou
 
 
 def takes(name: str) -> frozenset[str]:
-    """Which of confidence and delta a guarantee takes.
+    """Return which of confidence and delta a guarantee takes.
 
     Raises:
         InvalidArgumentError: an unknown name.
@@ -109,15 +109,15 @@ def guarantee(
     share: float | None = None,
     within: bool = False,
 ) -> Promise:
-    """The promise of that name; 0.9 and 0.05 where it takes a confidence or delta that is not given.
+    """Return the promise with this name; confidence and delta default to 0.9 and 0.05 where it takes them.
 
     Args:
-        name: of GUARANTEES.
+        name: a key of GUARANTEES.
         confidence: the promised probability, where it takes one.
         delta: the share of calibration sets for which it may fail, where it takes one.
-        unit: image, group or member, instead of the name's; see `units`.
-        share: of a group's images that have to be fine, for the unit group; 1 if None.
-        within: in each category by itself.
+        unit: image, group or member, instead of the guarantee's own; see `units`.
+        share: the share of a group's images that must meet the threshold, for the unit group; 1 if None.
+        within: whether each category gets the promise by itself.
 
     Raises:
         InvalidArgumentError: an unknown name, a value outside its range, or one that is not taken; a
@@ -141,13 +141,13 @@ def guarantee(
 
 
 def promise_of(terms: Terms) -> Promise:
-    """What the terms of a card promise, as a value with axes."""
+    """Return the promise that the terms of a card state, as a value with axes."""
     levels = terms.confidence, terms.delta
     return guarantee(terms.guarantee, *levels, terms.unit, terms.share, within=terms.within)
 
 
 def unit_of(name: str | None, share: float | None) -> Unit:
-    """The unit of that name.
+    """Return the unit with this name.
 
     Raises:
         InvalidArgumentError: an unknown name, or a share outside (0, 1] or of another unit than a group.

@@ -1,4 +1,4 @@
-"""A promise is one value with axes; rule, claim and meaning follow from them."""
+"""Promises: one value with axes; rule, claim and meaning follow from them."""
 
 from dataclasses import dataclass, replace
 
@@ -14,36 +14,36 @@ from conformask.conformal.units import Columns, Image, Unit
 
 @dataclass(frozen=True)
 class Promise:
-    """What is promised of losses, and by which theorem.
+    """A promise about losses, and the theorem behind it.
 
     Raises:
         InvalidArgumentError: axes for which no theorem is known.
     """
 
     name: str
-    """In `presets`."""
+    """The name of the guarantee, in `presets`."""
     statement: Statement
-    """Of new images: a share that meets the threshold, or a mean."""
+    """The statement about new images: a share that meets the threshold, or a mean."""
     certainty: Certainty = OnAverage()
-    """For which calibration sets."""
+    """The calibration sets for which the statement holds."""
     unit: Unit = Image()
-    """What counts as one."""
+    """The unit counted: an image, a group, or an image of a new group."""
     population: Population = One()
-    """Of which images."""
+    """The population of images that the statement is about."""
     lam: Lambda = Constant()
-    """Whether all have the same lambda."""
+    """Whether all images have the same lambda, or each its own."""
 
     def __post_init__(self) -> None:
         theorem_of(self.axes)
 
     @property
     def axes(self) -> Axes:
-        """All but the name."""
+        """The axes: all fields but the name."""
         return Axes(self.statement, self.certainty, self.unit, self.population, self.lam)
 
     @property
     def theorem(self) -> Theorem:
-        """By which it can be given."""
+        """The theorem by which the promise can be given."""
         return theorem_of(self.axes)
 
     @property
@@ -58,32 +58,32 @@ class Promise:
 
     @property
     def columns(self) -> frozenset[str]:
-        """What it reads of each image that its triplet has to say: group, category, weight."""
+        """The columns needed for each image: group, category, weight."""
         return self.unit.reads | self.population.reads
 
     @property
     def by_group(self) -> bool:
-        """Whether it counts groups, each as much as another, however many images it has."""
+        """Whether groups are counted, all alike, however many images they have."""
         return "group" in self.unit.reads
 
     @property
     def on_grid(self) -> bool:
-        """Whether lambda is a point of the grid, also where critical lambdas are exact."""
+        """Whether lambda is a point of the grid, even where critical lambdas are exact."""
         return self.theorem.on_grid
 
     @property
     def own_bounds(self) -> bool:
-        """Whether it takes a bound of each image's own, where there is one."""
+        """Whether the promise uses each image's own bound, where there is one."""
         return "bound_curve" in self.theorem.reads
 
     @property
     def selects(self) -> bool:
-        """Whether it makes choices on selection images; see `fixed`."""
+        """Whether the promise needs choices made on selection images; see `fixed`."""
         return self.statement.selects or self.certainty.selects or self.lam.selects
 
     @property
     def plural(self) -> str:
-        """What it counts: images, groups, ..."""
+        """The name of the units counted: images, groups, ..."""
         return self.population.plural(self.unit)
 
     def counted(self, n: int, columns: Columns) -> tuple[int, str]:
@@ -91,7 +91,7 @@ class Promise:
         return self.population.count(self.unit, n, columns)
 
     def claim(self, distance: str, threshold: float) -> str:
-        """What is promised, as a formula."""
+        """Return the promise as a formula."""
         given = self.population.given
         if self.statement.bounds_a_mean:
             distance = self.unit.distance(distance)
@@ -101,15 +101,15 @@ class Promise:
         return claim if self.delta is None else self.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest number of units that can do; see `Theorem`."""
+        """Return the smallest number of units that can suffice; see `Theorem`."""
         return self.theorem.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> int | None:
-        """Which of n critical lambdas, ascending, is deployed; None where it is not one of them."""
+        """Return which of n ascending critical lambdas is deployed; None where it is not one of them."""
         return self.theorem.rank(n)
 
     def fixed(self, selection: Evidence, n: int) -> "Promise":
-        """With every choice made that must not see the n calibration images."""
+        """Return the promise with every choice made that must not see the n calibration images."""
         statement, certainty, lam = self.statement, self.certainty, self.lam
         if isinstance(statement, ConditionalMean):
             statement = statement.fixed(selection, n)
@@ -120,5 +120,5 @@ class Promise:
         return replace(self, statement=statement, certainty=certainty, lam=lam)
 
     def rule(self, evidence: Evidence) -> Rule:
-        """From images' facts to their lambdas; void where the promise cannot be given."""
+        """Return the rule from facts about images to their lambdas; void if the promise cannot be given."""
         return self.theorem.rule(evidence)

@@ -12,29 +12,29 @@ from conformask.storage.as_json import Json
 
 @dataclass(frozen=True)
 class LogLinear:
-    """An intercept and a coefficient for each feature; predicts a logarithm."""
+    """A linear function of features that predicts a logarithm: an intercept and coefficients."""
 
     intercept: float
     coefficients: tuple[float, ...]
 
     def __call__(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:
-        """The prediction for each row."""
+        """Return the prediction for each row."""
         return np.asarray(self.intercept + features @ np.array(self.coefficients))
 
     def to_json(self) -> dict[str, Json]:
-        """As JSON."""
+        """Return the function as JSON."""
         return {"intercept": self.intercept, "coefficients": list(self.coefficients)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "LogLinear":
-        """The inverse of to_json."""
+        """Read the function that to_json wrote."""
         return cls(float(record["intercept"]), tuple(map(float, record["coefficients"])))
 
 
 def quantile_regression(
     features: Float[np.ndarray, "n f"], target: Float[np.ndarray, "n"], quantile: float
 ) -> LogLinear:
-    """The linear function that minimises the pinball loss at the quantile."""
+    """Return the linear function that minimises the pinball loss at the quantile."""
     n, f = features.shape
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-12, scale, 1.0)
@@ -50,5 +50,5 @@ def quantile_regression(
 def constant(
     features: Float[np.ndarray, "n f"], target: Float[np.ndarray, "n"], quantile: float
 ) -> LogLinear:
-    """0 whatever the features: too few images to learn more from."""
+    """Return the function that is 0 whatever the features, for when there are too few images to fit one."""
     return LogLinear(0.0, (0.0,) * features.shape[1])

@@ -1,4 +1,4 @@
-"""Rules from an image's facts to its lambda, as JSON."""
+"""Rules that map facts about an image to its lambda, stored as JSON."""
 
 import math
 from collections.abc import Mapping
@@ -19,21 +19,21 @@ Lambdas = Float[np.ndarray, "n"]
 
 @runtime_checkable
 class Rule(Protocol):
-    """From the facts that it needs to lambdas."""
+    """Maps the facts that it needs to lambdas."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """The names of the facts that it reads."""
+        """The names of the facts that the rule reads."""
 
     @property
     def void(self) -> bool:
-        """Whether it masks some images whatever they look like: the promise cannot be given."""
+        """Whether some images are masked whatever they look like: the promise cannot be given."""
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """The lambda of each image."""
+        """Return the lambda of each image."""
 
     def to_json(self) -> dict[str, Json]:
-        """The whole rule as JSON; infinities become "inf"."""
+        """Return the whole rule as JSON; infinities become "inf"."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,22 @@ class ConstantLambda:
         return self.lam <= 0
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """lam for each image."""
+        """Return lam for each image."""
         return np.full(facts.n, self.lam)
 
     def to_json(self) -> dict[str, Json]:
-        """Kind and lambda."""
+        """Return the kind and the lambda."""
         return {"kind": self.kind, "lam": self.lam}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "ConstantLambda":
-        """The inverse of to_json."""
+        """Read the rule that to_json wrote."""
         return cls(number(record["lam"]))
 
 
 @dataclass(frozen=True)
 class CategoryLambda:
-    """A lambda for each category."""
+    """One lambda for each category."""
 
     lambdas: Mapping[str, float]
     kind: ClassVar[str] = "categories"
@@ -73,11 +73,11 @@ class CategoryLambda:
 
     @property
     def void(self) -> bool:
-        """Whether that of any category is 0."""
+        """Whether the lambda of any category is 0."""
         return min(self.lambdas.values()) <= 0
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """That of each image's category.
+        """Return the lambda of each image's category.
 
         Raises:
             InvalidArgumentError: a category that the calibration images did not have.
@@ -90,32 +90,32 @@ class CategoryLambda:
         return np.array([self.lambdas[category] for category in facts.category or ()])
 
     def to_json(self) -> dict[str, Json]:
-        """Kind and lambdas."""
+        """Return the kind and the lambdas."""
         return {"kind": self.kind, "lambdas": dict(self.lambdas)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "CategoryLambda":
-        """The inverse of to_json."""
+        """Read the rule that to_json wrote."""
         return cls({key: number(value) for key, value in record["lambdas"].items()})
 
 
 @dataclass(frozen=True)
 class WeightedLambda:
-    """A lambda by the weight of an image: the heavier, the smaller."""
+    """A lambda that depends on the weight of an image: the larger the weight, the smaller the lambda."""
 
     critical: tuple[float, ...]
     """Critical lambdas, ascending, as many as any weight can reach."""
     cumulated: tuple[float, ...]
-    """Weight of the critical lambdas up to each."""
+    """Total weight of the critical lambdas up to each."""
     total: float
-    """Weight of all calibration images."""
+    """Total weight of all calibration images."""
     confidence: float
     kind: ClassVar[str] = "weighted"
     needs: ClassVar[frozenset[str]] = frozenset({"weight"})
 
     @classmethod
     def of(cls, critical: Lambdas, weights: Lambdas, confidence: float) -> "WeightedLambda":
-        """From all calibration images; those beyond the reach of a weightless image are left out."""
+        """Make the rule from all calibration images, without those that an image of weight 0 cannot reach."""
         order = np.argsort(critical, kind="stable")
         cumulated = weights[order].cumsum()
         total = float(cumulated[-1])
@@ -125,11 +125,11 @@ class WeightedLambda:
 
     @property
     def void(self) -> bool:
-        """Whether even a weightless image gets 0."""
+        """Whether even an image of weight 0 gets lambda 0."""
         return bool(self._lambdas(np.zeros(1))[0] <= 0)
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """max{lam : (weight of critical lambdas below it + its own) / total of both <= 1 - confidence}."""
+        """Return max{lam : (weight of critical lambdas below + own) / (total + own) <= 1 - confidence}."""
         return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
 
     def _lambdas(self, weight: Lambdas) -> Lambdas:
@@ -139,13 +139,13 @@ class WeightedLambda:
         return np.where(budget >= 0, lambdas, 0.0)
 
     def to_json(self) -> dict[str, Json]:
-        """Kind and fields."""
+        """Return the kind and the fields."""
         lists = {"critical": list(self.critical), "cumulated": list(self.cumulated)}
         return {"kind": self.kind, **vars(self), **lists}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "WeightedLambda":
-        """The inverse of to_json."""
+        """Read the rule that to_json wrote."""
         critical, cumulated = (tuple(map(number, record[key])) for key in ("critical", "cumulated"))
         return cls(critical, cumulated, float(record["total"]), float(record["confidence"]))
 
@@ -154,8 +154,9 @@ class WeightedLambda:
 class AdaptiveLambda:
     """exp(h(features) + shift), snapped down to the grid where there is one.
 
-    Logarithms and back do not give the same float: without a grid it stays a little below, or an image whose
-    critical lambda ties with that of the rank would fail; grid points are met in spite of rounding.
+    Taking a logarithm and the exponential does not return the same float: without a grid lambda is set a
+    little lower, or an image whose critical lambda ties with that of the rank would fail; grid points are met
+    despite rounding.
     """
 
     h: LogLinear
@@ -166,11 +167,11 @@ class AdaptiveLambda:
 
     @property
     def void(self) -> bool:
-        """Whether every image gets 0."""
+        """Whether every image gets lambda 0."""
         return self.shift == -math.inf
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """By the features of each image; 0 where they give none."""
+        """Compute lambda from the features of each image; 0 where it is NaN."""
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
         lam = np.where(np.isnan(lam), 0.0, lam)
@@ -180,55 +181,55 @@ class AdaptiveLambda:
         return np.asarray(self.grid[place], dtype=np.float64)
 
     def to_json(self) -> dict[str, Json]:
-        """Kind, h, shift and grid."""
+        """Return the kind, h, shift and grid."""
         grid = None if self.grid is None else self.grid.tolist()
         return {"kind": self.kind, "h": self.h.to_json(), "shift": self.shift, "grid": grid}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "AdaptiveLambda":
-        """The inverse of to_json."""
+        """Read the rule that to_json wrote."""
         grid = record["grid"] and np.array([number(lam) for lam in record["grid"]])
         return cls(LogLinear.from_json(record["h"]), number(record["shift"]), grid)
 
 
 @dataclass(frozen=True)
 class BoundedRisk:
-    """The largest grid point at which calibration risk and the image's own bound are within the threshold."""
+    """The largest grid point up to which calibration risk and the image's own bound meet the threshold."""
 
     grid: Float[np.ndarray, "g"]
     total: Float[np.ndarray, "g"]
-    """Sum of the calibration images' tail risks."""
+    """Sum of the tail risks of the calibration images."""
     n: int
     threshold: float
     t: float
     steepness: float
-    """The tail risk of d is t + steepness * max(d - t, 0)."""
+    """Slope of the tail risk, which for a loss d is t + steepness * max(d - t, 0)."""
     kind: ClassVar[str] = "bounded_risk"
     needs: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     @property
     def void(self) -> bool:
-        """Whether even an image without any possible error gets 0."""
+        """Whether even an image without any possible error gets lambda 0."""
         return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
 
     def __call__(self, facts: Facts) -> Lambdas:
-        """By the bound curve of each image."""
+        """Compute lambda from the bound curve of each image."""
         return self.lambdas(np.asarray(facts.bound_curve))
 
     def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
-        """max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
+        """Return max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
         own = self.t + self.steepness * np.maximum(bound - self.t, 0)
         exceeds = ~(self.total + own <= (self.n + 1) * self.threshold * (1 + ROUNDING))
         first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
         return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)
 
     def to_json(self) -> dict[str, Json]:
-        """Kind and fields."""
+        """Return the kind and the fields."""
         return {"kind": self.kind, **vars(self), "grid": self.grid.tolist(), "total": self.total.tolist()}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "BoundedRisk":
-        """The inverse of to_json."""
+        """Read the rule that to_json wrote."""
         grid, total = (np.array([number(value) for value in record[key]]) for key in ("grid", "total"))
         return cls(grid, total, int(record["n"]), *(float(record[key]) for key in _SCALARS))
 
@@ -240,7 +241,7 @@ RULES = {
 
 
 def rule_from_json(record: Mapping[str, Json]) -> Rule:
-    """The rule that to_json wrote.
+    """Read a rule that to_json wrote.
 
     Raises:
         MismatchError: a kind that this version does not know, or a damaged record.

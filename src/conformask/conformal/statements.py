@@ -1,4 +1,4 @@
-"""What a promise says of new images: how many meet the threshold, or how large a mean is at most."""
+"""Statements of a promise about new images: how many meet the threshold, or an upper limit of a mean."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,12 +13,12 @@ from conformask.errors import InvalidArgumentError
 
 PerImage = Float[np.ndarray, "n"]
 CHOICES = 40
-"""How many t are tried on the selection images."""
+"""Number of values of t that are tried on the selection images."""
 
 
 @dataclass(frozen=True)
 class Rate:
-    """A share of at least `confidence` has d(m*y, m*y_hat) <= threshold."""
+    """The statement that a share of at least `confidence` has d(m*y, m*y_hat) <= threshold."""
 
     confidence: float
     says: ClassVar[str] = "a share"
@@ -27,35 +27,35 @@ class Rate:
     selects: ClassVar[bool] = False
 
     def claim(self, distance: str, threshold: float, given: str) -> str:
-        """P(distance <= threshold given) >= confidence."""
+        """Return the formula P(distance <= threshold given) >= confidence."""
         return rate(distance, threshold, self.confidence, given)
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
-        """1 for each image that fails."""
+        """Return 1 for each image that fails, else 0."""
         return (~passes(distances, threshold)).astype(np.float64)
 
     def allowed(self, threshold: float) -> float:
-        """The largest mean loss: 1 - confidence."""
+        """Return the largest mean loss allowed: 1 - confidence."""
         return 1 - self.confidence
 
 
 class _OfMean:
-    """What statements about a mean have in common."""
+    """Common part of the statements about a mean."""
 
     bounds_a_mean: ClassVar[bool] = True
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
-        """The distances."""
+        """Return the distances."""
         return distances
 
     def allowed(self, threshold: float) -> float:
-        """The largest mean loss: the threshold."""
+        """Return the largest mean loss allowed: the threshold."""
         return threshold
 
 
 @dataclass(frozen=True)
 class Mean(_OfMean):
-    """E d(m*y, m*y_hat) <= threshold."""
+    """The statement that E d(m*y, m*y_hat) <= threshold."""
 
     says: ClassVar[str] = "a mean"
     event: ClassVar[str] = "the mean {mean} is at most the threshold"
@@ -67,21 +67,22 @@ class Mean(_OfMean):
     steepness: ClassVar[float] = 1.0
 
     def claim(self, distance: str, threshold: float, given: str) -> str:
-        """E distance <= threshold."""
+        """Return the formula E distance <= threshold."""
         return mean(distance, threshold, given)
 
 
 @dataclass(frozen=True)
 class ConditionalMean(_OfMean):
-    """P(E[d(m*y, m*y_hat) | x] <= threshold) >= confidence: the paper's condition (3) as it is written.
+    """P(E[d(m*y, m*y_hat) | x] <= threshold) >= confidence: the paper's condition (3) as written.
 
-    A mean of at most the threshold of t + max(d - t, 0) / (1 - confidence), t < threshold, bounds the
-    conditional value at risk of d, hence that of its conditional mean (Rockafellar and Uryasev 2000).
+    If the mean of t + max(d - t, 0) / (1 - confidence), with t < threshold, is at most the threshold, that
+    bounds the conditional value at risk of d, hence that of its conditional mean (Rockafellar and Uryasev
+    2000).
     """
 
     confidence: float
     t: float = 0.0
-    """Chosen on the selection images."""
+    """The start of the tail, chosen on the selection images."""
     says: ClassVar[str] = "a conditional mean"
     event: ClassVar[str] = (
         "for at least {{c}} of inputs, the loss averaged over the truths that the input leaves "
@@ -89,26 +90,26 @@ class ConditionalMean(_OfMean):
     )
     silent: ClassVar[str] = "a limit for any single truth"
     measurable: ClassVar[bool] = False
-    """One truth for each input cannot show the mean over its truths."""
+    """False: one truth for each input cannot show the mean over its truths."""
     selects: ClassVar[bool] = True
 
     @property
     def steepness(self) -> float:
-        """1 / (1 - confidence)."""
+        """The slope of the tail risk: 1 / (1 - confidence)."""
         return 1 / (1 - self.confidence)
 
     def claim(self, distance: str, threshold: float, given: str) -> str:
-        """P(E[distance | x] <= threshold) >= confidence."""
+        """Return the formula P(E[distance | x] <= threshold) >= confidence."""
         return rate(f"E[{distance} | x]", threshold, self.confidence, given)
 
     def fixed(self, selection: Evidence, n: int) -> "ConditionalMean":
-        """With the t that opens the masks of the selection images most, as if they were n."""
+        """Choose the t that opens the masks of the selection images most, as if they were n."""
         choices = np.linspace(0, selection.threshold, CHOICES, endpoint=False)
         opened = [replace(self, t=float(t)).opened(selection, n) for t in choices]
         return replace(self, t=float(choices[int(np.argmax(opened))]))
 
     def opened(self, selection: Evidence, n: int) -> int:
-        """How many grid points pass, at the mean risk and bound of the selection images."""
+        """Count the grid points that pass, at the mean risk and bound of the selection images."""
         bound = np.full(len(selection.curves.grid), selection.upper_bound)
         if selection.own_bound:
             bound = 1 - selection.curves.size.mean(axis=0)
@@ -121,10 +122,10 @@ Statement = Rate | Mean | ConditionalMean
 
 
 def stated(threshold: float | None) -> float:
-    """The threshold, on which a promise about a mean depends.
+    """Return the threshold, which a promise about a mean depends on.
 
     Raises:
-        InvalidArgumentError: none is given.
+        InvalidArgumentError: no threshold is given.
     """
     if threshold is None:
         raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
@@ -132,5 +133,5 @@ def stated(threshold: float | None) -> float:
 
 
 def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Float[np.ndarray, "..."]:
-    """t + steepness * max(risk - t, 0); the risk itself for t = 0 and steepness 1."""
+    """Return t + steepness * max(risk - t, 0); the risk itself for t = 0 and steepness 1."""
     return np.asarray(t + steepness * np.maximum(risk - t, 0))

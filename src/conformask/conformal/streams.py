@@ -1,4 +1,4 @@
-"""A stream watched at every moment: bets that gain only where a hypothesis is wrong (Ville 1939)."""
+"""Monitoring of a stream at every moment: bets that gain only where a hypothesis is wrong (Ville 1939)."""
 
 import math
 from bisect import bisect_left, bisect_right, insort
@@ -8,28 +8,28 @@ from dataclasses import dataclass, field
 from conformask.storage.as_json import Json
 
 RATES = (-1.0, 0.0, 1.0)
-"""What a simple jumper bets on: p-values that are too small, as they should be, too large."""
+"""Betting rates of the simple jumper: on p-values too small, as they should be, and too large."""
 JUMP = 0.01
-"""The share of wealth that moves between the rates at each step."""
+"""The share of wealth redistributed among the rates at each step."""
 STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Of what a bet on failures may lose at most."""
+"""Fractions of the wealth that a bet on failures may lose at most."""
 
 
 @dataclass
 class Exchangeable:
-    """Whether new values are exchangeable with the past: a conformal test martingale, the simple jumper.
+    """A test of exchangeability of new values with the past: the simple jumper, a conformal test martingale.
 
-    If all values are exchangeable, wealth ever reaches 1 / level with probability at most level (Vovk,
+    If all values are exchangeable, the probability that wealth ever reaches 1 / level is at most level (Vovk,
     Gammerman and Shafer 2005; Vovk 2021).
     """
 
     past: list[float]
-    """Ascending; those of the calibration images to begin with."""
+    """Past values, ascending; initially those of the calibration images."""
     wealth: list[float] = field(default_factory=lambda: [1 / len(RATES)] * len(RATES))
-    """On each rate."""
+    """The wealth of each rate."""
 
     def add(self, value: float, chance: float) -> None:
-        """Bet on the p-value of a new value; chance, uniform in [0, 1), decides among equal ones."""
+        """Bet on the p-value of a new value; chance, uniform in [0, 1), breaks ties."""
         below, through = bisect_left(self.past, value), bisect_right(self.past, value)
         greater, equal = len(self.past) - through, through - below + 1
         p_value = (greater + chance * equal) / (len(self.past) + 1)
@@ -42,27 +42,27 @@ class Exchangeable:
 
     @property
     def value(self) -> float:
-        """The wealth of all rates; 1 at the start."""
+        """The total wealth of all rates; 1 at the start."""
         return sum(self.wealth)
 
 
 @dataclass
 class Failures:
-    """Whether more than a share fails: an e-process, a mean of bets on losses in [0, 1].
+    """A test of whether more than a share fails: an e-process, a mean of bets on losses in [0, 1].
 
-    If every loss has at most this mean given the past, wealth ever reaches 1 / level with probability at
-    most level.
+    If every loss has at most this mean given the past, the probability that wealth ever reaches 1 / level is
+    at most level.
     """
 
     allowed: float
     """The share that may fail, 1 - confidence."""
     wealth: list[float] = field(default_factory=lambda: [1 / len(STAKES)] * len(STAKES))
-    """On each stake."""
+    """The wealth of each stake."""
     images: int = 0
     failed: float = 0.0
 
     def add(self, loss: float) -> None:
-        """Bet on one more: 1 where it failed, 0 where not."""
+        """Bet on one more loss: 1 where it failed, 0 where not."""
         self.wealth = [
             wealth * (1 + stake * (loss / self.allowed - 1))
             for wealth, stake in zip(self.wealth, STAKES, strict=True)
@@ -71,31 +71,31 @@ class Failures:
 
     @property
     def value(self) -> float:
-        """The wealth of all stakes; 1 at the start."""
+        """The total wealth of all stakes; 1 at the start."""
         return sum(self.wealth)
 
 
 @dataclass
 class Stream:
-    """Everything that is watched of a stream; its JSON is its state."""
+    """The monitored state of a stream, stored as JSON."""
 
     measures: dict[str, Exchangeable]
-    """Numbers that need no truth, by name."""
+    """Tests of measures that need no truth, by name."""
     failures: Failures | None
-    """None where the promise is about a mean."""
+    """The test of failures; None where the promise is about a mean."""
     seen: set[str] = field(default_factory=set)
     """Hashes of the images or groups that have entered: each enters once."""
     judged: set[str] = field(default_factory=set)
-    """Those of them whose truth was known, then or later: each is judged once."""
+    """Hashes of the images or groups whose truth has been known, now or later: each is judged once."""
     peak: float = 1.0
-    """The most that the mean wealth of the measures ever was."""
+    """The largest mean wealth of the measures so far."""
     failure_peak: float = 1.0
-    """The most that the wealth of bets on failures ever was."""
+    """The largest wealth of the bets on failures so far."""
 
     def add(
         self, key: str, values: Mapping[str, float], loss: float | None, chances: Sequence[float]
     ) -> bool:
-        """Take in an image that stands for its group; whether it is new."""
+        """Take in an image that stands for its group; return whether it is new."""
         if loss is not None and self.failures is not None and key not in self.judged:
             self.judged.add(key)
             self.failures.add(loss)
@@ -110,11 +110,11 @@ class Stream:
 
     @property
     def value(self) -> float:
-        """The mean wealth of the measures: a mean of martingales is one."""
+        """The mean wealth of the measures: a mean of martingales is a martingale."""
         return math.fsum(measure.value for measure in self.measures.values()) / len(self.measures)
 
     def to_json(self) -> dict[str, Json]:
-        """The whole state."""
+        """Return the whole state as JSON."""
         return {
             "measures": {name: vars(measure) for name, measure in self.measures.items()},
             "failures": None if self.failures is None else vars(self.failures),
@@ -126,7 +126,7 @@ class Stream:
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "Stream":
-        """The inverse of to_json."""
+        """Read the state that to_json wrote."""
         measures = {
             str(name): Exchangeable(sorted(map(float, each["past"])), list(map(float, each["wealth"])))
             for name, each in record["measures"].items()

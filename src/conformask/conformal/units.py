@@ -1,4 +1,4 @@
-"""What a promise counts: images, groups of them, or images of new groups."""
+"""Units that a promise counts: images, groups of them, or images of new groups."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -20,14 +20,14 @@ from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
 Columns = Mapping[str, Array | None]
-"""group, category and weight of the images, where they have them."""
+"""The columns group, category and weight of the images, where present."""
 Losses = Float[np.ndarray, "_ ..."]
 Proportion = tuple[float, tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Image:
-    """A new image, where no two of a calibration are dependent."""
+    """A new image, if no two calibration images are dependent."""
 
     says: ClassVar[str] = "of new images"
     reads: ClassVar[frozenset[str]] = frozenset()
@@ -44,34 +44,34 @@ class Image:
     kept: ClassVar[str] = "within the threshold"
     headline: ClassVar[str] = "On at least {c} of new images"
     each: ClassVar[tuple[str, ...]] = ("for each image", "for each kind of image")
-    """For whom nothing is promised."""
+    """Cases in which nothing is promised."""
 
     def count(self, n: int, columns: Columns) -> int:
-        """How many units n images are."""
+        """Return the number of units in n images."""
         return n
 
     def distance(self, distance: str) -> str:
-        """That of a unit, in a formula."""
+        """Return the distance of a unit as it is written in a formula."""
         return distance
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
-        """Of independent images: one of each group counts."""
+        """Return the loss of one image of each group: images that count must be independent."""
         return np.asarray(losses[first_of_each(groups)])
 
     def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
-        """The share of units that meet the threshold, and its 95 % interval."""
+        """Return the share of units that meet the threshold, and its 95 % interval."""
         return grouped_proportion(met, groups)
 
 
 class _OfGroups:
-    """What the units have in common that count groups."""
+    """Common part of the units that count groups."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
     plural: ClassVar[str] = "groups"
     drawn: ClassVar[str] = "calibration groups and a new group from the same source"
 
     def count(self, n: int, columns: Columns) -> int:
-        """How many groups n images lie in."""
+        """Return the number of groups in n images."""
         group = columns.get("group")
         return n if group is None else len(np.unique(group))
 
@@ -93,29 +93,29 @@ class Member(_OfGroups):
     each: ClassVar[tuple[str, ...]] = ("for each group", "of the images of all groups taken together")
 
     def distance(self, distance: str) -> str:
-        """That of an image, in a formula."""
+        """Return the distance of an image as it is written in a formula."""
         return distance + self.given
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
-        """The mean of each group."""
+        """Return the mean of each group."""
         return group_means(losses, groups)
 
     def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
-        """The mean over groups of their share of images that meet the threshold, and its 95 % interval."""
+        """Return the mean over groups of their share of images that pass, and its 95 % interval."""
         return grouped_proportion(met, groups, each_group_alike=True)
 
     def reduce(self, evidence: Evidence) -> Evidence:
-        """Each group as one, with the mean of its distances."""
+        """Reduce each group to one unit, with the mean of its distances."""
         groups = evidence.column("group")
         return _as_one_each(evidence, groups, group_means(evidence.curves.distance, groups))
 
 
 @dataclass(frozen=True)
 class Group(_OfGroups):
-    """A new group, such as a patient, of which at least a share of the images have to be fine."""
+    """A new group, such as a patient, with at least a share of its images within the threshold."""
 
     share: float = 1.0
-    """1 is every image."""
+    """The share of images that must meet the threshold; 1 is every image."""
     says: ClassVar[str] = "of new groups"
     singular: ClassVar[str] = "group"
     is_group: ClassVar[bool] = True
@@ -123,70 +123,70 @@ class Group(_OfGroups):
 
     @property
     def mean(self) -> str:
-        """What a mean is taken of."""
+        """The quantity that a mean is taken of, in words."""
         if self.share >= 1:
             return "over new groups of the largest loss of their images"
         return f"over new groups of the loss that {100 * self.share:.4g} % of their images keep"
 
     @property
     def on_average(self) -> str:
-        """Over what a mean is taken."""
+        """The units that a mean is taken over, in words."""
         return f"over new groups, on {self.images}"
 
     @property
     def kept(self) -> str:
-        """What a group is that meets the threshold."""
+        """The condition that a group meets the threshold, in words."""
         return f"within the threshold on {self.images}"
 
     @property
     def images(self) -> str:
-        """Which of its images."""
+        """The images of a group that must meet the threshold, in words."""
         return "every image" if self.share >= 1 else f"at least {100 * self.share:.4g} % of the images"
 
     @property
     def new(self) -> str:
-        """Of a new one."""
+        """The images of one new group, in words."""
         return f"{self.images} of the new group"
 
     @property
     def share_of(self) -> str:
-        """Of new ones."""
+        """The share of new groups and their images, in words."""
         return f"in at least {{c}} of new groups, {'all images' if self.share >= 1 else self.images}"
 
     @property
     def headline(self) -> str:
-        """Of new ones."""
+        """The beginning of a headline about new groups."""
         return f"In at least {{c}} of new groups, on {self.images}"
 
     @property
     def given(self) -> str:
-        """On which images, in a formula."""
+        """The images of a group, as a part of a formula."""
         images = "every image" if self.share >= 1 else f"at least {self.share:.4g} of the images"
         return f" on {images} of a new group"
 
     def distance(self, distance: str) -> str:
-        """What these of its images do not exceed, in a formula."""
+        """Return the statistic of a group's distances as it is written in a formula."""
         statistic = "largest" if self.share >= 1 else f"{self.share:.4g}-quantile of"
         return f"{statistic} {distance} of a new group"
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
-        """What these images of each group do not exceed."""
+        """Return the loss of each group that the required share of its images do not exceed."""
         return kth_smallest(losses, groups, self.share)
 
     def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
-        """The share of groups that are fine, and its exact 95 % interval."""
+        """Return the share of groups that meet the threshold, and its exact 95 % interval."""
         fine = self.losses((~met).astype(np.float64), groups) == 0
         return float(fine.mean()), clopper_pearson(int(fine.sum()), len(fine))
 
     def reduce(self, evidence: Evidence) -> Evidence:
-        """Each group as one, whose critical lambda is the largest at which enough of its images pass."""
+        """Reduce each group to one unit; its critical lambda is the largest at which enough images pass."""
         groups = evidence.column("group")
         one_each = _as_one_each(evidence, groups, self.losses(evidence.curves.distance, groups))
         return replace(one_each, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
 
 
 def _as_one_each(evidence: Evidence, groups: Labels, distance: Float[np.ndarray, "k g"]) -> Evidence:
-    """Groups as images; facts of an image are those of the first, and no group has its own bound."""
+    """Reduce groups to one image each, with the facts of its first image and without its own bound."""
     first = np.unique(groups, return_index=True)[1]
     curves = evidence.curves
     columns = {name: getattr(curves, name) for name in ("category", "weight")}

@@ -2,22 +2,22 @@
 
 
 def rate(distance: str, threshold: float, confidence: float, given: str = "") -> str:
-    """P(distance <= threshold) >= confidence."""
+    """Return the formula P(distance <= threshold) >= confidence."""
     return f"P({distance} <= {threshold:.4g}{given}) >= {_level(confidence)}"
 
 
 def mean(distance: str, threshold: float, given: str = "") -> str:
-    """E distance <= threshold."""
+    """Return the formula E distance <= threshold."""
     expected = f"E[{distance}{given}]" if " " in distance + given else f"E {distance}"
     return f"{expected} <= {threshold:.4g}"
 
 
 def with_probability(delta: float, claim: str) -> str:
-    """The claim, for all but a share delta of calibration sets."""
+    """Return the claim, for all but a share delta of calibration sets."""
     return f"with probability {_level(1 - delta)} over calibration sets, {claim}"
 
 
 def _level(value: float) -> str:
-    """At least two decimals, as many as it has: 0.90, 0.999."""
+    """Return a number with all of its decimals, at least two: 0.90, 0.999."""
     text = f"{value:.6g}"
     return text if len(text) > 3 else f"{value:.2f}"

@@ -260,7 +260,7 @@ def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
 def _grid(
     curves: Curves | None, promise: Promise, loss: Loss, threshold: float
 ) -> Float[np.ndarray, "g"] | None:
-    """The grid of the selection images, finer where lambda is likely to lie if it has to be a grid point."""
+    """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
     return refined(

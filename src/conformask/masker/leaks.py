@@ -9,7 +9,7 @@ from conformask.errors import CalibrationError
 from conformask.types import Array, Scorer
 
 SWAPPED = 0.95
-"""The share of images in which x is nearer to the truth from which it is asked whether it is y_hat."""
+"""Share of images with x nearer to the truth than y_hat from which a swap of the two is suspected."""
 
 
 def refuse_duplicates(seen: Survey, groups: tuple[str, ...]) -> None:

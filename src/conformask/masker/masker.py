@@ -73,7 +73,7 @@ class Masker:
 
     @property
     def promise(self) -> str:
-        """For example "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images (marginal)"."""
+        """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
         return self.card.promise
 
     @property
@@ -367,7 +367,7 @@ class Masker:
         return Stored(self.card, self.fingerprint, self.critical_lambdas, self.curves, self.looks, self.probe)
 
     def save(self, folder: str | Path) -> "Masker":
-        """Write a run folder: the scorer's files, calibration.json and what it names, CARD.md. No pickle.
+        """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.
 
         The calibration is replaced atomically: a concurrent reader gets either the old or the new one.
 

@@ -15,7 +15,7 @@ from conformask.types import Family, Loss, Scorer
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:
-    """The chosen family (by name or settings), or the one that suits the loss, or else the scorer."""
+    """Return the chosen family (by name or settings), or the one that suits the loss, or the scorer's."""
     if choice is None or isinstance(choice, str | Mapping):
         return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
     return choice
@@ -30,7 +30,7 @@ def loss_for(
     *,
     weights_path: Path | None = None,
 ) -> Loss:
-    """The loss that is asked for; of what is not said, that of the scorer or of its selection images.
+    """Return the loss asked for; the default is the loss of the scorer or of its selection images.
 
     A score may be used for any loss: the promise holds, but masks may be larger than with a score that was
     fitted for it.

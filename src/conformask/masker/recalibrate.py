@@ -49,7 +49,7 @@ class Asked:
     within: bool | None = None
 
     def after(self, card: CalibrationCard) -> CalibrationCard:
-        """The card with other terms; confidence, delta and share go where the others do not take them."""
+        """Return the card with these terms; defaults that the new guarantee does not take are dropped."""
         given = {name: value for name, value in vars(self).items() if value is not None}
         dropped = DEFAULTS.keys() - takes(self.guarantee or card.guarantee)
         if self.unit not in (None, "group"):
@@ -115,7 +115,7 @@ def _whose(promise: Promise) -> tuple[object, ...]:
 def _declared(
     promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
 ) -> tuple[Promise, float]:
-    """With the thresholds that were declared before the calibration, and the largest up to this one."""
+    """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
     if thresholds is None or not isinstance(promise.certainty, WholeTable):
         raise InvalidArgumentError(
             "simultaneous thresholds are declared before a calibration: calibrate images with it"

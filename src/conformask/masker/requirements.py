@@ -193,7 +193,7 @@ def columns_kept(curves: Curves) -> Columns:
 
 
 def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
-    """How many groups or effective images a promise rests on, for the card; None where it counts images."""
+    """Return the number of groups or effective images for the card; None where images are counted."""
     population, columns = promise.population, columns_kept(curves)
     return {
         "n_groups": promise.unit.count(len(curves.names), columns) if promise.by_group else None,

@@ -193,7 +193,7 @@ def looks_at(
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:
-    """The one that suits; where the kernels serve the loss all others too, whose curves cost little."""
+    """Return the family that suits; where the kernels serve the loss, all others too, at little cost."""
     suited = family(loss.family or used_head.family, loss.exponent or 1.0)
     others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
     return [suited, *(other for other in others if other.name != suited.name)]

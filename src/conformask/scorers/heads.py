@@ -36,7 +36,7 @@ class Head(Protocol):
         """The raw output from which training starts."""
 
     def outputs(self, channels: int, per_channel: bool) -> int:
-        """Channels of the network's output, for y_hat of `channels` and a score with one or as many."""
+        """Return the number of output channels, for `channels` of y_hat and a score of one or as many."""
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
         """Compute the training loss of each image."""

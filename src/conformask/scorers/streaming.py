@@ -130,7 +130,7 @@ def _contents(batch: Batch) -> Array:
 
 
 def _is_of(file: Path, images: Triplets) -> bool:
-    """Whether a part was finished, of these very images; one that is damaged or of others is made again."""
+    """Return whether a part is finished, for exactly these images; damaged or other ones are made again."""
     with suppress(MismatchError):
         kept = read_arrays(file).get(CONTENTS) if file.is_file() else None
         return kept is not None and kept.tolist() == [

@@ -250,7 +250,7 @@ def _is_usable(tile: int, overlap: int, grain: int) -> bool:
 
 
 def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[Span]:
-    """The fewest tiles along a side, equally long but for the last; they start at multiples of the grain.
+    """Return the fewest tiles along a side, equally long but for the last; starts are multiples of the grain.
 
     They also start and end at multiples of the factor, and share at least the overlap.
     """

@@ -87,7 +87,7 @@ class Yardstick:
 
     @classmethod
     def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "Yardstick | None":
-        """None where the images are too few for the promise, or where the threshold is 0."""
+        """Measure the other scores; None where images are too few for the promise or the threshold is 0."""
         first = selection.select(range(min(IMAGES, len(selection))))
         if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
             return None
@@ -145,7 +145,7 @@ def _calibrated(items: list[Scored], loss: Loss, family: Family, threshold: floa
 
 
 def hidden_of(items: list[Scored], loss: Loss, family: Family, threshold: float, counts: Array) -> Hidden:
-    """What the masks of scored images hide, and in each draw from them, `counts` (DRAWS, n)."""
+    """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
     lambdas, sizes = _calibrated(items, loss, family, threshold)
     order = np.argsort(lambdas)
     maps = (item.score.map for item in items)

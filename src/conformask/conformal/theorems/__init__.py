@@ -1,4 +1,4 @@
-"""Which promises have a theorem, one file a theorem; any other combination of axes is refused here."""
+"""The table of promises that have a theorem, one file each; other combinations of axes are refused."""
 
 from itertools import product
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from conformask.errors import InvalidArgumentError
 
 
 class Axes(NamedTuple):
-    """What a promise is made of."""
+    """The axes of a promise."""
 
     statement: Statement
     certainty: Certainty
@@ -34,7 +34,7 @@ class Axes(NamedTuple):
 
 
 def theorem_of(axes: Axes) -> Theorem:
-    """The theorem by which such a promise can be given.
+    """Return the theorem by which a promise with these axes can be given.
 
     Raises:
         InvalidArgumentError: there is none; names the nearest promise that has one.
@@ -48,7 +48,7 @@ def theorem_of(axes: Axes) -> Theorem:
 
 
 def _known(axes: Axes) -> Theorem | None:
-    """The table."""
+    """Look up the theorem in the table; None where there is none."""
     match axes:
         case (Rate(c), WithProbability(delta, "fixed_sequence"), Image(), One(), Constant()):
             return FixedSequence(c, delta)
@@ -85,13 +85,13 @@ def _known(axes: Axes) -> Theorem | None:
 
 
 def _over_units(unit: Group | Member, axes: Axes) -> Theorem | None:
-    """The theorem of images, of groups that count as one each."""
+    """Return the theorem about images, applied to groups that count as one each."""
     inner = _known(axes._replace(unit=Image()))
     return OverUnits(unit, inner) if isinstance(inner, INNER) else None
 
 
 def _nearest(axes: Axes) -> Axes:
-    """Those that have a theorem and differ on the fewest axes, wishes before facts of the data."""
+    """Return the provable axes that differ least, preferring changes of wishes to changes of data facts."""
     confidence, delta = axes.statement.confidence or 0.9, axes.certainty.delta or 0.05
     choices = (
         (axes.statement, Rate(confidence), Mean(), ConditionalMean(confidence)),
@@ -111,5 +111,5 @@ def _nearest(axes: Axes) -> Axes:
 
 
 def words(axes: Axes) -> str:
-    """The axes as a person reads them, such as "a rate, on average, of images"."""
+    """Return the axes in readable words, such as "a rate, on average, of images"."""
     return ", ".join(part for axis in axes if (part := axis.says))

@@ -1,4 +1,4 @@
-"""A lambda for each category: Mondrian conformal prediction (Vovk et al. 2003)."""
+"""One lambda for each category: Mondrian conformal prediction (Vovk et al. 2003)."""
 
 from dataclasses import dataclass, replace
 
@@ -12,29 +12,29 @@ from conformask.conformal.theorems.theorem import Theorem
 
 @dataclass(frozen=True)
 class InEachCategory:
-    """A theorem in each category by itself; with probability 1 - delta, delta holds for each."""
+    """A theorem applied to each category by itself; delta, if any, holds for each category."""
 
     inner: Theorem
 
     @property
     def on_grid(self) -> bool:
-        """As the theorem."""
+        """Whether lambda is a point of the grid, as for the inner theorem."""
         return self.inner.on_grid
 
     @property
     def reads(self) -> frozenset[str]:
-        """What the theorem reads, but no bound of an image, and the category."""
+        """The columns of the inner theorem, without the bound of an image, and the category."""
         return (self.inner.reads - {"bound_curve"}) | {"category"}
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Of every category."""
+        """Return the smallest number of units of every category."""
         return self.inner.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> None:
-        """Each category has its own."""
+        """Return None: each category has its own rank."""
 
     def rule(self, evidence: Evidence) -> CategoryLambda:
-        """The rule of each category; 0 for one with too few images."""
+        """Return a lambda for each category; 0 for one with too few images."""
         categories, lambdas = evidence.column("category"), {}
         for category in np.unique(categories):
             own = replace(evidence.take(np.flatnonzero(categories == category)), own_bound=False)

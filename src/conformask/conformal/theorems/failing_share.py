@@ -1,4 +1,4 @@
-"""The mean share of a group's images that fail, for most calibration sets (Bates et al. 2021)."""
+"""A bound on the mean share of failing images per group, for most calibration sets (Bates et al. 2021)."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,8 +17,8 @@ from conformask.conformal.theorems.risk_bound import hashed_order
 class FailingShare:
     """Lambda grows while the mean of F_g(lam), the share of group g with lam_i < lam, is certified.
 
-    F_g is nondecreasing and changes at critical lambdas only, so that no grid is needed. Groups are
-    independent draws.
+    F_g is nondecreasing and changes only at critical lambdas, so no grid is needed. Groups are independent
+    draws.
     """
 
     confidence: float
@@ -27,14 +27,14 @@ class FailingShare:
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest number of groups for which groups without any failure would do."""
+        """Return the smallest number of groups that suffices if no image fails."""
         return smallest_set(lambda k: self._certifies(np.zeros(k)))
 
     def rank(self, n: int) -> None:
-        """Images of a group count together."""
+        """Return None: images of a group count together."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
-        """The largest critical lambda such that at it and at all below the mean share is certified."""
+        """Return the largest critical lambda up to which the mean share is certified at every step."""
         groups, candidates = evidence.column("group"), np.unique(evidence.critical_lambdas)
         rows = [np.sort(evidence.critical_lambdas[places]) for places in members(groups)]
         failing = np.stack([np.searchsorted(row, candidates, side="left") / len(row) for row in rows])

@@ -22,14 +22,14 @@ class FixedSequence:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest n with confidence^n <= delta."""
+        """Return the smallest n with confidence^n <= delta."""
         return smallest_binomial_set(self.confidence, self.delta)
 
     def rank(self, n: int) -> None:
-        """A grid point is deployed."""
+        """Return None: a grid point is deployed."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
-        """The last grid point before the first with too many failures to reject; 0 if the first has."""
+        """Return the last grid point before the first with too many failures; 0 if the first has too many."""
         failures = (~passes(evidence.curves.distance[:, 1:], evidence.threshold)).sum(axis=0)
         p_values = stats.binom.cdf(failures, evidence.n, 1 - self.confidence)
         accepted = p_values > self.delta * (1 + ROUNDING)

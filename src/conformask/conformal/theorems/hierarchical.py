@@ -12,21 +12,21 @@ from conformask.conformal.rules import ConstantLambda
 
 @dataclass(frozen=True)
 class Hierarchical:
-    """For an image of a new group: each group weighs as much as another, and the new one fails."""
+    """The promise for an image of a new group: all groups weigh alike, and the new one counts as failing."""
 
     confidence: float
     on_grid: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Groups: confidence / (1 - confidence), rounded up; many more for masks that are not too large."""
+        """Return the least number of groups: confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
     def rank(self, n: int) -> None:
-        """Images of a group count together."""
+        """Return None: images of a group count together."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
-        """max{lam : sum_g mean_{i in g} 1{lam_gi < lam} + 1 <= (1 - confidence)(K + 1)}, K groups."""
+        """Return max{lam : sum_g mean_{i in g} 1{lam_gi < lam} + 1 <= (1 - confidence)(K + 1)}, K groups."""
         _, group, count = np.unique(evidence.column("group"), return_inverse=True, return_counts=True)
         share = 1 / (len(count) + 1)
         weights = share / count[group]

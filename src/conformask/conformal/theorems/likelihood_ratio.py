@@ -10,19 +10,19 @@ from conformask.conformal.rules import WeightedLambda
 
 @dataclass(frozen=True)
 class LikelihoodRatio:
-    """Critical lambdas count by the weights of their images, the new image by its own."""
+    """Critical lambdas weighted by their images' weights, the new image by its own."""
 
     confidence: float
     on_grid: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset({"weight"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Effective images: confidence / (1 - confidence), rounded up."""
+        """Return the number of effective images: confidence / (1 - confidence), rounded up."""
         return smallest_marginal_set(self.confidence)
 
     def rank(self, n: int) -> None:
-        """Images count by their weights."""
+        """Return None: images count by their weights."""
 
     def rule(self, evidence: Evidence) -> WeightedLambda:
-        """For each image max{lam : weight of critical lambdas below it and its own <= 1 - confidence}."""
+        """Return for each image max{lam : weight of critical lambdas below and its own <= 1 - confidence}."""
         return WeightedLambda.of(evidence.critical_lambdas, evidence.column("weight"), self.confidence)

@@ -13,7 +13,7 @@ from conformask.conformal.rules import AdaptiveLambda
 
 @dataclass(frozen=True)
 class Normalised:
-    """exp(h + s_(j)): it holds whatever h is, since s_(j) <= s of the new image implies lambda <= its own."""
+    """Lambda exp(h + s_(j)), valid for any h: s_(j) <= s of the new image implies lambda <= its own."""
 
     confidence: float
     certainty: OnAverage
@@ -22,15 +22,15 @@ class Normalised:
     reads: ClassVar[frozenset[str]] = frozenset({"features"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest n whose rank is at least 1."""
+        """Return the smallest n whose rank is at least 1."""
         return self.certainty.smallest_set(self.confidence)
 
     def rank(self, n: int) -> int:
-        """Of normalised critical lambdas."""
+        """Return the rank among the normalised critical lambdas."""
         return self.certainty.rank(n, self.confidence)
 
     def rule(self, evidence: Evidence) -> AdaptiveLambda:
-        """exp(h(x) + s_(j)), s_k = log lam_k - h(x_k); on the grid where the distance is not monotone.
+        """Return exp(h(x) + s_(j)), s_k = log lam_k - h(x_k); on the grid where the loss is not monotone.
 
         Raises:
             ValueError: h was not fitted.

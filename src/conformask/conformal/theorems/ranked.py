@@ -1,6 +1,6 @@
-"""An order statistic of the critical lambdas: split conformal prediction (Papadopoulos et al. 2002).
+"""Order statistics of the critical lambdas: split conformal prediction (Papadopoulos et al. 2002).
 
-Which one, the certainty says: see `certainty`.
+The certainty determines which one; see `certainty`.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from conformask.conformal.rules import ConstantLambda
 
 @dataclass(frozen=True)
 class Ranked:
-    """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors are."""
+    """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors."""
 
     confidence: float
     certainty: Certainty
@@ -22,13 +22,13 @@ class Ranked:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest n whose rank is at least 1."""
+        """Return the smallest n whose rank is at least 1."""
         return self.certainty.smallest_set(self.confidence)
 
     def rank(self, n: int) -> int:
-        """j; 0 is none."""
+        """Return j; 0 is none."""
         return self.certainty.rank(n, self.confidence)
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
-        """The j-th smallest critical lambda; 0 where that is void."""
+        """Return the j-th smallest critical lambda; 0 where that is void."""
         return ConstantLambda(smallest(evidence.critical_lambdas, self.rank(evidence.n)))

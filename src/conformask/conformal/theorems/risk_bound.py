@@ -1,4 +1,4 @@
-"""A mean, for most calibration sets: risk-controlling masks (Bates et al. 2021)."""
+"""A bound on the mean, for most calibration sets: risk-controlling masks (Bates et al. 2021)."""
 
 import hashlib
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from conformask.conformal.statements import stated
 
 @dataclass(frozen=True)
 class RiskBound:
-    """The grid is ascended while the mean risk is certified. Images are independent, the distance bounded."""
+    """The largest grid point up to which the mean risk is certified: independent images, bounded loss."""
 
     delta: float
     certifies: Certifies = waudby_smith_ramdas
@@ -24,7 +24,7 @@ class RiskBound:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """The smallest n for which images without any error would do; 1 where the bound is not known.
+        """Return the smallest n that suffices without any error; 1 if the loss has no bound.
 
         Raises:
             InvalidArgumentError: no threshold is given.
@@ -35,10 +35,10 @@ class RiskBound:
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
     def rank(self, n: int) -> None:
-        """A mean is not a rank."""
+        """Return None: a mean is not a rank."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda:
-        """The largest grid point such that at it and at all below the mean risk is certified.
+        """Return the largest grid point up to which the mean risk is certified at every step.
 
         Raises:
             InvalidArgumentError: the distance has no upper bound.
@@ -54,6 +54,6 @@ class RiskBound:
 
 
 def hashed_order(names: Sequence[str] | np.ndarray) -> list[int]:
-    """An order that depends on the names alone, not on how they were listed."""
+    """Return an order that depends on the names alone, not on how they were listed."""
     keys = [hashlib.sha256(str(name).encode()).digest() for name in names]
     return sorted(range(len(keys)), key=keys.__getitem__)

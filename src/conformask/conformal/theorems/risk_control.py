@@ -14,9 +14,9 @@ from conformask.conformal.statements import ConditionalMean, Mean, stated, tail_
 
 @dataclass(frozen=True)
 class RiskControl:
-    """max{lam on the grid : (sum of tail risks + that of the bound) / (n + 1) <= threshold}.
+    """The rule max{lam on the grid : (sum of tail risks + that of the bound) / (n + 1) <= threshold}.
 
-    The bound is that of the distance, or the image's own where it has one.
+    The bound is that of the loss, or the image's own where it has one.
     """
 
     statement: Mean | ConditionalMean
@@ -24,7 +24,7 @@ class RiskControl:
     reads: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Fewer would break the bound even with closed masks; 1 where images have their own bounds.
+        """Return the least n for which closed masks suffice; 1 if images have their own bounds.
 
         Raises:
             InvalidArgumentError: no threshold is given.
@@ -36,10 +36,10 @@ class RiskControl:
         return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
 
     def rank(self, n: int) -> None:
-        """A mean is not a rank."""
+        """Return None: a mean is not a rank."""
 
     def rule(self, evidence: Evidence) -> ConstantLambda | BoundedRisk:
-        """By the bound of each image, or one lambda for all.
+        """Return a rule by the bound of each image, or one lambda for all.
 
         Raises:
             InvalidArgumentError: the distance has no upper bound.
