@@ -1,4 +1,4 @@
-"""Threads beside the main one: they read what it is going to ask for, and write what it has made."""
+"""Bounded background reading and writing, ahead of the main thread."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,9 +10,9 @@ R = TypeVar("R")
 
 THREADS = 4
 DEPTH = 32
-"""Results that wait to be asked for, at most."""
+"""Largest number of results waiting to be taken."""
 BYTES = 2**26
-"""Of such results together, unless one is larger."""
+"""Largest total size of the waiting results, unless one alone is larger."""
 
 
 def ahead(
@@ -21,16 +21,16 @@ def ahead(
     size_of: Callable[[R], int] | None = None,
     threads: int = THREADS,
 ) -> Iterator[R]:
-    """work(item) of each item, in their order, while threads work on those to come.
+    """Yield work(item) for each item, in order, while threads work on the items that follow.
 
-    The items are taken by the caller's thread. An error is raised in its place; what has not begun by then is
-    dropped.
+    The items are taken by the caller's thread. An error is raised in its place; work that has not begun by
+    then is dropped.
 
     Args:
-        work: where there are several threads it may be called by all of them at once.
-        items: as many as there are.
-        size_of: the bytes of a result; as many wait as fit into BYTES. If None, one for each thread.
-        threads: how many.
+        work: the function; with several threads it may be called by all of them at once.
+        items: the items, any number.
+        size_of: the bytes of a result; as many wait as fit into BYTES. If None, one per thread.
+        threads: the number of threads.
     """
     waiting: deque[Future[R]] = deque()
     depth, largest = (threads, 0) if size_of is None else (1, 1)

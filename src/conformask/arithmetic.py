@@ -1,4 +1,4 @@
-"""Where and how scores and distances are computed: the same in calibration and in use."""
+"""Devices, precision and layout for scores and distances: the same in calibration and in use."""
 
 import ctypes
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ SHORTENED = (
 """Operations that torch may compute with fewer bits than float32 has (TF32, bfloat16)."""
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""In which weights lie, by their axes."""
+"""Memory layouts of weights, by their number of axes."""
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-"""Of glibc's mallopt."""
+"""Parameters of glibc's mallopt."""
 LAYER, KEPT = 2**25, 2**28
-"""Bytes up to which a layer that is freed is kept, and all of them together: more would keep whole slabs."""
+"""Bytes up to which a freed layer is kept, and of all of them together: more would keep whole slabs."""
 
 
 class _Full:
-    """What torch holds for all threads at once: the first that computes sets it, the last puts it back."""
+    """Precision settings shared by all threads: the first user sets them, the last restores them."""
 
     def __init__(self) -> None:
         self.lock, self.threads, self.before = Lock(), 0, [""]
@@ -67,7 +67,8 @@ def full_precision(images: Tensor) -> Iterator[None]:
 def keep_memory() -> None:
     """Let this process keep the memory of a network's layers for the next batch, where it runs on glibc.
 
-    Left alone, the system takes them back after every batch and clears them again: up to a fifth of the time.
+    Otherwise the system takes the memory back after every batch and clears it again: up to a fifth of the
+    time.
     """
     with suppress(OSError, AttributeError):
         libc = ctypes.CDLL("libc.so.6")
@@ -77,17 +78,17 @@ def keep_memory() -> None:
 
 
 def best_device() -> torch.device:
-    """The accelerator where there is one; a build of torch for CUDA alone does not make one."""
+    """Return the accelerator if one is available (a CUDA build of torch alone is not one), else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def image_means(values: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """The mean over channels and pixels of each image, (N, C, *space) -> (N,); summed in dtype."""
+    """Return the mean over channels and pixels of each image, (N, C, *space) -> (N,); summed in dtype."""
     return values.mean(dim=tuple(range(1, values.ndim)), dtype=dtype)
 
 
 def resized(images: Tensor, like: Tensor) -> Tensor:
-    """Images (N, C, *space) at the size of others, linearly along each axis."""
+    """Resize images (N, C, *space) to the size of others, linearly along each axis."""
     size = like.shape[2:]
     if images.shape[2:] == size:
         return images
@@ -96,7 +97,7 @@ def resized(images: Tensor, like: Tensor) -> Tensor:
 
 
 def quick_layout(network: nn.Module) -> nn.Module:
-    """The network with the channels of its weights last, which convolutions are quicker on."""
+    """Store the weights of a network channels last, which convolutions are faster with."""
     for weights in network.parameters():
         if weights.ndim in LAYOUTS:
             weights.data = weights.data.contiguous(memory_format=LAYOUTS[weights.ndim])
@@ -104,10 +105,10 @@ def quick_layout(network: nn.Module) -> nn.Module:
 
 
 def at(places: tuple[slice, ...]) -> Any:
-    """The index of a window along the last axes of a tensor or array."""
+    """Return the index of a window along the last axes of a tensor or array."""
     return (..., *places)
 
 
 def beside(values: Tensor, images: Tensor) -> Tensor:
-    """One value for each image, (N,), in a shape that broadcasts against the images, (N, 1, ..., 1)."""
+    """Reshape one value per image, (N,), to broadcast against the images, (N, 1, ..., 1)."""
     return values.reshape(-1, *[1] * (images.ndim - 1))

@@ -1,4 +1,4 @@
-"""Scores and a calibration set -> critical lambdas, and curves that any threshold can be read off."""
+"""Critical lambdas of a calibration set, and curves of loss and mask size for any threshold."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,27 +22,27 @@ from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Family, Images, Loss, LossOfImages, PerImage, Score
 
 GRID_POINTS = 128
-"""Lambdas of a grid, besides 0 and inf."""
+"""Number of lambdas in a grid, besides 0 and inf."""
 VALUES_A_CALL = 2**16
-"""Values of the masked images that a distance is given at once: what stays in a processor's cache."""
+"""Number of values of masked images that a distance is given at once, to fit into a CPU cache."""
 ON_ACCELERATOR = 2**7
-"""So many times as many on an accelerator."""
+"""Factor on VALUES_A_CALL on an accelerator."""
 TINY = 1e-12
 """Added before a logarithm or a division."""
 NO_GRID = np.array([0.0, np.inf])
-"""Where there were no selection images to make a grid from; monotone losses need none."""
+"""Grid used where there are no selection images to make one from; monotone losses need none."""
 NEARLY_ALL = 0.999
-"""The mean mask size from which a grid starts."""
+"""Mean mask size at which a grid starts."""
 A_HUNDREDTH = 0.99
-"""That of a loss relative to what is shown, which one unlucky pixel decides where less is shown."""
+"""Mean mask size at which a grid starts for relative losses, which few pixels decide beyond it."""
 MARGIN = 10.0
-"""How far a grid reaches beyond both of its ends."""
+"""Factor by which a grid extends beyond both of its ends."""
 SMALLEST, LARGEST = 1e-36, 1e36
-"""Lambdas of a grid: float32 holds them and their margin, and so any score that it is worth to tell apart."""
+"""Limits of lambdas: float32 holds them with their margin, and any scores worth distinguishing."""
 HALVINGS = 28
-"""Of [log SMALLEST, log LARGEST], to one part in 10^6 of lambda."""
+"""Number of bisections of [log SMALLEST, log LARGEST], to one part in 10^6 of lambda."""
 EVEN = 0.25
-"""How much of a grid is spread evenly in log lambda, beside where masks and distances change."""
+"""Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
 
 @dataclass(frozen=True)
@@ -57,33 +57,36 @@ class Scored:
 
 
 def like_score(error: Images, score: Images) -> Images:
-    """A pixelwise error with the channels of the score: averaged for a one-channel score."""
+    """Return a pixelwise error with the channels of the score: averaged for a one-channel score."""
     return error.mean(dim=1, keepdim=True) if score.shape[1] == 1 else error
 
 
 def loss_under(loss: Loss, mask: Images, batch: Batch) -> PerImage:
-    """The loss of each image under its mask, float64 for all but the paper's form; 1 channel is broadcast."""
+    """Compute the loss of each image under its mask, float64 except for the paper's form.
+
+    A mask of one channel is broadcast.
+    """
     return loss_of_batch(batch, loss, mask.shape[1]).of(mask)
 
 
 def unmasked_loss(loss: Loss, batch: Batch) -> PerImage:
-    """The loss of each image where all of it is shown."""
+    """Compute the loss of each image where all of it is shown."""
     return loss_under(loss, torch.ones_like(batch.y_hat[:, :1]), batch)
 
 
 def mask_size(mask: Images) -> Float[Tensor, "n"]:
-    """mean(1 - m) of each image, float64."""
+    """Compute mean(1 - m) of each image, float64."""
     return 1 - image_means(mask, torch.float64)
 
 
 def lambda_grid(
     family: Family, loss: Loss, items: Sequence[Scored], points: int = GRID_POINTS
 ) -> Float[np.ndarray, "g"]:
-    """The fixed grid, from selection images: 0, points, inf. No threshold enters.
+    """Return the fixed grid, from selection images: 0, points, inf; independent of any threshold.
 
-    The points reach from a tenth of the lambda at which the masks have mean size .999 to ten times that at
-    which all are 1, and lie close together where the mean size or the mean loss of these images changes.
-    For a loss relative to what is shown the first shows a hundredth.
+    The points reach from a tenth of the lambda at which the masks have mean size .999 to ten times the lambda
+    at which all masks are 1, and are close together where the mean size or the mean loss of these images
+    changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
     scores = [item.score.map for item in items]
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
@@ -94,9 +97,9 @@ def lambda_grid(
 
 
 def _concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
-    """As many points between the same ends, an equal part of the way of size and loss from each other.
+    """Return as many points between the same ends, at equal steps of combined size, loss and log lambda.
 
-    A part EVEN of the way is that of log lambda, so that no stretch is left without points.
+    Log lambda has the weight EVEN, so that no stretch is left without points.
     """
     logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.distance, axis=1).mean(axis=0)
     ways = (logs, -curves.size.mean(axis=0), risk)
@@ -111,7 +114,9 @@ def _concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
-    """The smallest lambda whose masks have at most this mean size; to a millionth, by bisection of its log.
+    """Return the smallest lambda whose masks have at most this mean size, to one part in 10^6.
+
+    It is found by bisection of its logarithm.
 
     Raises:
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
@@ -129,21 +134,21 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: in
 
 
 def mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
-    """The mean mask size of all images of these batches of scores, at one lambda."""
+    """Compute the mean mask size of all images of these batches of scores, at one lambda."""
     return float(sizes_at(family, scores, lam).mean())
 
 
 def sizes_at(family: Family, scores: list[Tensor], lam: float) -> Float[Tensor, "n"]:
-    """The mask size of each image of these batches of scores, at one lambda."""
+    """Compute the mask size of each image of these batches of scores, at one lambda."""
     return torch.cat(
         [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
     )
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:
-    """What a score looks like, (N, 3 + F): log mean, log relative deviation and log relative median, its own.
+    """Return features of a score, (N, 3 + F): log mean, log relative deviation, log relative median, its own.
 
-    Finite for any score; float64.
+    They are finite for any score; float64.
     """
     values = score.map.flatten(1).double()
     mean = values.mean(dim=1) + TINY
@@ -162,11 +167,11 @@ def measures(
     *,
     bounded: bool = False,
 ) -> dict[str, Array]:
-    """What calibration keeps of a batch: names, features, loss and size on the grid.
+    """Measure a batch for calibration: names, features, loss and size on the grid.
 
-    With a threshold also critical_lambda: exact for a monotone loss, the last grid point before the first
-    crossing for others. Where it is to be bounded, an lp loss comes with the largest that any truth could
-    give.
+    With a threshold, critical_lambda is added: exact for a monotone loss, the last grid point before the
+    first crossing for others. If `bounded`, bound is added for an lp loss: the largest loss that any truth
+    could give.
     """
     measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
     along, size = _curves_of(item, family, measured, grid)
@@ -189,7 +194,7 @@ def measures(
 def critical_lambdas(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
-    """Without a grid where the loss is monotone; the last grid point before the first crossing for others."""
+    """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
     score = item.score.map
     measured = loss_of_batch(item.batch, loss, score.shape[1])
     if not loss.monotone:
@@ -206,9 +211,10 @@ def _solved(
 
 
 def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
-    """The critical lambda of a monotone loss from below, to one part in 10^6, in HALVINGS + 2 masks.
+    """Return the critical lambda of a monotone loss from below, to one part in 10^6.
 
-    inf where an image passes unmasked, 0 where it fails at the smallest lambda.
+    It takes HALVINGS + 2 masks. It is inf where an image passes unmasked, 0 where it fails at the smallest
+    lambda.
     """
 
     def within(log_lambdas: Tensor) -> Tensor:
@@ -228,10 +234,10 @@ def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float
 
 
 def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
-    """The loss of these images, for masks with this many channels; in their regions where it is about these.
+    """Return the loss on these images, for masks with this many channels; in regions if its terms say so.
 
     Raises:
-        MismatchError: it is, and they have none.
+        MismatchError: the loss is about regions, and the images have none.
     """
     region = None
     if loss.terms.region:
@@ -245,13 +251,13 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
 
 
 def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
-    """Arrays of the same names, end to end."""
+    """Concatenate arrays with the same names."""
     parts = list(parts)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def curves(scored: Iterable[Scored], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
-    """Raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
+    """Compute the raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
     columns = joined(measures(item, family, loss, grid) for item in scored)
     return Curves.from_arrays(columns | {"grid": grid})
 
@@ -259,7 +265,7 @@ def curves(scored: Iterable[Scored], family: Family, loss: Loss, grid: Float[np.
 def batch_curves(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(loss, size), each (N, G): of sums over pixels by the kernels, of others measured mask by mask."""
+    """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
     return _curves_of(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
 
 
@@ -278,7 +284,7 @@ def _curves_of(
 def measured_curves(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(loss, size), each (N, G), measured on the masks, as many lambdas at once as is quick."""
+    """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
     return _mask_by_mask(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
 
 
@@ -301,7 +307,7 @@ def _mask_by_mask(
 
 
 def _losses(measured: LossOfImages, masks: Tensor, places: Tensor) -> Tensor:
-    """The loss of each mask on the image at its place; that of open masks is measured once per image."""
+    """Compute the loss of each mask on the image at its place; open masks only once per image."""
     opened = masks.flatten(1).amin(dim=1) == 1
     losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
     if not bool(opened.all()):
@@ -316,7 +322,7 @@ def _losses(measured: LossOfImages, masks: Tensor, places: Tensor) -> Tensor:
 def bound_curves(
     item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
-    """The largest lp loss that any truth in [0, 1] could give: mean(m^p * max(y_hat, 1 - y_hat)^p)."""
+    """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
     if not (loss.own_bounds and isinstance(loss, OverImage) and isinstance(loss.errors, Lp)):
         return None
     furthest = like_score(loss.errors.furthest(item.batch.y_hat), item.score.map)
@@ -329,14 +335,14 @@ def evidence(
     loss: Loss,
     critical_lambdas: Float[np.ndarray, "n"] | None = None,
 ) -> Evidence:
-    """What a guarantee reads; critical lambdas are read off the curves if they are not given."""
+    """Return the evidence for a threshold; critical lambdas are read off the curves if not given."""
     if critical_lambdas is None:
         critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
     return Evidence(threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone)
 
 
 def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
-    """The mean mask size of these images if they were the calibration set, read off their curves."""
+    """Return the mean mask size if these images were the calibration set, read off their curves."""
     seen = evidence(curves, threshold, loss)
     lam = promise.fixed(seen, seen.n).rule(seen)(facts_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1

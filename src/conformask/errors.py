@@ -1,4 +1,4 @@
-"""What conformask raises: each error is also the builtin exception that it specialises."""
+"""Exceptions of conformask: each is also the builtin exception that it specialises."""
 
 import errno
 from collections.abc import Mapping
@@ -10,11 +10,11 @@ T = TypeVar("T")
 
 
 class ConformaskError(Exception):
-    """Any refusal of conformask; its message says what was wrong, where, what is allowed and what to do."""
+    """Any error raised by conformask; its message says what is wrong, where, and what to do."""
 
 
 class InvalidArgumentError(ConformaskError, ValueError):
-    """An argument outside what is allowed: names it, the value received and the remedy."""
+    """An argument outside the allowed values: names it, the value received and the remedy."""
 
 
 class ImageError(ConformaskError, ValueError):
@@ -22,7 +22,7 @@ class ImageError(ConformaskError, ValueError):
 
 
 class MissingFileError(ConformaskError, FileNotFoundError):
-    """A file or folder that should be there is not."""
+    """A file or folder that should exist does not."""
 
 
 class CalibrationError(ConformaskError, ValueError):
@@ -46,12 +46,12 @@ SYSTEM = {
     errno.ENFILE: "too many files are open on this machine",
     errno.ENOSPC: "the disk for temporary files is full, set TMPDIR to another folder",
 }
-"""What to do where the system fails, and not a file."""
+"""Remedies for errors of the system, rather than of a file, by errno."""
 NO_MEMORY = (
     "can't allocate memory", "cannot allocate memory", "not enough memory", "bad_alloc",
     "could not create a primitive", "could not create a memory object",
 )  # fmt: skip
-"""By which errors of torch, oneDNN, onnxruntime and the system say so, in lower case."""
+"""Phrases, in lower case, by which torch, oneDNN, onnxruntime and the system report a lack of memory."""
 MEMORY = (
     "there is not enough memory: close other programs, take a machine with more, or smaller images, tiles "
     "(--whole) or batches (--batch-size)"
@@ -59,19 +59,19 @@ MEMORY = (
 
 
 def expect(value: object, kind: type | UnionType, argument: str, remedy: str) -> None:
-    """Refuse an argument of another type where a public function would fail on it without words.
+    """Refuse an argument of another type, where a public function would otherwise fail without explanation.
 
     Raises:
-        InvalidArgumentError: says what to give.
+        InvalidArgumentError: the type is wrong; says what to give.
     """
     if not isinstance(value, kind):
         raise InvalidArgumentError(f"{argument} is a {type(value).__name__}; give {remedy}")
 
 
 def failure_of_system(error: BaseException) -> str | None:
-    """What failed where neither a file nor a command is wrong, and what to do; None of other errors.
+    """Return the failure of the system, and what to do; None for other errors.
 
-    Reads the errors that led to this one, too, since libraries wrap them in their own.
+    The causes of the error are read, too, since libraries wrap errors in their own.
     """
     seen: BaseException | None = error
     while seen is not None:
@@ -93,16 +93,16 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error of other code says, in one line: of a traceback the last, where the cause stands."""
+    """Return the message of a foreign error in one line: of a traceback the last, which names the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip() if "Traceback" in str(error) else " ".join(line.strip() for line in lines)
 
 
 def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
-    """What goes by that name.
+    """Return the choice with this name.
 
     Raises:
-        InvalidArgumentError: nothing does; names what was probably meant.
+        InvalidArgumentError: there is none; suggests the name that was probably meant.
     """
     if name in choices:
         return choices[name]

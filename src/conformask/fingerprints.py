@@ -1,4 +1,4 @@
-"""Hashes of what a user brings as code: source, the values that it uses, and weights."""
+"""Hashes of objects that a user brings as code: source, the values it uses, and weights."""
 
 import ast
 import functools
@@ -15,18 +15,18 @@ import numpy as np
 import torch
 
 _PARSER = Lock()
-"""Two threads that parse at once make Python 3.11 lose count of its depth."""
+"""Lock for the parser: in Python 3.11 two threads parsing at once corrupt its depth count."""
 Seen = dict[int, object]
-"""What was read, by id; kept, so that no id is given to another."""
+"""Objects already read, by id; kept alive so that no id is reused."""
 
 
 def fingerprint_of(thing: object) -> str:
-    """A hash of a callable, a module or an object: the same for the same code with the same values.
+    """Hash a callable, a module or an object: the same for the same code with the same values.
 
-    Read are the source without comments, docstrings and layout (the bytecode where there is no source), what
-    a function captures, its defaults, and the constants, functions and classes of its own module that it
-    names; of an object its class and attributes, of a torch module its class and weights. Other libraries
-    count by their names only.
+    The hash covers the source without comments, docstrings and layout (the bytecode if there is no source),
+    the values that a function captures, its defaults, and the constants, functions and classes of its own
+    module that it names; for an object its class and attributes, for a torch module its class and weights.
+    Other libraries count only by their names.
     """
     digest = hashlib.sha256()
     for part in _parts(thing, {}):
@@ -36,7 +36,7 @@ def fingerprint_of(thing: object) -> str:
 
 
 def name_of(function: object) -> str:
-    """A callable's own name; that of its class where it has none."""
+    """Return a callable's own name, or its class's where it has none."""
     return str(getattr(function, "__name__", type(function).__name__))
 
 
@@ -131,11 +131,11 @@ _READERS: Mapping[type, Callable[[Any, Seen], Iterator[bytes]]] = {
     dict: _mapping,
     object: _object,
 }
-"""The first that a thing is an instance of reads it."""
+"""Readers by type; the first type that a thing is an instance of applies."""
 
 
 def _source(thing: Any) -> bytes | None:
-    """Its code without comments, docstrings and layout; None where it stands among others."""
+    """Return the code without comments, docstrings and layout; None where the source cannot be isolated."""
     with suppress(OSError, TypeError, SyntaxError, ValueError), _PARSER:
         tree: ast.AST = ast.parse(textwrap.dedent(inspect.getsource(thing)))
         if getattr(thing, "__name__", "") == "<lambda>":
@@ -145,7 +145,7 @@ def _source(thing: Any) -> bytes | None:
 
 
 class _Bare(ast.NodeTransformer):
-    """Without docstrings."""
+    """Removes docstrings."""
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)

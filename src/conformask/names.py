@@ -1,4 +1,4 @@
-"""What can be chosen by name, and what is known of it without loading torch: the home of all such lists."""
+"""Names of all choices, and facts about them that are known without loading torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,22 +16,22 @@ Untrained = Literal["packaged", "spread", "residual", "gradient"]
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 By = Literal["slices", "volume"]
-"""How a network sees volumes."""
+"""How a network processes volumes."""
 Export = Literal["onnx", "bioimageio", "huggingface"]
-"""What a masker is exported as."""
+"""Formats for exporting a masker."""
 Split = Literal["file", "within", "tile"]
 Over = Literal["image", "trusted", "window", "missed", "wrong"]
-"""What a loss makes of an error map under a mask."""
+"""Aggregates of an error map under a mask."""
 SHARES: tuple[Over, ...] = ("missed", "wrong")
-"""Those that are shares of pixels, and so at most 1."""
+"""Aggregates that are shares of pixels, and so at most 1."""
 
 
 @dataclass(frozen=True)
 class NamedDistance:
-    """What is known of a distance."""
+    """Facts about a distance."""
 
     label: str
-    """As people write it."""
+    """The name as people write it."""
     upper_bound: float | None = None
     """The largest value on images in [0, 1], if there is one."""
     by_image: bool = False

@@ -17,16 +17,16 @@ from conformask.masks.water_filling import WaterFilling
 from conformask.types import Batch, Distance, Images, Loss
 
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
-"""Of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
+"""Settings of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
 
 SMALLEST_ERROR = 1e-6
-"""Local mean errors below it are dimmed alike by the oracle of window."""
+"""Local mean errors below this are dimmed alike by the oracle for window losses."""
 
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
-    """The smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold, the optimum of (P1).
+    """Return the smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold: the optimum of (P1).
 
     error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
     At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
@@ -40,11 +40,11 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
 
 
 def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
-    """The smallest mask of each image that keeps the threshold, given the truth; None where none is known.
+    """Return the smallest mask of each image within the threshold, given the truth; None where none is known.
 
-    Exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by the
-    smallest errors as long as their mean is within the threshold. For window the reciprocal family on
-    the realised local mean errors, which is not always the smallest.
+    It is exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by
+    the smallest errors as long as their mean is within the threshold. For window it uses the reciprocal
+    family on the realised local mean errors, which is not always the smallest.
     """
     measured = loss_of_batch(batch, loss, channels)
     if isinstance(measured, Sums):
@@ -60,7 +60,7 @@ def _of_sums(measured: Sums, threshold: float) -> Images:
 
 
 def _cheapest(cost: Tensor) -> Tensor:
-    """The largest mask of one image with sum(m * cost) <= 0: what costs least, the last pixel in part."""
+    """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
     ascending, order = cost.flatten().sort()
     total = ascending.cumsum(0)
     before = total - ascending
@@ -78,10 +78,11 @@ def _of_windows(measured: Windows, threshold: float) -> Images:
 def paper_oracle(
     distance: Distance, y: Images, y_hat: Images, threshold: float, per_channel: bool
 ) -> tuple[Images, Bool[Tensor, "n"]]:
-    """The paper's Opt, eq. 9 on the realised error with mu per image, and where it reached the threshold.
+    """Return the paper's Opt, eq. 9 on the realised error with mu per image, and where it succeeded.
 
-    The mask has one channel, or those of y_hat if per_channel; it is 1 where an image passes unmasked. For l1
-    and l2 in closed form with d_m = threshold, else by Adam with mu doubled until d_m <= threshold.
+    The mask has one channel, or those of y_hat if per_channel; it is 1 where an image passes unmasked. It is
+    found for l1 and l2 in closed form with d_m = threshold, else by Adam with mu doubled until d_m <=
+    threshold.
 
     Raises:
         InvalidArgumentError: the threshold is not above 0.
@@ -98,13 +99,13 @@ def paper_oracle(
 
 
 def _linear(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """l1: the mask max(0, 1 - c e), and d_m with its derivative by c, per pixel."""
+    """Return the l1 mask max(0, 1 - c e), and d_m with its derivative with respect to c, per pixel."""
     mask = (1 - c * error).clamp(min=0)
     return mask, mask * error, -(error**2) * (mask > 0)
 
 
 def _rational(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """l2: the mask 1 / (1 + c e), e the squared error, and d_m with its derivative by c, per pixel."""
+    """Return the l2 mask 1 / (1 + c e), e the squared error, d_m and its derivative by c, per pixel."""
     mask = 1 / (1 + c * error)
     return mask, mask**2 * error, -2 * mask**3 * error**2
 
@@ -113,7 +114,7 @@ CURVES: Mapping[float, Curve] = {1.0: _linear, 2.0: _rational}
 
 
 def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
-    """Newton on d_m(c) = threshold, convex and decreasing in c: from c = 0 it never steps past."""
+    """Solve d_m(c) = threshold by Newton: convex and decreasing in c, so it never overshoots from c = 0."""
     c = beside(error.new_zeros(len(error)), error)
     for _ in range(STEPS):
         mask, masked, slope = curve(error, c)
@@ -128,7 +129,7 @@ def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images,
 def _descend(
     distance: Distance, y: Images, y_hat: Images, threshold: float, per_channel: bool
 ) -> tuple[Images, Bool[Tensor, "n"]]:
-    """Adam on mean (m - 1)^2 + mu * d_m from m = 1, clipped to [0, 1]; images that pass are frozen."""
+    """Minimise mean (m - 1)^2 + mu * d_m by Adam from m = 1, clipped to [0, 1]; freeze images that pass."""
     mask = torch.ones_like(y_hat if per_channel else y_hat[:, :1], requires_grad=True)
     optimizer = torch.optim.Adam([mask], lr=STEP_SIZE)
     masks, reached = mask.detach().clone(), torch.zeros(len(y), dtype=torch.bool, device=y.device)

@@ -9,40 +9,40 @@ from typing import TypeVar
 T = TypeVar("T")
 RANKS = ("LOCAL_RANK", "NODE_RANK")
 TORCHRUN, TORCHRUN_RANKS = "TORCHELASTIC_RUN_ID", ("RANK",)
-"""Of torchrun, under which every process but those of the first machine has no NODE_RANK."""
+"""Variables of torchrun, where only processes of the first machine have a NODE_RANK."""
 Tell = Callable[[int, int], None]
-"""Called with how many things are done, and how many there are."""
+"""A callback that gets the number of things done and their total."""
 SECONDS = 30.0
-"""Between two lines where no bar can be drawn."""
+"""Seconds between two lines, where no bar can be drawn."""
 
 
 def main_process() -> bool:
-    """Whether this is the first of several processes that Lightning or torchrun started, or the only one."""
+    """Return whether this is the first process that Lightning or torchrun started, or the only one."""
     ranks = TORCHRUN_RANKS if TORCHRUN in os.environ else RANKS
     return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 
 
 class Lines:
-    """A line on standard error every SECONDS, for logs; only of the first process."""
+    """A line on standard error every SECONDS, for logs; from the first process only."""
 
     def __init__(self) -> None:
         self.due = time.monotonic() + SECONDS
 
     def write(self, text: str) -> None:
-        """Print it, if a line is due."""
+        """Print the text, if a line is due."""
         if time.monotonic() >= self.due and main_process():
             print(text, file=sys.stderr, flush=True)
             self.due = time.monotonic() + SECONDS
 
 
 def tracked(items: Iterable[T], title: str, total: int, step: int | Callable[[T], int] = 1) -> Iterator[T]:
-    """Pass the items on, drawing progress on standard error; lines, where that is not a terminal.
+    """Yield the items, drawing progress on standard error; lines, where that is not a terminal.
 
     Args:
-        items: what is worked through.
-        title: of the work.
-        total: how many things are done in the end.
-        step: how many an item is.
+        items: the items to work through.
+        title: the title of the work.
+        total: the number of things done in the end.
+        step: the number of things in an item.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -1,7 +1,7 @@
-"""The words of the stream: images, scores, masks, and the protocols that its stations fulfil.
+"""Core types: images, scores, batches, and the protocols of exchangeable components.
 
 Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels, and any number of spatial
-axes, such as (H, W). Nothing outside networks, tiles, files, viewer and pictures counts them.
+axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on their number.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,12 +25,12 @@ from conformask.storage.as_json import Json
 Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
 Weigh = Callable[[Tensor, Tensor], Tensor]
-"""(x, y_hat) -> (N,): likelihood ratios of the wanted population to that of the calibration images."""
+"""A callable (x, y_hat) -> (N,): likelihood ratios of the new population to the calibration's."""
 
 
 @dataclass(frozen=True)
 class Triplet:
-    """One image's degraded input, the network's output and the truth, float32 (C, *space) in [0, 1].
+    """A degraded input, the network's output and the truth of one image, float32 (C, *space) in [0, 1].
 
     x may differ from y_hat in size and channels; y is None where the truth is unknown.
     """
@@ -43,14 +43,14 @@ class Triplet:
     category: str | None = None
     weight: float | None = None
     region: Float[np.ndarray, "_ ..."] | None = None
-    """Which pixels the promise is about, (1, *space) in [0, 1]; None is all."""
+    """The pixels that the promise is about, (1, *space) in [0, 1]; None is all."""
     geometry: Geometry | None = None
-    """Where the pixels of y_hat lie, where its file says it."""
+    """The position of the pixels of y_hat, if its file states it."""
     patient: str | None = None
-    """A hash of whose image y_hat is, where its file says it."""
+    """A hash of the patient that y_hat shows, if its file states it."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
-        """y, or ValueError where it is unknown."""
+        """Return y; raise ValueError where it is unknown."""
         if self.y is None:
             raise ValueError(f"the truth y of {self.name!r} is unknown")
         return self.y
@@ -68,10 +68,10 @@ class Batch:
     weight: tuple[float, ...] | None = None
     region: Images | None = None
     geometry: tuple[Geometry | None, ...] | None = None
-    """Of each image; None where it was not asked for."""
+    """Geometry of each image; None where it was not asked for."""
 
     def to(self, device: torch.device) -> "Batch":
-        """The same images on a device."""
+        """Return the same images on a device."""
         y, region = (None if image is None else image.to(device) for image in (self.y, self.region))
         return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region)
 
@@ -79,7 +79,7 @@ class Batch:
         return len(self.names)
 
     def truth(self) -> Images:
-        """y, or ValueError where it is unknown."""
+        """Return y; raise ValueError where it is unknown."""
         if self.y is None:
             raise ValueError(f"the truth y of {self.names[0]!r} is unknown")
         return self.y
@@ -87,7 +87,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Score:
-    """The narrow waist: map >= 0, (N, 1 or C, *space), higher = less trusted; features (N, F) or none."""
+    """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none."""
 
     map: Images
     features: Float[Tensor, "n f"] | None = None
@@ -95,23 +95,23 @@ class Score:
 
 @runtime_checkable
 class Task(Protocol):
-    """Makes x from a true image, and y_hat from what a network returns."""
+    """Makes x from a true image, and y_hat from a network's raw output."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The task's name."""
 
     def truth(self, image: Images) -> Images:
-        """The image that is to be recovered (grey for completion)."""
+        """Return the image that is to be recovered (grey for completion)."""
 
     def degrade(self, y: Images) -> Images:
-        """The network's input x."""
+        """Make the network's input x."""
 
     def enlarge(self, x: Images) -> Images:
-        """The input x at the size of y, for a network that keeps the size."""
+        """Resize the input x to the size of y, for a network that keeps the size."""
 
     def compose(self, x: Images, output: Images) -> Images:
-        """y_hat from a network's output, in [0, 1]; what x already knows is copied from it."""
+        """Make y_hat, in [0, 1], from a network's output; values that x already holds are copied from it."""
 
 
 @runtime_checkable
@@ -120,18 +120,18 @@ class Predictor(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The predictor's name."""
 
     @property
     def fingerprint(self) -> str | None:
-        """A hash of its file, weights or code; None where its name says all."""
+        """A hash of its file, weights or code; None where the name identifies it."""
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Pixel hashes of the true images that it was trained on where known."""
+        """Pixel hashes of the true images that it was trained on, where known."""
 
     def __call__(self, x: Images) -> Images:
-        """The network's output, in [0, 1]."""
+        """Compute the network's output, in [0, 1]."""
 
 
 @runtime_checkable
@@ -140,93 +140,93 @@ class Distance(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The distance's name."""
 
     @property
     def monotone(self) -> bool:
-        """Never grows when a nested mask shrinks."""
+        """Whether the distance never grows when a nested mask shrinks."""
 
     @property
     def exponent(self) -> float | None:
-        """p, where the distance is mean |a - b|^p."""
+        """The exponent p, where the distance is mean |a - b|^p."""
 
     @property
     def upper_bound(self) -> float | None:
         """The largest value on images in [0, 1], if there is one."""
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """d(a, b), shape (N,)."""
+        """Compute d(a, b), shape (N,)."""
 
 
 @runtime_checkable
 class ErrorMap(Protocol):
-    """How wrong each pixel is, computed once on the images as they are."""
+    """A map of the error at each pixel, computed once on the unmasked images."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The error map's name."""
 
     @property
     def exponent(self) -> float:
-        """p, where the paper raises the mask to it: that of lp, else 1."""
+        """The power of the mask in the loss: p for lp, else 1."""
 
     @property
     def upper_bound(self) -> float | None:
         """The largest error on images in [0, 1], if there is one."""
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """Errors >= 0, (N, 1 or C, *space)."""
+        """Compute errors >= 0, (N, 1 or C, *space)."""
 
 
 @runtime_checkable
 class LossOfImages(Protocol):
-    """A loss of given images, of whatever masks; what needs no mask is computed once."""
+    """A loss on given images, for any masks; parts that need no mask are computed once."""
 
     def of(self, mask: Images) -> PerImage:
-        """The loss of each image under its mask."""
+        """Compute the loss of each image under its mask."""
 
     def take(self, places: Tensor) -> "LossOfImages":
-        """That of the images at these places, some perhaps repeated."""
+        """Return the loss on the images at these places, which may repeat."""
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """What a promise is about: one number per image and mask, 0 for the closed mask."""
+    """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of the loss, as records keep them."""
 
     @property
     def monotone(self) -> bool:
-        """Never larger under a smaller mask: critical lambdas are solved without a grid."""
+        """Whether the loss is never larger under a smaller mask: critical lambdas then need no grid."""
 
     @property
     def relative(self) -> bool:
-        """Divided by what the mask shows, so that few pixels decide where little is shown."""
+        """Whether the loss is divided by what the mask shows: few pixels decide where little is shown."""
 
     @property
     def exponent(self) -> float | None:
-        """p, where the loss is mean(mask^p * error) and the exact kernels serve it."""
+        """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
 
     @property
     def upper_bound(self) -> float | None:
         """The largest value on images in [0, 1], if there is one."""
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
-        """The loss of these images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
 
     @property
     def errors(self) -> ErrorMap | None:
-        """The error map that it is made of, if it is."""
+        """The error map that the loss is made of, if any."""
 
     @property
     def family(self) -> Mapping[str, Json] | None:
-        """Settings of the family that suits it, whatever the score; None where that of the score does."""
+        """Settings of the family that suits the loss for any score; None where the score's family does."""
 
     @property
     def own_bounds(self) -> bool:
-        """Whether y_hat alone says the largest value of an image under a mask."""
+        """Whether y_hat alone determines the largest loss of an image under a mask."""
 
 
 @runtime_checkable
@@ -238,47 +238,47 @@ class Family(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The family's name."""
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """What apply needs to know of a whole image: (N, L), or (N, G, L)."""
+        """Compute the level that apply needs from the whole image: (N, L), or (N, G, L)."""
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
-        """The mask, pixel by pixel, with the shape of the score; in [0, 1]."""
+        """Compute the mask, pixel by pixel, with the shape of the score; in [0, 1]."""
 
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
     ) -> Float[Tensor, "n"]:
-        """sup{lam : mean(F(score; l)^p * error) <= threshold for all l <= lam}, float64, exact.
+        """Return sup{lam : mean(F(score; l)^p * error) <= threshold for all l <= lam}, float64, exact.
 
         error is |y - y_hat|^p with the shape of the score (averaged over channels for a one-channel score).
-        +inf where the image passes unmasked, 0 where it fails for every lam > 0.
+        The result is +inf where the image passes unmasked, 0 where it fails for every lam > 0.
         """
 
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """mean(F(score; lam)^p * error) and mask size at ascending lambdas from 0 to inf, float64."""
+        """Return mean(F(score; lam)^p * error) and mask size at ascending lambdas from 0 to inf, float64."""
 
     def settings(self) -> dict[str, Json]:
-        """Its parameters as JSON, the name among them."""
+        """Return the family's parameters as JSON, including its name."""
 
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Gives each pixel of y_hat a score of distrust from (x, y_hat), in float32, without seeing y."""
+    """Scores the distrust in each pixel of y_hat from (x, y_hat), in float32, without seeing y."""
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """The scorer's name."""
 
     @property
     def loss(self) -> Loss | None:
-        """The loss that it was fitted for; None if for none."""
+        """The loss that the scorer was fitted for; None if it was fitted for none."""
 
     @property
     def channels(self) -> int:
-        """Channels of the y_hat that it takes."""
+        """Number of channels of the y_hat that it takes."""
 
     @property
     def per_channel(self) -> bool:
@@ -286,37 +286,37 @@ class Scorer(Protocol):
 
     @property
     def family(self) -> str:
-        """The name of the family that suits it."""
+        """The name of the family that suits the scorer."""
 
     @property
     def sizes(self) -> tuple[Size, ...] | None:
-        """Sizes of the images that it was trained on; None if on none."""
+        """Sizes of the images that it was trained on; None if it was trained on none."""
 
     @property
     def trained_on(self) -> frozenset[str]:
-        """Pixel hashes of the images that it, or the predictor, has learnt or been chosen from."""
+        """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
 
     @property
     def looks(self) -> Array | None:
-        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if it was on none."""
+        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
 
     @property
     def about(self) -> Network | None:
-        """Who made the y_hat that it was trained on; None where nobody said, or it was trained on none."""
+        """The network that made the y_hat of its training images; None where unknown, or without training."""
 
     @property
     def selection(self) -> Selection | None:
-        """What it keeps of the selection images."""
+        """The record of the selection images."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever its scores do."""
+        """A hash that changes whenever the scores do."""
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
-        """The score of each image."""
+        """Compute the score of each image."""
 
     def save(self, folder: Path) -> None:
-        """Write it to a run folder."""
+        """Write the scorer to a run folder."""
 
 
 __all__ = [

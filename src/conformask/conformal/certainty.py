@@ -109,7 +109,7 @@ class WholeTable:
         return smallest_set(lambda n: self.rank(n, confidence) >= 1)
 
     def fixed(self, selection: Evidence) -> "WholeTable":
-        """With this threshold and others, from a tenth of the least loss without a mask to the most."""
+        """Declare this threshold and others, from a tenth of the least unmasked loss to the largest."""
         unmasked = selection.curves.distance[:, -1]
         positive = unmasked[unmasked > 0]
         low, high = (positive.min() / 10, positive.max()) if len(positive) else (1.0, 1.0)

@@ -52,7 +52,7 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
 
 
 def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
-    """The smallest value whose weight, with one unit more at infinity, reaches the confidence."""
+    """Return the least value up to which weights, with one more unit at infinity, reach the confidence."""
     order = np.argsort(values, kind="stable")
     reached = weights[order].cumsum() >= confidence * (weights.sum() + 1) - ROUNDING
     return float(values[order[reached.argmax()]]) if reached.any() else np.inf

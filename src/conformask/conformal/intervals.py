@@ -77,7 +77,7 @@ def bootstrap(
 
 
 def correlation(a: Values, b: Values, measure: Callable[..., Any] = stats.pearsonr) -> float | None:
-    """Pearson's or another, where both are known; None of fewer than three images or of a constant."""
+    """Return Pearson's or another correlation; None of a constant or of fewer than three finite pairs."""
     finite = np.isfinite(a) & np.isfinite(b)
     if finite.sum() < 3 or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
         return None

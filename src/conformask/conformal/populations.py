@@ -79,7 +79,7 @@ class EachCategory(_Words):
 
 @dataclass(frozen=True)
 class Weighted(_Words):
-    """Another, of known likelihood ratio: weighted conformal prediction (Tibshirani et al. 2019)."""
+    """A population of known likelihood ratio: weighted conformal prediction (Tibshirani et al. 2019)."""
 
     says: ClassVar[str] = "by weights"
     reads: ClassVar[frozenset[str]] = frozenset({"weight"})

@@ -87,7 +87,7 @@ class Promise:
         return self.population.plural(self.unit)
 
     def counted(self, n: int, columns: Columns) -> tuple[int, str]:
-        """How many of what it counts n images with these groups, categories and weights are."""
+        """Return the number of units in n images with these groups, categories and weights, and a name."""
         return self.population.count(self.unit, n, columns)
 
     def claim(self, distance: str, threshold: float) -> str:

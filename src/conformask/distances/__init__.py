@@ -22,7 +22,7 @@ PERCEPTUAL: Mapping[str, Callable[..., Distance]] = {
     "lpips_vgg": partial(Lpips, "vgg"),
     "dists": Dists,
 }
-"""Those with a network, which need torchvision and its weights; each maker takes weights_path=."""
+"""Distances with a network, which need torchvision and its weights; each maker takes weights_path=."""
 
 DISTANCES: Mapping[str, Callable[[], Distance]] = {
     "l1": partial(Lp, 1.0),
@@ -31,7 +31,7 @@ DISTANCES: Mapping[str, Callable[[], Distance]] = {
     "ms_ssim": MsSsim,
     **PERCEPTUAL,
 }
-"""Every distance with its own name; beside them `l` with any exponent >= 1, as in l1.5."""
+"""All distances with a fixed name; `l` with any other exponent >= 1, as in l1.5, exists as well."""
 
 POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
@@ -39,11 +39,11 @@ POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 def distance(
     choice: str | Distance | Callable[[Tensor, Tensor], Tensor], weights_path: str | Path | None = None
 ) -> Distance:
-    """The distance of that name, or the given object, or a wrapped callable (a, b) -> (N,).
+    """Return the distance with this name, the given object, or a wrapped callable (a, b) -> (N,).
 
     Args:
         choice: "l1", "l2", `l` with any other exponent >= 1 as in "l1.5", "ssim", "ms_ssim", "lpips",
-            "lpips_alex", "lpips_vgg", "dists", or one of your own.
+            "lpips_alex", "lpips_vgg", "dists", or your own object or callable.
         weights_path: where the weights of a named distance's network are: torchvision's file, or its folder;
             by default torch hub's. It is looked for at the first call.
 
@@ -65,7 +65,7 @@ def distance(
 
 
 def taken(name: str) -> bool:
-    """Whether a distance of ours has that name."""
+    """Return whether a built-in distance has this name."""
     return name in DISTANCES or POWER.fullmatch(name) is not None
 
 
@@ -85,7 +85,7 @@ def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> 
 
 
 def _own(function: Callable[[Tensor, Tensor], Tensor]) -> Custom:
-    """A run folder keeps a name only, so that a user's own must not be one of ours."""
+    """Wrap a user's callable; refuse built-in names, since a run folder keeps only the name."""
     own = Custom(function)
     if taken(own.name):
         raise InvalidArgumentError(

@@ -1,6 +1,6 @@
-"""The networks under LPIPS and DISTS: torchvision's, with weights from a file that is already there.
+"""Backbones of LPIPS and DISTS from torchvision, with weights from an existing file.
 
-Nothing is downloaded, no pickled code is run, and the random numbers of the program are left alone.
+Nothing is downloaded, no pickled code is run, and the random state of the program is not changed.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from conformask.types import Images
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network of torchvision's and the layers after which a distance looks at it."""
+    """A torchvision network, and the layers whose activations a distance compares."""
 
     architecture: str
     taps: tuple[int, ...]
     smallest_side: int
-    """The smallest image, in pixels a side, of which every tapped layer still sees something."""
+    """The shortest side of an image, in pixels, that leaves at least one value at every tapped layer."""
 
 
 SQUEEZENET = Backbone("squeezenet1_1", (1, 4, 7, 9, 10, 11, 12), smallest_side=17)
@@ -34,7 +34,7 @@ VGG16 = Backbone("vgg16", (3, 8, 15, 22, 29), smallest_side=16)
 
 
 class Taps(nn.Module):
-    """A chain of layers that returns what leaves some of them."""
+    """A chain of layers that returns the outputs of some of them."""
 
     def __init__(self, layers: Sequence[nn.Module], taps: tuple[int, ...]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class Taps(nn.Module):
         self.taps = taps
 
     def forward(self, images: Images) -> list[Tensor]:
-        """The tapped activations, (N, C_k, H_k, W_k), from the shallowest to the deepest."""
+        """Return the tapped activations, (N, C_k, H_k, W_k), from the shallowest to the deepest."""
         features = []
         for position, layer in enumerate(self.layers):
             images = layer(images)
@@ -52,7 +52,7 @@ class Taps(nn.Module):
 
 
 def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None) -> Path:
-    """The file with a backbone's weights: the given one, or torchvision's own name in a folder.
+    """Return the file with a backbone's weights: the given one, or torchvision's file name in a folder.
 
     The folder is the given one or, without any, torch hub's `checkpoints` (below TORCH_HOME).
 
@@ -73,7 +73,7 @@ def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None)
 
 
 def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
-    """The backbone's layers with the weights in that file, of which only `features.*` is read.
+    """Load the backbone's layers with the weights in this file, of which only `features.*` is read.
 
     Raises:
         InvalidArgumentError: torchvision is missing.
@@ -93,7 +93,7 @@ def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
 
 
 def packaged(name: str, file: str) -> dict[str, Tensor]:
-    """The few weights that torchmetrics ships with a distance, as tensors on the CPU.
+    """Load the few weights that torchmetrics ships with a distance, as tensors on the CPU.
 
     Raises:
         MissingFileError: this torchmetrics does not ship them.
@@ -106,12 +106,12 @@ def packaged(name: str, file: str) -> dict[str, Tensor]:
 
 
 def frozen(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network for use: float32, evaluation mode, no gradients of its weights, on that device."""
+    """Return the network ready for use: float32, eval mode, no gradients of its weights, on this device."""
     return network.float().eval().requires_grad_(False).to(device)
 
 
 def _torchvision(name: str) -> Any:
-    """torchvision.models, imported when first needed."""
+    """Import torchvision.models when it is first needed."""
     try:
         return import_module("torchvision.models")
     except (ImportError, RuntimeError) as error:

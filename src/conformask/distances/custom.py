@@ -14,7 +14,7 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class Custom:
-    """Wraps a callable on two (N, C, H, W) tensors; unless declared monotone it is treated as not."""
+    """Wraps a callable on two (N, C, H, W) tensors; treated as not monotone unless declared monotone."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     monotone: bool = False
@@ -27,10 +27,10 @@ class Custom:
         return name_of(self.function)
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """The callable's value.
+        """Return the callable's value.
 
         Raises:
-            InvalidArgumentError: it is not one finite number for each image.
+            InvalidArgumentError: the value is not one finite number for each image.
         """
         with full_precision(a):
             value = self.function(a, b)
@@ -38,7 +38,7 @@ class Custom:
 
 
 def one_per_image(value: object, n: int, what: str) -> PerImage:
-    """What a user's callable returned for n images; `what` names it.
+    """Check and return the value of a user's callable for n images; `what` names the callable.
 
     Raises:
         InvalidArgumentError: it is not one finite number for each image.

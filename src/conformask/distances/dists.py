@@ -15,12 +15,12 @@ from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 STABILITY = 1e-6
-"""Added to denominators, as published."""
+"""Constant added to denominators, as published."""
 
 
 @dataclass(frozen=True)
 class Dists:
-    """DISTS as published, on VGG16, with the weights of its features that torchmetrics ships.
+    """DISTS as published, on VGG16, with the feature weights that torchmetrics ships.
 
     Images in [0, 1], grey repeated to three channels, at least 16 pixels a side, not resized. Not monotone
     under nested masks. The network is read at the first call, once for a process, file and device;
@@ -28,7 +28,7 @@ class Dists:
     folder), by default in torch hub's `checkpoints` folder; they are never downloaded.
 
     Attributes:
-        weights_path: where VGG16's weights are.
+        weights_path: the file of VGG16's weights, or its folder.
     """
 
     weights_path: str | Path | None = None
@@ -38,7 +38,7 @@ class Dists:
     upper_bound = DISTANCES["dists"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """DISTS(a, b) of each image, float32, shape (N,), >= 0; of a volume the mean over its slices.
+        """Compute DISTS(a, b) of each image, float32, shape (N,), >= 0; of a volume the mean over its slices.
 
         Raises:
             InvalidArgumentError: images below 16 pixels a side or of other than 1 or 3 channels, or
@@ -56,7 +56,7 @@ class Dists:
 
 
 class DistsNetwork(nn.Module):
-    """VGG16, blurred where it pools, and the published weights of its features' texture and structure."""
+    """VGG16 with blurred pooling, and the published weights of its features' texture and structure."""
 
     mean: Tensor
     deviation: Tensor
@@ -73,7 +73,7 @@ class DistsNetwork(nn.Module):
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 
     def forward(self, a: Images, b: Images) -> PerImage:
-        """The weighted sum of what differs in each feature, the image itself among them."""
+        """Compute the weighted sum of the dissimilarities of all features, the image itself included."""
         pairs = zip(self._features(a), self._features(b), strict=True)
         unlike = [torch.stack(_unlike(left, right)) for left, right in pairs]
         texture, structure = torch.cat(unlike, dim=2)
@@ -85,7 +85,7 @@ class DistsNetwork(nn.Module):
 
 
 class BlurredPool(nn.Module):
-    """Halves (N, C, H, W) by the root of the blurred squares, instead of VGG's maximum."""
+    """Pooling that halves (N, C, H, W) by the root of the blurred squares, instead of VGG's maximum."""
 
     kernel: Tensor
 
@@ -95,17 +95,17 @@ class BlurredPool(nn.Module):
         self.register_buffer("kernel", torch.outer(hann, hann).view(1, 1, 3, 3))
 
     def forward(self, feature: Tensor) -> Tensor:
-        """Each channel on its own; the epsilon below the root keeps the gradient finite at 0."""
+        """Pool each channel on its own; the epsilon below the root keeps the gradient finite at 0."""
         channels = feature.shape[1]
         kernel = self.kernel.expand(channels, -1, -1, -1)
         return (conv2d(feature.square(), kernel, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
 
 
 def _unlike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """One minus the similarity of means and that of deviations from them, each (N, C).
+    """Return the dissimilarities of means (texture) and of deviations from them (structure), each (N, C).
 
-    The published 1 - (2uv + c)/(u^2 + v^2 + c) is written (u - v)^2/(u^2 + v^2 + c), likewise with variances
-    and covariance: exactly 0 for equal features, never below.
+    The published 1 - (2uv + c)/(u^2 + v^2 + c) is written as (u - v)^2/(u^2 + v^2 + c), and the same for
+    variances and covariance: exactly 0 for equal features, never below.
     """
     mean_a, mean_b = a.mean(dim=(2, 3), keepdim=True), b.mean(dim=(2, 3), keepdim=True)
     a, b = a - mean_a, b - mean_b
@@ -117,7 +117,7 @@ def _unlike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 @cache
 def _network(path: Path, device: torch.device) -> nn.Module:
-    """Read once; outside of inference mode, whose tensors could not serve a later training."""
+    """Load the network once, outside inference mode, whose tensors could not be used in later training."""
     with torch.inference_mode(False):
         layers = [
             BlurredPool() if isinstance(layer, nn.MaxPool2d) else layer

@@ -1,4 +1,4 @@
-"""What distances ask of their images: a size, three channels, full precision."""
+"""Checks and conversions of images for distances: size, three channels, slices of volumes."""
 
 from torch import Tensor
 
@@ -7,10 +7,10 @@ from conformask.types import Images
 
 
 def check_size(name: str, images: Images, smallest_side: int) -> None:
-    """Refuse images below a distance's smallest side.
+    """Refuse images smaller than a distance's smallest side.
 
     Raises:
-        InvalidArgumentError: a side is shorter; says what was needed and found.
+        InvalidArgumentError: a side is shorter; says the sides needed and found.
     """
     if min(images.shape[2:]) < smallest_side:
         raise InvalidArgumentError(
@@ -20,7 +20,7 @@ def check_size(name: str, images: Images, smallest_side: int) -> None:
 
 
 def three_channels(name: str, images: Images) -> Images:
-    """(N, 3, *space) in float32: colour as it is, grey repeated.
+    """Return (N, 3, *space) in float32: colour unchanged, grey repeated.
 
     Raises:
         InvalidArgumentError: neither 1 nor 3 channels.
@@ -33,17 +33,17 @@ def three_channels(name: str, images: Images) -> Images:
 
 
 def slices_of(images: Images) -> Tensor:
-    """The slices of volumes as images, (N, C, D, H, W) -> (N D, C, H, W); planes as they are."""
+    """Return the slices of volumes as images, (N, C, D, H, W) -> (N D, C, H, W); planes unchanged."""
     return images if images.ndim == 4 else images.transpose(1, 2).flatten(0, 1)
 
 
 def volumes_of(slices: Tensor, images: Images) -> Images:
-    """The inverse: slices (N D, C, H, W) of these volumes as volumes; planes as they are."""
+    """Return slices (N D, C, H, W) as volumes like `images`, the inverse of slices_of; planes unchanged."""
     if images.ndim == 4:
         return slices
     return slices.reshape(len(images), images.shape[2], *slices.shape[1:]).transpose(1, 2)
 
 
 def means_over_slices(values: Tensor, n: int) -> Tensor:
-    """The mean over the slices of each of n volumes, (N D,) -> (N,)."""
+    """Return the mean over the slices of each of n volumes, (N D,) -> (N,)."""
     return values.reshape(n, -1).mean(dim=1)

@@ -1,4 +1,4 @@
-"""mean |a - b|^p over an image: l1, l2, and any other p >= 1."""
+"""Lp distances, mean |a - b|^p over an image: l1, l2, and any other p >= 1."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class Lp:
-    """The paper's p-norm to the p, divided by the number of values; summed in float64.
+    """The paper's p-norm to the power p, divided by the number of values; summed in float64.
 
     Images in [0, 1] are at most 1 apart. Monotone: the smaller the mask, the smaller the distance.
 
@@ -31,22 +31,22 @@ class Lp:
 
     @property
     def name(self) -> str:
-        """l1, l2, or l with the whole exponent, by which `distance` finds it again."""
+        """The name: l1, l2, or l with the whole exponent, as `distance` reads it."""
         return f"l{float(self.p)!r}".removesuffix(".0")
 
     @property
     def exponent(self) -> float:
-        """p."""
+        """The exponent p."""
         return self.p
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """mean |a - b|^p, float64, shape (N,); its gradient is finite where a = b."""
+        """Compute mean |a - b|^p, float64, shape (N,); its gradient is finite where a = b."""
         return image_means(self.error_map(a, b), torch.float64)
 
     def furthest(self, y_hat: Images) -> Images:
-        """The largest error that any y in [0, 1] could give, max(y_hat, 1 - y_hat)^p."""
+        """Return the largest error that any y in [0, 1] could give, max(y_hat, 1 - y_hat)^p."""
         return torch.maximum(y_hat, 1 - y_hat).clamp(0, 1).pow(self.p)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """|y - y_hat|^p."""
+        """Return |y - y_hat|^p."""
         return (y - y_hat).abs().pow(self.p)

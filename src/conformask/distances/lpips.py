@@ -1,4 +1,4 @@
-"""LPIPS (Zhang et al. 2018): the distance between deep features, weighted as people see it."""
+"""LPIPS (Zhang et al. 2018): the distance between deep features, weighted to match human judgements."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Lpips:
 
     Attributes:
         net: "squeeze" (the smallest, from 17 pixels a side), "alex" (31) or "vgg" (16).
-        weights_path: where the backbone's weights are.
+        weights_path: the file of the backbone's weights, or its folder.
 
     Raises:
         InvalidArgumentError: an unknown net.
@@ -58,13 +58,13 @@ class Lpips:
 
     @property
     def name(self) -> str:
-        """lpips, lpips_alex or lpips_vgg."""
+        """The name: lpips, lpips_alex or lpips_vgg."""
         return NAMES[self.net]
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """LPIPS(a, b) of each image, float32, shape (N,), >= 0 without an upper bound.
+        """Compute LPIPS(a, b) of each image, float32, shape (N,), >= 0 without an upper bound.
 
-        Of a volume it is the mean over its slices.
+        For a volume it is the mean over its slices.
 
         Raises:
             InvalidArgumentError: images below the net's smallest side or of other than 1 or 3 channels, or
@@ -76,9 +76,9 @@ class Lpips:
         return means_over_slices(torch.stack([image_means(layer) for layer in layers]).sum(dim=0), len(a))
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """LPIPS' own map, >= 0: the layers' maps, brought to full size bilinearly and summed.
+        """Return LPIPS' own map, >= 0: the layers' maps, resized bilinearly to full size and summed.
 
-        It is the same in all channels. Raises what the distance itself raises.
+        It is the same in all channels. It raises the same errors as the distance itself.
         """
         maps = [
             interpolate(layer, tuple(y.shape[-2:]), mode="bilinear", align_corners=False)
@@ -87,7 +87,7 @@ class Lpips:
         return volumes_of(torch.stack(maps).sum(dim=0), y).expand_as(y)
 
     def _layers(self, a: Images, b: Images) -> list[Tensor]:
-        """The weighted difference at each layer, (N, 1, H_k, W_k)."""
+        """Return the weighted difference at each layer, (N, 1, H_k, W_k)."""
         check_size(self.name, a, NETS[self.net].smallest_side)
         a, b = three_channels(self.name, a), three_channels(self.name, b)
         network = _network(self.net, weights_file(self.name, NETS[self.net], self.weights_path), a.device)
@@ -110,7 +110,7 @@ class LpipsNetwork(nn.Module):
         self.register_buffer("scale", torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1))
 
     def forward(self, a: Images, b: Images) -> list[Tensor]:
-        """The weighted difference of unit features at each layer, (N, 1, H_k, W_k)."""
+        """Return the weighted difference of unit features at each layer, (N, 1, H_k, W_k)."""
         pairs = zip(self._unit_features(a), self._unit_features(b), self.weights, strict=True)
         return [conv2d((left - right).square(), weight) for left, right, weight in pairs]
 
@@ -120,13 +120,13 @@ class LpipsNetwork(nn.Module):
 
 
 def _unit(feature: Tensor) -> Tensor:
-    """Of length 1 over the channels; the epsilon below the root keeps the gradient finite at 0."""
+    """Normalise to length 1 over the channels; the epsilon below the root keeps the gradient finite at 0."""
     return feature / (feature.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
 
 
 @cache
 def _network(net: str, path: Path, device: torch.device) -> nn.Module:
-    """Read once; outside of inference mode, whose tensors could not serve a later training."""
+    """Load the network once, outside inference mode, whose tensors could not be used in later training."""
     with torch.inference_mode(False):
         backbone = NETS[net]
         taps = Taps(list(features(NAMES[net], backbone, path)), backbone.taps)

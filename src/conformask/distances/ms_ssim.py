@@ -16,11 +16,11 @@ from conformask.types import Images, PerImage
 BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """The published exponents, from the finest scale to the coarsest."""
 SMALLEST_SIDE = WINDOW * 2 ** (len(BETAS) - 1)
-"""176 pixels: halved four times, an image must still hold the window."""
+"""Shortest side, 176 pixels: halved four times, an image must still hold the window."""
 POOLED = {4: avg_pool2d, 5: avg_pool3d}
-"""By the axes of a batch."""
+"""Pooling functions by the number of axes of a batch."""
 NOTHING_ALIKE = 1e-8
-"""A scale's similarity up to here counts as 0, so that no gradient of its power overflows."""
+"""Similarities up to this count as 0, so that no gradient of their power overflows."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class MsSsim:
     upper_bound = DISTANCES["ms_ssim"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """1 - MS-SSIM(a, b) of each image, float32, shape (N,), in [0, 1].
+        """Compute 1 - MS-SSIM(a, b) of each image, float32, shape (N,), in [0, 1].
 
         Raises:
             InvalidArgumentError: a side is shorter than 176 pixels.
@@ -49,7 +49,7 @@ class MsSsim:
 
 
 def _similarities(a: Images, b: Images) -> Tensor:
-    """The similarity at each scale, (N, 5)."""
+    """Return the similarity at each scale, (N, 5)."""
     similarities = []
     for _ in BETAS:
         whole, contrast = structural_similarity_index_measure(
@@ -61,7 +61,7 @@ def _similarities(a: Images, b: Images) -> Tensor:
 
 
 def _power(similarities: Tensor) -> Tensor:
-    """relu(s)^beta, whose gradient is 0, and not infinite, where s is not positive."""
+    """Return relu(s)^beta, whose gradient is 0, not infinite, where s is not positive."""
     alike = similarities > NOTHING_ALIKE
     betas = similarities.new_tensor(BETAS)
     return torch.where(alike, similarities, 1.0).pow(betas) * alike

@@ -1,4 +1,4 @@
-"""1 - SSIM (Wang et al. 2004) as torchmetrics has it, with the settings that do not depend on the batch."""
+"""1 - SSIM (Wang et al. 2004) as in torchmetrics, with settings that do not depend on the batch."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -13,13 +13,13 @@ from conformask.names import DISTANCES
 from conformask.types import Images, PerImage
 
 SMALLEST_SIDE = 11
-"""Of the Gaussian window, in pixels."""
+"""Side of the Gaussian window in pixels, and the shortest side of an image."""
 SIGMA = 1.5
-"""Of the window, in pixels."""
+"""Standard deviation of the Gaussian window, in pixels."""
 C1, C2 = 0.01**2, 0.03**2
-"""Added to numerators and denominators, as published."""
+"""Constants added to numerators and denominators, as published."""
 LARGEST_DENSE = 512
-"""Up to this side, in pixels, the window is a matrix."""
+"""Longest side, in pixels, along which the window is applied as a dense matrix."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Ssim:
     upper_bound = DISTANCES["ssim"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """1 - SSIM(a, b) of each image, float32, shape (N,), in [0, 2].
+        """Compute 1 - SSIM(a, b) of each image, float32, shape (N,), in [0, 2].
 
         Raises:
             InvalidArgumentError: an image is smaller than the window.
@@ -43,7 +43,7 @@ class Ssim:
         return 1 - _similarity(a, b)[0]
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """1 - SSIM at each pixel, whose mean is the distance.
+        """Return 1 - SSIM at each pixel, whose mean is the distance.
 
         Raises:
             InvalidArgumentError: an image is smaller than the window.
@@ -67,7 +67,7 @@ def _by_torchmetrics(a: Images, b: Images) -> tuple[Tensor, Tensor]:
 
 
 def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
-    """The same numbers many times faster: the window is separable, and a small side is one matrix product."""
+    """Compute the numbers of _by_torchmetrics much faster, as matrix products of a separable window."""
     smooth = torch.cat((a, b, a * a, b * b, a * b))
     for axis, side in enumerate(a.shape[2:], start=2):
         smooth = (smooth.movedim(axis, -1) @ _window(side, a.device).T).movedim(-1, axis)
@@ -81,7 +81,7 @@ def _by_matrices(a: Images, b: Images) -> tuple[Tensor, Tensor]:
 
 @cache
 def _window(side: int, device: torch.device) -> Tensor:
-    """The Gaussian window along a side, reflected at its ends, as a matrix (side, side)."""
+    """Return the Gaussian window along a side, reflected at its ends, as a matrix (side, side)."""
     with torch.inference_mode(False):
         offsets = torch.arange(SMALLEST_SIDE) - SMALLEST_SIDE // 2
         weights = torch.exp(-((offsets / SIGMA) ** 2) / 2)

@@ -1,4 +1,4 @@
-"""Losses, one file each: what a promise is about, of a mask and the images under it."""
+"""Losses, one file each: the quantity a promise is about, as a function of a mask and images."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -26,14 +26,14 @@ from conformask.records.loss import LossTerms
 from conformask.types import Distance, ErrorMap, Loss
 
 Chosen = str | Distance | ErrorMap | Loss | Callable[[Tensor, Tensor], Tensor]
-"""A name, an object, or a callable (a, b) -> (N,)."""
+"""A choice of a loss: a name, an object, or a callable (a, b) -> (N,)."""
 MAPS: Mapping[str, Callable[..., ErrorMap]] = {
     "ssim_map": lambda: MapOf(Ssim()),
     "lpips_map": lambda **weights: MapOf(Lpips("squeeze", **weights)),
     "lpips_alex_map": lambda **weights: MapOf(Lpips("alex", **weights)),
     "lpips_vgg_map": lambda **weights: MapOf(Lpips("vgg", **weights)),
 }
-"""Distances' own maps, beside those of lp."""
+"""Error maps of distances by name, in addition to lp."""
 AGGREGATES: Mapping[str, Callable[..., Loss]] = {
     "image": OverImage,
     "trusted": Trusted,
@@ -41,9 +41,9 @@ AGGREGATES: Mapping[str, Callable[..., Loss]] = {
     "missed": Missed,
     "wrong": Wrong,
 }
-"""What a loss makes of an error map."""
+"""Aggregates of an error map under a mask, by name."""
 TAKES: Mapping[str, str] = {"window": "window", "missed": "tolerance", "wrong": "tolerance"}
-"""The number that an aggregate takes."""
+"""The number that each aggregate takes, by name."""
 
 
 def loss(
@@ -54,7 +54,7 @@ def loss(
     *,
     weights_path: str | Path | None = None,
 ) -> Loss:
-    """The loss of a distance or error map, over what it is asked for.
+    """Return the loss for a distance or error map, with the aggregate asked for.
 
     Args:
         choice: a distance's name ("l1", "ssim", ...), which compares the masked images as the paper does; an
@@ -63,9 +63,9 @@ def loss(
         over: "image" (the mean over the image), "trusted" (the mean of what is shown), "window" (the largest
             local mean of what is shown), "missed" (the share of the wrong pixels that is shown) or "wrong"
             (the share of what is shown that is wrong); takes an error map. "image" for a map if None.
-        window: for "window", its side in pixels, or a length as `Triplets.window` brings it to pixels.
+        window: for "window", its side in pixels, or a length converted to pixels by `Triplets.window`.
         tolerance: for "missed" and "wrong", the error above which a pixel is wrong.
-        weights_path: as `distances.distance` takes it.
+        weights_path: see `distances.distance`.
 
     Raises:
         InvalidArgumentError: an unknown name, a distance without a map where one is needed, a number that is
@@ -90,7 +90,7 @@ def loss(
 
 
 def stored_loss(terms: LossTerms, given: Chosen | None = None, code: str | None = None) -> Loss:
-    """The loss that a run folder names; what is a user's own is handed in, never imported from a file.
+    """Return the loss that a run folder names; a user's own is passed as an argument, never imported.
 
     Raises:
         MismatchError: another one was given, or none where it is a user's own; or its code is not that of
@@ -112,17 +112,17 @@ def stored_loss(terms: LossTerms, given: Chosen | None = None, code: str | None 
 
 
 def stored_window(terms: LossTerms) -> int | PhysicalWindow | None:
-    """The window of a record, as `loss` takes it."""
+    """Return the window of a record, as `loss` takes it."""
     if isinstance(terms.window, tuple):
         return PhysicalWindow(terms.window, terms.length or "")
     return terms.window
 
 
 def where(used: Loss, regions: bool) -> Loss:
-    """The loss of the region that each image brings, or of whole images.
+    """Return the loss over the region of each image, or over whole images.
 
     Raises:
-        InvalidArgumentError: of regions, and it compares whole masked images.
+        InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
     """
     if regions:
         return in_region(used)
@@ -130,10 +130,10 @@ def where(used: Loss, regions: bool) -> Loss:
 
 
 def in_region(used: Loss) -> Loss:
-    """The loss of the region that each image brings.
+    """Return the loss over the region of each image.
 
     Raises:
-        InvalidArgumentError: it compares whole masked images.
+        InvalidArgumentError: the loss compares whole masked images.
     """
     if isinstance(used, Masked):
         raise InvalidArgumentError(
@@ -144,7 +144,7 @@ def in_region(used: Loss) -> Loss:
 
 
 def code_of(used: Loss) -> str | None:
-    """A hash of a user's own distance, map or loss; None for ours, which go by their names."""
+    """Return a hash of a user's own distance, map or loss; None for built-in ones, which have names."""
     part = part_of(used)
     function = getattr(part, "function", part)
     own = type(function).__module__.split(".")[0] != __package__.split(".")[0]
@@ -152,7 +152,7 @@ def code_of(used: Loss) -> str | None:
 
 
 def paper_distance(used: Loss) -> Distance | None:
-    """The distance d where the loss is the paper's d(m*y, m*y_hat)."""
+    """Return the distance d if the loss is the paper's d(m*y, m*y_hat), else None."""
     if used.terms.over is not None or used.terms.region:
         return None
     part = part_of(used)
@@ -160,7 +160,7 @@ def paper_distance(used: Loss) -> Distance | None:
 
 
 def part_of(used: Loss) -> Chosen:
-    """What a loss is made of, as `loss` takes it: its error map or distance, or the loss itself."""
+    """Return the component of a loss, as `loss` takes it: its error map or distance, or the loss itself."""
     return cast(Chosen, getattr(used, "errors", None) or getattr(used, "distance", used))
 
 
@@ -172,7 +172,7 @@ def _as_stored(given: Chosen, terms: LossTerms) -> Loss:
 
 
 def _map_of(choice: Chosen, weights_path: str | Path | None) -> ErrorMap | None:
-    """The error map that is chosen; None where it is a distance."""
+    """Return the error map that is chosen; None where it is a distance."""
     if isinstance(choice, str) and not _taken(choice):
         chosen({**DISTANCES, **MAPS}, choice, "distance")
     if isinstance(choice, str) and choice in MAPS:

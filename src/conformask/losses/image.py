@@ -14,7 +14,7 @@ from conformask.types import ErrorMap, Images
 
 @dataclass(frozen=True)
 class OverImage:
-    """sum(r m^p e) / sum(r), p the exponent of lp, else 1."""
+    """The loss sum(r m^p e) / sum(r), where p is the exponent of lp, else 1."""
 
     errors: ErrorMap
     regional: bool = False
@@ -24,35 +24,35 @@ class OverImage:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         plain = isinstance(self.errors, Lp) and not self.regional
         return LossTerms(distance=self.errors.name, over=None if plain else "image", region=self.regional)
 
     @property
     def exponent(self) -> float:
-        """p."""
+        """The exponent p of the mask."""
         return self.errors.exponent
 
     @property
     def upper_bound(self) -> float | None:
-        """That of the map."""
+        """The largest value of the error map, if it has one."""
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         return Sums(weighted(errors_for(self.errors, y, y_hat, channels), region), self.exponent)
 
     @property
     def own_bounds(self) -> bool:
-        """Of lp; where a region decides they are not known before it is."""
+        """Whether y_hat alone bounds the loss: for lp, unless it depends on a region."""
         return isinstance(self.errors, Lp) and not self.regional
 
 
 def weighted(errors: Images, region: Images | None) -> Images:
-    """r e / mean(r), whose mean is that over the region."""
+    """Return r e / mean(r), whose mean is the mean of e over the region."""
     return errors if region is None else region * errors / beside(image_means(region), region)
 
 
 def within(region: Images | None, errors: Images) -> Images:
-    """The region with the shape of the errors, (N, C, *space); ones where there is none."""
+    """Return the region with the shape of the errors, (N, C, *space); ones where there is none."""
     return torch.ones_like(errors) if region is None else region.float().expand_as(errors)

@@ -16,23 +16,23 @@ from conformask.types import ErrorMap, Images
 
 @dataclass(frozen=True)
 class MapOf:
-    """A distance's own map, whose mean over the pixels is about the distance."""
+    """A distance's own error map, whose mean over the pixels approximates the distance."""
 
     distance: Ssim | Lpips
     exponent = 1.0
 
     @property
     def name(self) -> str:
-        """ssim_map, lpips_map, ..."""
+        """The name, such as ssim_map or lpips_map."""
         return f"{self.distance.name}_map"
 
     @property
     def upper_bound(self) -> float | None:
-        """That of the distance."""
+        """The largest value of the distance, if it has one."""
         return self.distance.upper_bound
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """The map, >= 0; rounding may leave a distance's own below."""
+        """Return the map, >= 0; values below 0 by rounding are clipped."""
         return self.distance.error_map(y, y_hat).clamp(min=0)
 
 
@@ -51,7 +51,7 @@ class OwnMap:
         return name_of(self.function)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """The callable's map.
+        """Check and return the callable's map.
 
         Raises:
             InvalidArgumentError: another shape than that of the images, or a value that is negative, NaN or
@@ -71,7 +71,7 @@ class OwnMap:
 
 
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:
-    """The error map with the channels of a mask: their mean for one, repeated for many; float32."""
+    """Return the error map with the channels of a mask: averaged for one, repeated for many; float32."""
     pixelwise = errors.error_map(y, y_hat).float()
     if channels == 1:
         return pixelwise.mean(dim=1, keepdim=True)
@@ -79,5 +79,5 @@ def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Ima
 
 
 def wrong_pixels(errors: ErrorMap, y: Images, y_hat: Images, channels: int, tolerance: float) -> Images:
-    """1 where the error is above the tolerance, with the channels of a mask; float32."""
+    """Return 1 where the error is above the tolerance, with the channels of a mask; float32."""
     return (errors_for(errors, y, y_hat, channels) > tolerance).float()

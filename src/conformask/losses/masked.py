@@ -10,7 +10,7 @@ from conformask.types import Distance, Images, PerImage
 
 @dataclass(frozen=True)
 class Masked:
-    """d(m*y, m*y_hat), of a distance that is not a sum over pixels."""
+    """The loss d(m*y, m*y_hat), for a distance that is not a sum over pixels."""
 
     distance: Distance
     relative = False
@@ -21,36 +21,36 @@ class Masked:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(distance=self.distance.name)
 
     @property
     def monotone(self) -> bool:
-        """That of the distance."""
+        """Whether the distance is monotone."""
         return self.distance.monotone
 
     @property
     def upper_bound(self) -> float | None:
-        """That of the distance."""
+        """The largest value of the distance, if it has one."""
         return self.distance.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "MaskedImages":
-        """The loss of these images; it knows no region."""
+        """Return the loss on these images; regions are ignored."""
         return MaskedImages(self.distance, y, y_hat)
 
 
 @dataclass(frozen=True)
 class MaskedImages:
-    """d(m*y, m*y_hat) of given images."""
+    """The loss d(m*y, m*y_hat) on given images."""
 
     distance: Distance
     y: Images
     y_hat: Images
 
     def of(self, mask: Images) -> PerImage:
-        """The loss of each image under its mask."""
+        """Compute the loss of each image under its mask."""
         return self.distance(mask * self.y, mask * self.y_hat)
 
     def take(self, places: Tensor) -> "MaskedImages":
-        """Those of the images at these places."""
+        """Return the loss on the images at these places."""
         return replace(self, y=self.y[places], y_hat=self.y_hat[places])

@@ -18,7 +18,7 @@ from conformask.types import ErrorMap, Images
 
 @dataclass(frozen=True)
 class Missed:
-    """sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong."""
+    """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong."""
 
     errors: ErrorMap
     tolerance: float
@@ -32,13 +32,13 @@ class Missed:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(
             distance=self.errors.name, over="missed", tolerance=self.tolerance, region=self.regional
         )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         wrong = within(region, wrong) * wrong
         share = beside(image_means(wrong, torch.float64), wrong)
@@ -46,6 +46,6 @@ class Missed:
 
 
 def _rounded_down(weights: Tensor) -> Images:
-    """As float32, a last digit less: j of k wrong pixels must not exceed j / k by the rounding of 1 / k."""
+    """Round to float32 and down by one digit: j of k wrong pixels must not exceed j / k by rounding."""
     rounded = weights.float()
     return rounded.nextafter(torch.zeros_like(rounded))

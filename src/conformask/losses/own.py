@@ -13,7 +13,7 @@ from conformask.records.loss import LossTerms
 from conformask.types import Images, PerImage
 
 Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(mask, y, y_hat, region) -> (N,)."""
+"""A callable (mask, y, y_hat, region) -> (N,)."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class OwnLoss:
     """Wraps a callable (mask, y, y_hat, region) -> (N,) that is 0 for the closed mask.
 
     The mask has one channel or those of y_hat; the region is (N, 1, *space), all ones where images have none.
-    Unless declared monotone (never larger under a smaller mask) it is treated as not.
+    The loss is treated as not monotone unless declared monotone (never larger under a smaller mask).
     """
 
     function: Function
@@ -41,17 +41,17 @@ class OwnLoss:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(distance=self.name, region=self.regional)
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "OwnLossOfImages":
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         return OwnLossOfImages(self, y, y_hat, torch.ones_like(y[:, :1]) if region is None else region)
 
 
 @dataclass(frozen=True)
 class OwnLossOfImages:
-    """A user's loss of given images."""
+    """A user's loss on given images."""
 
     loss: OwnLoss
     y: Images
@@ -59,16 +59,16 @@ class OwnLossOfImages:
     region: Images
 
     def of(self, mask: Images) -> PerImage:
-        """The callable's value.
+        """Check and return the callable's value.
 
         Raises:
-            InvalidArgumentError: it is not one finite number for each image.
+            InvalidArgumentError: the value is not one finite number for each image.
         """
         with full_precision(mask):
             value = self.loss.function(mask, self.y, self.y_hat, self.region)
         return one_per_image(value, len(mask), f"loss {self.loss.name!r}")
 
     def take(self, places: Tensor) -> "OwnLossOfImages":
-        """Those of the images at these places."""
+        """Return the loss on the images at these places."""
         images = {name: getattr(self, name)[places] for name in ("y", "y_hat", "region")}
         return replace(self, **images)

@@ -1,4 +1,4 @@
-"""Losses that are sums over pixels: what the exact kernels serve."""
+"""Losses that are sums over pixels, which the exact kernels solve."""
 
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,7 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class Sums:
-    """mean(mask^exponent * error) of given images, divided by mean(mask * shown) where that is given.
+    """The loss mean(mask^exponent * error) on given images, divided by mean(mask * shown) if that is given.
 
     error and shown are float32 with the channels of the masks. Where nothing is shown the loss is 0.
     """
@@ -21,7 +21,7 @@ class Sums:
     shown: Images | None = None
 
     def of(self, mask: Images) -> PerImage:
-        """The loss of each image under its mask, float64.
+        """Compute the loss of each image under its mask, float64.
 
         The difference of masked float32 images would lose the last digits of small errors, which decide
         whether an exact solution is within the threshold.
@@ -35,6 +35,6 @@ class Sums:
         return torch.where(shown > 0, total / torch.where(shown > 0, shown, 1.0), 0.0)
 
     def take(self, places: Tensor) -> "Sums":
-        """Those of the images at these places."""
+        """Return the loss on the images at these places."""
         shown = None if self.shown is None else self.shown[places]
         return replace(self, error=self.error[places], shown=shown)

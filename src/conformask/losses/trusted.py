@@ -1,4 +1,4 @@
-"""The mean error of what is shown."""
+"""The mean error over the pixels that are shown."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from conformask.types import ErrorMap, Images
 
 @dataclass(frozen=True)
 class Trusted:
-    """sum(r m e) / sum(r m); 0 where nothing is trusted. Not monotone under nested masks."""
+    """The loss sum(r m e) / sum(r m); 0 where nothing is shown. Not monotone under nested masks."""
 
     errors: ErrorMap
     regional: bool = False
@@ -26,16 +26,16 @@ class Trusted:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(distance=self.errors.name, over="trusted", region=self.regional)
 
     @property
     def upper_bound(self) -> float | None:
-        """That of the map."""
+        """The largest value of the error map, if it has one."""
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
         inside = within(region, errors)
         return Sums(inside * errors, shown=inside)

@@ -1,4 +1,4 @@
-"""The largest local mean error of what is shown."""
+"""The largest local mean error over the pixels that are shown."""
 
 import math
 from collections.abc import Mapping
@@ -20,14 +20,14 @@ from conformask.types import Array, ErrorMap, Images, PerImage
 
 @dataclass(frozen=True)
 class Window:
-    """max over windows of mean(r m e), the window a square (a cube) inside the image."""
+    """The loss max over windows of mean(r m e), the window a square (a cube) inside the image."""
 
     errors: ErrorMap
     side: int | tuple[int, ...]
-    """In pixels, along each axis or along all; of a smaller image its own side."""
+    """Side in pixels, for all axes or for each; at most the side of the image."""
     regional: bool = False
     length: str | None = None
-    """What was asked for, such as 5 mm."""
+    """The side as it was asked for, such as 5 mm."""
     monotone = True
     relative = False
     own_bounds = False
@@ -36,7 +36,7 @@ class Window:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(
             distance=self.errors.name,
             over="window",
@@ -47,35 +47,35 @@ class Window:
 
     @property
     def upper_bound(self) -> float | None:
-        """That of the map."""
+        """The largest value of the error map, if it has one."""
         return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "Windows":
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
         return Windows(within(region, errors) * errors, sides_of(self.side, errors.ndim - 2))
 
 
 @dataclass(frozen=True)
 class Windows:
-    """max over windows of mean(mask * error) of given images."""
+    """The loss max over windows of mean(mask * error) on given images."""
 
     error: Images
     sides: tuple[int, ...]
 
     def of(self, mask: Images) -> PerImage:
-        """The loss of each image under its mask, float64; without a gradient."""
+        """Compute the loss of each image under its mask, float64; without a gradient."""
         shown = (mask.detach().double() * self.error.double()).cpu().numpy()
         means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
         return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
 
     def take(self, places: Tensor) -> "Windows":
-        """Those of the images at these places."""
+        """Return the loss on the images at these places."""
         return replace(self, error=self.error[places])
 
 
 def box_means(values: Array, sides: tuple[int, ...]) -> Array:
-    """The mean in each window of these sides that lies inside the image, (N, C, *space) float64."""
+    """Compute the mean in each window of these sides inside the image, (N, C, *space) float64."""
     for axis, side in enumerate(sides, start=2):
         outer, length, inner = math.prod(values.shape[:axis]), values.shape[axis], values.shape[axis + 1 :]
         means = running_means(values.reshape(outer, length, math.prod(inner)), side)
@@ -85,7 +85,7 @@ def box_means(values: Array, sides: tuple[int, ...]) -> Array:
 
 @compiled
 def running_means(values: Array, side: int) -> Array:
-    """Means of `side` neighbours along the middle axis of (outer, length, inner) float64, by running sums."""
+    """Average `side` neighbours along the middle axis of (outer, length, inner) float64, by running sums."""
     outer, length, inner = values.shape
     means = np.empty((outer, length - side + 1, inner))
     for o in range(outer):
@@ -103,10 +103,10 @@ def running_means(values: Array, side: int) -> Array:
 
 
 def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
-    """Along each axis.
+    """Return the sides of the window along each axis.
 
     Raises:
-        MismatchError: they are those of other axes.
+        MismatchError: the window has another number of axes.
     """
     sides = (side,) * dimensions if isinstance(side, int) else side
     if len(sides) != dimensions:
@@ -115,7 +115,7 @@ def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
 
 
 def around(values: Images, side: int | tuple[int, ...]) -> Images:
-    """The mean in the window around each pixel, cut off at the border; with the shape of values, float32."""
+    """Average over the window around each pixel, cut off at the border; shape of values, float32."""
     sides = sides_of(side, values.ndim - 2)
     padding = [(0, 0), (0, 0), *((length // 2, (length - 1) // 2) for length in sides)]
     padded = (

@@ -1,4 +1,4 @@
-"""The share of what a mask shows that is wrong."""
+"""The share of the shown pixels that is wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from conformask.types import ErrorMap, Images
 
 @dataclass(frozen=True)
 class Wrong:
-    """sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is trusted. Not monotone."""
+    """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone."""
 
     errors: ErrorMap
     tolerance: float
@@ -28,13 +28,13 @@ class Wrong:
 
     @property
     def terms(self) -> LossTerms:
-        """Its words."""
+        """The terms of this loss, as records keep them."""
         return LossTerms(
             distance=self.errors.name, over="wrong", tolerance=self.tolerance, region=self.regional
         )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
-        """The loss of these images, for masks with this many channels."""
+        """Return the loss on these images, for masks with this many channels."""
         wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         inside = within(region, wrong)
         return Sums(inside * wrong, shown=inside)

@@ -19,10 +19,11 @@ FAMILIES: Mapping[str, type[Reciprocal | WaterFilling | Power | TrustedMean]] = 
 
 
 def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
-    """The family of a name, or of the settings that Family.settings() gave.
+    """Return the family with this name, or with the settings that Family.settings() returned.
 
     `exponent` is the distance's (1 where it has none), for families that have one and do not state it; their
-    kappa, if not stated, is KAPPA / exponent: the same fall with the size of errors, to whatever power.
+    kappa, if not stated, is KAPPA / exponent: the dependence on the size of errors is then the same for every
+    power.
 
     Raises:
         InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.

@@ -1,4 +1,4 @@
-"""Masks that open the pixels of the smallest score, up to a boundary value that is opened in part."""
+"""Masks that open the pixels with the smallest scores, up to a boundary score that is partly open."""
 
 import torch
 from jaxtyping import Float
@@ -9,7 +9,7 @@ from conformask.types import Images
 
 
 def up_to(score: Images, level: Float[Tensor, "n 2"]) -> Images:
-    """1 below the boundary score, the fraction at it, 0 above; the level holds both."""
+    """Return 1 below the boundary score, the fraction at it, 0 above; the level holds both."""
     s = score.float()
     boundary, fraction = (beside(part, s) for part in level.to(s.device, torch.float32).unbind(1))
     return torch.where(s < boundary, 1.0, torch.where(s == boundary, fraction, 0.0))

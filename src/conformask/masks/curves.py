@@ -10,7 +10,7 @@ from conformask.masks.kernels import NEGLIGIBLE, Array, pairs
 
 
 def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
-    """Sums of weights by how many edges lie below a key ("left") or not above it ("right").
+    """Sum weights by the number of edges below a key ("left") or not above it ("right").
 
     edges (G,) are ascending; keys and weights (n,); returns (len(weights), G + 1).
     """
@@ -21,11 +21,12 @@ def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "ri
 def saturating_curve(
     keys: Array, error: Array, edges: Array, power: float, exponent: float
 ) -> tuple[Array, Array]:
-    """(distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 where the edge is 0.
+    """Return (distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 at edge 0.
 
-    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. What lies
-    beyond an edge is summed from the far end, so that the steep slopes of small keys do not drown it. Sums at
-    an edge do not depend on the others, so that equal images have equal sizes on any grid.
+    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. Pixels
+    beyond an edge are summed from the far end, so that the steep slopes of small keys do not drown them in
+    rounding. Sums at an edge do not depend on the other edges, so that equal images have equal sizes on any
+    grid.
     """
     scale = keys.max() or 1.0
     tiny = (keys / scale) ** (power * exponent) <= NEGLIGIBLE
@@ -43,10 +44,10 @@ def saturating_curve(
 
 
 def _tiny_beyond(keys: Array, weight: Array, edges: Array, power: float) -> Array:
-    """sum(weight * (edge / key)^power) of the keys above each edge, (G,), whose slopes would overflow.
+    """Sum weight * (edge / key)^power over the keys above each edge, (G,), whose slopes would overflow.
 
-    Keys count from the edge below them, and each edge hands its sum down to the one below: all factors are
-    at most 1.
+    Each key is related to the edge below it, and each edge hands its sum down to the one below: all factors
+    are at most 1.
     """
     below = np.concatenate([[0.0], edges])
     place = np.searchsorted(edges, keys, side="left")
@@ -63,7 +64,7 @@ def _tiny_beyond(keys: Array, weight: Array, edges: Array, power: float) -> Arra
 def boundary_curve(
     keys: Array, error: Array, edges: Array, fractions: Array, exponent: float
 ) -> tuple[Array, Array]:
-    """(distance, size) of the masks that are 1 below an edge, the fraction at it and 0 above, each (G,)."""
+    """Return (distance, size) of masks that are 1 below an edge, the fraction at it, 0 above; each (G,)."""
     weights = error, np.ones(len(keys))
     error_below, below = binned(keys, edges, *weights, side="right").cumsum(axis=1)[:, :-1]
     error_within, within = binned(keys, edges, *weights, side="left").cumsum(axis=1)[:, :-1]
@@ -75,7 +76,7 @@ def boundary_curve(
 def of_each_image(
     score: Tensor, error: Tensor, levels: Array, curve: Callable[[Array, Array, Array], tuple[Array, Array]]
 ) -> tuple[Array, Array]:
-    """(distance, size), each (N, G): curve(score float64, error, level) of each image's pixels and levels.
+    """Return (distance, size), each (N, G), of curve(score float64, error, level) for each image.
 
     Raises:
         InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.

@@ -1,8 +1,8 @@
-"""What a unit of lambda buys on an image: less on one that looks hard.
+"""The dependence of lambda's budget on the mean score: a smaller budget for an image that looks hard.
 
-With one lambda for all images those that break the promise are mostly the hard ones. A lambda that falls
-slowly with the mean score gives them their coverage back and costs hardly any size (docs/results/
-smaller-masks.md). Any factor that depends on the score alone keeps masks nested, and the promise with them.
+With one lambda for all images, mostly the hard ones exceed the threshold. A lambda that falls slowly with the
+mean score restores their coverage and costs hardly any mask size (docs/results/smaller-masks.md). Any factor
+that depends on the score alone keeps masks nested, and so keeps the promise.
 """
 
 import numpy as np
@@ -15,13 +15,13 @@ from conformask.masks.kernels import lambdas
 from conformask.types import Images
 
 KAPPA = -0.25
-"""For scores of errors; for scores of errors to a power, it is divided by the power."""
+"""Default exponent of the mean score; for scores of errors to a power, it is divided by the power."""
 PIXELS = 2**22
-"""So many at once are summed: torch converts all that it sums."""
+"""Number of pixels summed at once: torch converts all that it sums to float64."""
 
 
 def check_kappa(kappa: float) -> None:
-    """Refuse what would break scores near 0.
+    """Refuse exponents of the mean score that would break scores near 0.
 
     Raises:
         InvalidArgumentError: kappa is not in [-1, 1].
@@ -31,7 +31,7 @@ def check_kappa(kappa: float) -> None:
 
 
 def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
-    """mean(score)^kappa of each image, float64; 1 where there is no score."""
+    """Return mean(score)^kappa of each image, float64; 1 where the score is 0 everywhere."""
     if kappa == 0:
         return np.ones(len(score))
     parts = torch.split(score.flatten(1), PIXELS, dim=1)
@@ -40,15 +40,15 @@ def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
 
 
 def share_of_total(total: float, pixels: int, kappa: float) -> float:
-    """mean(score)^kappa of one image, as `shares` gives it, from the sum of its score."""
+    """Return mean(score)^kappa of one image, as `shares` does, from the sum of its score."""
     return float(_of_means(np.array([total / max(1, pixels)]), kappa)[0])
 
 
 def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
-    """lam, (N,) or (N, G), times the share of its image; float64, G = 1 for shape (N,).
+    """Return lam, (N,) or (N, G), times mean(score)^kappa of its image; float64, G = 1 for shape (N,).
 
     Raises:
-        InvalidArgumentError: there are not as many rows as scores, or a lambda is negative or NaN.
+        InvalidArgumentError: the number of rows is not that of the scores, or a lambda is negative or NaN.
     """
     return np.asarray(lambdas(lam, len(score)) * shares(score, kappa)[:, None])
 

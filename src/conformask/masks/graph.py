@@ -1,8 +1,8 @@
-"""Levels in operations that an ONNX graph has: no compiled kernels, no loops, no branches on values.
+"""Levels in operations of an ONNX graph: no compiled kernels, no loops, no branches on values.
 
 Sums are float64 and levels are rounded down to float32, as in the kernels. The exporter writes constants in
-float32, so that 1e-200 would be 0 and 1 + 1e-12 would be 1: such bounds are written with constants that
-float32 holds.
+float32, in which 1e-200 would become 0 and 1 + 1e-12 would become 1: such bounds are written with constants
+that float32 can hold.
 """
 
 import torch
@@ -14,22 +14,22 @@ from conformask.masks.kernels import NOISE
 from conformask.types import Images, PerImage
 
 TO_NEXT = 2.0**24
-"""A positive float32 less its part of that is the next smaller one."""
+"""A positive float32 minus 1 / TO_NEXT of itself is the next smaller float32."""
 LARGEST = torch.finfo(torch.float32).max
 
 
 def within_noise(total: Float[Tensor, "n 1"], budget: Float[Tensor, "n 1"]) -> Tensor:
-    """total <= budget * (1 + NOISE)."""
+    """Return total <= budget * (1 + NOISE), in operations of the graph."""
     return total - budget <= budget / (1 / NOISE)
 
 
 def shares_in_graph(score: Images, kappa: float) -> PerImage:
-    """mean(score)^kappa, float64; 1 where there is no score."""
+    """Return mean(score)^kappa, float64; 1 where the score is 0 everywhere."""
     mean = image_means(score.double())
     return torch.where(mean > 0, mean, 1.0) ** kappa
 
 
 def rounded_down(values: PerImage) -> PerImage:
-    """As float32, not above the float64 value."""
+    """Round to float32, never above the float64 value."""
     rounded = values.float()
     return torch.where(rounded.double() > values, rounded - rounded.clamp(max=LARGEST) / TO_NEXT, rounded)

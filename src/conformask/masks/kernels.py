@@ -1,4 +1,4 @@
-"""The two compiled kernels that every exact level and critical lambda comes from, and the edge before them.
+"""The two compiled kernels behind every exact level and critical lambda, and the checks before them.
 
 Both take one image's pixels, flat float32, and run on one thread; sums are float64.
 """
@@ -21,20 +21,20 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 NOISE = 1e-12
 """Relative rounding noise of a float64 sum over an image, below which two totals count as equal."""
 NEGLIGIBLE = 1e-200
-"""Powers of scores below it count as 0, so that no slope overflows."""
+"""Powers of scores below this count as 0, so that no slope overflows."""
 LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """(shift, bits) of the radix digits of a non-negative float32."""
 STREAMS, THIN, NEAR = 4, 16, 1e-6
 LARGE = 2**25
-"""Pixels from which on an image is read again rather than copied in part: its copy could be as large."""
+"""Number of pixels above which an image is read again rather than copied in part, to save memory."""
 
 
 def compiled(function: Function) -> Function:
     """Compile for one thread; sums may be reordered (hence vectorised), inf and NaN keep their meaning.
 
-    What is compiled is cached beside this file or in the user's cache, and nowhere if neither can be written:
-    a folder that others can write must not be loaded code from.
+    Compiled code is cached beside this file or in the user's cache, and not at all if neither is writable:
+    code must not be loaded from a folder that others can write to.
     """
     settings = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract"}}
     plain = inspect.unwrap(function)
@@ -59,7 +59,7 @@ def sides(limit: Array, weight: Array, offset: float, squared: bool, u: float) -
 
 @compiled
 def crossed(limit: Array, offset: float, squared: bool, u: float, step: float) -> bool:
-    """Whether a pixel may lie between u and the step; if not, the sum is linear there and the step exact."""
+    """Return whether a pixel may lie between u and the step; if not, the sum is linear there."""
     if abs(step - u) > NEAR * u:
         return True
     low, high, count = min(u, step), max(u, step), 0
@@ -74,12 +74,13 @@ def crossed(limit: Array, offset: float, squared: bool, u: float, step: float) -
 def saturation(
     limit: Array, weight: Array, offset: float, squared: bool, goals: Array, start: float
 ) -> Array:
-    """sup{u : sum_i w_i min(1, u / a_i) <= goal} for each goal, exact; a = offset + limit, or its square.
+    """Return sup{u : sum_i w_i min(1, u / a_i) <= goal} for each goal, exact; a = offset + limit, or a^2.
 
-    Newton: the sum is concave and piecewise linear in u, so a step from anywhere lands left of the answer,
-    from there on each goes right, and finitely many reach it. limit (n,) float32 or float64 and weight (n,)
-    float32, all >= 0; goals (G,) float64 ascending; start any guess. Returns (G,): inf where the whole weight
-    is within the goal, 0 where the pixels with a = 0 alone exceed it.
+    Newton's method: the sum is concave and piecewise linear in u, so a step from anywhere lands left of the
+    solution, each further step moves right, and finitely many reach it. limit (n,) float32 or float64 and
+    weight (n,) float32, all >= 0; goals (G,) float64 ascending; start any guess. If `squared`, a is the
+    square of offset + limit. Returns (G,): inf where the whole weight is within the goal, 0 where the pixels
+    with a = 0 alone exceed it.
     """
     u, guessed = start, True
     full, rest, slope = sides(limit, weight, offset, squared, u)
@@ -98,9 +99,9 @@ def saturation(
 
 
 def full_below(score: Array, weight: Array, offset: float, power: float, goals: Array) -> Array:
-    """sup{l : sum_i w_i min(1, l / (offset + s_i))^power <= goal} for each goal, exact; see `saturation`.
+    """Return sup{l : sum_i w_i min(1, l / (offset + s_i))^power <= goal} for each goal, exact.
 
-    A sixteenth of the pixels, or fewer of a large image, gives the guess to start from.
+    See `saturation`. The initial guess is found on a sixteenth of the pixels, or fewer of a large image.
     """
     scale, limit = 1.0, score
     if power not in (1, 2):
@@ -115,12 +116,12 @@ def full_below(score: Array, weight: Array, offset: float, power: float, goals: 
 
 
 def thinning(size: int) -> int:
-    """Every how many-th run of pixels is enough for a guess."""
+    """Return the step between the runs of pixels that are used for a guess."""
     return THIN * max(1, size // LARGE)
 
 
 def thinned(pixels: Array) -> Array:
-    """Every sixteenth run of 64 pixels, or fewer of a large image, copied."""
+    """Copy every sixteenth run of 64 pixels, or fewer of a large image."""
     run, every = 64, 64 * thinning(pixels.size)
     whole = pixels.size // every * every
     return np.ascontiguousarray(pixels[:whole].reshape(-1, every)[:, :run]).reshape(-1)
@@ -128,7 +129,7 @@ def thinned(pixels: Array) -> Array:
 
 @compiled
 def filled(score: Array, power: float, level: float) -> float:
-    """sum_i s_i min(1, level / s_i)^power, for a level above 0."""
+    """Return sum_i s_i min(1, level / s_i)^power, for a level above 0."""
     total = 0.0
     if power == 2:
         for i in range(score.size):
@@ -142,9 +143,9 @@ def filled(score: Array, power: float, level: float) -> float:
 
 @compiled
 def histogram(keys: Array, weight: Array, shift: int, bits: int) -> Array:
-    """Weight by the digit (shift, bits) of the key; (2^bits,) float64.
+    """Sum weights by the digit (shift, bits) of the key; (2^bits,) float64.
 
-    Neighbouring pixels fall into one bin; reading from distant streams in turn avoids waiting for it.
+    Neighbouring pixels often fall into one bin; reading from distant streams in turn avoids waiting for it.
     """
     sums = np.zeros(1 << bits)
     stride = (keys.size + STREAMS - 1) // STREAMS
@@ -156,9 +157,9 @@ def histogram(keys: Array, weight: Array, shift: int, bits: int) -> Array:
 
 @compiled
 def crossing(sums: Array, below: float, goal: float) -> tuple[int, float]:
-    """The first bin at which below + cumulative sum exceeds the goal, and the sum before it.
+    """Return the first bin at which below + cumulative sum exceeds the goal, and the sum before it.
 
-    Where rounding hides the crossing, the last bin that weighs anything.
+    If rounding hides the crossing, it is the last bin with a weight.
     """
     chosen, before = 0, below
     for digit in range(sums.size):
@@ -172,7 +173,7 @@ def crossing(sums: Array, below: float, goal: float) -> tuple[int, float]:
 
 @compiled
 def members(keys: Array, weight: Array, shift: int, bits: int, digit: int) -> tuple[Array, Array]:
-    """Keys and weights of the bin `digit`; always writes, and moves on where it should, so never branches."""
+    """Copy keys and weights of the bin `digit`; always writes and then advances or not, without branches."""
     kept, kept_weight = np.empty_like(keys), np.empty_like(weight)
     count = 0
     for i in range(keys.size):
@@ -183,7 +184,7 @@ def members(keys: Array, weight: Array, shift: int, bits: int, digit: int) -> tu
 
 @compiled
 def sum_below(score: Array, pivot: float) -> float:
-    """The sum of the values below the pivot, float64."""
+    """Sum the values below the pivot, float64."""
     total = 0.0
     for i in range(score.size):
         total += float(score[i]) if score[i] < pivot else 0.0
@@ -192,7 +193,7 @@ def sum_below(score: Array, pivot: float) -> float:
 
 @compiled
 def histogram_within(keys: Array, weight: Array, shift: int, bits: int, prefix: int) -> Array:
-    """As `histogram`, of the keys whose higher digits are the prefix."""
+    """Compute the histogram of the keys whose higher digits are the prefix; see `histogram`."""
     sums = np.zeros(1 << bits)
     for i in range(keys.size):
         if keys[i] >> np.uint32(shift + bits) == np.uint32(prefix):
@@ -204,7 +205,7 @@ def histogram_within(keys: Array, weight: Array, shift: int, bits: int, prefix: 
 def saturating_within(
     keys: Array, score: Array, shift: int, bits: int, prefix: int, tops: Array, power: float
 ) -> Array:
-    """As `histogram_within`, of s (top / s)^power, with the largest score of each digit, tops (2^bits,)."""
+    """Sum s (top / s)^power by digit of the keys with the prefix, top the digit's largest score."""
     sums = np.zeros(1 << bits)
     for i in range(keys.size):
         if keys[i] >> np.uint32(shift + bits) == np.uint32(prefix) and score[i] > 0:
@@ -215,9 +216,10 @@ def saturating_within(
 
 @compiled
 def beyond_tops(sums: Array, tops: Array, power: float, beyond: float) -> Array:
-    """What a mask spends beyond each digit that is full below its top; all (digits,).
+    """Return what a mask spends beyond each digit if it is full below the digit's top; all (digits,).
 
-    sums are those of `saturating_within`; beyond is what it spends beyond all digits, full below the last.
+    `sums` are those of `saturating_within`; `beyond` is what the mask spends beyond all digits if it is full
+    below the last.
     """
     spent = np.empty(sums.size)
     spent[-1] = beyond
@@ -228,7 +230,7 @@ def beyond_tops(sums: Array, tops: Array, power: float, beyond: float) -> Array:
 
 @compiled
 def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
-    """The weight of the pixels with this key, and how many they are."""
+    """Return the weight of the pixels with this key, and their number."""
     total, count = 0.0, 0
     for i in range(keys.size):
         if keys[i] == np.uint32(key):
@@ -239,9 +241,10 @@ def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
 
 @compiled
 def boundary(keys: Array, weight: Array, coarse: Array, goal: float) -> tuple[int, float, float, int]:
-    """The key at which the cumulative weight exceeds the goal; the weight below and at it, and their number.
+    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
 
-    From the histogram of the first digit on; copies the keys of a bin, unless they could be too many.
+    The search starts from the histogram of the first digit, and copies the keys of a bin unless there could
+    be too many. The count is the number of pixels with the key.
     """
     digit, below = crossing(coarse, 0.0, goal)
     if keys.size > LARGE:
@@ -282,7 +285,7 @@ def selection(score: Array, weight: Array, goals: Array) -> Array:
 
 
 def images(batch: Tensor, name: str) -> Iterator[Array]:
-    """Each image's pixels, flat float32 on the CPU, checked; memory of one image at a time.
+    """Yield each image's pixels, flat float32 on the CPU, checked; memory of one image at a time.
 
     Raises:
         InvalidArgumentError: a value is negative, NaN or infinite.
@@ -305,7 +308,7 @@ def _check(pixels: Array, name: str, index: int) -> None:
 
 
 def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Array, Array]]:
-    """Each image's score and error, as `images` gives them.
+    """Yield each image's score and error, flat and checked as by `images`.
 
     Raises:
         InvalidArgumentError: the shapes differ, the threshold is negative or NaN, or a value is not allowed.
@@ -321,7 +324,7 @@ def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Arra
 
 
 def lambdas(lam: Tensor, n: int) -> Array:
-    """lam as float64 (N, G), G = 1 for shape (N,).
+    """Return lam as float64 (N, G), G = 1 for shape (N,).
 
     Raises:
         InvalidArgumentError: there are not n rows, or a lambda is negative or NaN.
@@ -335,7 +338,7 @@ def lambdas(lam: Tensor, n: int) -> Array:
 
 
 def rounded_down(values: Array) -> Array:
-    """As float32, never above the float64 value, so that a mask never spends more than its lambda."""
+    """Round to float32, never above the float64 value, so that a mask never exceeds its budget."""
     with np.errstate(over="ignore"):
         rounded: Array = values.astype(np.float32)
     return np.where(rounded > values, np.nextafter(rounded, np.float32(0)), rounded)

@@ -1,6 +1,6 @@
-"""The level of a score that no machine holds: sums over its parts, in as many passes as the family needs.
+"""The level for a score larger than memory: sums over its parts, in a fixed number of passes per family.
 
-A pass maps each part of the score to a short array, of which the sum over all parts leads to the next pass.
+A pass maps each part of the score to a short array; the sum of these over all parts leads to the next pass.
 The levels are those of Family.level: sums are float64 in another order, and levels are rounded down.
 """
 
@@ -22,28 +22,28 @@ AnySearch = TypeVar("AnySearch", bound="Search")
 
 @runtime_checkable
 class Passes(Protocol):
-    """What is known after some passes over the parts of one image's score."""
+    """The state after some passes over the parts of one image's score."""
 
     @property
     def count(self) -> int:
-        """How many passes there are."""
+        """The number of passes."""
 
     @property
     def level(self) -> Array | None:
-        """(L,) float32; None before it is known, at the latest after the last pass."""
+        """The level, (L,) float32; None before it is known, at the latest after the last pass."""
 
     def sums_of(self, part: Array) -> Array:
-        """What is summed over the parts in this pass, float64; the part is float32 of any shape."""
+        """Return the array to sum over the parts in this pass, float64; the part is float32 of any shape."""
 
     def after(self, sums: Array) -> "Passes":
-        """What is known after the pass that gave these sums over all parts."""
+        """Return the state after the pass that gave these sums over all parts."""
 
 
 def passes_of(family: Family, lam: float, pixels: int) -> Passes:
-    """The passes to the level of one image.
+    """Return the initial state of the passes to the level of one image.
 
     Raises:
-        MismatchError: a family of the user's own that has none.
+        MismatchError: the family is the user's own and has no `passes`.
     """
     passes: Callable[[float, int], Passes] | None = getattr(family, "passes", None)
     if passes is None:
@@ -56,18 +56,18 @@ def passes_of(family: Family, lam: float, pixels: int) -> Passes:
 
 @dataclass(frozen=True)
 class Total:
-    """One pass: the level follows from the sum of the scores."""
+    """A single pass: the level follows from the sum of the scores."""
 
     level_of: Callable[[float], float]
     level: Array | None = None
     count: ClassVar[int] = 1
 
     def sums_of(self, part: Array) -> Array:
-        """The sum of the scores, (1,)."""
+        """Return the sum of the scores, (1,)."""
         return np.array([part.sum(dtype=np.float64)])
 
     def after(self, sums: Array) -> "Total":
-        """With the level."""
+        """Return the state with the level."""
         return replace(self, level=rounded_down(np.array([self.level_of(float(sums[0]))])))
 
 
@@ -75,41 +75,41 @@ class Total:
 class Search(ABC):
     """Three passes to the boundary score of a mask: each finds a digit of its bits.
 
-    A family says in a subclass what is summed by digit, the scores first, and where its boundary is passed.
+    A subclass for each family defines the sums by digit, the scores first, and where its boundary is passed.
     """
 
     lam: float
     kappa: float
     pixels: int
     budget: float = 0.0
-    """lam * mean(score)^kappa, known after the first pass."""
+    """The budget lam * mean(score)^kappa, known after the first pass."""
     done: int = 0
     key: int = 0
-    """The digits of the boundary score that are known."""
+    """The known digits of the boundary score."""
     below: Array | float = 0.0
-    """Sums over the scores below those that have these digits."""
+    """Sums over the scores below those with the known digits."""
     level: Array | None = None
     count: ClassVar[int] = len(DIGITS)
     numbers: ClassVar[int] = 2
-    """In a level: the boundary score, and the fraction that pixels at it share."""
+    """Number of values in a level: the boundary score, and the fraction that pixels at it share."""
 
     @abstractmethod
     def sums_of(self, part: Array) -> Array:
-        """Sums by digit, (S, digits), of the pixels whose higher digits are those of the boundary."""
+        """Return sums by digit, (S, digits), of the pixels whose higher digits are those of the boundary."""
 
     @abstractmethod
     def passed(self, sums: Array, through: Array) -> Array:
-        """At which digits the mask that is full up to there spends more than the budget, (digits,) bool.
+        """Return the digits up to which a full mask spends more than the budget, (digits,) bool.
 
-        sums (S, digits) and through, those of all scores up to the digit.
+        `sums` are (S, digits); `through` are the sums over all scores up to each digit.
         """
 
     @abstractmethod
     def level_at(self, score: float, at: Array) -> tuple[float, ...]:
-        """The level, from the boundary score and the sums at it, (S,)."""
+        """Return the level, from the boundary score and the sums at it, (S,)."""
 
     def after(self: AnySearch, sums: Array) -> AnySearch:
-        """With another digit; with the level after the last, or once all or nothing is opened."""
+        """Return the state with one more digit; with the level after the last, or if all or nothing opens."""
         if self.level is not None:
             return self
         known = self if self.done else replace(self, budget=self._budget(float(sums[0].sum())))
@@ -128,19 +128,19 @@ class Search(ABC):
         return replace(found, level=rounded_down(np.array(found.level_at(score, sums[:, digit]))))
 
     def at_digit(self: AnySearch, digit: int, sums: Array, below: Array) -> AnySearch:
-        """What is known once the digit of this pass is; below (S,) as the field."""
+        """Return the state with the digit of this pass; below (S,) as the field."""
         key = (self.key << DIGITS[self.done][1]) | digit
         return replace(self, done=self.done + 1, key=key, below=below)
 
     def by_digit(self, pixels: Array, weight: Array) -> Array:
-        """The weight of the pixels whose higher digits are known, by the digit of this pass; both flat."""
+        """Sum the weight of pixels with the known digits by the digit of this pass; both flat."""
         keys, (shift, bits) = pixels.view(np.uint32), DIGITS[self.done]
         if self.done == 0:
             return histogram(keys, weight, shift, bits)
         return histogram_within(keys, weight, shift, bits, self.key)
 
     def _opened(self: AnySearch, boundary: float) -> AnySearch:
-        """Nothing for 0, all for inf."""
+        """Return the state whose level opens nothing (boundary 0) or everything (boundary inf)."""
         return replace(self, level=np.array([boundary, 0], np.float32)[: self.numbers])
 
     def _budget(self, total: float) -> float:
@@ -148,5 +148,5 @@ class Search(ABC):
 
 
 def flat(part: Array) -> Array:
-    """The pixels of a part, (n,) contiguous."""
+    """Return the pixels of a part, (n,) contiguous."""
     return np.ascontiguousarray(part).reshape(-1)

@@ -1,4 +1,4 @@
-"""The paper's eq. 8, steeper and with less for hard images."""
+"""The paper's eq. 8 with a steeper fall and less budget for hard images."""
 
 import math
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
 GENTLEST, STEEPEST = 0.1, 10.0
-"""Beyond them powers of the score leave the range of floats."""
+"""Limits of gamma: beyond them powers of the score leave the range of floats."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """min(1, (lam * mean(score)^kappa / (epsilon + score))^gamma); gamma = 1 with kappa = 0 is `Reciprocal`.
+    """The mask min(1, (lam * mean(score)^kappa / (epsilon + score))^gamma); `Reciprocal` at gamma 1, kappa 0.
 
     The level is lam * mean(score)^kappa. A large gamma comes near a threshold at epsilon + score = level, a
     small one dims all pixels alike. Choose gamma, kappa and epsilon on images outside the calibration set.
@@ -56,7 +56,7 @@ class Power:
             )
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """lam * mean(score)^kappa, (N, 1) or (N, G, 1), float32 rounded down, on the score's device.
+        """Return lam * mean(score)^kappa, (N, 1) or (N, G, 1), float32 rounded down, on the score's device.
 
         Raises:
             InvalidArgumentError: a lambda is negative or NaN.
@@ -65,18 +65,18 @@ class Power:
         return torch.from_numpy(levels).reshape(*lam.shape, 1).to(score.device)
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
-        """The same in operations that an ONNX graph has."""
+        """Return the level in operations that an ONNX graph has."""
         return rounded_down_in_graph(lam * shares_in_graph(score, self.kappa))[:, None]
 
     def passes(self, lam: float, pixels: int) -> Total:
-        """The same of one image, from the sum of its score."""
+        """Return the pass to the level of one image, from the sum of its score."""
         return Total(partial(self._level_of_total, lam, pixels))
 
     def _level_of_total(self, lam: float, pixels: int, total: float) -> float:
         return lam * share_of_total(total, pixels, self.kappa)
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
-        """The mask, with the shape of the score, float32 in [0, 1]."""
+        """Return the mask, with the shape of the score, float32 in [0, 1]."""
         lam = beside(level[:, 0].to(score.device, torch.float32), score)
         share = (lam / (self.epsilon + score.float())).clamp(max=1)
         return share if self.gamma == 1 else share**self.gamma
@@ -84,10 +84,10 @@ class Power:
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
     ) -> Float[Tensor, "n"]:
-        """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
+        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
 
-        The curve is concave and piecewise linear in lam^(gamma p), with the pixel full at (epsilon +
-        score)^(gamma p).
+        error = |y - y_hat|^p. The curve is concave and piecewise linear in lam^(gamma p), with the pixel full
+        at (epsilon + score)^(gamma p).
 
         Raises:
             InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
@@ -101,7 +101,7 @@ class Power:
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64.
+        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64.
 
         Raises:
             InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
@@ -115,5 +115,5 @@ class Power:
         )
 
     def settings(self) -> dict[str, Json]:
-        """Name, gamma, epsilon and kappa."""
+        """Return name, gamma, epsilon and kappa."""
         return {"name": self.name, "gamma": self.gamma, "epsilon": self.epsilon, "kappa": self.kappa}

@@ -8,7 +8,7 @@ from conformask.storage.as_json import Json
 
 @dataclass(frozen=True)
 class Reciprocal(Power):
-    """min(1, lam / (epsilon + score)), eq. 8 of the paper: `Power` with gamma = 1 and kappa = 0.
+    """The mask min(1, lam / (epsilon + score)), eq. 8 of the paper: `Power` with gamma = 1 and kappa = 0.
 
     Raises:
         InvalidArgumentError: epsilon is not finite and positive.
@@ -19,5 +19,5 @@ class Reciprocal(Power):
     name = "reciprocal"
 
     def settings(self) -> dict[str, Json]:
-        """Name and epsilon."""
+        """Return name and epsilon."""
         return {"name": self.name, "epsilon": self.epsilon}

@@ -1,4 +1,4 @@
-"""The largest mask whose mean score over what it shows is within lambda: for promises about what is shown."""
+"""The largest mask whose mean score over the shown pixels is within the budget."""
 
 from dataclasses import dataclass
 
@@ -20,11 +20,12 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class TrustedMean:
-    """argmax sum(m) subject to sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
+    """The mask argmax sum(m) with sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
 
-    The pixels of smallest score, as long as their mean is within the budget: the optimum for the mean error
-    of what is shown. The level is the boundary score and the fraction that pixels at it share. A budget of at
-    most the smallest score shows nothing, which keeps masks left-continuous in lam. Scores are sorted.
+    It shows the pixels with the smallest scores as long as their mean is within the budget: the optimum for
+    the mean error of what is shown. The level is the boundary score and the fraction that pixels at it share.
+    A budget of at most the smallest score shows nothing, which keeps masks left-continuous in lam. Scores are
+    sorted.
 
     Raises:
         InvalidArgumentError: kappa is not in [-1, 1].
@@ -37,7 +38,7 @@ class TrustedMean:
         check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 2"]:
-        """The level that spends the budget, (N, 2) or (N, G, 2); rounded down.
+        """Return the level that spends the budget, (N, 2) or (N, G, 2); rounded down.
 
         Raises:
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
@@ -48,15 +49,15 @@ class TrustedMean:
         return torch.from_numpy(rounded_down(stacked)).reshape(*lam.shape, 2).to(score.device)
 
     def passes(self, lam: float, pixels: int) -> Passes:
-        """The same of one image, from sums over its parts."""
+        """Return the passes to the level of one image, by sums over its parts."""
         return _Search(lam, self.kappa, pixels)
 
     def apply(self, score: Images, level: Float[Tensor, "n 2"]) -> Images:
-        """The mask, with the shape of the score, float32 in [0, 1]."""
+        """Return the mask, with the shape of the score, float32 in [0, 1]."""
         return up_to(score, level)
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n 2"]:
-        """The same level in operations that an ONNX graph has."""
+        """Return the level in operations that an ONNX graph has."""
         ascending = score.flatten(1).sort(dim=1).values
         values = ascending.double()
         budget = (lam * shares_in_graph(score, self.kappa))[:, None]
@@ -72,7 +73,9 @@ class TrustedMean:
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
     ) -> Float[Tensor, "n"]:
-        """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
+        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
+
+        error = |y - y_hat|^p.
 
         Raises:
             InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
@@ -83,27 +86,27 @@ class TrustedMean:
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
         return of_each_image(
             score, error, levels, lambda s, e, level: boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
         )
 
     def settings(self) -> dict[str, Json]:
-        """Name and kappa."""
+        """Return name and kappa."""
         return {"name": self.name, "kappa": self.kappa}
 
 
 @dataclass(frozen=True)
 class _Search(Search):
-    """Sums scores and counts them."""
+    """The search for the boundary of `TrustedMean`: sums of scores and counts."""
 
     def sums_of(self, part: Array) -> Array:
         pixels = flat(part)
         return np.stack([self.by_digit(pixels, weight) for weight in (pixels, np.ones_like(pixels))])
 
     def passed(self, sums: Array, through: Array) -> Array:
-        """Where the mean is above the budget; at the first score where none is below it: nothing is shown."""
+        """Return where the mean is above the budget; the first score if none is below: nothing is shown."""
         passed: Array = through[0] > self.budget * (1 + NOISE) * through[1]
         first = np.flatnonzero(through[1])[0]
         least = sums[0, first] * (1 + NOISE) >= self.budget * sums[1, first]
@@ -117,7 +120,7 @@ class _Search(Search):
 
 
 def _boundary(s: Array, budgets: Array) -> Array:
-    """The boundary score and its fraction for each budget, (G, 2)."""
+    """Return the boundary score and its fraction for each budget, (G, 2)."""
     ascending = np.sort(s)
     sums = np.concatenate([[0.0], ascending.cumsum(dtype=np.float64)])
     means = np.maximum.accumulate(sums[1:] / np.arange(1, s.size + 1))

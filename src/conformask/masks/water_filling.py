@@ -39,11 +39,12 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class WaterFilling:
-    """argmax sum(m) subject to mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1, p the exponent.
+    """The mask argmax sum(m) with mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1.
 
-    p = 1: the pixels of smallest score, until the budget is spent; the level is the boundary score and the
-    fraction that pixels at it share. p > 1: m = min(1, (sigma / score)^(1/(p-1))); the level is sigma, below
-    which pixels are full. lam = 0 masks everything; with lam > 0 a pixel of score 0 is never masked.
+    p is the exponent. p = 1: the pixels with the smallest scores are shown until the budget is spent; the
+    level is the boundary score and the fraction that pixels at it share. p > 1: m = min(1, (sigma /
+    score)^(1/(p-1))); the level is sigma, below which pixels are full. lam = 0 masks everything; with lam > 0
+    a pixel of score 0 is never masked.
 
     Raises:
         InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf), or kappa not in [-1, 1].
@@ -62,7 +63,7 @@ class WaterFilling:
         check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """The level that spends the budget, (N, L) or (N, G, L), L = 2 for p = 1, else 1; rounded down.
+        """Return the level that spends the budget, (N, L) or (N, G, L), L = 2 if p = 1, else 1; rounded down.
 
         Raises:
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
@@ -77,13 +78,13 @@ class WaterFilling:
         return torch.from_numpy(rounded_down(opened)).reshape(*lam.shape, opened.shape[-1]).to(score.device)
 
     def passes(self, lam: float, pixels: int) -> Passes:
-        """The same of one image, from sums over its parts."""
+        """Return the passes to the level of one image, by sums over its parts."""
         if self.exponent == 1:
             return _BoundarySearch(lam, self.kappa, pixels)
         return _SigmaSearch(lam, self.kappa, pixels, power=self._power(self.exponent))
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
-        """The mask, with the shape of the score, float32 in [0, 1]."""
+        """Return the mask, with the shape of the score, float32 in [0, 1]."""
         if self.exponent == 1:
             return up_to(score, level)
         s = score.float()
@@ -92,11 +93,11 @@ class WaterFilling:
         return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
-        """The same level in operations that an ONNX graph has."""
+        """Return the level in operations that an ONNX graph has."""
         return self.level_by_sorting(score, (lam * shares_in_graph(score, self.kappa))[:, None])
 
     def level_by_sorting(self, score: Images, budgets: Float[Tensor, "n 1"]) -> Float[Tensor, "n l"]:
-        """The level that spends the budgets, float64, in operations of torch on the device of both."""
+        """Return the level that spends the budgets, float64, in torch operations on the device."""
         ascending = score.flatten(1).sort(dim=1).values
         fill = boundary_in_graph if self.exponent == 1 else self._sigma_in_graph
         return torch.where(budgets > 0, fill(ascending, budgets * ascending.shape[1]), 0.0)
@@ -104,9 +105,9 @@ class WaterFilling:
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float
     ) -> Float[Tensor, "n"]:
-        """sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact; error = |y - y_hat|^p.
+        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
 
-        p is the distance's exponent, which need not be the family's.
+        error = |y - y_hat|^p, where p is the distance's exponent, which need not be the family's.
 
         Raises:
             InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
@@ -118,7 +119,7 @@ class WaterFilling:
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
         return of_each_image(score, error, levels, lambda s, e, level: self._curve(s, e, level.T, exponent))
 
@@ -128,7 +129,7 @@ class WaterFilling:
         return saturating_curve(s, e, level[0], 1 / (self.exponent - 1), exponent)
 
     def settings(self) -> dict[str, Json]:
-        """Name, exponent and kappa."""
+        """Return name, exponent and kappa."""
         return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
 
     def _boundary(self, s: Array, budgets: Array) -> Array:
@@ -148,10 +149,10 @@ class WaterFilling:
     def _sigma_in_graph(
         self, ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]
     ) -> Float[Tensor, "n 1"]:
-        """In u = sigma^q, q = p / (p - 1), what a mask spends is the least of the lines S_k + u T_k.
+        """Find sigma from u = sigma^q, q = p / (p - 1): a mask spends the least of the lines S_k + u T_k.
 
-        S_k is the sum of the k smallest scores, which are open, and T_k that of the slopes s / s^q of the
-        others. So u is the largest at which one of them meets the budget.
+        S_k is the sum of the k smallest scores, which are open, and T_k the sum of the slopes s / s^q of the
+        others. So u is the largest at which one of the lines meets the budget.
         """
         power, values = self._power(self.exponent), ascending.double()
         scale = torch.where(values[:, -1:] > 0, values[:, -1:], 1.0)
@@ -172,13 +173,13 @@ class WaterFilling:
         return filled(s, self._power(self.exponent), sigma) / s.size
 
     def _power(self, exponent: float) -> float:
-        """mask^exponent = min(1, (sigma / score)^power)."""
+        """Return the power in mask^exponent = min(1, (sigma / score)^power)."""
         return float(exponent / (self.exponent - 1))
 
 
 @dataclass(frozen=True)
 class _BoundarySearch(Search):
-    """Sums scores: pixels below the boundary are full, the others closed."""
+    """The search for the boundary at p = 1: pixels below it are full, the others closed."""
 
     def sums_of(self, part: Array) -> Array:
         pixels = flat(part)
@@ -195,14 +196,14 @@ class _BoundarySearch(Search):
 
 @dataclass(frozen=True)
 class _SigmaSearch(Search):
-    """Sums scores, and what their pixels spend where sigma is the largest score of their digit.
+    """The search for sigma: sums of scores, and spending where sigma is the largest score of a digit.
 
-    Powers of scores below NEGLIGIBLE count here, as they do not in the kernel.
+    Powers of scores below NEGLIGIBLE count here, unlike in the kernel.
     """
 
     power: float = 2.0
     beyond: float = 0.0
-    """What pixels beyond the known digits spend, where sigma is the largest score that has them."""
+    """Spending of pixels beyond the known digits, if sigma is the largest score with these digits."""
     numbers: ClassVar[int] = 1
 
     def sums_of(self, part: Array) -> Array:
@@ -214,7 +215,7 @@ class _SigmaSearch(Search):
         return np.stack([self.by_digit(pixels, pixels), partly])
 
     def passed(self, sums: Array, through: Array) -> Array:
-        """Somewhere in all passes but the first: sigma is below the largest score with the known digits."""
+        """Return where spending exceeds the budget; after the first pass, the last digit always does."""
         spent = through[0] + self._beyond(sums)
         passed: Array = spent > self.budget * self.pixels * (1 + NOISE)
         passed[-1] |= self.done > 0
@@ -230,7 +231,7 @@ class _SigmaSearch(Search):
         return beyond_tops(sums[1], self._tops(), self.power, self.beyond)
 
     def _tops(self) -> Array:
-        """The largest score of each digit, float64; of those that no score has, any."""
+        """Return the largest score of each digit, float64; arbitrary for digits that no score has."""
         shift, bits = DIGITS[self.done]
         keys = ((self.key << bits) + np.arange(1, (1 << bits) + 1) << shift) - 1
         tops: Array = np.minimum(keys, LARGEST).astype(np.uint32).view(np.float32).astype(np.float64)
@@ -238,7 +239,7 @@ class _SigmaSearch(Search):
 
 
 def boundary_in_graph(ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
-    """The score at which the budget is spent, and the fraction of it that fits."""
+    """Return the score at which the budget is spent, and the fraction of it that fits."""
     spent = ascending.double().cumsum(1)
     whole = within_noise(spent[:, -1:], budget)
     edge = torch.where(spent > budget, ascending, torch.inf).amin(1, keepdim=True)

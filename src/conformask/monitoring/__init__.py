@@ -1,1 +1,1 @@
-"""Watching a masker in use, batch by batch or as a stream."""
+"""Monitoring of a masker in use, batch by batch or as a stream."""

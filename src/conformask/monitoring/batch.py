@@ -1,4 +1,4 @@
-"""A batch of new images: do they still look like those of the calibration? No truth is needed."""
+"""Monitoring of a batch: whether new images still look like the calibration's. No truth is needed."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,15 +23,15 @@ from conformask.storage.as_arrays import Array
 
 @dataclass(frozen=True)
 class Comparison:
-    """One measure on calibration images and on new ones."""
+    """A comparison of one measure on calibration images and on new ones."""
 
     measure: str
     calibration: float
-    """Median."""
+    """Median on the calibration images."""
     new: float
-    """Median."""
+    """Median on the new images."""
     p_value: float
-    """Of the two-sample Kolmogorov-Smirnov test."""
+    """The p-value of the two-sample Kolmogorov-Smirnov test."""
 
     def __str__(self) -> str:
         return f"{self.measure} {self.new:.4g}, was {self.calibration:.4g} (p = {self.p_value:.3g})"
@@ -43,18 +43,18 @@ class Monitoring:
 
     comparisons: tuple[Comparison, ...]
     n_calibration: int
-    """Calibration images that were compared: one of each group."""
+    """Number of calibration images that were compared: one of each group."""
     n_new: int
     p_value: float
-    """Of all comparisons combined (Bonferroni)."""
+    """The p-value of all comparisons combined (Bonferroni)."""
     level: float
     changes: tuple[Change, ...] | None
     """In which way shifted images differ, the strongest first; None where no shift is seen, or where the
     calibration is of an earlier version and does not know."""
     measurement: Measurement | None
-    """How the masks of the new images stand to the promise; None without truth."""
+    """The loss under the masks compared with the promise; None without truth."""
     caveat: Caveat | None
-    """What to say where the promise may not be about the new images."""
+    """A caveat where the promise may not be about the new images."""
 
     def __repr__(self) -> str:
         facts = [
@@ -99,10 +99,10 @@ def monitor(
 ) -> Monitoring:
     """Compare scores and mask sizes of new images with those of the calibration images.
 
-    Both are numbers of an image that the masker computes without the truth, so that a shift is seen before
-    any truth is known; a shift that changes none of them goes unseen. Of each group one image is compared.
-    Mask sizes are those at the grid point below the deployed lambda, for both. Of a shift, `changes` says in
-    which way the images differ; it is a description, of which no false-alarm rate is promised.
+    Both are computed without the truth, so a shift is seen before any truth is known; a shift that changes
+    none of them goes unseen. One image per group is compared. Mask sizes are those at the grid point below
+    the deployed lambda, for both. If there is a shift, `changes` describes how the images differ; no
+    false-alarm rate is promised for that description.
 
     Args:
         masker: a calibrated masker with stored curves.

@@ -1,4 +1,4 @@
-"""In which way new images differ: darker, noisier, blurred. Describes a shift; alarms do not depend on it."""
+"""How new images differ: darker, noisier, blurred. Describes a shift; alarms do not depend on it."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ ROLES = ("x", "y_hat")
 
 @dataclass(frozen=True)
 class _Measure:
-    """How a column of `appearance` is spoken of."""
+    """The words for a column of `appearance`."""
 
     name: str
     lower: str
     higher: str
     smallest: float
-    """The ratio from which a change is worth a word."""
+    """The ratio from which a change is reported."""
 
 
 BRIGHTNESS = _Measure("brightness", "darker", "brighter", 1.05)
@@ -27,11 +27,11 @@ CONTRAST = _Measure("contrast", "less contrast", "more contrast", 1.1)
 NOISE = _Measure("noise", "less noise", "noisier", 1.25)
 SHARPNESS = _Measure("sharpness", "blurred", "sharper", 1.05)
 COMPARISONS = 2 * 4
-"""For which Bonferroni's level is divided: two roles, four measures."""
+"""Number of comparisons that the level is divided by (Bonferroni): two roles, four measures."""
 FRACTIONS = {10: "a tenth", 20: "a fifth", 25: "a quarter", 33: "a third", 50: "half"}
-"""Percentages that have a name."""
+"""Percentages with a name."""
 NEAR = 2
-"""Percentage points within which they are called by it: medians of different images are not exact."""
+"""Percentage points within which a fraction's name is used: medians of different images are not exact."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class _Found:
 def changes_of(
     calibration: Float[np.ndarray, "n 2 4"], new: Float[np.ndarray, "k 2 4"], level: float
 ) -> tuple[Change, ...]:
-    """What is clearly not as it was, the strongest first; both are what `appearance` returns.
+    """Return the clear changes, the strongest first; both arguments are results of `appearance`.
 
-    Clearly: a Mann-Whitney test at level, divided by the number of comparisons (Bonferroni), and a change of
-    the median that is worth a word.
+    A change is clear if a Mann-Whitney test is significant at the level divided by the number of comparisons
+    (Bonferroni), and the median changes enough to be reported.
     """
     found = [
         each
@@ -74,10 +74,11 @@ def _found_in(
 def _told_apart(
     noise: _Found | None, to_signal: _Found | None, sharpness: _Found | None
 ) -> tuple[_Found | None, _Found | None]:
-    """Noise and sharpness, without what another change explains.
+    """Return changes of noise and sharpness, without those that another change explains.
 
-    Fine structure is both: a blurred image has less noise, and where both grow the clearer one is meant. The
-    gain changes noise by itself, a duller scene noise divided by the signal: it has changed where both have.
+    Fine structure counts as both: a blurred image has less noise, and where both grow the clearer one is
+    reported. A change of gain changes noise alone, a duller scene noise divided by the signal: noise has
+    changed where both have.
     """
     if to_signal is not None and sharpness is not None and _together(to_signal, sharpness):
         if sharpness.change.ratio < 1 or sharpness.strength > to_signal.strength:

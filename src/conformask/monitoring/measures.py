@@ -1,4 +1,4 @@
-"""Numbers of an image that a masker computes without the truth, on calibration images and on new ones."""
+"""Numbers per image that a masker computes without the truth, on calibration images and new ones."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,33 +21,33 @@ from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 
 LOOKS = ("mean score", "spread / mean score", "median / mean score")
-"""What features_of makes of a score map, before the score's own features."""
+"""Names of the features that features_of computes from a score map, before the score's own features."""
 SIZE = "mask size"
 
 
 @dataclass(frozen=True)
 class Measures:
-    """The same numbers of calibration images and of new ones."""
+    """The measures of calibration images and of new ones."""
 
     names: tuple[str, ...]
-    """Of the columns."""
+    """Names of the columns."""
     calibration: Float[np.ndarray, "n m"]
-    """One image of each group."""
+    """Measures of one calibration image of each group."""
     new: Float[np.ndarray, "k m"]
-    """All images."""
+    """Measures of all new images."""
     appearance: tuple[Float[np.ndarray, "n 2 4"], Float[np.ndarray, "k 2 4"]] | None
-    """Of the same calibration images and of the new ones; None where the calibration did not keep it."""
+    """Appearance of the same calibration images and the new ones; None where the calibration kept none."""
     distances: Float[np.ndarray, "k"] | None
-    """Masked; None without truth."""
+    """Losses under the masks; None without truth."""
     caveat: Caveat | None
-    """What to say where the promise may not be about the new images."""
+    """A caveat where the promise may not be about the new images."""
 
 
 def check_level(level: float) -> None:
     """Refuse a false-alarm rate outside (0, 1).
 
     Raises:
-        InvalidArgumentError: it is.
+        InvalidArgumentError: the level is outside (0, 1).
     """
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
@@ -56,7 +56,7 @@ def check_level(level: float) -> None:
 def measures_of(
     masker: Masker, new: Triplets, streaming: Streaming, *, other_network: bool = False
 ) -> Measures:
-    """Of the images of a calibration, from its curves, and of new ones.
+    """Compute the measures of the calibration images, from their curves, and of new ones.
 
     Mask sizes are those at the grid point below the deployed lambda, for both.
 
@@ -114,7 +114,7 @@ def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
 
 
 def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
-    """The grid points at or below lambda."""
+    """Return the grid points at or below lambda."""
     return np.searchsorted(masker.grid, lam, side="right") - 1
 
 

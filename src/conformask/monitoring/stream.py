@@ -1,4 +1,4 @@
-"""A stream of new images: sequential tests that are valid whenever one looks."""
+"""Monitoring of a stream of new images: sequential tests that are valid whenever one looks."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,16 +22,16 @@ from conformask.scorers.streaming import Streaming
 from conformask.storage.published import State
 
 LATEST = 32
-"""Images that are described, if the latest batch is not larger."""
+"""Number of the latest images that changes describe, if the latest batch is not larger."""
 
 
 class Watch:
-    """Follows a masker in use: add what comes in, as often as it comes, and look whenever you like.
+    """Monitors a masker in use: add images as they come in, and look whenever you like.
 
-    A comparison that is repeated every week raises a false alarm sooner or later. Here all looks together
-    call a stream without any change shifted with probability at most `level`, and failing, too, where units
-    are independent: both over calibration set and stream, since a set may be unlucky, see
-    `Watched.most_failing`. The calibration images are its past.
+    A comparison that is repeated every week raises a false alarm sooner or later. Here, over all looks
+    together, an unchanged stream is called shifted with probability at most `level`, and also failing with
+    probability at most `level` where units are independent: both over calibration set and stream, since a set
+    may be unlucky, see `Watched.most_failing`. The calibration images are the past of the stream.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1).
@@ -56,7 +56,7 @@ class Watch:
         devices: int | str = 1,
         nodes: int = 1,
     ) -> Watched:
-        """Take in images (x, y_hat), with y where it is known, in their order.
+        """Take in images (x, y_hat), with y where it is known, in order.
 
         A group enters once, with its first image; an image that has entered before does not enter again.
         Images are recognised by the pixels of y_hat; constant ones, such as blanks, by their name. Each is
@@ -117,11 +117,11 @@ class Watch:
         return replace(watched, changes=changes)
 
     def save(self, path: str | Path) -> None:
-        """Write the state, one JSON file, whole or not at all.
+        """Write the state to one JSON file, atomically.
 
         Raises:
             InvalidArgumentError: nothing was added yet.
-            OutputError: it cannot be written, or another state is there that this one does not continue.
+            OutputError: the file cannot be written, or holds a state that this one does not continue.
         """
         if self.stream is None:
             raise InvalidArgumentError("nothing was added yet: there is no state to save")
@@ -131,11 +131,11 @@ class Watch:
 
     @classmethod
     def load(cls, masker: Masker, path: str | Path) -> "Watch":
-        """Read what save wrote.
+        """Read a state that save wrote.
 
         Raises:
             MissingFileError: there is no such file.
-            MismatchError: it is of another masker, or damaged.
+            MismatchError: the state is another masker's, or damaged.
         """
         path, stored = Path(path), State()
         record = stored.read(path, ()).record
@@ -147,7 +147,7 @@ class Watch:
 
 
 def _key(new: Triplets, index: int) -> str:
-    """By what a group, or an image without one, is recognised again."""
+    """Return a hash by which a group, or an image without one, is recognised again."""
     group, name = new.groups[index], new.names[index]
     if group != name:
         return hash_of_group(group)

@@ -1,7 +1,7 @@
-"""The network of the packaged score: quick, and with weights that fit images of any channels.
+"""The network of the packaged score: fast, and with weights that fit images of any channels.
 
-Channels of x beyond those of y_hat, such as a map of holes, of noise or of an uncertainty, are cues of their
-own, of which the packaged weights know nothing: only training finds out what they tell.
+Channels of x beyond those of y_hat, such as a map of holes, of noise or of an uncertainty, are separate cues
+that the packaged weights ignore: only training learns their effect.
 """
 
 from collections.abc import Sequence
@@ -20,31 +20,31 @@ from conformask.types import Images
 WIDTHS = (24, 48, 96, 128)
 """Channels at half the side, a quarter, and so on."""
 FINE, FINER = 8, 12
-"""Channels at the full side: what the U-Net gives, and what is made of it and the cues."""
+"""Channels at the full side: output of the U-Net, and of the layer that combines it with the cues."""
 FAINT = 5e-4
-"""Added before a logarithm is taken: below it, differences count for little."""
+"""Constant added before a logarithm: differences below it count for little."""
 USUAL = -4.0
-"""A usual logarithm of a difference, which is seen as 0."""
+"""Typical logarithm of a difference, which is shifted to 0."""
 NEAR, WIDE = 5, 13
-"""Pixels along the sides of the windows in which differences are averaged, one after the other."""
+"""Sides in pixels of the windows in which differences are averaged, one after the other."""
 CUES, EXTRA_CUES = 8, 4
-"""Of images, and of each channel of x that is no part of the image."""
+"""Number of cues from images, and from each channel of x that is not part of the image."""
 COARSE, SURE = 7, 8.0
-"""The side of the window that tells fine details from coarse ones; the slope of the sigmoid in `finer`."""
+"""Side of the window that separates fine from coarse details; slope of the sigmoid in `finer`."""
 LEAST, MOST = -9.0, 1.0
-"""Of the logarithm of an expected error."""
+"""Limits of the logarithm of an expected error."""
 
 
 class AnyChannels(nn.Module):
-    """2 * (x, y_hat) - 1, (N, x_channels + channels, H, W) of any size, to the expected error, (N, 1, H, W).
+    """Maps 2 * (x, y_hat) - 1, (N, x_channels + channels, H, W), to the expected error, (N, 1, H, W).
 
-    Each channel of y_hat is seen beside that of x, or the mean of x where x has another number of them, and
-    beside the mean of y_hat; what the first layer makes of them is averaged, so that the weights do not
-    depend on how many there are. The last `extra` channels of x are no part of the image. The U-Net behind
-    it starts at half the side and gives four pixels at each place. It sees cues too, at its first layer and
-    its last: errors are about proportional to powers of them over decades, which the network gives as its
-    logarithm is a sum of theirs and of what it adds. Where details were added to x, the powers are others
-    than where noise was taken away.
+    H and W are arbitrary. Each channel of y_hat is paired with that of x, or with the mean of x where x has
+    another number of channels, and with the mean of y_hat; the outputs of the first layer are averaged over
+    channels, so that the weights do not depend on their number. The last `extra` channels of x are not part
+    of the image. The U-Net behind it starts at half the side and outputs four pixels at each place. It also
+    gets cues, at its first layer and its last: errors are about proportional to powers of them over decades,
+    which the network expresses as a sum of logarithms. Where details were added to x, the powers differ from
+    those where noise was removed.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class AnyChannels(nn.Module):
             nn.init.zeros_(self.extra_powers.weight)
 
     def forward(self, inputs: Images) -> Images:
-        """The expected mean error over channels, above 0."""
+        """Compute the expected mean error over channels, above 0."""
         height, width = inputs.shape[2:]
         inputs = padded(inputs, (self.multiple,) * 2)
         planes = self._planes(inputs)
@@ -111,7 +111,7 @@ class AnyChannels(nn.Module):
         return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
 
     def _planes(self, inputs: Images) -> Tensor:
-        """(N, channels, 3, H, W)."""
+        """Return triples of x, y_hat and mean y_hat, (N, channels, 3, H, W)."""
         x, y_hat = inputs[:, : self.x_channels - self.extra], inputs[:, self.x_channels :]
         if x.shape[1] != self.channels:
             x = channel_mean(x).expand_as(y_hat)
@@ -119,7 +119,7 @@ class AnyChannels(nn.Module):
 
     @staticmethod
     def _differing(planes: Tensor) -> Tensor:
-        """The means over channels of y_hat, |x - y_hat| and of how far y_hat is from its mean."""
+        """Return channel means of y_hat, |x - y_hat|, and |y_hat - its channel mean|."""
         x, y_hat, mean = planes.unbind(dim=2)
         return torch.cat(
             [mean[:, :1], channel_mean((x - y_hat).abs()), channel_mean((y_hat - mean).abs())], dim=1
@@ -133,9 +133,9 @@ def compared(x: Images, channels: int) -> Images:
 
 
 def extra_cues(extra: Images) -> Images:
-    """What channels in [-1, 1] that are no image may tell, (N, EXTRA_CUES * extra, H, W).
+    """Compute cues from channels in [-1, 1] that are not an image, (N, EXTRA_CUES * extra, H, W).
 
-    Their values, the logarithms of them above -1, and the means of both near a pixel.
+    They are the values, the logarithms of how far they are above -1, and the means of both near a pixel.
     """
     logarithms = ((extra + 1) / 2 + FAINT).log() - USUAL
     here = torch.cat([extra, logarithms], dim=1)
@@ -143,10 +143,10 @@ def extra_cues(extra: Images) -> Images:
 
 
 def cues(x: Images, y_hat: Images) -> Images:
-    """Logarithms of what tells of errors, (N, CUES, H, W), of images in [-1, 1] of the same channels.
+    """Compute logarithms of differences that indicate errors, (N, CUES, H, W), for images in [-1, 1].
 
-    Steps of y_hat and |x - y_hat|, both of a pixel, near it and in a wide window; steps of x near it; how
-    far y_hat is from its mean in 3 x 3 pixels.
+    x and y_hat have the same channels. The cues are steps of y_hat and |x - y_hat|, both at a pixel, near it
+    and in a wide window; steps of x near it; the distance of y_hat from its mean in 3 x 3 pixels.
     """
     steps, change = steps_of(y_hat), channel_mean((x - y_hat).abs())
     near = averaged(torch.cat([steps, change, steps_of(x)], dim=1), NEAR)
@@ -157,15 +157,15 @@ def cues(x: Images, y_hat: Images) -> Images:
 
 
 def finer(x: Images, y_hat: Images) -> Images:
-    """From 0 where y_hat is smoother than x to 1 where its details are finer, (N, 1, H, W).
+    """Return 0 where y_hat is smoother than x to 1 where its details are finer, (N, 1, H, W).
 
-    Of the first, |x - y_hat| is the noise that was taken away; of the second, what was made up.
+    In the first case |x - y_hat| is noise that was removed, in the second it is invented detail.
     """
     return torch.sigmoid(SURE * (fineness(y_hat) - fineness(x)))
 
 
 def fineness(images: Images) -> Images:
-    """The logarithm of how strong details of a pixel are beside those of a few, (N, 1, H, W)."""
+    """Return the log ratio of details of one pixel to details of a few pixels, (N, 1, H, W)."""
     mean = channel_mean(images)
     smooth = averaged(mean, 3)
     fine, coarse = (mean - smooth).abs(), (smooth - averaged(smooth, COARSE)).abs()
@@ -174,7 +174,7 @@ def fineness(images: Images) -> Images:
 
 
 def steps_of(images: Images) -> Images:
-    """Sum of how far a pixel is from its four neighbours, (N, 1, H, W): the mean over channels."""
+    """Sum the differences of a pixel from its four neighbours, (N, 1, H, W), averaged over channels."""
     around = F.pad(images, (1, 1, 1, 1), mode="replicate")
     rows, columns = around.diff(dim=-2).abs()[..., 1:-1], around.diff(dim=-1).abs()[..., 1:-1, :]
     steps = rows[..., 1:, :] + rows[..., :-1, :] + columns[..., 1:] + columns[..., :-1]
@@ -182,7 +182,7 @@ def steps_of(images: Images) -> Images:
 
 
 def averaged(images: Images, side: int) -> Images:
-    """Means over windows of side x side pixels around each; edges are repeated."""
+    """Average over windows of side x side pixels around each pixel; edges are repeated."""
     height, width = images.shape[-2:]
     around = F.pad(images, (side // 2,) * 4, mode="replicate")
     rows = mean_of([around[..., at : at + width] for at in range(side)])
@@ -190,17 +190,17 @@ def averaged(images: Images, side: int) -> Images:
 
 
 def channel_mean(images: Images) -> Images:
-    """(N, C, H, W) to (N, 1, H, W)."""
+    """Average over channels, (N, C, H, W) to (N, 1, H, W)."""
     return mean_of([images[:, at : at + 1] for at in range(images.shape[1])])
 
 
 def mean_of(parts: Sequence[Tensor]) -> Tensor:
-    """Of tensors of one shape; several times as quick as Tensor.mean and avg_pool2d where they are few."""
+    """Average tensors of one shape; several times faster than Tensor.mean and avg_pool2d for a few."""
     return reduce(torch.add, parts) / len(parts)
 
 
 class Joined(nn.Module):
-    """A 3x3 convolution, then twice the side."""
+    """A 3x3 convolution, followed by doubling of the side."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -208,6 +208,6 @@ class Joined(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        """Compute (N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
         enlarged: Tensor = F.interpolate(F.relu(self.norm(self.convolution(features))), scale_factor=2.0)
         return enlarged

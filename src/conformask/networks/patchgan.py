@@ -1,4 +1,4 @@
-"""The discriminator of a conditional GAN: it judges patches (Isola et al. 2017)."""
+"""The discriminator of a conditional GAN, which judges patches (Isola et al. 2017)."""
 
 from itertools import pairwise
 
@@ -8,11 +8,11 @@ from conformask.networks.unet import Down, padded
 from conformask.types import Images
 
 HALVINGS = 3
-"""Of the image, before a patch is judged."""
+"""Number of halvings of the image before a patch is judged."""
 
 
 class PatchGAN(nn.Module):
-    """Four convolutions, as in the paper: images (N, in_channels, H, W) of any size to a logit a patch.
+    """Four convolutions, as in the paper: images (N, in_channels, H, W) of any size to a logit per patch.
 
     Three 4x4 convolutions halve the side, of width, 2 width and 4 width channels; a 3x3 convolution gives
     the logits (N, 1, ceil(H/8), ceil(W/8)), each of which sees 38 x 38 pixels.
@@ -27,6 +27,6 @@ class PatchGAN(nn.Module):
         self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
 
     def forward(self, image: Images) -> Images:
-        """The logit of each patch; positive where it looks real."""
+        """Return the logit of each patch; positive where it looks real."""
         logits: Images = self.out(self.down(padded(image, (2**HALVINGS,) * 2)))
         return logits

@@ -1,4 +1,4 @@
-"""A network of planes on volumes: slice by slice, each with its neighbours as channels."""
+"""A network of planes applied to volumes: slice by slice, each with its neighbours as channels."""
 
 import torch
 from torch import Tensor, nn
@@ -9,16 +9,16 @@ from conformask.storage.as_json import Json
 from conformask.types import Images
 
 NEIGHBOURS = 1
-"""On each side of a slice."""
+"""Number of neighbours on each side of a slice."""
 AT_ONCE = 16
-"""Slices of a pass where no gradient is kept."""
+"""Number of slices in a pass where no gradient is kept."""
 
 
 class SliceWise(nn.Module):
-    """Volumes (N, C, D, H, W) to (N, out_channels, D, H, W) by a network of planes.
+    """Maps volumes (N, C, D, H, W) to (N, out_channels, D, H, W) by a network of planes.
 
-    It sees the channels of a slice and of its neighbours; the first and the last slice are their own. It
-    works on a stack of any depth, at the speed of the network of planes.
+    The network gets the channels of a slice and of its neighbours; beyond the ends, the first and the last
+    slice are repeated. It works on a stack of any depth, at the speed of the network of planes.
     """
 
     def __init__(self, planes: UNet | AnyChannels, neighbours: int = NEIGHBOURS) -> None:
@@ -28,7 +28,7 @@ class SliceWise(nn.Module):
         self.settings: dict[str, Json] = {**planes.settings, "neighbours": neighbours}
 
     def forward(self, volume: Images) -> Images:
-        """The network's raw output."""
+        """Compute the network's raw output."""
         n, channels, depth, height, width = volume.shape
         offsets = range(-self.neighbours, self.neighbours + 1)
         slices = torch.stack([shifted(volume, offset) for offset in offsets], dim=1)
@@ -42,12 +42,12 @@ class SliceWise(nn.Module):
 
 
 def shifted(volume: Images, offset: int) -> Tensor:
-    """At each slice the one so many further on, at the ends the last of them."""
+    """Return at each slice the one `offset` further on, and the first or last slice beyond the ends."""
     depth = volume.shape[2]
     places = (torch.arange(depth, device=volume.device) + offset).clamp(0, depth - 1)
     return volume.index_select(2, places)
 
 
 def channels_of(channels: int, neighbours: int = NEIGHBOURS) -> int:
-    """How many channels the network of planes takes."""
+    """Return the number of channels that the network of planes takes."""
     return channels * (2 * neighbours + 1)

@@ -1,4 +1,4 @@
-"""Networks of ours by the settings that a file keeps of them."""
+"""Built-in networks made from the settings that a file keeps."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,12 +13,12 @@ from conformask.storage.as_json import Json
 
 
 def settings_of(network: nn.Module) -> dict[str, Json] | None:
-    """What a file keeps of a network of ours; None of a user's own."""
+    """Return the settings that a file keeps of a built-in network; None for a user's own."""
     return network.settings if isinstance(network, UNet | AnyChannels | SliceWise) else None
 
 
 def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
-    """As stored_network, of a network that cannot be one of slices."""
+    """Return the U-Net with the settings that a file holds; refuse networks of slices."""
     network = stored_network(settings, path)
     if not isinstance(network, UNet):
         raise MismatchError(f"{path} holds the settings of another network: copy it again")
@@ -26,10 +26,10 @@ def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
 
 
 def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | AnyChannels | SliceWise:
-    """The network of the settings that a file holds.
+    """Return the network with the settings that a file holds.
 
     Raises:
-        MismatchError: they are none.
+        MismatchError: the settings are not valid.
     """
     of_planes = {name: value for name, value in settings.items() if name != "neighbours"}
     try:

@@ -1,4 +1,4 @@
-"""The U-Net of every network in the stream (Ronneberger 2015, in the form of Isola et al. 2017)."""
+"""The U-Net that all networks here are based on (Ronneberger 2015, in the form of Isola et al. 2017)."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -16,15 +16,15 @@ from conformask.types import Images
 
 PAPER_LEVELS = 8
 WIDEST = 8
-"""Times the width of the first level, at most."""
+"""Largest width of a level, as a multiple of the first."""
 ANISOTROPIC = 2.0
-"""An axis whose step is more than so many times the smallest is not halved."""
+"""An axis whose step is more than this many times the smallest is not halved."""
 SMALLEST_HALVED = 2
-"""Pixels of a side that is halved."""
+"""Length in pixels of the shortest side that is halved."""
 
 
 def with_bias(*arguments: Any, bias: bool = True, **options: Any) -> nn.Module:
-    """A convolution of volumes that always has a bias: torch writes one without wrongly to ONNX."""
+    """Return a convolution of volumes that always has a bias: torch exports one without wrongly to ONNX."""
     return nn.Conv3d(*arguments, **options)
 
 
@@ -36,12 +36,12 @@ LAYERS: Mapping[int, tuple[Callable[..., nn.Module], Callable[..., nn.Module]]] 
 
 
 def levels_for(size: int) -> int:
-    """The paper's 8 levels, or as many as halve a side of `size` pixels down to one."""
+    """Return the paper's 8 levels, or as many as halve a side of `size` pixels down to one."""
     return max(1, min(PAPER_LEVELS, int(math.log2(size))))
 
 
 def halvings_for(size: Size, spacing: Sequence[float] | None, levels: int) -> list[tuple[int, ...]]:
-    """By what each level of a network for volumes divides their sides: 1 or 2 along each axis.
+    """Return the divisors of the sides at each level of a network for volumes: 1 or 2 along each axis.
 
     An axis is not halved while its step is more than twice the smallest (ANISOTROPIC), nor below two pixels.
     Without a spacing all steps count as equal.
@@ -62,13 +62,13 @@ def halvings_for(size: Size, spacing: Sequence[float] | None, levels: int) -> li
 
 
 class UNet(nn.Module):
-    """Images (N, in_channels, *space) of any size to (N, out_channels, *space), unbounded.
+    """A U-Net from images (N, in_channels, *space) of any size to (N, out_channels, *space), unbounded.
 
-    Each level halves the side and doubles the width, up to 8 times the first. The default enlarges by
-    nearest neighbour and a 3x3 convolution, which leaves no checkerboard, and sees its input again at
-    full size; `paper_form` has transposed 4x4 convolutions and no such path. `residual`: each halving is
-    followed by a residual block (He et al. 2016). `halvings` makes it one of volumes: by what each level
-    divides their sides, as `halvings_for` gives it; then it says the levels.
+    Each level halves the side and doubles the width, up to 8 times the first. By default it enlarges by
+    nearest neighbour and a 3x3 convolution, which avoids checkerboard artefacts, and gets its input again at
+    full size; `paper_form` has transposed 4x4 convolutions and no such path. With `residual`, each halving is
+    followed by a residual block (He et al. 2016). `halvings` makes it a network for volumes: the divisors of
+    the sides at each level, as from `halvings_for`, which also determine the number of levels.
 
     Raises:
         InvalidArgumentError: no width or no levels, or volumes in the paper's form.
@@ -119,13 +119,13 @@ class UNet(nn.Module):
         self.out: Any = convolution(width + in_channels * self.sees_input, out_channels, 3, padding=1)
 
     def start_at(self, value: float) -> "UNet":
-        """Let the untrained network return this value everywhere."""
+        """Make the untrained network return this value everywhere."""
         nn.init.zeros_(self.out.weight)
         nn.init.constant_(self.out.bias, value)
         return self
 
     def forward(self, image: Images) -> Images:
-        """The network's raw output."""
+        """Compute the network's raw output."""
         features = padded(image, self.multiples)
         skips = [features] if self.sees_input else []
         for down in self.down:
@@ -141,7 +141,7 @@ class UNet(nn.Module):
 
 
 class Down(nn.Module):
-    """Halves the sides, those that are divided by 2."""
+    """A level that halves the sides whose divisor is 2."""
 
     def __init__(
         self,
@@ -160,13 +160,13 @@ class Down(nn.Module):
         self.refined = Residual(out_channels, len(by)) if residual else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, *space) -> (N, out_channels, *space / by)."""
+        """Compute (N, in_channels, *space) -> (N, out_channels, *space / by)."""
         refined: Tensor = self.refined(F.leaky_relu(self.norm(self.convolution(features)), 0.2))
         return refined
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions and a path around them."""
+    """Two 3x3 convolutions and a skip connection around them."""
 
     def __init__(self, channels: int, dimensions: int = 2) -> None:
         super().__init__()
@@ -175,12 +175,12 @@ class Residual(nn.Module):
         self.inner = nn.Sequential(first, batch_norm(channels), nn.ReLU(), second, batch_norm(channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, channels, *space) to the same."""
+        """Compute (N, channels, *space) -> (N, channels, *space)."""
         return F.relu(features + self.inner(features))
 
 
 class ResizedUp(nn.Module):
-    """Doubles the sides by nearest neighbour and a 3x3 convolution."""
+    """A level that doubles the sides by nearest neighbour and a 3x3 convolution."""
 
     def __init__(self, in_channels: int, out_channels: int, by: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
@@ -190,12 +190,12 @@ class ResizedUp(nn.Module):
         self.norm = batch_norm(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, *space) -> (N, out_channels, *space * by)."""
+        """Compute (N, in_channels, *space) -> (N, out_channels, *space * by)."""
         return F.relu(self.norm(self.convolution(F.interpolate(features, scale_factor=self.scale))))
 
 
 class TransposedUp(nn.Module):
-    """Doubles the side by a transposed 4x4 convolution, as the paper's networks do."""
+    """A level that doubles the side by a transposed 4x4 convolution, as in the paper's networks."""
 
     def __init__(self, in_channels: int, out_channels: int, by: tuple[int, ...] = (2, 2)) -> None:
         super().__init__()
@@ -203,11 +203,11 @@ class TransposedUp(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
+        """Compute (N, in_channels, H, W) -> (N, out_channels, 2H, 2W)."""
         return F.relu(self.norm(self.convolution(features)))
 
 
 def padded(image: Images, multiples: Sequence[int]) -> Images:
-    """The image, its last pixels repeated until its sides divide by the multiples."""
+    """Repeat the last pixels of the image until its sides divide by the multiples."""
     beyond = [-side % multiple for side, multiple in zip(image.shape[2:], multiples, strict=True)]
     return F.pad(image, [end for after in reversed(beyond) for end in (0, after)], mode="replicate")

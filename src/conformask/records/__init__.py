@@ -1,1 +1,1 @@
-"""What the steps know and leave: frozen records, each with the file that holds it. No torch."""
+"""Frozen records of what each step knows and saves, each with the file that holds it. No torch."""

@@ -1,4 +1,4 @@
-"""calibration.json: what is promised, on which images it rests, and for which it holds."""
+"""The contents of calibration.json: the promise, the images it rests on, and those it holds for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,37 +9,37 @@ from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 
 EVERY_IMAGE = "every image"
-"""What masks hide that are closed whatever they look at."""
+"""Description of the images that closed masks hide, whatever they show."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms(LossTerms):
-    """What is promised, and by which masks it is kept."""
+    """The terms of a promise, and the masks that keep it."""
 
     threshold: float
     confidence: float | None
-    """None for a promise about a mean."""
+    """The promised share of images; None for a promise about a mean."""
     delta: float | None
     """Share of calibration sets for which the promise may fail; None where it averages over them."""
     guarantee: str
     claim: str
-    """What is promised, as a formula."""
+    """The promise as a formula."""
     family: Mapping[str, Json]
     rule: Mapping[str, Json]
     exact: bool
-    """Critical lambdas solved exactly; otherwise on a grid, which is conservative."""
+    """Whether critical lambdas were solved exactly; otherwise on a grid, which is conservative."""
     exploratory: bool
-    """The terms, or which images they rest on, were changed after a calibration on the same images."""
+    """Whether the terms or the images were changed after a calibration on some of the same images."""
     thresholds: tuple[float, ...] | None
-    """Declared before the calibration, for a simultaneous promise."""
+    """Thresholds declared before the calibration, for a simultaneous promise."""
     unit: str | None = None
-    """image, group or member; None is that of the guarantee."""
+    """The unit counted: image, group or member; None is the guarantee's own."""
     share: float | None = None
-    """Of a group's images that have to be fine; None is all, or another unit."""
+    """The share of a group's images that must meet the threshold; None is all, or another unit."""
     within: bool = False
-    """In each category by itself, beyond what the guarantee says."""
+    """Whether each category gets the promise by itself, in addition to what the guarantee says."""
     hides: str | None = None
-    """Which images are hidden completely whatever they look like, as nothing less keeps the promise."""
+    """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,33 +48,33 @@ class Sample:
 
     n_calibration: int
     n_groups: int | None
-    """Where the promise counts groups."""
+    """Number of groups, where the promise counts groups."""
     n_effective: float | None
     """Effective sample size, where images are weighted."""
     weights: tuple[float, float] | None = None
-    """Their smallest and largest weight, where they have any."""
+    """The smallest and largest weight of the images, where they have any."""
     calibrated: str
-    """When, in UTC."""
+    """The time of the calibration, in UTC."""
     calibrated_on: tuple[str, ...]
-    """Their pixel hashes."""
+    """Hashes of pixels and groups of the calibration images."""
     hidden: float | None = None
-    """Mean mask size on them; None where it is not known, as in runs of conformask 0.2."""
+    """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
     own_grid: bool = False
     """Whether the grid of the curves was made from them, and no promise that takes a fixed one is left."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationCard(Domain, Sample, Terms):
-    """calibration.json: the terms, the sample and the domain of a promise."""
+    """The contents of calibration.json: the terms, the sample and the domain of a promise."""
 
     image_errors: Mapping[str, Json] | None = None
-    """How the loss without a mask follows what the score looks like, for the bound of each image."""
+    """The regression of the unmasked loss on features of the score, for bounds per image."""
     code: Mapping[str, str] = field(default_factory=dict)
-    """Hashes of the scorer and of what else a user brought as code, by the name of its argument."""
+    """Hashes of the scorer and of other code from the user, by argument name."""
 
     @property
     def n_units(self) -> int:
-        """How many of what the promise counts."""
+        """The number of units that the promise counts."""
         return self.n_calibration if self.n_groups is None else self.n_groups
 
     @property
@@ -95,5 +95,5 @@ class CalibrationCard(Domain, Sample, Terms):
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """Return the time in UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

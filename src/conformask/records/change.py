@@ -1,17 +1,17 @@
-"""In which way new images differ from those of the calibration."""
+"""Changes between new images and those of the calibration."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Change:
-    """One plain property of images that is clearly not as it was."""
+    """A plain property of images that has clearly changed."""
 
     measure: str
-    """brightness, contrast, noise or sharpness."""
+    """The property: brightness, contrast, noise or sharpness."""
     role: str
-    """Of which images: x or y_hat."""
+    """The images that changed: x or y_hat."""
     ratio: float
     """The median of new images divided by that of the calibration images."""
     text: str
-    """In words, such as "darker by a fifth"."""
+    """The change in words, such as "darker by a fifth"."""

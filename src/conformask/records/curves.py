@@ -1,4 +1,4 @@
-"""Distances and mask sizes of images along a grid of lambdas."""
+"""Losses and mask sizes of images along a grid of lambdas."""
 
 import json
 from collections.abc import Mapping
@@ -19,43 +19,43 @@ class Curves:
     """For each image, the raw loss and the mask size at the points of a fixed grid of lambdas."""
 
     names: Array
-    """(n,) strings."""
+    """Names of the images, (n,) strings."""
     grid: Array
-    """(G,) increasing, from 0 to inf."""
+    """Lambdas, (G,) increasing, from 0 to inf."""
     distance: Array
-    """(n, G) float64: the loss, such as d(m*y, m*y_hat), not made monotone."""
+    """Losses, (n, G) float64, such as d(m*y, m*y_hat), not made monotone."""
     size: Array
-    """(n, G) float64: mean(1 - m)."""
+    """Mask sizes, (n, G) float64: mean(1 - m)."""
     features: Array | None = None
-    """(n, F) float64: what the score looks like."""
+    """Features of the scores, (n, F) float64."""
     bound: Array | None = None
-    """(n, G) float64: the largest loss that any truth could give."""
+    """The largest losses that any truth could give, (n, G) float64."""
     group: Array | None = None
-    """(n,) strings: images of one group are dependent."""
+    """Groups, (n,) strings: images of one group are dependent."""
     category: Array | None = None
-    """(n,) strings."""
+    """Categories, (n,) strings."""
     weight: Array | None = None
-    """(n,) float64: likelihood ratios."""
+    """Likelihood ratios, (n,) float64."""
     appearance: Array | None = None
-    """(n, 2, 4) float64: logarithms of plain numbers of x and y_hat, see `masker.appearance`."""
+    """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.appearance`."""
 
     def arrays(self, prefix: str = "") -> dict[str, Array]:
-        """As named arrays for an npz."""
+        """Return the curves as named arrays for an npz."""
         values = {prefix + field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     def take(self, places: Array) -> "Curves":
-        """Those of the images at these places."""
+        """Return the curves of the images at these places."""
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
         return replace(self, **rows)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
-        """The inverse of arrays().
+        """Read curves from the arrays that arrays() returned.
 
         Raises:
-            MismatchError: one is missing, or they are of different lengths.
+            MismatchError: an array is missing, or their lengths differ.
         """
         columns = {f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays}
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
@@ -67,40 +67,40 @@ class Curves:
 
 @dataclass(frozen=True)
 class Worth:
-    """What a score is worth: hidden shares of selection images, all at one promise."""
+    """The benchmark of a score: mean mask sizes on selection images, all for one promise."""
 
     n: int
-    """Images."""
+    """Number of selection images."""
     threshold: float
-    """Of the promise."""
+    """The threshold of the promise."""
     hidden: float
-    """Under the score."""
+    """Mean mask size under the score."""
     others: Mapping[str, float]
-    """Under scores that need no training, by their names, and "constant", one value everywhere."""
+    """Mean mask sizes under scores without training, by name, and under "constant", one value everywhere."""
     oracle: float | None
-    """Under the best mask of each image, given the truth; None where none is known."""
+    """Mean mask size under the best masks, given the truth; None where none is known."""
     correlation: float | None
-    """Of hidden share and unmasked loss over the images, C(M, D), under the score."""
+    """Correlation C(M, D) of mask size and unmasked loss over the images, under the score."""
     interval: tuple[float, float] | None = None
-    """Of the hidden share, in nine of ten sets of such images; None in runs of conformask 0.2."""
+    """The 90 % interval of the mean mask size over sets of such images; None in runs of conformask 0.2."""
     clearly_less: tuple[str, ...] = ()
-    """The others that hide less in at least nineteen of twenty sets of such images."""
+    """The other scores that hide less in at least nineteen of twenty sets of such images."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """selection.npz: what the choices after training need of the selection images."""
+    """The contents of selection.npz: data on the selection images for the choices after training."""
 
     of: LossTerms
-    """Which loss."""
+    """The loss that the record is about."""
     distance: Array
-    """(n,) losses of the images without a mask."""
+    """Losses of the images without a mask, (n,)."""
     curves: Mapping[str, Curves]
-    """For each family."""
+    """Curves by the name of the family."""
     worth: Worth | None = None
 
     def threshold(self, quantile: float) -> float:
-        """The quantile of the unmasked losses, as "q0.1" means it."""
+        """Return the quantile of the unmasked losses, which a threshold such as "q0.1" stands for."""
         return float(np.quantile(self.distance, quantile))
 
     def save(self, folder: Path) -> None:
@@ -114,7 +114,7 @@ class Selection:
 
     @classmethod
     def load(cls, folder: Path) -> "Selection":
-        """Read what save wrote."""
+        """Read the record that save wrote."""
         arrays = read_arrays(folder / "selection.npz")
         families = sorted({key.split("/")[0] for key in arrays if "/" in key})
         if "of" not in arrays:
@@ -128,14 +128,14 @@ class Selection:
 
 
 def _terms(stored: str, path: Path) -> LossTerms:
-    """As JSON; conformask 0.1 kept the name of a distance."""
+    """Parse the terms of a loss from JSON, or from the name of a distance, as conformask 0.1 kept it."""
     if not stored.startswith("{"):
         return LossTerms(distance=stored)
     return record_of(LossTerms, json.loads(stored), path)
 
 
 def worth_as_now(stored: Json) -> Json:
-    """The JSON of a Worth; conformask 0.2 kept three other scores, each under a name of its own."""
+    """Return the JSON of a Worth; conformask 0.2 kept three other scores, each under its own name."""
     if not isinstance(stored, Mapping) or "trained" not in stored:
         return stored
     names = {"packaged": "packaged", "local_spread": "spread", "constant": "constant"}

@@ -1,4 +1,4 @@
-"""For which images a promise holds, and whether these are among them."""
+"""The images that a promise holds for, and checks of whether given images are among them."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -19,31 +19,31 @@ UNIT = (0.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Domain(ReadAs):
-    """Images like those of the calibration."""
+    """The domain of a promise: images like those of the calibration."""
 
     channels: int
     sizes: tuple[Size, ...]
     population: str | None
-    """For which images the promise holds, where the data say so."""
+    """The images that the promise holds for, where the data say so."""
     tiles: tuple[int | Size, int | Size] | None = None
     """Sides and overlap of the tiles by which whole images were scored; None where each was one pass."""
     network: Network | None = None
-    """Who made y_hat; None where nobody said."""
+    """The network that made y_hat; None where unknown."""
     geometry: Geometry | None = None
-    """Spacing and orientation of the first image, where its file says them; not its place."""
+    """Spacing and orientation of the first image, where its file has them; not its position."""
     range_of_x: tuple[float, float] | None = None
-    """The least and the largest value of the first x, whoever stated them: a file, a type or a person."""
+    """The least and the largest value of the first x, as stated by a file, a type or a person."""
     range_of_y_hat: tuple[float, float] | None = None
-    """The same for y_hat."""
+    """The least and the largest value of the first y_hat, as stated by a file, a type or a person."""
     turned: tuple[str, ...] = ()
-    """Of x and y_hat those whose files were MONOCHROME1, the least value brightest, and were turned round."""
+    """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
-        """How an array of a user's is read as x or y_hat: as the images of the calibration were.
+        """Return how a user's array is read as x or y_hat: like the images of the calibration.
 
         Floats are in [0, 1], or in the range that was stated. Integers have the range that was used, such as
-        0 to 4095 of a DICOM file with 12 bits. Where the calibration's files were turned round, arrays hold
-        what such files hold and are turned as well; floats in [0, 1] are not, larger is brighter.
+        0 to 4095 for a DICOM file with 12 bits. If the calibration's files were inverted, arrays are taken to
+        hold what such files hold and are inverted as well; floats in [0, 1] are not: larger is brighter.
 
         Raises:
             MismatchError: integers of a type that images of this range would not have; says what to give.
@@ -65,7 +65,7 @@ class Domain(ReadAs):
         return replace(reading, data_range=used, turned=turned)
 
     def check_shape(self, shape: Sequence[int], where: str = "") -> None:
-        """Refuse volumes for planes, and other channels, by (C, *space); `where` is put before the message.
+        """Refuse volumes for planes, or other channels, by (C, *space); `where` prefixes the message.
 
         Raises:
             MismatchError: says what the masker takes.
@@ -83,10 +83,10 @@ class Domain(ReadAs):
             )
 
     def check_sizes(self, sizes: Iterable[Size]) -> None:
-        """Refuse images of sizes that the promise does not cover; whole images are warned about.
+        """Refuse images of sizes that the promise does not cover; only warn of whole images.
 
         Raises:
-            MismatchError: says which.
+            MismatchError: a size is not covered; names it.
         """
         for reason in filter(None, map(self.not_covered, sizes)):
             if self.tiles is None:
@@ -94,10 +94,10 @@ class Domain(ReadAs):
             warnings.warn(reason, stacklevel=3)
 
     def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
-        """Warn of images of another spacing than the calibration's, by their names.
+        """Warn of images whose spacing differs from the calibration's, by their names.
 
         Warns:
-            UserWarning: it is another by more than a tenth; says which, of the first of them.
+            UserWarning: the spacing differs by more than a tenth; names the first such image.
         """
         if self.geometry is None:
             return
@@ -111,7 +111,7 @@ class Domain(ReadAs):
                 return
 
     def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
-        """What to say beside masks of this network's outputs; None where the promise is about them.
+        """Return a caveat for masks of this network's outputs; None where the promise is about them.
 
         Raises:
             MismatchError: they are another network's, and `other_network` does not allow it.
@@ -120,23 +120,23 @@ class Domain(ReadAs):
 
     @property
     def unknown_network(self) -> str | None:
-        """What to say beside an output that nobody named a network for; None where the promise names none."""
+        """A caveat for an output of an unknown network; None where the promise names no network."""
         if self.network is None:
             return None
         return f"The promise is about outputs of {self.network.name}; who made this is unknown."
 
     @property
     def covered(self) -> str:
-        """Of which sizes the images are that the promise covers.
+        """The sizes of images that the promise covers, in words.
 
-        Whole images scored by tiles, and those of a calibration on many sizes, differ in size; they are
-        covered up to FACTOR times away.
+        Whole images scored by tiles, and images of a calibration on many sizes, differ in size; sides up to
+        FACTOR times as long or short are covered.
         """
         whole = self.tiles is not None
         return f"{'whole ' if whole else ''}{covered(self.sizes, many=whole)}"
 
     def not_covered(self, size: Size) -> str | None:
-        """Why the promise does not cover images of this size; None where it does."""
+        """Return why the promise does not cover images of this size; None where it does."""
         if among(size, self.sizes, many=self.tiles is not None):
             return None
         return f"images of {size_text(size)} pixels: the promise covers only {self.covered}"

@@ -1,4 +1,4 @@
-"""evaluation.json: what was measured on images with truth."""
+"""The contents of evaluation.json: measurements on images with truth."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -24,54 +24,54 @@ from conformask.storage.typed import record_of
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
 FRAMES = ("pandas", "polars")
-"""Libraries whose DataFrame an evaluation becomes; the first that is installed."""
+"""Libraries whose DataFrame an evaluation can become; the first that is installed is used."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured on images with truth, to stand beside what is promised."""
+    """A measurement on images with truth, to be compared with the promise."""
 
     n: int
-    """Images, or groups where the promise is about whole groups."""
+    """Number of images, or of groups where the promise is about whole groups."""
     coverage: float
-    """Share of them that meets the threshold; of images of new groups the mean over groups."""
+    """Share of images or groups that meet the threshold; for images of new groups the mean over groups."""
     coverage_interval: tuple[float, float]
-    """95 %."""
+    """95 % interval of the coverage."""
     mean_distance: float
-    """Masked."""
+    """Mean loss under the masks."""
     p_worse: float | None
-    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    """The p-value: the chance of a result at least as bad if the promise holds; None if no law is known."""
     broken: bool
-    """Whether less is kept than was promised, and less than chance explains."""
+    """Whether less is kept than was promised, by more than chance explains."""
 
 
 @dataclass(frozen=True)
 class ImageRecords:
-    """What evaluation measured on each test image; arrays of shape (n,), float64 if nothing else is said."""
+    """Measurements on each test image; arrays of shape (n,), float64 unless stated otherwise."""
 
     name: Array
-    """Texts."""
+    """Names, as strings."""
     distance: Array
-    """Masked: d(m*y, m*y_hat)."""
+    """Losses under the masks, such as d(m*y, m*y_hat)."""
     unmasked_distance: Array
     size: Array
-    """mean(1 - m)."""
+    """Mask sizes, mean(1 - m)."""
     oracle_size: Array
-    """Of the exact oracle; NaN where there is none."""
+    """Mask sizes of the exact oracle; NaN where there is none."""
     paper_oracle_size: Array
-    """Of the paper's Opt; NaN where it was not computed or did not reach the threshold."""
+    """Mask sizes of the paper's Opt; NaN where not computed, or the threshold was not reached."""
     critical_lambda: Array
     difficulty: Array
-    """The mean score."""
+    """Mean scores."""
     group: Array | None = None
-    """Texts, an image's own name where it has none; None in an evaluation of conformask 0.1."""
+    """Groups, as strings, an image's own name where it has none; None in conformask 0.1."""
     category: Array | None = None
-    """Texts, empty where there is none; None as for group."""
+    """Categories, as strings, empty where there is none; None in conformask 0.1."""
     passed: Array | None = None
-    """Whether the distance meets the threshold; None as for group."""
+    """Whether each loss meets the threshold; None in conformask 0.1."""
 
     def columns(self) -> dict[str, list[Json]]:
-        """Plain values by name; None where there is no group or category, or nobody noted it."""
+        """Return plain values by name; None where there is no group or category, or it was not recorded."""
         measured = {name: values.tolist() for name, values in vars(self).items() if values is not None}
         names, nothing = measured.pop("name"), [None] * len(self.name)
         groups, categories = measured.pop("group", names), measured.pop("category", nothing)
@@ -90,45 +90,45 @@ class Example:
 
     name: str
     kind: str
-    """best, typical, worst (by loss against threshold), or whole (a whole image of tiles)."""
+    """The kind: best, typical, worst (by loss against threshold), or whole (a whole image of tiles)."""
     x: Array
     y: Array
     y_hat: Array
     mask: Array
-    """255 = trusted."""
+    """The mask, 255 = trusted."""
     error: Array
     """Pixelwise error |y - y_hat|, averaged over channels, (H, W), 255 = error_scale."""
     error_scale: float
     size: float
     """Mask size, mean(1 - m)."""
     distance: float
-    """Loss."""
+    """Loss under the mask."""
     oracle_size: float | None
 
 
 @dataclass(frozen=True)
 class CategoryCoverage:
-    """Coverage of the test images of a category."""
+    """Coverage of the test images of one category."""
 
     category: str
     n: int
     coverage: float
     interval: tuple[float, float]
-    """95 %."""
+    """95 % interval of the coverage."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """How an evaluation came about, for those who repeat it."""
+    """The provenance of an evaluation, for repeating it."""
 
     calibrated: str
-    """When the promise was made, in UTC."""
+    """The time when the promise was made, in UTC."""
     images: str
     """A hash of all pixels of the test images, in their order."""
     versions: Mapping[str, str]
-    """Of what computed it, by name."""
+    """Versions of the software that computed it, by name."""
     command: str | None
-    """None where nobody typed one, as in a notebook."""
+    """The command line; None where there was none, as in a notebook."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ class Evaluation(LossTerms):
     promise: str
     threshold: float
     confidence: float | None
-    """None for a promise about a mean."""
+    """The promised share of images; None for a promise about a mean."""
     guarantee: str
     family: str
     scorer: str
@@ -146,61 +146,61 @@ class Evaluation(LossTerms):
     n_test: int
     coverage: float
     coverage_interval: tuple[float, float]
-    """95 %: Clopper-Pearson, with an effective number of images where they lie in groups."""
+    """95 % interval: Clopper-Pearson, with an effective number of images if they are in groups."""
     mask_size: float
     mask_size_interval: tuple[float, float]
-    """Bootstrap, 95 %."""
+    """95 % bootstrap interval of the mean mask size."""
     mask_size_oracle: float | None
     mask_size_paper_oracle: float | None
     n_paper_oracle: int
-    """Images on which the paper's Opt was computed and reached the threshold."""
+    """Number of images on which the paper's Opt was computed and reached the threshold."""
     ratio_to_oracle: float | None
-    """mask_size / mask_size_oracle."""
+    """The ratio mask_size / mask_size_oracle."""
     correlation_size_distance: float | None
-    """C(M, D): Pearson, mask size and loss without a mask."""
+    """Pearson correlation C(M, D) of mask size and loss without a mask."""
     correlation_size_oracle: float | None
-    """C(M, M_opt): Pearson, mask size and the paper's Opt's."""
+    """Pearson correlation C(M, M_opt) of mask size and the paper's Opt's."""
     spearman_size_distance: float | None
     spearman_size_oracle: float | None
     coverage_by_difficulty: tuple[float, ...]
-    """By decile of the mean score, easiest first."""
+    """Coverage by decile of the mean score, easiest first."""
     size_by_difficulty: tuple[float, ...]
     size_by_threshold: tuple[tuple[float, float], ...]
-    """(threshold, mean mask size on the calibration images) at the same confidence, thresholds ascending."""
+    """Pairs (threshold, mean mask size on the calibration images) at the same confidence, ascending."""
     images: ImageRecords
     examples: tuple[Example, ...] = ()
     mean_distance: float = math.nan
-    """Of the loss under the masks."""
+    """Mean loss under the masks."""
     mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
-    """Bootstrap over images, whole groups where there are any, 95 %."""
+    """95 % bootstrap interval over images, or whole groups where there are any."""
     p_worse: float | None = None
-    """How often images like those of the calibration measure as bad or worse; None where no law is known."""
+    """The p-value: the chance of a result at least as bad if the promise holds; None if no law is known."""
     p_better: float | None = None
-    """The same for as good or better."""
+    """The chance of a result at least as good; None if no law is known."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
-    """Where the promise is for each category."""
+    """Coverage of each category, where the promise is for each category."""
     network: Network | None = None
-    """Who made y_hat of the test images."""
+    """The network that made y_hat of the test images."""
     caveat: Caveat | None = None
-    """What to say beside every result, where that is not the network that the promise is about."""
+    """A caveat for every result, if that is not the network that the promise is about."""
     fingerprint: str = ""
-    """Of the masker."""
+    """The fingerprint of the masker."""
     unit: str | None = None
-    """image, group or member; None is that of the guarantee."""
+    """The unit counted: image, group or member; None is the guarantee's own."""
     share: float | None = None
-    """Of a group's images that have to be fine."""
+    """The share of a group's images that must meet the threshold."""
     within: bool = False
-    """In each category by itself, beyond what the guarantee says."""
+    """Whether each category gets the promise by itself, in addition to what the guarantee says."""
     n_groups: int | None = None
-    """Of the test images, where the promise counts groups."""
+    """Number of groups of the test images, where the promise counts groups."""
     worth: Worth | None = None
-    """What the score was worth on the selection images, where it was compared there."""
+    """The benchmark of the score on the selection images, where it was compared there."""
     exploratory: bool = False
-    """The terms, or which images they rest on, were changed after a calibration on the same images."""
+    """Whether the terms or images of the promise were changed after a calibration on the same images."""
     hides: str | None = None
-    """Which images are hidden completely whatever they look like, as nothing less keeps the promise."""
+    """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
     made: Made | None = None
-    """None in an evaluation of an earlier conformask."""
+    """The provenance; None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
     """Evaluates the same images under another promise; None where this was read from a folder."""
 
@@ -217,22 +217,22 @@ class Evaluation(LossTerms):
         return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
-        """The rows of `table`, so that pandas.DataFrame(evaluation) is what it seems."""
+        """Iterate over the rows of `table`, so that pandas.DataFrame(evaluation) has the expected rows."""
         return iter(self.table())
 
     def table(self) -> list[dict[str, Json]]:
-        """One dict of plain values for each image: name, group, category, passed, distance, mask size...
+        """Return a dict of plain values per image: name, group, category, passed, distance, mask size...
 
-        Numbers that are unknown are NaN, other values None.
+        Unknown numbers are NaN, other unknown values None.
         """
         columns = self.images.columns()
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def to_frame(self) -> Any:
-        """The rows of `table` as a DataFrame of pandas, or of polars where pandas is not installed.
+        """Return the rows of `table` as a DataFrame of pandas, or of polars if pandas is not installed.
 
         Raises:
-            MissingFileError: neither is installed.
+            MissingFileError: neither pandas nor polars is installed.
         """
         for library in FRAMES:
             if find_spec(library) is not None:
@@ -243,7 +243,7 @@ class Evaluation(LossTerms):
         )
 
     def plot(self, ax: Any = None) -> Any:
-        """Mean mask size against threshold, as in the report, with what the test images measured; matplotlib.
+        """Plot mean mask size against threshold, as in the report, with the test result; needs matplotlib.
 
         Args:
             ax: matplotlib axes to draw on; new ones if None.
@@ -253,7 +253,7 @@ class Evaluation(LossTerms):
 
         Raises:
             MissingFileError: matplotlib is not installed.
-            MismatchError: the masker stored no curves, from which mask sizes at other thresholds are known.
+            MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
         """
         if find_spec("matplotlib") is None:
             raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
@@ -272,15 +272,15 @@ class Evaluation(LossTerms):
         return axes
 
     def recalibrate(self, **promise: Any) -> "Evaluation":
-        """The same masker under another promise, measured on the same images.
+        """Evaluate the same masker under another promise, on the same images.
 
         Args:
-            promise: threshold, confidence and what else `Masker.recalibrate` takes. A promise that was chosen
-                on test images does not hold: the result says that it is exploratory where the masker does.
+            promise: threshold, confidence and other arguments of `Masker.recalibrate`. A promise chosen
+                on test images does not hold: the result is marked exploratory where the masker is.
 
         Raises:
             MismatchError: this evaluation was read from a folder, without masker and images.
-            ConformaskError: as `Masker.recalibrate` and `evaluate`.
+            ConformaskError: see `Masker.recalibrate` and `evaluate`.
         """
         if self.again is None:
             raise MismatchError(
@@ -290,12 +290,12 @@ class Evaluation(LossTerms):
         return self.again(promise)
 
     def summary(self) -> dict[str, Json]:
-        """All but the arrays: the content of evaluation.json."""
+        """Return all fields but the arrays: the contents of evaluation.json."""
         left_out = "images", "examples", "again"
         return {name: value for name, value in vars(self).items() if name not in left_out}
 
     def save(self, folder: Path) -> None:
-        """Write evaluation.json and what it names, evaluation-*.npz and examples-*.npz."""
+        """Write evaluation.json and the files it names, evaluation-*.npz and examples-*.npz."""
         examples: dict[str, Array] = {}
         for index, example in enumerate(self.examples):
             for name, value in vars(example).items():
@@ -307,7 +307,7 @@ class Evaluation(LossTerms):
 
     @classmethod
     def load(cls, folder: Path) -> "Evaluation":
-        """Read what save wrote.
+        """Read an evaluation that save wrote.
 
         Raises:
             MissingFileError: the folder holds no evaluation.

@@ -1,4 +1,4 @@
-"""Where the pixels of an image lie: their spacing, and how they stand in a patient or on a stage."""
+"""Positions of pixels: their spacing, and their orientation in a patient or on a stage."""
 
 import re
 from dataclasses import dataclass, replace
@@ -9,17 +9,17 @@ from conformask.errors import InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
 CLOSE = 1e-3
-"""Of a pixel: how far two images may lie apart that are said to lie in the same place."""
+"""Position tolerance in pixels, for images that are said to be in the same place."""
 ENDS = ("LR", "PA", "IS")
-"""Of right, anterior and superior: where the axis starts and where it leads."""
+"""Letters for the right, anterior and superior axes: the negative and the positive direction."""
 OTHER = 1.1
-"""From this ratio on two spacings are other ones."""
+"""Ratio from which two spacings count as different."""
 UNITS = {"mm": 1e-3, "\u00b5m": 1e-6, "nm": 1e-9, "m": 1.0}
-"""In metres."""
+"""Units of length in metres."""
 
 
 LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(nm|um|\u00b5m|\u03bcm|mm|m)")
-"""Such as 5mm or 2.5 um."""
+"""Pattern of a length such as 5mm or 2.5 um."""
 
 
 @dataclass(frozen=True)
@@ -27,32 +27,32 @@ class PhysicalWindow:
     """A window that was given as a length."""
 
     sides: tuple[int, ...]
-    """In pixels, along each axis."""
+    """Sides in pixels, along each axis."""
     length: str
-    """Such as 5 mm."""
+    """The length as given, such as 5 mm."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Spacing along each spatial axis of an image, (D, H, W) or (H, W), and its place where it is known."""
+    """Spacing along each spatial axis of an image, (D, H, W) or (H, W), and its position where known."""
 
     spacing: tuple[float, ...]
     """The step from pixel to pixel along each axis, above 0."""
     unit: str
-    """mm, \u00b5m, nm or m."""
+    """Unit of the spacing: mm, \u00b5m, nm or m."""
     affine: tuple[tuple[float, ...], ...] | None = None
-    """4 x 4: from the indices (x, y, z) of a pixel to right, anterior, superior in mm; None where unknown."""
+    """A 4 x 4 matrix from pixel indices (x, y, z) to right, anterior, superior in mm; None where unknown."""
 
     @property
     def text(self) -> str:
-        """For example "2 x 0.5 x 0.5 mm"."""
+        """The spacing in words, for example "2 x 0.5 x 0.5 mm"."""
         return f"{' x '.join(f'{step:.4g}' for step in self.spacing)} {self.unit}"
 
     @property
     def orientation(self) -> str | None:
-        """Where x, y and z lead, such as RAS: right, anterior, superior; None where the place is unknown.
+        """Directions of x, y and z, such as RAS: right, anterior, superior; None where unknown.
 
-        Each axis is named by the direction of the patient that it is nearest to, as nibabel does it.
+        Each axis is named by the patient direction nearest to it, as in nibabel.
         """
         if self.affine is None:
             return None
@@ -68,7 +68,7 @@ class Geometry:
 
     @property
     def without_place(self) -> "Geometry":
-        """The same spacing and directions, the first pixel at the origin."""
+        """A copy with the same spacing and directions, and the first pixel at the origin."""
         if self.affine is None:
             return self
         matrix = np.array(self.affine)
@@ -76,7 +76,7 @@ class Geometry:
         return replace(self, affine=affine_of(matrix))
 
     def differs(self, other: "Geometry") -> str | None:
-        """How another image of the same shape lies elsewhere; None where it does not."""
+        """Return how another image of the same shape differs in position; None where it does not."""
         scale = UNITS[other.unit] / UNITS[self.unit]
         steps, others = np.array(self.spacing), scale * np.array(other.spacing)
         if steps.shape != others.shape or (abs(steps - others) > CLOSE * steps).any():
@@ -92,17 +92,17 @@ class Geometry:
         return f"affines that differ by {offset:.4g} mm{axes}"
 
     def window(self, length: str) -> PhysicalWindow:
-        """A length such as 5mm or 20 um in whole pixels along each axis, at least 1.
+        """Convert a length such as 5mm or 20 um to whole pixels along each axis, at least 1.
 
         Raises:
-            InvalidArgumentError: it is none.
+            InvalidArgumentError: it is not a length.
         """
         number, unit = parsed(length)
         sides = (round(number * UNITS[unit] / (step * UNITS[self.unit])) for step in self.spacing)
         return PhysicalWindow(tuple(max(1, side) for side in sides), f"{number:g} {unit}")
 
     def is_finer_or_coarser(self, other: "Geometry") -> bool:
-        """Whether the spacing of images is another than this, by more than a tenth along some axis."""
+        """Return whether the other spacing differs by more than a tenth along some axis."""
         if len(self.spacing) != len(other.spacing):
             return False
         scale = UNITS[self.unit] / UNITS[other.unit]
@@ -111,10 +111,10 @@ class Geometry:
 
 
 def parsed(length: str) -> tuple[float, str]:
-    """(5.0, "mm") of 5mm.
+    """Parse a length: 5mm gives (5.0, "mm").
 
     Raises:
-        InvalidArgumentError: it is no length.
+        InvalidArgumentError: it is not a length.
     """
     match = LENGTH.fullmatch(length.strip())
     if match is None or float(match[1]) <= 0:
@@ -125,5 +125,5 @@ def parsed(length: str) -> tuple[float, str]:
 
 
 def affine_of(matrix: Array) -> tuple[tuple[float, ...], ...]:
-    """A 4 x 4 matrix as a Geometry keeps it."""
+    """Return a 4 x 4 matrix as the tuples that a Geometry keeps."""
     return tuple(tuple(map(float, row)) for row in np.asarray(matrix))

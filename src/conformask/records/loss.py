@@ -1,4 +1,4 @@
-"""What a promise is about, in words: a distance between masked images, or an error map under a mask."""
+"""Losses in words: a distance between masked images, or an error map under a mask."""
 
 from dataclasses import dataclass, fields
 
@@ -7,12 +7,12 @@ from conformask.names import DISTANCES, Over
 
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
-    """Which loss, as command line, JSON and Python name it."""
+    """The names and numbers of a loss in command line, JSON and Python."""
 
     distance: str
-    """A distance, or an error map."""
+    """The name of a distance or of an error map."""
     over: Over | None = None
-    """None: between the masked images, as the paper has it; for lp that is the mean over the image."""
+    """The aggregate; None compares the masked images, as in the paper; for lp the mean over the image."""
     window: int | tuple[int, ...] | None = None
     """Side of the window in pixels, or its side along each axis."""
     length: str | None = None
@@ -24,12 +24,12 @@ class LossTerms:
 
     @property
     def loss_terms(self) -> "LossTerms":
-        """These alone, of a record that says more."""
+        """The terms of the loss alone, from a record with more fields."""
         return LossTerms(**{field.name: getattr(self, field.name) for field in fields(LossTerms)})
 
     @property
     def loss_name(self) -> str:
-        """As it stands in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
+        """The loss as written in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
         tolerated = f" > {self.tolerance or 0:g}"
         numbers = {
             "window": f", {self.length or f'{self._sides} px'}",
@@ -46,7 +46,7 @@ class LossTerms:
 
     @property
     def _window_label(self) -> str:
-        """Such as 9 x 9 pixels, or 5 mm (1 x 5 x 5 pixels)."""
+        """The window in words, such as 9 x 9 pixels, or 5 mm (1 x 5 x 5 pixels)."""
         sides = self._sides if isinstance(self.window, tuple) else f"{self.window} x {self.window}"
         return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
 
@@ -57,7 +57,7 @@ class LossTerms:
 
     @property
     def loss_label(self) -> str:
-        """As people write it."""
+        """The loss as people write it."""
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
         labels = {
@@ -70,7 +70,7 @@ class LossTerms:
         return f"{said}, in the region" if self.region else said
 
     def limit(self, threshold: str) -> str:
-        """What is promised not to exceed the threshold."""
+        """Return the condition that the loss is at most the threshold, in words."""
         label, where = self.distance_label, " in the region" if self.region else ""
         wrong = f"{label} above {self.tolerance or 0:g}"
         differs = f"what the mask trusts{where} differs from the truth by at most {threshold} in"
@@ -84,7 +84,7 @@ class LossTerms:
 
     @property
     def loss_caveat(self) -> str | None:
-        """What the masks of a distance between masked images do not show."""
+        """A caveat on errors that masks of a distance between masked images need not cover."""
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None
         instead = f"{self.distance}_map" if f"{self.distance}_map" in DISTANCES else "ssim_map"

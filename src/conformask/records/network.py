@@ -1,4 +1,4 @@
-"""Who made y_hat: part of every promise."""
+"""The network that made y_hat: part of every promise."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Network:
     """A hash of its file, weights or code; None where only its name is known."""
 
     def is_other(self, network: "Network") -> bool:
-        """Whether it is another one: by the fingerprints where both are known, else by name."""
+        """Return whether the other network differs: by fingerprint where both are known, else by name."""
         if self.fingerprint is not None and network.fingerprint is not None:
             return self.fingerprint != network.fingerprint
         return self.name != network.name
@@ -23,23 +23,23 @@ class Network:
 
 @dataclass(frozen=True)
 class Caveat:
-    """What to say beside masks of outputs that a promise may not be about."""
+    """A caveat to show beside masks of outputs that a promise may not be about."""
 
     text: str
     other: bool
-    """Whether another network made them; it is unknown otherwise."""
+    """Whether another network made the outputs; otherwise it is unknown."""
 
 
 def check_network(
     promised: Network | None, shown: Network | None, what: str, *, other_network: bool
 ) -> Caveat | None:
-    """Whether y_hat was made by the network that a promise, or a scorer, is about.
+    """Check that y_hat was made by the network that a promise, or a scorer, is about.
 
     Args:
-        promised: the network that it is about; None where nobody said.
+        promised: the network that the promise or scorer is about; None where unknown.
         shown: the network of the images.
-        what: what is about a network, such as "the promise".
-        other_network: continue all the same, with a warning.
+        what: the name of the subject in messages, such as "the promise".
+        other_network: whether to continue with a warning if it was another network.
 
     Raises:
         MismatchError: another network made it.

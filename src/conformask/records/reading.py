@@ -1,4 +1,4 @@
-"""How files and arrays are read where they do not say it themselves."""
+"""How files and arrays are read if they do not specify it themselves."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -6,31 +6,31 @@ from typing import Any, Literal
 from conformask.errors import InvalidArgumentError
 
 AXES = "TCZYX"
-"""Times, channels, and the spatial axes."""
+"""Letters of axes: time, channel, and the spatial axes."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is given beside the files of images; the same for calibration and new images.
+    """Instructions for reading images, in addition to their files; the same for calibration and new images.
 
     Raises:
-        InvalidArgumentError: axes that are none.
+        InvalidArgumentError: the axes are not valid.
     """
 
     data_range: tuple[float, float] | None = None
     """The values that become 0 and 1."""
     x_range: tuple[float, float] | None = None
-    """The same for x, if it has another range, such as raw counts."""
+    """The values that become 0 and 1 in x, if it has another range, such as raw counts."""
     axes: str | None = None
-    """Of arrays, npy, and files that do not say it: letters of TCZYX in their order, such as ZYX."""
+    """Axes of arrays, npy, and files that do not specify them: letters of TCZYX in order, such as ZYX."""
     clip: Literal["x", "all"] | None = None
-    """Whose values outside the range are clipped to it; others are refused."""
+    """The roles whose values outside the range are clipped to it; for others they are refused."""
     nan: Literal["outside"] | None = None
-    """outside: NaN is outside the region of an image."""
+    """"outside" if NaN marks pixels outside the region of an image."""
     empty_chunks: bool = False
     """Whether a zarr may leave out chunks, which are read as its fill value."""
     turned: bool = False
-    """Whether the smallest value is the brightest; a file says it itself, and no one else is asked."""
+    """Whether the smallest value is the brightest; only a file itself specifies it."""
 
     def __post_init__(self) -> None:
         axes = self.axes
@@ -42,7 +42,7 @@ class Reading:
             )
 
     def of(self, role: str) -> "Reading":
-        """How images of x, y_hat or y are read: by their own range, with clip `all` or None."""
+        """Return how images of x, y_hat or y are read: by their own range, with clip `all` or None."""
         data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
         clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
         return replace(self, data_range=data_range, x_range=None, clip=clip)
@@ -55,7 +55,7 @@ class Reading:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The fields of ReadAs."""
+        """The fields that ReadAs keeps."""
         return {name: getattr(self, name) for name in ("data_range", "x_range", "axes", "clip", "nan")}
 
 
@@ -64,20 +64,20 @@ PLAIN = Reading()
 
 @dataclass(frozen=True, kw_only=True)
 class ReadAs:
-    """What a record keeps of a Reading: what decides the pixels."""
+    """The settings of a Reading that determine pixel values, as a record keeps them."""
 
     data_range: tuple[float, float] | None
-    """Values of black and white, where it was stated; the file type says them otherwise."""
+    """Values of black and white, where stated; otherwise the file type determines them."""
     x_range: tuple[float, float] | None = None
-    """The same for x, if another range was stated."""
+    """Values of black and white in x, if another range was stated."""
     axes: str | None = None
-    """Of arrays and of files that do not say it, where it was stated."""
+    """Axes of arrays and of files that do not specify them, where stated."""
     clip: Literal["x", "all"] | None = None
-    """Whose values outside the range were clipped."""
+    """The roles whose values outside the range were clipped."""
     nan: Literal["outside"] | None = None
-    """outside: NaN was outside the region of an image."""
+    """"outside" if NaN marked pixels outside the region of an image."""
 
     @property
     def reading(self) -> Reading:
-        """How the images were read."""
+        """The Reading with which the images were read."""
         return Reading(self.data_range, self.x_range, self.axes, self.clip, self.nan)

@@ -1,4 +1,4 @@
-"""A threshold as people give it: a loss, its text, or a quantile of the losses of the selection images."""
+"""Thresholds as people give them: a loss, its text, or a quantile of losses on the selection images."""
 
 import math
 from typing import NoReturn
@@ -11,14 +11,14 @@ from conformask.storage.as_arrays import Array
 
 
 def positive(threshold: float) -> float:
-    """The threshold, or InvalidArgumentError where it is not a distance above 0."""
+    """Return the threshold; raise InvalidArgumentError if it is not a distance above 0."""
     if not 0 < threshold < math.inf:
         raise InvalidArgumentError(f"threshold = {threshold:g}: must be a distance above 0")
     return float(threshold)
 
 
 def threshold_of(choice: float | str, record: Selection | None) -> float:
-    """A threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
+    """Return a threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
 
     Raises:
         InvalidArgumentError: not a distance above 0, or a quantile without selection images.
@@ -29,17 +29,17 @@ def threshold_of(choice: float | str, record: Selection | None) -> float:
 
 
 def level_of(choice: float | str, losses: Array) -> float:
-    """As threshold_of, of losses without a mask; 0 where their quantile is."""
+    """Return a threshold from unmasked losses, as by threshold_of; 0 where their quantile is 0."""
     if not is_quantile(choice):
         return float(choice)
     return float(np.quantile(losses, float(str(choice).removeprefix("q"))))
 
 
 def is_quantile(choice: float | str) -> bool:
-    """Whether it is one such as "q0.1", or a loss.
+    """Return whether the choice is a quantile such as "q0.1"; otherwise it is a loss.
 
     Raises:
-        InvalidArgumentError: it is neither, or not above 0.
+        InvalidArgumentError: the choice is neither, or not above 0.
     """
     if not isinstance(choice, str):
         positive(choice)

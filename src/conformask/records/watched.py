@@ -1,4 +1,4 @@
-"""How a stream of new images stands."""
+"""The state of a stream of new images."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,20 @@ from conformask.records.network import Caveat
 
 @dataclass(frozen=True)
 class Watched:
-    """How a stream stands after its latest images."""
+    """The state of a stream after its latest images."""
 
     n_new: int
-    """Images, or groups, that entered just now; what entered before does not enter again."""
+    """Number of images, or groups, that were new in the latest batch; none enters twice."""
     n_seen: int
-    """All that have entered."""
+    """Number of all that have entered."""
     evidence: float
-    """That images differ from those of the calibration: the largest wealth so far of bets on it."""
+    """Evidence that images differ from the calibration's: the largest wealth so far of bets on it."""
     n_judged: int
-    """Those whose truth was known."""
+    """Number of images or groups whose truth was known."""
     n_failed: float
-    """Those of them that failed; of a promise about members the sum of their shares."""
+    """Number of those that failed; for a promise about members the sum of their shares."""
     failure_evidence: float | None
-    """That more than `most_failing` fail; None for a promise about a mean."""
+    """Evidence that more than `most_failing` fail; None for a promise about a mean."""
     most_failing: float | None
     """The share that may fail if the promise is true: at least 1 - confidence, and more by the chance of a
     calibration set in all but a share level / 2 of them."""
@@ -29,20 +29,20 @@ class Watched:
     """In which way the latest images differ, the strongest first; None where no shift was ever seen, or where
     the calibration is of an earlier version and does not know."""
     n_latest: int
-    """How many images these are."""
+    """Number of the latest images that the changes describe."""
     level: float
     """How often a stream without any change is called shifted, ever; and failing, over calibration sets."""
     caveat: Caveat | None
-    """What to say where the promise may not be about these images."""
+    """A caveat where the promise may not be about these images."""
 
     @property
     def shifted(self) -> bool:
-        """Whether images were ever too unlike those of the calibration for chance."""
+        """Whether images ever differed from the calibration's by more than chance explains."""
         return self.evidence >= 1 / self.level
 
     @property
     def failing(self) -> bool:
-        """Whether more ever failed than was promised, by more than chance explains.
+        """Whether more images ever failed than promised, by more than chance explains.
 
         The other half of the level is for calibration sets under which more than `most_failing` fail.
         """

@@ -1,1 +1,1 @@
-"""Training by Lightning: what every network of the stream shares."""
+"""Training with Lightning, shared by all networks."""

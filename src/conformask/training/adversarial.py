@@ -15,24 +15,24 @@ from conformask.training.module import TensorBatch, flipped
 from conformask.types import Images
 
 Generate = Callable[[nn.Module, TensorBatch], tuple[Images, Images, Images]]
-"""(network, batch) -> x at the size of y, y_hat and y."""
+"""A callable (network, batch) -> x at the size of y, y_hat and y."""
 
 L1_WEIGHT = 20.0
-"""The paper's lambda."""
+"""Weight of the L1 loss, the paper's lambda."""
 BETAS = (0.5, 0.999)
-"""Of Adam, as usual for GANs."""
+"""Momentum parameters of Adam, as usual for GANs."""
 
 
 class Adversarial(L.LightningModule):
-    """Minimises adversarial loss + 20 * L1, in turns with the discriminator, whose loss is halved; Adam.
+    """Minimises adversarial loss + 20 * L1, alternating with the discriminator's halved loss; Adam.
 
-    The discriminator sees (x, y) or (x, y_hat) on the channel axis, centred, and returns a logit for each
-    patch. The selection loss is the L1 of y_hat; a GAN that was chosen by it would be a regressor again, so
+    The discriminator gets (x, y) or (x, y_hat) on the channel axis, scaled to [-1, 1], and returns a logit
+    for each patch. The selection loss is the L1 of y_hat; a GAN selected by it would be a regressor again, so
     training keeps the last epoch's weights.
     """
 
     losses: ClassVar[tuple[str, ...]] = ("loss", "adversarial_loss", "discriminator_loss")
-    """What it logs once an epoch, beside selection_loss."""
+    """Losses logged once per epoch, in addition to selection_loss."""
     keeps_last: ClassVar[bool] = True
     """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
 
@@ -54,7 +54,7 @@ class Adversarial(L.LightningModule):
         self.seed = seed
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
-        """One step of the discriminator, then one of the generator."""
+        """Take one step of the discriminator, then one of the generator."""
         batch = flipped(batch, self.seed, self.global_step, self.global_rank)
         x, y_hat, y = self.generate(self.network, batch)
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
@@ -70,12 +70,12 @@ class Adversarial(L.LightningModule):
         return loss.detach()
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
-        """Adds to selection_loss, the mean L1 over the selection images."""
+        """Add to selection_loss, the mean L1 over the selection images."""
         _, y_hat, y = self.generate(self.network, batch)
         self.log("selection_loss", (y - y_hat).abs().mean(), on_epoch=True, sync_dist=True, batch_size=len(y))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Adam for the generator and for the discriminator; the budget sets their learning rate."""
+        """Return Adam for the generator and the discriminator; the budget sets their rate."""
         return [
             torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=BETAS)
             for network in (self.network, self.discriminator)
@@ -96,7 +96,7 @@ class Adversarial(L.LightningModule):
 
 
 def realness_loss(logits: Images, *, real: bool) -> Float[Tensor, ""]:
-    """Binary cross entropy of logits whose images are all real, or all made; in float32."""
+    """Compute binary cross entropy of logits for images that are all real, or all made; in float32."""
     with full_precision(logits):
         target = torch.full_like(logits, float(real), dtype=torch.float32)
         return F.binary_cross_entropy_with_logits(logits.float(), target)

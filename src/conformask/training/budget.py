@@ -1,4 +1,4 @@
-"""How long to train: epochs, minutes or patience, and the learning rate that follows from it."""
+"""Length of training: epochs, minutes or patience, and the learning rate that follows from it."""
 
 import math
 import time
@@ -9,17 +9,18 @@ import lightning as L
 WARM_UP = 0.03
 """The share of a training run in which the learning rate rises."""
 MARGIN = 1e-4
-"""A loss that is lower by less than this share of it has not improved."""
+"""A loss that is lower by less than this fraction of it has not improved."""
 CUTS, CUT = 3, 0.3
-"""So often within its patience is the learning rate cut, and what is left of it each time."""
+"""Number of cuts of the learning rate within the patience, and the factor of each cut."""
 
 
 class Budget(L.Callback):
     """Stops when epochs or minutes are spent, or the selection loss has not improved for `patience` epochs.
 
-    The learning rate warms up, then falls as a cosine; with patience, whose end nobody knows, it is cut for
-    good after each third of it in which the loss has not improved. Minutes are those of training itself, over
-    all resumptions. With several processes the clock of the first counts, so that all take the same steps.
+    The learning rate warms up, then falls as a cosine; with patience, whose end is not known in advance, it
+    is cut permanently after each third of it without improvement of the loss. Minutes count training itself,
+    over all resumed runs. With several processes the clock of the first counts, so that all take the same
+    steps.
     """
 
     def __init__(
@@ -42,12 +43,12 @@ class Budget(L.Callback):
         self.started = 0.0
 
     def elapsed(self) -> float:
-        """Seconds of training so far."""
+        """Return the seconds of training so far."""
         return self.elapsed_before + time.monotonic() - self.started
 
     @property
     def out_of_time(self) -> bool:
-        """Whether max_minutes ended it."""
+        """Whether max_minutes ended training."""
         return self.seconds is not None and self.elapsed() >= self.seconds
 
     @property
@@ -56,11 +57,11 @@ class Budget(L.Callback):
         return self.seconds is not None and self.elapsed_before >= self.seconds
 
     def remaining(self) -> float:
-        """Seconds still to go, judged by the share of the budget that is spent."""
+        """Estimate the seconds that remain from the share of the budget that is spent."""
         return self.elapsed() * (1 / self.spent - 1) if self.spent else math.inf
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Start the clock; a run that was finished stays so, unless it is to be longer."""
+        """Start the clock; a finished run stays finished, unless its budget was extended."""
         self.started = time.monotonic()
         self._spend(trainer, trainer.current_epoch)
         if self.patience is not None and self.waited >= self.patience:
@@ -85,7 +86,7 @@ class Budget(L.Callback):
         self.spent = min(1.0, max(by_epochs, by_time))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Cut the learning rate when patience is wearing out, stop when it is lost."""
+        """Cut the learning rate as patience runs out, and stop when it is used up."""
         if self.patience is None:
             return
         loss = float(trainer.callback_metrics["selection_loss"])
@@ -99,12 +100,12 @@ class Budget(L.Callback):
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, float]:
-        """What a resumed run starts from."""
+        """Return the state that a resumed run starts from."""
         state = {"best": self.best, "waited": self.waited, "share": self.share}
         return {"elapsed": self.elapsed(), **state}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from there."""
+        """Continue from a saved state."""
         self.elapsed_before = state_dict["elapsed"]
         self.best = state_dict["best"]
         self.waited = int(state_dict["waited"])
@@ -112,7 +113,7 @@ class Budget(L.Callback):
 
 
 def schedule(spent: float) -> float:
-    """The share of the learning rate when `spent` of the budget is gone."""
+    """Return the factor on the learning rate when `spent` of the budget is used."""
     if spent < WARM_UP:
         return 0.1 + 0.9 * spent / WARM_UP
     return 0.01 + 0.99 * (1 + math.cos(math.pi * (spent - WARM_UP) / (1 - WARM_UP))) / 2

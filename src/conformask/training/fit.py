@@ -1,4 +1,4 @@
-"""Trains a network on tensors, within a budget, into a run folder from which a killed run resumes.
+"""Training of a network on tensors, within a budget, into a run folder that a killed run resumes from.
 
 With several devices Lightning starts the same command again for each of them: every process reads the
 images, trains on its share of each epoch, and ends with the same weights; only the first writes.
@@ -37,25 +37,25 @@ TensorDataset = Dataset[tuple[Tensor, ...]]
 T = TypeVar("T")
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
-"""What a training, or what follows it, leaves in its run folder at the end."""
+"""Files that training, or a step after it, leaves in its run folder at the end."""
 LARGEST_SEED = 2**63 - 1
 DEFAULT_EPOCHS = 30
-"""Where neither epochs nor minutes nor patience are asked for."""
+"""Epochs if neither epochs nor minutes nor patience are given."""
 SEEN = 6400
-"""So often are images seen in all, at least, where few of them make an epoch short."""
+"""Least number of images seen in total by default, where few images make an epoch short."""
 HOW_LONG = ("epochs", "max_minutes", "patience")
-"""What may be changed to make a training longer."""
+"""Settings that may be changed to make training longer."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
-"""Passes over the selection images after training, and the share of max_minutes for them at most."""
+"""Passes over the selection images after training, and the largest share of max_minutes for them."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a network is trained; it ends with the first of epochs, max_minutes and patience that is spent.
+    """Training settings; training ends with the first of epochs, max_minutes and patience that is spent.
 
     patience counts epochs in which the selection loss has not improved; with it the learning rate is cut
-    whenever a third of them has passed, else it falls as a cosine. batch_size is that of each device. devices
-    and nodes are handed to Lightning; nodes need a run folder that all of them see.
+    whenever a third of them has passed, else it falls as a cosine. batch_size is per device. devices and
+    nodes are passed to Lightning; nodes need a run folder that all of them can access.
 
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
@@ -82,14 +82,14 @@ class Plan:
             raise InvalidArgumentError("say how long to train: epochs, max_minutes or patience")
 
     def settings(self) -> dict[str, Json]:
-        """What decides the result: all but where it runs."""
+        """Return the settings that determine the result: all but devices and nodes."""
         return {key: value for key, value in asdict(self).items() if key not in ("devices", "nodes")}
 
 
 class ShuffledByEpoch(Sampler[int]):
-    """A permutation that depends on the seed and the epoch only, so that a resumed run sees the same.
+    """A permutation that depends on seed and epoch only, so that a resumed run gets the same.
 
-    Indices count on from epoch to epoch: index modulo n is the item, the rest tells its epoch.
+    Indices count on from epoch to epoch: index modulo n is the item, the quotient its epoch.
     """
 
     def __init__(self, n: int, seed: int) -> None:
@@ -98,7 +98,7 @@ class ShuffledByEpoch(Sampler[int]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the epoch; Lightning calls this before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
@@ -110,7 +110,7 @@ class ShuffledByEpoch(Sampler[int]):
 
 
 def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None, n: int) -> int | None:
-    """The epochs that were asked for; DEFAULT_EPOCHS, of few images more, where nothing says how long."""
+    """Return the epochs asked for; DEFAULT_EPOCHS, or more for few images, where no budget is given."""
     asked = (epochs, max_minutes, patience)
     default = max(DEFAULT_EPOCHS, math.ceil(SEEN / n))
     return default if all(budget is None for budget in asked) else epochs
@@ -118,7 +118,7 @@ def default_epochs(epochs: int | None, max_minutes: float | None, patience: int 
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside, restore its state after."""
+    """Seed torch inside the context, and restore its state after."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
@@ -139,13 +139,13 @@ def fit(
     standing: Standing | None = None,
     hides_more: Callable[[nn.Module], bool] | None = None,
 ) -> None:
-    """Train the network in place; it ends with the weights of the lowest selection loss, or as it was.
+    """Train the network in place; it ends with the weights of the lowest selection loss, or its initial ones.
 
-    identity says what is being trained on what; a run is resumed only if it and the plan are the same, but
-    for how long. Images are mirrored at random, with turns flipped both ways and turned. Of max_minutes as
-    much is kept back as the work on the selection images that follows is likely to take. What `standing` says
-    of the network is shown beside the progress. It is as it was where that was better on the selection
-    images: by their loss, or by what `hides_more` says of the trained network.
+    `identity` describes what is trained on what; a run is resumed only if it and the plan are the same,
+    except for how long. Images are mirrored at random, and with `turns` flipped both ways and rotated. A part
+    of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
+    `standing` about the network is shown beside the progress. The initial weights are restored if they were
+    better on the selection images: by their loss, or if `hides_more` is true of the trained network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -187,7 +187,7 @@ def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
 
 @torch.no_grad()
 def _in_use(module: Training, measure: Callable[[], T]) -> T:
-    """Measured in evaluation mode, then back in the modes of before."""
+    """Measure in evaluation mode, then restore the previous modes."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     measured = measure()
@@ -209,7 +209,7 @@ def fit_module(
     minutes_after: float = 0.0,
     standing: Standing | None = None,
 ) -> None:
-    """Train module.network in place, as fit does; a GAN's ends with the weights of its last epoch."""
+    """Train module.network in place, like fit; a GAN ends with the weights of its last epoch."""
     minutes = plan.max_minutes
     budget = Budget(
         epochs=plan.epochs,
@@ -290,7 +290,7 @@ def _flat(identity: dict[str, Json]) -> dict[str, Json]:
 def _loader(
     dataset: TensorDataset, plan: Plan, processes: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
-    """Batches of a process' share; Lightning deals the sampler's indices to the processes in turn."""
+    """Return the batches of a process; Lightning assigns the sampler's indices to the processes in turn."""
     n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]
     return DataLoader(
         dataset,
@@ -319,7 +319,7 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
-    """Lightning turns Ctrl-C into SystemExit and leaves it ignored; give both back."""
+    """Turn Lightning's SystemExit on Ctrl-C into KeyboardInterrupt, and restore the signal handler."""
     try:
         handler = signal.getsignal(signal.SIGINT)
         yield

@@ -10,13 +10,13 @@ from conformask.types import Images, Loss, PerImage
 
 
 def mask_loss(mask: Images, y: Images, y_hat: Images, loss: Loss, mu: float = 2.0) -> PerImage:
-    """Equation (6): mean (m - 1)^2 + mu * loss(m, y, y_hat), over whole images."""
+    """Compute equation (6): mean (m - 1)^2 + mu * loss(m, y, y_hat), over whole images."""
     opened = image_means((mask - 1).square())
     return opened + mu * loss.on(y, y_hat, None, mask.shape[1]).of(mask).float()
 
 
 def pinball(bound: Images, y: Images, level: float) -> PerImage:
-    """mean max(level * (y - bound), (level - 1) * (y - bound)).
+    """Compute mean max(level * (y - bound), (level - 1) * (y - bound)).
 
     Its minimiser is the quantile: y < bound with probability level.
     """
@@ -38,7 +38,7 @@ class _InwardClip(torch.autograd.Function):
 
 
 def straight_through_clip(value: Tensor) -> Tensor:
-    """clip(value, 0, 1) whose gradient is that of the identity, but for steps that lead further out.
+    """Return clip(value, 0, 1) with the identity's gradient, without steps further outside.
 
     So clipped pixels still learn to come back, and none drifts away for ever: where a pixel is open, SSIM and
     LPIPS may gain by opening it further (docs/results/smaller-masks.md).

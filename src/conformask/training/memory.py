@@ -1,4 +1,4 @@
-"""Keeps decoded images between epochs; what does not fit is read by processes beside the training."""
+"""A cache of decoded images between epochs; images that do not fit are read by worker processes."""
 
 import os
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 LIMIT = 2 << 30
-"""Bytes of images that are kept."""
+"""Bytes of images that are cached."""
 WORKERS = 4
 
 
 class Remembered:
-    """Calls `read` once for each index, as long as what it returned fits into 2 GiB over all processes."""
+    """Calls `read` once per index, as long as the results fit into 2 GiB over all processes."""
 
     def __init__(self, read: Callable[[int], tuple[Tensor, ...]]) -> None:
         self._read = read
@@ -21,7 +21,7 @@ class Remembered:
         self._bytes = 0
 
     def __call__(self, index: int) -> tuple[Tensor, ...]:
-        """What read(index) returns."""
+        """Return the result of read(index), from the cache if it is there."""
         if index in self._kept:
             return self._kept[index]
         item, worker = self._read(index), get_worker_info()
@@ -32,7 +32,7 @@ class Remembered:
 
 
 def workers_for(dataset: Dataset[tuple[Tensor, ...]]) -> int:
-    """How many processes read beside the training: none where all images fit into memory."""
+    """Return the number of reading processes beside training: none if all images fit into memory."""
     sized: Any = dataset
     bytes_of_all = len(sized) * sum(tensor.nbytes for tensor in dataset[0])
     return 0 if bytes_of_all <= LIMIT else min(WORKERS, max(1, (os.cpu_count() or 1) - 1))

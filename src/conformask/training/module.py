@@ -1,4 +1,4 @@
-"""The Lightning module of every network that minimises one loss: a network, and an objective on tensors."""
+"""The Lightning module of networks that minimise one loss: a network and an objective on tensors."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,14 +12,14 @@ from conformask.arithmetic import beside
 
 TensorBatch = list[Tensor]
 Objective = Callable[[nn.Module, TensorBatch], Tensor]
-"""(network, batch) -> loss of each image, (N,)."""
+"""A callable (network, batch) -> loss of each image, (N,)."""
 
 
 class Training(L.LightningModule):
-    """AdamW on mean(objective), with random flips that depend on the seed and step only: see flipped."""
+    """AdamW on mean(objective), with random flips that depend only on seed, step and process: see flipped."""
 
     losses: ClassVar[tuple[str, ...]] = ("loss",)
-    """What it logs once an epoch, beside selection_loss."""
+    """Losses logged once per epoch, in addition to selection_loss."""
     keeps_last: ClassVar[bool] = False
     """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
 
@@ -40,35 +40,35 @@ class Training(L.LightningModule):
         self.turns = turns
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
-        """The loss of one batch."""
+        """Compute the loss of one batch."""
         batch = flipped(batch, self.seed, self.global_step, self.global_rank, turns=self.turns)
         loss = self.objective(self.network, batch).mean()
         self.log("loss", loss, on_step=False, on_epoch=True, sync_dist=True)
         return loss
 
     def validation_step(self, batch: TensorBatch, index: int) -> None:
-        """Adds to selection_loss, the mean over the selection images."""
+        """Add to selection_loss, the mean over the selection images."""
         loss = self.objective(self.network, batch).mean()
         self.log("selection_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW; the budget sets its learning rate step by step."""
+        """Return AdamW; the budget sets its learning rate step by step."""
         return torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=1e-4)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """The network's weights alone."""
+        """Return the network's weights alone."""
         return self.network.state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
-        """The inverse of state_dict."""
+        """Load weights that state_dict returned."""
         return self.network.load_state_dict(state_dict, strict=strict, assign=assign)
 
 
 def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool = False) -> TensorBatch:
-    """Half of the images mirrored left to right, all roles of an image alike.
+    """Mirror half of the images left to right, all roles of an image alike.
 
-    With turns each image as any of the eight symmetries of the square has it; of the four of a rectangle,
-    where its sides differ.
+    With `turns`, each image is transformed by one of the eight symmetries of the square, or of the four of a
+    rectangle if its sides differ.
     """
     generator = torch.Generator().manual_seed(hash((seed, step, rank)))
     moves: list[Callable[[Tensor], Tensor]] = [partial(torch.flip, dims=(-1,))]

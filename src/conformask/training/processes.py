@@ -1,4 +1,4 @@
-"""Several processes at work on one training."""
+"""Several processes that share one training run."""
 
 import os
 
@@ -12,17 +12,17 @@ from conformask.progress import TORCHRUN
 
 
 def is_first_process() -> bool:
-    """Whether this process writes what a training leaves: the only one, or the first of several.
+    """Return whether this process writes the files of training: the only one, or the first of several.
 
-    With several devices Lightning starts the same command again for each, and all go through the same lines.
-    Asks torch, not the environment: what is not written is lost.
+    With several devices Lightning starts the same command again for each, and all run the same lines. This
+    asks torch, not the environment: a file that no process writes is lost.
     """
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
     return not together or torch.distributed.get_rank() == 0
 
 
 def together(devices: int | str, nodes: int) -> Fabric:
-    """Start the processes that share the work, one for each device on each node; perhaps this one alone.
+    """Start the processes that share the work, one for each device on each node; this one may be all.
 
     Raises:
         InvalidArgumentError: torchrun started another number of processes.
@@ -34,10 +34,10 @@ def together(devices: int | str, nodes: int) -> Fabric:
 
 
 def check_torchrun(processes: int) -> None:
-    """Refuse to work as one process where torchrun started several: each would write all the files.
+    """Refuse to work as one process if torchrun started several: each would write all the files.
 
     Raises:
-        InvalidArgumentError: torchrun started another number; says which options to give.
+        InvalidArgumentError: torchrun started another number; suggests the options.
     """
     started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
     if int(started) != processes:
@@ -48,10 +48,10 @@ def check_torchrun(processes: int) -> None:
 
 
 def check_devices(devices: int | str) -> None:
-    """Refuse devices that Lightning would fail on, or of which this machine has fewer.
+    """Refuse devices that Lightning would fail on, or more than this machine has.
 
     Raises:
-        InvalidArgumentError: says what it has.
+        InvalidArgumentError: the devices are invalid or too many; says how many there are.
     """
     if devices in ("auto", 1, "1"):
         return

@@ -1,4 +1,4 @@
-"""A progress bar over the whole training, with loss and remaining time."""
+"""A progress bar over the whole of training, with loss and remaining time."""
 
 import math
 import time
@@ -14,17 +14,17 @@ from conformask.progress import SECONDS, Lines
 from conformask.training.budget import Budget
 
 SMOOTHING = 0.98
-"""Of the loss that is shown."""
+"""Smoothing factor of the displayed loss."""
 BAR = 5
-"""Characters, so that 80 of them hold all that is said."""
+"""Width of the bar in characters, so that the whole line fits into 80."""
 SELDOM = 30
-"""How a network stands is worked out again after this many times as long as that took."""
+"""The status text is computed again after this many times as long as it took."""
 Standing = Callable[[nn.Module], str]
-"""What a network is worth by now, in a few words."""
+"""A callable that describes how good a network is so far, in a few words."""
 
 
 class ProgressBar(L.Callback):
-    """Draws on standard error; where that is not a terminal a line now and then, and the last state."""
+    """A bar on standard error; where that is not a terminal, a line now and then, and the last state."""
 
     def __init__(self, title: str, budget: Budget, standing: Standing | None = None) -> None:
         self.budget = budget
@@ -43,12 +43,12 @@ class ProgressBar(L.Callback):
         self.bar = self.progress.add_task("starting", total=1.0)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Show it on the first process."""
+        """Show the bar on the first process."""
         if trainer.is_global_zero:
             self.progress.start()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, *args: Any) -> None:
-        """Move on."""
+        """Update loss and progress."""
         loss = float(outputs["loss"])
         self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
         text = self._text(trainer)
@@ -57,7 +57,7 @@ class ProgressBar(L.Callback):
             self.lines.write(f"{self.title} {self.budget.spent:.0%}  {text}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Take up the selection loss and, now and then, how the network stands."""
+        """Update the selection loss and, now and then, the status of the network."""
         self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
         if self.standing is not None and trainer.is_global_zero and time.monotonic() >= self.due:
             started = time.monotonic()
@@ -66,11 +66,11 @@ class ProgressBar(L.Callback):
             self.due = time.monotonic() + max(SECONDS, SELDOM * took)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the finished bar."""
+        """Stop, and leave the finished bar."""
         self.progress.stop()
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Give the terminal back."""
+        """Stop, and release the terminal."""
         self.progress.stop()
 
     def _text(self, trainer: L.Trainer) -> str:
@@ -83,5 +83,5 @@ class ProgressBar(L.Callback):
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as m:ss."""
+    """Return minutes and seconds, as m:ss."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

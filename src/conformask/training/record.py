@@ -1,4 +1,4 @@
-"""What a training leaves in its run folder after each epoch: metrics.csv, last.ckpt and the best weights."""
+"""Files that training writes to its run folder: metrics.csv, last.ckpt and the best weights."""
 
 import csv
 import math
@@ -20,15 +20,15 @@ from conformask.storage.whole import existing, whole_file
 from conformask.training.budget import Budget
 
 SECONDS = 30
-"""Between two checkpoints."""
+"""Seconds between two checkpoints."""
 STILL_FALLING = 0.25
-"""A loss has not settled while half of the training brings more than this part of its fall."""
+"""A loss has not settled while the second half of training brings more than this part of its fall."""
 
 
 class Record(L.Callback):
-    """A row of metrics.csv after each epoch; last.ckpt and the best weights every SECONDS and at the end.
+    """Writes a row of metrics.csv after each epoch; last.ckpt and best weights every SECONDS and at the end.
 
-    The best weights are those of the lowest selection loss, or of the last epoch where the module says so.
+    The best weights are those of the lowest selection loss, or of the last epoch if the module says so.
     """
 
     def __init__(self, folder: Path, budget: Budget) -> None:
@@ -40,14 +40,14 @@ class Record(L.Callback):
 
     @property
     def last(self) -> Path:
-        """What a resumed run starts from."""
+        """The file that a resumed run starts from."""
         return self.folder / "checkpoints" / "last.ckpt"
 
     def to_resume(self) -> Path | None:
-        """The file that a resumed run starts from, if there is one.
+        """Return the file that a resumed run starts from, if there is one.
 
         Raises:
-            MismatchError: it is damaged.
+            MismatchError: the file is damaged.
         """
         if not self.last.exists():
             return None
@@ -62,13 +62,13 @@ class Record(L.Callback):
         return self.folder / "checkpoints" / "best.safetensors"
 
     def settled(self) -> bool:
-        """Whether the second half of the epochs brought little of the fall of the selection loss."""
+        """Return whether the second half of the epochs brought little of the fall of the selection loss."""
         losses = [row["selection_loss"] for row in self.rows]
         first_half = losses[: (len(losses) + 1) // 2]
         return len(losses) > 1 and min(first_half) - min(losses) <= STILL_FALLING * (losses[0] - min(losses))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Add a row, keep the weights if they are the best, and write what is due."""
+        """Add a row, keep the weights if they are the best, and write files that are due."""
         best = min((row["selection_loss"] for row in self.rows), default=math.inf)
         self.rows.append(self._row(trainer, pl_module.losses))
         if pl_module.keeps_last or self.rows[-1]["selection_loss"] < best or len(self.rows) == 1:
@@ -104,11 +104,11 @@ class Record(L.Callback):
             writer.writerows(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
-        """The rows so far."""
+        """Return the rows so far."""
         return {"rows": self.rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from them."""
+        """Continue from saved rows."""
         self.rows = state_dict["rows"]
 
 
@@ -119,12 +119,12 @@ def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def hash_of_state(state: Mapping[str, torch.Tensor]) -> str:
-    """The SHA-256 of a state dict."""
+    """Return the SHA-256 of a state dict."""
     return hash_of_arrays({name: tensor.detach().cpu().numpy() for name, tensor in state.items()})
 
 
 def load_into(network: nn.Module, path: Path) -> None:
-    """Give a network the weights that save_weights wrote.
+    """Load weights that save_weights wrote into a network.
 
     Raises:
         MissingFileError: there is no such file.
@@ -139,7 +139,7 @@ def load_into(network: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict that save_weights wrote.
+    """Read a state dict that save_weights wrote.
 
     Raises:
         MissingFileError: there is no such file.

@@ -15,7 +15,7 @@ from conformask.conformal.theorems.risk_bound import hashed_order
 
 @dataclass(frozen=True)
 class FailingShare:
-    """Lambda grows while the mean of F_g(lam), the share of group g with lam_i < lam, is certified.
+    """The largest lambda at which the mean of F_g(lam), group g's share with lam_i < lam, is certified.
 
     F_g is nondecreasing and changes only at critical lambdas, so no grid is needed. Groups are independent
     draws.

@@ -14,7 +14,7 @@ from conformask.conformal.rules import ConstantLambda
 
 @dataclass(frozen=True)
 class FixedSequence:
-    """No monotonicity is used: an image may fail at a smaller lambda and pass at the deployed one."""
+    """A test along the grid without monotonicity: images may fail at smaller and pass at larger lambdas."""
 
     confidence: float
     delta: float

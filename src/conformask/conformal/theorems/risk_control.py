@@ -1,4 +1,4 @@
-"""A mean, on average over calibration sets: conformal risk control (Angelopoulos et al. 2024)."""
+"""Bounds on a mean, on average over calibration sets: conformal risk control (Angelopoulos et al. 2024)."""
 
 import math
 from dataclasses import dataclass
