@@ -58,7 +58,7 @@ _FULL = _Full()
 
 @contextmanager
 def full_precision(images: Tensor) -> Iterator[None]:
-    """Compute in IEEE float32 inside: no autocast on the images' device, no TF32, no bfloat16."""
+    """Compute in IEEE float32 inside the context: no autocast on the images' device, no TF32 or bfloat16."""
     with torch.autocast(images.device.type, enabled=False), _FULL:
         yield
 
@@ -74,7 +74,7 @@ def keep_memory() -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(MMAP_THRESHOLD, LAYER)
         libc.mallopt(TRIM_THRESHOLD, KEPT)
-        libc.mallopt(ARENA_MAX, 1)  # what one thread leaves, others take
+        libc.mallopt(ARENA_MAX, 1)  # memory freed by one thread is reused by others
 
 
 def best_device() -> torch.device:

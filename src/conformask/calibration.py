@@ -28,7 +28,7 @@ VALUES_A_CALL = 2**16
 ON_ACCELERATOR = 2**7
 """Factor on VALUES_A_CALL on an accelerator."""
 TINY = 1e-12
-"""Added before a logarithm or a division."""
+"""Constant added before a logarithm or a division."""
 NO_GRID = np.array([0.0, np.inf])
 """Grid used where there are no selection images to make one from; monotone losses need none."""
 NEARLY_ALL = 0.999

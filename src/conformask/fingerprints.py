@@ -63,7 +63,7 @@ def _value(thing: object) -> bytes | None:
 def _function(function: types.FunctionType, seen: Seen) -> Iterator[bytes]:
     yield _source(function) or _bytecode(function.__code__)
     for cell in function.__closure__ or ():
-        with suppress(ValueError):  # not filled yet
+        with suppress(ValueError):  # the cell is empty
             yield from _parts(cell.cell_contents, seen)
     yield from _parts((function.__defaults__, function.__kwdefaults__), seen)
     for name in sorted(_names(function.__code__) & function.__globals__.keys()):

@@ -37,7 +37,7 @@ class NamedDistance:
     by_image: bool = False
     """Whether every image has its own bound."""
     is_map: bool = False
-    """Whether it is an error map: one value per pixel, on the images as they are."""
+    """Whether it is an error map: one value per pixel, on the unmasked images."""
 
 
 DISTANCES: Mapping[str, NamedDistance] = {

@@ -1,1 +1,1 @@
-"""Order statistics and bounds: numbers in, numbers out. No torch, no images."""
+"""Order statistics, bounds and promises, on numbers alone. No torch, no images."""

@@ -10,11 +10,11 @@ from scipy import stats
 from conformask.conformal.order import ROUNDING
 
 Certifies = Callable[[Float[np.ndarray, "n"], float, float], bool]
-"""(losses, level, delta) -> whether the mean is at most the level; wrong with probability at most delta."""
+"""A test (losses, level, delta) -> bool that the mean is <= level; wrongly true with probability <= delta."""
 
 
 def waudby_smith_ramdas(losses: Float[np.ndarray, "n"], level: float, delta: float) -> bool:
-    """Whether betting against a mean above the level has won 1 / delta (Waudby-Smith and Ramdas 2024).
+    """Return whether bets against a mean above the level win 1 / delta (Waudby-Smith and Ramdas 2024).
 
     The stakes depend on earlier losses only, so the order of the losses counts.
     """
@@ -32,7 +32,7 @@ def waudby_smith_ramdas(losses: Float[np.ndarray, "n"], level: float, delta: flo
 
 
 def hoeffding_bentkus(losses: Float[np.ndarray, "n"], level: float, delta: float) -> bool:
-    """Whether the smaller of Hoeffding's and Bentkus' p-value is at most delta (Bates et al. 2021).
+    """Return whether the smaller of Hoeffding's and Bentkus' p-value is <= delta (Bates et al. 2021).
 
     Bentkus' takes the ceiling of the sum of losses; its floor would be optimistic.
     """

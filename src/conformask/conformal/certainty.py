@@ -29,7 +29,7 @@ KEPT = "For all but a small share of calibration sets (delta), this very calibra
 
 @dataclass(frozen=True)
 class OnAverage:
-    """On average over calibration set and new image, if they are exchangeable (Papadopoulos et al. 2002)."""
+    """A promise on average over sets and new images, if exchangeable (Papadopoulos et al. 2002)."""
 
     says: ClassVar[str] = "on average over calibration sets"
     delta: ClassVar[None] = None
@@ -52,7 +52,7 @@ class OnAverage:
 
 @dataclass(frozen=True)
 class WithProbability:
-    """For all but a share delta of calibration sets, of independent images (Vovk 2012; Wilks 1941)."""
+    """A promise for all but a share delta of sets of independent images (Vovk 2012; Wilks 1941)."""
 
     delta: float
     test: Literal["fixed_sequence", "hoeffding_bentkus"] | None = None
@@ -71,13 +71,13 @@ class WithProbability:
         return binomial_rank(n, confidence, self.delta)
 
     def smallest_set(self, confidence: float) -> int:
-        """The smallest n with confidence^n <= delta."""
+        """Return the smallest n with confidence^n <= delta."""
         return smallest_binomial_set(confidence, self.delta)
 
 
 @dataclass(frozen=True)
 class WholeTable:
-    """For most calibration sets, and for every declared threshold and every confidence at once.
+    """A promise for most calibration sets, for every declared threshold and every confidence at once.
 
     The promise is valid when threshold and confidence are chosen after looking. The images are independent
     draws from one population; thresholds are declared before the images are seen.
@@ -105,7 +105,7 @@ class WholeTable:
         return binomial_rank(n, confidence, pointwise_delta(n, self.delta / declared))
 
     def smallest_set(self, confidence: float) -> int:
-        """The smallest n whose rank is at least 1."""
+        """Return the smallest n whose rank is at least 1."""
         return smallest_set(lambda n: self.rank(n, confidence) >= 1)
 
     def fixed(self, selection: Evidence) -> "WholeTable":

@@ -16,7 +16,7 @@ class Evidence:
 
     threshold: float
     critical_lambdas: Float[np.ndarray, "n"]
-    """0 where an image fails under every mask that opens anything, inf where it passes unmasked."""
+    """Critical lambdas: 0 where an image fails under every open mask, inf where it passes unmasked."""
     curves: Curves
     upper_bound: float | None = None
     """The largest possible value of the loss."""

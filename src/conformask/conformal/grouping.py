@@ -8,14 +8,14 @@ Places = Int[np.ndarray, "_"]
 
 
 def members(groups: Labels) -> list[Places]:
-    """The places of the images of each group, groups in the order of their labels."""
+    """Return the places of the images of each group, groups in the order of their labels."""
     order = np.argsort(groups, kind="stable")
     _, starts = np.unique(groups[order], return_index=True)
     return np.split(order, starts[1:])
 
 
 def first_of_each(groups: Labels) -> Places:
-    """The place of the first image of each group, ascending."""
+    """Return the place of the first image of each group, ascending."""
     return np.sort(np.unique(groups, return_index=True)[1])
 
 

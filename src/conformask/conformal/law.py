@@ -26,7 +26,7 @@ PerImage = Float[np.ndarray, "n"]
 
 @dataclass(frozen=True)
 class Tails:
-    """The p-values of a measurement: chances of a result at least as bad, and at least as good."""
+    """The p-values of a measurement, if new images are like the calibration's."""
 
     worse: float
     better: float

@@ -38,7 +38,7 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class ConstantLambda:
-    """The same lambda for every image."""
+    """One lambda for every image."""
 
     lam: float
     kind: ClassVar[str] = "constant"

@@ -79,7 +79,7 @@ def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
         InvalidArgumentError: torchvision is missing.
         MismatchError: the file cannot be read or is of another network.
     """
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced
+    with torch.device("meta"):  # saves memory and random numbers: the weights are replaced
         layers: nn.Sequential = _torchvision(name).get_model(backbone.architecture, weights=None).features
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -25,7 +25,7 @@ NOTHING_ALIKE = 1e-8
 
 @dataclass(frozen=True)
 class MsSsim:
-    """1 - prod_j relu(similarity_j)^beta_j: the contrast term at four scales, SSIM at the fifth.
+    """The distance 1 - prod_j relu(similarity_j)^beta_j: contrast at four scales, SSIM at the fifth.
 
     The window is SSIM's, data_range 1. Negative similarities count as 0 (torchmetrics' normalize="relu"),
     hence values in [0, 1]: an image with such a scale is at distance 1 and gives gradient 0. Not monotone

@@ -24,7 +24,7 @@ LARGEST_DENSE = 512
 
 @dataclass(frozen=True)
 class Ssim:
-    """1 - SSIM with a Gaussian window, data_range 1; not monotone under nested masks.
+    """The distance 1 - SSIM with a Gaussian window, data_range 1; not monotone under nested masks.
 
     The window has 11 pixels along each axis, sigma 1.5.
     """

@@ -1,4 +1,4 @@
-"""Error maps: one value per pixel, computed once on the images as they are."""
+"""Error maps: one value per pixel, computed once on the unmasked images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class MapOf:
 
 @dataclass(frozen=True)
 class OwnMap:
-    """Wraps a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space)."""
+    """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space)."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     upper_bound: float | None = None

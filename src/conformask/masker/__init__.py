@@ -1,1 +1,1 @@
-"""The masker: a scorer, a family and a rule for lambda, with a promise."""
+"""Maskers: a scorer, a family and a rule for lambda, with a promise."""

@@ -15,7 +15,7 @@ from conformask.types import Images, Loss, Scorer, Triplet, Weigh
 TOLERANCE = 1e-3
 """Largest accepted relative difference; rounding differs by 1 % of it between batches of different sizes."""
 FAINT = 0.25
-"""Factor by which the contrast of a probe image is reduced, to change all of its statistics."""
+"""Factor on the contrast of a probe image, which changes all of its statistics."""
 LOOKED_AT = 8
 """Number of calibration images searched for one of the same shape as the first."""
 Values = dict[str, Tensor]

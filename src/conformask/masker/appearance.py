@@ -21,7 +21,7 @@ MEDIAN_OF_NORMAL = 0.6745
 LEAST = 1e-3
 """Lower limits: of the noise as a fraction of the contrast, and of detail as a fraction of the variance."""
 TINY = 1e-12
-"""Added before a logarithm or a division."""
+"""Constant added before a logarithm or a division."""
 
 
 def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:

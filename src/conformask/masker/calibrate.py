@@ -1,4 +1,4 @@
-"""Calibration: from a scorer and triplets that it has not seen to a masker."""
+"""Calibration: making a masker from a scorer and triplets that the scorer has not seen."""
 
 import warnings
 from collections.abc import Mapping
@@ -286,7 +286,7 @@ def _gathered(
         grid.tolist(),
         choices.threshold,
         bounded,
-        "appearance",  # parts of an earlier version are without it
+        "appearance",  # missing in parts written by earlier versions
         made_of,
     )
     columns = gathered(scorer, calibration, measure, "calibrating", key, streaming)
@@ -360,7 +360,7 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
             f"group {leaked[0]!r} is one of them"
         )
     refuse_duplicates(seen, calibration.groups)
-    if calibration.provenance.population is None:  # tiles that conformask cut are no copies of each other
+    if calibration.provenance.population is None:  # tiles cut by conformask are not copies
         warn_of_learnt(seen, scorer, "calibration")
         if chosen_on is not None:
             warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")

@@ -48,7 +48,7 @@ THRESHOLDS = 40
 
 @dataclass(frozen=True)
 class Masker:
-    """Masks with a promise. Make one with calibrate() or load()."""
+    """Masks with a promise, made by calibrate() or load()."""
 
     scorer: Scorer
     loss: Loss
@@ -297,7 +297,7 @@ class Masker:
         """Return the curves of the calibration images.
 
         Raises:
-            MismatchError: none are stored.
+            MismatchError: no curves are stored.
         """
         if self.curves is None:
             raise MismatchError("no curves are stored: an earlier conformask kept none here, calibrate again")

@@ -23,12 +23,12 @@ from conformask.types import Array, Batch, Images
 
 STATE = "online.json"
 WAITING = "waiting"
-"""The stem of the file of images whose truth is not yet known."""
+"""Stem of the file of images whose truth is not yet known."""
 
 
 @dataclass
 class OnlineMasker:
-    """Masks one image after the other; learns from each truth when it becomes known, however late.
+    """Masks one image after the other, and learns from each truth when it becomes known, however late.
 
     On any sequence, whatever drifts, the share of failures is at most 1 - confidence, plus
     (gamma_1 + eta * confidence) / (eta * T) after T truths; wider by the delay of the truths.

@@ -28,7 +28,7 @@ NEAR = 0.05
 GREY = 255
 """The largest grey value of 8 bits."""
 PERFECT = 1e-6
-"""A loss that is only reached by images that differ by no more than the rounding of floats."""
+"""Losses below this occur only between images that are equal up to the rounding of floats."""
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 

@@ -14,7 +14,7 @@ def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
     """Compute the likelihood ratios of a batch with the user's callable.
 
     Raises:
-        InvalidArgumentError: it does not give one finite number above 0 for each image.
+        InvalidArgumentError: the callable does not give one finite number above 0 for each image.
     """
     return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
 
@@ -23,7 +23,7 @@ def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
     """Return the values after checking that they are weights of n images.
 
     Raises:
-        InvalidArgumentError: they are not n finite numbers above 0; a weight that is NaN or negative would
+        InvalidArgumentError: the values are not n finite numbers above 0; NaN or a negative weight would
             open the whole mask.
     """
     if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():

@@ -24,7 +24,7 @@ NEGLIGIBLE = 1e-200
 """Powers of scores below this count as 0, so that no slope overflows."""
 LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
-"""(shift, bits) of the radix digits of a non-negative float32."""
+"""Radix digits of a non-negative float32, as (shift, bits)."""
 STREAMS, THIN, NEAR = 4, 16, 1e-6
 LARGE = 2**25
 """Number of pixels above which an image is read again rather than copied in part, to save memory."""
@@ -40,13 +40,13 @@ def compiled(function: Function) -> Function:
     plain = inspect.unwrap(function)
     try:
         return cast(Function, numba.njit(cache=True, **settings)(plain))
-    except RuntimeError:  # no folder for a cache
+    except RuntimeError:  # no folder for a cache is writable
         return cast(Function, numba.njit(**settings)(plain))
 
 
 @compiled
 def sides(limit: Array, weight: Array, offset: float, squared: bool, u: float) -> tuple[float, float, float]:
-    """The weight of the pixels with a <= u, and of the others with their slopes w / a; see `saturation`."""
+    """Return the weight of pixels with a <= u; of the others, weight and slope w / a. See `saturation`."""
     full, rest, slope = 0.0, 0.0, 0.0
     for i in range(weight.size):
         a = limit[i] + offset
@@ -327,7 +327,7 @@ def lambdas(lam: Tensor, n: int) -> Array:
     """Return lam as float64 (N, G), G = 1 for shape (N,).
 
     Raises:
-        InvalidArgumentError: there are not n rows, or a lambda is negative or NaN.
+        InvalidArgumentError: the number of rows is not n, or a lambda is negative or NaN.
     """
     values: Array = lam.detach().to("cpu", torch.float64).numpy()
     if len(values) != n:

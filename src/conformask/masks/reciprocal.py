@@ -1,4 +1,4 @@
-"""The paper's family, eq. 8: min(1, lam / (epsilon + score))."""
+"""The paper's family of masks, eq. 8: min(1, lam / (epsilon + score))."""
 
 from dataclasses import dataclass, field
 

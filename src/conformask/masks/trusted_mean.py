@@ -141,6 +141,6 @@ def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
     ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
     if np.isinf(boundary):
         return float(boundary)
-    shared = fraction ** (1 / exponent)  # the fraction f spends f^p of the error
+    shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
     shown = float((s < boundary).sum()) + shared * float((s == boundary).sum())
     return float((below + shared * at) / shown) if shown else float(boundary)

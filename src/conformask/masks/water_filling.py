@@ -137,7 +137,7 @@ class WaterFilling:
 
     def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
         ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
-        shared = fraction ** (1 / exponent)  # the fraction f spends f^p of the error
+        shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 
     def _sigma(self, s: Array, budgets: Array) -> Array:

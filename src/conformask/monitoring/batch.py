@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Monitoring:
-    """Whether new images look exchangeable with those of the calibration, and whether their masks held."""
+    """Results of `monitor`: whether new images look exchangeable, and whether their masks held."""
 
     comparisons: tuple[Comparison, ...]
     n_calibration: int
@@ -49,8 +49,7 @@ class Monitoring:
     """The p-value of all comparisons combined (Bonferroni)."""
     level: float
     changes: tuple[Change, ...] | None
-    """In which way shifted images differ, the strongest first; None where no shift is seen, or where the
-    calibration is of an earlier version and does not know."""
+    """Changes of shifted images, strongest first; None if no shift, or if the calibration is too old."""
     measurement: Measurement | None
     """The loss under the masks compared with the promise; None without truth."""
     caveat: Caveat | None

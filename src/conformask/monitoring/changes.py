@@ -38,8 +38,10 @@ NEAR = 2
 class _Found:
     change: Change
     strength: tuple[float, float]
-    """1 where all new images lie on one side of the calibration's, 0 where they are mixed; then how far the
-    median went, as a logarithm."""
+    """Separation of new images from the calibration's, and the logarithmic change of the median.
+
+    The separation is 1 where all new images lie on one side of the calibration's, 0 where they are mixed.
+    """
 
 
 def changes_of(
@@ -109,7 +111,7 @@ def _compared(
 
 def _text(measure: _Measure, ratio: float) -> str:
     word = measure.higher if ratio > 1 else measure.lower
-    if measure is SHARPNESS:  # its ratio has no unit that anybody knows
+    if measure is SHARPNESS:  # its ratio has no familiar unit
         return word
     if measure is BRIGHTNESS and ratio < 2:
         return f"{word} by {_part(abs(ratio - 1))}"

@@ -99,7 +99,7 @@ def measures_of(
 def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
     lambdas, places = np.unique(masker.grid[_places(masker, masker.lambdas(item))], return_inverse=True)
     unknown = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
-    # as the curves of the calibration were made: sizes of masks as float32 would break their ties
+    # computed like the calibration's curves: sizes of float32 masks would break ties with them
     sizes = batch_curves(unknown, masker.family, masker.loss, lambdas)[1]
     measures = {
         "features": features_of(item.score),

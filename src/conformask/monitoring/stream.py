@@ -44,7 +44,7 @@ class Watch:
         self.masker, self.level = masker, level
         self.stream: Stream | None = None
         self.latest: list[list[list[float]]] = []
-        """The appearance of the images that entered last."""
+        """The appearance of the last images that entered."""
         self._stored = State()
 
     def add(
@@ -142,7 +142,7 @@ class Watch:
         refuse_other_masker(path, record, masker.fingerprint)
         watch = cls(masker, float(record["level"]))
         watch.stream, watch._stored = Stream.from_json(record["stream"]), stored
-        watch.latest = list(record.get("latest", []))  # a state of before is without
+        watch.latest = list(record.get("latest", []))  # missing in states of earlier versions
         return watch
 
 

@@ -18,7 +18,7 @@ from conformask.storage.as_json import Json
 from conformask.types import Images
 
 WIDTHS = (24, 48, 96, 128)
-"""Channels at half the side, a quarter, and so on."""
+"""Numbers of channels at half the side, a quarter, and so on."""
 FINE, FINER = 8, 12
 """Channels at the full side: output of the U-Net, and of the layer that combines it with the cues."""
 FAINT = 5e-4
@@ -127,7 +127,7 @@ class AnyChannels(nn.Module):
 
 
 def compared(x: Images, channels: int) -> Images:
-    """What of x is compared with y_hat, (N, channels, *space): its first channels, or their mean."""
+    """Return the channels of x to compare with y_hat, (N, channels, *space): the first, or their mean."""
     x = x[:, : x.shape[1] - extra_channels(x.shape[1], channels)]
     return x if x.shape[1] == channels else channel_mean(x).expand(-1, channels, *x.shape[2:])
 

@@ -93,7 +93,7 @@ class UNet(nn.Module):
             raise InvalidArgumentError("the paper's form is one of planes: leave paper_form away for volumes")
         super().__init__()
         self.multiples = tuple(map(math.prod, zip(*by, strict=True)))
-        """Sides are padded to these."""
+        """Multiples that sides are padded to."""
         self.settings: dict[str, Json] = {
             "in_channels": in_channels,
             "out_channels": out_channels,

@@ -60,7 +60,7 @@ class Sample:
     hidden: float | None = None
     """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
     own_grid: bool = False
-    """Whether the grid of the curves was made from them, and no promise that takes a fixed one is left."""
+    """Whether the grid was made from the calibration images; promises that need a fixed one are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class Domain(ReadAs):
         """Refuse volumes for planes, or other channels, by (C, *space); `where` prefixes the message.
 
         Raises:
-            MismatchError: says what the masker takes.
+            MismatchError: the shape does not fit; says what the masker takes.
         """
         channels, *space = shape
         if len(space) != len(self.sizes[0]):
@@ -114,7 +114,7 @@ class Domain(ReadAs):
         """Return a caveat for masks of this network's outputs; None where the promise is about them.
 
         Raises:
-            MismatchError: they are another network's, and `other_network` does not allow it.
+            MismatchError: another network made the outputs, and `other_network` is false.
         """
         return check_network(self.network, network, "the promise", other_network=other_network)
 
@@ -143,7 +143,7 @@ class Domain(ReadAs):
 
 
 def _holds(dtype: np.dtype[Any], used: tuple[float, float]) -> bool:
-    """Whether integers of a type may have a range: it fits into the type, and into none of half the size."""
+    """Return whether integers of a type may have a range: it fits the type, and no type of half the size."""
     limits = np.iinfo(dtype)
     low, high = used
     if dtype.itemsize > 1:

@@ -40,7 +40,7 @@ class Measurement:
     mean_distance: float
     """Mean loss under the masks."""
     p_worse: float | None
-    """The p-value: the chance of a result at least as bad if the promise holds; None if no law is known."""
+    """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
     broken: bool
     """Whether less is kept than was promised, by more than chance explains."""
 
@@ -133,7 +133,7 @@ class Made:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(LossTerms):
-    """evaluation.json: how a calibrated masker did on test images that no choice has seen."""
+    """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen."""
 
     promise: str
     threshold: float
@@ -174,9 +174,9 @@ class Evaluation(LossTerms):
     mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
     """95 % bootstrap interval over images, or whole groups where there are any."""
     p_worse: float | None = None
-    """The p-value: the chance of a result at least as bad if the promise holds; None if no law is known."""
+    """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
     p_better: float | None = None
-    """The chance of a result at least as good; None if no law is known."""
+    """The chance of a result at least as good on images like the calibration's."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
     """Coverage of each category, where the promise is for each category."""
     network: Network | None = None

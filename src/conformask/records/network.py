@@ -12,7 +12,7 @@ class Network:
 
     name: str
     fingerprint: str | None = None
-    """A hash of its file, weights or code; None where only its name is known."""
+    """A hash of the network's file, weights or code; None where only its name is known."""
 
     def is_other(self, network: "Network") -> bool:
         """Return whether the other network differs: by fingerprint where both are known, else by name."""

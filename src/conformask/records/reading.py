@@ -49,7 +49,7 @@ class Reading:
 
     @property
     def facts(self) -> list[object]:
-        """What decides the pixels; as conformask 0.1 had it, where the range is all."""
+        """Settings that determine pixel values: the range, and the others only if any are set."""
         others = {name: value for name, value in asdict(self).items() if name != "data_range" and value}
         return [self.data_range, *([others] if others else [])]
 

@@ -21,7 +21,7 @@ def threshold_of(choice: float | str, record: Selection | None) -> float:
     """Return a threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
 
     Raises:
-        InvalidArgumentError: not a distance above 0, or a quantile without selection images.
+        InvalidArgumentError: the choice is not above 0, or is a quantile without selection images.
     """
     if record is None and is_quantile(choice):
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")

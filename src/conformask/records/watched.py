@@ -23,15 +23,16 @@ class Watched:
     failure_evidence: float | None
     """Evidence that more than `most_failing` fail; None for a promise about a mean."""
     most_failing: float | None
-    """The share that may fail if the promise is true: at least 1 - confidence, and more by the chance of a
-    calibration set in all but a share level / 2 of them."""
+    """The largest plausible share of failures if the promise is true: at least 1 - confidence.
+
+    A share level / 2 of calibration sets may exceed it. None for a promise about a mean.
+    """
     changes: tuple[Change, ...] | None
-    """In which way the latest images differ, the strongest first; None where no shift was ever seen, or where
-    the calibration is of an earlier version and does not know."""
+    """Changes of the latest images, strongest first; None if no shift, or if the calibration is too old."""
     n_latest: int
     """Number of the latest images that the changes describe."""
     level: float
-    """How often a stream without any change is called shifted, ever; and failing, over calibration sets."""
+    """Probability of ever calling an unchanged stream shifted, or failing (over calibration sets)."""
     caveat: Caveat | None
     """A caveat where the promise may not be about these images."""
 

@@ -20,7 +20,7 @@ from conformask.types import Images, PerImage
 
 @dataclass(frozen=True)
 class ErrorNetwork(MaskNetwork):
-    """Estimates the loss's error map; for missed the probability that a pixel is wrong.
+    """A network that estimates the loss's error map; for missed the probability that a pixel is wrong.
 
     Raises:
         InvalidArgumentError: the loss is not made of an error map.

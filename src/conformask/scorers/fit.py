@@ -244,7 +244,7 @@ def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
 
 
 def _differentiable(loss: Loss, images: Images) -> bool:
-    with contextlib.suppress(RuntimeError):  # such as that of .numpy() on what needs a gradient
+    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
         return loss.on(images, images, None, 1).of(images[:, :1].clone().requires_grad_()).requires_grad
     return False
 

@@ -15,7 +15,7 @@ from conformask.types import Images, Score
 
 @dataclass(frozen=True)
 class Heuristic:
-    """Wraps a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); it is fitted for no distance."""
+    """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss."""
 
     function: Callable[[Tensor, Tensor], Tensor]
     channels: int

@@ -29,7 +29,7 @@ LOOKS = "looks.npz"
 class ScorerCard(LossTerms, ReadAs):
     """The contents of scorer.json: inputs of the scorer, the loss it was fitted for, and its training images.
 
-    For scorers fitted for no loss, the loss is the one that selection.npz is about.
+    The loss terms are those that selection.npz is about, even if the scorer is fitted for no loss.
     """
 
     scorer: str
@@ -163,15 +163,15 @@ def stored_card(folder: Path) -> ScorerCard:
     """Read the card of a saved scorer.
 
     Raises:
-        MissingFileError: there is none.
-        MismatchError: it is a user's own score, or the file is damaged.
+        MissingFileError: there is no scorer.json.
+        MismatchError: the folder holds a user's own score, or the file is damaged.
     """
     path = folder / "scorer.json"
     record = read_json(path)
     refuse_unfinished(path, record)
     if record.get("heuristic"):
         raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
-    if record["schema"] == 1:  # conformask 0.1 called the U-Net so
+    if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
     return record_of(ScorerCard, record, path)
 

@@ -12,7 +12,7 @@ LOW, HIGH = 0.05, 0.95
 
 @dataclass(frozen=True)
 class Quantile:
-    """[l, u] = [y_hat - output_1, y_hat + output_2] for each channel of y_hat; fitted for no loss.
+    """Intervals [l, u] = [y_hat - output_1, y_hat + output_2] for each channel of y_hat; fitted for no loss.
 
     The network has 2 * C outputs, first those of l, whatever the channels of the score: the paper's intervals
     are of y itself, and a one-channel score is the mean width over channels. Both outputs may be negative, so
@@ -23,7 +23,7 @@ class Quantile:
     family: ClassVar[str] = "reciprocal"
     fitted_for: ClassVar[None] = None
     start: ClassVar[float] = 0.07
-    """The initial output, -log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, a typical one."""
+    """The initial output, -log(0.1) * 0.03: quantiles of a Laplace error of mean 0.03, a typical value."""
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """Return two outputs for each channel of y_hat."""

@@ -20,7 +20,7 @@ from conformask.training.fit import seeded
 FROM_SCRATCH, FROM_PACKAGED = 5e-4, 1e-2
 """Learning rates: from random weights, and from the packaged network."""
 WIDTH, LEVELS = 32, 4
-"""Width and levels of a U-Net from scratch; with a larger field of view it memorises the training images."""
+"""Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
 
 
 @dataclass(frozen=True)

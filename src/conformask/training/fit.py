@@ -257,7 +257,7 @@ def _trainer(plan: Plan, callbacks: list[L.Callback], module: L.LightningModule)
     }
     trainer = L.Trainer(**settings)
     check_torchrun(trainer.world_size)
-    if trainer.world_size > 1 and not module.automatic_optimization:  # each step leaves some weights alone
+    if trainer.world_size > 1 and not module.automatic_optimization:  # each step skips some weights
         return L.Trainer(**settings, strategy="ddp_find_unused_parameters_true")
     return trainer
 

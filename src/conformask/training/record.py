@@ -51,7 +51,7 @@ class Record(L.Callback):
         """
         if not self.last.exists():
             return None
-        with suppress(Exception), ZipFile(self.last) as file:  # which, depends on where it is damaged
+        with suppress(Exception), ZipFile(self.last) as file:  # the exception depends on the damage
             if file.testzip() is None:
                 return self.last
         raise MismatchError(f"{self.last} is damaged: train again, in another folder")

@@ -19,7 +19,10 @@ class Hierarchical:
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the least number of groups: confidence / (1 - confidence), rounded up."""
+        """Return the least number of groups, confidence / (1 - confidence) rounded up.
+
+        Masks that are not too large take many more.
+        """
         return smallest_marginal_set(self.confidence)
 
     def rank(self, n: int) -> None:
