@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ConformaskError(Exception):
-    """Any error raised by conformask; its message says what is wrong, where, and what to do."""
+    """Any error that conformask raises; it names the problem, where it is, what is allowed and what to do."""
 
 
 class InvalidArgumentError(ConformaskError, ValueError):

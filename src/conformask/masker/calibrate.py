@@ -132,8 +132,8 @@ def calibrate(
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
         other_network: calibrate on outputs of another network than the scorer was trained on.
         out: a folder for finished parts, from which a killed calibration resumes; it is removed at the end.
-        devices: handed to Lightning; several need out.
-        nodes: handed to Lightning.
+        devices: passed to Lightning; several need out.
+        nodes: passed to Lightning.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and

@@ -117,8 +117,8 @@ def hidden_by(rule: Rule) -> str | None:
 def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
-    Such maskers are issued nevertheless: promises that were given only where masks open would rest on lucky
-    calibration sets, and be kept less often than they say.
+    Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
+    lucky calibration sets, and be kept less often than they say.
     """
     hides, claim = hidden_by(rule), f"{promise.claim(distance, seen.threshold)} ({promise.name})"
     fail = float((seen.critical_lambdas <= 0).mean())

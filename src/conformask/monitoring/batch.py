@@ -109,8 +109,8 @@ def monitor(
         level: how often images that are exchangeable may be called shifted, and how often failing.
         other_network: compare outputs of another network than the calibration's.
         out: a folder for finished parts, from which a killed run resumes; it is removed at the end.
-        devices: handed to Lightning; several need out.
-        nodes: handed to Lightning.
+        devices: passed to Lightning; several need out.
+        nodes: passed to Lightning.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than

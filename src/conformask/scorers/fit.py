@@ -107,9 +107,9 @@ def fit_scorer(
         learning_rate: the peak rate; if None 5e-4 from scratch and 1e-2 from the packaged weights. It
             falls as a cosine, or with patience is reduced when that runs out.
         seed: decides weights and order.
-        devices: handed to Lightning, which starts this program again for each device; all of them run it
+        devices: passed to Lightning, which starts this program again for each device; all of them run it
             to its end, and the first writes.
-        nodes: handed to Lightning.
+        nodes: passed to Lightning.
         resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
             patience; the run must then be calibrated again.
         grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
