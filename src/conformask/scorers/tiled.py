@@ -202,7 +202,7 @@ class Tiled:
         return all(side <= tile for side, tile in zip(size, self._along(len(size))[0], strict=True))
 
     def holding(self, sizes: Iterable[Size]) -> "Tiled":
-        """Return a copy with tiles that hold images of these sizes, each in one pass."""
+        """Return this scorer with tiles that hold images of these sizes, each in one pass."""
         _, longest = ends(tuple(sizes))
         tile, overlap, grains = self._along(len(longest))
         sides = zip(tile, longest, grains, strict=True)
