@@ -17,9 +17,11 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.monitoring.batch import Monitoring, monitor
+from conformask.monitoring.measures import LOOKS, SIZE
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
+from conformask.types import Images, Score
 from simulation import simulated
 from synthetic_triplets import arrays, scale_of, triplets
 
@@ -45,6 +47,22 @@ def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> Non
         for k in simulated(runs)
     ]
     assert np.mean(alarms) <= level + 3 * np.sqrt(level * (1 - level) / runs)
+
+
+def test_medians_of_a_scores_own_features_are_those_of_the_features() -> None:
+    """Those of conformask's own, which are logarithms, are shown as what they are the logarithms of."""
+
+    class Counting(Heuristic):
+        def __call__(self, x: Images, y_hat: Images) -> Score:
+            return Score(x, torch.full((len(x), 1), -40.0))
+
+    masker = calibrate(Counting(scale_of, channels=1), triplets(30, 0), threshold=0.03, distance="l1")
+    comparisons = monitor(masker, triplets(20, 1)).comparisons
+    own = next(each for each in comparisons if each.measure not in (*LOOKS, SIZE))
+    assert (own.calibration, own.new) == (-40, -40)
+    mean = comparisons[0]
+    expected = np.median([each.x.mean() for each in triplets(20, 1)])
+    assert (mean.measure, mean.new) == (LOOKS[0], pytest.approx(expected))
 
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean"])

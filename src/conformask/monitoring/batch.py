@@ -12,7 +12,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
 from conformask.monitoring.changes import changes_of
-from conformask.monitoring.measures import SIZE, check_level, measures_of
+from conformask.monitoring.measures import LOOKS, check_level, measures_of
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
@@ -150,6 +150,6 @@ def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], 
 def _compared(name: str, before: Array, now: Array) -> Comparison:
     p_value = float(stats.ks_2samp(before, now).pvalue)
     medians = [float(np.median(values)) for values in (before, now)]
-    if name != SIZE:  # features are logarithms
+    if name in LOOKS:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
     return Comparison(name, medians[0], medians[1], p_value)
