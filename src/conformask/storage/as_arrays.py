@@ -27,7 +27,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read what write_arrays wrote; never unpickles.
+    """Read a file of write_arrays; never unpickles.
 
     Raises:
         MissingFileError: there is no such file.
@@ -45,7 +45,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 
 def hash_of_arrays(arrays: Mapping[str, Array]) -> str:
-    """The SHA-256 of names, types, shapes and values."""
+    """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         digest.update(

@@ -162,7 +162,7 @@ def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
 
 
 def _unplaced(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
-    """Return frames without positions: one alone, or those of one file in its order, if the axes name Z or T."""
+    """Return frames without positions: one, or those of one file in its order, if the axes name Z or T."""
     if len(frames) == 1:
         return (tuple(frames),)
     if len({frame.path for frame in frames}) > 1:
