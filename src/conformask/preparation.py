@@ -340,5 +340,4 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
 
 def population_of(stride: int | None, split: str) -> str | None:
     """Return the images for which a promise about tiles holds; None if these are all new images."""
-
     return "new tiles of these files" if stride is not None and split != "file" else None

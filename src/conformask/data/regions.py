@@ -71,7 +71,6 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | 
     Raises:
         ImageError: another shape than the image's, values outside [0, 1], or an empty region; the
             message names `name`.
-
     """
     array = np.asarray(array)
     if axes is not None and array.ndim == len(axes):

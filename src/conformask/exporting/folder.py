@@ -39,7 +39,7 @@ class ExportedFolder:
 
     path: Path
     missing: tuple[str, ...]
-    """Which of authors, license and cite were not given; nothing stands in their place."""
+    """Names of authors, license and cite if not given; nothing stands in their place."""
     caveat: Caveat | None = None
     """Caveat if the promise may not be about outputs of the predictor inside; else None."""
 

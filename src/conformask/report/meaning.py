@@ -11,7 +11,7 @@ from conformask.report.words import hidden_text, percent, promise_of
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a promise can be relied on."""
+    """Degree to which a promise can be relied on."""
 
     name: str
     """Class of the style sheet: calibrated, simultaneous, exploratory, hidden, impossible or broken."""

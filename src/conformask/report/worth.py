@@ -13,7 +13,6 @@ LABELS = {
 
 def worth_text(worth: Worth) -> str:
     """Return how much a score's masks hide on the selection images, beside those of others and the best."""
-
     others = {label: worth.others[name] for name, label in LABELS.items() if name in worth.others}
     told = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
     best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "

@@ -47,7 +47,6 @@ class FamilyContract:
 
     def test_left_continuous(self) -> None:
         """Check F(score; l) -> F(score; lam) as l rises to lam, also at scores and critical lambdas."""
-
         for score, error in cases():
             threshold = 0.3 * float(error.double().mean())
             critical = self.family.critical_lambda(score, error, 1.0, threshold)

@@ -242,7 +242,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_other(file: Path) -> bool:
-    """Return whether a file without the signature is not DICOM, by its suffix or its first bytes."""
+    """Return whether a file without the signature is not DICOM: by its suffix, or because it is text."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return False

@@ -272,7 +272,6 @@ def check_segments(stack: Stack) -> None:
 
 def _missing(stack: Stack) -> Iterator[int]:
     """Yield the numbers, through all planes, of strips or tiles whose bytes are not all in the file."""
-
     page, series = stack.page, stack.series
     count = prod(page.chunked)
     if stack.is_mapped and len(series) != prod(stack.leading):  # only the first plane has its own header
