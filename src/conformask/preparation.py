@@ -321,9 +321,9 @@ def true_images(
 
 
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """bicubic, biharmonic, the predictor of a run folder on the accelerator, or what `own_predictor` takes.
+    """Return bicubic, biharmonic, the predictor of a run folder on the accelerator, or own_predictor(name).
 
-    Return bicubic, biharmonic, the predictor of a run folder on the accelerator, or own_predictor(name).
+    Raises:
         InvalidArgumentError: none of these.
         MismatchError: the run's predictor was trained for another task, or a file is damaged.
         MissingFileError: no such run folder or file.

@@ -17,7 +17,7 @@ from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
-"""Source of a planar name: the part before its last separator, with a letter in it and a digit at its end."""
+"""Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Hea
 
 
 def read_header(path: Path, reading: Reading = PLAIN) -> Header:
-    """Return the header of a file's image, with the axes of what decode returns.
+    """Return the header of a file's image, as decode_with_header does.
 
     Raises:
         MissingFileError: there is no such file.

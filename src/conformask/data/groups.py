@@ -13,7 +13,7 @@ Find = Callable[[str, Callable[[Role], Header]], str]
 
 
 def pattern(text: str) -> Find:
-    """Return a Find: the part of a name that the one group in brackets of a regular expression matches.
+    """Return a Find that takes from a name what the one group, in brackets, of a regular expression matches.
 
     Raises:
         InvalidArgumentError: it is not such an expression; later, if a name does not match it.

@@ -33,7 +33,7 @@ Signs = Float[np.ndarray, "_ s"]
 def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
     """Return the perceptual hash of an image (C, *space).
 
-    It packs the signs of the image and of each window, and whether they count. A volume is hashed by its
+    It packs 250 signs of the image and of each window, and whether they count. A volume is hashed by its
     middle slice.
     """
     middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]

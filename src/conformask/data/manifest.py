@@ -28,7 +28,7 @@ LABELS = ("groups", "categories", "names")
 FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
 }  # fmt: skip
-"""Names of columns of several triplets, and of the field of one row."""
+"""Field of a row, by the name of the column of all rows."""
 MOST_COLUMNS = 1000
 SHOWN = 5
 """Number of names that an error lists."""

@@ -33,7 +33,7 @@ class Provenance:
         write_json(folder / FILE, dict(vars(self)))
 
     def claim(self, folder: Path, files: Iterable[str]) -> None:
-        """Write triplets.json before the first of the files, relative to the folder, that it is about.
+        """Write triplets.json, which claims these files, relative to the folder, before they are written.
 
         Raises:
             OutputError: something lies there that no record of conformask claims.

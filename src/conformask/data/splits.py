@@ -35,7 +35,7 @@ def dealt(
     Args:
         groups: the group of each image.
         fractions: the fractions of the parts, in their order.
-        seed: decides the order.
+        seed: the seed of the hash that decides the order.
         calibration: the fewest units of the calibration part, which come first.
         by_group: whether units are groups; else images.
 

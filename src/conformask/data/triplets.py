@@ -414,7 +414,7 @@ class Triplets:
 
         Args:
             seed: decides the parts.
-            fractions: of train, selection, calibration and test, such as (0.4, 0.1, 0.3, 0.2); if a guarantee
+            fractions: those of train, selection, calibration, test, as (0.4, 0.1, 0.3, 0.2); if a guarantee
                 is given without them, (0.55, 0.1, 0.2, 0.15).
             guarantee: a name of `conformask.names.Guarantee`: the calibration part gets at least as many
                 images, or groups, as the guarantee takes.

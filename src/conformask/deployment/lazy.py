@@ -72,10 +72,10 @@ def masked(
 
     Raises:
         MissingFileError: dask is not installed.
-        MismatchError: a family of your own that has no passes, other channels than those of the calibration,
-            MismatchError: your own family without passes, other channels than those of the calibration,
-        InvalidArgumentError: an image too large for what the promise has to know of it.
+        MismatchError: your own family without passes, other channels than those of the calibration, or an x
+            that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
+        ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
     """
     try:
         from dask.array import block, from_delayed

@@ -81,7 +81,7 @@ def write_masks(
         out: a folder that is empty, or holds masks of these images by exactly this masker.
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
-        seg: beside each mask of a DICOM series, write segmentations/NAME.dcm, where the mask is below seg.
+        seg: also write segmentations/NAME.dcm for DICOM series: the region where the mask is below seg.
         like: whose file type and place the masks have; x, such as a DICOM series whose y_hat is NIfTI, only
             if both files say that they lie in the same place.
         devices: a number or auto, passed to Lightning; each is a process that masks its share of the images.
@@ -201,7 +201,7 @@ class _Work:
         for _ in tracked(written, "masks", len(mine), len):
             pass
         for index in [index for index in left if index in self._whole][process::processes]:
-            self._write_whole(self._whole.pop(index))  # what it has decoded and opened is freed with it
+            self._write_whole(self._whole.pop(index))  # frees what it decoded and opened
 
     def _opened(self, batch: Batch) -> "_Opened":
         """Compute the masks of a batch, on the accelerator if there is one."""

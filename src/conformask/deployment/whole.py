@@ -71,7 +71,7 @@ class Written:
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
-    """Return the masker's scorer for whole images; one tile holds any image of its calibration."""
+    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images."""
     if masker.card.tiles is not None:
         return cast(Tiled, masker.scorer)
     return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)

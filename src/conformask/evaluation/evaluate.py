@@ -168,7 +168,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
             "evaluation needs images that no step has seen. By its pixels or its group "
             f"{leaked[0]!r} is one of them"
         )
-    if test.provenance.population is None:  # tiles that conformask cut are no copies of each other
+    if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")
         warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_shape((seen.channels, *seen.sizes[0]))

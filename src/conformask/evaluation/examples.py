@@ -31,7 +31,7 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    Of volumes it takes one of each kind, and shows selected slices of it.
+    For volumes it takes one of each kind, and shows selected slices of it.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     each = EACH if test.dimensions == 2 else 1

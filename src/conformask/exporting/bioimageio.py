@@ -67,8 +67,8 @@ def export_bioimageio(
 
     Raises:
         MissingFileError: bioimageio.spec, or what `export` takes, is not installed.
-        InvalidArgumentError: a citation without DOI or address, or a promise whose lambda is not the same
-            InvalidArgumentError: a citation without DOI or URL, or a promise whose lambda is not the same
+        InvalidArgumentError: a citation without DOI or URL, or a promise whose lambda is not the same for all
+            images.
         MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; the message quotes it.
         OutputError: the folder holds something already, or cannot be written.
     """

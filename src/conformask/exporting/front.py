@@ -33,7 +33,7 @@ class Front:
     """Shape of x of a calibration image, (Cx, *space)."""
 
     def images(self, count: int, wider: int = 1) -> tuple[Images, Images]:
-        """Return random x of the calibration's size, or a multiple as wide, and the predictor's outputs.
+        """Return random x of the calibration's size, or some times as wide, and the predictor's outputs.
 
         Raises:
             MismatchError: the predictor fails on them; the message quotes onnxruntime.

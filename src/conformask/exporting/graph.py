@@ -32,7 +32,7 @@ SIDES = "dhw"
 OPSET = 20
 """Version of the ONNX operator set."""
 SMALL, SMALL_DEEP = 256, 48
-"""Pixels along a side that the paper's U-Net halves down to one; for volumes, a side that fits in memory."""
+"""Side, in pixels, that the paper's U-Net halves down to one; for volumes, one that takes little memory."""
 
 
 class Graph(nn.Module):
@@ -50,7 +50,7 @@ class Graph(nn.Module):
 
     def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
         """Return mask and score of each image at its lambda."""
-        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, and keeps its own name
+        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, but needs its own name
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
         return torch.where(beside(usable, score), self.opened(score, lam.double()), 0.0), score
@@ -165,7 +165,7 @@ def translated(
                 input_names=kind.inputs,
                 output_names=kind.outputs,
                 opset_version=opset,
-                optimize=False,  # it takes 1 + 1e-6 for 1; onnxruntime optimises, exactly
+                optimize=False,  # torch would take 1 + 1e-6 for 1; onnxruntime optimises exactly
                 verbose=False,
             )
             model = cast("ONNXProgram", exported).model_proto

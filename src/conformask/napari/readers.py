@@ -133,7 +133,7 @@ def _layer(films: Sequence[Film], metadata: dict[str, Json], *, visible: bool) -
     lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]
 
     @lru_cache(maxsize=1)
-    def raster(place: int) -> Raster:  # of all others neither pixels nor open files are kept
+    def raster(place: int) -> Raster:  # keeps no pixels and open files of the others
         return open_raster(files[place])
 
     def read(index: Index, places: Places) -> Array:

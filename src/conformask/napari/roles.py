@@ -9,7 +9,7 @@ from napari.layers import Image, Layer
 from conformask.deployment.folder import CLAIM, MASKS
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
-"""Pattern of the probable name of a network's output, or of its folder."""
+"""Pattern of probable names of a network's output, or of its folder."""
 
 
 def mask_folder(path: Path) -> Path | None:
@@ -38,7 +38,7 @@ def paired(
 ) -> tuple[Image | None, Image | None]:
     """Return input and output as chosen; guess missing ones, the input first, never one layer as both.
 
-    An output is recognised by its name or folder, else it is the next layer.
+    An output is recognised by its name or folder; else it is the first of the other layers.
     """
     if x is None:
         others = [layer for layer in layers if layer is not y_hat]

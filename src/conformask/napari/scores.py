@@ -76,7 +76,7 @@ def scores_of(
     images = images_of(masker, x, y_hat, range_in(data_range))
     try:
         made = yield from scored(masker, images)
-    except RuntimeError as error:  # napari would take it for a worker that was deleted
+    except RuntimeError as error:  # napari would take it for a deleted worker
         raise MismatchError(f"the layers cannot be scored: {one_line(error)}") from error
     masker.lambdas(made[0].item)
     return Scores(masker, x, y_hat, made, Frames(y_hat, len(images[0].y_hat.size)).lead, sliders(masker))

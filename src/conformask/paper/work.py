@@ -64,7 +64,7 @@ class Workshop:
 
     @property
     def row(self) -> TableRow:
-        """Row of the stages."""
+        """Row of the table whose stages these are."""
         return self.plan.row
 
     def images(self, folder: Path) -> None:

@@ -192,7 +192,7 @@ def _exported(name: str) -> Run:
         with _weights_only():
             program = torch.export.load(path)
         (given,) = program.graph_signature.user_inputs
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{name} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
             "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
@@ -244,7 +244,7 @@ def _torchscript(name: str) -> Run:
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{name} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
             "write the network with torch.jit.script(network).save(...), not torch.save"

@@ -107,7 +107,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
-    """Draw coverage in each tenth of predicted difficulty, with Clopper-Pearson intervals, and promise."""
+    """Draw coverage by tenths of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
     parts = _parts(evaluation.coverage_by_difficulty)
     if not parts:
         return None

@@ -78,14 +78,14 @@ def error_label(scale: float) -> str:
 
 
 def error_bytes(y: Array, y_hat: Array) -> tuple[Array, float]:
-    """Return |y - y_hat| of images (C, H, W), averaged over channels, as uint8 (H, W), and 255's value."""
+    """Return |y - y_hat| of images (C, H, W), mean over channels, as uint8 (H, W), and the value of 255."""
     error = np.abs(y - y_hat).mean(axis=0)
     scale = float(np.quantile(error, 0.995)) or 1.0
     return as_bytes(error[None] / scale), scale
 
 
 def gray(image: Array) -> Array:
-    """Return one channel: the mean over channels, if there are any."""
+    """Return one channel, (H, W): the mean over channels if there are several."""
     return image if image.ndim == 2 else np.rint(image.mean(axis=-1)).astype(np.uint8)
 
 

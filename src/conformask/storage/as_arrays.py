@@ -37,7 +37,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         failure = failure_of_system(error)
         if failure is not None:
             raise MismatchError(f"{path} cannot be read, {failure}") from error

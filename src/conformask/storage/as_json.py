@@ -18,7 +18,7 @@ from conformask.storage.whole import existing, whole_file
 Json = Any
 """Value of JSON: None, bool, int, float, str, or lists and string-keyed dicts of these."""
 SCHEMA = 2
-"""Version of the format of records; conformask 0.1 wrote version 1."""
+"""Version of the record format; version 1 is that of conformask 0.1."""
 
 
 def write_json(path: Path, record: Mapping[str, Json]) -> None:

@@ -45,7 +45,7 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     Raises:
         OutputError: names the first that no record claims.
     """
-    claimed = cache(claimed_in)  # a folder of many files is asked about each of them
+    claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
         if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
             raise OutputError(

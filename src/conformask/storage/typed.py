@@ -54,7 +54,7 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
 
 
 def _one_of(kinds: list[Any], value: Any, path: Path) -> Any:
-    """Return the value as the first of these kinds that fits."""
+    """Return the value as the first of these types that it fits."""
     if value is None:
         return None
     for kind in kinds[:-1]:

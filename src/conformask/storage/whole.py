@@ -83,7 +83,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
@@ -107,7 +107,7 @@ def remove_claimed(record: Path) -> None:
     for path in paths:
         _remove(path)
     for folder in {path.parent for path in paths} - {record.parent}:
-        with suppress(OSError):  # not empty: something of the user's
+        with suppress(OSError):  # not empty: it holds the user's files
             folder.rmdir()
     record.unlink(missing_ok=True)
 

@@ -46,7 +46,7 @@ class DistanceContract:
             assert (self.distance(torch.zeros_like(a), torch.ones_like(a)) > ROUNDING).all()
 
     def test_gradient_is_finite(self) -> None:
-        """Check the gradient by the mask, where the mask is 0, 0.5 or 1, also for equal images."""
+        """Check that the gradient by the mask is finite where it is 0, 0.5 or 1, also for equal images."""
         for y, y_hat in self.pairs():
             for opened in (0.0, 0.5, 1.0):
                 for other in (y_hat, y):

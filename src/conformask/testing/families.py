@@ -76,7 +76,7 @@ class FamilyContract:
             )
 
     def test_critical_lambda_is_the_last_to_pass(self) -> None:
-        """Check critical lambdas: a finite one passes last; inf passes unmasked; 0 fails at `smallest`."""
+        """Check lambdas: a finite one passes, and fails 1e-4 further; inf passes; 0 fails at `smallest`."""
         for score, error in cases():
             for exponent in self.exponents:
                 for share in (0.0, 1e-3, 0.2, 0.7, 0.999, 1.0, 2.0):

@@ -238,7 +238,7 @@ def plane_picture(
 
 @router.get("/api/promise")
 def promise(image: str, setting: Wanted, session: Shown) -> Response:
-    """Return the promise at a setting, the measurement if it is the calibrated one, and the mask's level."""
+    """Return the promise at a setting, the measurement at the calibrated one, and the mask's level."""
     opened = session.opened(image)
     started = perf_counter()
     masker, promised = masker_at(session.masker, setting, session.doubt)

@@ -167,7 +167,7 @@ def _of_raster(raster: Raster) -> Source:
 
 
 def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """Add |y - y_hat|, averaged over channels, if y is known; make the score show single pixels."""
+    """Add |y - y_hat|, averaged over channels, if y is known; have the score thinned, not averaged."""
     found = {**sources, "score": replace(sources["score"], thinned=True)}
     if "truth" in sources:
         y, y_hat = sources["truth"].read, sources["output"].read

@@ -154,7 +154,7 @@ class Session:
         """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done."""
         for name in list(self._shown):
             if name not in self._sizes:
-                with suppress(ConformaskError):  # kept for the gallery, which tells it
+                with suppress(ConformaskError):  # kept for the gallery, which shows it
                     self._look_at(name)
             yield name
 
@@ -218,7 +218,7 @@ class Session:
 
     @property
     def doubt(self) -> Standing | None:
-        """Contradiction by the images of every promise; None if there is none."""
+        """Standing of every promise if the images contradict all of them, such as broken; else None."""
         if self.network_caveat is not None and self.network_caveat.other:
             return of_another_network(self.network_caveat.text)
         measured = self.measured()

@@ -124,7 +124,7 @@ def _limited(receive: Receive, most: int) -> Receive:
 
 
 async def _form(request: Request) -> FormData:
-    if "charset" in request.headers.get("content-type", "").lower():  # some lead to names that are no Unicode
+    if "charset" in request.headers.get("content-type", "").lower():  # some give invalid Unicode names
         raise InvalidArgumentError("the upload cannot be read: send it without a charset, as UTF-8")
     try:
         return await request.form(max_files=len(ROLES), max_fields=len(FACTS))

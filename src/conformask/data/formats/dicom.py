@@ -154,7 +154,7 @@ def _bits_stored(data: Any) -> int:
 
 
 def _holds_floats(data: Any) -> bool:
-    """Return whether pixels are floats, by the header: the pixels, which would show it, are not read yet."""
+    """Return whether pixels are floats, which have no PixelRepresentation; the pixels are not read yet."""
     return "PixelRepresentation" not in data and data.BitsAllocated in (32, 64)
 
 

@@ -293,7 +293,7 @@ def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
     elif is_volume and thickness is None:
         return None
     affine = np.eye(4)
-    # along a row the column index grows, by the second of PixelSpacing
+    # along a row the column index grows, in steps of the second value of PixelSpacing
     affine[:3] = LPS_TO_RAS @ np.column_stack([row * spacing[1], column * spacing[0], step, position])
     between = (float(step @ normal),) if is_volume else ()
     return Geometry((*between, *spacing), "mm", affine_of(affine))

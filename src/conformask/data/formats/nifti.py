@@ -93,7 +93,7 @@ class Stored:
         return Header(channels, space, bits, self._data_range(), self._geometry(len(space)))
 
     def _data_range(self) -> DataRange | None:
-        """Return the range; None for scaled numbers but masks, since slopes differ from file to file."""
+        """Return the range; None for scaled numbers, except in masks, since slopes differ between files."""
         if self.is_colour:
             return range_of_bits(8)
         if is_mask(self.image):
@@ -163,7 +163,7 @@ def times_of_nifti(path: Path, reading: Reading) -> int | None:
 
 
 def _given(image: Any, reading: Reading) -> str | None:
-    """Return the given axes; if none are given, for masks of time series those that they have."""
+    """Return the given axes or else, for a mask of a time series, those with which it was written."""
     is_film = is_mask(image) and max(image.shape[3:4], default=1) > 1
     return "XYZTC"[: len(image.shape)] if reading.axes is None and is_film else reading.axes
 
@@ -184,7 +184,7 @@ def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
             f"{path} has shape {tuple(shape)}, and its axes are said to be {given}: they differ; {ADVICE}"
         )
     axes = ["."] * len(shape)
-    for at, axis in zip(places, letters, strict=False):  # of the letters left over there is one place each
+    for at, axis in zip(places, letters, strict=False):  # letters left over are axes of length 1
         axes[at] = axis if axis in "XY" or sides[at] > 1 else "."
     return "".join(axes)
 

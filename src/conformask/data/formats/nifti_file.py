@@ -11,7 +11,7 @@ from conformask.errors import ImageError, MissingFileError
 
 SUFFIXES = (".nii.gz", ".nii")
 HEADER = 540
-"""Number of bytes that state where the voxels begin."""
+"""Bytes that state where the voxels begin; `OFFSETS` has sizeof_hdr, the type and place of vox_offset."""
 MOST_BEFORE = 2**20
 """Number of bytes before the voxels that any file may have."""
 OFFSETS = ((348, "f", 108), (540, "q", 168))

@@ -131,7 +131,7 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
     """
     planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
     depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
-    if not (np.ptp(depths) >= spacing / 2):  # nor where one is NaN
+    if not (np.ptp(depths) >= spacing / 2):  # also true where one is NaN
         return
     steps = np.diff(depths)
     usual, mean = float(np.median(steps)), abs(float(steps.mean()))

@@ -158,7 +158,7 @@ class Level:
         for name, content in self._stored(places):
             try:
                 size = decompressed_size(compressors[-1], content, expected + SLACK)
-            except Exception as error:  # which, depends on codec and damage
+            except Exception as error:  # the type depends on codec and damage
                 raise ValueError(f"chunk {name}: {error}") from error
             if size > expected + SLACK:
                 raise ValueError(f"chunk {name} holds more than its {expected} bytes")

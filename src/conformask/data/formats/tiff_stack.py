@@ -82,7 +82,7 @@ class Stack:
         """Whether the pixels lie in the file as one array."""
         series = self.series
         plain = self.page.is_final and series.transform is None and not series.is_multifile
-        elsewhere = self.page.parent is not series.parent  # in one other file, which is not called multifile
+        elsewhere = self.page.parent is not series.parent  # one other file does not count as multifile
         return plain and not elsewhere and series.dataoffset is not None
 
     @cached_property
@@ -230,7 +230,7 @@ def _check_chain(path: Path, file: Any) -> None:
     """Raise if an image names an earlier one as its successor: tifffile would follow the circle for ever."""
     kind, handle = file.tiff, file.filehandle
     offset, offsets = file.pages.first.offset, set[int]()
-    with suppress(struct.error):  # the file ends here, and so does the chain
+    with suppress(struct.error):  # end of file, and of the chain
         while 0 < offset < handle.size:
             if offset in offsets:
                 raise ImageError(f"{path} names an image as its own successor; it is damaged, write it again")

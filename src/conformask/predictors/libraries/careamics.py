@@ -42,11 +42,11 @@ def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) 
     how = {"work_dir": work.name, "enable_progress_bar": False}
     try:
         careamist = library.CAREamist(checkpoint_path=path, **how)
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{path} is damaged or no checkpoint of a CAREamist ({type(error).__name__}: {one_line(error)})"
         ) from error
-    careamist.scratch = work  # lives as long
+    careamist.scratch = work  # keeps the folder as long as the CAREamist
     return replace(from_careamist(careamist, data_range), name=Path(path).name)
 
 

@@ -125,7 +125,7 @@ def _load(network: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state.get("model", state))
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{path} does not hold the weights of {type(network).__name__}: {one_line(error)}"
         ) from error

@@ -34,7 +34,7 @@ def from_folder(folder: str | Path) -> OwnPredictor:
             folder, dtype=torch.float32, output_loading_info=True, **local
         )
         processor = library.AutoImageProcessor.from_pretrained(folder, **local)
-    except Exception as error:  # which, depends on what is wrong with the folder
+    except Exception as error:  # the type depends on what is wrong with the folder
         raise MismatchError(
             f"{folder} holds no image-to-image model of transformers with its image processor "
             f"({type(error).__name__}: {one_line(error)})"
