@@ -1,4 +1,4 @@
-"""The demonstration: the whole story on the photographs that scikit-image packages."""
+"""The demonstration: the whole workflow on the photographs that scikit-image packages."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -36,21 +36,21 @@ TILE = 64
 """Side of a tile, in pixels."""
 WIDTH = 16
 EPOCHS, SCORER_EPOCHS = 60, 25
-"""By steps, so that a slow or busy machine ends with the same masks, later."""
+"""Numbers of epochs; limits in time would make masks depend on the speed of the machine."""
 THRESHOLD = 0.02
 CONFIDENCE = 0.9
 WHOLE = ("astronaut", "coffee", "chelsea")
 REPORT = "report.html"
 MASKS = 12
-"""How many masks are written."""
+"""Number of masks that are written."""
 POPULATION = "new tiles of these photographs"
 FRACTIONS = (0.3, 0.1, 0.2, 0.4)
-"""Of the parts: these networks learn from few tiles, and a test of many has a narrow interval."""
+"""Fractions of the parts: these networks learn from few tiles, and a large test has a narrow interval."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """What the demonstration made, and how long each stage took."""
+    """Results of the demonstration, and the seconds that each stage took."""
 
     evaluation: Evaluation
     seconds: dict[str, float]
@@ -59,14 +59,14 @@ class Demonstration:
 
 @dataclass
 class Clock:
-    """Seconds of each stage."""
+    """Stopwatch of the stages."""
 
     say: Callable[[str], None]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what happens inside."""
+        """Time the body of the with statement."""
         self.say(name)
         started = time.monotonic()
         yield
@@ -74,10 +74,10 @@ class Clock:
 
 
 def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) -> Demonstration:
-    """Predictor, scorer, calibration, evaluation and masks for x4 super-resolution of 64-pixel tiles.
+    """Run predictor, scorer, calibration, evaluation and masks for x4 super-resolution of 64-pixel tiles.
 
     out receives the triplets in data/, report.html, evaluation.json, masks/ and overlays/, and the runs
-    predictor/ and masker/; what is already there is not made again.
+    predictor/ and masker/; stages that are done already are not repeated.
 
     Raises:
         OutputError: out cannot be written to, or something of the user's is in the way.
@@ -124,7 +124,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
 
 
 def _refuse_unclaimed(out: Path) -> None:
-    """Say what is in the way before minutes of work."""
+    """Raise if something is in the way, before minutes of work."""
     refuse_unclaimed([out / REPORT, out / EVALUATION])
     refuse_unclaimed(places(out / "predictor", "training.json", "predictor.json"))
     refuse_unclaimed(places(out / "masker", "training.json", "scorer.json", "calibration.json"))
@@ -137,13 +137,13 @@ def _refuse_unclaimed(out: Path) -> None:
 
 
 def tiles_of_photographs(seed: int = 0) -> TrueImages:
-    """All tiles, each in its part."""
+    """Return all tiles, each with its part."""
     tiles = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, how="tile")
     return tiles.dealt(FRACTIONS, seed)
 
 
 def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Triplets:
-    """What the network makes of all tiles, kept in a folder."""
+    """Return triplets of all tiles and the network's outputs, kept in a folder."""
     if unfinished(data) or not (data / MANIFEST).exists():
         write_triplets(images, data, task=predictor.task, predictor=predictor, population=POPULATION)
     return Triplets.from_folder(data)
@@ -158,7 +158,7 @@ def _whole(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Exam
 
 
 def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
-    """All tiles of a photograph and their masks, side by side; the promise is about the tiles."""
+    """Join all tiles of a photograph, and their masks, side by side; the promise is about the tiles."""
     masks = [masker(tile)[None] for _, tile in tiles]
     boxes = [source.box or (0, 0) for source, _ in tiles]
     x, y_hat, y = (_joined([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
@@ -171,7 +171,7 @@ def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) 
 
 
 def _joined(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:
-    """Tiles (C, s, s) at their places, which are multiples of TILE."""
+    """Join tiles (C, s, s) at their places, which are multiples of TILE."""
     scale = TILE // tiles[0].shape[-1]
     side = TILE // scale
     height, width = (max(box[axis] for box in boxes) // scale + side for axis in (0, 1))

@@ -1,4 +1,4 @@
-"""A figure of masks: what the network saw and made, what may be trusted, and the promise."""
+"""A figure of masks: input and output of the network, what may be trusted, and the promise."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -35,24 +35,24 @@ def show(
     category: Sequence[str] | None = None,
     region: Tensor | None = None,
 ) -> Strip:
-    """Input, output, mask and overlay of each image, with the promise; a notebook displays it.
+    """Show input, output, mask and overlay of each image, with the promise; a notebook displays the result.
 
-    With the truth also y, the error, and whether the loss is within the threshold. Of a volume three slices:
-    the most hidden, the largest error, the middle; turned as those of the calibration are to be, where their
-    files say how they lie in a patient.
+    With the truth it also shows y, the error, and whether the loss is within the threshold. A volume is shown
+    in three slices: the most hidden, the largest error, the middle; they are oriented like the calibration
+    images, if the files of these say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.
         x: the degraded input, as the masker takes it: a tensor of floats (N, Cx, *space), or an array,
             read as the calibration images were.
         y_hat: the network's output, of the same kind.
-        y: the truth, where it is known; of the shape of y_hat.
-        weight: of each image, where the rule asks for it.
-        category: of each image, where the rule asks for it.
+        y: the truth, if it is known, with the shape of y_hat.
+        weight: the weight of each image, if the rule needs it.
+        category: the category of each image, if the rule needs it.
         region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
 
     Raises:
-        InvalidArgumentError: other numbers of images, or y of another shape than y_hat.
+        InvalidArgumentError: different numbers of images, or y with another shape than y_hat.
         MismatchError: other channels than those of the calibration images.
         ImageError: values outside the range, NaN or infinity.
     """
@@ -83,7 +83,7 @@ def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
 def _measured(
     masker: Masker, masks: Images, y: Images | None, y_hat: Images, region: Images | None
 ) -> list[tuple[tuple[str, ...], bool | None]]:
-    """The facts of each image, and whether it is within the threshold."""
+    """Return the facts of each image, and whether it is within the threshold."""
     sizes = [f"mask size {size:.3f}" for size in mask_size(masks).tolist()]
     if y is None:
         return [((size,), None) for size in sizes]
@@ -101,7 +101,7 @@ def _measured(
 def _pictures(
     x: Array, y_hat: Array, mask: Array, y: Array | None, *, geometry: Geometry | None
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
-    """Pictures, and what is to be said of them; of a volume those of its telling slices."""
+    """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
     planes = planes_of(mask, x, y_hat, y, geometry=geometry, error=error)
     for (over, of_x, of_y_hat, of_y), what in planes:
@@ -109,7 +109,7 @@ def _pictures(
 
 
 def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:
-    """By label, in the order in which they are read."""
+    """Return pictures by label, in the order of display."""
     output, opened = in_colors(y_hat), as_bytes(mask)
     shown = {"Input x": in_colors(x), "Output ŷ": output}
     if y is not None:

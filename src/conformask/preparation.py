@@ -1,4 +1,4 @@
-"""Task and predictor over true images -> triplets on disk."""
+"""Preparation of triplets: apply a task and a predictor to true images, or a predictor to inputs."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,16 +54,16 @@ def write_triplets(
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
-    triplets.json says until the end that they are not finished, and what they are made from: a killed run
-    resumes where it stopped, one of other images or another task or predictor starts over. Threads read and
-    write beside the predictor; several devices or nodes, which are handed to Lightning, are processes that
-    share the images. Returns how many there are.
+    Until the end triplets.json says that they are not finished, and from what they are made: a killed run
+    resumes where it stopped, one with other images, task or predictor starts over. Threads read and write
+    beside the predictor; several devices or nodes, which are passed to Lightning, are processes that share
+    the images. Returns the number of images.
 
     Raises:
         MismatchError: the folder already holds triplets.
         OutputError: x/, y_hat/ or y/ holds something that no record of conformask claims, such as the true
             images themselves.
-        ImageError: the predictor returned NaN or another shape; names the image.
+        ImageError: the predictor returned NaN or another shape; the message names the image.
         InvalidArgumentError: more devices than there are.
     """
     out = Path(out)
@@ -89,7 +89,7 @@ def write_triplets(
 
 
 def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
-    """Keep what a killed run of the same claim wrote, remove what one of another did; refuse all else."""
+    """Keep what a killed run with this claim wrote, remove what another's wrote; raise for anything else."""
     inside = [path for path in images.paths if path.resolve().parent in [(out / r).resolve() for r in ROLES]]
     if inside:
         raise OutputError(
@@ -107,10 +107,10 @@ def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
 
 
 def _parts(count: int) -> list[range]:
-    """Places of images that the predictor is run on together.
+    """Return the batches in which the predictor is run, as ranges of places of images.
 
-    They are the same however many processes share them and whatever is left, for the last bits of an output
-    may depend on how many lie in its batch.
+    The batches are the same however many processes share them and whatever is left, for the last bits of an
+    output may depend on the size of its batch.
     """
     return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
 
@@ -144,7 +144,7 @@ def _paths(source: Source) -> dict[str, str]:
 
 
 def provenance_of(predictor: Predictor, task: str | None = None, population: str | None = None) -> Provenance:
-    """Of triplets whose y_hat the predictor makes."""
+    """Return the provenance of triplets whose y_hat the predictor makes."""
     network = Network(predictor.name, predictor.fingerprint)
     return Provenance(task, network, predictor.trained_on, population)
 
@@ -152,16 +152,16 @@ def provenance_of(predictor: Predictor, task: str | None = None, population: str
 def predicted(
     images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range] | None = None
 ) -> Iterator[tuple[Source, Triplet]]:
-    """The triplets of true images, in order; of these places, or all.
+    """Yield the triplets of true images, in order, for the places in `parts` or for all.
 
     Args:
         images: the true images.
         task: makes x.
         predictor: makes y_hat; it is run on the images of a part together.
-        parts: such as `_parts` gives.
+        parts: places of images that are predicted together, as `_parts` returns them.
 
     Raises:
-        ImageError: the predictor returned NaN or another shape; names the image.
+        ImageError: the predictor returned NaN or another shape; the message names the image.
     """
     parts = _parts(len(images)) if parts is None else parts
     pairs, places = Pairs(images, task), [place for part in parts for place in part]
@@ -189,17 +189,17 @@ def add_outputs(
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
-    place of x, or npy where the axes were given. What is there already is kept, so that a killed run goes on;
-    triplets.json says whose outputs they are. Threads read and write beside the predictor; several devices or
-    nodes, which are handed to Lightning, are processes that share the images.
+    place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;
+    triplets.json says which network made them. Threads read and write beside the predictor; several devices
+    or nodes, which are passed to Lightning, are processes that share the images.
 
-    Returns how many images there are.
+    Returns the number of images.
 
     Raises:
         MissingFileError: there is no folder x/ in data, or no image in it.
-        MismatchError: y_hat/ holds outputs of another network, or nobody says whose.
+        MismatchError: y_hat/ holds outputs of another network, or of an unknown one.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
-            that of y; names the image.
+            that of y; the message names the image.
         InvalidArgumentError: more devices than there are.
     """
     check_devices(devices)
@@ -237,7 +237,7 @@ def add_outputs(
 
 
 def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
-    """Say in triplets.json whose outputs y_hat/ holds, before the first of them."""
+    """Record in triplets.json which network made y_hat/, before the first output is written."""
     before = Provenance.load(folder)
     network = Network(predictor.name, predictor.fingerprint)
     if started and (before.network is None or before.network.is_other(network)):
@@ -250,9 +250,9 @@ def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
-    """A 16-bit PNG; NIfTI of volumes; npy where a range or axes are stated, or there are other channels.
+    """Write a 16-bit PNG; NIfTI for volumes; npy if a range or axes are given, or for other channels.
 
-    NIfTI and npy are in the units of the stated range.
+    NIfTI and npy have the units of the given range.
     """
     if reading.data_range is None and output.ndim == 3 and len(output) in (1, 3) and reading.axes is None:
         write_image(stem.with_name(f"{stem.name}.png"), output, bits=16)
@@ -273,7 +273,7 @@ def _says_no_axes(x: Path) -> bool:
 
 
 def _with_axes(image: Image, axes: str) -> Image:
-    """(C, *space) as an array of these axes; without those that they do not name."""
+    """Convert (C, *space) to an array of these axes, without those that they do not name."""
     own = "CZYX" if image.ndim == 4 else "CYX"
     named = image if "C" in axes else image[0]
     order = own if "C" in axes else own[1:]
@@ -287,7 +287,7 @@ def _images_of(folder: Path) -> dict[str, Path]:
 
 
 def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:
-    """Together where they have one shape, else one by one; an image on which the predictor fails is named."""
+    """Predict images together if they have one shape, else one by one; errors name the image."""
     if len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
             return list(predictor(torch.cat(list(images.values()))))
@@ -316,12 +316,12 @@ def true_images(
     seed: int,
     data_range: DataRange | None = None,
 ) -> TrueImages:
-    """The true images of a folder, as the verbs predictor and triplets both split them."""
+    """Return the true images of a folder, split as the verbs predictor and triplets both do it."""
     return TrueImages.from_folder(folder, size, stride, split, seed, data_range, colour=True)
 
 
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """bicubic, biharmonic, the predictor of a run folder on the accelerator, or what `own_predictor` takes.
+    """Return bicubic, biharmonic, the predictor of a run folder on the accelerator, or own_predictor(name).
 
     Raises:
         InvalidArgumentError: none of these.
@@ -339,5 +339,5 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
 
 
 def population_of(stride: int | None, split: str) -> str | None:
-    """For which images a promise about tiles holds, where that is narrower than new images."""
+    """Return the images for which a promise about tiles holds; None if these are all new images."""
     return "new tiles of these files" if stride is not None and split != "file" else None

@@ -14,13 +14,14 @@ from conformask.types import Batch, Triplet
 BATCH_SIZE = 16
 """Images that are scored at once."""
 PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
-"""Of the largest batch, on an accelerator and without: there larger ones take memory and are no quicker."""
+"""Pixels in the largest batch, with an accelerator and on the CPU, where larger ones are no quicker."""
 
 
 def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
-    """Up to `batch_size` consecutive triplets of the same shapes, in order, never from two such runs of them.
+    """Yield batches of up to `batch_size` consecutive triplets of the same shapes, in order.
 
-    Of large images fewer: no batch holds more than PIXELS, unless one image does.
+    A batch crosses no multiple of `batch_size`, nor holds more than PIXELS (on a CPU PIXELS_OF_PROCESSOR),
+    unless one image does.
     """
     if batch_size < 1:
         raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
@@ -33,7 +34,7 @@ def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Ite
 
 
 def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
-    """The triplets in order.
+    """Yield the triplets in order.
 
     Raises:
         ImageError: the channels of one differ from those of the first.

@@ -17,12 +17,12 @@ from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
 
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
-"""What stands before the last separator of a name, if it holds letters and ends with a digit."""
+"""Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What reading every triplet found."""
+    """Findings of check_triplets: facts about the images and warnings."""
 
     n: int
     groups: int
@@ -32,32 +32,33 @@ class Findings:
     x_channels: int
     sizes: tuple[Size, ...]
     mean_error: float | None
-    """mean |y - y_hat|."""
+    """Mean over images of mean |y - y_hat|; None where the truth is not known."""
     error_quantiles: tuple[float, float, float] | None
-    """0.1, 0.5 and 0.9 of the images' mean |y - y_hat|."""
+    """0.1, 0.5 and 0.9 quantiles, over images, of mean |y - y_hat|."""
     worst: str | None
-    """The image of the largest mean |y - y_hat|."""
+    """Name of the image with the largest mean |y - y_hat|."""
     network: Network | None
-    """Who made y_hat; None where nobody said."""
+    """The network that made y_hat; None if not recorded."""
     parts: Mapping[str, int]
-    """Images in each part of the manifest's split; empty where there is none."""
+    """Number of images in each part of the manifest's split; empty where there is none."""
     duplicates: tuple[tuple[str, str], ...]
     """Pairs of names with identical pixels."""
     near_duplicates: tuple[tuple[str, str], ...]
     """Pairs of names that lie in different parts and look like copies of each other."""
     spacings: Mapping[str, int]
-    """How many images have which; empty where none is known."""
+    """Number of images by spacing; empty where no spacing is known."""
     orientations: Mapping[str, int]
-    """Likewise, such as RAS: x leads right, y anterior, z superior."""
+    """Number of images by orientation, such as RAS: x leads right, y anterior, z superior."""
     patients: int | None
-    """Named by the files; None where none is."""
+    """Number of patients named by the files; None where none is."""
     warnings: tuple[str, ...]
 
 
 def check_triplets(triplets: Triplets, needed: int) -> Findings:
-    """Read everything once; `needed` is how many calibration images the wanted promise takes.
+    """Read every triplet once and return what was found.
 
-    Triplets that are not split are taken to be those of one part, as the verbs take them.
+    `needed` is the number of calibration images that the wanted promise takes. Triplets without a split are
+    taken to be one part.
 
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
@@ -108,7 +109,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
 
 
 def _counted(values: Iterable[str | None]) -> dict[str, int]:
-    """How many have which, the most frequent first; empty where none is known."""
+    """Count the values, the most frequent first; return an empty dict where none is known."""
     counts = Counter(value or "unknown" for value in values)
     return {} if set(counts) == {"unknown"} else dict(counts.most_common())
 
@@ -119,7 +120,7 @@ def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _alike(looks: Looks, parts: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Pairs of copies in different parts."""
+    """Return pairs of places of copies that lie in different parts."""
     if len(set(parts)) < 2:
         return []
     return [(a, b) for a, b in copies(looks, looks) if a < b and parts[a] != parts[b]]
@@ -182,7 +183,7 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
 
 
 def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:
-    """Images of one patient that lie in several groups."""
+    """Warn where images of one patient lie in several groups."""
     groups = defaultdict(set)
     for patient, group in zip(patients, triplets.groups, strict=True):
         if patient is not None:
@@ -210,7 +211,7 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator
 
 
 def _source_warnings(names: Sequence[str]) -> Iterator[str]:
-    """Planes and tiles often tell in their names of which stack or slide they are, as in slide07_z12."""
+    """Warn where names show that planes or tiles share a stack or slide, as in slide07_z12."""
     sources = [match[1] if (match := SOURCE.match(name)) else None for name in names]
     if None not in sources and 2 <= len(set(sources)) <= len(names) / 2:
         yield (

@@ -1,4 +1,4 @@
-"""What triplets say of themselves beside their pixels, as columns of the curves."""
+"""The groups, categories and weights of triplets, as columns of the curves."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,7 @@ from conformask.types import Array
 
 
 def columns_of(triplets: Triplets) -> dict[str, Array | None]:
-    """group, category and weight of the triplets; None for what they do not have."""
+    """Return group, category and weight of the triplets; None for what they do not have."""
     category, weight = triplets.categories, triplets.weights
     return {
         "group": np.array(triplets.groups),
@@ -21,6 +21,6 @@ def columns_of(triplets: Triplets) -> dict[str, Array | None]:
 
 
 def labelled(curves: Curves, triplets: Triplets) -> Curves:
-    """The curves of these triplets with their columns, but for those that the curves have already."""
+    """Add the columns of these triplets to their curves, except those that the curves already have."""
     columns: dict[str, Any] = columns_of(triplets)
     return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})

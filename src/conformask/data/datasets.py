@@ -1,4 +1,4 @@
-"""Images of a torch Dataset or another sequence, asked for when they are needed."""
+"""Images of a torch Dataset or another sequence, read lazily."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,19 @@ from conformask.types import Array
 
 ROLES = ("x", "y_hat", "y")
 AXES = {3: "CYX", 4: "CZYX"}
-"""Of tensors, by how many axes they have."""
+"""Axes of a tensor by its number of dimensions."""
 
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """One image of an item: np.asarray reads it."""
+    """One image of a dataset item; np.asarray reads it."""
 
     dataset: Any
     index: int
     key: str | int
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """The image, with the axes that the dataset gives it.
+        """Return the image, with the axes that the dataset gives it.
 
         Raises:
             ImageError: the item has no such image.
@@ -41,7 +41,7 @@ class Item:
 
 
 def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, list[Item]], str]:
-    """The images of every item by role, and what their axes are, by the first item.
+    """Return the images of every item by role, and their axes, taken from the first item.
 
     Raises:
         InvalidArgumentError: a dataset without length or places, or items of neither two nor three images.

@@ -15,7 +15,7 @@ from conformask.types import Array
 
 
 def decode(path: Path, reading: Reading = PLAIN) -> Array:
-    """The pixels of a file, in the file's own type, (*space) or (*space, C).
+    """Return the pixels of a file, in the file's own type, (*space) or (*space, C).
 
     Raises:
         MissingFileError: there is no such file.
@@ -25,13 +25,13 @@ def decode(path: Path, reading: Reading = PLAIN) -> Array:
 
 
 def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Header]:
-    """As decode, and what the file says of its pixels."""
+    """Return the pixels, as decode does, and the header of the file."""
     with _opened(path, reading) as image:
         return _whole(path, image), image.header
 
 
 def read_header(path: Path, reading: Reading = PLAIN) -> Header:
-    """The header of a file's image, as decode would give it.
+    """Return the header of a file's image, as decode_with_header does.
 
     Raises:
         MissingFileError: there is no such file.
@@ -43,9 +43,9 @@ def read_header(path: Path, reading: Reading = PLAIN) -> Header:
 
 
 def open_window(path: Path, reading: Reading = PLAIN) -> Window:
-    """The pixels of a file, a window at a time, as decode would give them.
+    """Return a function that reads windows of what decode would return.
 
-    OME-Zarr, npy and plain NIfTI are read as they are asked for; a compressed TIFF is decoded once, into a
+    OME-Zarr, npy and plain NIfTI are read on demand; a compressed TIFF is decoded once, into a
     temporary file; the others are decoded whole.
 
     Raises:
@@ -64,9 +64,9 @@ def open_window(path: Path, reading: Reading = PLAIN) -> Window:
 
 
 def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
-    """How many time points a file has; None where it has no axis of time, or one of them was asked for.
+    """Return the number of time points of a file; None without an axis of time, or if `path` names one.
 
-    None as well where its header cannot be read, which whoever reads it is told.
+    It is None, too, where the header cannot be read: whoever reads the file gets that error.
     """
     file, time = at_time(path)
     kind = format_of(file)
@@ -79,7 +79,7 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
 
 
 def companions_of(path: Path) -> list[Path]:
-    """The other files in which pixels of a file lie.
+    """Return the other files in which pixels of a file lie.
 
     Raises:
         ImageError: the file cannot be read.
@@ -92,7 +92,7 @@ def companions_of(path: Path) -> list[Path]:
 
 
 def name_and_suffix(path: Path) -> tuple[str, str]:
-    """("NAME", ".ome.tif") of NAME.ome.tif, ("NAME", ".png") of NAME.png, ("NAME_t003", ...) of one time."""
+    """Return ("NAME", ".ome.tif") for NAME.ome.tif, ("NAME_t003", ".tif") for one time, NAME.tif#t=3."""
     file, time = at_time(path)
     suffix = suffix_of(file)
     stem = file.name[: len(file.name) - len(suffix)]
@@ -100,7 +100,7 @@ def name_and_suffix(path: Path) -> tuple[str, str]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether there is something that could be read: an image file, or a folder that is one image."""
+    """Return whether the path could be read as an image: an image file, or a folder that is one image."""
     kind = format_of(path)
     return kind is not None and (os.path.isdir(path) if kind.is_folder else os.path.isfile(path))
 
@@ -123,7 +123,7 @@ def _opened(path: Path, reading: Reading) -> Iterator[Opened]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """What the readers of formats raise, as an ImageError."""
+    """Raise errors of the readers of formats as ImageError."""
     try:
         yield
     except ConformaskError:
@@ -147,7 +147,7 @@ def _whole(path: Path, image: Opened) -> Array:
 
 
 def _checked(path: Path, array: Array, header: Header, space: tuple[int, ...]) -> Array:
-    """The pixels, if they are what the header says."""
+    """Return the pixels if their shape is as the header says; else raise ImageError."""
     whole = array[..., None] if array.ndim == len(space) else array
     if whole.shape != (*space, header.channels):
         raise ImageError(

@@ -1,4 +1,4 @@
-"""Whose image it is, by its name or its file."""
+"""Groups of triplets, found by the names of images or in their files."""
 
 import re
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from conformask.errors import InvalidArgumentError
 
 Role = Literal["x", "y_hat", "y"]
 Find = Callable[[str, Callable[[Role], Header]], str]
-"""(name of a triplet, what reads the header of an image) -> its group."""
+"""Function (name of a triplet, function that returns the header of its image in a role) -> group."""
 
 
 def pattern(text: str) -> Find:
-    """What a regular expression with one group, in brackets, finds in the name.
+    """Return a Find that takes from a name what the one group, in brackets, of a regular expression matches.
 
     Raises:
-        InvalidArgumentError: it is none; later, that it is not found in a name.
+        InvalidArgumentError: it is not such an expression; later, if a name does not match it.
     """
     try:
         expression = re.compile(text)
@@ -37,10 +37,10 @@ def pattern(text: str) -> Find:
 
 
 def patient_of(name: str, header: Callable[[Role], Header]) -> str:
-    """The hash of the patient that the file of y_hat or, where it names none, that of x names.
+    """Return the hash of the patient that the file of y_hat names or, where it names none, the file of x.
 
     Raises:
-        InvalidArgumentError: it names none.
+        InvalidArgumentError: neither names a patient.
     """
     patient = header("y_hat").patient or header("x").patient
     if patient is None:

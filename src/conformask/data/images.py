@@ -23,14 +23,14 @@ from conformask.types import Array
 Image = Float[np.ndarray, "_ ..."]
 
 TOLERANCE = 1e-6
-"""How far outside [0, 1] rounding may leave a value."""
+"""Largest rounding error outside [0, 1] that a value may have, relative to the data range."""
 HASH_LEVELS = 65535
-"""What hashes tell apart: 16 bits."""
+"""Largest integer to which pixels are rounded for hashes: 16 bits."""
 BLOCK = 2**20
-"""Values that are worked on at once, in float64."""
+"""Number of values that are worked on at once, in float64."""
 WRITERS = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
 LONGEST_NAME = 255 - len(".ome.tiff")
-"""Bytes; a file is first written under a hidden name."""
+"""Longest name, in bytes, that leaves room for a suffix."""
 
 
 def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:
@@ -39,9 +39,9 @@ def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:
 
 
 def with_header(path: Path | str, reading: Reading = PLAIN) -> tuple[Image, Header]:
-    """The image float32 (C, *space) in [0, 1], and what the file says of it; `reading` is that of its role.
+    """Read an image as float32 (C, *space) in [0, 1], with its header; `reading` is that of its role.
 
-    Alpha is dropped, palettes become RGB, the orientation is obeyed. The range follows from the bits of the
+    Alpha is dropped, palettes become RGB, the orientation is applied. The range follows from the bits of the
     file, 8 bit (0, 255), 12 bit (0, 4095), 16 bit (0, 65535), float (0, 1), unless it is given; it is never
     guessed from the content.
 
@@ -55,10 +55,10 @@ def with_header(path: Path | str, reading: Reading = PLAIN) -> tuple[Image, Head
 
 
 def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the array") -> Image:
-    """An image (H, W) or (H, W, C), or of the given axes, as float32 (C, *space) in [0, 1].
+    """Convert an image (H, W) or (H, W, C), or of the given axes, to float32 (C, *space) in [0, 1].
 
     Raises:
-        ImageError: another shape or type, NaN, or values outside the range; calls the image `name`.
+        ImageError: another shape or type, NaN, or values outside the range; its message names `name`.
     """
     array = np.asarray(array)
     header = header_of(array, name, reading.axes)
@@ -70,8 +70,8 @@ def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the arr
 def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
     """Map (low, high), else the range of the header, to [0, 1]: (*space[, C]) to float32 (C, *space).
 
-    Block by block, so that no more than the result is in memory besides the array. NaN stays where it means
-    something.
+    It works block by block, so that only the result is in memory besides the array. NaN stays if reading.nan
+    is set.
     """
     data_range = reading.data_range
     low, high = _range_of(array, header, name) if data_range is None else _checked_range(data_range)
@@ -92,14 +92,14 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
 
 
 def _blocks(image: Array, first: int) -> list[Array]:
-    """Views of about BLOCK values, along the longest side; `first` is the first spatial axis."""
+    """Return views of about BLOCK values, along the longest side; `first` is the first spatial axis."""
     last = image.ndim - 1 + first
     axis = max(range(first, last), key=lambda place: image.shape[place])
     return np.array_split(image, min(image.shape[axis], 1 + image.size // BLOCK), axis)
 
 
 def _finite(block: Array, name: str, *, nan: bool) -> Array:
-    """In float64, NaN where that means something."""
+    """Return the block as float64; raise ImageError for infinite values, and for NaN unless `nan` is set."""
     values: Array = block.astype(np.float64)
     if not nan and np.isnan(values).any():
         raise ImageError(
@@ -166,19 +166,19 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
 
 
 def quantised(image: Image, bits: int) -> Image:
-    """The image as it is read back from a file of 8 or 16 bits, float32."""
+    """Return the image as it is read back from a file of 8 or 16 bits, float32."""
     return (levels(image, bits, False) / (2.0**bits - 1)).astype(np.float32)
 
 
 def levels(image: Image, bits: int, round_down: bool) -> Array:
-    """[0, 1] as integers of 8 or 16 bits; rounded down, no value read back is above the one given."""
+    """Convert [0, 1] to integers of 8 or 16 bits; rounded down, no value read back is above the one given."""
     if bits not in (8, 16):
         raise InvalidArgumentError(f"bits is {bits}; choose 8 or 16")
     return rounded_down(image, bits) if round_down else nearest(image, bits)
 
 
 def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
-    """What writes such a file, and whether it holds floats."""
+    """Return the function that writes a file of this suffix, and whether such files hold floats."""
     if path.suffix.lower() not in WRITERS:
         raise InvalidArgumentError(
             f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(WRITERS)}"
@@ -195,7 +195,7 @@ def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
 
 
 def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """The images of a folder, sorted; what is hidden, or lies in a folder that is one image, is passed over.
+    """Return the images of a folder, sorted, without hidden ones and files in a folder that is one image.
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
@@ -243,7 +243,7 @@ def check_name(name: str, where: str) -> None:
 
 
 def pixel_hash(image: Image) -> str:
-    """16 hex digits that tell images (C, *space) in [0, 1] apart, at 16 bits a pixel."""
+    """Return 16 hex digits that tell images (C, *space) in [0, 1] apart, at 16 bits per pixel."""
     digest = hashlib.sha256(repr(image.shape).encode())
     for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
         digest.update(np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes())
@@ -251,6 +251,6 @@ def pixel_hash(image: Image) -> str:
 
 
 def is_constant(image: Image) -> bool:
-    """Whether every channel has one value only (an empty field, a black tile)."""
+    """Return whether every channel has one value only (an empty field, a black tile)."""
     first = image.reshape(len(image), -1)[:, :1]
     return bool((image.reshape(len(image), -1) == first).all())

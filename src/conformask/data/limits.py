@@ -1,21 +1,21 @@
-"""How much memory an image may take: what a file declares is checked before anything is decoded."""
+"""Limit on the memory of an image: declared sizes are checked before anything is decoded."""
 
 import os
 
 from conformask.errors import ImageError, InvalidArgumentError
 
 MAX_IMAGE_BYTES = 2 * 2**30
-"""Of an image as float32, unless the environment variable VARIABLE says another number."""
+"""Largest size of an image as float32, unless the environment variable VARIABLE sets another."""
 FLOAT32 = 4
-"""Bytes of each value once it is read."""
+"""Bytes per value in memory."""
 VARIABLE = "CONFORMASK_MAX_IMAGE_BYTES"
 
 
 def check_memory(what: str, size: int) -> None:
-    """Refuse what takes more bytes than are allowed.
+    """Raise if something takes more bytes than allowed; messages call it `what`.
 
     Raises:
-        ImageError: it does.
+        ImageError: it takes more.
         InvalidArgumentError: the environment variable is not a number of bytes.
     """
     limit = _limit()

@@ -1,7 +1,7 @@
-"""Copies of images: saved again, turned, mirrored, scaled, brightened, noisy or a little cropped.
+"""Detection of copies of images: resaved, turned, mirrored, scaled, brightened, noisy or slightly cropped.
 
-A perceptual hash keeps the signs of low frequencies of an image and of windows in it. No picture can be made
-of it, and images of different things agree in no more signs than by chance.
+A perceptual hash keeps the signs of low frequencies of an image and of windows in it. An image cannot be
+reconstructed from it, and images of different things agree in no more signs than by chance.
 """
 
 from collections.abc import Iterator
@@ -17,23 +17,24 @@ from conformask.progress import tracked
 SIDE, REDUCED, FREQUENCIES = 64, 32, 16
 """Pixels of the small image, pixels of a window of it, and frequencies along each side of a window."""
 SLOWEST = 3
-"""Where the two frequencies sum to less they are shading, which many images share."""
+"""Smallest sum of the two frequencies that is kept; below it is shading, which many images share."""
 SHARES, PLACES = (0.95, 0.9, 0.8), (0.0, 0.5, 1.0)
-"""Of the sides of an image in its windows, and where in the rest they start, as a share of it."""
+"""Sides of the windows as shares of the image's, and their starts as shares of the remaining length."""
 ALIKE = 0.65
 """Mean product of signs: near 1 for copies, below 0.6 for like places in two patients, 0 by chance."""
 FAINT = 5e-4
 """Standard deviation, of images in [0, 1], below which signs are noise, as in an empty field."""
 CHUNK = 512
-"""Images compared at once."""
+"""Number of images compared at once."""
 Looks = UInt8[np.ndarray, "_ w b"]
 Signs = Float[np.ndarray, "_ s"]
 
 
 def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
-    """The hash of an image (C, *space): for it and each window 250 signs and whether they count, packed.
+    """Return the perceptual hash of an image (C, *space).
 
-    Of a volume it is that of the middle slice.
+    It packs 250 signs of the image and of each window, and whether they count. A volume is hashed by its
+    middle slice.
     """
     middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
     small = _reduced(middle.mean(axis=0, dtype=np.float64), SIDE)
@@ -43,7 +44,7 @@ def look_of(image: Image) -> UInt8[np.ndarray, "w b"]:
 
 
 def copies(new: Looks, known: Looks, title: str = "looking for copies") -> list[tuple[int, int]]:
-    """Places (in new, in known) of images that are copies of each other."""
+    """Return the places (in new, in known) of images that are copies of each other."""
     starts = range(0, len(new), CHUNK)
     pairs = []
     for start in tracked(starts, title, len(starts)):
@@ -53,7 +54,7 @@ def copies(new: Looks, known: Looks, title: str = "looking for copies") -> list[
 
 
 def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:
-    """The largest mean product of signs over the turns of whole images, and over windows, mirrored or not."""
+    """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
     best = np.zeros((len(new), len(known)), np.float32)
     for left, right in _compared(new, known):
         np.maximum(best, left @ right.T / left.shape[1], out=best)
@@ -71,20 +72,20 @@ def _compared(new: Looks, known: Looks) -> Iterator[tuple[Signs, Signs]]:
 
 
 def _turns(signs: Signs) -> Iterator[Signs]:
-    """Those of the eight symmetries of a square."""
+    """Yield the signs under the eight symmetries of a square."""
     for either in (signs, signs[:, _TRANSPOSED]):
         for flip in (1.0, _MIRROR, _UPSIDE_DOWN, _MIRROR * _UPSIDE_DOWN):
             yield (either * flip).astype(np.float32)
 
 
 def _signs(packed: UInt8[np.ndarray, "n b"]) -> Signs:
-    """1 and -1; 0 for images whose signs do not count."""
+    """Unpack signs as 1 and -1; 0 for images whose signs do not count."""
     bits = np.unpackbits(packed, axis=1)[:, : _BAND.sum() + 1].astype(np.float32)
     return (2 * bits[:, :-1] - 1) * bits[:, -1:]
 
 
 def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s s"]:
-    """The means of side x side parts of an image; pixels on an edge count for both parts, by their shares."""
+    """Return the means of side x side parts; pixels on an edge count for both parts, by their shares."""
     for _ in range(2):
         length = len(grey)
         total = np.concatenate([np.zeros((1, grey.shape[1])), grey.cumsum(axis=0)])
@@ -96,7 +97,7 @@ def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s 
 
 
 def _projection(share: float, start: float) -> Float[np.ndarray, "f s"]:
-    """From the pixels of a side to the low frequencies of a part of it."""
+    """Return the matrix that maps the pixels of a side to the low frequencies of a part of it."""
     edges = SIDE * (start * (1 - share) + share * np.linspace(0, 1, REDUCED + 1))
     pixels = np.arange(SIDE)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
@@ -109,7 +110,7 @@ _PROJECTIONS = [
     for share, top, left in ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
 ]
 WINDOWS = len(_PROJECTIONS)
-"""The first is the whole image."""
+"""Number of windows per image; the first is the whole image."""
 _DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
 _BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
 _MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]

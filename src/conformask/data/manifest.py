@@ -28,15 +28,15 @@ LABELS = ("groups", "categories", "names")
 FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
 }  # fmt: skip
-"""Columns of many, and their field of one row."""
+"""Field of a row, by the name of the column of all rows."""
 MOST_COLUMNS = 1000
 SHOWN = 5
-"""How many names an error lists."""
+"""Number of names that an error lists."""
 
 
 @dataclass(frozen=True, eq=False)
 class ManifestRow:
-    """One triplet, not yet read."""
+    """One triplet, not yet read: its images or their files, name, group, category, weight and part."""
 
     name: str
     x: Path | Array | Item
@@ -47,11 +47,11 @@ class ManifestRow:
     weight: float | None = None
     part: str | None = None
     region: Path | Array | None = None
-    """Which pixels the promise is about; None is all."""
+    """The pixels that the promise is about; None for all."""
 
 
 def check_rows(rows: Sequence[ManifestRow]) -> None:
-    """Refuse bad or repeated names, and weights that are not finite and above 0."""
+    """Raise for bad or repeated names, and weights that are not finite and above 0."""
     seen: set[str] = set()
     for index, row in enumerate(rows):
         check_name(row.name, f"triplet {index}")
@@ -61,7 +61,7 @@ def check_rows(rows: Sequence[ManifestRow]) -> None:
 
 
 def parse_weight(value: str | float, where: str) -> float:
-    """A finite weight above 0, or InvalidArgumentError naming `where`."""
+    """Return a finite weight above 0, or raise InvalidArgumentError naming `where`."""
     try:
         weight = float(value)
     except ValueError:
@@ -78,7 +78,7 @@ def _check_new(name: str, seen: set[str], where: str) -> None:
 
 
 def rows_of_arrays(given: Mapping[str, Iterable[Any] | None]) -> list[ManifestRow]:
-    """Of columns x, y_hat, y, regions, groups, categories, weights and names; names default to numbers."""
+    """Make rows from columns x, y_hat, y, regions, groups, categories, weights, names (else numbered)."""
     columns = {name: list(values) for name, values in given.items() if values is not None}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
@@ -103,7 +103,7 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:
     """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem.
 
-    Each time point of a file is a row, and the file their group; a region without time is that of all.
+    Each time point of a file is a row, and the file its group; a region without time applies to all of them.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
@@ -123,7 +123,7 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:
 
 
 def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[ManifestRow]:
-    """One row, or one for each time point."""
+    """Yield one row, or one for each time point."""
     times = {role: times_of(path, reading) for role, path in files.items()}
     count = times["y_hat"]
     if count is None:
@@ -210,7 +210,7 @@ def _text(path: Path) -> str:
 
 
 def _separator(text: str) -> str:
-    """The one by which the first line holds the most columns."""
+    """Return the separator that gives the first line the most known columns."""
     first = StringIO(text, newline="").readline()
     columns = {sign: {cell.strip('" \r\n') for cell in first.split(sign)} for sign in SEPARATORS}
     return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))

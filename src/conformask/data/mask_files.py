@@ -16,13 +16,13 @@ from conformask.storage.whole import whole_file
 BLOCK = 1024
 """Side of a block of a plane, in pixels."""
 DEEP = 128
-"""Side of a block of a volume."""
+"""Side of a block of a volume, in voxels."""
 OF_VOLUMES = ".ome.tif"
-"""Of masks of volumes, where the image's own type holds none."""
+"""Suffix of masks of volumes, where the image's own type cannot hold them."""
 
 
 def mask_suffix(suffix: str, volume: bool = False) -> str:
-    """Of the mask beside an image whose name ends so, such as .tif or .ome.tif; with "" of a DICOM series."""
+    """Return the suffix of masks of images with this suffix, such as .ome.tif; "" is a DICOM series."""
     kind = (format_of(Path(f"mask{suffix}")) if suffix else DICOM_SERIES) or PNG
     mine = kind.mask_suffix or suffix
     writer = format_of(Path(f"mask{mine}"))
@@ -30,21 +30,21 @@ def mask_suffix(suffix: str, volume: bool = False) -> str:
 
 
 def side_of_block(size: Size) -> int:
-    """Of the blocks of an image of this size."""
+    """Return the side of the blocks of an image of this size."""
     return BLOCK if len(size) == 2 else DEEP
 
 
 def grid(size: Size, block: int | None = None) -> Iterator[Places]:
-    """The place of each block, row by row, plane by plane; `block` is their side, that of files if None."""
+    """Return the places of the blocks, row by row, plane by plane; their side defaults to that in files."""
     block = block or side_of_block(size)
     return product(*([slice(at, min(at + block, side)) for at in range(0, side, block)] for side in size))
 
 
 def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None:
-    """Write a mask (C, *space), or (C, T, *space) of a film, from its blocks, whole or not at all.
+    """Write a mask (C, *space), or (C, T, *space) of a time series, from its blocks, wholly or not at all.
 
     Raises:
-        InvalidArgumentError: a suffix that no mask has.
+        InvalidArgumentError: a suffix that no mask file has.
         ImageError: a mask of channels or axes that the file cannot hold.
         OutputError: the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""The photographs of the demonstration: those that scikit-image's wheel carries, nothing to download."""
+"""The photographs of the demonstration: they come with scikit-image's wheel, without a download."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +13,7 @@ GREY = ("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "moon
 
 
 def packaged_photographs() -> dict[str, Array]:
-    """Twelve real photographs by name, uint8 (H, W, 3), from 300 to 741 pixels a side.
+    """Return twelve real photographs by name, uint8 (H, W, 3), from 300 to 741 pixels per side.
 
     Six are in colour, six grey and repeated to three channels. Left out of scikit-image's images: drawings,
     text and masks, the right view of the motorcycle (nearly the left one), and the retina and the Hubble

@@ -1,4 +1,4 @@
-"""Where triplets come from: triplets.json beside the manifest."""
+"""The origin of triplets: triplets.json beside the manifest."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -14,26 +14,26 @@ FILE = "triplets.json"
 
 @dataclass(frozen=True)
 class Provenance:
-    """What made the triplets, and what a promise about them must know."""
+    """The origin of the triplets, and what limits a promise about them."""
 
     task: str | None = None
     network: Network | None = None
-    """Who made y_hat; None where nobody said."""
+    """The network that made y_hat; None if not recorded."""
     trained_on: tuple[str, ...] = ()
     """Pixel hashes of the true images that the network was trained on."""
     population: str | None = None
-    """For which images a promise holds, where it is narrower than "new images like these"."""
+    """The images for which a promise holds, where they are fewer than "new images like these"; else None."""
     source: str | None = None
-    """Until they are finished: a hash of the true images and of the task."""
+    """Hash of the true images and of the task, until the triplets are finished."""
     finished: bool = True
-    """Whether all of the triplets are there."""
+    """Whether the triplets are complete."""
 
     def save(self, folder: Path) -> None:
         """Write triplets.json."""
         write_json(folder / FILE, dict(vars(self)))
 
     def claim(self, folder: Path, files: Iterable[str]) -> None:
-        """Write triplets.json before the first of the files, relative to the folder, that it is about.
+        """Write triplets.json, which claims these files, relative to the folder, before they are written.
 
         Raises:
             OutputError: something lies there that no record of conformask claims.
@@ -42,10 +42,10 @@ class Provenance:
 
     @classmethod
     def load(cls, folder: Path, network: str | None = None) -> "Provenance":
-        """Read triplets.json, where there is one; `network` is who made y_hat, where it does not say.
+        """Read triplets.json, if there is one; `network` is the maker of y_hat, if the file names none.
 
         Raises:
-            MismatchError: it says another, or that the triplets are not finished, or is damaged.
+            MismatchError: it names another network, its triplets are not finished, or it is damaged.
         """
         path = folder / FILE
         record = _record(folder)
@@ -64,7 +64,7 @@ class Provenance:
 
 
 def unfinished(folder: Path) -> Provenance | None:
-    """What triplets.json says of triplets that are not all there yet; None where there are no such."""
+    """Return the provenance of triplets that are not complete yet; None where there are none."""
     record = _record(folder)
     return record_of(Provenance, record, folder / FILE) if record.get("finished") is False else None
 

@@ -16,7 +16,7 @@ from conformask.records.size import Size
 from conformask.types import Array
 
 KEPT = 2**27
-"""Values of a slab, as long and wide as the image, that is kept for the tiles beside each other."""
+"""Most values in a slab of full width that is kept for the tiles beside each other."""
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Raster:
     """An image of which only the windows in use are in memory."""
 
     name: str
-    """The file, for messages."""
+    """Name of the file or array, for messages."""
     header: Header
     reading: Reading
     window: Window
 
     @property
     def size(self) -> Size:
-        """(H, W), or (D, H, W)."""
+        """Size of the image, (H, W) or (D, H, W)."""
         return self.header.space
 
     def read(self, places: Places) -> Image:
-        """A window, float32 (C, *space) in [0, 1], by the rules of read_image.
+        """Read a window as float32 (C, *space) in [0, 1], by the rules of read_image.
 
         Raises:
             ImageError: it cannot be decoded, takes more memory than allowed, or holds NaN or values outside
-                the range; says where.
+                the range; its message says where.
         """
         sides = zip(("planes", "rows", "columns")[-len(places) :], places, strict=True)
         name = f"{self.name} ({', '.join(f'{side} {at.start} to {at.stop}' for side, at in sides)})"
@@ -49,7 +49,7 @@ class Raster:
 
 
 def open_raster(image: Path | Array | Item, reading: Reading = PLAIN, name: str = "the array") -> Raster:
-    """An image file of any type, or an array, which goes by the name; not decoded yet.
+    """Open an image file of any type, or an array that messages call `name`, without decoding it yet.
 
     Raises:
         MissingFileError: there is no such file.

@@ -1,4 +1,4 @@
-"""Regions: which pixels of an image a promise is about."""
+"""Regions: the pixels of an image that a promise is about."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,9 +15,9 @@ from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
 Region = Float[np.ndarray, "_ ..."]
-"""(1, *space) float32 in [0, 1]."""
+"""Region (1, *space), float32 in [0, 1]."""
 RegionWindow = Callable[[Places], Region]
-"""A window of a region."""
+"""Function that reads a window of a region."""
 
 
 def read_region(
@@ -37,7 +37,7 @@ def read_region(
 def region_window(
     path: Path, size: tuple[int, ...], reading: Reading = PLAIN, geometry: Geometry | None = None
 ) -> RegionWindow:
-    """As read_region, read window by window; whether all of it is empty is not known.
+    """Open a region, read window by window; it does not check that the whole region is not empty.
 
     Raises:
         MissingFileError: there is no such file.
@@ -64,13 +64,13 @@ def _check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Ge
 
 
 def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:
-    """A mask or label image (*space) or (*space, 1), or of these axes, as a region.
+    """Convert a mask or label image (*space) or (*space, 1), or of these axes, to a region.
 
     Whole numbers, also as floats, are inside unless they are 0; other floats in [0, 1] weight their pixels.
 
     Raises:
-        ImageError: another shape than that of the image, values outside [0, 1], or an empty region; calls it
-            `name`.
+        ImageError: another shape than the image's, values outside [0, 1], or an empty region; the
+            message names `name`.
     """
     array = np.asarray(array)
     if axes is not None and array.ndim == len(axes):
@@ -83,10 +83,10 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | 
 
 
 def check_not_empty(region: Region, name: str) -> None:
-    """Refuse a region without a pixel.
+    """Raise if a region has no pixel.
 
     Raises:
-        ImageError: calls it `name`.
+        ImageError: it is empty; names `name`.
     """
     if not region.any():
         raise ImageError(f"{name} is empty, so that nothing could be promised: leave the image out")
@@ -106,16 +106,16 @@ def _weights(array: Array, name: str) -> Array:
 
 
 def _are_labels(array: Array) -> bool:
-    """Whether floats are whole numbers from 0 on, as NIfTI often keeps labels."""
+    """Return whether the values are whole numbers from 0 on, as NIfTI often keeps labels in floats."""
     return bool(((array >= 0) & (array == np.floor(array))).all())
 
 
 def without_nan(
     name: str, x: Array, y_hat: Array, y: Array | None, region: Region | None
 ) -> tuple[Array, Array, Array | None, Region]:
-    """A triplet's images with 0 for NaN, and a region that leaves out the pixels where one of them had it.
+    """Replace NaN by 0 in a triplet's images, and remove from the region the pixels that were NaN in one.
 
-    Of x only where it has the size of y_hat.
+    NaN in x counts only where x has the size of y_hat.
 
     Raises:
         ImageError: nothing is left of the region.
@@ -131,7 +131,7 @@ def without_nan(
 
 
 def not_nan(images: Iterable[Array], region: Region | None) -> Region:
-    """What none of the images (C, *space) holds NaN in, of the region where there is one."""
+    """Return the region, or 1 if None, without the pixels where an image (C, *space) holds NaN."""
     found = np.float32(1) if region is None else region
     for image in images:
         found = found * ~np.isnan(image).any(axis=0, keepdims=True)

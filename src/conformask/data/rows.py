@@ -1,4 +1,4 @@
-"""One row of a collection of triplets, read: its images, its headers, or where they lie."""
+"""One row of a collection of triplets: functions that read its images, headers and regions, or hash it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +34,7 @@ Role = Literal["x", "y_hat", "y"]
 
 
 def read_row(row: ManifestRow, reading: Reading) -> Triplet:
-    """The triplet of a row.
+    """Read the triplet of a row.
 
     Raises:
         ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
@@ -61,7 +61,7 @@ def read_row(row: ManifestRow, reading: Reading) -> Triplet:
 
 
 def header_of_row(row: ManifestRow, role: Role, reading: Reading) -> Header:
-    """What a file says of an image without being decoded.
+    """Return the header of an image, which is not decoded.
 
     Raises:
         ImageError: it cannot be read.
@@ -73,7 +73,7 @@ def header_of_row(row: ManifestRow, role: Role, reading: Reading) -> Header:
 
 
 def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
-    """An image to be read window by window; only its header is read now.
+    """Open an image to be read window by window; only its header is read now.
 
     Raises:
         ImageError: the header cannot be read, or chunks of a zarr are missing.
@@ -82,7 +82,7 @@ def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
 
 
 def region_of_row(row: ManifestRow, reading: Reading) -> RegionWindow | None:
-    """The region of a row, to be read window by window, as read_row would give it; None where it has none.
+    """Open the region that read_row would return, to be read window by window; None where there is none.
 
     Raises:
         ImageError: a header cannot be read, or is not that of a region of this image.
@@ -100,7 +100,7 @@ def region_of_row(row: ManifestRow, reading: Reading) -> RegionWindow | None:
 
 
 def source_of_row(row: ManifestRow, reading: Reading) -> str:
-    """A hash of a triplet as it lies there, and of how it is read.
+    """Return a hash of the files or arrays of a triplet and of how they are read.
 
     Raises:
         OSError: a file cannot be read.
@@ -136,7 +136,7 @@ def _read(row: ManifestRow, reading: Reading, role: Role) -> tuple[Image, Header
 
 
 def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:
-    """Refuse images of one size that lie in different places."""
+    """Raise for images of one size that lie in different places."""
     for role, other in others.items():
         if other is None or y_hat is None or other.space != y_hat.space:
             continue

@@ -1,4 +1,4 @@
-"""True images, cropped or tiled, each with its part of the split: what triplets are made from."""
+"""True images, cropped or tiled, each with its part of the split, from which triplets are made."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from conformask.types import Array
 
 @dataclass(frozen=True)
 class Source:
-    """One true image: where it comes from and which part of the split it belongs to."""
+    """One true image: its file, its place in the file, and its group and part of the split."""
 
     name: str
     file: str
@@ -80,7 +80,7 @@ class _Cutting:
 
 
 class TrueImages:
-    """True images of one size and one number of channels, read when asked for.
+    """True images of one size and one number of channels, read on demand.
 
     Indexing gives (Source, image), the image float32 (C, size, size) in [0, 1], rounded to the bits of its
     file so that writing it loses nothing.
@@ -113,7 +113,7 @@ class TrueImages:
         data_range: DataRange | None = None,
         colour: bool = False,
     ) -> "TrueImages":
-        """The images of a folder and the folders in it.
+        """Open the images of a folder and of the folders in it.
 
         Without a stride the short side is resized to `size` pixels (bicubic, antialiased) and the centre
         cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `how`
@@ -146,7 +146,7 @@ class TrueImages:
         data_range: DataRange | None = None,
         colour: bool = False,
     ) -> "TrueImages":
-        """As from_folder, from named arrays (H, W) or (H, W, C)."""
+        """Open true images as from_folder does, from named arrays (H, W) or (H, W, C)."""
         for name in images:
             check_name(name, "images")
         if not images:
@@ -198,22 +198,22 @@ class TrueImages:
 
     @property
     def bits(self) -> int:
-        """8 if every file holds 8 bits, else 16: what keeps all the images as they are."""
+        """Bits that keep all images as they are: 8 if every file holds 8 bits, else 16."""
         return max(self._bits(file) for file in self._headers)
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the files, and of how they are read, cut and split; reads all of them."""
+        """Hash of the files, and of how they are read, cut and split; reads all of them."""
         files = {name: _hash_of(self._files[name]) for name in {source.file for source in self.sources}}
         settings = vars(self._cutting), self.data_range, self.channels, self.bits
         return hash_of([files, settings, [vars(source) for source in self.sources]])
 
     def select(self, indices: Sequence[int]) -> "TrueImages":
-        """The images at these places, in this order."""
+        """Return the images at these places, in this order."""
         return self._with([self.sources[index] for index in indices])
 
     def dealt(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
-        """The same images, with whole groups assigned again, by their number, to the four parts.
+        """Return these images with whole groups assigned to the four parts again, near the fractions.
 
         Raises:
             InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few
@@ -226,7 +226,7 @@ class TrueImages:
         return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":
-        """The images of one part of the split.
+        """Return the images of one part of the split.
 
         Raises:
             InvalidArgumentError: an unknown part, or no image in it.

@@ -1,4 +1,4 @@
-"""Which part of a split an image belongs to: by hash, which of itself never depends on the other images."""
+"""Splits: the part of each image, by a hash that never depends on the other images, or by counts."""
 
 import hashlib
 import math
@@ -12,36 +12,36 @@ from conformask.names import Split
 
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
-"""Of the parts, in their order."""
+"""Fractions of the parts, in their order."""
 How = Literal[Split, "paper"]
 
 
 def uniform(*keys: object) -> float:
-    """A number in [0, 1) drawn by hash of the keys, the same on every machine."""
+    """Return a number in [0, 1) drawn by hash of the keys, the same on every machine."""
     text = "\0".join(map(str, keys))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
 
 
 def part_of(group: str, seed: int = 0) -> str:
-    """The part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
+    """Return the part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
     return _deal(uniform(seed, group), PARTS, FRACTIONS)
 
 
 def dealt(
     groups: Sequence[str], fractions: Sequence[float], seed: int, calibration: int, by_group: bool
 ) -> dict[str, str]:
-    """The part of each group, in the order of a hash: numbers of groups as near the fractions as they get.
+    """Assign groups to parts in the order of a hash, in numbers as near the fractions as possible.
 
     Args:
-        groups: of each image.
-        fractions: of the parts, in their order.
-        seed: decides the order.
+        groups: the group of each image.
+        fractions: the fractions of the parts, in their order.
+        seed: the seed of the hash that decides the order.
         calibration: the fewest units of the calibration part, which come first.
         by_group: whether units are groups; else images.
 
     Raises:
         InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few groups;
-            says how many it takes.
+            the message says how many it takes.
     """
     if len(fractions) != len(PARTS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
         raise InvalidArgumentError(f"fractions {fractions}: give those of {', '.join(PARTS)}, which sum to 1")
@@ -66,17 +66,17 @@ def dealt(
 
 
 def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:
-    """This fraction of two or more groups; at least one, and not all."""
+    """Return about this fraction of two or more groups, drawn by hash; at least one, and not all."""
     drawn = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
     return set(drawn[: min(max(1, round(fraction * len(drawn))), len(drawn) - 1)])
 
 
 def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
-    """The part of a tile of a file.
+    """Return the part of a tile of a file.
 
     `file` keeps whole files together; `within` does so for train and selection and assigns the tiles of all
-    other files to calibration and test; `tile` assigns all four by tile; `paper` does so too, and does not
-    mind that tiles overlap.
+    other files to calibration and test; `tile` assigns all four by tile; `paper` does so too, and allows
+    tiles to overlap.
 
     Raises:
         InvalidArgumentError: another `how`.
@@ -92,13 +92,13 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
 
 
 def check_how(how: str) -> None:
-    """Refuse an unknown way of splitting."""
+    """Raise for an unknown way of splitting."""
     if how not in get_args(How):
         raise InvalidArgumentError(f"split {how!r} is unknown; choose from {list(get_args(How))}")
 
 
 def check_part(name: str) -> None:
-    """Refuse a name that is not one of PARTS."""
+    """Raise for a name that is not one of PARTS."""
     if name not in PARTS:
         raise InvalidArgumentError(f"part {name!r} is unknown; choose from {list(PARTS)}")
 

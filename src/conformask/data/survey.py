@@ -1,4 +1,4 @@
-"""One look at every triplet, before hours of work: shapes, and by what the images are recognised again."""
+"""One pass over all triplets, before hours of work: their shapes, and hashes to recognise their images by."""
 
 import hashlib
 from dataclasses import dataclass
@@ -17,49 +17,49 @@ from conformask.records.size import Size
 
 @dataclass(frozen=True)
 class Survey:
-    """What a look at every image found."""
+    """Facts about all images, from one pass over them."""
 
     channels: int
     x_channels: int
     sizes: tuple[Size, ...]
     names: tuple[str, ...]
     pixels: tuple[str | None, ...]
-    """Of each image the pixel hash of its truth; None for constant images, which are all alike."""
+    """Pixel hash of each image's truth; None for constant images, which are all alike."""
     groups: tuple[str | None, ...]
-    """Of each image a hash of its group's name; None where it has none."""
+    """Hash of each image's group name; None where it has no group."""
     looks: UInt8[np.ndarray, "n w b"]
-    """Of the truths; see `lookalikes`."""
+    """Perceptual hashes of the truths; see `lookalikes`."""
     geometries: tuple[Geometry | None, ...]
-    """Of each image, where its file says it."""
+    """Geometry of each image, where its file states it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
     nearer: float | None = None
-    """The share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
+    """Share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
 
     @property
     def geometry(self) -> Geometry | None:
-        """Spacing and orientation of the first image, where its file says them; not its place."""
+        """Spacing and orientation of the first image, where its file states them, without its place."""
         first = self.geometries[0]
         return None if first is None else first.without_place
 
     @property
     def smallest(self) -> Size:
-        """The largest crop that fits into every image."""
+        """Size of the largest crop that fits into every image."""
         return tuple(map(min, zip(*self.sizes, strict=True)))
 
     @property
     def traces(self) -> tuple[str, ...]:
-        """All hashes, by which these images and groups are recognised; sorted."""
+        """All hashes by which these images and groups are recognised, sorted."""
         return tuple(sorted(trace for trace in {*self.pixels, *self.groups} if trace is not None))
 
     def among(self, traces: frozenset[str]) -> list[str]:
-        """The names of the images whose pixels or group are among these."""
+        """Return the names of the images whose pixels or group are among these."""
         both = zip(self.names, self.pixels, self.groups, strict=True)
         return [name for name, pixels, group in both if {pixels, group} & traces]
 
 
 def survey(triplets: Triplets, title: str = "reading images") -> Survey:
-    """Look at every triplet once.
+    """Read every triplet once and return the facts.
 
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
@@ -96,5 +96,5 @@ def survey(triplets: Triplets, title: str = "reading images") -> Survey:
 
 
 def hash_of_group(group: str) -> str:
-    """By what a group is recognised; its name, perhaps a patient's, cannot be read off it."""
+    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
     return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"

@@ -1,4 +1,4 @@
-"""Triplets (x, y_hat, y): an ordered collection, read from files or arrays only when asked for."""
+"""Triplets (x, y_hat, y): an ordered collection, read lazily from files or arrays."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -65,17 +65,17 @@ class Triplets:
         network: str | None = None,
         group_from: str | None = None,
     ) -> "Triplets":
-        """The triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
+        """Open the triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
         The suffixes may differ between the folders; without a folder y the truth is unknown. A folder region
-        says which pixels a promise is about: not 0 in a mask or label image. Each time point of a file is an
-        image, and the file their group. `reading` says more of how the files are read than `data_range`
+        selects the pixels that a promise is about: not 0 in a mask or label image. Each time point of a file
+        is an image, and the file its group. `reading` says more about how files are read than `data_range`
         alone; `network` is the name of the network that made y_hat, where triplets.json does not say it;
-        `group_from` is where the groups are, as `grouped` takes it.
+        `group_from` says where the groups are found; see `grouped`.
 
         Raises:
             MissingFileError: no such folder, no images in it, or an image without its partners.
-            ImageError: two images of one stem.
+            ImageError: two images with the same stem.
             InvalidArgumentError: a manifest with a bad line.
             MismatchError: triplets.json says another network.
         """
@@ -95,11 +95,11 @@ class Triplets:
         reading: Reading | None = None,
         network: str | None = None,
     ) -> "Triplets":
-        """The triplets of a CSV file, its paths relative to it.
+        """Open the triplets of a CSV file, with paths relative to it.
 
         Columns: x, y_hat and optionally y, region, name (else the stem of y_hat), group, category, weight,
         split.
-        An empty y means that the truth is unknown, an empty group that the image is its own.
+        An empty y means that the truth is unknown, an empty group that the image is its own group.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
@@ -126,9 +126,9 @@ class Triplets:
         reading: Reading | None = None,
         network: str | None = None,
     ) -> "Triplets":
-        """Triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
+        """Make triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
 
-        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... Of volumes
+        Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... For volumes
         `reading` says what their axes are, as Reading(axes="ZYX"). `network` is the name of the network that
         made y_hat.
 
@@ -156,21 +156,21 @@ class Triplets:
         names: Sequence[str] | None = None,
         network: str | None = None,
     ) -> "Triplets":
-        """Triplets of a torch Dataset, or any sequence, of (x, y_hat, y) or (x, y_hat): tensors or arrays.
+        """Make triplets of a torch Dataset, or any sequence, of (x, y_hat[, y]): tensors or arrays.
 
         Images are (C, H, W) or (C, D, H, W), of float in [0, 1] or of `data_range`, such as (-1, 1). They are
-        asked for one by one when they are needed, and again each time.
+        read one by one on demand, and again each time.
 
         Args:
-            dataset: has a length and gives an item for a number.
-            keys: of x, y_hat and, where it is known, y in an item that is a mapping, or their places in a
-                tuple; if None those of these names, or their order.
+            dataset: has a length and returns an item for a number.
+            keys: the keys of x, y_hat and, where it is known, y in an item that is a mapping, or their places
+                in a tuple; by default these names, or their order.
             data_range: the values that become 0 and 1.
-            reading: says more of how they are read than data_range alone; their axes are those above.
-            groups: as `from_arrays` takes it, like all that follow.
-            categories: of each image.
-            weights: of each image.
-            names: of each image.
+            reading: says more about how they are read than data_range alone; their axes are those above.
+            groups: the group of each image, as for `from_arrays`.
+            categories: the category of each image.
+            weights: the weight of each image.
+            names: the name of each image.
             network: the network that made y_hat.
 
         Raises:
@@ -198,7 +198,7 @@ class Triplets:
         return f"Triplets({', '.join([images, *self._text()])})"
 
     def _text(self) -> Iterator[str]:
-        """What is known without reading an image; the sizes are those of the first, from its header."""
+        """Yield facts known without reading an image; sizes come from the header of the first."""
         groups = len(set(self.groups))
         if groups < len(self):
             yield f"{groups} groups"
@@ -228,17 +228,17 @@ class Triplets:
         return self.reading.data_range
 
     def file(self, index: int, role: Role = "y_hat") -> Path | None:
-        """That of an image, perhaps with #t=3; None for an array."""
+        """Return the file of an image, perhaps with #t=3; None for an array."""
         image = getattr(self._rows[index], role)
         return image if isinstance(image, Path) else None
 
     def suffix(self, index: int, role: Role = "y_hat") -> str:
-        """The file type of an image, ".npy" for an array."""
+        """Return the file type of an image, ".npy" for an array."""
         file = self.file(index, role)
         return ".npy" if file is None else name_and_suffix(file)[1]
 
     def geometry(self, index: int) -> Geometry | None:
-        """Where the pixels of y_hat lie, where its file says it.
+        """Return the geometry of y_hat, where its file states it.
 
         Raises:
             ImageError: its header cannot be read.
@@ -246,11 +246,11 @@ class Triplets:
         return None if self.file(index) is None else self.header(index).geometry
 
     def geometries(self) -> Iterator[tuple[str, Geometry | None]]:
-        """Name and geometry of each image, as they are asked for."""
+        """Return an iterator over the name and geometry of each image; headers are read as it goes."""
         return ((name, self.geometry(index)) for index, name in enumerate(self.names))
 
     def window(self, asked: int | str | None) -> int | PhysicalWindow | None:
-        """A window as `losses.loss` takes it: a number of pixels, or a length, such as "5mm" or "20um".
+        """Parse a window, a number of pixels or a length such as "5mm" or "20um", as `losses.loss` takes it.
 
         Raises:
             InvalidArgumentError: it is neither, or a length, and the first image has no spacing.
@@ -270,7 +270,7 @@ class Triplets:
 
     @property
     def dimensions(self) -> int:
-        """2 for planes, 3 for volumes: by the first image's header.
+        """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header.
 
         Raises:
             ImageError: it cannot be read.
@@ -278,7 +278,7 @@ class Triplets:
         return len(self.header(0).space)
 
     def header(self, index: int, role: Role = "y_hat") -> Header:
-        """What a file says of an image without being decoded.
+        """Return the header of an image, which is not decoded.
 
         Raises:
             ImageError: it cannot be read.
@@ -286,20 +286,20 @@ class Triplets:
         return header_of_row(self._rows[index], role, self.reading)
 
     def _shape_text(self, role: Role) -> str:
-        """Of the first triplet."""
+        """Return the size and the channels of the first triplet's image of this role, in words."""
         header = self.header(0, role)
         channels = "channel" if header.channels == 1 else "channels"
         return f"{' x '.join(map(str, header.space))} with {header.channels} {channels}"
 
     def grouped(self, where: str) -> "Triplets":
-        """The same triplets in the groups that their names, or their files, tell.
+        """Return these triplets, grouped by their names or files.
 
         Args:
             where: a regular expression whose one group, in brackets, is found in every name, such as
                 r"sub-([^_]+)"; or "patient", the hash of the PatientID in DICOM files.
 
         Raises:
-            InvalidArgumentError: it is neither, or a name or file tells no group.
+            InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
         find = patient_of if where == "patient" else pattern(where)
         groups = [find(name, partial(self.header, index)) for index, name in enumerate(self.names)]
@@ -307,7 +307,7 @@ class Triplets:
         return Triplets(rows, self.reading, self.provenance)
 
     def raster(self, index: int, role: Role) -> Raster:
-        """An image of a triplet, to be read window by window; only its header is read now.
+        """Open an image of a triplet to be read window by window; only its header is read now.
 
         Raises:
             ImageError: the header cannot be read, or chunks of a zarr are missing.
@@ -315,7 +315,7 @@ class Triplets:
         return raster_of_row(self._rows[index], role, self.reading)
 
     def region(self, index: int) -> RegionWindow | None:
-        """The region of a triplet, to be read window by window; None where it has none.
+        """Open the region of a triplet, to be read window by window; None where it has none.
 
         Raises:
             ImageError: a header cannot be read, or is not that of a region of this image.
@@ -323,7 +323,7 @@ class Triplets:
         return region_of_row(self._rows[index], self.reading)
 
     def source(self, index: int) -> str:
-        """A hash of a triplet as it lies there, and of how it is read.
+        """Return a hash of the files or arrays of a triplet and of how they are read.
 
         Raises:
             OSError: a file cannot be read.
@@ -379,19 +379,19 @@ class Triplets:
 
     @property
     def network(self) -> Network | None:
-        """Who made y_hat; None where nobody said."""
+        """The network that made y_hat; None if not recorded."""
         return self.provenance.network
 
     def described(self, provenance: Provenance) -> "Triplets":
-        """The same triplets with another provenance."""
+        """Return these triplets with another provenance."""
         return Triplets(self._rows, self.reading, provenance)
 
     def select(self, indices: Iterable[int]) -> "Triplets":
-        """The triplets at these places, in this order."""
+        """Return the triplets at these places, in this order."""
         return Triplets([self._rows[index] for index in indices], self.reading, self.provenance)
 
     def part(self, name: str) -> "Triplets":
-        """The triplets of one part of the manifest's split; all of them where there is no split.
+        """Return the triplets of one part of the manifest's split; all of them where there is no split.
 
         Raises:
             InvalidArgumentError: an unknown part, or no triplet in it.
@@ -407,21 +407,21 @@ class Triplets:
         guarantee: Guarantee | None = None,
         confidence: float | None = None,
     ) -> "Splits":
-        """Train, selection, calibration and test: the manifest's, or by hash of the group and the seed.
+        """Split into train, selection, calibration and test, as the manifest says or by a hash.
 
-        A hash of each group by itself gives parts that do not change when others are added, and of few groups
-        perhaps very uneven ones. With fractions or a guarantee whole groups are dealt in numbers.
+        Hashing each group with the seed gives parts that do not change when others are added, but may be very
+        uneven for few groups. With fractions or a guarantee, whole groups are assigned in fixed numbers.
 
         Args:
             seed: decides the parts.
-            fractions: of train, selection, calibration and test, such as (0.4, 0.1, 0.3, 0.2); if a guarantee
-                is given and they are not, (0.55, 0.1, 0.2, 0.15).
+            fractions: those of train, selection, calibration, test, as (0.4, 0.1, 0.3, 0.2); if a guarantee
+                is given without them, (0.55, 0.1, 0.2, 0.15).
             guarantee: a name of `conformask.names.Guarantee`: the calibration part gets at least as many
-                images, or groups, as it takes.
-            confidence: of the guarantee; 0.9 if None.
+                images, or groups, as the guarantee takes.
+            confidence: the confidence of the guarantee; 0.9 if None.
 
         Raises:
-            InvalidArgumentError: too few groups, fractions or a guarantee that are none, or beside a manifest
+            InvalidArgumentError: too few groups, invalid fractions or guarantee, or either beside a manifest
                 that splits.
         """
         parts = [row.part for row in self._rows]
@@ -451,7 +451,7 @@ class Triplets:
         return self.select(indices)
 
     def holdout(self, fraction: float, seed: int = 0) -> tuple["Triplets", "Triplets"]:
-        """(the others, this fraction of the groups set aside), by hash, independent of split(); at least one.
+        """Return (the others, the groups set aside), drawn by hash, independent of split(); at least one.
 
         Raises:
             InvalidArgumentError: a fraction outside (0, 1), or a single group.
@@ -470,7 +470,7 @@ class Triplets:
     def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
 
-        Of large images fewer; see batches_of.
+        Batches of large images hold fewer; see batches_of.
 
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
@@ -478,7 +478,7 @@ class Triplets:
         return batches_of(self.checked(), batch_size)
 
     def validate(self, progress: Callable[[int], None] | None = None) -> None:
-        """Read everything once, telling `progress` how many triplets are done; raise the first error.
+        """Read everything once, reporting to `progress` how many triplets are done; raise the first error.
 
         Raises:
             ImageError: as batches does.
@@ -488,7 +488,7 @@ class Triplets:
                 progress(done)
 
     def checked(self) -> Iterator[Triplet]:
-        """Read in order; files ahead, by threads.
+        """Read in order, with files prefetched by threads.
 
         Raises:
             ImageError: an image cannot be used, or its channels differ from those of the first.
@@ -513,10 +513,10 @@ class Splits:
 
 
 def refuse_others(*given: object) -> None:
-    """Refuse what is no Triplets, such as a DataLoader; None is left alone.
+    """Raise for anything but Triplets, such as a DataLoader; None is allowed.
 
     Raises:
-        InvalidArgumentError: says what to give instead.
+        InvalidArgumentError: its message says what to give instead.
     """
     for each in given:
         if each is not None and not isinstance(each, Triplets):

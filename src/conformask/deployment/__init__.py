@@ -1,1 +1,1 @@
-"""Masks of a whole folder of images, onto disk."""
+"""Masks of a whole folder of images, written to disk."""

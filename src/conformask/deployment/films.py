@@ -18,19 +18,19 @@ from conformask.storage.whole import remove
 
 @dataclass(frozen=True)
 class Film:
-    """A file of which every time point is masked."""
+    """A file whose time points are all masked, its joined mask and the masks of its time points."""
 
     file: Path
-    """That of the image."""
+    """File of the image."""
     path: Path
-    """Of its mask. It is there only after all of `parts` were, which are then removed."""
+    """Path of the joined mask, which appears only after all of `parts`; these are then removed."""
     names: tuple[str, ...]
-    """Of its time points, in their order."""
+    """Names of the time points, in their order."""
     parts: tuple[Path, ...]
-    """Of the mask of each."""
+    """Paths of the masks of the time points."""
 
     def join(self, reading: Reading) -> None:
-        """Write the mask from its parts, whole or not at all, unless it is there; then remove these.
+        """Write the joined mask from its parts, wholly or not at all, unless it exists; remove the parts.
 
         Raises:
             ImageError: a part cannot be read.
@@ -45,7 +45,7 @@ class Film:
             remove(part)
 
     def remove(self) -> None:
-        """Remove the mask, if it is there."""
+        """Remove the joined mask, if it exists."""
         remove(self.path)
 
     def _blocks(self) -> Blocks:
@@ -56,14 +56,14 @@ class Film:
 
 
 def films_of(triplets: Triplets, places: Mapping[str, Path], like: Role) -> list[Film]:
-    """The files all of whose time points are among the images, by the names that their file gives them.
+    """Return the files whose time points are all among the images, with the names that the file gives them.
 
-    Time points of other files, and those of a type whose masks have no axis of time, keep their own masks.
+    Time points of other files, and of types whose masks have no axis of time, keep their own masks.
 
     Args:
         triplets: the images.
-        places: where the mask of each goes, by name.
-        like: whose type and place masks have.
+        places: the path of the mask of each image, by name.
+        like: the role whose file type and place the masks have.
     """
     files: dict[Path, dict[int, str]] = defaultdict(dict)
     for index, name in enumerate(triplets.names):

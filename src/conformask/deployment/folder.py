@@ -1,4 +1,4 @@
-"""What a folder of masks holds: masks.json says by which masker, sizes.csv what of which images.
+"""A folder of masks: masks.json names the masker and claims the files, sizes.csv lists the images.
 
 Masks of two promises, or of images that are gone, never lie side by side. sizes.csv grows with each image, so
 that a killed run can be resumed; at the end it is rewritten in the order of the images.
@@ -19,7 +19,7 @@ from conformask.storage.whole import remove, remove_claimed, whole_file
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
 SEGMENTATIONS = "segmentations"
 SIZES_OF = f"{OWN_NAME}.sizes-"
-"""How the lines of each process but the first are called, until the end."""
+"""Beginning of the names of the temporary sizes files of all processes but the first."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Line:
     name: str
     mask_size: float
     source: str
-    """A hash of the image as it was masked."""
+    """Hash of the image as it was masked."""
     distance: float | None = None
-    """The loss under the mask."""
+    """Loss under the mask."""
     within: bool | None = None
-    """Whether it meets the threshold."""
+    """Whether the loss meets the threshold."""
     bound: float | None = None
-    """At most so much the output differs from the truth without a mask; see Masker.error_bounds."""
+    """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
 
 
 COLUMNS = tuple(each.name for each in fields(Line))
@@ -50,18 +50,18 @@ class MaskFolder:
     _lock: Lock = field(default_factory=Lock, repr=False)
 
     def claim(self, promise: Mapping[str, Json], files: Iterable[Path], *, overwrite: bool) -> None:
-        """Say in masks.json by which promise the masks are made, and its files, before the first of them.
+        """Record in masks.json the promise of the masks and their files, before the first is written.
 
-        Of sizes.csv the lines stay that can be read: one that is damaged would swallow those to come.
+        Keep the readable lines of sizes.csv: a damaged one would swallow those to come.
 
         Args:
-            promise: that, the fingerprint of the masker among it.
-            files: all that are there at some time, in the folders of this one.
-            overwrite: remove what masks.json claims of another promise, or of other images.
+            promise: the promise, with the fingerprint of the masker.
+            files: all files that may exist at some time, in the folders of this one.
+            overwrite: remove what masks.json claims for another promise, or for other images.
 
         Raises:
-            OutputError: something lies there that masks.json does not claim.
-            MismatchError: there are masks of another promise, or of images that are none of these.
+            OutputError: masks.json does not claim something that is in the way.
+            MismatchError: there are masks of another promise, or of images that are not among these.
         """
         self.refuse_unclaimed()
         record = self.path / CLAIM
@@ -77,10 +77,10 @@ class MaskFolder:
         self.write(list(self.lines().values()))
 
     def refuse_unclaimed(self) -> None:
-        """Refuse a folder with anything in these places that its masks.json does not claim.
+        """Raise if the folder holds anything, in the places written to, that its masks.json does not claim.
 
         Raises:
-            OutputError: names the first.
+            OutputError: names the first such file.
         """
         refuse_unclaimed(self.path / name for name in (CLAIM, SIZES))
         for folder in (MASKS, OVERLAYS, SEGMENTATIONS):
@@ -97,7 +97,7 @@ class MaskFolder:
         )
 
     def lines(self) -> dict[str, Line]:
-        """What sizes.csv says, by name; lines that a killed run left half-written do not count."""
+        """Read sizes.csv, by name; lines that a killed run left incomplete are ignored."""
         lines: dict[str, Line] = {}
         for sizes in self._all_sizes():
             with (
@@ -110,16 +110,16 @@ class MaskFolder:
         return lines
 
     def check_claimed(self) -> None:
-        """Refuse to go on where the folder was moved away: what is written now would belong to nobody.
+        """Raise if the folder was moved away during the run: no record would claim what is written now.
 
         Raises:
-            OutputError: masks.json is gone.
+            OutputError: masks.json is missing.
         """
         if not (self.path / CLAIM).is_file():
             raise OutputError(f"{self.path / CLAIM} is gone since the run began: give the command again")
 
     def add(self, line: Line) -> None:
-        """Append a line; any thread may."""
+        """Append a line; safe to call from any thread."""
         self.check_claimed()
         path = self.path / (f"{SIZES_OF}{self.process}.csv" if self.process else SIZES)
         with self._lock:
@@ -129,13 +129,13 @@ class MaskFolder:
                 csv.writer(file, lineterminator="\n").writerow(_row(line))
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Write the whole of sizes.csv, and drop what other processes wrote of it."""
+        """Write the whole of sizes.csv, and remove the files of other processes."""
         _write(self.path / SIZES, lines)
         for sizes in self._all_sizes()[1:]:
             remove(sizes)
 
     def _all_sizes(self) -> list[Path]:
-        """sizes.csv, and those of other processes that are there."""
+        """Return sizes.csv, and the existing ones of other processes."""
         return [self.path / SIZES, *sorted(self.path.glob(f"{SIZES_OF}*.csv"))]
 
 

@@ -1,4 +1,4 @@
-"""The mask of an image larger than a machine: a dask array, which any of dask's schedulers computes."""
+"""Masks of images larger than a machine: dask arrays, which any of dask's schedulers computes."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from dask.delayed import Delayed
 
 SIDES = {2: 4096, 3: 256}
-"""Of a block of a plane and of a volume: its score takes 64 MiB, which a scheduler can keep count of."""
+"""Side of a block of a plane and of a volume: a score of 64 MiB, which a scheduler can keep count of."""
 FAN_IN = 16
-"""Sums that one task adds up."""
+"""Number of sums that one task adds up."""
 
 
 def masked(
@@ -53,28 +53,28 @@ def masked(
     weight: float | None = None,
     category: str | None = None,
 ) -> "dask.array.Array":
-    """The mask of one image as a dask array; nothing is read before it is computed.
+    """Return the mask of one image as a dask array; nothing is read before it is computed.
 
-    It is the mask that `conformask mask` writes: the image is scored by the same tiles, one task each. The
-    level needs the whole score; until it is known the workers keep the score, 4 bytes a pixel, or spill it.
-    Where the promise asks for more of an image, as adaptive and expected do, one task has all of it at once.
+    It equals the mask that `conformask mask` writes: the image is scored by the same tiles, one task each.
+    The level needs the whole score; until it is known, workers keep the score, 4 bytes a pixel, or spill it.
+    Where the promise needs more of an image, as adaptive and expected do, one task holds all of it at once.
 
     Args:
         masker: a calibrated masker.
         x: the degraded input, (H, W), (H, W, C) or of the axes of the calibration, read as its images were.
-        y_hat: the network's output, likewise.
-        weight: of the image, where the rule asks for it.
-        category: of the image, where the rule asks for it.
+        y_hat: the network's output, with the same axes as x.
+        weight: the weight of the image, if the rule needs it.
+        category: the category of the image, if the rule needs it.
 
     Returns:
-        (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 4096 pixels a
-        side, of volumes 256.
+        (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 4096 pixels
+        per side, for volumes 256.
 
     Raises:
         MissingFileError: dask is not installed.
-        MismatchError: a family of your own that has no passes, other channels than those of the calibration,
-            or an x that tiles cannot follow.
-        InvalidArgumentError: an image too large for what the promise has to know of it.
+        MismatchError: your own family without passes, other channels than those of the calibration, or an x
+            that tiles cannot follow.
+        InvalidArgumentError: an image too large for what the promise has to know about it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
     """
     try:
@@ -110,7 +110,7 @@ def masked(
 
 
 def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.array.Array":
-    """A view (*space, C)."""
+    """Return a view (*space, C)."""
     if reading.axes is not None:
         return arranged(image, reading.axes, role)
     header_of(image, role)
@@ -118,7 +118,7 @@ def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.a
 
 
 def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
-    """Of (*space, C); its windows are computed at once."""
+    """Return a raster of an array (*space, C), whose windows are computed immediately."""
     header = header_of(array, role, "YXC" if array.ndim == 3 else "ZYXC")
     reading = masker.card.reading_of(role, array.dtype)
     return Raster(role, header, reading, lambda places: np.asarray(array[places]))
@@ -127,7 +127,7 @@ def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
 def _scores(
     masker: Masker, image: WholeImage, x: "dask.array.Array", y_hat: "dask.array.Array"
 ) -> list["Delayed"]:
-    """The score of each block of the mask, (1 or C, *space): the tiles that meet it, added in their order."""
+    """Return the score of each block of the mask, (1 or C, *space): its overlapping tiles added in order."""
     from dask.delayed import delayed
 
     windows, under = windows_of(masker, image), under_tiles(masker, image)
@@ -148,7 +148,7 @@ def _scores(
 def _score_of_tile(
     window: Window, units: Sequence[Callable[[Array], Image]], scorer: Tiled, x: Array, y_hat: Array
 ) -> Array:
-    """The weighted score of a tile, (1 or C, *space)."""
+    """Return the weighted score of a tile, (1 or C, *space)."""
     images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
     given, output = (torch.from_numpy(image)[None].to(best_device()) for image in images)
     part: Array = scorer.part(window, given, output)[0].cpu().numpy()
@@ -156,7 +156,7 @@ def _score_of_tile(
 
 
 def _unit(header: Header, reading: Reading, name: str, array: Array) -> Image:
-    """A window (*space, C) as (C, *space) in [0, 1], 0 for NaN where that means something."""
+    """Convert a window (*space, C) to (C, *space) in [0, 1], with 0 for NaN where NaN is allowed."""
     unit: Image = np.nan_to_num(to_unit(array, header, reading, name))
     return unit
 
@@ -171,7 +171,7 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
 
 
 def _passes(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> Passes:
-    """Before the first pass, with the lambda of the image."""
+    """Return the passes before the first, with the lambda of the image."""
     (lam,) = masker.lambdas(Scored(facts, Score(score)))
     return passes_of(masker.family, float(lam), pixels)
 
@@ -183,7 +183,7 @@ def _passes_by_pixels(
     y_hat: Array,
     parts: Sequence[Array],
 ) -> Passes:
-    """The same where the rule asks for the pixels; parts are the score of each block."""
+    """Return the passes before the first for a rule that needs pixels; parts are the score of each block."""
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
         score[at(block)] = part
@@ -195,7 +195,7 @@ def _passes_by_pixels(
 
 
 def _level(passes: "Delayed", count: int, scores: Sequence["Delayed"]) -> "Delayed":
-    """The passes when the last is done: each maps all blocks and adds up what they give, FAN_IN at a time."""
+    """Return the passes after the last; each maps all blocks and adds up their sums, FAN_IN at a time."""
     from dask.delayed import delayed
 
     known: Any = passes
@@ -213,7 +213,7 @@ def _added(sums: Sequence[Array]) -> Array:
 
 
 def _opened(family: Family, score: Array, passes: Passes) -> Array:
-    """The mask of a block, (1 or C, *space)."""
+    """Return the mask of a block, (1 or C, *space)."""
     assert passes.level is not None
     mask: Array = family.apply(torch.from_numpy(score)[None], torch.from_numpy(passes.level)[None])[0].numpy()
     return mask
@@ -229,7 +229,7 @@ def _sides(places: Places) -> tuple[int, ...]:
 
 
 def _within(places: Places, window: Places) -> Places:
-    """The same places, counted from the start of a window."""
+    """Return the places, counted from the start of a window."""
     sides = zip(places, window, strict=True)
     return tuple(slice(side.start - of.start, side.stop - of.start) for side, of in sides)
 
@@ -239,7 +239,7 @@ def _meet(one: Places, other: Places) -> bool:
 
 
 def _nested(blocks: Sequence[Any], counts: Sequence[int]) -> Any:
-    """Blocks in the order of `grid` as lists in lists, one for each axis."""
+    """Nest blocks, in the order of `grid`, as lists in lists, one level for each axis."""
     if not counts:
         return blocks[0]
     step = len(blocks) // counts[0]

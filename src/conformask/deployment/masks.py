@@ -1,4 +1,4 @@
-"""Masks of a whole folder of images: resumed image by image, never mixed with those of another promise."""
+"""Masks of a whole folder of images: resumed image by image, never mixed with masks of another promise."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -41,19 +41,19 @@ from conformask.training.processes import check_devices, together
 from conformask.types import Array, Batch
 
 DICOM = ("", ".dcm")
-"""How the names of DICOM series and files end."""
+"""Suffixes of DICOM series and files."""
 
 
 @dataclass(frozen=True)
 class WrittenMasks:
-    """What write_masks left in a folder."""
+    """Summary of the masks that write_masks wrote."""
 
     sizes: dict[str, float]
-    """mean(1 - m) of each image, by name."""
+    """Mask size of each image, mean(1 - m), by name."""
     measurement: Measurement | None
-    """How they stand to the promise; None without truth."""
+    """Agreement of the masks with the promise; None without truth."""
     caveat: Caveat | None = None
-    """What to say where the promise may not be about these images."""
+    """Caveat if the promise may not be about these images; else None."""
 
 
 def write_masks(
@@ -70,28 +70,28 @@ def write_masks(
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
-    Where all time points of a file are masked, their masks end in one file, of its name and with its times.
+    Where all time points of a file are masked, their masks end in one file with its name and its times.
     Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
     their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
     resumes with the images that are missing or have changed.
 
     Args:
         masker: a calibrated masker.
-        triplets: images (x, y_hat); where y is known, the masks are measured.
-        out: a folder that is empty, or holds masks by this very masker of these images.
+        triplets: images (x, y_hat); if y is known, the masks are measured.
+        out: a folder that is empty, or holds masks of these images by exactly this masker.
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
-        seg: beside each mask of a DICOM series write segmentations/NAME.dcm: where the mask is below this.
+        seg: also write segmentations/NAME.dcm for DICOM series: the region where the mask is below seg.
         like: whose file type and place the masks have; x, such as a DICOM series whose y_hat is NIfTI, only
-            where both files say that they lie in the same place.
-        devices: a number or auto; each is a process that masks its share of the images. Handed to Lightning.
+            if both files say that they lie in the same place.
+        devices: a number or auto, passed to Lightning; each is a process that masks its share of the images.
         nodes: computers that share the work, started by torchrun or SLURM.
 
     Raises:
-        OutputError: out cannot be written to, another process writes it, or something lies there that its
-            masks.json does not claim.
+        OutputError: out cannot be written to, another process writes it, or its masks.json does not claim
+            something that is in the way.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: a value of seg that is none, images that are not DICOM, or too many devices.
+        InvalidArgumentError: an invalid seg, images that are not DICOM, or too many devices.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
@@ -131,7 +131,7 @@ def write_masks(
 
 
 class _Work:
-    """What is to be masked, and where it goes."""
+    """A run of write_masks: what is to be masked, and where it goes."""
 
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, like: Role) -> None:
         self.masker, self.triplets, self.folder, self._like = masker, triplets, folder, like
@@ -149,17 +149,17 @@ class _Work:
 
     @property
     def files(self) -> list[Path]:
-        """All masks and overlays that are there at some time."""
+        """All masks and overlays that may exist at some time."""
         overlays = map(self._overlay, self.places)
         return [*self.places.values(), *(film.path for film in self._films), *overlays]
 
     @property
     def segmentations(self) -> dict[str, Path]:
-        """Where the DICOM SEG of each image goes, by name."""
+        """Path of the DICOM SEG of each image, by name."""
         return {name: self.folder.path / SEGMENTATIONS / f"{name}.dcm" for name in self.places}
 
     def remove_outdated_films(self) -> None:
-        """Remove joined masks of which a time point has to be masked again, so that those left are whole."""
+        """Remove joined masks with a time point that has to be masked again, so that the others are whole."""
         lines = self.folder.lines()
         for film in self._films:
             if not all(self._done(name, lines.get(name)) for name in film.names):
@@ -171,7 +171,7 @@ class _Work:
             film.join(self.triplets.reading)
 
     def left(self) -> list[int]:
-        """The images whose masks are not there, or that have changed since."""
+        """Return the images whose masks are missing, or that have changed since."""
         lines = self.folder.lines()
         return [
             index for index, name in enumerate(self.triplets.names) if not self._done(name, lines.get(name))
@@ -185,10 +185,10 @@ class _Work:
         return line.source == self._source(name) and (line.distance is not None or not self._measures)
 
     def write(self, left: Sequence[int], process: int, processes: int) -> None:
-        """Write masks, overlays and lines of this process's share of the images at these places.
+        """Write masks, overlays and lines for this process's share of the images at these places.
 
-        Threads read and write beside the network. Images are scored in the same parts however many processes
-        share them and whichever are left: the last bits of a score depend on how many lie in its batch.
+        Threads read and write beside the network. Images are scored in the same batches however many
+        processes share them and whichever are left: the last bits of a score depend on its batch's size.
         """
         small = [index for index in range(len(self.triplets)) if index not in self._whole]
         wanted = set(left)
@@ -201,10 +201,10 @@ class _Work:
         for _ in tracked(written, "masks", len(mine), len):
             pass
         for index in [index for index in left if index in self._whole][process::processes]:
-            self._write_whole(self._whole.pop(index))  # what it has decoded and opened is freed with it
+            self._write_whole(self._whole.pop(index))  # frees what it decoded and opened
 
     def _opened(self, batch: Batch) -> "_Opened":
-        """The masks of a batch, from the accelerator where there is one."""
+        """Compute the masks of a batch, on the accelerator if there is one."""
         masker, there = self.masker, batch.to(best_device())
         item = masker.scored(there.x, there.y_hat, batch.weight, batch.category)
         masks, bounds, distances = masker.open(item), masker.bounds_of(item), None
@@ -213,7 +213,7 @@ class _Work:
         return _Opened(batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist())
 
     def _write_batch(self, names: set[str], opened: "_Opened") -> Batch:
-        """Those of these names; returns the batch."""
+        """Write masks, overlays and lines of the images with these names; return the batch."""
         batch, distances, bounds = opened.batch, opened.distances, opened.bounds
         for index, name in enumerate(batch.names):
             if name not in names:
@@ -264,7 +264,7 @@ class _Work:
 
 @dataclass(frozen=True)
 class _Opened:
-    """A batch with its masks, to be written."""
+    """A batch with its masks, ready to be written."""
 
     batch: Batch
     masks: Array
@@ -282,7 +282,7 @@ def _check_complete(lines: Mapping[str, Line], names: Sequence[str], out: Path) 
 
 
 def _check_over_x(triplets: Triplets) -> None:
-    """Refuse images whose files do not say that x lies where y_hat does."""
+    """Raise for images whose files do not say that x lies where y_hat does."""
     for index, name in enumerate(triplets.names):
         reason = _apart(triplets.header(index, "x"), triplets.header(index, "y_hat"))
         if reason:
@@ -292,7 +292,7 @@ def _check_over_x(triplets: Triplets) -> None:
 
 
 def _apart(x: Header, y_hat: Header) -> str | None:
-    """Why two images may not lie in the same place; None where they do."""
+    """Return why two images may not lie in the same place; None where they do."""
     one, other = x.geometry, y_hat.geometry
     if one is None or other is None or one.affine is None or other.affine is None:
         return "x and y_hat do not both say where they lie, as DICOM and NIfTI can"
@@ -314,13 +314,13 @@ def _check_seg(seg: float, triplets: Triplets, like: Role) -> None:
 
 
 def _drawn(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
-    """The overlay, uint8 (H, W, 3); of a volume those of its telling slices side by side."""
+    """Return the overlay, uint8 (H, W, 3); for a volume, those of its selected slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
     return np.concatenate([overlay(in_colors(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 
 
 def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:
-    """How the masks stand to the promise, where every one of them was measured."""
+    """Return how the masks agree with the promise, if every one of them was measured; else None."""
     distances = [line.distance for line in lines if line.distance is not None]
     if len(distances) < len(lines):
         return None
@@ -329,7 +329,7 @@ def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
-    """Whether distances can be measured: the truth is there, and what the distance needs, which is said."""
+    """Return whether the loss can be measured: truth and region are known, and its packages are installed."""
     if not triplets.has_truth or (masker.card.region and not triplets.has_regions):
         return False
     nothing = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))

@@ -17,8 +17,8 @@ from monai.transforms import MapTransform  # noqa: E402
 class ConformalMaskd(MapTransform):  # type: ignore[misc]
     """A dictionary transform: from x and y_hat to the mask, in [0, 1], 1 = trusted.
 
-    Images are tensors (C, *space), read as those of the calibration were. The mask has the affine, the
-    metadata and the applied operations of y_hat, so that Invertd and SaveImaged treat it as they treat y_hat.
+    Images are tensors (C, *space), read as the calibration images were. The mask has the affine, the
+    metadata and the applied operations of y_hat, so that Invertd and SaveImaged treat it like y_hat.
     """
 
     def __init__(
@@ -29,24 +29,24 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         *,
         reversed_axes: bool = True,
     ) -> None:
-        """As the other transforms of MONAI.
+        """Set up the transform.
 
         Args:
             masker: a calibrated masker.
-            keys: of x and y_hat.
-            mask_key: where the mask is put, (1 or C, *space), float32.
+            keys: the keys of x and y_hat.
+            mask_key: the key under which the mask is put, (1 or C, *space), float32.
             reversed_axes: whether the images have MONAI's order of axes, (C, X, Y, Z), and conformask has
-                read those of the calibration from files, in the order (C, Z, Y, X); if False the masker
-                was calibrated on tensors in the order of these.
+                read the calibration images from files, in the order (C, Z, Y, X); if False, the masker was
+                calibrated on tensors in the order of these images.
         """
         super().__init__(keys)
         self.masker, self.mask_key, self.reversed_axes = masker, mask_key, reversed_axes
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """The same dictionary with the mask.
+        """Return the dictionary with the mask added.
 
         Raises:
-            KeyError: it has no x or y_hat.
+            KeyError: x or y_hat is missing.
             MismatchError: other channels than those of the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """

@@ -1,4 +1,4 @@
-"""An image that was scored once, and what a masker opens of it at any setting."""
+"""An image that was scored once, and the masks that a masker gives it at any setting."""
 
 import math
 import shutil
@@ -28,41 +28,41 @@ class ScoredImage:
     """An image with its score."""
 
     item: Scored
-    """What rules and families read; without its pixels where these stay in files.
+    """Batch of one image and its score, for rules and families; without pixels where these stay in files.
 
-    Its region is the one that the promise is about, None where that is about the whole image.
+    Its region is the one that the promise is about; None where the promise is about the whole image.
     """
     size: Size
-    """(H, W) or (D, H, W)."""
+    """Size of the image, (H, W) or (D, H, W)."""
 
     @cached_property
     def region_share(self) -> float:
-        """The share of its pixels in the region that the promise is about; 1 where there is none."""
+        """Share of the image's pixels in the region that the promise is about; 1 without a region."""
         region = self.item.batch.region
         return 1.0 if region is None else float(region.cpu().numpy().mean(dtype=np.float64))
 
     @property
     def deep(self) -> Size:
-        """(D, H, W), of one plane where there are two axes."""
+        """Size (D, H, W), with D = 1 for a plane."""
         return (1, *self.size)[-3:]
 
 
 @dataclass(frozen=True)
 class Opening:
-    """What a lambda opens of an image."""
+    """Mask of an image at one lambda: its level and its size."""
 
     lam: float
     level: tuple[float, ...]
-    """What the family's apply takes."""
+    """Level, as the family's apply takes it."""
     size: float
     """Mask size, mean(1 - m), in the region that the promise is about."""
 
 
 def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
-    """Zeros in a temporary file, whose pages the system may drop from memory.
+    """Return zeros in a temporary file, whose pages the system may drop from memory.
 
     Raises:
-        OutputError: the disk has no room for them; calls them `what`.
+        OutputError: the disk has no room for them; the message calls them `what`.
     """
     folder, needed = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
     free = shutil.disk_usage(folder).free
@@ -76,7 +76,7 @@ def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
 
 
 def opening(masker: Masker, image: ScoredImage) -> Opening:
-    """What the masker opens of an image.
+    """Return lambda, level and mask size that the masker gives an image.
 
     Raises:
         InvalidArgumentError: its promise needs a weight or category that the image does not have.
@@ -86,24 +86,24 @@ def opening(masker: Masker, image: ScoredImage) -> Opening:
 
 
 def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
-    """Its lambda, and the family's level of it, of the whole image."""
+    """Return the lambda of an image, and the family's level for it, from the whole score."""
     score = image.item.score.map
     lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
     return float(lam[0]), masker.family.level(score, lam)
 
 
 def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
-    """mean(1 - m) in the region that the promise is about, block by block."""
+    """Return mean(1 - m) in the region that the promise is about, computed block by block."""
     return mask_size_by_planes(image, trusted_shares(family, image, level)[0])
 
 
 def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
-    """mean(1 - m) in the region that the promise is about, from the trusted shares along one axis."""
+    """Return mean(1 - m) in the region that the promise is about, from the shown shares along one axis."""
     return float(1 - trusted.mean()) / image.region_share
 
 
 def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
-    """The mean of the mask in each plane across z, y and x, block by block; outside a region it is 1."""
+    """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
     z, y, x = (np.zeros(side) for side in image.deep)
     region = image.item.batch.region
     for window, mask in masks_of(family, image, level):
@@ -117,12 +117,12 @@ def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[A
 
 
 def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
-    """Each block of the mask, (C, D, H, W), and its place."""
+    """Yield each block of the mask, (C, D, H, W), with its place."""
     for window in grid(image.size):
         (mask,) = family.apply(image.item.score.map[at(window)], level)
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 
 def deep(window: Window) -> Places:
-    """The same window of a volume, of one plane where there are two axes."""
+    """Return the window with three axes, the first one plane deep if it has only two."""
     return (slice(0, 1), *window)[-3:]

@@ -1,4 +1,4 @@
-"""The mask of an image of any size: scores tile by tile to a temporary file, then the mask block by block.
+"""Masks of images of any size: scores tile by tile to a temporary file, then the mask block by block.
 
 A family such as water_filling looks at the whole score before it opens a pixel; it reads it from that file,
 whose pages the system may drop from memory at any time.
@@ -36,54 +36,54 @@ from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, ti
 from conformask.types import Array, Batch, Loss, Score
 
 IN_MEMORY = 2**26
-"""Pixels up to which a rule may ask for facts of the whole image, such as its features."""
+"""Largest image, in pixels, of which a rule may use all pixels, such as for its features."""
 BYTES = 6
-"""For each pixel on the disk: a score of 32 and a mask of 16 bits."""
+"""Bytes on disk for each pixel: a score of 32 and a mask of 16 bits."""
 
 
 @dataclass(frozen=True)
 class WholeImage:
-    """A triplet without its truth, to be read window by window."""
+    """A triplet to be read window by window."""
 
     name: str
     x: Raster
     y_hat: Raster
     y: Raster | None
-    """Where the truth is known."""
+    """Raster of the truth; None where it is unknown."""
     category: str | None
     weight: float | None
     under: Under
-    """Where the mask belongs."""
+    """Image that the mask lies over."""
 
 
 @dataclass(frozen=True)
 class Written:
-    """What is left of a mask once it lies on the disk."""
+    """Summary of a mask that was written to disk."""
 
     size: float
-    """mean(1 - m)."""
+    """Mask size, mean(1 - m)."""
     distance: float | None
-    """The loss, where the truth is known and it can be summed over blocks: lp."""
+    """Loss under the mask; None unless the truth is known and the loss can be summed over blocks (lp)."""
     y_hat: Array
-    """(C, *space): an overview."""
+    """Overview of y_hat, (C, *space)."""
     mask: Array
-    """(1 or C, *space): an overview."""
+    """Overview of the mask, (1 or C, *space)."""
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
-    """The scorer that a masker has for whole images; tiles hold any image of its calibration, in one pass."""
+    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images."""
     if masker.card.tiles is not None:
         return cast(Tiled, masker.scorer)
     return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
 def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> dict[int, WholeImage]:
-    """The triplets, by place, that no tile holds, or that are OME-Zarr; each looked at before the first work.
+    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work.
 
     Raises:
         ImageError: a header cannot be read, or chunks of a zarr are missing.
         MismatchError: other channels than those of the calibration images, or an x that tiles cannot follow.
-        InvalidArgumentError: an image too large for what the promise has to know of it.
+        InvalidArgumentError: an image too large for what the promise has to know about it.
     """
     by_tiles, images = tiled_scorer(masker), {}
     for index, suffix in enumerate(triplets.suffixes):
@@ -97,7 +97,7 @@ def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> di
 
 
 def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_hat") -> WholeImage:
-    """A triplet to be read window by window, whose y_hat was opened already; its truth where all have one.
+    """Return a triplet to be read window by window, whose y_hat is open; with its truth if all have one.
 
     Its mask has the type and the place of `like`.
 
@@ -116,10 +116,10 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_h
 
 
 def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
-    """Write the mask of a whole image, 16 bits, rounded down; whole or not at all.
+    """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all.
 
     Raises:
-        ImageError: a window cannot be read, holds NaN or values outside the range; says where.
+        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
         OutputError: the disk has no room, or cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -136,15 +136,15 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
 
 
 def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
-    """(1, 1 or C, *space)."""
+    """Return the shape of the score, (1, 1 or C, *space)."""
     return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
 
 
 def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
-    """Place and weighted score of each tile; added up in their places they are the score of an image.
+    """Yield place and weighted score of each tile; added in their places they make the score of the image.
 
     Raises:
-        ImageError: a window cannot be read, holds NaN or values outside the range; says where.
+        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
     """
     device, by_tiles, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
     under = under_tiles(masker, image)
@@ -159,12 +159,12 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
-    """The tiles of an image."""
+    """Return the tiles of an image."""
     return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
 
 
 def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Window], Places]:
-    """The part of x under a tile: all of it where one tile holds the image."""
+    """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
     if tiled_scorer(masker).holds(image.y_hat.size):
         return lambda window: image.x.header.everywhere
     factors = _factors(masker, image)
@@ -176,13 +176,13 @@ def _factors(masker: Masker, image: WholeImage) -> Factors:
 
 
 def exponent_by_blocks(loss: Loss) -> float | None:
-    """p, where a loss is summed over the blocks of a whole image."""
+    """Return p if a loss can be summed over the blocks of a whole image; else None."""
     distance = paper_distance(loss)
     return None if distance is None else distance.exponent
 
 
 class _Opened:
-    """The mask of a scored image, block by block, and what is summed on the way."""
+    """The mask of a scored image, block by block, with its size, its loss and overviews."""
 
     def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
         self._family, self._image, self._score = masker.family, image, score
@@ -213,7 +213,7 @@ class _Opened:
         return Written(size, distance, self._y_hat.image, self._mask.image)
 
     def _lost_at(self, window: Places, mask: Array, y_hat: Array) -> float:
-        """The sum of m^p |y - y_hat|^p over a block."""
+        """Return the sum of m^p |y - y_hat|^p over a block."""
         if self._exponent is None or self._image.y is None:
             return 0.0
         y = self._image.y.read(window)
@@ -222,7 +222,7 @@ class _Opened:
 
 
 def facts_of(masker: Masker, image: WholeImage) -> Batch:
-    """What the rule may ask for; the pixels only where it needs them."""
+    """Return the facts that the rule may need; the pixels only if it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
     if asks_for_pixels(masker):
         x, y_hat = (
@@ -233,31 +233,31 @@ def facts_of(masker: Masker, image: WholeImage) -> Batch:
 
 
 def facts_of_pixels(image: WholeImage, x: Tensor, y_hat: Tensor) -> Batch:
-    """The pixels, and what is known of the image beside them."""
+    """Return a batch of the pixels, with the image's name, category and weight."""
     category = None if image.category is None else (image.category,)
     weight = None if image.weight is None else (image.weight,)
     return Batch((image.name,), x, y_hat, None, category, weight)
 
 
 def _read(raster: Raster, places: Places) -> Array:
-    """A window; NaN, where it means something, is 0 as in images that are read whole."""
+    """Read a window, with 0 for NaN where NaN is allowed, as in images that are read whole."""
     window: Array = np.nan_to_num(raster.read(places))
     return window
 
 
 def asks_for_pixels(masker: Masker) -> bool:
-    """Whether the rule asks for more of an image than its category and weight."""
+    """Return whether the rule needs more of an image than its category and weight."""
     needs = masker.rule.needs
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
 
 def check_whole(masker: Masker, image: WholeImage) -> None:
-    """Refuse a whole image that cannot be masked, before any work.
+    """Raise for a whole image that cannot be masked, before any work.
 
     Raises:
         MismatchError: an x that tiles cannot follow.
         ImageError: y of another size.
-        InvalidArgumentError: an image too large for what the promise has to know of it.
+        InvalidArgumentError: an image too large for what the promise has to know about it.
     """
     size, card = image.y_hat.size, masker.card
     _factors(masker, image)
@@ -272,7 +272,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
 
 
 def warn_whole(masker: Masker, image: WholeImage) -> None:
-    """Say where the promise does not cover a whole image."""
+    """Warn if the promise does not cover a whole image."""
     card = masker.card
     reason = card.not_covered(image.y_hat.size)
     if reason and card.tiles is not None:

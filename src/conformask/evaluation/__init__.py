@@ -1,1 +1,1 @@
-"""How a calibrated masker does on images that no choice has seen."""
+"""Evaluation of calibrated maskers on images that no choice has seen."""

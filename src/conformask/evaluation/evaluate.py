@@ -1,4 +1,4 @@
-"""From per-image measures to evaluation.json."""
+"""Evaluation of a masker: from per-image measures to evaluation.json."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -30,11 +30,11 @@ from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
 
 DECILES = 10
-"""Parts by difficulty."""
+"""Number of parts by difficulty."""
 PARTS = "evaluating"
-"""Finished parts of an evaluation, in the run folder."""
+"""Folder, in the run folder, of the finished parts of an evaluation."""
 OPT_IMAGES = 40
-"""How many images the paper's Opt is iterated on; each takes seconds."""
+"""Number of images on which the paper's Opt is iterated; each takes seconds."""
 
 
 def evaluate(
@@ -51,10 +51,10 @@ def evaluate(
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
-    Where its mask sizes are known already, (n_test,), NaN for those that are not, give them as `opt_sizes`.
-    Outputs of another network than the calibration's are measured with `other_network` only. What a killed
-    evaluation had measured lies in out and is taken up again; several devices, which are handed to Lightning,
-    share the images by it.
+    If its mask sizes are known, give them as `opt_sizes`, (n_test,), with NaN where they are not. Outputs of
+    another network than the calibration's are measured only with `other_network`. The results of a killed
+    evaluation are kept in out, and it resumes from them; several devices, which are passed to Lightning,
+    share the images through that folder.
 
     Raises:
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
@@ -158,7 +158,7 @@ def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tu
 
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
-    """A look at the images, which are fit for a test."""
+    """Read the test images, and raise if they are not fit for a test."""
     seen = survey(test, "reading test images")
     traces = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
     leaked = seen.among(traces)
@@ -168,7 +168,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
             "evaluation needs images that no step has seen. By its pixels or its group "
             f"{leaked[0]!r} is one of them"
         )
-    if test.provenance.population is None:  # tiles that conformask cut are no copies of each other
+    if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")
         warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
     masker.card.check_shape((seen.channels, *seen.sizes[0]))

@@ -1,4 +1,4 @@
-"""The gallery of the report: best, typical and worst test images, as pictures."""
+"""The report's gallery of best, typical and worst test images."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,13 +14,13 @@ from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
 EACH = 3
-"""Images of each kind."""
+"""Number of images of each kind."""
 
 
 def gain_of(records: ImageRecords, met: Array) -> Array:
-    """How much less loss each mask leaves than one value everywhere of its size would; -inf where it failed.
+    """Return how much less loss each mask leaves than a uniform mask of its size; -inf where it failed.
 
-    Images that need no mask gain nothing, nor do those that are hidden altogether.
+    Images that need no mask gain nothing, nor do images that are hidden altogether.
     """
     of_one_value = (1 - records.size) * records.unmasked_distance
     return np.where(met, of_one_value - records.distance, -np.inf)
@@ -29,9 +29,9 @@ def gain_of(records: ImageRecords, met: Array) -> Array:
 def examples_of(
     masker: Masker, test: Triplets, records: ImageRecords, by: Array, gain: Array
 ) -> tuple[Example, ...]:
-    """Three of each kind: the best those of the largest gain, (n_test,), the worst those of the largest `by`.
+    """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    Of volumes three slices of one.
+    For volumes it takes one of each kind, and shows selected slices of it.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     each = EACH if test.dimensions == 2 else 1
@@ -76,7 +76,7 @@ def _examples(
 def picture_of(
     triplet: Triplet, mask: Array, *, kind: str, size: float, distance: float, oracle_size: float | None
 ) -> Example:
-    """A triplet and its mask (1 or C, H, W), ready to show."""
+    """Return the pictures of a triplet and its mask (1 or C, H, W), ready to show."""
     error, scale = error_bytes(triplet.truth(), triplet.y_hat)
     return Example(
         name=triplet.name,

@@ -1,4 +1,4 @@
-"""How an evaluation came about: on which images, with what, by which command."""
+"""Provenance of an evaluation: its images, software and command."""
 
 import platform
 import shlex
@@ -10,17 +10,17 @@ from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Made
 
 LIBRARIES = ("conformask", "torch", "numpy")
-"""Those whose version can change a measurement."""
+"""Libraries whose version can change a measurement."""
 
 
 def made(card: CalibrationCard, images: str) -> Made:
-    """That of an evaluation by this process, on images of this hash."""
+    """Return the provenance of an evaluation by this process, on images with this hash."""
     versions = {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     return Made(card.calibrated, images, versions, _command())
 
 
 def _command() -> str | None:
-    """The one by which this process was started; None where it is a notebook's or was typed into Python."""
+    """Return the command that started this process; None in a notebook or an interactive session."""
     program, *arguments = sys.argv or [""]
     if Path(program).stem == "conformask":
         return shlex.join(["conformask", *arguments])

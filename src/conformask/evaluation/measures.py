@@ -1,4 +1,4 @@
-"""What is measured on each test image."""
+"""Measures of each test image."""
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from conformask.storage.as_arrays import Array
 
 
 def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[str, Array]:
-    """The columns of ImageRecords for a batch; the paper's Opt only on those names."""
+    """Return the columns of ImageRecords for a batch, with the paper's Opt only for the names in `opt_on`."""
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
@@ -35,7 +35,7 @@ def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[st
 
 
 def critical_lambdas_of(masker: Masker, item: Scored) -> Float[np.ndarray, "n"]:
-    """Critical lambdas as calibration finds them: exact for monotone losses, else on the masker's grid."""
+    """Return critical lambdas as in calibration: exact for monotone losses, else on the masker's grid."""
     return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
 
 

@@ -1,4 +1,4 @@
-"""Coverage and mask size over random calibration/test resplits, against the law of coverage."""
+"""Coverage and mask size over random calibration/test resplits, against the theoretical law of coverage."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from conformask.scorers.scoring import scored
 from conformask.storage.as_json import Json
 
 MEASURED = 5
-"""On so many resplits coverage is measured on the masks as well."""
+"""Number of resplits for which coverage is also measured on the masks themselves."""
 
 
 @dataclass(frozen=True)
 class Resplits:
-    """One value for each resplit; coverage and size are those of the masks that it would deploy."""
+    """Coverage and mask size of each resplit, for the masks that it would deploy."""
 
     coverage: Float[np.ndarray, "r"]
     size: Float[np.ndarray, "r"]
     measured: Float[np.ndarray, "m"]
     """Coverage of the first five resplits, measured on the masks themselves."""
     law_mean: float
-    """Of Beta-binomial(n_test; n + 1 - j, j), which holds exactly where critical lambdas are distinct."""
+    """Mean of Beta-binomial(n_test; n + 1 - j, j), an exact law if critical lambdas are distinct."""
     law_std: float
 
     def summary(self) -> dict[str, Json]:
-        """Means, and the 2.5 and 97.5 per cent quantiles over resplits."""
+        """Return means, and the 2.5 and 97.5 per cent quantiles of the mask size, over resplits."""
         low, high = np.quantile(self.size, [0.025, 0.975])
         return {
             "coverage": float(self.coverage.mean()),
@@ -59,9 +59,9 @@ def resplit(
     seed: int = 0,
     evaluated: ImageRecords | None = None,
 ) -> Resplits:
-    """Resplit calibration and test images n times, one by one, and deploy what each calibration gives.
+    """Resplit calibration and test images n times, each time deploying what the calibration gives.
 
-    With what an evaluation measured on the test images, critical lambdas are not computed again.
+    If `evaluated` has the measures of the test images, critical lambdas are not computed again.
 
     Raises:
         InvalidArgumentError: the promise is not the marginal one, whose law this is.

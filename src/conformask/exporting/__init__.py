@@ -1,1 +1,1 @@
-"""A masker as one ONNX file, lambda among its inputs; checked against PyTorch before it is there."""
+"""Export of a masker as one ONNX file, checked against PyTorch, or as a folder for a model collection."""

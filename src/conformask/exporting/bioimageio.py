@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 WEIGHTS, DOCUMENTATION, DESCRIPTION, COVER = "weights.onnx", "README.md", "rdf.yaml", "cover.png"
 TOLERANCE = 1e-3
-"""By how much other machines may differ in a test output: relative, and as a share of its largest value."""
+"""Allowed difference of a test output on other machines: relative, and as a share of its largest value."""
 HALF = 256
-"""Pixels along a side of each half of the cover, which is twice as wide as high."""
+"""Side, in pixels, of each half of the cover, which is twice as wide as high."""
 TENSORS = {
     "x": "the input of the network, in [0, 1]",
     "y_hat": "the output of the network, in [0, 1]",
     "mask": "from 0, hidden, to 1, trusted",
     "score": "at least 0; higher = less trusted",
 }
-"""What they are, in the order in which they are described."""
+"""Descriptions of the tensors."""
 CITED = re.compile(r"(?P<text>.+?)[\s,;]+(?:(?:https?://doi\.org/)?(?P<doi>10\.\S+)|(?P<url>https?://\S+))")
 
 
@@ -55,21 +55,21 @@ def export_bioimageio(
 ) -> ExportedFolder:
     """Write a masker, at its calibrated lambda, as a model folder that bioimageio.spec finds valid.
 
-    Inputs are x and y_hat; with a predictor x alone, and y_hat is an output. Tensors are as in `export`, of
-    the size of a calibration image, since the promise covers no other. The test tensors, of which the cover
+    Inputs are x and y_hat; with a predictor x alone, and y_hat is an output. Tensors are as in `export`, with
+    the size of a calibration image, since the promise covers no other. The test tensors, from which the cover
     is made, are waves: no image of yours is in the folder.
 
     Args:
         masker: from calibrate() or load().
         folder: a new one, or an empty one.
-        credits: authors, license and citation; what is not given stays empty.
-        predictor: as in `export`, and so are network and other_network.
+        credits: authors, license and citation; missing ones stay empty.
+        predictor: as in `export`, like network and other_network.
 
     Raises:
         MissingFileError: bioimageio.spec, or what `export` takes, is not installed.
-        InvalidArgumentError: a citation without DOI or address, or a promise whose lambda is not the same
-            for all images.
-        MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; names what it says.
+        InvalidArgumentError: a citation without DOI or URL, or a promise whose lambda is not the same for all
+            images.
+        MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; the message quotes it.
         OutputError: the folder holds something already, or cannot be written.
     """
     if find_spec("bioimageio") is None:
@@ -100,10 +100,10 @@ def export_bioimageio(
 
 
 def citation(cite: str) -> dict[str, Json]:
-    """A text that ends with a DOI or an address, as bioimage.io has it.
+    """Parse a text that ends with a DOI or a URL into bioimage.io's form.
 
     Raises:
-        InvalidArgumentError: it does not.
+        InvalidArgumentError: it ends with neither.
     """
     found = CITED.fullmatch(cite.strip())
     if found is None:
@@ -115,7 +115,7 @@ def citation(cite: str) -> dict[str, Json]:
 
 
 def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs and outputs of the file on waves, one image of the calibration's size, by name."""
+    """Run the file on waves, one image of the calibration's size; return inputs and outputs by name."""
     x, y_hat = (waves(shape, place) for place, shape in enumerate(calibrated_shapes(masker)))
     run, case = Session(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
     inputs = {name: getattr(case, name).numpy() for name in run.inputs}
@@ -125,7 +125,7 @@ def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, A
 def described(
     model: "ModelProto", inputs: Mapping[str, Array], outputs: Mapping[str, Array]
 ) -> dict[str, Json]:
-    """The description, as far as the tensors and the weights say it."""
+    """Return the part of the description that follows from the tensors and the weights."""
     from bioimageio.spec.model.v0_5 import ModelDescr
 
     opset = next(each.version for each in model.opset_import if each.domain == "")
@@ -169,7 +169,7 @@ def _tensor(name: str, tensor: Array, single: bool) -> dict[str, Json]:
 
 
 def cover(tensors: Mapping[str, Array]) -> Image.Image:
-    """The output, and beside it the overlay of its mask; of a volume the plane in the middle."""
+    """Return a picture of the output beside its overlay; for a volume, of the middle plane."""
     planes = {name: tensors[name][0] for name in ("y_hat", "mask")}
     if planes["mask"].ndim == 4:
         planes = {name: volume[:, volume.shape[1] // 2] for name, volume in planes.items()}
@@ -183,7 +183,7 @@ def cover(tensors: Mapping[str, Array]) -> Image.Image:
 def documentation(
     masker: Masker, inputs: Mapping[str, Array], outputs: Mapping[str, Array], caveat: Caveat | None
 ) -> str:
-    """What bioimage.io shows beside a model: the card, the tensors, and how to validate it."""
+    """Return the documentation that bioimage.io shows: the card, the tensors, and how to validate it."""
     card = masker.card
     notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
     low, high = card.reading.of("y_hat").data_range or ("black", "white")
@@ -216,7 +216,7 @@ def package(stated: Mapping[str, Json], sources: Path, folder: Path) -> None:
     """Validate a description, and write it with the files that it names.
 
     Raises:
-        MismatchError: bioimageio.spec finds it invalid; names what it says.
+        MismatchError: bioimageio.spec finds it invalid; the message quotes it.
     """
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description
     from bioimageio.spec import save_bioimageio_package_as_folder as save

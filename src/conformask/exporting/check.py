@@ -1,4 +1,4 @@
-"""Whether onnxruntime gives the scores and masks that PyTorch gives, and the outputs of a predictor."""
+"""Check that onnxruntime gives the scores, masks and predictor outputs that PyTorch gives."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,39 +20,39 @@ from conformask.scorers.scoring import score_of
 from conformask.types import Images
 
 TOLERANCE = 1e-4
-"""What the exported file may differ by, in each part of `Difference`."""
+"""Largest difference allowed for an exported file, in each part of `Difference`."""
 LAMBDA_TOLERANCE = 1e-4
-"""A mask may be that of a lambda that differs by this share: sums are rounded otherwise, and a pixel that is
-partly open, at the boundary between shown and hidden, takes what is left of a sum."""
+"""Relative tolerance of lambda. A mask may be that of a lambda this close: sums are rounded differently, and
+one partly open pixel, at the boundary between shown and hidden, takes the rest of a sum."""
 FACTORS = (0.0, 0.5, 1.0, 2.0, math.inf)
-"""Of the calibrated lambda: where a file that takes lambda is compared."""
+"""Multiples of the calibrated lambda at which a file that takes lambda is compared."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The largest differences that were found."""
+    """The largest differences between the exported file and PyTorch."""
 
     score: float = 0.0
-    """Of a pixel's score, as a share of the image's largest."""
+    """Difference of a pixel's score, as a share of the image's largest score."""
     mask: float = 0.0
-    """Of a pixel's mask, given the same score, from the masks of lambdas within LAMBDA_TOLERANCE."""
+    """Difference of a pixel's mask from those of lambdas within LAMBDA_TOLERANCE, given the same score."""
     size: float = 0.0
-    """Of an image's mask size, from the image on."""
+    """End-to-end difference of an image's mask size."""
     output: float = 0.0
-    """Of a pixel's y_hat, from what the predictor makes by itself; 0 where there is no predictor."""
+    """Difference of a pixel's y_hat from the predictor run by itself; 0 without a predictor."""
 
     def __or__(self, other: "Difference") -> "Difference":
-        """The larger of each."""
+        """Return the larger of each difference."""
         return Difference(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What a check has shown."""
+    """Result of a successful check."""
 
     difference: Difference
     sizes: tuple[Size, ...]
-    """Sizes of y_hat on which it was checked: one where the network takes no other."""
+    """Sizes of y_hat on which it was checked: one if the network takes no other."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ class Session:
         self.inputs: Mapping[str, Sequence[int | str]] = {
             each.name: each.shape for each in self._session.get_inputs()
         }
-        """Their shapes by their names; an axis of any length has a name."""
+        """Shapes of the inputs by name; an axis of any length has a name."""
 
     def __call__(self, case: Case) -> dict[str, Tensor]:
-        """The outputs by their names.
+        """Return the outputs by name.
 
         Raises:
             MismatchError: onnxruntime cannot run it.
@@ -99,12 +99,12 @@ class Session:
 
 
 def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement:
-    """Compare on random images of two sizes and batch sizes; at several lambdas where the file takes them.
+    """Compare on random images of two sizes and batch sizes; at several lambdas if the file takes lambda.
 
     Args:
-        masker: what was exported.
+        masker: the exported masker.
         path: the exported file.
-        front: the predictor inside the file; None where the file takes y_hat.
+        front: the predictor inside the file; None if the file takes y_hat.
 
     Raises:
         MismatchError: onnxruntime fails, or differs by more than TOLERANCE.
@@ -126,7 +126,7 @@ def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement
 def cases_of(
     masker: Masker, inputs: Mapping[str, Sequence[int | str]], front: Front | None
 ) -> Iterator[Case]:
-    """Images and lambdas; the second size, twice as wide, only where the network takes it."""
+    """Yield images and lambdas; a second size, twice as wide, only if the network takes it."""
     constant = None if "lam" in inputs else constant_lambda(masker)
     lambdas = [reference_lambda(masker) * each for each in FACTORS] if constant is None else [constant]
     for count, wider in ((1 if inputs["x"][0] == 1 else 2, 1), (1, 2)):
@@ -148,7 +148,7 @@ def _images(masker: Masker, front: Front | None, count: int, wider: int) -> tupl
 
 
 def reference_lambda(masker: Masker) -> float:
-    """The calibrated lambda; where images have their own, or it is inf, a median of critical lambdas."""
+    """Return the calibrated lambda; if it varies with the image or is inf, a median of critical lambdas."""
     critical = masker.critical_lambdas
     usual = critical[(critical > 0) & np.isfinite(critical)]
     calibrated = constant_lambda(masker)
@@ -158,7 +158,7 @@ def reference_lambda(masker: Masker) -> float:
 
 
 def difference(masker: Masker, run: Session, case: Case) -> Difference:
-    """Of one batch; NaN counts as infinite."""
+    """Return the differences of one batch; NaN counts as infinite."""
     returned, family = run(case), masker.family
     mask, score = returned["mask"], returned["score"]
     own_score = score_of(masker.scorer, case.x, case.y_hat).map

@@ -1,4 +1,4 @@
-"""Export: one file, whole or not at all."""
+"""Export of a masker to an ONNX file, written wholly or not at all."""
 
 import json
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OF_IMAGE = frozenset({"category", "weight"})
-"""What a user knows of an image without conformask."""
+"""Facts of an image that a user knows without conformask."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """What was written."""
+    """Summary of an exported file."""
 
     path: Path
     lam: float | None
-    """The calibrated lambda; None where it depends on the image."""
+    """Calibrated lambda; None where it depends on the image."""
     agreement: Agreement
     caveat: Caveat | None = None
-    """What to say where the promise may not be about outputs of the predictor."""
+    """Caveat if the promise may not be about outputs of the predictor; else None."""
 
 
 def export(
@@ -54,20 +54,20 @@ def export(
     metadata hold the calibration. Before the file appears, onnxruntime's scores and masks are compared with
     PyTorch's.
 
-    With a predictor the file takes x alone and gives y_hat, in [0, 1], mask and score, at the calibrated
-    lambda, which is part of it.
+    With a predictor the file takes x alone and returns y_hat, in [0, 1], mask and score, at the calibrated
+    lambda, which is part of the file.
 
     Args:
         masker: from calibrate() or load().
         path: ends with .onnx.
-        predictor: your network, an ONNX file with one input (N, C, *space) in [0, 1]; its first output, of
-            the shape of y_hat, is taken.
-        network: the name of the predictor at the calibration, where that says no fingerprint; by default that
-            of its file.
-        other_network: put another network in than the calibration's.
+        predictor: your network, an ONNX file with one input (N, C, *space) in [0, 1]; its first output, with
+            the shape of y_hat, is used.
+        network: the name of the predictor at the calibration, if that recorded no fingerprint; by default
+            the name of its file.
+        other_network: use another network than the calibration's.
 
     Raises:
-        InvalidArgumentError: another ending, a promise whose lambda only conformask can find or, with a
+        InvalidArgumentError: another suffix, a promise whose lambda only conformask can find or, with a
             predictor, is not the same for all images, or one about whole images scored by tiles.
         MissingFileError: there is no such predictor, or onnx, onnxscript or onnxruntime is not installed.
         MismatchError: the network cannot be exported, onnxruntime differs from PyTorch, or the predictor
@@ -93,7 +93,7 @@ def export(
 def fitting(
     masker: Masker, predictor: str | Path | None, network: str | None, *, other_network: bool
 ) -> tuple[Front | None, Caveat | None]:
-    """A predictor for a masker, and what to say where the promise may not be about its outputs.
+    """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
 
     Raises:
         InvalidArgumentError: lambda depends on the image.
@@ -107,7 +107,7 @@ def fitting(
 
 
 def refuse_varying(masker: Masker) -> None:
-    """For what has lambda inside.
+    """Raise if lambda is not a constant that an exported file can contain.
 
     Raises:
         InvalidArgumentError: lambda depends on the image.
@@ -140,7 +140,7 @@ def write_checked(
 
 
 def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
-    """What the file says of itself; every value a text, numbers and records in JSON."""
+    """Return the metadata of the file; every value is a string, with numbers and records in JSON."""
     lam = constant_lambda(masker)
     stated = {
         "conformask": version("conformask"),
@@ -156,7 +156,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
 
 
 def refuse(masker: Masker) -> None:
-    """What cannot become a graph, before minutes of work.
+    """Raise for a masker that cannot become a graph, before minutes of work.
 
     Raises:
         MissingFileError: onnx, onnxscript or onnxruntime is not installed.

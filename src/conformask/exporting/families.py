@@ -9,14 +9,14 @@ from conformask.errors import MismatchError
 from conformask.types import Family, Images, PerImage
 
 Opening = Callable[[Images, PerImage], Images]
-"""(score float32, lam float64) -> mask."""
+"""Function (score float32, lam float64) -> mask."""
 
 
 def opening(family: Family) -> Opening:
-    """The masks of a family; 0 where lambda is 0, negative or NaN.
+    """Return the function that computes a family's masks; they are 0 where lambda is 0, negative or NaN.
 
     Raises:
-        MismatchError: a family of the user's own that finds no level in a graph.
+        MismatchError: your own family does not find its level in a graph.
     """
     level_in_graph = getattr(family, "level_in_graph", None)
     if level_in_graph is None:

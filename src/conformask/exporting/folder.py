@@ -1,4 +1,4 @@
-"""What the folders of an export have in common: who stands behind them, and that they appear whole or not."""
+"""Common parts of exported folders: their credits, and writing them wholly or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,45 +10,45 @@ from conformask.records.network import Caveat
 from conformask.storage.whole import whole_file
 
 TAGS = ("uncertainty", "conformal-prediction", "image-to-image")
-"""By which people look for it."""
+"""Tags by which people find the model."""
 
 
 @dataclass(frozen=True)
 class Credits:
-    """What only a person knows, as a reader of the folder asks for it."""
+    """Credits of an exported folder, which only a person knows."""
 
     authors: tuple[str, ...] = ()
     license: str | None = None
-    """An SPDX identifier, such as CC-BY-4.0."""
+    """SPDX identifier, such as CC-BY-4.0."""
     cite: str | None = None
-    """A text that ends with a DOI or an address."""
+    """Citation: a text that ends with a DOI or a URL."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names of those that were not given."""
+        """Names of the credits that were not given."""
         return tuple(name for name, value in vars(self).items() if not value)
 
 
 NOTHING = Credits()
-"""Nobody said anything."""
+"""Empty credits."""
 
 
 @dataclass(frozen=True)
 class ExportedFolder:
-    """What was written."""
+    """Summary of an exported folder."""
 
     path: Path
     missing: tuple[str, ...]
-    """Of authors, license and cite those that nobody gave: nothing stands in their place."""
+    """Names of authors, license and cite if not given; nothing stands in their place."""
     caveat: Caveat | None = None
-    """What to say where the promise may not be about outputs of the predictor inside."""
+    """Caveat if the promise may not be about outputs of the predictor inside; else None."""
 
 
 def check_free(path: Path) -> None:
-    """Refuse a folder that holds something already.
+    """Raise for a folder that is not empty.
 
     Raises:
-        OutputError: it does.
+        OutputError: the path exists and is not an empty folder.
     """
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputError(f"{path} exists already: choose another folder, or delete it")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto
 
 X, OUTPUT = "front/x", "front/output"
-"""What the two graphs are joined by."""
+"""Names by which the two graphs are joined."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +26,17 @@ class Front:
     """A predictor whose outputs a masker takes."""
 
     predictor: OwnPredictor
-    """On the CPU, as the exported file is checked there."""
+    """The predictor, on the CPU, where the exported file is checked."""
     network: Network
     model: "ModelProto"
     x: Shape
-    """Of a calibration image, (Cx, *space)."""
+    """Shape of x of a calibration image, (Cx, *space)."""
 
     def images(self, count: int, wider: int = 1) -> tuple[Images, Images]:
-        """Random x of the calibration's size, or some times as wide, and what the predictor makes of it.
+        """Return random x of the calibration's size, or some times as wide, and the predictor's outputs.
 
         Raises:
-            MismatchError: the predictor fails on them; names what onnxruntime said.
+            MismatchError: the predictor fails on them; the message quotes onnxruntime.
         """
         shape = (*self.x[:-1], wider * self.x[-1])
         x = torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
@@ -49,17 +49,17 @@ class Front:
 
 
 def front_of(masker: Masker, path: Path, network: str | None = None) -> Front:
-    """The predictor in a file, if the masker takes what it makes of images like the calibration's.
+    """Load the predictor in a file, if the masker takes its outputs for images like the calibration's.
 
     Args:
-        masker: whose calibration says the shapes of x and y_hat.
-        path: from (N, C, *space) in [0, 1] to the same, one input; the first output is taken.
-        network: its name at the calibration, where that says no fingerprint; that of the file if None.
+        masker: the masker whose calibration gives the shapes of x and y_hat.
+        path: a model from (N, C, *space) in [0, 1] to the same, with one input; its first output is used.
+        network: its name at the calibration, if that recorded no fingerprint; by default that of the file.
 
     Raises:
         InvalidArgumentError: the name does not end with .onnx.
         MissingFileError: there is no such file.
-        MismatchError: it is damaged, takes or gives other images, or the calibration is of conformask 0.1.
+        MismatchError: it is damaged, takes or returns other images, or the calibration is of conformask 0.1.
         ImageError: it returns values far outside [0, 1].
     """
     import onnx
@@ -81,13 +81,13 @@ def front_of(masker: Masker, path: Path, network: str | None = None) -> Front:
 
 
 def _input(model: "ModelProto") -> "ValueInfoProto":
-    """The one that is no weight; old files list weights, too."""
+    """Return the input that is not a weight; old files list weights, too."""
     weights = {weight.name for weight in model.graph.initializer}
     return next(each for each in model.graph.input if each.name not in weights)
 
 
 def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
-    """By what the file declares, which says more than onnxruntime's error."""
+    """Raise if the declared input does not fit x, with more detail than onnxruntime's error."""
     from onnx import TensorProto
 
     kind, dims = given.type.tensor_type.elem_type, given.type.tensor_type.shape.dim
@@ -113,7 +113,7 @@ def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
 
 
 def behind(masker: Masker, front: Front) -> "ModelProto":
-    """x -> (y_hat, mask, score): the predictor, and the masker at its calibrated lambda behind it.
+    """Return the graph x -> (y_hat, mask, score): the predictor, then the masker at its calibrated lambda.
 
     Raises:
         MismatchError: the masker's network cannot be exported, or the graphs cannot be joined.
@@ -138,7 +138,7 @@ def behind(masker: Masker, front: Front) -> "ModelProto":
 
 
 def _opened(model: "ModelProto", x: Shape) -> "ModelProto":
-    """From x to x and the first output, float32, under names that the masker does not use."""
+    """Return the model x -> (x, first output), float32, with names that the masker does not use."""
     from onnx import TensorProto, compose, helper
 
     model = compose.add_prefix(model, "predictor/")

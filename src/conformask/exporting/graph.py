@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 Names = tuple[str, ...]
 SIDES = "dhw"
-"""Of the spatial axes, the last of them for planes: what they are called where they may have any length."""
+"""Names of spatial axes of any length; planes use the last two."""
 OPSET = 20
-"""Of ONNX."""
+"""Version of the ONNX operator set."""
 SMALL, SMALL_DEEP = 256, 48
-"""Pixels along a side that the paper's U-Net halves down to one; of volumes, what takes little memory."""
+"""Side, in pixels, that the paper's U-Net halves down to one; for volumes, one that takes little memory."""
 
 
 class Graph(nn.Module):
-    """(x, y_hat, lam) -> (mask, score); the mask is 0 of what PyTorch would refuse."""
+    """Graph (x, y_hat, lam) -> (mask, score); the mask is 0 where PyTorch would raise."""
 
     inputs: ClassVar[Names] = ("x", "y_hat", "lam")
     outputs: ClassVar[Names] = ("mask", "score")
@@ -44,20 +44,20 @@ class Graph(nn.Module):
     def __init__(self, masker: Masker) -> None:
         super().__init__()
         self.network = getattr(masker.scorer, "network", None)
-        """Registers the weights."""
+        """Network of the scorer; set here to register its weights."""
         self.score_map = getattr(masker.scorer, "score_map", lambda x, y_hat: masker.scorer(x, y_hat).map)
         self.opened = opening(masker.family)
 
     def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
-        """Mask and score of each image at its lambda."""
-        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, and keeps its own name
+        """Return mask and score of each image at its lambda."""
+        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, but needs its own name
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
         return torch.where(beside(usable, score), self.opened(score, lam.double()), 0.0), score
 
 
 class AtLambda(nn.Module):
-    """(x, y_hat) -> (mask, score) at the calibrated lambda."""
+    """Graph (x, y_hat) -> (mask, score) at the calibrated lambda."""
 
     inputs: ClassVar[Names] = ("x", "y_hat")
     outputs: ClassVar[Names] = ("mask", "score")
@@ -67,37 +67,37 @@ class AtLambda(nn.Module):
         self.at, self.lam = Graph(masker), cast(float, constant_lambda(masker))
 
     def forward(self, x: Images, y_hat: Images) -> tuple[Images, ...]:
-        """Mask and score of each image."""
+        """Return mask and score of each image."""
         lam = torch.full(x.shape[:1], self.lam, dtype=torch.float64)
         masked: tuple[Images, ...] = self.at(x, y_hat, lam)
         return masked
 
 
 class AfterPredictor(AtLambda):
-    """(x, what a predictor makes of it) -> (y_hat, mask, score), y_hat in [0, 1] as `OwnPredictor` has it.
+    """Graph (x, a predictor's output) -> (y_hat, mask, score), with y_hat in [0, 1] as in `OwnPredictor`.
 
-    What is far from [0, 1], or infinite, becomes NaN, and the mask of its image 0.
+    Values far from [0, 1], or infinite, become NaN, and the mask of their image 0.
     """
 
     inputs: ClassVar[Names] = ("x", "output")
     outputs: ClassVar[Names] = ("y_hat", "mask", "score")
 
     def forward(self, x: Images, output: Images) -> tuple[Images, ...]:
-        """Output, mask and score of each image."""
+        """Return y_hat, mask and score of each image."""
         y_hat = torch.where(output.abs() <= FAR, output.clamp(0, 1), torch.nan)
         return y_hat, *super().forward(x, y_hat)
 
 
 def constant_lambda(masker: Masker) -> float | None:
-    """The calibrated lambda; None where it depends on the image."""
+    """Return the calibrated lambda; None where it depends on the image."""
     return None if masker.rule.needs else float(masker.rule(Facts(n=1))[0])
 
 
 def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
-    """Of x and y_hat of a calibration image, (C, *space).
+    """Return the shapes of x and y_hat of a calibration image, (C, *space).
 
     Raises:
-        MismatchError: the calibration did not note them.
+        MismatchError: the calibration did not record them.
     """
     if masker.probe is None:
         raise MismatchError("conformask 0.1 did not note the shape of x: calibrate again")
@@ -106,12 +106,12 @@ def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
 
 
 def within(images: Images, low: float, high: float) -> Tensor:
-    """Whether all values of an image lie in [low, high]; NaN does not. (N,)"""
+    """Return, for each image, (N,), whether all its values lie in [low, high]; NaN does not."""
     return ((images >= low) & (images <= high)).flatten(1).all(dim=1)
 
 
 def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images, Images]:
-    """Random x and y_hat of a size; x has half of it where the scorer takes that.
+    """Return random x and y_hat of a size; x has half of it if the scorer takes that.
 
     Raises:
         MismatchError: the score fails at this size, whatever the size of x.
@@ -132,7 +132,7 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
 
 
 def scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
-    """The images, if they can be scored.
+    """Return the images, if they can be scored.
 
     Raises:
         MismatchError: the score fails on them.
@@ -148,10 +148,10 @@ def scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
 def translated(
     masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET
 ) -> "ModelProto":
-    """The graph in ONNX, sizes and batch open as far as the network permits.
+    """Translate the graph to ONNX, with sizes and batch as open as the network permits.
 
     Raises:
-        MismatchError: the network or the family cannot be exported; names what torch said.
+        MismatchError: the network or the family cannot be exported; the message quotes torch.
     """
     images = _example(masker)
     given = (*images, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)]
@@ -165,7 +165,7 @@ def translated(
                 input_names=kind.inputs,
                 output_names=kind.outputs,
                 opset_version=opset,
-                optimize=False,  # it takes 1 + 1e-6 for 1; onnxruntime optimises, exactly
+                optimize=False,  # torch would take 1 + 1e-6 for 1; onnxruntime optimises exactly
                 verbose=False,
             )
             model = cast("ONNXProgram", exported).model_proto
@@ -179,7 +179,7 @@ def translated(
 
 
 def _example(masker: Masker) -> tuple[Images, Images]:
-    """Images to translate the graph with: no layer is one pixel wide, which torch would take for fixed."""
+    """Return images for the translation; no layer is one pixel wide, which torch would take for fixed."""
     size = masker.card.sizes[0]
     if max(size) <= (SMALL if len(size) == 2 else SMALL_DEEP):
         with suppress(MismatchError):
@@ -188,7 +188,7 @@ def _example(masker: Masker) -> tuple[Images, Images]:
 
 
 def without_traces(model: "ModelProto") -> "ModelProto":
-    """Without the lines of source code, and their paths, that torch notes at each node and value."""
+    """Remove the source code lines, and their paths, that torch records at each node and value."""
     del model.graph.value_info[:]
     for part in (model.graph, *model.graph.node):
         del part.metadata_props[:]
@@ -196,7 +196,7 @@ def without_traces(model: "ModelProto") -> "ModelProto":
 
 
 def named(model: "ModelProto") -> "ModelProto":
-    """With names for the axes of x and y_hat, its first two inputs, instead of torch's symbols."""
+    """Name the axes of x and y_hat, the first two inputs, in place of torch's symbols."""
     of_x, of_y_hat = (tensor.type.tensor_type.shape.dim for tensor in model.graph.input[:2])
     names: dict[str, str] = {of_y_hat[0].dim_param: "n"}
     for (_, _, *sides), suffix in ((of_y_hat, ""), (of_x, "x")):
@@ -210,12 +210,12 @@ def named(model: "ModelProto") -> "ModelProto":
 
 
 def renamed(expression: str, names: Mapping[str, str]) -> str:
-    """The expression with each symbol by its name."""
+    """Replace each symbol of the expression by its name."""
     return re.sub(r"\w+", lambda symbol: names.get(symbol[0], symbol[0]), expression)
 
 
 def first_line(error: BaseException) -> str:
-    """What the error says, in one line, from its first cause."""
+    """Return the error's message, in one line, from its first cause."""
     while error.__cause__ is not None:
         error = error.__cause__
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

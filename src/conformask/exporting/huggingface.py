@@ -19,12 +19,12 @@ It rests on code of its author, which is not in this repository: `cm.load` takes
 def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits = NOTHING) -> ExportedFolder:
     """Write a masker as a folder for the Hugging Face Hub: what `load` reads, and README.md, a model card.
 
-    No image is in it, but the names of the calibration images are (curves-*.npz).
+    It contains no image, but the names of the calibration images (curves-*.npz).
 
     Args:
         masker: from calibrate() or load().
         folder: a new one, or an empty one; `hf upload NAME FOLDER` uploads it.
-        credits: authors, license and citation; what is not given stays out of the card.
+        credits: authors, license and citation; missing ones are left out of the card.
 
     Raises:
         MissingFileError: huggingface_hub is not installed.
@@ -41,7 +41,7 @@ def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits =
 
 
 def _loads(folder: Path) -> bool:
-    """Whether the folder says all that a masker needs."""
+    """Return whether the folder alone is enough to load the masker."""
     try:
         load(folder)
     except ConformaskError:

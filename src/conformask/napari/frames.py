@@ -1,4 +1,4 @@
-"""Image layers as images: each time point of a layer is one, read window by window when it is scored."""
+"""Image layers as images: each time point is one image, read window by window when it is scored."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ from conformask.records.size import Size
 from conformask.types import Array, Score
 
 RGB = 3
-"""Channels of a layer that is shown in colour; its opacity is not read."""
+"""Number of channels of a layer that is shown in colour; its opacity is not read."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Frames:
 
     layer: Image
     dimensions: int
-    """How many axes an image has: 2 or 3."""
+    """Number of axes of an image: 2 or 3."""
 
     def __post_init__(self) -> None:
         if self.layer.ndim < self.dimensions:
@@ -51,16 +51,16 @@ class Frames:
 
     @property
     def lead(self) -> Size:
-        """How many images there are, along each axis."""
+        """Number of images along each axis before the spatial ones."""
         return tuple(finest(self.layer).shape[: self.layer.ndim - self.dimensions])
 
     @property
     def size(self) -> Size:
-        """Of an image, (H, W) or (D, H, W)."""
+        """Size of an image, (H, W) or (D, H, W)."""
         return size_of(self.layer, self.dimensions)
 
     def raster(self, index: Index, role: Role, card: Domain, data_range: DataRange | None) -> Raster:
-        """One image, of which nothing is read yet.
+        """Return one image as a raster, without reading it.
 
         Raises:
             ImageError: the layer holds neither integers nor floats.
@@ -81,18 +81,18 @@ class Frames:
 
 
 def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None) -> list[WholeImage]:
-    """The images of two layers in order, checked as far as that goes without reading them.
+    """Return the images of two layers in order, checked as far as possible without reading them.
 
     Args:
-        masker: for which they are.
+        masker: the masker that is to mask them.
         x: the layer of the inputs.
         y_hat: the layer of the network's outputs, with as many images.
-        data_range: the values that become 0 and 1; if None those of the calibration, or of the type.
+        data_range: the values that become 0 and 1; if None, those of the calibration, or of the type.
 
     Raises:
         MismatchError: the layers have other axes or channels than the masker takes, or differ in number.
         ImageError: they hold neither integers nor floats.
-        InvalidArgumentError: images too large for what the promise has to know of them.
+        InvalidArgumentError: images too large for what the promise has to know about them.
     """
     inputs, outputs = (Frames(layer, len(masker.card.sizes[0])) for layer in (x, y_hat))
     if inputs.lead != outputs.lead:
@@ -114,10 +114,10 @@ def _image(
 
 
 def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
-    """Score images of one size, tile by tile, into one temporary file; yields the count of tiles at each.
+    """Score images of one size into one temporary file; yield, at each tile, the total number of tiles.
 
     Raises:
-        ImageError: values outside the range, NaN or infinity; says where.
+        ImageError: values outside the range, NaN or infinity; the message says where.
         OutputError: the disk has no room for the scores.
     """
     _, *shape = shape_of_score(masker, images[0])

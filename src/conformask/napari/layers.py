@@ -1,4 +1,4 @@
-"""How masks lie over images as layers: read where they are shown, and drawn over what they hide."""
+"""Masks as layers over images: read on demand, and drawn over what they hide."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,19 +14,19 @@ from conformask.report.pictures import HATCH
 from conformask.types import Array
 
 Index = tuple[int, ...]
-"""Which of the images of a layer: its place along each axis before the spatial ones."""
+"""Index of one image of a layer: its place along each axis before the spatial ones."""
 Places = tuple[slice, ...]
 ReadMask = Callable[[Index, Places], Array]
-"""A window of one mask, float32 (C, *space)."""
+"""Function that reads a window of one mask, float32 (C, *space)."""
 DENSITY = 0.75
-"""How opaque a layer is where a mask hides; napari draws no hatch, so that the image has to shine through."""
+"""Opacity where a mask hides; napari draws no hatch, so that the image has to shine through."""
 SIDE = 1024
-"""Of the parts of a plane that are read at once."""
+"""Side, in pixels, of the parts of a plane that are read at once."""
 TRUSTED, HIDDEN = (np.array([*HATCH, 255 * opacity]) / 255 for opacity in (0, DENSITY))
 
 
 def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
-    """Masks as one array (*lead, *size) or (*lead, *size, C), plane by plane, read when it is looked at."""
+    """Return masks as one array (*lead, *size) or (*lead, *size, C), read plane by plane on demand."""
     last = () if channels == 1 else (channels,)
     shape = (*lead, *size, *last)
     sides = (*(1,) * (len(lead) + len(size) - 2), SIDE, SIDE, *last)
@@ -45,7 +45,7 @@ def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
 
 
 def drawn(channels: int) -> dict[str, Any]:
-    """How a mask layer is drawn: yellow where it hides; one of several channels darkens each by itself."""
+    """Return how to draw a mask layer: yellow where it hides; several channels each darken their own."""
     common: dict[str, Any] = {"contrast_limits": (0.0, 1.0)}
     if channels > 1:
         return {**common, "rgb": True, "blending": "multiply"}
@@ -54,5 +54,5 @@ def drawn(channels: int) -> dict[str, Any]:
 
 
 def finest(layer: Image) -> Any:
-    """The array of a layer; of a pyramid that of its finest resolution."""
+    """Return the array of a layer, for a pyramid that of its finest resolution."""
     return layer.data[0] if layer.multiscale else layer.data

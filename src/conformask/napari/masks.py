@@ -1,4 +1,4 @@
-"""The masks of a layer at one setting, each opened when it is first looked at."""
+"""The masks of a layer at one setting, each computed when it is first looked at."""
 
 from collections.abc import Sequence
 from threading import Lock
@@ -16,7 +16,7 @@ from conformask.types import Array
 
 
 class MasksOfLayer:
-    """What a masker opens of the images of a layer."""
+    """The masks of the images of a layer."""
 
     def __init__(self, masker: Masker, images: Sequence[ScoredImage], lead: Size) -> None:
         self._masker, self._images, self._lead = masker, images, lead
@@ -25,20 +25,20 @@ class MasksOfLayer:
 
     @property
     def channels(self) -> int:
-        """1, or those of the images."""
+        """Number of channels: 1, or that of the images."""
         return self._images[0].item.score.map.shape[1]
 
     @property
     def array(self) -> da.Array:
-        """(*lead, *size) or (*lead, *size, C): the masks as `Masker.__call__` gives them, in [0, 1]."""
+        """Masks as `Masker.__call__` gives them, in [0, 1], (*lead, *size) or (*lead, *size, C)."""
         return lazy(self._read, self._lead, self._images[0].size, self.channels)
 
     def image(self, index: Index) -> ScoredImage:
-        """The image at a place along the first axes."""
+        """Return the image at a place along the first axes."""
         return self._images[int(np.ravel_multi_index(index, self._lead)) if index else 0]
 
     def size(self, index: Index) -> float:
-        """Mask size of one image, mean(1 - m).
+        """Return the mask size of one image, mean(1 - m).
 
         Raises:
             InvalidArgumentError: the promise needs a weight or category of the image.

@@ -1,4 +1,4 @@
-"""What napari opens: a run goes to the widget, masks of one size and scale become one layer."""
+"""Readers of napari: a run goes to the widget, masks of one size and scale become one layer."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -29,38 +29,38 @@ from conformask.types import Array
 LayerData = tuple[Any, ...]
 Read = Callable[..., list[LayerData]]
 PLUGIN, WIDGET = "conformask", "Masks"
-"""As the manifest names them."""
+"""Names of plugin and widget in the manifest."""
 NOTHING: list[LayerData] = [(None,)]
-"""What a reader returns that read a file and has no layer for it."""
+"""Result of a reader that read a file and has no layer for it."""
 TIME = re.compile(r"(.+)_t\d{3,}")
-"""The name of one time point."""
+"""Pattern of the name of one time point."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """The masks of one image, or of each time point of its file, in their order; no pixel is read yet."""
+    """The masks of one image, or of each time point of its file, in order; no pixel is read yet."""
 
     file: str
-    """The name of the image's file."""
+    """Name of the image's file."""
     points: dict[str, Path]
-    """By name."""
+    """Paths of the masks, by name."""
     header: Header
-    """Of each."""
+    """Header that all masks share."""
 
     @property
     def name(self) -> str:
-        """That of the file, or of the only time point."""
+        """Name of the file, or of the only time point."""
         return self.file if len(self.points) > 1 else next(iter(self.points))
 
     @property
     def kind(self) -> tuple[object, ...]:
-        """What is the same for masks in one layer: time points, channels, size and spacing."""
+        """Properties that masks in one layer share: time points, channels, size and spacing."""
         geometry = self.header.geometry
         return len(self.points), self.header.shape, geometry and (geometry.spacing, geometry.unit)
 
 
 def reader_of(path: str | Sequence[str]) -> Read | None:
-    """What reads this path, or these; None where it is neither a run, nor masks that conformask wrote."""
+    """Return a reader of this path, or these; None for anything but a run or masks that conformask wrote."""
     paths = [Path(each) for each in ([path] if isinstance(path, str) else path)]
     run = paths[0].parent if paths[0].name == CALIBRATION else paths[0]
     if len(paths) == 1 and is_run(run):
@@ -73,7 +73,7 @@ def reader_of(path: str | Sequence[str]) -> Read | None:
 
 
 def _of_run(folder: Path) -> list[LayerData]:
-    """Choose a run in the widget, which is opened where it is not yet, and says what is wrong with a run."""
+    """Choose a run in the widget, opening the widget first; it reports problems of the run."""
     viewer = current_viewer()
     if viewer is not None:
         _, widget = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
@@ -82,7 +82,7 @@ def _of_run(folder: Path) -> list[LayerData]:
 
 
 def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
-    """A layer for all images, or films, with masks of one size and scale; the first is shown.
+    """Return a layer for each set of images, or films, with masks of one size and scale; show the first.
 
     Raises:
         ImageError: the header of a mask cannot be read.
@@ -105,12 +105,12 @@ def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
 
 
 def _counted(file: Path) -> list[str | int]:
-    """Sorts 2 before 10, as napari does with the images of a folder, so that place n is the same image."""
+    """Return a sort key with 2 before 10, as napari sorts a folder, so that place n is the same image."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
 
 
 def _films(files: Sequence[Path]) -> list[Film]:
-    """Masks by name; those of the time points of one file together, in their order, joined or not."""
+    """Return masks by name; those of the time points of one file together, in their order, joined or not."""
     films: dict[tuple[str, Shape, Geometry | None], Film] = {}
     for point in (point for file in files for point in _points(file)):
         header, name = read_header(point), name_and_suffix(point)[0]
@@ -122,7 +122,7 @@ def _films(files: Sequence[Path]) -> list[Film]:
 
 
 def _points(file: Path) -> list[Path]:
-    """The time points of a file; the file where it has no axis of time."""
+    """Return the time points of a file; the file where it has no axis of time."""
     times = times_of(file)
     return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
@@ -133,7 +133,7 @@ def _layer(films: Sequence[Film], metadata: dict[str, Json], *, visible: bool) -
     lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]
 
     @lru_cache(maxsize=1)
-    def raster(place: int) -> Raster:  # of all others neither pixels nor open files are kept
+    def raster(place: int) -> Raster:  # keeps no pixels and open files of the others
         return open_raster(files[place])
 
     def read(index: Index, places: Places) -> Array:
@@ -151,7 +151,7 @@ def _layer(films: Sequence[Film], metadata: dict[str, Json], *, visible: bool) -
 
 
 def _in_register(where: dict[str, Any], header: Header, name: str) -> dict[str, Any]:
-    """Where masks lie: over an open layer of their size, best of their name; else as their files say."""
+    """Place masks over an open layer of their size, best with their name; else as their files say."""
     viewer = current_viewer()
     images = with_size(images_in(viewer.layers), header.space) if viewer is not None else []
     if not images:

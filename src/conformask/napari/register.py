@@ -1,4 +1,4 @@
-"""Where layers lie: masks over their image, also where two readers disagree on the scale of one file."""
+"""Placement of layers: masks over their image, even if two readers disagree on the scale of one file."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,19 +13,19 @@ from conformask.types import Array
 
 
 def beside(layer: Image) -> dict[str, Any]:
-    """Where a layer lies, for a mask of it."""
+    """Return the placement of a layer, for a mask of it."""
     names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
     shared = {name: getattr(layer, name) for name in names}
     return {**shared, "affine": np.array(layer.affine.affine_matrix)}
 
 
 def placed(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[str, Any]:
-    """Where masks lie by what their files say.
+    """Return the placement of masks according to their files.
 
     Args:
-        geometry: that of the files; None where they do not say it, then a pixel is 1.
+        geometry: the geometry in the files; if None, a pixel has size 1.
         lead: the labels of the axes before the spatial ones, such as t.
-        size: of a mask, (H, W) or (D, H, W).
+        size: the size of a mask, (H, W) or (D, H, W).
     """
     steps, unit = ((1.0,) * len(size), "pixel") if geometry is None else (geometry.spacing, geometry.unit)
     return {
@@ -37,7 +37,7 @@ def placed(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[s
 
 
 def over(layer: Image, where: dict[str, Any]) -> dict[str, Any]:
-    """Masks placed where a layer lies instead, along the axes that both have, counted from the last."""
+    """Move masks to where a layer lies, along the axes that both have, counted from the last."""
 
     def replaced(name: str) -> tuple[Any, ...]:
         mine, theirs = tuple(where[name]), tuple(getattr(layer, name))
@@ -47,17 +47,17 @@ def over(layer: Image, where: dict[str, Any]) -> dict[str, Any]:
 
 
 def with_size(layers: Iterable[Image], size: Size) -> list[Image]:
-    """The layers whose last axes are of this size."""
+    """Return the layers whose last axes have this size."""
     return [layer for layer in layers if layer.ndim >= len(size) and size_of(layer, len(size)) == size]
 
 
 def size_of(layer: Image, axes: int) -> Size:
-    """How many pixels a layer has along its last axes, at its finest resolution."""
+    """Return the number of pixels of a layer along its last axes, at its finest resolution."""
     return tuple(finest(layer).shape[layer.ndim - axes : layer.ndim])
 
 
 def apart(layer: Image, other: Image, axes: int) -> str | None:
-    """How to lay a layer over another one, if their ends along the last axes differ by more than a pixel."""
+    """Explain how to lay a layer over another, if their ends along the last axes differ by over a pixel."""
     ends, target = (_ends(each, axes) for each in (layer, other))
     in_units_of_other = _ratios(layer.units[-axes:], other.units[-axes:])
     if (abs(ends * in_units_of_other - target) <= other.scale[-axes:]).all():
@@ -76,13 +76,13 @@ def apart(layer: Image, other: Image, axes: int) -> str | None:
 
 
 def _ends(layer: Image, axes: int) -> Array:
-    """(2, axes): where the layer starts and where it ends along its last axes, in its units."""
+    """Return where the layer starts and where it ends along its last axes, in its units, (2, axes)."""
     start, step = layer.translate[-axes:], layer.scale[-axes:]
     return np.stack([start, start + step * size_of(layer, axes)])
 
 
 def _ratios(units: Sequence[Any], others: Sequence[Any]) -> Array:
-    """What to multiply lengths by; 1 where units cannot be converted, which napari then ignores."""
+    """Return factors that convert lengths; 1 for inconvertible units, which napari then ignores."""
     pairs = zip(units, others, strict=True)
     return np.array([(1 * a).to(b).magnitude if a.is_compatible_with(b) else 1.0 for a, b in pairs])
 

@@ -1,4 +1,4 @@
-"""Which layers are images, which masks of ours, and which of two images is probably the network's output."""
+"""Roles of layers: images, masks of conformask, and the probable output among two images."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,11 @@ from napari.layers import Image, Layer
 from conformask.deployment.folder import CLAIM, MASKS
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
-"""What the name of a network's output, or of its folder, probably holds."""
+"""Pattern of probable names of a network's output, or of its folder."""
 
 
 def mask_folder(path: Path) -> Path | None:
-    """The folder of masks that a path is, or belongs to as its masks.json, its masks/ or a mask in there."""
+    """Return the mask folder that a path is, or belongs to as its masks.json, its masks/ or a mask in it."""
     if (path / CLAIM).is_file():
         return path
     inside = path.name in (CLAIM, MASKS)
@@ -23,12 +23,12 @@ def mask_folder(path: Path) -> Path | None:
 
 
 def images_in(layers: Iterable[Layer]) -> list[Image]:
-    """The image layers, without masks of conformask, whoever opened them."""
+    """Return the image layers, without masks of conformask, whoever opened them."""
     return [layer for layer in layers if isinstance(layer, Image) and not is_mask(layer)]
 
 
 def is_mask(layer: Layer) -> bool:
-    """Whether conformask made the layer, or wrote the file that it was opened from."""
+    """Return whether conformask made the layer, or wrote the file that it was opened from."""
     path = layer.source.path
     return "masker" in layer.metadata or (path is not None and mask_folder(Path(path)) is not None)
 
@@ -36,9 +36,9 @@ def is_mask(layer: Layer) -> bool:
 def paired(
     layers: Sequence[Image], x: Image | None, y_hat: Image | None
 ) -> tuple[Image | None, Image | None]:
-    """The input and output that were chosen; what was not is guessed, the input first and never one as both.
+    """Return input and output as chosen; guess missing ones, the input first, never one layer as both.
 
-    An output is told by its name or folder, else by its place: the second layer.
+    An output is recognised by its name or folder; else it is the first of the other layers.
     """
     if x is None:
         others = [layer for layer in layers if layer is not y_hat]

@@ -1,4 +1,4 @@
-"""What is wrong with a folder that was chosen as a run, said before anything is computed."""
+"""Checks of a folder that was chosen as a run, before anything is computed."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ CHOOSE = "choose the folder that `conformask calibrate` or `masker.save` wrote"
 
 
 def is_run(folder: Path) -> bool:
-    """Whether something was calibrated in this folder, or at least trained."""
+    """Return whether something was calibrated in this folder, or at least trained."""
     return any((folder / name).is_file() for name in (CALIBRATION, SCORER_FILES[0]))
 
 
 def trouble_of(run: Path | None) -> str | None:
-    """Why masks cannot be made with this run, and what to do; None of a calibrated one, and of none."""
+    """Return why masks cannot be made with this run, and what to do; None if they can, or without a run."""
     if run is None:
         return None
     if not run.is_dir():

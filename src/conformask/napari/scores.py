@@ -1,4 +1,4 @@
-"""A pair of layers that was scored once, and where the slider of its threshold may go."""
+"""A pair of layers that was scored once, and the range of the slider of its threshold."""
 
 import math
 from collections.abc import Generator
@@ -18,41 +18,41 @@ from conformask.napari.frames import Frames, images_of, scored
 from conformask.records.size import Size
 
 STEPS = 1000
-"""Of the slider, which is logarithmic."""
+"""Number of steps of the slider, which is logarithmic."""
 DIGITS = 4
-"""Of a threshold that the slider gives."""
+"""Significant digits of a threshold that the slider gives."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """The images of an output layer with their scores."""
+    """Images of an output layer with their scores."""
 
     masker: Masker
-    """As calibrated."""
+    """The masker as calibrated."""
     x: Image
     y_hat: Image
     images: list[ScoredImage]
     lead: Size
-    """How many images the layer has, along each of its first axes."""
+    """Number of images of the layer, along each of its first axes."""
     ends: Sliders
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether a tile holds an image: then its mask follows a slider at once."""
+        """Whether one tile holds an image, so that its mask follows a slider at once."""
         return tiled_scorer(self.masker).holds(self.images[0].size)
 
     def bound(self, image: ScoredImage) -> str | None:
-        """By how much an output differs from its truth at most; None where it is not known."""
+        """Return the largest possible difference of output and truth, in words; None where unknown."""
         return bound_text(self.masker, image.item) if self.in_one_pass else None
 
     @property
     def home(self) -> int:
-        """The place of the slider as calibrated."""
+        """Position of the slider as calibrated."""
         (low, high), threshold = self.ends.threshold, self.masker.card.threshold
         return round(STEPS * math.log(threshold / low) / math.log(high / low)) if high > low else 0
 
     def threshold(self, place: int) -> float | None:
-        """The threshold at a place of the slider; None as calibrated."""
+        """Return the threshold at a position of the slider; None at the calibrated one."""
         low, high = self.ends.threshold
         return None if place == self.home else float(f"{low * (high / low) ** (place / STEPS):.{DIGITS}g}")
 
@@ -60,10 +60,10 @@ class Scores:
 def scores_of(
     run: Path | None, x: Image | None, y_hat: Image | None, data_range: str
 ) -> Generator[int, None, Scores]:
-    """Load a run and score the layers; yields the count of tiles at each.
+    """Load a run and score the layers; yield the total number of tiles at each.
 
     Raises:
-        InvalidArgumentError: something was not chosen, the data range is none, or the promise needs a fact
+        InvalidArgumentError: something was not chosen, the data range is invalid, or the promise needs a fact
             that layers do not have.
         MissingFileError: the folder holds no calibrated masker.
         MismatchError: the layers are not what the masker takes.
@@ -76,17 +76,17 @@ def scores_of(
     images = images_of(masker, x, y_hat, range_in(data_range))
     try:
         made = yield from scored(masker, images)
-    except RuntimeError as error:  # napari would take it for a worker that was deleted
+    except RuntimeError as error:  # napari would take it for a deleted worker
         raise MismatchError(f"the layers cannot be scored: {one_line(error)}") from error
     masker.lambdas(made[0].item)
     return Scores(masker, x, y_hat, made, Frames(y_hat, len(images[0].y_hat.size)).lead, sliders(masker))
 
 
 def range_in(text: str) -> DataRange | None:
-    """The two numbers of "0 4095"; None of nothing.
+    """Parse the two numbers of "0 4095"; return None for an empty text.
 
     Raises:
-        InvalidArgumentError: it is neither.
+        InvalidArgumentError: the text is neither.
     """
     try:
         low_and_high = [float(part) for part in text.replace(",", " ").split()]

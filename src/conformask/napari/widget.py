@@ -28,7 +28,7 @@ RANGE = "Values that become 0 and 1, such as 0 4095; empty: as calibrated, or as
 
 
 class Masks(Container[Widget]):
-    """Masks the images of an output layer, and says what is promised at the slider's threshold."""
+    """Widget that masks an output layer's images, and shows the promise at the slider's threshold."""
 
     def __init__(self, napari_viewer: ViewerModel) -> None:
         self._viewer = napari_viewer
@@ -57,7 +57,7 @@ class Masks(Container[Widget]):
         napari_viewer.dims.events.current_step.connect(self._say_of_image)
 
     def reset_choices(self, *_: object) -> None:
-        """Offer the images that are open; what was chosen stays, and what was not is guessed."""
+        """Offer the open images; keep what was chosen, and guess the rest."""
         chosen = self.x.value, self.y_hat.value
         super().reset_choices()
         images = self._images()
@@ -69,12 +69,12 @@ class Masks(Container[Widget]):
         return images_in(self._viewer.layers)
 
     def _say_of_run(self, run: Path | None) -> None:
-        """What is wrong with the run, as soon as it is chosen."""
+        """Show what is wrong with the run, as soon as it is chosen."""
         trouble = trouble_of(run)
         self.about_run.value, self.about_run.visible = trouble_html(trouble), trouble is not None
 
     def _compute(self) -> None:
-        """Score the layers in a thread; what it raises becomes a notification of napari."""
+        """Score the layers in a thread; its errors become notifications of napari."""
         given = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
         worker = create_worker(_work, *given, _progress={"desc": "conformask"}, _ignore_errors=True)
         worker.yielded.connect(partial(_advance, worker.pbar))
@@ -85,7 +85,7 @@ class Masks(Container[Widget]):
         worker.start()
 
     def _show(self, scores: Scores) -> None:
-        """Open the masks as calibrated, in a layer of their own."""
+        """Open the masks as calibrated, in their own layer."""
         self._scores, self._layer = scores, None
         with self.threshold.changed.blocked():
             self.threshold.value = scores.home
@@ -120,7 +120,7 @@ class Masks(Container[Widget]):
         self._layer = self._viewer.add_image(masks.array, **how)
 
     def _say_of_image(self, event: object = None) -> None:
-        """What is known of the image that the dimension sliders show."""
+        """Show what is known about the image that the dimension sliders show."""
         scores, masks = self._scores, self._masks
         if scores is None or masks is None or self._layer is None:
             return
@@ -132,7 +132,7 @@ class Masks(Container[Widget]):
         self.about_image.value = image_html(which, masks.size(index), scores.bound(image), *notes)
 
     def _apart(self, size: Size) -> list[str | None]:
-        """How to lay the input, and masks of this size that were opened from files, over the output."""
+        """Return how to lay the input, and masks of this size opened from files, over the output."""
         assert self._scores is not None
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         opened = [layer for layer in images if layer.source.path and is_mask(layer)]
@@ -140,7 +140,7 @@ class Masks(Container[Widget]):
         return [apart(layer, self._scores.y_hat, len(size)) for layer in layers]
 
     def _index(self, layer: Image, axes: int) -> Index:
-        """The place that is shown along the first axes of a layer."""
+        """Return the place that is shown along the first axes of a layer."""
         places = layer.world_to_data(self._viewer.dims.point)[:axes]
         ends = layer.data.shape[:axes]
         return tuple(min(max(round(at), 0), end - 1) for at, end in zip(places, ends, strict=True))
@@ -160,7 +160,7 @@ def _work(*given):
 
 
 def _tell(error: Exception) -> None:
-    """What conformask refuses, as a notification; another error goes to napari with its traceback."""
+    """Show an error of conformask as a notification; raise others, so that napari shows a traceback."""
     if not isinstance(error, ConformaskError):
         raise error
     show_error(str(error))

@@ -1,4 +1,4 @@
-"""What the widget says: the promise in the words of the web viewer, and what is known of the image."""
+"""Texts of the widget: the promise in the words of the web viewer, and facts about the image."""
 
 from html import escape
 
@@ -12,7 +12,7 @@ MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
 
 
 def promise_html(promised: Promised) -> str:
-    """The promise at a setting, and how far it can be relied on."""
+    """Return the promise at a setting, and how far it can be relied on."""
     name, title = promised.standing.name, escape(promised.standing.title)
     tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
     badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
@@ -23,13 +23,13 @@ def promise_html(promised: Promised) -> str:
 
 
 def trouble_html(trouble: str | None) -> str:
-    """What is wrong with what was chosen; empty if nothing is."""
+    """Return what is wrong with the chosen run; empty if nothing is."""
     tone = f"background-color: {BAD}; color: white"
     return "" if trouble is None else f'<span style="{tone}">&nbsp;✗ {escape(trouble)}&nbsp;</span>'
 
 
 def image_html(which: str, size: float, bound: str | None, *notes: str | None) -> str:
-    """The mask size of an image, its bound, and what else is to be said beside its mask."""
+    """Return the mask size of an image, its bound, and further notes on its mask."""
     facts = [f"{which}: <b>mask size {share(size)}</b>"]
     if bound is not None:
         facts.append(f"Promised without a mask: {escape(bound)}")

@@ -1,4 +1,4 @@
-"""What a long run says on standard error: a line a stage, and rows x stages on a terminal."""
+"""Progress of a long run on standard error: a line per stage, and rows x stages on a terminal."""
 
 import time
 from collections import defaultdict
@@ -15,7 +15,7 @@ from conformask.progress import main_process
 
 @dataclass
 class Display:
-    """Knows all stages of a run, which are done, and about how long the others will take."""
+    """Display of a run's stages: which are done, and about how long the others will take."""
 
     plans: Sequence[RowPlan]
     cache: Cache
@@ -26,7 +26,7 @@ class Display:
         self.stages = unique(stage for plan in self.plans for stage in plan.stages())
 
     def begin(self, plan: RowPlan, stage: Stage) -> None:
-        """Say what is going to be done."""
+        """Show which stage begins."""
         number = len(self.stages) - len(self._missing()) + 1
         left = clock(self.remaining())
         self._say(
@@ -34,17 +34,17 @@ class Display:
         )
 
     def failed(self, plan: RowPlan, error: Exception) -> None:
-        """Say that a row cannot be finished."""
+        """Show that a row cannot be finished."""
         self._say(f"row {plan.row.number} failed: {error}")
 
     def finished(self, plan: RowPlan) -> None:
-        """Say that a row is finished."""
+        """Show that a row is finished."""
         self._say(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
         if self.console.is_terminal and main_process():
             self.console.print(self.matrix())
 
     def remaining(self) -> float:
-        """Seconds, judged by stages alike that are done, and by what was expected where there are none."""
+        """Return the seconds left, by the times of similar finished stages, or else by expected times."""
         measured = defaultdict(list)
         for stage in self.stages:
             seconds = self.cache.seconds(stage)
@@ -56,7 +56,7 @@ class Display:
         )
 
     def matrix(self) -> Table:
-        """Rows x stages: how many of each kind are done."""
+        """Return a table of rows x stages: how many of each kind are done."""
         kinds = list(dict.fromkeys(stage.kind for stage in self.stages))
         drawn = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
         for plan in self.plans:
@@ -75,7 +75,7 @@ class Display:
 
 
 def clock(seconds: float) -> str:
-    """Hours and minutes, or minutes and seconds."""
+    """Format as hours and minutes, or minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes}:{rest:02d} min"

@@ -17,9 +17,9 @@ from conformask.report.pictures import Picture, pictures
 from conformask.report.words import figure
 
 EACH, LONGEST, LIGHT = 3, 160, 5_000
-"""Examples a row; longest side of a picture; longer PNG URIs become JPEG, to keep the page small."""
+"""Examples per row; longest side of a picture; length above which PNG URIs become JPEG, for a small page."""
 SIDE, GAP, TEXT = 154.0, 11.0, 56.0
-"""Of a strip drawn as SVG: a picture's box, the space between two, the lines under them."""
+"""Sizes in a strip drawn as SVG: box of a picture, space between two, and height of the lines under them."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Strip:
 
 
 def strips(result: RowResult) -> list[Strip]:
-    """A few test images of a row with their pictures, those first that both methods have kept."""
+    """Return a few test images of a row with their pictures, starting with examples of both methods."""
     ours, default = (_examples(result, method) for method in (MASK, DEFAULT))
     names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
     shown = {name: ours.get(name) or default[name] for name in names}
@@ -51,7 +51,7 @@ def strips(result: RowResult) -> list[Strip]:
 
 
 def drawing(result: RowResult) -> str | None:
-    """The strips of a row as one SVG image with the pictures inside; None where there are none."""
+    """Draw the strips of a row as one SVG image with embedded pictures; None if there are none."""
     rows = strips(result)
     if not rows:
         return None
@@ -72,7 +72,7 @@ def drawing(result: RowResult) -> str | None:
 
 
 def title(result: RowResult) -> str:
-    """The row with its task and threshold."""
+    """Return the title of a row with its task and threshold."""
     task = TASKS.get(result.row.task, result.row.task)
     return f"{task} · {row_title(result)}, threshold {result.threshold:.3g}"
 
@@ -109,7 +109,7 @@ def _picture(picture: Picture, label: str, *notes: str) -> Cell:
 
 
 def lighter(src: str) -> str:
-    """A PNG URI, or the same picture as JPEG where that keeps the page small."""
+    """Return a PNG URI, or the same picture as JPEG if that keeps the page small."""
     if len(src) <= LIGHT:
         return src
     buffer = io.BytesIO()
@@ -124,7 +124,7 @@ def _aspect(picture: Picture) -> float:
 
 
 def _cell(x: float, y: float, tall: float, cell: Cell) -> str:
-    """A picture in its box, its label and the note below."""
+    """Draw a picture in its box, with its label and notes below."""
     box = f'x="{x:g}" y="{y:g}" width="{SIDE:g}" height="{SIDE * _aspect(cell.picture):g}"'
     sharp = "image-rendering:pixelated" if cell.picture.pixelated else ""
     image = (

@@ -19,12 +19,12 @@ from conformask.report import svg
 
 Draw = Callable[[RowResult, Frame], Panel | None]
 Line = tuple[str, Sequence[Panel | None]]
-"""A heading, empty for none, and the panels below it."""
+"""Heading, empty for none, and the panels below it."""
 GUTTER = 24
 
 
 def grid(label: str, lines: Sequence[Line], frame: Frame, heads: Sequence[str] = ()) -> str | None:
-    """Panels in lines and columns, with headings; None where there is no panel at all."""
+    """Arrange panels in lines and columns, with headings; return None if there is no panel at all."""
     lines = [(heading, panels) for heading, panels in lines if any(panels)]
     if not lines:
         return None
@@ -48,7 +48,7 @@ def grid(label: str, lines: Sequence[Line], frame: Frame, heads: Sequence[str] =
 
 
 def by_row(task: str, label: str, draw: Draw, results: Sequence[RowResult]) -> str | None:
-    """A figure of a task: a column for each kind of network, a line for each data set and distance."""
+    """Draw a figure of a task: a column for each kind of network, a line for each data set and distance."""
     rows = [result for result in results if result.row.task == task]
     networks = list(dict.fromkeys(result.row.network for result in rows))
     kinds = dict.fromkeys((result.row.data, result.row.distance) for result in rows)
@@ -60,7 +60,7 @@ def by_row(task: str, label: str, draw: Draw, results: Sequence[RowResult]) -> s
 
 
 def against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | None:
-    """A figure of a task: a line for each row, a panel for each method, on common axes."""
+    """Draw a figure of a task: a line for each row, a panel for each method, on common axes."""
     lines: list[Line] = [
         (
             f"{row_title(result)}, threshold {result.threshold:.3g}",
@@ -73,7 +73,7 @@ def against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | No
 
 
 def summary(results: Sequence[RowResult]) -> str | None:
-    """Figure 3: distances, mask sizes and their relation to Opt's for one row of each task."""
+    """Draw figure 3: distances, mask sizes and their relation to Opt's for one row of each task."""
     chosen = [found for task in TASKS if (found := _foremost(task, results))]
     heads = [f"{TASKS[r.row.task]}\n{row_title(r)}" for r in chosen]
     lines: list[Line] = [
@@ -85,13 +85,13 @@ def summary(results: Sequence[RowResult]) -> str | None:
 
 
 def _foremost(task: str, results: Sequence[RowResult]) -> RowResult | None:
-    """The regressor's L1 row of a task, of photographs if there are any."""
+    """Return the regressor's L1 row of a task, for photographs if there are any."""
     rows = [r for r in results if (r.row.task, r.row.network, r.row.distance) == (task, "regressor", "l1")]
     return min(rows, key=lambda result: result.row.data != "photos", default=None)
 
 
 def figures(results: Sequence[RowResult]) -> Mapping[int, str]:
-    """Figures 3 and 5 to 13 by their number in the paper; those without a panel are left out."""
+    """Return figures 3 and 5 to 13 by their number in the paper, without those that have no panel."""
     results = sorted(results, key=lambda result: result.row.number)
     found = {3: summary(results)}
     for i, (task, name) in enumerate(TASKS.items()):

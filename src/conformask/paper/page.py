@@ -1,4 +1,4 @@
-"""The figures of the paper's experiments on disk: an SVG file each, and one HTML page with all of them."""
+"""Files of the figures of the paper's experiments: an SVG file each, and one HTML page with all of them."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from conformask.storage.whole import whole_file
 REPORT = Path(svg.__file__).parent
 FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"
 MARGIN = 16
-"""Around a figure in a file of its own."""
+"""Margin around a figure in its own file."""
 PALETTE = {"quantile": ("#6f7783", "#a3abb7"), "default": ("#9a6500", "#e0ab45")}
 """Colours that the report does not have, on light and on dark ground."""
 
@@ -92,9 +92,9 @@ class Gallery:
 
 
 def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
-    """Write out/figures/*.svg and out/paper.html, each whole or not at all, and return their paths.
+    """Write out/figures/*.svg and out/paper.html, each wholly or not at all, and return their paths.
 
-    Rows that are not finished are simply not in `results`; a figure without any data is not written.
+    Unfinished rows are simply not in `results`; a figure without any data is not written.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -111,7 +111,7 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
 
 
 def render(results: Sequence[RowResult], drawn: Mapping[int, str]) -> str:
-    """The page as HTML; names are escaped, every picture is inside."""
+    """Return the page as HTML; names are escaped, every picture is embedded."""
     loader = FileSystemLoader([Path(__file__).parent, REPORT], encoding="utf-8")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     galleries = [
@@ -133,7 +133,7 @@ def render(results: Sequence[RowResult], drawn: Mapping[int, str]) -> str:
 
 
 def standalone(text: str) -> str:
-    """A figure as a file of its own: plain colours that any program reads, darker ones where asked for."""
+    """Make a figure its own file: plain colours that any program reads, darker ones where preferred."""
     light, dark = _palettes()
     text = re.sub(r"var\(--(\w+), (#\w+)\)", lambda found: light.get(found[1], found[2]), text)
     width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
@@ -157,7 +157,7 @@ def standalone(text: str) -> str:
 
 
 def _palettes() -> tuple[dict[str, str], dict[str, str]]:
-    """The colours of the report's style sheet and ours, light and dark."""
+    """Return the colours of the report's style sheet and of PALETTE, light and dark."""
     light, dark, *_ = (REPORT / "palette.css").read_text(encoding="utf-8").split("@media")
     palettes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
     for name, shades in PALETTE.items():
@@ -167,7 +167,7 @@ def _palettes() -> tuple[dict[str, str], dict[str, str]]:
 
 
 def _named(results: Sequence[RowResult], drawn: Mapping[int, str]) -> Iterator[tuple[str, str]]:
-    """The figures by the names of their files."""
+    """Yield the file names of figures with the figures."""
     for result in results:
         if text := examples.drawing(result):
             yield f"figure-02-row{result.row.number:02d}.svg", text
@@ -176,7 +176,7 @@ def _named(results: Sequence[RowResult], drawn: Mapping[int, str]) -> Iterator[t
 
 
 def _sections(drawn: Mapping[int, str]) -> list[tuple[str, str, list[Drawn]]]:
-    """The kinds of figures that have data, with their title, what to see, and a figure for each task."""
+    """Return the kinds of figures that have data, with title, what to look for, and a figure per task."""
     numbers = dict(zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True))
     names = [*TASKS.values()]
     titles = {
@@ -208,7 +208,7 @@ def _entry(result: RowResult) -> Entry:
 
 
 def _mean(result: RowResult, method: Method) -> str:
-    """The mean mask size; Opt's with the number of images where it was not computed on all."""
+    """Return the mean mask size; Opt's with the number of images if it was not computed on all."""
     finite_sizes = finite(sizes_of(result, method))
     if not finite_sizes.size:
         return "–"

@@ -1,4 +1,4 @@
-"""Panels of the paper's figures: one row of its table each, the methods named beside their marks.
+"""Panels of the paper's figures: each shows one row of the table, with the methods named beside their marks.
 
 A row without data has no panel.
 """
@@ -24,22 +24,22 @@ TASKS = {
 }
 WORDS = {"photos": "photographs", "gan": "GAN"}
 MOST_POINTS = 300
-"""More marks than this in a panel cannot be told apart; an even selection is drawn."""
+"""Most marks in a panel, an even selection; more cannot be told apart."""
 BINS = 32
 DOT = 4.2
-"""Diameter of a dot; less in a narrow column."""
+"""Diameter of a dot; dots are smaller in a narrow column."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is named and drawn, in colour and in black and white."""
+    """Name and drawing style of a method, for colour and for black and white."""
 
     key: str
     name: str
     short: str
     colour: str
     glyph: str
-    """A path around the place of a value."""
+    """SVG path, relative to the position of a value."""
     stroke: float
 
 
@@ -53,13 +53,13 @@ class Frame:
     def plot(
         self, x: svg.Domain, y: svg.Domain, top: float = 66, left: float = 58, right: float = 16
     ) -> svg.Plot:
-        """Scales with room for the axes, and for a heading above the label of the vertical axis."""
+        """Return scales with room for the axes, and for a heading above the label of the vertical axis."""
         return svg.Plot(svg.Scale(*x, left, self.width - right), svg.Scale(*y, self.height - 52, top))
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The marks of a panel, in its own coordinates, and what they say in words."""
+    """Marks of a panel, in its own coordinates, and their meaning in words."""
 
     marks: str
     says: str
@@ -80,44 +80,44 @@ HALF, THIRD = Frame(480, 316), Frame(312, 276)
 
 
 def row_title(result: RowResult) -> str:
-    """The row in words: Row 5 · cells, regressor, L1."""
+    """Return the title of a row: Row 5 · cells, regressor, L1."""
     row = result.row
     parts = (WORDS.get(row.data, row.data), WORDS.get(row.network, row.network), distance_name(result))
     return f"Row {row.number} · " + ", ".join(part.replace("_", " ") for part in parts)
 
 
 def distance_name(result: RowResult) -> str:
-    """The distance as people write it."""
+    """Return the label of the distance."""
     return LossTerms(distance=result.row.distance).loss_label
 
 
 def sizes_of(result: RowResult, method: Method) -> Array:
-    """Mask sizes of the test images by a method; empty where it has none."""
+    """Return the mask sizes of the test images by a method; empty where it has none."""
     if method.key in ("exact", "opt"):
         return result.exact_size if method is EXACT else result.opt_size
     return result.methods[method.key].images.size if method.key in result.methods else np.empty(0)
 
 
 def distances_of(result: RowResult, method: Method) -> Array:
-    """Masked distances of the test images by a method; empty where it has none."""
+    """Return the masked distances of the test images by a method; empty where it has none."""
     if method is OPT:
         return result.opt_distance
     return result.methods[method.key].images.distance if method.key in result.methods else np.empty(0)
 
 
 def beyond(result: RowResult, method: Method) -> float:
-    """The share of a method's images that miss the threshold; NaN where it has none."""
+    """Return the share of a method's images that miss the threshold; NaN where it has none."""
     finite_distances = finite(distances_of(result, method))
     return float((~passes(finite_distances, result.threshold)).mean()) if finite_distances.size else math.nan
 
 
 def finite(values: Array) -> Array:
-    """The values that exist."""
+    """Return the finite values."""
     return values[np.isfinite(values)]
 
 
 def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
-    """Masked distances of each method as a cloud as wide as they are dense, and the threshold."""
+    """Draw masked distances of each method as a cloud whose width shows density, and the threshold."""
     by_method = {m: finite(distances_of(result, m)) for m in (OPT, *RIVALS)}
     by_method = {method: values for method, values in by_method.items() if values.size}
     if not by_method:
@@ -152,7 +152,7 @@ def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | N
 
 
 def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
-    """Mask sizes of each method as a histogram in its own lane, over a common axis, with the mean."""
+    """Draw mask sizes of each method as a histogram in its own lane, over a common axis, with the mean."""
     by_method = {method: finite(sizes_of(result, method)) for method in METHODS}
     by_method = {method: values for method, values in by_method.items() if values.size}
     if not any(method in by_method for method in RIVALS):
@@ -176,7 +176,7 @@ def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | 
 
 
 def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS) -> Panel | None:
-    """Mask sizes against those of the paper's Opt, with Pearson's r; the methods are named above."""
+    """Draw mask sizes against the paper's Opt, with Pearson's r; the methods are named above."""
     by_method = {m: _pairs(result, m) for m in methods}
     by_method = {method: pairs for method, pairs in by_method.items() if len(pairs)}
     if not by_method:
@@ -200,29 +200,29 @@ def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS)
 
 
 def _head(result: RowResult, frame: Frame, headed: bool, right: str) -> str:
-    """The row at the left above the panel and a quiet fact at the right."""
+    """Draw the row's title at the left above the panel and a quiet fact at the right."""
     words = svg.text(4, 16, row_title(result), style="font-weight:600")
     return words + svg.text(frame.width - 10, 16, right, "end", f"fill:{svg.QUIET}") if headed else ""
 
 
 def _counted(name: str, result: RowResult, method: Method) -> str:
-    """The name, with the number of images in brackets where Opt was not computed on all."""
+    """Return the name, with the number of images in brackets if Opt was not computed on all."""
     some = method is OPT and not np.isfinite(result.opt_size).all()
     return f"{name} ({np.isfinite(result.opt_size).sum()})" if some else name
 
 
 def _ceiling(values: Array, threshold: float) -> float:
-    """The top of a distance axis: all values, unless they dwarf the threshold."""
+    """Return the top of a distance axis: above all values, unless they dwarf the threshold."""
     return max(1.25 * threshold, min(1.05 * float(values.max()), 2.4 * threshold), 1e-12)
 
 
 def _extent(found: Sequence[Array]) -> float:
-    """The end of an axis of mask sizes."""
+    """Return the end of an axis of mask sizes."""
     return min(max(1.05 * max(float(values.max()) for values in found), 0.01), 1.0)
 
 
 def _swarm(on: svg.Plot, at: int, method: Method, values: Array) -> str:
-    """Dots side by side around a column, so that width shows density; those above the axis are counted."""
+    """Draw dots side by side around a column, so that width shows density; count those above the axis."""
     above = int((values > on.y.high).sum())
     points = _thinned(np.sort(values[values <= on.y.high]))
     step = on.x(1) - on.x(0)
@@ -237,7 +237,7 @@ def _swarm(on: svg.Plot, at: int, method: Method, values: Array) -> str:
 
 
 def _aside(heights: Sequence[float], most: float, dot: float) -> Array:
-    """How far each dot moves from the middle of its column to touch no other; dots overlap in a full one."""
+    """Return how far dots move from the middle of a column so that none touch; in a full one they overlap."""
     tries = sorted(np.arange(-most, most + 1e-9, 0.4 * dot), key=abs)
     placed: list[tuple[float, float]] = []
     for i, y in enumerate(heights):
@@ -248,7 +248,7 @@ def _aside(heights: Sequence[float], most: float, dot: float) -> Array:
 
 
 def _lane(on: svg.Plot, base: int, method: Method, name: str, values: Array, edges: Sequence[float]) -> str:
-    """One histogram on its own base line, as high as its lane allows, and its mean."""
+    """Draw one histogram on its own base line, as high as its lane allows, and its mean."""
     counts = np.histogram(values, edges)[0]
     foot, tall = on.y(base), on.y(0) - on.y(1)
     lane = svg.Plot(on.x, svg.Scale(0, float(counts.max()), foot, foot - 0.82 * tall))
@@ -271,7 +271,7 @@ def _lane(on: svg.Plot, base: int, method: Method, name: str, values: Array, edg
 
 
 def _cloud(on: svg.Plot, pairs: Array, method: Method) -> str:
-    """A glyph of the method for each pair (k, 2); overlaps grow darker."""
+    """Draw a glyph of the method for each pair (k, 2); overlaps grow darker."""
     marks = [f'<path d="M{on.x(x):.1f} {on.y(y):.1f}{method.glyph}"/>' for x, y in pairs]
     words = f"<title>{escape(method.name)}: {len(marks)} images drawn</title>"
     return (
@@ -284,7 +284,7 @@ def _ink(method: Method) -> str:
 
 
 def _pairs(result: RowResult, method: Method) -> Array:
-    """(k, 2): Opt's mask size and the method's, on the images that have both."""
+    """Return Opt's mask size and the method's, (k, 2), on the images that have both."""
     sizes = sizes_of(result, method)
     if not sizes.size:
         return np.empty((0, 2))
@@ -294,20 +294,20 @@ def _pairs(result: RowResult, method: Method) -> Array:
 
 
 def _correlation(pairs: Array) -> str:
-    """Pearson's r, where there is one."""
+    """Return Pearson's r as text, or that it is not defined."""
     if len(pairs) < 2 or not pairs.std(axis=0).all():
         return "not defined"
     return f"{np.corrcoef(pairs.T)[0, 1]:.2f}"
 
 
 def _thinned(values: Array, most: int = MOST_POINTS) -> Array:
-    """An even selection."""
+    """Return an even selection of at most this many values."""
     thinned: Array = values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
     return thinned
 
 
 def _key(numbers: Mapping[Method, str], before: str) -> str:
-    """The methods with their glyphs and a number each, in a line above the panel."""
+    """Draw the methods with their glyphs and a number each, in a line above the panel."""
     marks, x = [], 4.0
     for method, number in numbers.items():
         name = f"{method.name}, {before}{number}" if len(numbers) == 1 else f"{method.short} {number}"

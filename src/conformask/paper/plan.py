@@ -1,4 +1,4 @@
-"""Which stages the rows consist of, and on which others each of them builds."""
+"""Plan of the rows: their stages, and the stages on which each depends."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,11 +18,11 @@ from conformask.scorers.heads import head
 from conformask.storage.as_json import Json
 
 FREE = "l1"
-"""What the record of the selection images of Quantile is about, which is trained for no distance."""
+"""Distance of the selection record of Quantile, which is trained for no distance."""
 COSTS: Mapping[str, float] = {"ssim": 40.0, "lpips": 100.0}
-"""Seconds of measuring with a distance, where nothing was measured yet."""
+"""Seconds of measuring with a distance, if nothing was measured yet."""
 TRAINING = 60.0
-"""Seconds of training a network, where none was trained yet."""
+"""Seconds of training a network, if none was trained yet."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class RowPlan:
     evaluations: Mapping[str, Stage]
 
     def goals(self) -> tuple[Stage, ...]:
-        """Those whose results the table and the figures are made of."""
+        """Return the stages whose results go into the table and the figures."""
         return (self.opt, *self.evaluations.values())
 
     def stages(self) -> list[Stage]:
-        """All of them, in an order in which they can be run."""
+        """Return all stages of the row, in an order in which they can be run."""
         return unique(self.goals())
 
 
 def plan_row(row: TableRow, preset: Preset, images: Stage) -> RowPlan:
-    """The stages of a row on these images; rows with the same network share its stages."""
+    """Return the stages of a row on these images; rows with the same network share its stages."""
     network = f"{row.task}-{row.data}-{row.network}"
     about: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
     predictor = Stage(
@@ -104,5 +104,5 @@ def _scorer(method: Method, row: TableRow, preset: Preset, network: str, triplet
 
 
 def points(row: TableRow, preset: Preset) -> int | None:
-    """Grid points of curves that are measured mask by mask; None leaves those of lp as they are."""
+    """Return the grid points of curves that are measured mask by mask; None for the default of lp."""
     return {"ssim": preset.ssim_points, "lpips": preset.lpips_points}.get(row.distance)

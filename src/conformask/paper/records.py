@@ -1,4 +1,4 @@
-"""What a row of the paper's table leaves, for the table and the figures."""
+"""Results of the rows of the paper's table, for the table and the figures."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from conformask.types import Array
 
 @dataclass(frozen=True)
 class RowResult:
-    """One finished row; all arrays have one value for each test image, in the order of the evaluations."""
+    """Result of a finished row; its arrays have one value per test image, in the order of the evaluations."""
 
     row: TableRow
     threshold: float
     methods: Mapping[str, Evaluation]
-    """mask (the paper's), quantile and default, each evaluated on the same test images."""
+    """Evaluations by method: mask (the paper's), quantile and default, on the same test images."""
     opt_size: Array
     """Mask size of the paper's Opt, (n_test,); NaN where it was not computed or missed the threshold."""
     exact_size: Array
@@ -29,24 +29,24 @@ class RowResult:
 
 @dataclass(frozen=True)
 class Finished:
-    """A finished row with what the table says beside the test images."""
+    """A finished row with what the table shows besides the test images."""
 
     result: RowResult
     resplits: Mapping[str, Mapping[str, Any]]
-    """Of each method: coverage and size of each resplit, the mean and deviation of the law of coverage, and
-    coverage of the first five as measured on the masks."""
+    """Resplits by method: coverage and size of each, mean and deviation of the law of coverage, and coverage
+    of the first five as measured on the masks."""
     images: Mapping[str, int]
-    """Images of each part."""
+    """Number of images in each part."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the rows of a table were run with."""
+    """Settings and time of the run of a table."""
 
     name: str
     preset: Preset
     split: str
     seconds: float
-    """What all stages that are done took, each counted once."""
+    """Total seconds of all finished stages, each counted once."""
     rows: int
-    """Rows that were asked for."""
+    """Number of requested rows."""

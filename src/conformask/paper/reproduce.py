@@ -28,7 +28,7 @@ from conformask.types import Distance
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a run left."""
+    """Results of a run."""
 
     finished: tuple[Finished, ...]
     files: tuple[Path, ...]
@@ -37,7 +37,7 @@ class Reproduction:
 
 @dataclass(frozen=True)
 class _Setting:
-    """What all rows share."""
+    """Settings that all rows share."""
 
     name: str
     preset: Preset
@@ -75,20 +75,20 @@ def reproduce(
 ) -> Reproduction:
     """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
 
-    What is done already is not done again, so that a killed run resumes when it is started again. A row that
-    was run elsewhere is done where its stages/opt-* and stages/evaluation-* are copied to.
+    Finished stages are not repeated, so that a killed run resumes when it is started again. A row that was
+    run elsewhere counts as done if its stages/opt-* and stages/evaluation-* are copied here.
 
     Args:
         out: the folder for everything.
-        preset: smoke, cpu, long, paper, or settings of your own.
+        preset: smoke, cpu, long, paper, or your own settings.
         photos: a folder of photographs, with the folders in it, such as those of Places365.
         cells: a folder of micrographs, which are cut to tiles.
-        rows: their numbers in the table, 1 to 16; all if None.
-        split: how tiles of the cells are dealt: "within" keeps whole fields for training, "paper" assigns all
-            tiles at random although they overlap.
-        devices: handed to Lightning.
-        nodes: handed to Lightning.
-        weights_path: the file, or its folder, of the network under LPIPS, where there is no internet.
+        rows: the numbers of rows in the table, 1 to 16; all if None.
+        split: how tiles of the cells are assigned: "within" keeps whole fields for training, "paper" assigns
+            all tiles at random although they overlap.
+        devices: passed to Lightning.
+        nodes: passed to Lightning.
+        weights_path: the file, or its folder, of the network under LPIPS, if there is no internet.
 
     Raises:
         InvalidArgumentError: an unknown preset or row, a folder that is missing or has too few images.
@@ -142,7 +142,7 @@ def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction
 
 
 def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> None:
-    """Every image of every collection, before any training."""
+    """Read every image of every collection, before any training."""
     reading = {plan.images.fingerprint: plan for plan in plans}
     for stage in setting.cache.missing(goal for plan in plans for goal in plan.goals()):
         if plan := reading.get(stage.fingerprint):
@@ -151,7 +151,7 @@ def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> 
 
 
 def _row(shop: Workshop, display: Display) -> Finished:
-    """Run what is not done of a row."""
+    """Run the unfinished stages of a row, and return its result."""
     plan, cache = shop.plan, shop.cache
     works = {
         plan.images: shop.images,
@@ -169,7 +169,7 @@ def _row(shop: Workshop, display: Display) -> Finished:
 
 
 def finished_row(shop: Workshop) -> Finished:
-    """Read back what the stages of a row left."""
+    """Read the results of the stages of a row."""
     plan, cache = shop.plan, shop.cache
     folders = {method: cache.folder(plan.evaluations[method]) for method in METHODS}
     evaluations = {method: Evaluation.load(folder) for method, folder in folders.items()}
@@ -203,7 +203,7 @@ def _resplits(folder: Path) -> Mapping[str, float | Array]:
 def _write(
     finished: Sequence[Finished], plans: Sequence[RowPlan], setting: _Setting, out: Path
 ) -> tuple[Path, ...]:
-    """The table of the rows that are finished so far."""
+    """Write the table of the rows that are finished so far."""
     if not main_process():
         return ()
     stages = unique(stage for plan in plans for stage in plan.stages())

@@ -21,14 +21,14 @@ class Published:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A row of Table 1: which images, which network, which distance."""
+    """A row of Table 1: its images, network and distance."""
 
     number: int
     task: str
     data: str
-    """photos or cells."""
+    """Kind of images: photos or cells."""
     network: str
-    """regressor or gan: how the predictor is trained."""
+    """Training of the predictor: regressor or gan."""
     distance: str
     published: Published
 
@@ -60,7 +60,7 @@ ROWS = (
 CONFIDENCE = 0.9
 QUANTILE = 0.1
 THRESHOLD = f"q{QUANTILE}"
-"""The threshold is this quantile of the unmasked distance on the selection images."""
+"""Threshold: this quantile of the unmasked distance on the selection images."""
 SEED = 0
 
 
@@ -69,11 +69,11 @@ class Method:
     """A score with a family of masks."""
 
     scorer: names.Scorer | None
-    """None is the one that suits the distance."""
+    """Scorer; None for the one that suits the distance."""
     family: str | None
-    """None is the one that suits the scorer."""
+    """Family; None for the one that suits the scorer."""
     own_network: bool
-    """Whether the score network is conformask's own; else it is a U-Net of as many levels as the paper's."""
+    """Whether the score network is conformask's own instead of a U-Net with as many levels as the paper's."""
 
 
 METHODS: Mapping[str, Method] = {
@@ -81,12 +81,12 @@ METHODS: Mapping[str, Method] = {
     "quantile": Method("quantile", "reciprocal", own_network=False),
     "default": Method(None, None, own_network=True),
 }
-"""The methods of the table: the paper's, its baseline, and conformask's own."""
+"""Methods of the table: the paper's, its baseline, and conformask's own."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """How networks are trained, as fit_predictor and fit_scorer take it."""
+    """Training settings of networks, for fit_predictor and fit_scorer."""
 
     width: int
     paper_form: bool = False
@@ -98,7 +98,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Counts:
-    """Images of each part of the split; None is as many as there are."""
+    """Number of images in each part of the split; None for as many as there are."""
 
     train: int | None
     selection: int | None
@@ -113,18 +113,18 @@ class Preset:
     size: int
     """Side of photographs and tiles, in pixels."""
     stride: int
-    """Pixels from one tile of the cells to the next."""
+    """Number of pixels from one tile of the cells to the next."""
     photos: Counts
     cells: Counts
     needed: Counts
-    """Fewer images than these are refused."""
+    """Fewest images of each part; fewer are refused."""
     predictor: Training
     scorer: Training
     ssim_points: int
     lpips_points: int
-    """Grid points of distances whose curves are measured mask by mask."""
+    """Grid points of distances whose curves are measured mask by mask (ssim_points and lpips_points)."""
     opt_images: int
-    """Test images on which Opt is iterated, for SSIM and LPIPS; for lp it is solved on all."""
+    """Number of test images on which Opt is iterated, for SSIM and LPIPS; for lp it is solved on all."""
     resplits: int = 200
 
 

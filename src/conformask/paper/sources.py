@@ -1,4 +1,4 @@
-"""The true images of the rows, and everything that can be refused before hours of work."""
+"""The true images of the rows, and all checks that can be made before hours of work."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ from conformask.tasks import task as task_by_name
 from conformask.types import Distance
 
 SPLITS: Mapping[str, str] = {"within": "within", "paper": "paper"}
-"""How tiles of the cells are assigned: whole fields kept for training, or all at random as in the paper."""
+"""Splits of the tiles of the cells: whole fields kept for training, or all at random as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,16 @@ class Collection:
 
     images: TrueImages
     files: str
-    """A hash of the names and sizes of their files."""
+    """Hash of the names and sizes of their files."""
     settings: Mapping[str, Json]
     population: str | None
 
     def stage(self, data: str) -> Stage:
-        """The stage in which every image is read once."""
+        """Return the stage in which every image is read once."""
         return Stage("images", data, {**self.settings, "data": data, "files": self.files}, (), 10.0)
 
     def counts(self) -> dict[str, int]:
-        """Images of each part."""
+        """Return the number of images in each part."""
         return _counts(self.images)
 
     def read_all(self) -> None:
@@ -53,7 +53,7 @@ class Collection:
 
 
 def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
-    """The rows of these numbers, all if None.
+    """Return the rows with these numbers, all if None.
 
     Raises:
         InvalidArgumentError: there is no such row.
@@ -72,7 +72,7 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
 def collections_of(
     rows: Sequence[TableRow], preset: Preset, folders: Mapping[str, Path | None], split: str
 ) -> dict[str, Collection]:
-    """The images that the rows need.
+    """Return the images that the rows need.
 
     Raises:
         InvalidArgumentError: a folder is not given, or has too few images for the preset.
@@ -97,7 +97,7 @@ def collections_of(
 
 
 def distances_of(rows: Sequence[TableRow], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
-    """The distances that the rows need, each called once.
+    """Return the distances that the rows need, each tried once.
 
     Raises:
         MissingFileError: the weights of the network under LPIPS are not there.
@@ -125,7 +125,7 @@ def _collection(data: str, folder: Path, preset: Preset, split: str) -> Collecti
 
 
 def limited(images: TrueImages, counts: Counts) -> TrueImages:
-    """At most so many images of each part, chosen by hash of their names, in their order."""
+    """Limit each part to its number of images, chosen by hash of their names, in the original order."""
     kept: list[int] = []
     for part, most in asdict(counts).items():
         places = [index for index, source in enumerate(images.sources) if source.part == part]

@@ -14,7 +14,7 @@ from conformask.progress import main_process
 from conformask.storage.as_json import Json, plain, read_json, write_json
 
 VERSION = 2
-"""Counts on whenever a stage comes to compute something else from the same settings."""
+"""Version of the stages, increased when a stage computes something else from the same settings."""
 DONE = "done.json"
 TOGETHER = ("predictor", "triplets", "scorer", "calibration")
 """Kinds of stages that several processes work on together, and that resume where they stopped."""
@@ -23,60 +23,60 @@ POLL_SECONDS = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One piece of work: what decides its result, and the stages that it builds on."""
+    """One piece of work: the settings that decide its result, and the stages that it depends on."""
 
     kind: str
     name: str
-    """For people: folders are told apart by the fingerprint."""
+    """Name for people; folders are distinguished by the fingerprint."""
     settings: Mapping[str, Json] = field(default_factory=dict)
     needs: tuple["Stage", ...] = ()
     expected: float = 5.0
-    """Seconds that it may take, before any like it was measured."""
+    """Seconds that it may take, before any similar stage was measured."""
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes whenever the settings of this stage, or of one that it builds on, do."""
+        """Hash that changes with the settings of this stage, or of one that it depends on."""
         parts = [VERSION, self.kind, plain(self.settings), [stage.fingerprint for stage in self.needs]]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def folder(self) -> str:
-        """The name of its folder."""
+        """Name of the stage's folder."""
         return f"{self.kind}-{self.name}-{self.fingerprint}"
 
     @property
     def likeness(self) -> str:
-        """Stages alike in this take about the same time."""
+        """Key of similar stages, which take about the same time."""
         return f"{self.kind} {self.settings.get('distance', '')} {self.settings.get('data', '')}"
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Where finished stages lie; a stage is done when its folder holds done.json."""
+    """Folder of finished stages; a stage is done when its folder holds done.json."""
 
     root: Path
 
     def folder(self, stage: Stage) -> Path:
-        """Where a stage leaves its results."""
+        """Return the folder of a stage's results."""
         return self.root / stage.folder
 
     def done(self, stage: Stage) -> bool:
-        """Whether it was finished."""
+        """Return whether a stage is finished."""
         return (self.folder(stage) / DONE).is_file()
 
     def missing(self, goals: Iterable[Stage]) -> list[Stage]:
-        """What is to be done for these stages, in order; what a finished one builds on need not be there."""
+        """Return the stages left to run for these goals, in order; a finished stage may lack its needs."""
         return unique(goals, self.done)
 
     def seconds(self, stage: Stage) -> float | None:
-        """How long it took; None where it is not done."""
+        """Return the seconds that a stage took; None if it is not done."""
         return float(read_json(self.folder(stage) / DONE)["seconds"]) if self.done(stage) else None
 
     def run(self, stage: Stage, make: Callable[[Path], None]) -> Path:
-        """Have the stage done, and return its folder; what was done is not made again.
+        """Run a stage unless it is done, and return its folder.
 
         Killed stages of the kinds TOGETHER resume where they stopped, others start over. Of several processes
-        all do these, and the first does the rest.
+        all run these kinds, and the first runs the rest.
 
         Raises:
             OutputError: something lies there that no record of conformask claims.
@@ -98,7 +98,7 @@ class Cache:
 
     @staticmethod
     def _await(path: Path) -> None:
-        """Wait for what the first process writes, as long as the process that started this one lives."""
+        """Wait for a file of the first process, as long as the process that started this one lives."""
         parent = os.getppid()
         while not path.is_file():
             if os.getppid() != parent:
@@ -107,7 +107,7 @@ class Cache:
 
 
 def unique(stages: Iterable[Stage], left_out: Callable[[Stage], bool] = lambda _: False) -> list[Stage]:
-    """Each stage and, before it, those that it builds on; once each, none for the sake of one left out."""
+    """Return each stage after its dependencies, once; omit those left out, and what only they depend on."""
     found: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:

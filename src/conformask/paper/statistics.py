@@ -1,4 +1,4 @@
-"""What the table says of test images: means, correlations, ratios and differences, with 95 % intervals."""
+"""Statistics of test images: means, correlations, ratios and differences, with 95 % intervals."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether it exists."""
+        """Whether the number exists."""
         return bool(np.isfinite(self.value))
 
 
@@ -30,12 +30,12 @@ NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 
 def mean(values: Array) -> Estimate:
-    """The mean of the known values."""
+    """Estimate the mean of the finite values."""
     return _estimate(lambda drawn: drawn[0].mean(axis=-1), values)
 
 
 def correlation(a: Array, b: Array) -> Estimate:
-    """Pearson's, where both are known; none of fewer than three images or of a constant."""
+    """Estimate Pearson's r where both are known; not known for fewer than three images or a constant."""
     finite = np.isfinite(a) & np.isfinite(b)
     if finite.sum() < FEWEST or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
         return NOTHING
@@ -43,17 +43,17 @@ def correlation(a: Array, b: Array) -> Estimate:
 
 
 def ratio(a: Array, b: Array) -> Estimate:
-    """mean a / mean b of the images where both are known."""
+    """Estimate mean a / mean b over the images where both are known."""
     return _estimate(lambda drawn: drawn[0].mean(axis=-1) / drawn[1].mean(axis=-1), a, b)
 
 
 def difference(a: Array, b: Array) -> Estimate:
-    """mean a - mean b, paired by image."""
+    """Estimate mean a - mean b, paired by image."""
     return mean(a - b)
 
 
 def significant(estimate: Estimate) -> bool:
-    """Whether the interval of a difference excludes 0."""
+    """Return whether the interval of a difference excludes 0."""
     return estimate.known and not estimate.low <= 0 <= estimate.high
 
 

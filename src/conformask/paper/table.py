@@ -1,4 +1,4 @@
-"""paper.csv: one line a row and method."""
+"""Writing of paper.csv, with one line per row and method, and of paper.md."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Line:
 
     Sizes, their bootstrap interval (95 %, over images) and correlations are those of the test images of the
     one split; coverage is the mean over resplits, for an oracle the share of images on which it reached the
-    threshold. What does not exist is NaN, and empty in the file.
+    threshold. A value that does not exist is NaN, and empty in the file.
     """
 
     row: int
@@ -46,13 +46,13 @@ class Line:
 
 
 RECORD = "paper.json"
-"""Claims what the experiments write beside their stages."""
+"""Record that claims what the experiments write beside their stages."""
 FILES = ("paper.csv", "paper.md")
 COLUMNS = tuple(field.name for field in fields(Line))
 
 
 def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path, ...]:
-    """Write paper.csv and paper.md."""
+    """Write paper.csv and paper.md, and return their paths."""
     table, text = (out / name for name in FILES)
     claim(out / RECORD, {}, FILES)
     with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
@@ -66,7 +66,7 @@ def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path
 
 
 def lines(finished: Sequence[Finished]) -> Iterator[Line]:
-    """Of each row: exact, opt, mask, quantile and default."""
+    """Yield the lines of each row: exact, opt, mask, quantile and default."""
     for each in finished:
         for oracle in ORACLES:
             yield _oracle_line(each, oracle)
@@ -108,7 +108,7 @@ def _oracle_line(each: Finished, oracle: str) -> Line:
 
 
 def _kept(distance: Array, threshold: float) -> float:
-    """The share of images, of those on which an oracle was computed, that it brought below the threshold."""
+    """Return the share of an oracle's images that it brought below the threshold."""
     met = passes(distance[np.isfinite(distance)], threshold)
     return float(met.mean()) if len(met) else np.nan
 

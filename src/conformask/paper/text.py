@@ -1,4 +1,4 @@
-"""paper.md: the table in the paper's form, what it rests on, and where there was a choice."""
+"""Text of paper.md: the table in the paper's form, its basis, and the choices that were open."""
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
@@ -87,7 +87,7 @@ CHOICES = (
 
 
 def page(finished: Sequence[Finished], run: Run) -> str:
-    """The whole text."""
+    """Return the whole text."""
     parts = (_head(finished, run), _tables(finished), _ratios(finished), _differences(finished))
     return "\n".join(
         (*parts, _coverage(finished), _fields(finished), _choices(run), _settings(finished, run))
@@ -261,7 +261,7 @@ _summaries: tuple[Callable[[list[float]], float], ...] = (min, lambda v: float(n
 
 
 def coverage_by_field(each: Finished, method: str) -> dict[str, tuple[float, int]]:
-    """Coverage of the test tiles of each file, and their number."""
+    """Return the coverage of the test tiles of each file, and their number."""
     evaluation = each.result.methods[method]
     files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
     met = passes(evaluation.images.distance, evaluation.threshold)

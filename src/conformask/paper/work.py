@@ -1,4 +1,4 @@
-"""What each stage of a row does."""
+"""The work of each stage of a row."""
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,9 +45,9 @@ from conformask.types import Array, Batch, Distance, Loss
 OPT = "opt.npz"
 RESPLITS = "resplits"
 STAGE = "stage.json"
-"""What a stage is going to leave beside the records of others."""
+"""Record of what a stage writes besides the records of others."""
 OPT_BATCH = 4
-"""Images on which Opt is iterated together: as long as the slowest of them takes."""
+"""Number of images on which Opt is iterated together, as long as the slowest of them takes."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ class Workshop:
 
     @property
     def row(self) -> TableRow:
-        """Whose stages these are."""
+        """Row of the table whose stages these are."""
         return self.plan.row
 
     def images(self, folder: Path) -> None:
-        """Read every image once; leaves nothing."""
+        """Read every image once, without writing anything."""
         self.collection.read_all()
 
     def predictor(self, folder: Path) -> None:
@@ -129,14 +129,14 @@ class Workshop:
         )
 
     def opt(self, folder: Path) -> None:
-        """The oracles, which no method changes: sizes and distances, NaN where not computed."""
+        """Compute the oracles, which are the same for all methods: sizes and distances, NaN where missing."""
         data = self.data()
         threshold = threshold_of(loss(self.distance), data.part("selection"))
         claim(folder / STAGE, {}, [OPT])
         write_arrays(folder / OPT, oracles(self.distance, data.part("test"), threshold, self.preset))
 
     def calibration(self, method: str, folder: Path) -> None:
-        """Calibrate a method; leaves what a saved masker does but for the scorer."""
+        """Calibrate a method; write what a saved masker has, except the scorer."""
         data = self.data()
         masker = calibrate(
             self._scorer_about(method, data.part("selection")),
@@ -168,11 +168,11 @@ class Workshop:
         write_json(folder / f"{RESPLITS}.json", dealt.summary())
 
     def data(self) -> Triplets:
-        """The triplets."""
+        """Return the triplets of the row."""
         return Triplets.from_folder(self.cache.folder(self.plan.triplets))
 
     def _unet(self, method: str, data: Triplets) -> UNet:
-        """A U-Net of as many levels as halve an image down to one pixel, eight at most, as the paper's."""
+        """Return a U-Net whose levels halve an image to one pixel, eight at most, as in the paper."""
         plan, first, used_head = (
             self.preset.scorer,
             data[0],
@@ -196,7 +196,7 @@ class Workshop:
         return load_scorer(folder, distance=self._fitted_for(method))
 
     def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
-        """The scorer, with a record of the selection images about this row's distance and method's family."""
+        """Return the scorer, with a selection record for this row's distance and the method's family."""
         scorer = self._loaded(method)
         chosen, record = METHODS[method].family or scorer.family, scorer.selection
         used = loss(self.distance)
@@ -215,7 +215,7 @@ class Workshop:
 
 
 def threshold_of(used: Loss, selection: Triplets) -> float:
-    """The quantile of the unmasked loss on the selection images, as calibration finds it."""
+    """Return the quantile of the unmasked loss on the selection images, as calibration finds it."""
     losses = [
         unmasked_loss(used, batch).detach().double().cpu().numpy()
         for batch in map(_placed, selection.batches(BATCH_SIZE))
@@ -224,9 +224,9 @@ def threshold_of(used: Loss, selection: Triplets) -> float:
 
 
 def oracles(distance: Distance, test: Triplets, threshold: float, preset: Preset) -> dict[str, Array]:
-    """threshold, size and distance of Opt and of the exact oracle on the test images.
+    """Return the threshold, and size and distance of Opt and the exact oracle on the test images.
 
-    The paper's Opt is solved on all of them for lp, else iterated on opt_images spread evenly over them.
+    The paper's Opt is solved on all images for lp, else iterated on opt_images spread evenly over them.
     """
     n, exponent = len(test), distance.exponent
     some = np.linspace(0, n - 1, min(n, preset.opt_images)).round().astype(int)

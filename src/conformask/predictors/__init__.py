@@ -1,1 +1,1 @@
-"""y_hat from x: classical methods, networks trained here, and the user's own."""
+"""Predictors of y_hat from x: classical methods, networks trained here, and the user's own."""

@@ -1,4 +1,4 @@
-"""A trained network on the accelerator, where there is one."""
+"""A trained network on the accelerator, if there is one."""
 
 from dataclasses import dataclass
 
@@ -9,25 +9,25 @@ from conformask.types import Images
 
 @dataclass(frozen=True)
 class Accelerated:
-    """A trained network that takes and gives images on the CPU."""
+    """A trained network on the accelerator that takes and returns images on the CPU."""
 
     predictor: NetworkPredictor
 
     @property
     def name(self) -> str:
-        """Its kind."""
+        """Kind of the network."""
         return self.predictor.name
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its weights."""
+        """Hash of the network's weights."""
         return self.predictor.fingerprint
 
     @property
     def trained_on(self) -> tuple[str, ...]:
-        """Pixel hashes of the images that it was trained on."""
+        """Pixel hashes of the images that the network was trained on."""
         return self.predictor.trained_on
 
     def __call__(self, x: Images) -> Images:
-        """Its output, back on the CPU."""
+        """Return the network's output, back on the CPU."""
         return self.predictor(x.to(best_device())).cpu()

@@ -1,4 +1,4 @@
-"""Predictors that learn nothing: bicubic interpolation, and filling a hole smoothly."""
+"""Predictors without training: bicubic interpolation, and filling a hole smoothly."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Bicubic:
         self.task = task
 
     def __call__(self, x: Images) -> Images:
-        """x (N, C, H, W) at the size of y, (N, C, 4H, 4W)."""
+        """Enlarge x (N, C, H, W) to the size of y, (N, C, 4H, 4W)."""
         return self.task.enlarge(x)
 
 
@@ -43,7 +43,7 @@ class Biharmonic:
         self.task = task
 
     def __call__(self, x: Images) -> Images:
-        """x (N, 1, H, W) with its hole filled, in [0, 1]."""
+        """Fill the hole of x (N, 1, H, W), in [0, 1]."""
         hole = self.task.hole(*x.shape[-2:]).numpy()
         planes = x.detach().cpu().double().flatten(0, 1).numpy()
         filled = np.stack([_fill(plane, hole) for plane in planes])

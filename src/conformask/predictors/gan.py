@@ -12,9 +12,9 @@ from conformask.types import Images, Task
 
 
 def adversarial(network: UNet, task: Task, plan: Plan) -> Adversarial:
-    """The U-Net against a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
+    """Pair the U-Net with a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
 
-    What x already knows is thus the same in both, and only the rest is judged.
+    The part of y that x contains is thus the same in both, and only the rest is judged.
     """
 
     def generate(network: nn.Module, batch: TensorBatch) -> tuple[Images, Images, Images]:

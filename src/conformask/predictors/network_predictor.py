@@ -21,7 +21,7 @@ from conformask.types import Images, Task
 
 @dataclass(frozen=True)
 class PredictorCard:
-    """predictor.json."""
+    """Content of predictor.json."""
 
     task: str
     size: int
@@ -40,21 +40,21 @@ class NetworkPredictor:
     size: int
     trained_on: tuple[str, ...] = ()
     kind: str = "regressor"
-    """How it was trained: regressor or gan."""
+    """Way it was trained: regressor or gan."""
 
     @property
     def name(self) -> str:
-        """Its kind."""
+        """Kind of the network."""
         return self.kind
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its weights."""
+        """Hash of the network's weights."""
         return hash_of_state(self.network.state_dict())
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """y_hat, in [0, 1], in float32; on the device of x."""
+        """Return y_hat, in [0, 1], in float32; on the device of x."""
         self.network.to(x.device)
         return restore(self.network, self.task, x)
 
@@ -67,7 +67,7 @@ class NetworkPredictor:
 
     @classmethod
     def load(cls, folder: Path) -> "NetworkPredictor":
-        """Read what save wrote.
+        """Read a predictor that save wrote.
 
         Raises:
             MissingFileError: no such run folder.
@@ -84,7 +84,7 @@ class NetworkPredictor:
 
 
 def restore(network: nn.Module, task: Task, x: Images) -> Images:
-    """y_hat of a network that keeps the size."""
+    """Return y_hat from a network that keeps the size."""
     output: Images = network(2 * task.enlarge(x) - 1)
     with full_precision(x):
         return task.compose(x, straight_through_clip(output.float() + 0.5))

@@ -1,5 +1,5 @@
-"""A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or one
-of a library.
+"""A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or a
+library's network.
 """
 
 import importlib
@@ -27,27 +27,27 @@ from conformask.types import Array, Images
 Run = Callable[[Images], Images]
 
 LIBRARIES = {"monai": "BUNDLE", "careamics": "CHECKPOINT", "transformers": "FOLDER"}
-"""Libraries whose networks are given as monai:BUNDLE, and what follows their names."""
+"""Libraries whose networks are given as in monai:BUNDLE, and the word for what follows the colon."""
 CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
-"""Parts of names, in a file of torch.export, of what is unpickled without a check, or compiled."""
+"""Parts of names of members, in a torch.export file, that are unpickled without a check, or compiled."""
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 FAR = 4.0
-"""How far from 0 no output in [0, 1] goes astray."""
+"""Largest magnitude of an output; a larger one is rejected as wrongly scaled."""
 
 
 @dataclass(frozen=True)
 class OwnPredictor:
-    """Runs x (N, C, *space) in [0, 1] through a user's network; what leaves [0, 1] a little is clipped."""
+    """Runs x (N, C, *space) in [0, 1] through a user's network; small excursions from [0, 1] are clipped."""
 
     run: Run
     name: str
     fingerprint: str
-    """A hash of its file, or of its code and the version of its package."""
+    """Hash of its file, or of its code and the version of its package."""
     trained_on: tuple[str, ...] = ()
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """The network's output, float32, on the CPU; infinity, which is not a bright white, becomes NaN.
+        """Return the network's output, float32, on the CPU; infinity becomes NaN: it is no bright white.
 
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
@@ -63,16 +63,16 @@ class OwnPredictor:
 
 
 def own_predictor(name: str, data_range: tuple[float, float] | None = None) -> OwnPredictor:
-    """The network of that name.
+    """Open the network with this name.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
-    and returns one of floats, (*space, C) or (*space); it may also name an OwnPredictor. A .pt2 file is one
-    of torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
+    and returns one of floats, (*space, C) or (*space); it may also name an OwnPredictor. A .pt2 file is
+    torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
     [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
     libraries.
 
     Args:
-        name: such as "enhance:enlarge" or "network.onnx".
+        name: the name, such as "enhance:enlarge" or "network.onnx".
         data_range: black and white in the units of the images, as CAREamics has seen them; [0, 1] if None.
 
     Raises:
@@ -107,7 +107,7 @@ def _of_library(library: str, path: str, data_range: tuple[float, float] | None)
 
 
 def _hash_of_files(path: Path) -> str:
-    """Of the file, and of those in which an ONNX graph says that its weights lie."""
+    """Return a hash of the file and, for an ONNX graph, of the files that it names for its weights."""
     others = sorted(_weight_files(path)) if path.suffix.lower() == ".onnx" else []
     return hash_of([path_hash(file) for file in (path, *others)])
 
@@ -158,7 +158,7 @@ def _function(name: str) -> Callable[[Array], Array]:
 
 
 def _each(function: Callable[[Array], Array]) -> Run:
-    """A function of one array as a function of a batch."""
+    """Turn a function of one array into a function of a batch."""
 
     def run(x: Images) -> Images:
         outputs = [_image(function(image), image.ndim) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
@@ -170,10 +170,10 @@ def _each(function: Callable[[Array], Array]) -> Run:
 
 
 def _image(returned: Any, axes: int) -> Array:
-    """What a function returned, if it is an image of so many axes, or one fewer.
+    """Return a function's output as an array, if it is an image with this many axes, or one fewer.
 
     Raises:
-        ImageError: it is none.
+        ImageError: it is not such an image.
     """
     image = np.asarray(returned.detach().cpu() if isinstance(returned, torch.Tensor) else returned)
     if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
@@ -192,7 +192,7 @@ def _exported(name: str) -> Run:
         with _weights_only():
             program = torch.export.load(path)
         (given,) = program.graph_signature.user_inputs
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{name} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
             "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
@@ -207,7 +207,7 @@ def _exported(name: str) -> Run:
 
 
 def _refuse_code(name: str) -> None:
-    """Refuse a file of torch.export that would run code when it is opened; one of tensors alone does not.
+    """Raise for a file of torch.export that would run code when opened; one with only tensors does not.
 
     Raises:
         MismatchError: it holds pickled weights, objects or compiled code.
@@ -228,7 +228,7 @@ def _refuse_code(name: str) -> None:
 
 @contextmanager
 def _weights_only() -> Iterator[None]:
-    """Have torch.load unpickle nothing but tensors, whatever calls it."""
+    """Make torch.load unpickle nothing but tensors, whatever calls it."""
     before = os.environ.get(WEIGHTS_ONLY)
     os.environ[WEIGHTS_ONLY] = "1"
     try:
@@ -244,7 +244,7 @@ def _torchscript(name: str) -> Run:
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{name} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
             "write the network with torch.jit.script(network).save(...), not torch.save"
@@ -254,7 +254,7 @@ def _torchscript(name: str) -> Run:
 
 
 def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
-    """The network in an ONNX file, on the best of the providers that onnxruntime has, or on these.
+    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these.
 
     Raises:
         MissingFileError: no such file, or onnxruntime is not installed.

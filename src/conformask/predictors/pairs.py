@@ -1,4 +1,4 @@
-"""Pairs (x, y) made by a task from true images, as they will lie on disk."""
+"""Pairs (x, y) that a task makes from true images, as they will be stored on disk."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from conformask.types import Images, Task
 
 @dataclass(frozen=True)
 class Pairs:
-    """For each true image its Source, x and y, both (1, C, H, W), rounded to the image's bit depth."""
+    """Source, x and y of each true image, both (1, C, H, W), rounded to the image's bit depth."""
 
     images: TrueImages
     task: Task
@@ -27,7 +27,7 @@ class Pairs:
 
 
 class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """Pairs as training takes them: (x, y) without batch axis; an index counts modulo their number."""
+    """Pairs for training: (x, y) without batch axis; an index counts modulo their number."""
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
@@ -45,6 +45,6 @@ class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
 
 def rounded(image: Images, bits: int) -> Images:
-    """The nearest values that integers of this many bits can hold."""
+    """Round to the nearest values that integers of this many bits can hold."""
     highest = 2.0**bits - 1
     return (image * highest).round() / highest

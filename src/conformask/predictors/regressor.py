@@ -1,4 +1,4 @@
-"""Trains a U-Net that recovers y from x: with the L1 loss, or as the generator of a GAN."""
+"""Training of a U-Net that recovers y from x: with the L1 loss, or as the generator of a GAN."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ from conformask.types import Task
 
 
 def regression(network: UNet, task: Task, plan: Plan) -> Training:
-    """Minimises the L1 between y and y_hat."""
+    """Return a training that minimises the L1 between y and y_hat."""
 
     def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y = batch
@@ -57,14 +57,14 @@ def fit_predictor(
 
     Args:
         train: the images to learn from.
-        selection: those whose L1 says which epoch of a regressor is kept, and when patience is lost.
-        task: how x is made from y.
+        selection: images whose L1 decides which epoch of a regressor is kept, and when patience is lost.
+        task: the task, which makes x from y.
         size: the side of the images, which decides the levels of the U-Net.
         out: the run folder.
-        plan: how long and how to train; the paper's is Plan(epochs=10, batch_size=50, learning_rate=1e-5).
+        plan: length and settings; the paper's is Plan(epochs=10, batch_size=50, learning_rate=1e-5).
         kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
-        width: channels of the U-Net's first level.
-        paper_form: the U-Net of the paper, with transposed convolutions.
+        width: number of channels of the U-Net's first level.
+        paper_form: whether to use the U-Net of the paper, with transposed convolutions.
         resume: resume a run that was stopped.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Records in; figures and a one-file HTML report out. Loads no torch."""
+"""Report of an evaluation: from records to figures and a one-file HTML page. Loads no torch."""

@@ -1,4 +1,4 @@
-"""CARD.md, which lies beside a saved masker: what it promises, for whom, and its limits."""
+"""Text of CARD.md, beside a saved masker: its promise, the images it covers, and its limits."""
 
 from importlib.metadata import version
 
@@ -10,7 +10,7 @@ from conformask.report.worth import percent_of
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
-    """The card in Markdown."""
+    """Return the card in Markdown."""
     meaning = meaning_of(card)
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
     exactness = (

@@ -1,4 +1,4 @@
-"""The figures of an evaluation: each takes the record and returns SVG text, or None where it has no data."""
+"""Figures of an evaluation: each function returns SVG text, or None if the record lacks its data."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ Figure = Callable[[Evaluation], str | None]
 
 DIFFICULTY = "tenth of the images by mean score, 1 = easiest"
 BINS = 36
-"""Bars of a histogram."""
+"""Number of bars of a histogram."""
 MEASURED = f"fill:{svg.OURS};font-weight:600"
 MOST_POINTS = 1500
-"""More dots than this cannot be told apart; an even selection is drawn."""
+"""Most dots that are drawn, an even selection; more cannot be told apart."""
 
 
 def distances(evaluation: Evaluation) -> str | None:
-    """Histogram of the loss against the threshold, the loss without a mask behind it."""
+    """Draw histograms of the loss with and without a mask, against the threshold."""
     masked, unmasked = _finite(evaluation.images.distance), _finite(evaluation.images.unmasked_distance)
     if not masked.size:
         return None
@@ -55,7 +55,7 @@ def distances(evaluation: Evaluation) -> str | None:
 
 
 def sizes(evaluation: Evaluation) -> str | None:
-    """Histograms of mask sizes: ours filled, the oracles' as outlines."""
+    """Draw histograms of mask sizes: ours filled, the oracles' as outlines."""
     images = evaluation.images
     kinds = [
         ("ours", _finite(images.size), svg.OURS, ""),
@@ -82,7 +82,7 @@ def sizes(evaluation: Evaluation) -> str | None:
 
 
 def size_against_oracle(evaluation: Evaluation) -> str | None:
-    """Each image's mask size against the oracle's, or the paper's Opt where there is no exact one."""
+    """Draw each image's mask size against the oracle's, or the paper's Opt if there is no exact oracle."""
     images = evaluation.images
     exact = bool(np.isfinite(images.oracle_size).any())
     oracle = images.oracle_size if exact else images.paper_oracle_size
@@ -107,7 +107,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
-    """Coverage in each tenth of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
+    """Draw coverage by tenths of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
     parts = _parts(evaluation.coverage_by_difficulty)
     if not parts:
         return None
@@ -133,7 +133,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
 
 
 def size_by_difficulty(evaluation: Evaluation) -> str | None:
-    """Mean mask size in each tenth of predicted difficulty."""
+    """Draw the mean mask size in each tenth of predicted difficulty."""
     parts = _parts(evaluation.size_by_difficulty)
     if not parts:
         return None
@@ -147,12 +147,12 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
 
 
 def size_by_threshold(evaluation: Evaluation) -> str | None:
-    """What other thresholds would cost: mean mask size against threshold, the chosen one marked."""
+    """Draw mean mask size against threshold, to show the cost of others; mark the chosen one."""
     return size_curve(evaluation.size_by_threshold, evaluation)
 
 
 def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | CalibrationCard) -> str | None:
-    """Mean mask size against threshold, from pairs of them; that of the evaluation or card marked."""
+    """Draw mean mask size against threshold, from pairs of them; mark the evaluation's or card's."""
     curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
     if len(curve) < 2:
         return None
@@ -172,7 +172,7 @@ def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | Calibra
 
 
 def gauge(evaluation: Evaluation) -> str | None:
-    """The measured coverage with its interval on a line, beside the promised share."""
+    """Draw the measured coverage with its interval on a line, beside the promised share."""
     promised = words.promised_share(evaluation)
     if promised is None:
         return None
@@ -212,7 +212,7 @@ def _histogram(values: Array, edges: Sequence[float]) -> list[float]:
 
 
 def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
-    """Bin edges, one of them on the threshold, over all masked and most losses without a mask."""
+    """Return bin edges, one of them on the threshold, over all masked and most unmasked losses."""
     tail = float(np.quantile(unmasked, 0.95)) if unmasked.size else 0.0
     high = max(1.2 * threshold, 1.02 * float(masked.max()), min(tail, 3 * threshold), 1e-12)
     width = high / BINS
@@ -223,14 +223,14 @@ def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
 
 
 def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[float]:
-    """Images in each bin; what sits on the threshold has met it; what lies outside is left out."""
+    """Count images in each bin; one on the threshold meets it; those outside the bins are left out."""
     just_below = threshold - 0.5 * (edges[1] - edges[0]) * 1e-3
     inside = np.where(passes(values, threshold), np.minimum(values, just_below), values)
     return _histogram(np.maximum(inside, edges[0]), edges)
 
 
 def _further(on: svg.Plot, count: int) -> str:
-    """A note on the unmasked images that the axis leaves out."""
+    """Return a note on the unmasked images that the axis leaves out."""
     note = f"{count} unmasked further right →"
     return svg.text(on.x.end, on.y.end + 34, note, "end", f"fill:{svg.QUIET}") if count else ""
 

@@ -1,4 +1,4 @@
-"""The table of all test images, to read and as a CSV file."""
+"""The table of all test images, for the page and as a CSV file."""
 
 import base64
 import csv
@@ -21,33 +21,33 @@ MEASURES = {
     "oracle_size": "oracle’s size",
     "difficulty": "mean score",
 }
-"""Columns of numbers, and what stands above them; the file has all."""
+"""Columns of numbers, and their headings; the CSV file has all columns."""
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """An image with what was measured on it."""
+    """Row of an image in the table: its names and its measures."""
 
     names: list[str]
-    """Its own, its group and its category, as far as any image has one."""
+    """Name, group and category of the image; without columns that are empty for all images."""
     met: bool
     numbers: list[tuple[str, str]]
-    """To sort by, and to read."""
+    """Pairs of a number to sort by and its text."""
 
 
 @dataclass(frozen=True)
 class ImageTable:
-    """All test images."""
+    """Table of all test images."""
 
     names: list[str]
     measures: list[str]
     rows: list[ImageRow]
     csv: str
-    """The whole record as a data URI."""
+    """CSV file of the whole record as a data URI."""
 
 
 def image_table(evaluation: Evaluation) -> ImageTable:
-    """Rows in the order of the record; columns that no image has a value for are left out of the page."""
+    """Return rows in the order of the record, without columns that are empty for all images."""
     columns = evaluation.images.columns()
     named = [name for name in ("name", "group", "category") if any(columns[name])]
     measured = [name for name in MEASURES if not np.isnan(columns[name]).all()]
@@ -68,7 +68,7 @@ def image_table(evaluation: Evaluation) -> ImageTable:
 
 
 def _exact(value: float) -> str:
-    """As scripts read it; nothing where there is none."""
+    """Return a number for scripts to sort by; empty for NaN."""
     return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
 
 

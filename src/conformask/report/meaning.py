@@ -1,4 +1,4 @@
-"""What a promise means in sentences, and how far it can be relied on."""
+"""Meaning of a promise in sentences, and how far it can be relied on."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ from conformask.report.words import hidden_text, percent, promise_of
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a promise can be relied on."""
+    """Degree to which a promise can be relied on."""
 
     name: str
-    """calibrated, simultaneous, exploratory, hidden, impossible or broken: a class of the style sheet."""
+    """Class of the style sheet: calibrated, simultaneous, exploratory, hidden, impossible or broken."""
     title: str
     text: str
 
@@ -40,12 +40,12 @@ EXPLORATORY = Standing(
 
 
 def broken(text: str) -> Standing:
-    """Where images with truth contradict the promise."""
+    """Return the standing of a promise that images with truth contradict."""
     return Standing("broken", "Broken here", text)
 
 
 def of_another_network(text: str) -> Standing:
-    """Where another network made the images than the one that the promise is about."""
+    """Return the standing of a promise for images that another network made."""
     return Standing("broken", "Not about these images", f"{text}. Nothing is promised for them.")
 
 
@@ -53,14 +53,14 @@ EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
 
 
 def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
-    """What it holds, and what it is silent about."""
+    """Return what the promise says, and what it does not say."""
     level, parts = "" if about.confidence is None else percent(about.confidence), meaning(promise_of(about))
     silent = parts.silent.format(c=level) + (level and EVENLY)
     return Meaning(parts.holds.format(c=level), f"{silent} {about.loss_caveat or ''}".rstrip())
 
 
 def caveats(evaluation: Evaluation) -> list[str]:
-    """What to know before the promise is relied on, beside what it is silent about."""
+    """Return warnings to read before the promise is relied on, apart from what it does not say."""
     network = evaluation.caveat
     return [
         *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
@@ -70,7 +70,7 @@ def caveats(evaluation: Evaluation) -> list[str]:
 
 
 def standing_of(card: CalibrationCard) -> Standing:
-    """Whether the promise hides everything, was fixed beforehand, covers every setting, or was changed."""
+    """Return the standing: everything hidden, changed afterwards, covering all settings, or as calibrated."""
     if card.hides is not None:
         return Standing(
             "hidden",

@@ -1,4 +1,4 @@
-"""For a paper or a lab book: what was done in a paragraph, with the numbers, and what it was done with."""
+"""Methods section of a paper: a paragraph with the numbers, and facts that identify what was used."""
 
 from conformask.records.evaluation import Evaluation
 from conformask.report.meaning import EXPLORATORY
@@ -7,7 +7,7 @@ from conformask.report.words import figure, interval_text, network_label, plural
 
 
 def methods_text(evaluation: Evaluation) -> str:
-    """A paragraph for a methods section; numbers in brackets count the references."""
+    """Return a paragraph for a methods section; numbers in brackets count the references."""
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
     images, family = plural(evaluation.n_calibration, "image"), evaluation.family.replace("_", " ")
     between = "" if evaluation.over else " between masked output and masked reference"
@@ -26,7 +26,7 @@ def methods_text(evaluation: Evaluation) -> str:
 
 
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """What identifies network, masker, images and software."""
+    """Return the facts that identify network, masker, images and software."""
     rows = [("Network", _network(evaluation)), ("Masker", evaluation.fingerprint or "–")]
     made = evaluation.made
     if made is None:

@@ -1,4 +1,4 @@
-"""What a notebook shows of a masker: its promise, what it says and does not say, and what masks cost."""
+"""View of a masker in a notebook: its promise, what it says and does not say, and the size of its masks."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from conformask.report.words import levels, plural, sizes
 
 
 def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[tuple[float, float]]) -> str:
-    """A piece of HTML that takes its colours from the page around it."""
+    """Return a piece of HTML that takes its colours from the page around it."""
     curve = size_curve(size_by_threshold, card)
     return template("masker.html").render(
         card=card, rows=_rows(card, scorer), curve=Markup(curve) if curve else None
@@ -34,7 +34,7 @@ def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
 
 
 def _lambda(card: CalibrationCard) -> str:
-    """The one of all images, or what it depends on."""
+    """Return the lambda of all images, or what it depends on."""
     if "lam" not in card.rule:
         return f"of each image, by the rule {card.rule['kind']}"
     return f"{card.rule['lam']:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"

@@ -1,4 +1,4 @@
-"""A large image made small, block by block."""
+"""Block-wise downsampling for overviews of large images."""
 
 from math import ceil
 
@@ -7,11 +7,11 @@ import numpy as np
 from conformask.storage.as_arrays import Array
 
 LONGEST, LONGEST_IN_VOLUMES = 2048, 256
-"""Sides of a reduced overlay, in pixels."""
+"""Longest side of an overview, in pixels, of a plane and of a volume."""
 
 
 class Overview:
-    """The mean over squares or cubes of pixels of an image (C, *space), no side longer than LONGEST."""
+    """Mean over squares or cubes of pixels of an image (C, *space), to a limited longest side."""
 
     def __init__(self, channels: int, size: tuple[int, ...]) -> None:
         self.step = ceil(max(size) / (LONGEST if len(size) == 2 else LONGEST_IN_VOLUMES))
@@ -20,7 +20,7 @@ class Overview:
         self._counts = np.zeros(sides, np.float32)
 
     def add(self, places: tuple[slice, ...], block: Array) -> None:
-        """Put in a block (C, *window) that lies at these places; each pixel once."""
+        """Add a block (C, *window) that lies at these places; each pixel once."""
         sums, counts, where = block, np.ones((), np.float32), []
         for axis, side in enumerate(places, start=1):
             cells = np.arange(side.start, side.stop) // self.step
@@ -32,5 +32,5 @@ class Overview:
 
     @property
     def image(self) -> Array:
-        """(C, *space) float32."""
+        """Overview, (C, *space) float32."""
         return self._sums / self._counts

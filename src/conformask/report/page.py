@@ -1,4 +1,4 @@
-"""The report: one HTML file that needs nothing but itself."""
+"""The report: one self-contained HTML file."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +22,7 @@ from conformask.report.worth import worth_text
 from conformask.storage.whole import whole_file
 
 GALLERY, WHOLE = 640, 1600
-"""Longest side of the pictures kept in the file."""
+"""Longest side of pictures kept in the file, in pixels: of the gallery, and of whole images."""
 KINDS = {
     "best": "Best: the mask removes much error for its size",
     "typical": "Typical: the middle of the test images",
@@ -32,7 +32,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class FigureCard:
-    """A figure with its title and the sentence that says what to look for."""
+    """A figure with its title and a caption that says what to look for."""
 
     title: str
     caption: str
@@ -52,7 +52,7 @@ class GalleryRow:
 
 
 def write_report(evaluation: Evaluation, path: Path | str) -> Path:
-    """Write the report of an evaluation to one HTML file, whole or not at all, and return its path.
+    """Write the report of an evaluation to one HTML file, wholly or not at all, and return its path.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -66,7 +66,7 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 
 
 def render(evaluation: Evaluation) -> str:
-    """The report as HTML; every name in it is escaped, every picture is inside."""
+    """Return the report as HTML; every name in it is escaped, every picture is embedded."""
     gauge = figures.gauge(evaluation)
     return template("template.html").render(
         evaluation=evaluation,
@@ -95,7 +95,7 @@ def render(evaluation: Evaluation) -> str:
 
 
 def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
-    """Rows under the heading of their kind, known kinds first."""
+    """Return rows under the heading of their kind, known kinds first."""
     kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
     rows = {
         KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in evaluation.examples if e.kind == kind]
@@ -117,7 +117,7 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
 
 
 def _cards(evaluation: Evaluation) -> list[FigureCard]:
-    """The figures that have data, in reading order."""
+    """Return the figures that have data, in reading order."""
     drawn = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
     return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in drawn if svg]
 

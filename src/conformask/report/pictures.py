@@ -13,12 +13,13 @@ from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
 
 HATCH = (255, 214, 64)
-"""Of hidden pixels, unless a user of the viewer chooses another: a yellow that sky and haematoxylin lack."""
+"""Colour of the hatch over hidden pixels, unless the viewer's user chooses another: a yellow that sky and
+haematoxylin lack."""
 PERIOD, STRIPE, EDGE = 12, 2.5, 1
-"""Of the hatch, pixels from stripe to stripe along a row, across a stripe, and across the dark edge on either
-side, so that it is seen on every colour; as in the viewer."""
+"""Pixels of the hatch from stripe to stripe along a row, across a stripe, and across the dark edge on either
+side, so that it is visible on every colour; as in the viewer."""
 SHADE, OPACITY = 0.55, 0.9
-"""How opaque that edge is, and all of the hatch where nothing is trusted; as in the viewer."""
+"""Opacity of that edge, and of the whole hatch where nothing is trusted; as in the viewer."""
 INFERNO = np.array(
     [
         [0, 0, 4],
@@ -33,13 +34,13 @@ INFERNO = np.array(
     ],
     dtype=float,
 )
-"""matplotlib's inferno at nine even steps."""
+"""Colours of matplotlib's inferno at nine even steps."""
 GREEN_MAGENTA = np.array([[0, 1, 0], [1, 0, 1]], np.float32)
-"""Of two channels."""
+"""Colours of the channels of an image of two channels."""
 COLORS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 1]], np.float32)
-"""Of more channels, in turn: cyan, yellow, magenta, red, green, blue."""
+"""Colours of more channels, in turn: cyan, yellow, magenta, red, green, blue."""
 SMALL = 160
-"""Images with no side longer than this are enlarged with visible pixels."""
+"""Longest side of an image that is enlarged with visible pixels."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class Picture:
 
 
 def pictures(example: Example, longest: int) -> dict[str, Picture]:
-    """All pictures of an example, by name: input, truth, output, mask, overlay, error."""
+    """Return all pictures of an example, by name: input, truth, output, mask, overlay, error."""
     small = max(example.y_hat.shape[:2]) <= SMALL
     panels = {
         "input": ("Input x", example.x),
@@ -72,29 +73,29 @@ def pictures(example: Example, longest: int) -> dict[str, Picture]:
 
 
 def error_label(scale: float) -> str:
-    """What stands under a picture of the error."""
+    """Return the caption of a picture of the error."""
     return f"Error |y − ŷ|, 0 to {scale:.2g}"
 
 
 def error_bytes(y: Array, y_hat: Array) -> tuple[Array, float]:
-    """|y - y_hat| of images (C, H, W), averaged over channels, as uint8 (H, W), and what 255 stands for."""
+    """Return |y - y_hat| of images (C, H, W), mean over channels, as uint8 (H, W), and the value of 255."""
     error = np.abs(y - y_hat).mean(axis=0)
     scale = float(np.quantile(error, 0.995)) or 1.0
     return as_bytes(error[None] / scale), scale
 
 
 def gray(image: Array) -> Array:
-    """One channel: the mean over channels, where there are any."""
+    """Return one channel, (H, W): the mean over channels if there are several."""
     return image if image.ndim == 2 else np.rint(image.mean(axis=-1)).astype(np.uint8)
 
 
 def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
-    """The output, hatched where it is hidden, the stronger the less trusted.
+    """Draw the output, hatched where it is hidden: the less trusted, the stronger.
 
     Args:
         y_hat: uint8 (H, W) or (H, W, 3).
-        mask: of the same height and width, 255 = trusted.
-        density: pixels for each pixel of the screen, where it is shown smaller.
+        mask: uint8 of the same height and width, 255 = trusted.
+        density: pixels for each pixel of the screen, if it is shown smaller.
 
     Returns:
         uint8 (H, W, 3); small images are enlarged, so that stripes are finer than their pixels.
@@ -111,13 +112,13 @@ def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
 
 
 def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:
-    """The overlay for a page that keeps at most `longest` pixels a side, and shows such pictures smaller."""
+    """Draw the overlay for a page that keeps at most `longest` pixels per side, and shows it smaller."""
     image, trusted = _shrunk(y_hat, longest), _shrunk(mask, longest)
     return overlay(image, trusted, density=max(1, round(2 * max(image.shape[:2]) / longest)))
 
 
 def _stripes(density: int) -> tuple[Array, Array]:
-    """Colour times opacity, (period, 3), and opacity, (period, 1), by the sum of row and column."""
+    """Return colour times opacity, (period, 3), and opacity, (period, 1), by the sum of row and column."""
     at = np.arange(density * PERIOD, dtype=np.float32)
     away = np.minimum(at, at[::-1] + 1) / np.sqrt(2)
     stripe, both = (np.clip(density * width / 2 - away + 0.5, 0, 1) for width in (STRIPE, STRIPE + 2 * EDGE))
@@ -126,7 +127,7 @@ def _stripes(density: int) -> tuple[Array, Array]:
 
 
 def heat(error: Array) -> Array:
-    """Bytes to colours of inferno: black = no error, pale yellow = the scale's end."""
+    """Map bytes to colours of inferno: black = no error, pale yellow = the scale's end."""
     at = np.linspace(0, 255, len(INFERNO))
     table = np.stack([np.interp(np.arange(256), at, channel) for channel in INFERNO.T], axis=-1)
     colors: Array = np.rint(table).astype(np.uint8)[gray(error)]
@@ -134,18 +135,18 @@ def heat(error: Array) -> Array:
 
 
 def heat_gradient() -> str:
-    """The colour map as a CSS gradient, for the legend."""
+    """Return the colour map as a CSS gradient, for the legend."""
     stops = ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in INFERNO)
     return f"linear-gradient(to right, {stops})"
 
 
 def data_uri(image: Array) -> str:
-    """A uint8 image, (H, W) or (H, W, 3), as a PNG inside a URI."""
+    """Encode a uint8 image, (H, W) or (H, W, 3), as a PNG inside a URI."""
     return "data:image/png;base64," + base64.b64encode(png(Image.fromarray(image.squeeze()))).decode("ascii")
 
 
 def png(image: Image.Image) -> bytes:
-    """The content of a PNG file, which says who made it."""
+    """Return the content of a PNG file, which names conformask as its software."""
     buffer, info = io.BytesIO(), PngInfo()
     info.add_text("Software", "conformask")
     image.save(buffer, "PNG", pnginfo=info)
@@ -153,7 +154,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def picture(label: str, name: str, image: Array, longest: int, pixelated: bool) -> Picture:
-    """A uint8 image, no side longer than `longest`, described as the label of the name."""
+    """Make a picture of a uint8 image, no side longer than `longest`, described as the label of the name."""
     image = _shrunk(image, longest)
     height, width = image.shape[:2]
     return Picture(label, f"{label} of {name}", data_uri(image), width, height, pixelated)
@@ -169,14 +170,14 @@ def _shrunk(image: Array, longest: int) -> Array:
 
 
 def colors_of(channels: int) -> Array | None:
-    """A colour for each channel, (C, 3) in [0, 1]; None of 1 and 3 channels, which are grey and RGB."""
+    """Return a colour for each channel, (C, 3) in [0, 1]; None for 1 and 3 channels, grey and RGB."""
     if channels in (1, 3):
         return None
     return GREEN_MAGENTA if channels == 2 else COLORS[np.arange(channels) % len(COLORS)]
 
 
 def in_colors(image: Array, colors: Array | None = None) -> Array:
-    """(C, H, W) in [0, 1] -> uint8 (H, W) of one channel, else (H, W, 3): RGB, or a colour each.
+    """Convert (C, H, W) in [0, 1] to uint8 (H, W) for one channel, else (H, W, 3): RGB, or a colour each.
 
     Colours are (C, 3) in [0, 1], those of `colors_of` unless they are given.
     """
@@ -187,7 +188,7 @@ def in_colors(image: Array, colors: Array | None = None) -> Array:
 
 
 def as_bytes(image: Array) -> Array:
-    """(C, H, W) in [0, 1] -> uint8 (H, W) or (H, W, 3); of other channel counts the mean."""
+    """Convert (C, H, W) in [0, 1] to uint8 (H, W) or, for 3 channels, (H, W, 3); else their mean."""
     levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
     if len(levels) == 3:
         return np.moveaxis(levels, 0, -1)

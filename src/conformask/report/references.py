@@ -1,4 +1,4 @@
-"""What to cite: the paper of the masks, and those that prove a promise."""
+"""References to cite: the paper of the masks, and those that prove a promise."""
 
 from collections.abc import Sequence
 
@@ -56,11 +56,11 @@ OF_GUARANTEE = {
         "prediction, 2008",
     ),
 }
-"""By the name of the guarantee."""
+"""References by the name of the guarantee."""
 
 
 def references(evaluation: Evaluation) -> Sequence[str]:
-    """The masks' first, then what the promise rests on."""
+    """Return the reference for the masks, then those that prove the promise."""
     in_each = isinstance(promise_of(evaluation).population, EachCategory)
     proofs = [*OF_GUARANTEE[evaluation.guarantee], *([MONDRIAN] if in_each else [])]
     return tuple(dict.fromkeys([MASKS, *proofs]))

@@ -1,4 +1,4 @@
-"""The slices of a volume that are worth a look."""
+"""Selection of the slices of a volume to look at."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,12 +11,12 @@ from conformask.storage.as_arrays import Array
 
 
 def telling(mask: Array, error: Array | None = None, axis: int = 0) -> dict[int, str]:
-    """What is to be seen at which slice: the most hidden, the largest error where it is known, the middle.
+    """Return labels by slice: the most hidden, the largest error if it is known, the middle.
 
     Args:
         mask: (C, D, H, W) in [0, 1].
-        error: of any channels, (C, D, H, W).
-        axis: the slices lie across it, 0 to 2.
+        error: with any number of channels, (C, D, H, W).
+        axis: the axis across which the slices lie, 0 to 2.
     """
     across = tuple(other for other in range(4) if other != 1 + axis)
     hidden = 1 - mask.mean(axis=across, dtype=np.float64)
@@ -33,14 +33,14 @@ def telling(mask: Array, error: Array | None = None, axis: int = 0) -> dict[int,
 def planes_of(
     mask: Array, *others: Array | None, geometry: Geometry | None, error: Array | None = None
 ) -> Iterator[tuple[list[Any], str | None]]:
-    """Mask and other images (C, *space) as they are; of a volume their telling slices, each with what it is.
+    """Yield mask and other images (C, *space) as they are; for a volume selected slices, each with a label.
 
     Args:
         mask: (C, *space) in [0, 1].
-        others: what lies under it, None where it is unknown; of as many slices, or fewer.
-        geometry: how a volume lies in a patient: then slices are axial, and turned as radiologists look at
+        others: the images under the mask, None for unknown ones; with as many slices, or fewer.
+        geometry: how a volume lies in a patient: then slices are axial, and oriented as radiologists expect
             them.
-        error: where it is known; see `telling`.
+        error: the error, if it is known; see `telling`.
     """
     images = [mask, *others]
     if mask.ndim == 3:
@@ -54,6 +54,6 @@ def planes_of(
 
 
 def at_slice(image: Array, view: View, place: int, depth: int) -> Array:
-    """The slice (C, H, W) of a volume (C, *space) at a place among `depth`, which it may have fewer of."""
+    """Return the slice (C, H, W) at a place among `depth`, of a volume (C, *space) with perhaps fewer."""
     axis = 1 + view.axis
     return view.turned(image.take([place * image.shape[axis] // depth], axis))

@@ -14,7 +14,7 @@ from conformask.storage.as_arrays import Array
 from conformask.storage.whole import whole_file
 
 WIDEST, LONGEST = 220, 480
-"""Of a picture in a notebook, and of one kept in it."""
+"""Width of a picture shown in a notebook, and longest side of one kept in it, in pixels."""
 TILE, GAP, LINE, MARGIN = 208, 12, 20, 16
 INK, QUIET, EDGE, PAPER = (29, 33, 41), (93, 100, 112), (214, 216, 212), "white"
 VERDICTS = {
@@ -22,26 +22,26 @@ VERDICTS = {
     True: ("within the threshold   ", (0, 115, 90)),
     False: ("beyond the threshold   ", (184, 69, 0)),
 }
-"""Whether an image is within the threshold, and in which colour."""
+"""Text and colour by whether an image is within the threshold."""
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 ASCII = str.maketrans({"ŷ": "y_hat", "−": "-", "✓": "", "✗": "", "\N{NO-BREAK SPACE}": " "})
-"""For what the font inside Pillow cannot write."""
+"""Replacements of characters that Pillow's own font lacks."""
 
 
 @dataclass(frozen=True)
 class StripRow:
-    """One image."""
+    """One image of a strip, with its pictures and facts."""
 
     pictures: Mapping[str, Array]
-    """uint8 (H, W) or (H, W, 3), by label."""
+    """Pictures by label, uint8 (H, W) or (H, W, 3)."""
     facts: tuple[str, ...]
     met: bool | None
-    """Whether its loss is within the threshold; None where the truth is unknown."""
+    """Whether the loss is within the threshold; None where the truth is unknown."""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """What show() gives: a notebook displays it, save() writes it."""
+    """Result of show(): a notebook displays it, save() writes it."""
 
     promise: str
     rows: tuple[StripRow, ...]
@@ -57,7 +57,7 @@ class Strip:
         return png(_sheet(self))
 
     def save(self, path: Path | str) -> Path:
-        """Write a .png, or a .html that needs nothing but itself, and return its path.
+        """Write a .png or a self-contained .html, and return its path.
 
         Raises:
             InvalidArgumentError: another suffix.
@@ -83,7 +83,7 @@ def _pictures(row: StripRow) -> Iterator[Picture]:
 
 
 def _sheet(strip: Strip) -> Image.Image:
-    """All rows, from top to bottom, below the promise."""
+    """Draw all rows, from top to bottom, below the promise."""
     columns = max(len(row.pictures) for row in strip.rows)
     inner = columns * (TILE + GAP) - GAP
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
@@ -101,7 +101,7 @@ def _sheet(strip: Strip) -> Image.Image:
 
 
 def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
-    """The pictures of a row, their labels, and the facts."""
+    """Draw the pictures of a row, their labels, and the facts."""
     tiles = [_tile(image) for image in row.pictures.values()]
     below = max(tile.height for tile in tiles) + 4
     verdict, colour = VERDICTS[row.met]
@@ -122,7 +122,7 @@ def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
 
 
 def _tile(image: Array) -> Image.Image:
-    """As wide as a tile: few pixels stay visible as squares, many are averaged."""
+    """Resize to the width of a tile: few pixels stay visible as squares, many are averaged."""
     size = (TILE, max(1, round(TILE * image.shape[0] / image.shape[1])))
     resampling = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.LANCZOS
     return Image.fromarray(image).convert("RGB").resize(size, resampling)

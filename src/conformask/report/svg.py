@@ -1,6 +1,6 @@
-"""A small vocabulary for drawing: scales, ticks, axes and marks, each returned as SVG text.
+"""Drawing functions: scales, ticks, axes and marks, each returned as SVG text.
 
-Colours are CSS variables of the page with a fallback, so a figure also stands alone.
+Colours are CSS variables of the page with a fallback, so that a figure can also stand alone.
 """
 
 import math
@@ -26,7 +26,7 @@ Domain = tuple[float, float]
 
 @dataclass(frozen=True)
 class Scale:
-    """A linear map from numbers to positions; a domain of no width is widened."""
+    """A linear map from numbers to positions; an empty domain is widened."""
 
     low: float
     high: float
@@ -34,7 +34,7 @@ class Scale:
     end: float
 
     def __call__(self, value: float) -> float:
-        """The position of a value, to a hundredth of a pixel."""
+        """Return the position of a value, to a hundredth of a pixel."""
         share = (value - self.low) / ((self.high - self.low) or 1.0)
         return round(self.start + share * (self.end - self.start), 2)
 
@@ -48,27 +48,27 @@ class Plot:
 
 
 def plot(x: Domain, y: Domain, top: float = 44, height: float = HEIGHT) -> Plot:
-    """The scales of a figure of the usual size, with room for axes below and labels above."""
+    """Return the scales of a figure of the usual size, with room for axes below and labels above."""
     return Plot(Scale(*x, 48, WIDTH - 20), Scale(*y, height - 52, top))
 
 
 def plain(value: float) -> str:
-    """A number as on a tick: 0.02, 150, 1.5e-05."""
+    """Format a number as on a tick: 0.02, 150, 1.5e-05."""
     return f"{value:.6g}"
 
 
 def percent(value: float) -> str:
-    """A share as on a tick: 90 %."""
+    """Format a share as on a tick: 90 %."""
     return f"{100 * value:.4g} %"
 
 
 def whole(value: float) -> str:
-    """A count as on a tick; nothing between two whole numbers."""
+    """Format a count as on a tick; return "" between two whole numbers."""
     return f"{value:.0f}" if float(value).is_integer() else ""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers from low to high, about `count` of them."""
+    """Return round numbers from low to high, about `count` of them."""
     rough = (high - low) / count
     if not (math.isfinite(rough) and rough > 0):
         return [low]
@@ -79,7 +79,7 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def document(label: str, marks: Iterable[str], height: float = HEIGHT, width: float = WIDTH) -> str:
-    """A whole SVG image, described to those who cannot see it."""
+    """Return a whole SVG image, with a label for those who cannot see it."""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" '
         f'aria-label="{escape(label)}" font-size="13" style="width:100%;height:auto;fill:{INK};'
@@ -88,18 +88,18 @@ def document(label: str, marks: Iterable[str], height: float = HEIGHT, width: fl
 
 
 def group(marks: Iterable[str], style: str) -> str:
-    """Marks that share a style."""
+    """Group marks that share a style."""
     return f'<g style="{style}">{"".join(marks)}</g>'
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", style: str = "") -> str:
-    """Words at a position, with a halo that keeps them legible on marks."""
+    """Draw words at a position, with a halo that keeps them legible on marks."""
     halo = f"paint-order:stroke;stroke:{PAPER};stroke-width:4px;stroke-linejoin:round;{style}"
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}" style="{halo}">{escape(words)}</text>'
 
 
 def segment(x1: float, y1: float, x2: float, y2: float) -> str:
-    """A straight line."""
+    """Draw a straight line."""
     return f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}"/>'
 
 
@@ -110,7 +110,7 @@ def axes(
     formats: tuple[Format, Format] = (plain, plain),
     x_ticks: Sequence[float] | None = None,
 ) -> str:
-    """Quiet grid lines, tick labels and the two axis labels, the vertical one above its axis."""
+    """Draw quiet grid lines, tick labels and the two axis labels, the vertical one above its axis."""
     left, right, bottom, top = on.x.start, on.x.end, on.y.start, on.y.end
     ys = [v for v in ticks(on.y.low, on.y.high, 4) if formats[1](v)]
     xs = ticks(on.x.low, on.x.high, 6) if x_ticks is None else x_ticks
@@ -127,7 +127,7 @@ def axes(
 
 
 def bars(on: Plot, edges: Sequence[float], heights: Sequence[float], titles: Sequence[str], fill: str) -> str:
-    """One bar an interval; a tooltip each; empty ones are left out."""
+    """Draw one bar for each interval, with a tooltip; leave out empty ones."""
     marks = []
     for left, right, value, title in zip(edges, edges[1:], heights, titles, strict=False):
         if value > 0:
@@ -139,14 +139,14 @@ def bars(on: Plot, edges: Sequence[float], heights: Sequence[float], titles: Seq
 
 
 def line(on: Plot, xs: Iterable[float], ys: Iterable[float], stroke: str, dash: str = "none") -> str:
-    """A broken line through points."""
+    """Draw a line of segments through points."""
     path = " ".join(f"{on.x(x):g},{on.y(y):g}" for x, y in zip(xs, ys, strict=True))
     style = f"fill:none;stroke:{stroke};stroke-width:2.25;stroke-linejoin:round;stroke-dasharray:{dash}"
     return f'<polyline points="{path}" style="{style}"/>'
 
 
 def outline(on: Plot, edges: Sequence[float], heights: Sequence[float], stroke: str, dash: str) -> str:
-    """The contour of a histogram, so that another can be seen through it."""
+    """Draw the contour of a histogram, so that another can be seen through it."""
     xs = [edge for edge in edges for _ in range(2)]
     ys = [0.0, *(height for height in heights for _ in range(2)), 0.0]
     return line(on, xs, ys, stroke, dash)
@@ -155,7 +155,7 @@ def outline(on: Plot, edges: Sequence[float], heights: Sequence[float], stroke: 
 def points(
     on: Plot, xs: Iterable[float], ys: Iterable[float], titles: Iterable[str], fill: str, r: float = 3.5
 ) -> str:
-    """A dot for each pair, with a tooltip."""
+    """Draw a dot for each pair, with a tooltip."""
     marks = [
         f'<circle cx="{on.x(x):g}" cy="{on.y(y):g}" r="{r:g}"><title>{escape(title)}</title></circle>'
         for x, y, title in zip(xs, ys, titles, strict=True)
@@ -164,20 +164,20 @@ def points(
 
 
 def band(on: Plot, low: float, high: float, fill: str) -> str:
-    """A shaded range of the vertical axis, over the whole width."""
+    """Shade a range of the vertical axis, over the whole width."""
     y, height = on.y(high), on.y(low) - on.y(high)
     box = f'x="{on.x.start:g}" y="{y:g}" width="{on.x.end - on.x.start:g}" height="{height:g}"'
     return f'<rect {box} style="fill:{fill};opacity:.12"/>'
 
 
 def whiskers(on: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke: str) -> str:
-    """A vertical interval at each x."""
+    """Draw a vertical interval at each x."""
     marks = [segment(on.x(x), on.y(a), on.x(x), on.y(b)) for x, (a, b) in zip(xs, intervals, strict=True)]
     return group(marks, f"stroke:{stroke};stroke-width:2;stroke-linecap:round;opacity:.5")
 
 
 def upright(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
-    """A vertical reference line with its label above the plot."""
+    """Draw a vertical reference line with its label above the plot."""
     x, top = on.x(value), on.y.end
     mark = segment(x, on.y.start, x, top - 8)
     return group([mark], f"stroke:{stroke};stroke-width:1.75") + text(
@@ -186,13 +186,13 @@ def upright(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
 
 
 def anchor(on: Plot, x: float) -> str:
-    """How words at a horizontal position are set, so that they stay inside."""
+    """Return the text anchor that keeps words at a horizontal position inside."""
     share = (x - on.x.start) / (on.x.end - on.x.start)
     return "middle" if 0.25 < share < 0.8 else ("start" if share <= 0.25 else "end")
 
 
 def level(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
-    """A horizontal reference line with its label above the plot, at the right."""
+    """Draw a horizontal reference line with its label above the plot, at the right."""
     y = on.y(value)
     mark = segment(on.x.start, y, on.x.end, y)
     return group([mark], f"stroke:{stroke};stroke-width:1.75;stroke-dasharray:6 4") + text(
@@ -201,7 +201,7 @@ def level(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
 
 
 def along(on: Plot, start: Domain, end: Domain, label: str) -> str:
-    """Words below the upper end of a rising line, turned with it."""
+    """Draw words below the upper end of a rising line, rotated with it."""
     x1, y1, x2, y2 = on.x(start[0]), on.y(start[1]), on.x(end[0]), on.y(end[1])
     angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
     turned = text(-8, 17, label, "end", f"fill:{QUIET}")
@@ -209,7 +209,7 @@ def along(on: Plot, start: Domain, end: Domain, label: str) -> str:
 
 
 def key(entries: Iterable[tuple[str, str, str]]) -> str:
-    """A row of (label, colour, dash) above the plot; an empty dash means a filled mark."""
+    """Draw a row of (label, colour, dash) above the plot; an empty dash means a filled mark."""
     marks, x = [], 4.0
     for label, colour, dash in entries:
         swatch = (

@@ -1,4 +1,4 @@
-"""The HTML templates beside this file; every name put into one is escaped."""
+"""HTML templates beside this file; every name put into one is escaped."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from jinja2 import Environment, FileSystemLoader, Template
 
 
 def template(name: str) -> Template:
-    """The template of that file name."""
+    """Return the template with this file name."""
     loader = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template(name)

@@ -1,6 +1,6 @@
 """Planes of an image as they are shown: which of its axes run down and to the right, and which way.
 
-Every image counts as a volume (D, H, W) here; one of two axes is a volume of one plane.
+Every image counts as a volume (D, H, W) here; an image with two axes is a volume of one plane.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
 
 Places = tuple[slice, ...]
-"""Where a window lies: along z, y and x."""
+"""Position of a window: a slice along z, y and x."""
 Point = tuple[int, int, int]
-"""A pixel: its z, y and x."""
+"""Position of a pixel: its z, y and x."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Along:
     backwards: bool = False
 
     def stored(self, start: int, stop: int, side: int) -> slice:
-        """Where shown pixels lie in the array."""
+        """Return where shown pixels lie in the array."""
         return slice(side - stop, side - start) if self.backwards else slice(start, stop)
 
 
@@ -36,21 +36,21 @@ class View:
     down: Along
     right: Along
     letters: str = ""
-    """What lies at the left, right, top and bottom, such as RLAP; nothing where it is unknown."""
+    """Directions in a patient at the left, right, top and bottom, such as RLAP; empty where unknown."""
 
     def sides(self, size: Size) -> tuple[int, int]:
-        """Rows and columns as shown."""
+        """Return the numbers of rows and columns as shown."""
         return size[self.down.axis], size[self.right.axis]
 
     def places(self, size: Size, at: int, rows: tuple[int, int], columns: tuple[int, int]) -> Places:
-        """The window of an array of which a part of a plane is made."""
+        """Return the window of the array that holds a part of a plane."""
         places = [slice(at, at + 1)] * 3
         for along, ends in ((self.down, rows), (self.right, columns)):
             places[along.axis] = along.stored(*ends, size[along.axis])
         return tuple(places)
 
     def turned(self, window: Array) -> Array:
-        """A window (C, D, H, W) of one plane as shown, (C, rows, columns)."""
+        """Turn a window (C, D, H, W) of one plane to how it is shown, (C, rows, columns)."""
         plane = window.squeeze(1 + self.axis)
         upright = plane if self.down.axis < self.right.axis else plane.swapaxes(1, 2)
         rows, columns = (slice(None, None, -1 if way.backwards else 1) for way in (self.down, self.right))
@@ -66,14 +66,14 @@ AS_STORED = (
 
 
 def views_of(size: Size, geometry: Geometry | None) -> tuple[View, ...]:
-    """The views of an image (H, W) or (D, H, W): as a radiologist expects them where it lies in a patient."""
+    """Return the views of an image (H, W) or (D, H, W): radiological ones if it lies in a patient."""
     orientation = None if geometry is None else geometry.orientation
     views = AS_STORED if orientation is None else _of_patient(orientation)
     return views if len(size) == 3 else tuple(view for view in views if view.axis == 0)
 
 
 def _of_patient(orientation: str) -> tuple[View, ...]:
-    """Right on the left, anterior at the top or on the left, superior at the top."""
+    """Return views with right on the left, anterior at the top or on the left, superior at the top."""
     left, posterior, inferior = (_along(orientation, *ends) for ends in ("LR", "PA", "IS"))
     return (
         View("Axial", inferior.axis, posterior, left, "RLAP"),
@@ -83,6 +83,6 @@ def _of_patient(orientation: str) -> tuple[View, ...]:
 
 
 def _along(orientation: str, wanted: str, opposite: str) -> Along:
-    """The axis that leads in a direction, or backwards from the opposite one; x is the last of the array."""
+    """Return the axis that leads in a direction, or backwards from the opposite; x is the array's last."""
     index = max(orientation.find(wanted), orientation.find(opposite))
     return Along(2 - index, backwards=orientation[index] == opposite)

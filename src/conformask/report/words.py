@@ -1,4 +1,4 @@
-"""What the report says: the promise in plain words, whether it was kept, and the numbers."""
+"""Texts of the report: the promise in plain words, whether it was kept, and the numbers."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -19,15 +19,15 @@ Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like those of the calibration?"
 UNLIKELY = 0.025
-"""What chance brings about more rarely than this, on either side, is not ascribed to it."""
+"""Probability, on either side, below which a result is not ascribed to chance."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the measurement stands to the promise."""
+    """Comparison of the measurement with the promise."""
 
     standing: str
-    """agrees, above, below or open: a class of the style sheet."""
+    """Class of the style sheet: agrees, above, below or open."""
     title: str
     text: str
 
@@ -42,57 +42,57 @@ class Tile:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number to a few significant digits; a dash where there is none."""
+    """Format a number to a few significant digits; a dash where there is none."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.{digits}g}" if math.isfinite(value) else "∞"
 
 
 def share(value: float | None) -> str:
-    """A share as a percentage with one decimal."""
+    """Format a share as a percentage with one decimal."""
     return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
 
 
 def percent(value: float) -> str:
-    """A promised share, without needless decimals: 90 %, 99.5 %."""
+    """Format a promised share, without needless decimals: 90 %, 99.5 %."""
     return f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
 
 
 def plural(count: int, noun: str) -> str:
-    """1 image, 2 images."""
+    """Return a count with its noun: 1 image, 2 images."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def levels(card: CalibrationCard) -> str:
-    """ ", confidence 0.9, delta 0.05": what a promise takes beside its threshold."""
+    """Return ", confidence 0.9, delta 0.05": the parameters of a promise besides its threshold."""
     confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
     return confidence + ("" if card.delta is None else f", delta {card.delta:g}")
 
 
 def sizes(card: CalibrationCard) -> str:
-    """Sizes of the calibration images."""
+    """Return the sizes of the calibration images."""
     return ", ".join(" x ".join(map(str, size)) for size in card.sizes)
 
 
 def network_label(network: Network | None) -> str:
-    """Who made y_hat, as people write it: a name and the start of the fingerprint."""
+    """Return the network's name and the start of its fingerprint."""
     if network is None:
         return "unknown"
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
 def promise_of(about: Promised) -> Promise:
-    """The promise by its axes; its confidence is the usual one."""
+    """Return the promise with its usual confidence."""
     return guarantee(about.guarantee, unit=about.unit, share=about.share, within=about.within)
 
 
 def promised_share(about: Promised) -> float | None:
-    """The promised share of images within the threshold; None where the promise is about a mean."""
+    """Return the promised share of images within the threshold; None if the promise is about a mean."""
     return None if promise_of(about).statement.bounds_a_mean else about.confidence
 
 
 def headline(about: Promised) -> str:
-    """The promise in one sentence."""
+    """Return the promise in one sentence."""
     promise = promise_of(about)
     limit = about.limit(f"{about.threshold:.4g}")
     if promised_share(about) is not None:
@@ -105,7 +105,7 @@ def headline(about: Promised) -> str:
 
 
 def hidden_text(hides: str) -> str:
-    """What masks are worth that are closed because nothing less keeps the promise."""
+    """Return the text for masks that hide everything because nothing less keeps the promise."""
     return (
         f"Nothing less than hiding {hides} completely keeps this promise: that it is kept says nothing of "
         "the network."
@@ -113,7 +113,7 @@ def hidden_text(hides: str) -> str:
 
 
 def hidden_share_text(card: CalibrationCard) -> str | None:
-    """How much the masks of the calibration images hide; None where it is not known."""
+    """Return how much the masks of the calibration images hide; None where it is not known."""
     if card.hidden is None:
         return None
     if card.rule.get("lam") == math.inf:
@@ -122,14 +122,14 @@ def hidden_share_text(card: CalibrationCard) -> str | None:
 
 
 def promised_here(promise: str, caveat: Caveat | None) -> str:
-    """The promise, or that there is none for images that another network made."""
+    """Return the promise, or a note that there is none for images that another network made."""
     if caveat is None or not caveat.other:
         return promise
     return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
 
 
 def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Caveat | None = None) -> str:
-    """What was measured on images with truth, beside what was promised for them."""
+    """Return the measurement on images with truth, beside what was promised for them."""
     unit, promised = promise_of(card).unit, promised_share(card)
     images = plural(measured.n, unit.singular)
     if promised is None:
@@ -152,13 +152,13 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
 
 
 def interval_text(interval: tuple[float, float]) -> str:
-    """The 95 % interval of a share."""
+    """Return the text of a 95 % interval of a share."""
     low, high = (f"{100 * end:.1f}" for end in interval)
     return f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
 
 
 def _compared(promised: float, measured: Measurement | Evaluation, counted: str, unit: Unit) -> str:
-    """What was promised and what was measured, in this order, so that neither is read as the other."""
+    """Return promise and measurement, in this order, so that neither is read as the other."""
     return (
         f"Promised {percent(promised)}, measured {share(measured.coverage)} of {counted} {unit.kept} "
         f"({interval_text(measured.coverage_interval)})"
@@ -170,7 +170,7 @@ def _as_expected(promised: float) -> str:
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
-    """Whether a batch of new images looks like those of the calibration."""
+    """Return whether a batch of new images looks like those of the calibration."""
     compared = f"p = {p_value:.3g} of all comparisons combined, level {level:g}"
     if shifted:
         return (
@@ -181,7 +181,7 @@ def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
 
 
 def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
-    """In which way images differ from those of the calibration, x and y_hat by themselves."""
+    """Return how images differ from those of the calibration, separately for x and y_hat."""
     texts: dict[str, list[str]] = {"x": [], "y_hat": []}
     for change in changes:
         texts[change.role].append(change.text)
@@ -192,7 +192,7 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
 
 
 def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
-    """How a stream stands: failures first, since scores can look the same while masks fail."""
+    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
     unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
     lines = []
     if promised is not None and watched.failure_evidence is not None and watched.n_judged:
@@ -223,7 +223,7 @@ def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
 
 
 def tested(evaluation: Evaluation) -> str:
-    """What was counted in a test."""
+    """Return what was counted in a test."""
     unit = promise_of(evaluation).unit
     groups = unit.is_group and evaluation.n_groups is not None
     count = evaluation.n_groups if groups else evaluation.n_test
@@ -231,7 +231,7 @@ def tested(evaluation: Evaluation) -> str:
 
 
 def verdict(evaluation: Evaluation) -> Verdict:
-    """Whether the test images agree with the promise, said plainly."""
+    """Return whether the test images agree with the promise, in plain words."""
     promised, caveat = promised_share(evaluation), evaluation.caveat
     if caveat is not None and caveat.other:
         measured = f"Measured {share(evaluation.coverage)} of {tested(evaluation)}"
@@ -269,12 +269,12 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
 
 
 def _rare(p_value: float | None, beyond: bool) -> bool:
-    """Whether chance hardly explains it; where no law is known, whether the interval lies beyond."""
+    """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
     return beyond if p_value is None else p_value < UNLIKELY
 
 
 def _chance(evaluation: Evaluation) -> str:
-    """How often chance measures as bad as this, where that is known."""
+    """Return how often chance measures as bad as this, where that is known."""
     if evaluation.p_worse is None:
         return ""
     return (
@@ -284,7 +284,7 @@ def _chance(evaluation: Evaluation) -> str:
 
 
 def tiles(evaluation: Evaluation) -> list[Tile]:
-    """The key numbers, in the order in which they are asked for."""
+    """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     share_promised = promised_share(evaluation)
     promised = f"promised {percent(share_promised)}" if share_promised else "share within the threshold"
@@ -321,7 +321,7 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
 
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
-    """The table: what was measured, and how much."""
+    """Return the rows of the table: what was measured, and its value."""
     images, unit = evaluation.images, promise_of(evaluation).unit
     within = passes(images.unmasked_distance, evaluation.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))

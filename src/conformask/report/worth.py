@@ -1,4 +1,4 @@
-"""What a score is worth, in words."""
+"""Texts on the quality of a score: how much its masks hide."""
 
 from conformask.records.curves import Worth
 
@@ -12,7 +12,7 @@ LABELS = {
 
 
 def worth_text(worth: Worth) -> str:
-    """What a score hides on the selection images, beside the best masks and those of other scores."""
+    """Return how much a score's masks hide on the selection images, beside those of others and the best."""
     others = {label: worth.others[name] for name, label in LABELS.items() if name in worth.others}
     told = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
     best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "
@@ -24,7 +24,7 @@ def worth_text(worth: Worth) -> str:
 
 
 def hidden_text(worth: Worth) -> str:
-    """The share, and in which interval it lies for nine of ten sets of such images."""
+    """Return the hidden share, and its interval over nine of ten sets of such images."""
     if worth.interval is None:
         return percent_of(worth.hidden)
     low, high = map(percent_of, worth.interval)
@@ -32,11 +32,11 @@ def hidden_text(worth: Worth) -> str:
 
 
 def standing_text(hidden: float, oracle: float | None) -> str:
-    """What a score hides while it trains, in few words."""
+    """Return how much a score's masks hide while it trains, in few words."""
     best = "" if oracle is None else f", best {percent_of(oracle)}"
     return f"hides {percent_of(hidden)}{best}"
 
 
 def percent_of(hidden: float) -> str:
-    """A measured share as a whole percentage, below a tenth with one decimal."""
+    """Format a measured share as a whole percentage, below a tenth with one decimal."""
     return f"{100 * hidden:.{1 if hidden < 0.1 else 0}f}\N{NO-BREAK SPACE}%"

@@ -1,1 +1,1 @@
-"""Files and folders: whole or not there, owned by one process at a time, and changed as one. No torch."""
+"""Files and folders: written wholly or not at all, by one process at a time, changed as one. No torch."""

@@ -27,7 +27,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read what write_arrays wrote; never unpickles.
+    """Read a file of write_arrays; never unpickles.
 
     Raises:
         MissingFileError: there is no such file.
@@ -37,7 +37,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         failure = failure_of_system(error)
         if failure is not None:
             raise MismatchError(f"{path} cannot be read, {failure}") from error
@@ -45,7 +45,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 
 def hash_of_arrays(arrays: Mapping[str, Array]) -> str:
-    """The SHA-256 of names, types, shapes and values."""
+    """Return the SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, values in sorted(arrays.items()):
         digest.update(

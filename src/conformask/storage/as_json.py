@@ -1,4 +1,4 @@
-"""Records as JSON: infinities are strings, NaN is null; what a newer conformask wrote is refused."""
+"""Records as JSON: infinities are strings, NaN is null; records of a newer conformask are refused."""
 
 import hashlib
 import json
@@ -16,9 +16,9 @@ from conformask.storage.claims import claimed_by, refuse_unclaimed
 from conformask.storage.whole import existing, whole_file
 
 Json = Any
-"""None, bool, int, float, str, or lists and string-keyed dicts of these."""
+"""Value of JSON: None, bool, int, float, str, or lists and string-keyed dicts of these."""
 SCHEMA = 2
-"""1 is that of conformask 0.1."""
+"""Version of the record format; version 1 is that of conformask 0.1."""
 
 
 def write_json(path: Path, record: Mapping[str, Json]) -> None:
@@ -32,8 +32,8 @@ def write_json(path: Path, record: Mapping[str, Json]) -> None:
 def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
     """Write a record that claims files, relative to its folder, before the first of them is written.
 
-    What the record before claimed stays claimed while it is there. "finished": False in the record says that
-    the files are not all there yet.
+    Existing files that the previous record claimed stay claimed. "finished": False in the record says that
+    not all of the files exist yet.
 
     Raises:
         OutputError: something lies there that no record of conformask claims.
@@ -45,17 +45,17 @@ def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
 
 
 def refuse_unfinished(path: Path, record: Mapping[str, Json]) -> None:
-    """Refuse a record that says that its files are not all there.
+    """Raise for a record that says that not all of its files exist.
 
     Raises:
-        MismatchError: it is that.
+        MismatchError: the record is unfinished.
     """
     if record.get("finished") is False:
         raise MismatchError(f"{path.parent} was not finished: give the command that writes it again")
 
 
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read what write_json wrote.
+    """Read a record that write_json wrote.
 
     Raises:
         MissingFileError: there is no such file.
@@ -80,7 +80,7 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Json:
-    """A value as JSON will give it back: lists for tuples and arrays, objects for records, null for NaN."""
+    """Convert a value to JSON types: lists for tuples and arrays, objects for records, null for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
         value = vars(value)
     if isinstance(value, Mapping):
@@ -95,12 +95,12 @@ def plain(value: Any) -> Json:
 
 
 def hash_of(value: Json) -> str:
-    """The SHA-256 of a value as JSON gives it back, whatever the order of its keys."""
+    """Return the SHA-256 of a value as JSON, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
 
 
 def number(value: float | str | None) -> float:
-    """A number that JSON may hold as the string "inf", or NaN as null."""
+    """Return a number that JSON may hold as the string "inf", or NaN as null."""
     return math.nan if value is None else float(value)
 
 

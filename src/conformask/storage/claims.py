@@ -1,4 +1,4 @@
-"""conformask removes or replaces a file only if a record of its own claims it by name.
+"""Claims: conformask removes or replaces a file only if one of its own records claims it by name.
 
 A record is a JSON file that begins as write_json begins it. It claims itself, the names that it lists under
 "files" and "replaced", relative to its folder, and those that belong to every record of its name (BESIDE). A
@@ -18,16 +18,16 @@ from pathlib import Path, PurePath
 from conformask.errors import OutputError
 
 OWN_NAME = ".conformask"
-"""How the names of unfinished files and of locks begin."""
+"""Beginning of the names of unfinished files and of locks."""
 RECORD = re.compile(rb'\s*{\s*"schema": \d+,\s*"conformask": "')
-"""How a record begins."""
+"""Pattern of the beginning of a record."""
 SIGNATURES = (
     b'<meta name="generator" content="conformask',  # HTML
     b"Software\0conformask",  # PNG
     b"\x12\x0aconformask",  # ONNX
 )
 BEGINNING = 2048
-"""Bytes at the beginning of a file in which its signature stands."""
+"""Number of bytes at the beginning of a file that may hold its signature."""
 LISTS = ("files", "replaced")
 """Keys of a record under which it lists names."""
 BESIDE = {
@@ -40,12 +40,12 @@ BESIDE = {
 
 
 def refuse_unclaimed(paths: Iterable[Path]) -> None:
-    """Refuse to write where something lies that conformask did not write; an empty folder is nothing.
+    """Raise if something lies at one of these paths that conformask did not write, except an empty folder.
 
     Raises:
         OutputError: names the first that no record claims.
     """
-    claimed = cache(claimed_in)  # a folder of many files is asked about each of them
+    claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
         if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
             raise OutputError(
@@ -55,7 +55,7 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
 
 
 def refuse_unclaimed_in(folder: Path) -> None:
-    """Refuse a folder that holds something that conformask did not write; hidden files do not count.
+    """Raise for a folder that holds something that conformask did not write; hidden files are ignored.
 
     Raises:
         OutputError: names the first.
@@ -67,17 +67,17 @@ def refuse_unclaimed_in(folder: Path) -> None:
 
 
 def places(folder: Path, *records: str) -> list[Path]:
-    """Where records of these names lie in a folder, and the files beside each."""
+    """Return the paths of records with these names in a folder, and of the files beside each."""
     return [folder / name for record in records for name in (record, *BESIDE.get(record, ()))]
 
 
 def claimed_in(folder: Path) -> frozenset[str]:
-    """The names, relative to a folder, that the records in it claim."""
+    """Return the names, relative to a folder, that the records in it claim."""
     return frozenset(name for record in folder.glob("*.json") for name in claimed_by(record))
 
 
 def is_claimed(path: Path, claimed: Callable[[Path], frozenset[str]] = claimed_in) -> bool:
-    """Whether a record claims a file, or a folder that counts as one, such as an OME-Zarr.
+    """Return whether a record claims a file, or a folder that counts as one, such as an OME-Zarr.
 
     The record lies beside it, or beside its folder.
     """
@@ -87,7 +87,7 @@ def is_claimed(path: Path, claimed: Callable[[Path], frozenset[str]] = claimed_i
 
 
 def claimed_by(record: Path) -> tuple[str, ...]:
-    """The names, relative to its folder, that a record claims beside its own; none where it is not ours.
+    """Return the names, relative to its folder, that a record claims besides its own; () for other files.
 
     A name that leads out of the folder is ignored: a record that was copied from elsewhere may say anything.
     """
@@ -103,7 +103,7 @@ def claimed_by(record: Path) -> tuple[str, ...]:
 
 
 def _inside(folder: Path, names: Iterable[str]) -> Iterable[str]:
-    """The names that lead to files in a folder, and not out of it through a link."""
+    """Yield the names that lead to files in a folder, and not out of it through a link."""
 
     @cache
     def holds(parent: PurePath) -> bool:

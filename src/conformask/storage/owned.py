@@ -1,4 +1,4 @@
-"""One process at a time writes a folder; its lock dies with it."""
+"""Locks, so that one process at a time writes a folder; a lock ends with its process."""
 
 import errno
 import os
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 LOCK = f"{OWN_NAME}.lock"
 OWNER_SUFFIX = "-owner"
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What a file system says that cannot lock, such as Lustre or NFS where nobody set it up."""
+"""Errors of a file system that cannot lock, such as Lustre or NFS if nobody set it up."""
 
 
 @contextmanager
 def owned(folder: Path, name: str | None = None) -> Iterator[None]:
-    """Be the only one that writes a folder; of several processes that Lightning started the first is it.
+    """Hold a folder's lock; of several processes that Lightning started, only the first takes it.
 
-    With a name be the only one that writes the file of that name in it.
+    With a name, hold the lock of the file with that name in it.
 
-    May be nested within one thread. Where the file system cannot lock, warns and goes on.
+    It may be nested within one thread. If the file system cannot lock, it warns and continues.
 
     Raises:
         OutputError: another process writes it, or it cannot be written to.
@@ -46,14 +46,14 @@ def owned(folder: Path, name: str | None = None) -> Iterator[None]:
 
 
 def remove_if_empty(folder: Path) -> None:
-    """Remove a folder in which nothing is left but the files of its lock."""
+    """Remove a folder that is empty but for the files of its lock."""
     with suppress(OSError):
         if all(path.name.startswith(LOCK) for path in folder.iterdir()):
             shutil.rmtree(folder)
 
 
 def _locked(path: Path, shown: Path) -> "FileLock | None":
-    """The lock at a path, held; None where the file system has no locks. Messages show what it is for."""
+    """Return the lock at a path, held; None if the file system has no locks. Messages name `shown`."""
     from filelock import FileLock, Timeout
 
     # A lock by the mere presence of a file would outlive its process, and travel with a copied folder.

@@ -1,7 +1,7 @@
-"""A record and its arrays, replaced as one: a reader sees all of the old or all of the new.
+"""A record and its arrays, replaced as one: a reader sees either all of the old or all of the new.
 
-The arrays lie in files named after their content; the JSON, replaced last, says which of them count. Its
-seal and the hashes of the files find damage, not malice: whoever can change a file can seal it again.
+The arrays lie in files named after their content; the JSON, replaced last, lists the current ones. Its
+seal and the hashes of the files detect damage, not malice: whoever can change a file can seal it again.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ from conformask.storage.claims import claimed_by, refuse_unclaimed
 from conformask.storage.whole import remove
 
 TRIES = 5
-"""How often a reader looks again where a writer replaces the files meanwhile."""
+"""Number of times that a reader tries again while a writer replaces the files."""
 UNSEALED = ("schema", "conformask", "seal")
 
 
 @dataclass
 class State:
-    """A published record that one process at a time continues: what another wrote meanwhile is not lost."""
+    """A published record continued by one process at a time, so that no other process's changes are lost."""
 
     seal: str | None = None
-    """Of the record that was read or written last; None for a new one."""
+    """Seal of the record that was read or written last; None for a new one."""
 
     def publish(
         self, path: Path, record: Mapping[str, Json], arrays: Mapping[str, Mapping[str, Array]]
@@ -35,7 +35,7 @@ class State:
         """Write the record, as publish does.
 
         Raises:
-            OutputError: another is there than the one that this one continues.
+            OutputError: the file is not the record that this state continues.
         """
         refuse_unclaimed([path])
         if path.is_file() and read_json(path).get("seal") != self.seal:
@@ -54,7 +54,7 @@ class State:
 
 @dataclass(frozen=True)
 class Published:
-    """What publish wrote."""
+    """A record and its arrays, as publish wrote them."""
 
     record: Mapping[str, Json]
     arrays: Mapping[str, Mapping[str, Array]]
@@ -67,13 +67,13 @@ def publish(
     sealed: Iterable[str] = (),
     outdated: Path | None = None,
 ) -> str:
-    """Write a record as JSON, and its arrays beside it; returns its seal.
+    """Write a record as JSON, and its arrays beside it; return its seal.
 
     Args:
-        path: of the JSON.
-        record: what it holds.
+        path: the path of the JSON.
+        record: the content of the JSON.
         arrays: the content of each npz, by its stem.
-        sealed: names of files that lie there already and belong to the record.
+        sealed: names of existing files that belong to the record.
         outdated: a file that is no longer true, removed before the record appears.
 
     Raises:
@@ -101,7 +101,7 @@ def publish(
 
 
 def read_published(path: Path, stems: Iterable[str]) -> Published:
-    """Read what publish wrote.
+    """Read a record and its arrays, as publish wrote them.
 
     Raises:
         MissingFileError: there is no such file.
@@ -121,7 +121,7 @@ def read_published(path: Path, stems: Iterable[str]) -> Published:
 
 
 def verify(path: Path, record: Mapping[str, Json]) -> None:
-    """Refuse a record that was changed, or of which a file was changed or exchanged for that of another.
+    """Raise for a record that was changed, or one of whose files was changed or replaced by another's.
 
     Raises:
         MismatchError: names the file.
@@ -134,7 +134,7 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
 
 
 def verify_files(folder: Path, hashes: Mapping[str, Json]) -> None:
-    """Refuse files of which the hashes are not these.
+    """Raise for files whose hashes are not these.
 
     Raises:
         MismatchError: names the first.
@@ -145,7 +145,7 @@ def verify_files(folder: Path, hashes: Mapping[str, Json]) -> None:
 
 
 def path_hash(path: Path) -> str:
-    """The SHA-256 of a file, or of all files in a folder and their names."""
+    """Return the SHA-256 of a file, or of all files in a folder and their names."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return hash_of([[str(file.relative_to(path)), path_hash(file)] for file in files])
@@ -154,7 +154,7 @@ def path_hash(path: Path) -> str:
 
 
 def not_as_written(path: Path) -> str:
-    """What is said of a file that is not what the record beside it says."""
+    """Return the message about a file that does not match the record beside it."""
     return (
         f"{path} is damaged, or not the file that was written with the others: do not rely on it. Make it "
         "again, or copy the whole folder again"
@@ -176,7 +176,7 @@ def _is_array_file(name: str, stems: Iterable[str]) -> bool:
 
 
 def _holds(path: Path, content: Mapping[str, Array]) -> bool:
-    """Whether a file is there already with all of these arrays, such as one of a killed process."""
+    """Return whether a file with exactly these arrays exists, such as one of a killed process."""
     with suppress(MismatchError, MissingFileError, OSError):
         return hash_of_arrays(read_arrays(path)) == hash_of_arrays(content)
     return False

@@ -12,14 +12,14 @@ from conformask.storage.as_json import number
 
 T = TypeVar("T")
 SHOWN = 60
-"""Characters of a wrong value that a message shows."""
+"""Number of characters of a wrong value that a message shows."""
 
 
 def record_of(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
-    """A dataclass from what a file holds; values that it has no fields for are left out.
+    """Make a dataclass from the content of a file; values without a field are ignored.
 
     Raises:
-        MismatchError: a field without default is missing, or a value is of another type; names the field.
+        MismatchError: a field without default is missing, or a value has another type; names the field.
     """
     hints, values_given = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
@@ -54,7 +54,7 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
 
 
 def _one_of(kinds: list[Any], value: Any, path: Path) -> Any:
-    """The value as the first kind that it is one of."""
+    """Return the value as the first of these types that it fits."""
     if value is None:
         return None
     for kind in kinds[:-1]:

@@ -1,6 +1,6 @@
-"""Files that appear whole or not at all; what killed processes left of them is swept.
+"""Files that appear wholly or not at all; remnants of killed processes are removed.
 
-A file is on the disk before it has its name, so that a power cut, too, leaves the old or the new one.
+A file is on the disk before it gets its name, so that even a power cut leaves the old or the new one.
 """
 
 import errno
@@ -18,7 +18,7 @@ from conformask.errors import ConformaskError, MissingFileError, OutputError
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed
 
 MARK = f"{OWN_NAME}-"
-"""How unfinished files begin."""
+"""Beginning of the names of unfinished files."""
 
 
 def existing(path: Path) -> Path:
@@ -62,7 +62,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @cache
 def sweep(folder: Path) -> None:
-    """Remove what dead processes of this machine left unfinished in a folder; once a process."""
+    """Remove what dead processes of this machine left unfinished in a folder; once per process."""
     for left in folder.glob(f"{MARK}{_here()}-*"):
         process = left.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
         if process.isdigit() and not _alive(int(process)):
@@ -71,7 +71,7 @@ def sweep(folder: Path) -> None:
 
 @cache
 def _here() -> str:
-    """The machine, and on Linux the container, whose process numbers count."""
+    """Return a hash of the machine and, on Linux, of the container in which process numbers count."""
     numbers = ""
     with suppress(OSError):
         numbers = os.readlink("/proc/self/ns/pid")
@@ -83,7 +83,7 @@ def _alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # another user's process
         return True
     return True
 
@@ -99,15 +99,15 @@ def remove(path: Path) -> None:
 
 
 def remove_claimed(record: Path) -> None:
-    """Remove all files that a record claims, the folders that are empty then, and the record.
+    """Remove all files that a record claims, the folders that become empty, and the record.
 
-    Killed on its way it can be repeated: the record goes last.
+    A removal that was killed can be repeated: the record goes last.
     """
     paths = [record.parent / name for name in claimed_by(record)]
     for path in paths:
         _remove(path)
     for folder in {path.parent for path in paths} - {record.parent}:
-        with suppress(OSError):  # not empty: something of the user's
+        with suppress(OSError):  # not empty: it holds the user's files
             folder.rmdir()
     record.unlink(missing_ok=True)
 
@@ -125,7 +125,7 @@ def _try_to_remove(path: Path) -> None:
 
 
 def _to_disk(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk, where the system can say so.
+    """Wait until a file, or the entries of a folder, are on the disk, if the system supports that.
 
     The new name may still be lost in a power cut, which leaves the old file: that is whole, too.
     """

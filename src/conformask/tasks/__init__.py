@@ -1,4 +1,4 @@
-"""Tasks, one file each: how x is made from a true image, and y_hat from a network's output."""
+"""Tasks, one module each: how x is made from a true image, and y_hat from a network's output."""
 
 from collections.abc import Callable, Mapping
 
@@ -16,7 +16,7 @@ TASKS: Mapping[str, Callable[[], Task]] = {
 
 
 def task(name: str) -> Task:
-    """The task of that name.
+    """Return the task with this name.
 
     Raises:
         InvalidArgumentError: an unknown name.

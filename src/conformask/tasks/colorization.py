@@ -6,12 +6,12 @@ from conformask.types import Images
 
 
 class Colorization:
-    """x is the luma of y, one channel; y has three."""
+    """Task whose x is the luma of y, one channel; y has three."""
 
     name = "colorization"
 
     def truth(self, image: Images) -> Images:
-        """The image itself.
+        """Return the image itself.
 
         Raises:
             ImageError: other than three channels.
@@ -23,7 +23,7 @@ class Colorization:
         return image
 
     def degrade(self, y: Images) -> Images:
-        """The luma of y (ITU-R 601), (N, 1, H, W).
+        """Return the luma of y (ITU-R 601), (N, 1, H, W).
 
         Raises:
             ImageError: other than three channels.
@@ -31,9 +31,9 @@ class Colorization:
         return luma(self.truth(y))
 
     def enlarge(self, x: Images) -> Images:
-        """The input itself: it has the size of y."""
+        """Return the input itself: it has the size of y."""
         return x
 
     def compose(self, x: Images, output: Images) -> Images:
-        """The output in [0, 1]."""
+        """Return the output clipped to [0, 1]."""
         return output.clamp(0, 1)

@@ -8,20 +8,20 @@ from conformask.tasks.luma import luma
 from conformask.types import Images
 
 STRIPES = 8
-"""A stripe is this part of the side, 32 of 256 pixels in the paper."""
+"""Divisor of the side that gives the width of a stripe, 32 of 256 pixels in the paper."""
 
 
 class Completion:
-    """x is grey, with 0 in a middle vertical and a middle horizontal stripe; the rest of x is known."""
+    """Task whose x is grey, with 0 in a middle vertical and a middle horizontal stripe; the rest is known."""
 
     name = "completion"
 
     def hole(self, height: int, width: int) -> Bool[Tensor, "h w"]:
-        """True where pixels are missing."""
+        """Return True where pixels are missing."""
         return _stripe(height)[:, None] | _stripe(width)[None, :]
 
     def truth(self, image: Images) -> Images:
-        """The image in grey (ITU-R 601).
+        """Return the image in grey (ITU-R 601).
 
         Raises:
             ImageError: neither 1 nor 3 channels.
@@ -29,15 +29,15 @@ class Completion:
         return luma(image)
 
     def degrade(self, y: Images) -> Images:
-        """The image y with 0 in the hole."""
+        """Return the image y with 0 in the hole."""
         return y.masked_fill(self._hole_of(y), 0.0)
 
     def enlarge(self, x: Images) -> Images:
-        """The input itself: it has the size of y."""
+        """Return the input itself: it has the size of y."""
         return x
 
     def compose(self, x: Images, output: Images) -> Images:
-        """The output in the hole, x around it."""
+        """Return the output, clipped to [0, 1], in the hole and x around it."""
         return torch.where(self._hole_of(x), output.clamp(0, 1), x)
 
     def _hole_of(self, images: Images) -> Bool[Tensor, "h w"]:

@@ -1,4 +1,4 @@
-"""What a colour image looks like in grey."""
+"""Conversion of colour images to grey."""
 
 import torch
 
@@ -9,7 +9,7 @@ ITU_601 = (0.299, 0.587, 0.114)
 
 
 def luma(image: Images) -> Images:
-    """Grey (N, 1, H, W) of RGB by ITU-R 601; grey images stay as they are.
+    """Return grey (N, 1, H, W) from RGB by ITU-R 601; grey images stay as they are.
 
     Raises:
         ImageError: neither 1 nor 3 channels.

@@ -7,16 +7,16 @@ from conformask.types import Images
 
 
 class SuperResolution:
-    """x is y made four times smaller by averaging 4x4 pixels."""
+    """Task whose x is y made four times smaller along each side, by averaging 4x4 pixels."""
 
     name = "super_resolution"
     scale = 4
 
     def truth(self, image: Images) -> Images:
-        """The image itself.
+        """Return the image itself.
 
         Raises:
-            ImageError: a side that does not divide by 4.
+            ImageError: a side that is not divisible by 4.
         """
         height, width = image.shape[-2:]
         if height % self.scale or width % self.scale:
@@ -28,17 +28,17 @@ class SuperResolution:
         return image
 
     def degrade(self, y: Images) -> Images:
-        """The mean of each 4x4 pixels of y, (N, C, H/4, W/4).
+        """Return the mean of each 4x4 pixels of y, (N, C, H/4, W/4).
 
         Raises:
-            ImageError: a side that does not divide by 4.
+            ImageError: a side that is not divisible by 4.
         """
         return F.avg_pool2d(self.truth(y), self.scale)
 
     def enlarge(self, x: Images) -> Images:
-        """The input four times larger by bicubic interpolation, clipped to [0, 1]."""
+        """Return the input four times larger, by bicubic interpolation, clipped to [0, 1]."""
         return F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False).clamp(0, 1)
 
     def compose(self, x: Images, output: Images) -> Images:
-        """The output in [0, 1]; no pixel of y is known from x."""
+        """Return the output clipped to [0, 1]; no pixel of y is known from x."""
         return output.clamp(0, 1)

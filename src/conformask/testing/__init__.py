@@ -1,4 +1,4 @@
-"""Contracts that any distance, family or scorer must pass; subclass them in your own tests."""
+"""Contracts that any distance or family must satisfy; subclass them in your own tests."""
 
 from conformask.testing.distances import DistanceContract
 from conformask.testing.families import FamilyContract

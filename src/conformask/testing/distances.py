@@ -10,18 +10,18 @@ ROUNDING = 1e-5
 
 
 class DistanceContract:
-    """The laws of a distance. `class TestMine(DistanceContract): distance = Mine()`.
+    """Laws of a distance. `class TestMine(DistanceContract): distance = Mine()`.
 
-    Calibration, training and the rules for lambda rest on these, and on what the distance declares:
+    Calibration, training and the rules for lambda rely on these, and on what the distance declares:
     monotone, exponent and upper_bound must hold.
     """
 
     distance: Distance
     shapes: tuple[tuple[int, int, int], ...] = ((1, 16, 16), (3, 17, 24))
-    """Images (C, H, W) that it must take."""
+    """Shapes of images (C, H, W) that the distance must take."""
 
     def test_one_number_an_image(self) -> None:
-        """Shape (N,), finite, not below 0."""
+        """Check that distances have shape (N,), are finite, and not below 0."""
         for a, b in self.pairs():
             value = self.distance(a, b)
             assert value.shape == (len(a),)
@@ -29,24 +29,24 @@ class DistanceContract:
             assert (value >= -ROUNDING).all()
 
     def test_images_do_not_mix(self) -> None:
-        """An image's distance does not depend on the rest of the batch."""
+        """Check that an image's distance does not depend on the rest of the batch."""
         for a, b in self.pairs():
             alone = [self.distance(a[k : k + 1], b[k : k + 1])[0] for k in range(len(a))]
             torch.testing.assert_close(self.distance(a, b), torch.stack(alone), rtol=1e-4, atol=ROUNDING)
 
     def test_zero_between_equal_images(self) -> None:
-        """d(a, a) = 0, also of empty images: whatever is fully masked passes."""
+        """Check d(a, a) = 0, also for empty images: whatever is fully masked passes."""
         for a, _ in self.pairs():
             for image in (a, torch.zeros_like(a)):
                 assert (self.distance(image, image).abs() <= ROUNDING).all()
 
     def test_not_blind(self) -> None:
-        """Black and white are apart."""
+        """Check that the distance between black and white is above 0."""
         for a, _ in self.pairs():
             assert (self.distance(torch.zeros_like(a), torch.ones_like(a)) > ROUNDING).all()
 
     def test_gradient_is_finite(self) -> None:
-        """By the mask, where the mask is 0, where it is 1, and where the images are equal."""
+        """Check that the gradient by the mask is finite where it is 0, 0.5 or 1, also for equal images."""
         for y, y_hat in self.pairs():
             for opened in (0.0, 0.5, 1.0):
                 for other in (y_hat, y):
@@ -56,14 +56,14 @@ class DistanceContract:
                     assert mask.grad.isfinite().all(), f"gradient at mask = {opened}"
 
     def test_upper_bound(self) -> None:
-        """No image in [0, 1] is further than upper_bound."""
+        """Check that no two images in [0, 1] are further apart than upper_bound."""
         bound = self.distance.upper_bound
         for a, b in self.pairs():
             for left, right in ((a, b), (torch.zeros_like(a), torch.ones_like(a)), (a, 1 - a)):
                 assert bound is None or (self.distance(left, right) <= bound + ROUNDING).all()
 
     def test_exponent(self) -> None:
-        """Where there is one, the distance is mean |a - b|^exponent, and monotone."""
+        """Check that a distance with an exponent is mean |a - b|^exponent, and monotone."""
         if self.distance.exponent is None:
             return
         assert self.distance.monotone
@@ -72,7 +72,7 @@ class DistanceContract:
             torch.testing.assert_close(self.distance(a, b).double(), expected, rtol=1e-5, atol=1e-9)
 
     def test_monotone(self) -> None:
-        """Where it says so, the distance never grows as a mask shrinks."""
+        """Check that a distance declared monotone never grows as a mask shrinks."""
         if not self.distance.monotone:
             return
         generator = torch.Generator().manual_seed(1)
@@ -85,7 +85,7 @@ class DistanceContract:
                 before = value
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """Pairs of images, (N, C, H, W) in [0, 1]: alike, unlike, equal, one of them black."""
+        """Return pairs of images, (N, C, H, W) in [0, 1]: alike, unlike, equal, one of them black."""
         generator = torch.Generator().manual_seed(0)
         pairs = []
         for shape in self.shapes:

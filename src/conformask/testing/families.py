@@ -11,20 +11,20 @@ from conformask.types import Family
 
 
 class FamilyContract:
-    """The laws of a nested family. `class TestMine(FamilyContract): family = Mine()`.
+    """Laws of a nested family. `class TestMine(FamilyContract): family = Mine()`.
 
-    The guarantee rests on these: 0 at lam = 0, 1 at lam = inf, never shrinking and left-continuous in
+    The guarantee relies on these: 0 at lam = 0, 1 at lam = inf, never shrinking and left-continuous in
     between, and a critical lambda that is the last to pass.
     """
 
     family: Family
     exponents: tuple[float, ...] = (1.0, 2.0)
-    """Exponents p of the distances that critical_lambda is tested with."""
+    """Exponents p of the distances with which critical_lambda is tested."""
     smallest: float = 1e-30
     """A lambda that must open something; larger for a family whose masks float32 rounds to 0 there."""
 
     def test_range_and_shape(self) -> None:
-        """Masks have the score's shape and lie in [0, 1]."""
+        """Check that masks have the score's shape and lie in [0, 1]."""
         for score, _ in cases():
             for lam in ladder(score):
                 mask = self.mask(score, lam)
@@ -32,21 +32,21 @@ class FamilyContract:
                 assert ((mask >= 0) & (mask <= 1)).all(), f"outside [0, 1] at lam = {lam}"
 
     def test_nested(self) -> None:
-        """No pixel closes as lam grows."""
+        """Check that no pixel closes as lam grows."""
         for score, _ in cases():
             masks = torch.stack([self.mask(score, lam) for lam in ladder(score)])
             assert (masks.diff(dim=0) >= 0).all()
 
     def test_zero_masks_everything(self) -> None:
-        """F(score; 0) = 0, also where the score is 0."""
+        """Check F(score; 0) = 0, also where the score is 0."""
         assert all((self.mask(score, 0.0) == 0).all() for score, _ in cases())
 
     def test_infinity_masks_nothing(self) -> None:
-        """F(score; inf) = 1."""
+        """Check F(score; inf) = 1."""
         assert all((self.mask(score, math.inf) == 1).all() for score, _ in cases())
 
     def test_left_continuous(self) -> None:
-        """F(score; l) comes to F(score; lam) as l rises to lam, also at scores and critical lambdas."""
+        """Check F(score; l) -> F(score; lam) as l rises to lam, also at scores and critical lambdas."""
         for score, error in cases():
             threshold = 0.3 * float(error.double().mean())
             critical = self.family.critical_lambda(score, error, 1.0, threshold)
@@ -56,7 +56,7 @@ class FamilyContract:
                     assert gap.abs().mean() < 1e-3, f"jumps from the left at lam = {lam}"
 
     def test_grid_of_lambdas(self) -> None:
-        """The level of lam (N, G) is that of each column."""
+        """Check that each column of lam (N, G) gets the level that it has alone."""
         for score, _ in cases():
             grid = torch.tensor(ladder(score), dtype=torch.float64).repeat(len(score), 1)
             levels = self.family.level(score, grid)
@@ -66,7 +66,7 @@ class FamilyContract:
                 torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
 
     def test_images_do_not_mix(self) -> None:
-        """An image's mask does not depend on the rest of the batch."""
+        """Check that an image's mask does not depend on the rest of the batch."""
         score = torch.cat([score for score, _ in cases() if score.shape[1:] == (3, 8, 9)])
         lam = torch.linspace(0.001, 0.2, len(score), dtype=torch.float64)
         batch = self.family.apply(score, self.family.level(score, lam))
@@ -76,7 +76,7 @@ class FamilyContract:
             )
 
     def test_critical_lambda_is_the_last_to_pass(self) -> None:
-        """Finite: passes there and fails 1e-4 further; inf: passes unmasked; 0: fails at `smallest`."""
+        """Check lambdas: a finite one passes, and fails 1e-4 further; inf passes; 0 fails at `smallest`."""
         for score, error in cases():
             for exponent in self.exponents:
                 for share in (0.0, 1e-3, 0.2, 0.7, 0.999, 1.0, 2.0):
@@ -94,7 +94,7 @@ class FamilyContract:
             assert self.distance(score, error, exponent, beyond) > threshold, f"more than {lam} passes"
 
     def test_curve_is_that_of_the_masks(self) -> None:
-        """Distance and size at a grid of lambdas are what the masks themselves give."""
+        """Check that distance and size at a grid of lambdas are those of the masks themselves."""
         for score, error in cases():
             grid = np.array(ladder(score))
             for exponent in self.exponents:
@@ -106,23 +106,23 @@ class FamilyContract:
                 np.testing.assert_allclose(distance[0], distances, rtol=1e-4, atol=1e-9)
 
     def mask(self, score: Tensor, lam: float) -> Tensor:
-        """F(score; lam)."""
+        """Return F(score; lam)."""
         level = self.family.level(score, torch.full((len(score),), lam, dtype=torch.float64))
         return self.family.apply(score, level)
 
     def distance(self, score: Tensor, error: Tensor, exponent: float, lam: float) -> float:
-        """mean(F(score; lam)^p * error) of the one image."""
+        """Return mean(F(score; lam)^p * error) for a single image."""
         return float((self.mask(score, lam).double() ** exponent * error.double()).mean())
 
 
 def ladder(score: Tensor) -> list[float]:
-    """Lambdas from 0 through the score's scale to inf."""
+    """Return lambdas from 0 through the score's scale to inf."""
     scale = float(score.double().mean()) or 1.0
     return [0.0, *(scale * 10.0 ** (k / 2) for k in range(-12, 9)), math.inf]
 
 
 def cases() -> Iterator[tuple[Tensor, Tensor]]:
-    """Pairs of score and error, (1, C, H, W): ordinary, tied, constant, zero, one pixel, of huge range."""
+    """Yield pairs of score and error, (1, C, H, W): ordinary, tied, constant, zero, one pixel, huge range."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(6, 3, 8, 9, generator=generator)
     score, error = (noise[:1] - 3).exp(), (noise[1:2] - 3).exp()

@@ -1,4 +1,4 @@
-"""The routes of the viewer: what the page asks, and nothing else."""
+"""Routes of the viewer: the addresses that the page requests, and nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ REFUSED, MISSING, MALFORMED = 400, 404, 422
 
 
 def application(session: Session, port: int, token: str | None) -> FastAPI:
-    """The web application of a session, at this port, for whoever has the token; None asks for none."""
+    """Return the web application of a session, at this port, for whoever has the token, if there is one."""
     app = FastAPI(title="conformask", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.session = session
     app.state.sliders = sliders(session.masker)
@@ -54,7 +54,7 @@ async def _session(request: Request) -> Session:
 
 @dataclass(frozen=True)
 class Asked:
-    """Which plane, and which part of it; the whole where nothing is said."""
+    """Request of a plane, and of a part of it; the whole plane by default."""
 
     axis: int = 0
     at: int = 0
@@ -65,7 +65,7 @@ class Asked:
     step: int = 1
 
     def of(self, session: Session, name: str) -> tuple[View, int, Part]:
-        """The view, the place along its axis, and the part.
+        """Return the view, the place along its axis, and the part.
 
         Raises:
             MissingFileError: there is no such plane, or no such part of it.
@@ -118,19 +118,19 @@ Colors = Annotated[Array | None, Depends(_colors)]
 
 @router.get("/")
 def page() -> Response:
-    """The page."""
+    """Return the page."""
     return FileResponse(STATIC / "index.html")
 
 
 @router.get("/palette.css")
 def palette() -> Response:
-    """The colours and fonts of the report."""
+    """Return the colours and fonts of the report."""
     return FileResponse(PALETTE)
 
 
 @router.get("/api/session")
 def about(session: Shown, request: Request) -> Response:
-    """What does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
+    """Return what does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
     masker = session.masker
     facts = {
         "promised": asdict(masker_at(masker, Setting())[1]),
@@ -151,7 +151,7 @@ def about(session: Shown, request: Request) -> Response:
 
 @router.get("/api/images")
 def gallery(session: Shown) -> Response:
-    """Every image, where known, and how those with truth stand to the promise."""
+    """Return the facts of every image, where known, and how those with truth agree with the promise."""
     facts = {
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
@@ -162,13 +162,13 @@ def gallery(session: Shown) -> Response:
 
 @router.get("/api/progress")
 async def progress(session: Shown) -> Response:
-    """How far an image is scored by tiles; null while there is none. Answered while others wait for it."""
+    """Return how many tiles of an image are scored, else null; answered while other requests wait for it."""
     return _json(None if session.progress is None else asdict(session.progress))
 
 
 @router.get("/api/images/{name}")
 def image(name: str, session: Shown) -> Response:
-    """What the page needs to draw an image."""
+    """Return what the page needs to draw an image."""
     opened, shown, card = session.opened(name), session.shown(name), session.masker.card
     colors = report_pictures.colors_of(shown.header.channels)
     facts = {
@@ -196,27 +196,27 @@ def image(name: str, session: Shown) -> Response:
 
 @router.get("/api/images/{name}/thumbnail.jpg")
 def thumbnail(name: str, session: Shown) -> Response:
-    """The output, hatched where hidden, small."""
+    """Return a small picture of the output, hatched where hidden."""
     return Response(session.thumbnail(name), media_type="image/jpeg")
 
 
 @router.get("/api/images/{name}/score")
 def score(name: str, session: Shown, asked: Plane) -> Response:
-    """The score of a plane as shown, float32 little-endian, channel by channel, row by row."""
+    """Return the score of a plane as shown, float32 little-endian, channel by channel, row by row."""
     values = session.plane(name, "score", *asked.of(session, name))
     return Response(values.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
 
 
 @router.get("/api/images/{name}/values")
 def values(name: str, x: int, y: int, session: Shown, z: int = 0) -> Response:
-    """What the images have at a pixel, channel by channel, in [0, 1], and its score."""
+    """Return the values of the images at a pixel, channel by channel, in [0, 1], and of its score."""
     image = session.opened(name)
     return _json(values_at(image.sources, image.deep, (z, y, x)))
 
 
 @router.get("/api/images/{name}/outside.png")
 def outside_picture(name: str, session: Shown, asked: Plane) -> Response:
-    """A grey over what lies outside the region of a plane, transparent inside."""
+    """Return a grey layer over what is outside the region of a plane, transparent inside."""
     if "region" not in session.opened(name).sources:
         raise MissingFileError(f"there is no region of {name!r} that the promise is about")
     region = session.plane(name, "region", *asked.of(session, name))
@@ -227,7 +227,7 @@ def outside_picture(name: str, session: Shown, asked: Plane) -> Response:
 def plane_picture(
     name: str, what: str, session: Shown, asked: Plane, contrast: Window, colors: Colors
 ) -> Response:
-    """A plane of input, output, truth or error as shown, at the size of the output."""
+    """Return a plane of input, output, truth or error as shown, at the size of the output."""
     image = session.opened(name)
     if what not in PICTURES or what not in image.sources:
         raise MissingFileError(f"there is no picture {what!r} of {name!r}")
@@ -238,7 +238,7 @@ def plane_picture(
 
 @router.get("/api/promise")
 def promise(image: str, setting: Wanted, session: Shown) -> Response:
-    """What is promised at a setting, what was measured if it is the calibrated one, and what it opens."""
+    """Return the promise at a setting, the measurement at the calibrated one, and the mask's level."""
     opened = session.opened(image)
     started = perf_counter()
     masker, promised = masker_at(session.masker, setting, session.doubt)
@@ -250,7 +250,7 @@ def promise(image: str, setting: Wanted, session: Shown) -> Response:
 
 @router.get("/api/distance")
 def distance(image: str, setting: Wanted, session: Shown) -> Response:
-    """How far an image with a truth is from it, masked and unmasked."""
+    """Return the distance of an image from its truth, masked and unmasked."""
     opened = session.opened(image)
     if "truth" not in opened.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
@@ -260,7 +260,7 @@ def distance(image: str, setting: Wanted, session: Shown) -> Response:
 
 @router.post("/api/uploads")
 async def upload(request: Request, session: Shown) -> Response:
-    """One more pair; answers with the name that it goes by."""
+    """Add a pair of images; return the name under which it is shown."""
     intake: Intake = request.app.state.intake
     async with intake.received(request) as files:
         pair = await run_in_threadpool(pair_of, files, session.reading)

@@ -1,4 +1,4 @@
-"""What was computed and may be needed again, within a bound of bytes."""
+"""A cache of computed values within a limit of bytes."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Cache(Generic[T]):
-    """Keeps what was used last, up to so many bytes, and always the very last; for several threads."""
+    """Thread-safe cache of the last used values, up to a limit of bytes; the very last is always kept."""
 
     def __init__(self, most: int, weigh: Callable[[T], int]) -> None:
         self._most, self._weigh = most, weigh
@@ -18,14 +18,14 @@ class Cache(Generic[T]):
         self._lock = Lock()
 
     def get(self, key: str) -> T | None:
-        """What is kept under this key."""
+        """Return the value under this key; None if there is none."""
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
             return self._kept.get(key)
 
     def put(self, key: str, value: T) -> T:
-        """Keep it, and let go of what was not used for longest."""
+        """Keep a value, and drop those that were not used for longest."""
         with self._lock:
             if key in self._kept:
                 self._bytes -= self._weigh(self._kept.pop(key))

@@ -1,4 +1,4 @@
-"""Colours as the page states them: rrggbb."""
+"""Colours as the page writes them: rrggbb."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from conformask.types import Array
 
 
 def parsed_colors(text: str) -> Array | None:
-    """A colour for each channel, (C, 3) in [0, 1], from rrggbb,rrggbb,...; None of an empty text.
+    """Parse rrggbb,rrggbb,... into a colour for each channel, (C, 3) in [0, 1]; return None for no text.
 
     Raises:
         InvalidArgumentError: it holds something else.
@@ -23,5 +23,5 @@ def parsed_colors(text: str) -> Array | None:
 
 
 def stated_colors(colors: Array) -> list[str]:
-    """rrggbb of each colour, of (C, 3) in [0, 1]."""
+    """Return rrggbb for each colour, from (C, 3) in [0, 1]."""
     return [bytes(color).hex() for color in np.rint(255 * colors).astype(np.uint8)]

@@ -1,4 +1,4 @@
-"""Connections that no client can hold open: uvicorn alone waits for a request for ever."""
+"""Connections that no client can hold open: uvicorn alone waits forever for a request."""
 
 import asyncio
 
@@ -6,13 +6,13 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 PATIENCE = 10.0
-"""Seconds for the head of a request, and for the rest of its body once it is answered."""
+"""Seconds that a client has for the head of a request, and for the rest of its body after the answer."""
 MOST_CONNECTIONS = 256
-"""Open at a time, well below what a process may open; the browser takes six."""
+"""Most connections open at a time, well below what a process may open; a browser uses six."""
 
 
 class PromptProtocol(H11Protocol):
-    """Closes a connection whose client keeps it waiting; of too many, the one that waits for longest."""
+    """Protocol that closes a connection kept waiting by its client; of too many, the one waiting longest."""
 
     _clock: asyncio.TimerHandle | None = None
 
@@ -24,7 +24,7 @@ class PromptProtocol(H11Protocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Go on with a request."""
+        """Continue with a request."""
         super().data_received(data)
         self._watch()
 
@@ -34,12 +34,12 @@ class PromptProtocol(H11Protocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._stop()
 
     def _watch(self) -> None:
-        """The clock runs while no request is being answered; what arrives meanwhile does not set it back."""
+        """Run the clock while no request is being answered; data that arrives meanwhile does not reset it."""
         if self.conn.our_state not in (h11.IDLE, h11.DONE):
             self._stop()
         elif self._clock is None:

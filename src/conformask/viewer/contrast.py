@@ -1,4 +1,4 @@
-"""Values in the units in which they were stated, and the window of them that is shown from black to white."""
+"""The window of values that is shown from black to white, and presets in the units of a file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from conformask.types import Array
 
 UNIT: DataRange = (0.0, 1.0)
 LOWEST, HIGHEST = (-3100, -150), (150, 32767)
-"""Where the ends of a range of Hounsfield units (HU) lie, from below fat to above muscle."""
+"""Bounds of both ends of a range of Hounsfield units (HU), which reaches from below fat to above muscle."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A window of HU by its middle and width."""
+    """A window of Hounsfield units, by its middle and width."""
 
     name: str
     level: float
@@ -34,7 +34,7 @@ PRESETS = (
 
 @dataclass(frozen=True)
 class Contrast:
-    """What of [0, 1] is shown from black to white."""
+    """The part of [0, 1] that is shown from black to white."""
 
     low: float = 0.0
     high: float = 1.0
@@ -46,7 +46,7 @@ class Contrast:
             )
 
     def __call__(self, values: Array) -> Array:
-        """The values, black 0 and white 1."""
+        """Map the window to [0, 1]: black becomes 0, white 1."""
         if (self.low, self.high) == UNIT:
             return values
         shown: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
@@ -54,7 +54,7 @@ class Contrast:
 
 
 def presets(data_range: DataRange) -> tuple[Preset, ...]:
-    """Those of CT, where the range is one of HU; at least half of each lies in it."""
+    """Return the CT presets of which at least half lies in the range; none unless the range is one of HU."""
     low, high = data_range
     if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
         return ()

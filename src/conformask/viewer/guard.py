@@ -1,4 +1,4 @@
-"""Who may talk to the viewer: whoever has its token, on this machine, and no page of another origin."""
+"""Access to the viewer: for whoever has its token, on this machine, and no page of another origin."""
 
 from pathlib import Path
 from secrets import compare_digest
@@ -21,14 +21,14 @@ OUR_HEADERS = {
 }
 PAGE = Template((Path(__file__).parent / "refused.html").read_text(encoding="utf-8"))
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-"""The page of a refusal carries its style, because it may load nothing."""
+"""Content security policy of the page of a refusal, which carries its style because it may load nothing."""
 NO_TOKEN = "the viewer's token is missing or old: open the address that conformask view printed"
 AGAIN = "0; url=/"
-"""Has a browser ask again from our page: after a link on another site it leaves a Strict cookie out."""
+"""Refresh header that makes a browser ask again: after a link on another site it omits a Strict cookie."""
 
 
 class Guard:
-    """Refuses other hosts (DNS rebinding), other origins, writes without an origin, and who has no token."""
+    """Middleware that refuses other hosts (DNS rebinding) or origins, writes without origin, or no token."""
 
     def __init__(self, app: ASGIApp, port: int, token: str | None) -> None:
         self._app, self._token = app, token
@@ -36,7 +36,7 @@ class Guard:
         self._cookie = f"conformask-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on to the application."""
+        """Answer a request, or pass it on to the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -52,7 +52,7 @@ class Guard:
         await answer(scope, receive, guarded)
 
     def _answer(self, request: HTTPConnection) -> Response | None:
-        """A refusal, or the cookie in exchange for the token; None hands on to the application."""
+        """Return a refusal, or the cookie in exchange for the token; None passes on to the application."""
         if refusal := self._refusal(request):
             return _refused(request, refusal)
         if self._token is None:
@@ -83,14 +83,14 @@ class Guard:
         return self._token is not None and compare_digest((given or "").encode(), self._token.encode())
 
     def _admitted(self, request: HTTPConnection, token: str) -> Response:
-        """To the same address without the token, which is in the cookie from now on."""
+        """Redirect to the address without the token, which is in the cookie from now on."""
         response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
         response.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return response
 
 
 def _refused(request: HTTPConnection, message: str) -> Response:
-    """403 as a page for a browser, as JSON for the page's own requests; the connection ends with it."""
+    """Return 403 as a page for a browser, as JSON for the page's own requests; then close the connection."""
     headers = {"Connection": "close"}
     if "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"error": message}, 403, headers)

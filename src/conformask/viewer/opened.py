@@ -1,4 +1,4 @@
-"""An image that is looked at, in memory or in files, with its score, and what a masker makes of it."""
+"""An image in the viewer, in memory or in files, with its score and its loss."""
 
 import math
 from collections.abc import Mapping
@@ -40,30 +40,30 @@ from conformask.types import Array, Score
 from conformask.viewer.planes import Source
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2
-"""Bytes of x, y_hat and y as float32 that are held in memory; larger images are read where they are shown."""
+"""Most bytes of x, y_hat and y as float32 held in memory; larger images are read where they are shown."""
 SAMPLED_BLOCKS, SAMPLED = 64, 2**24
-"""From which the scale of the errors is taken: blocks that are read, and pixels of them."""
+"""Samples for the scale of the errors: most blocks that are read, and most of their pixels."""
 ERROR_QUANTILE = 0.995
 
 
 @dataclass(frozen=True)
 class Opened(ScoredImage):
-    """A scored image, and where its pixels are read."""
+    """A scored image, and the sources of its pixels."""
 
     sources: Mapping[str, Source]
-    """input, output and score; truth and error where the truth is known, region where there is one."""
+    """Sources: input, output, score; truth and error if the truth is known; region if there is one."""
     in_memory: bool
 
     @property
     def bytes(self) -> int:
-        """That it keeps in memory, or in a temporary file."""
+        """Number of bytes that it keeps in memory, or in a temporary file."""
         batch = self.item.batch
         tensors = (batch.x, batch.y_hat, batch.y, batch.region, self.item.score.map)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @cached_property
     def error_scale(self) -> float | None:
-        """The error at which the colours end; None where the truth is not known."""
+        """Error at which the colours end; None where the truth is not known."""
         error = self.sources.get("error")
         if error is None:
             return None
@@ -76,19 +76,19 @@ class Opened(ScoredImage):
 
 @dataclass(frozen=True)
 class Measured:
-    """How an image with a truth stands to the threshold."""
+    """Distance of an image from its truth, and whether it is within the threshold."""
 
     distance: float
-    """Masked."""
+    """Distance under the mask."""
     unmasked: float
     met: bool
 
 
 def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened:
-    """Score an image, as `conformask mask` would: by tiles where one is too small; `tell` hears of each.
+    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `tell`.
 
     Raises:
-        ImageError: it cannot be used.
+        ImageError: the image cannot be used.
         MismatchError: it has other channels or axes than those that the masker takes.
         OutputError: the disk has no room for its score or region.
     """
@@ -100,7 +100,7 @@ def opened(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
-    """Those of x, y_hat and y as float32, without decoding them."""
+    """Return the bytes of x, y_hat and y as float32, without decoding them."""
     x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
@@ -121,14 +121,14 @@ def _in_memory(masker: Masker, item: Scored) -> Opened:
 
 
 def _of_tensor(images: Tensor) -> Source:
-    """Windows of the one image of a batch."""
+    """Return a source of windows of the one image of a batch."""
     (image,) = images.detach().cpu().numpy()
     deep = image.reshape(len(image), *(1, *image.shape[1:])[-3:])
     return Source(deep.shape[1:], lambda places: deep[:, *places])
 
 
 def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Opened:
-    """Scored by tiles to a temporary file, whose pages the system may drop from memory; so is its region."""
+    """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
     triplet = triplets.select([index])
     whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
     y_hat, y = whole.y_hat, whole.y
@@ -145,7 +145,7 @@ def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Ope
 
 
 def _region(triplet: Triplets, size: Size) -> Tensor | None:
-    """The region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
+    """Return the region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
     read, name = triplet.region(0), f"the region of {triplet.names[0]!r}"
     if read is None:
         return None
@@ -167,7 +167,7 @@ def _of_raster(raster: Raster) -> Source:
 
 
 def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
-    """With |y - y_hat|, averaged over channels, where y is there; of the score single pixels."""
+    """Add |y - y_hat|, averaged over channels, if y is known; have the score thinned, not averaged."""
     found = {**sources, "score": replace(sources["score"], thinned=True)}
     if "truth" in sources:
         y, y_hat = sources["truth"].read, sources["output"].read
@@ -178,7 +178,7 @@ def _with_error(sources: Mapping[str, Source]) -> dict[str, Source]:
 
 
 def _scores(masker: Masker, image: WholeImage, tell: Tell) -> Array:
-    """The score of an image, (1, C, *size), tile by tile."""
+    """Return the score of an image, (1, C, *size), computed tile by tile."""
     score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
     count = len(windows_of(masker, image))
     tell(0, count)
@@ -193,17 +193,17 @@ def _pixels(window: Window) -> int:
 
 
 def is_measurable(masker: Masker, image: Opened) -> bool:
-    """Whether its loss is computed: of images that stay in files only an lp distance, block by block."""
+    """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
     if "truth" not in image.sources or (masker.card.region and "region" not in image.sources):
         return False
     return image.in_memory or _exponent(masker) is not None
 
 
 def distances_of(masker: Masker, image: Opened, threshold: float) -> Measured:
-    """Its distance from the truth, masked and unmasked.
+    """Return the distance of an image from the truth, masked and unmasked.
 
     Raises:
-        InvalidArgumentError: it is not measurable.
+        InvalidArgumentError: the image is not measurable.
     """
     if image.in_memory:
         masked = distance_of(masker, image)
@@ -214,10 +214,10 @@ def distances_of(masker: Masker, image: Opened, threshold: float) -> Measured:
 
 
 def distance_of(masker: Masker, image: Opened) -> float:
-    """Its distance from the truth under its mask.
+    """Return the distance of an image from the truth under its mask.
 
     Raises:
-        InvalidArgumentError: it is not measurable.
+        InvalidArgumentError: the image is not measurable.
     """
     if not image.in_memory:
         return _by_blocks(masker, image)[0]
@@ -225,7 +225,7 @@ def distance_of(masker: Masker, image: Opened) -> float:
 
 
 def _exponent(masker: Masker) -> float | None:
-    """p, where the loss of an image, or of its region, is summed over blocks."""
+    """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
     return exponent_by_blocks(where(masker.loss, regions=False))
 
 

@@ -16,17 +16,17 @@ from conformask.viewer.planes import Part, plane, reduction
 
 PICTURES = ("input", "output", "truth", "error")
 THUMBNAIL = 256
-"""Longest side; smaller images are enlarged, so that stripes are finer than their pixels."""
+"""Longest side, in pixels; smaller images are enlarged, so that stripes are finer than their pixels."""
 OUTSIDE, VEIL = 128, 0.8
-"""The grey that lies over what is outside a region, and how opaque it is there."""
+"""Grey level over what is outside a region, and its opacity."""
 QUALITY = 85
-"""Of JPEG."""
+"""Quality of JPEG."""
 
 
 def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
-    """Values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3).
+    """Draw values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3).
 
-    Colours are (C, 3) in [0, 1]. They are those of the output's channels: an input with another number of
+    Colours are (C, 3) in [0, 1]. They belong to the output's channels: an input with another number of
     channels is shown without them.
     """
     fitting = colors if colors is not None and len(colors) == len(values) else None
@@ -34,12 +34,12 @@ def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
 
 
 def error_picture(error: Array, scale: float) -> Array:
-    """An error (1, H, W) as colours, up to the scale's end."""
+    """Draw an error (1, H, W) in colours that end at the scale."""
     return heat(as_bytes(error / scale))
 
 
 def outside(region: Array) -> Array:
-    """A grey as opaque as a region (1, H, W) leaves out, uint8 (H, W, 2): grey and alpha."""
+    """Return grey and alpha, uint8 (H, W, 2), opaque where a region (1, H, W) is 0."""
     opacity = as_bytes(1 - region)
     return np.stack([np.full_like(opacity, OUTSIDE), opacity], axis=-1)
 
@@ -47,7 +47,7 @@ def outside(region: Array) -> Array:
 def thumbnail(
     image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
 ) -> bytes:
-    """A plane of the output, hatched where hidden, greyed outside its region, as a JPEG.
+    """Draw a plane of the output, hatched where hidden, grey outside its region, as a JPEG.
 
     Its longer side is THUMBNAIL; `steps` are along z, y and x.
     """
@@ -70,14 +70,14 @@ def thumbnail(
 
 
 def greyed(image: Array, region: Array) -> Array:
-    """An image, uint8 (H, W) or (H, W, 3), under grey outside a region (1, H, W)."""
+    """Draw grey over an image, uint8 (H, W) or (H, W, 3), outside a region (1, H, W)."""
     veil = VEIL * (1 - region.reshape(*image.shape[:2], *[1] * (image.ndim - 2)))
     under: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
     return under
 
 
 def png(pixels: Array) -> bytes:
-    """A uint8 image, (H, W), (H, W, 2) or (H, W, 3); little compressed, it does not travel far."""
+    """Encode a uint8 image, (H, W), (H, W, 2) or (H, W, 3), with little compression, as it stays local."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

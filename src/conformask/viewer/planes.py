@@ -11,23 +11,23 @@ from conformask.report.views import Places, Point, View
 from conformask.types import Array
 
 MOST_PIXELS = 4096**2
-"""Of a plane that is sent at once: a larger one is sent reduced, and in parts where one looks closely."""
+"""Most pixels sent at once: a larger plane is sent reduced, and in parts when zoomed in."""
 REDUCED_SIDE = 2048
-"""No side of a reduced plane is longer."""
+"""Longest side of a reduced plane, in pixels."""
 STRIP = 2**22
-"""Pixels that are read at once."""
+"""Number of pixels that are read at once."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Values of an image, of which windows are read."""
+    """Values of an image, read by windows."""
 
     size: Size
-    """(D, H, W)."""
+    """Size (D, H, W)."""
     read: Callable[[Places], Array]
-    """A window, float32 (C, D, H, W)."""
+    """Function that reads a window, float32 (C, D, H, W)."""
     thinned: bool = False
-    """Of pixels that become one the first is taken, as a mask asks for; else their mean."""
+    """Whether reduction takes the first of several pixels, as masks need, instead of their mean."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Part:
 
 
 def reduction(view: View, size: Size) -> int:
-    """The step at which a whole plane is sent."""
+    """Return the step at which a whole plane is sent."""
     rows, columns = view.sides(size)
     return 1 if rows * columns <= MOST_PIXELS else -(-max(rows, columns) // REDUCED_SIDE)
 
 
 def checked(view: View, size: Size, at: int, part: Part) -> None:
-    """Refuse a plane or part that an image does not have, or that is too large to be sent.
+    """Raise for a plane or part that an image does not have, or that is too large to be sent.
 
     Raises:
         MissingFileError: there is no such plane, or no such part of it.
@@ -64,9 +64,9 @@ def checked(view: View, size: Size, at: int, part: Part) -> None:
 
 
 def plane(source: Source, size: Size, view: View, at: int, part: Part) -> Array:
-    """A part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
+    """Read a part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
 
-    Read strip by strip, so that large planes are not in memory whole.
+    It reads strip by strip, so that a large plane is never in memory whole.
     """
     columns = part.left, part.right
     rows = max(1, STRIP // (part.right - part.left) // part.step) * part.step
@@ -78,7 +78,7 @@ def plane(source: Source, size: Size, view: View, at: int, part: Part) -> Array:
 
 
 def values_at(sources: Mapping[str, Source], size: Size, point: Point) -> dict[str, list[float]]:
-    """What each source has, channel by channel, at a pixel of an image of this size.
+    """Return the values of each source, channel by channel, at a pixel of an image of this size.
 
     Raises:
         MissingFileError: there is no such pixel.
@@ -91,7 +91,7 @@ def values_at(sources: Mapping[str, Source], size: Size, point: Point) -> dict[s
 
 
 def _under(source: Source, size: Size, places: Places) -> Array:
-    """A window of an image of this size, of a source that may have another: each pixel from the nearest."""
+    """Read a window at this image size from a source of any size; each pixel is the nearest one."""
     if source.size == size:
         return source.read(places)
     sides = zip(places, source.size, size, strict=True)

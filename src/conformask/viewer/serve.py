@@ -18,13 +18,13 @@ from conformask.viewer.session import Session
 HOST = "127.0.0.1"
 HIGHEST_PORT = 65535
 BACKLOG = 64
-"""Connections that are accepted at once, before some can be dropped again."""
+"""Number of connections that are accepted at once, before some can be dropped again."""
 PATIENCE = 1
 """Seconds that open connections get when the viewer is stopped."""
 
 
 def listening(port: int) -> socket.socket:
-    """A socket that listens at this port of 127.0.0.1; 0 takes any free port.
+    """Return a socket that listens at this port of 127.0.0.1; 0 takes any free port.
 
     Raises:
         InvalidArgumentError: no such port, or it is taken or not allowed.
@@ -47,13 +47,13 @@ def listening(port: int) -> socket.socket:
 
 
 def url_of(bound: socket.socket, token: str | None) -> str:
-    """Where the page is found, with the token that it asks for."""
+    """Return the address of the page, with the token that it requires."""
     query = "" if token is None else f"?token={token}"
     return f"http://{HOST}:{bound.getsockname()[1]}/{query}"
 
 
 def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn.Server:
-    """What answers at the socket; its run(sockets=[bound]) returns when it is stopped."""
+    """Return the server for a socket; its run(sockets=[bound]) returns when it is stopped."""
     config = uvicorn.Config(
         application(session, bound.getsockname()[1], token),
         http=PromptProtocol,
@@ -69,7 +69,7 @@ def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn
 
 
 def serve(session: Session, bound: socket.socket, token: str | None, *, browser: bool) -> None:
-    """Answer until Ctrl-C; mask sizes and thumbnails are computed meanwhile."""
+    """Serve until Ctrl-C, computing mask sizes and thumbnails meanwhile."""
     running = server(session, bound, token)
     stopped = threading.Event()
     looking = threading.Thread(target=_look_through, args=(session, stopped), daemon=True)
@@ -84,9 +84,9 @@ def serve(session: Session, bound: socket.socket, token: str | None, *, browser:
 
 
 def open_browser(url: str, stopped: threading.Event) -> None:
-    """Open the browser, if there is one, at a file of the owner's own that leads to the address.
+    """Open the browser, if there is one, at a private file of the owner that leads to the address.
 
-    Every account of the machine may read the browser's command line: it must not hold the token.
+    Any account of the machine may read the browser's command line, so it must not hold the token.
     """
     with suppress(Exception), TemporaryDirectory() as folder:  # the address is printed, too
         page = Path(folder) / "conformask.html"

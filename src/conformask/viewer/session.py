@@ -1,4 +1,4 @@
-"""What is shown: a masker, its images, and what has been computed of them."""
+"""A session of the viewer: a masker, its images, and what has been computed for them."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,13 +30,13 @@ from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
 
 OPENED_BYTES = 512 * 2**20
-"""Of scored images that are kept."""
+"""Most bytes of scored images that are kept."""
 THUMBNAIL_BYTES = 64 * 2**20
-"""Of thumbnails that are kept."""
+"""Most bytes of thumbnails that are kept."""
 REDUCED_BYTES = 256 * 2**20
-"""Of reduced planes that are kept."""
+"""Most bytes of reduced planes that are kept."""
 MOST_UPLOADS = 32
-"""Of a user, before the viewer asks to be restarted."""
+"""Most uploads before the viewer asks to be restarted."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,16 @@ class Entry:
     size: float | None
     """Mask size as calibrated, in the region that the promise is about; None before it is computed."""
     loss: float | None
-    """As calibrated; None before it is computed, and where it cannot be."""
+    """Loss as calibrated; None before it is computed, or if it cannot be computed."""
     met: bool | None
-    """Whether the loss is within the threshold."""
+    """Whether the loss is within the threshold; None if the loss is not known."""
     error: str | None
-    """Why it cannot be shown."""
+    """Reason why the image cannot be shown; None if it can."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far an image is scored by tiles."""
+    """Number of tiles of an image that are scored."""
 
     name: str
     done: int
@@ -67,59 +67,59 @@ class Progress:
 
 @dataclass(frozen=True)
 class Shown:
-    """An image of a collection, and where its pixels lie."""
+    """An image of a collection, with its views and ranges."""
 
     triplets: Triplets
     index: int
     of_upload: Header | None = None
-    """What the file of an upload's y_hat said, which is in memory now."""
+    """Header of the file of an upload's y_hat, whose pixels are in memory now; else None."""
 
     @cached_property
     def header(self) -> Header:
-        """That of y_hat."""
+        """Header of y_hat."""
         return self.of_upload or self.triplets.header(self.index)
 
     @property
     def geometry(self) -> Geometry | None:
-        """None where it is unknown."""
+        """Geometry of y_hat; None where it is unknown."""
         return self.header.geometry
 
     @cached_property
     def views(self) -> tuple[View, ...]:
-        """The planes that are shown of it."""
+        """Planes in which the image is shown."""
         return views_of(self.header.space, self.geometry)
 
     @property
     def steps(self) -> tuple[float, ...]:
-        """The spacing along z, y and x, all 1 where it is unknown."""
+        """Spacing along z, y and x, all 1 where it is unknown."""
         return (1.0, 1.0, 1.0) if self.geometry is None else (1.0, *self.geometry.spacing)[-3:]
 
     @cached_property
     def data_range(self) -> DataRange:
-        """The values of y_hat that became 0 and 1."""
+        """Values of y_hat that became 0 and 1."""
         return self.triplets.data_range or self.header.data_range or UNIT
 
     @property
     def x_range(self) -> DataRange:
-        """Those of x."""
+        """Values of x that became 0 and 1."""
         return self.triplets.reading.of("x").data_range or self.data_range
 
 
 class Session:
-    """One viewer's images; several threads may ask, one at a time runs the network."""
+    """Images of one viewer; any thread may ask for them, and one at a time runs the network."""
 
     def __init__(self, masker: Masker, triplets: Triplets, *, other_network: bool = False) -> None:
-        """Show triplets; outputs of another network than the calibration's with `other_network` only.
+        """Show triplets; outputs of another network than the calibration's only with `other_network`.
 
         Raises:
-            MismatchError: they are another network's.
+            MismatchError: they are outputs of another network.
         """
         self.masker = masker
         self.network_caveat = masker.card.check_network(triplets.network, other_network=other_network)
         self._triplets = triplets
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None
-        """After how many images, and what."""
+        """Cached (number of images looked at, measurement)."""
         self._shown = {name: Shown(triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
@@ -130,15 +130,15 @@ class Session:
         self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
         self._network = Lock()
         self.progress: Progress | None = None
-        """Of the image that is being scored by tiles."""
+        """Progress of the image that is being scored by tiles."""
 
     @property
     def reading(self) -> Reading:
-        """How images are read, for uploads too."""
+        """Reading of the images, used for uploads too."""
         return self._triplets.reading
 
     def entries(self) -> list[Entry]:
-        """The gallery, uploads first."""
+        """Return the entries of the gallery, uploads first."""
         names = [*reversed(self._uploaded), *(name for name in self._shown if name not in self._uploaded)]
         return [self._entry(name) for name in names]
 
@@ -151,10 +151,10 @@ class Session:
         return Entry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
 
     def look_through(self) -> Iterator[str]:
-        """Compute mask size and thumbnail of every image, as calibrated; yields the names when done."""
+        """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done."""
         for name in list(self._shown):
             if name not in self._sizes:
-                with suppress(ConformaskError):  # kept for the gallery, which tells it
+                with suppress(ConformaskError):  # kept for the gallery, which shows it
                     self._look_at(name)
             yield name
 
@@ -176,7 +176,7 @@ class Session:
         return self._thumbnails.put(name, small)
 
     def telling(self, name: str) -> Point:
-        """The most hidden plane along each axis, as calibrated.
+        """Return the most hidden plane along each axis, as calibrated.
 
         Raises:
             ConformaskError: as opened does.
@@ -188,11 +188,11 @@ class Session:
         return self._telling[name]
 
     def measured(self) -> Measurement | None:
-        """How the masks of images with truth agree with the promise, where known; no uploads.
+        """Return how the masks of images with truth agree with the promise, where known; no uploads.
 
-        Measured again only after further images were looked at: every move of a slider asks for it. Whether
-        the promise is broken is asked once, of all images: asked after each, chance would say so sooner or
-        later.
+        It is updated only after further images were looked at, since every move of a slider asks for it.
+        Whether the promise is broken is tested once, on all images: tested after each, chance would sooner or
+        later say that it is.
         """
         looked_at = self._sizes.keys() | self._errors.keys()
         if len(looked_at) != self._measured[0]:
@@ -212,26 +212,26 @@ class Session:
 
     @property
     def measurement_text(self) -> str | None:
-        """What was measured as calibrated, in words; None before an image with truth was looked at."""
+        """Measurement as calibrated, in words; None before an image with truth was looked at."""
         found = self.measured()
         return None if found is None else measurement_text(self.masker.card, found, self.network_caveat)
 
     @property
     def doubt(self) -> Standing | None:
-        """What the images say against every promise; None where they do not."""
+        """Standing of every promise if the images contradict all of them, such as broken; else None."""
         if self.network_caveat is not None and self.network_caveat.other:
             return of_another_network(self.network_caveat.text)
         measured = self.measured()
         return broken(measurement_text(self.masker.card, measured)) if measured and measured.broken else None
 
     def caveat(self, name: str) -> str | None:
-        """What to say beside an image that another network than the promised may have made."""
+        """Return a warning if another network than the calibration's may have made the image; else None."""
         if name in self._uploaded and self.masker.card.network is not None:
             return self.masker.card.unknown_network
         return None if self.network_caveat is None else self.network_caveat.text
 
     def thumbnail(self, name: str) -> bytes:
-        """A small JPEG of the output, hatched where hidden.
+        """Return a small JPEG of the output, hatched where hidden.
 
         Raises:
             ConformaskError: as opened does.
@@ -239,7 +239,7 @@ class Session:
         return self._thumbnails.get(name) or self._look_at(name)
 
     def plane(self, name: str, what: str, view: View, at: int, part: Part) -> Array:
-        """A part of a plane as shown, (C, rows, columns): of the sources of an image; reduced ones are kept.
+        """Return a part of a plane of a source as shown, (C, rows, columns); reduced ones are cached.
 
         Raises:
             ConformaskError: as opened does.
@@ -254,11 +254,11 @@ class Session:
         return self._reduced.put(key, plane(image.sources[what], image.deep, view, at, part))
 
     def opened(self, name: str) -> Opened:
-        """An image and its score; several who ask at once wait for one.
+        """Return an image and its score; threads that ask at the same time wait for one computation.
 
         Raises:
             MissingFileError: there is no such image.
-            ImageError: it cannot be used.
+            ImageError: the image cannot be used.
             MismatchError: it has other channels or axes than those that the masker takes.
             OutputError: the disk has no room for its score or region.
         """
@@ -266,7 +266,7 @@ class Session:
         return self._opened.get(name) or self._read(shown, name)
 
     def _read(self, shown: Shown, name: str | None = None) -> Opened:
-        """Score an image, and keep it under this name."""
+        """Score an image, and keep it under this name if there is one."""
         with self._network:
             if name is None:
                 return self._score(shown)
@@ -285,22 +285,22 @@ class Session:
             self.progress = None
 
     def shown(self, name: str) -> Shown:
-        """Which image goes by a name.
+        """Return the image with this name.
 
         Raises:
-            MissingFileError: none.
+            MissingFileError: there is no such image.
         """
         if name not in self._shown:
             raise MissingFileError(f"there is no image {name!r} here")
         return self._shown[name]
 
     def add(self, pair: Shown) -> str:
-        """Show one more image; returns the name that it goes by, which is new.
+        """Show one more image; return the new name under which it is shown.
 
         Raises:
-            ImageError: it cannot be used.
+            ImageError: the image cannot be used.
             MismatchError: it has other channels or axes than those that the masker takes.
-            InvalidArgumentError: the promise needs a fact that is missing, or there are too many already.
+            InvalidArgumentError: the promise needs a fact that is missing, or there are too many uploads.
         """
         if len(self._uploaded) >= MOST_UPLOADS:
             raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
@@ -318,7 +318,7 @@ class Session:
 
 
 def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
-    """By the means of the mask in each plane across z, y and x; the middle where all are alike."""
+    """Return the planes across z, y and x with the smallest mean of the mask; the middle if all are alike."""
     z, y, x = (
         len(share) // 2 if np.ptp(share) == 0 else next(iter(telling(share[None, :, None, None])))
         for share in shares

@@ -1,4 +1,4 @@
-"""Pairs that someone hands to the page: read within limits, checked as files of a folder are."""
+"""Pairs that someone uploads to the page: read within limits, checked as files of a folder are."""
 
 import asyncio
 import shutil
@@ -34,27 +34,27 @@ T = TypeVar("T")
 
 MIB = 2**20
 MOST_BYTES = 64 * MIB
-"""Of all files of all uploads that are being read, together."""
+"""Most bytes of all files of all uploads being read, together."""
 PATIENCE = 10.0
 """Seconds that an upload may fall behind SLOWEST."""
 SLOWEST = MIB // 16
-"""Bytes a second."""
+"""Slowest rate of an upload, in bytes per second."""
 SUFFIXES = tuple(suffix for kind in FORMATS if not kind.is_folder for suffix in kind.suffixes)
-"""Of what is one file."""
+"""Suffixes of formats whose images are single files."""
 ROLES = ("x", "y_hat", "y")
 FACTS = ("category", "weight")
 
 
 @dataclass(frozen=True)
 class Upload:
-    """The files by role, and what was said of the image."""
+    """Files by role, and facts stated about the image."""
 
     files: Mapping[str, UploadFile]
     facts: Mapping[str, str]
 
 
 class Intake:
-    """The uploads in flight of a viewer: they share one limit of bytes, and are decoded one by one."""
+    """Uploads in flight of a viewer, which share one limit of bytes and are decoded one by one."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = self._free = most
@@ -62,7 +62,7 @@ class Intake:
 
     @asynccontextmanager
     async def received(self, request: Request) -> AsyncIterator[Upload]:
-        """Read a form with the files x, y_hat and perhaps y, and give its turn to be decoded.
+        """Read a form with the files x, y_hat and perhaps y, and yield it when it is its turn to be decoded.
 
         Raises:
             ImageError: more bytes than the limit.
@@ -80,7 +80,7 @@ class Intake:
 
     @contextmanager
     def _room_for(self, request: Request) -> Iterator[int]:
-        """The bytes that the request announces, or all that there may be."""
+        """Reserve the bytes that the request announces, or the whole limit; yield their number."""
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else self._most
         if size > self._most:
@@ -99,7 +99,7 @@ def _too_large(most: int) -> ImageError:
 
 
 def _limited(receive: Receive, most: int) -> Receive:
-    """Stops at so many bytes, or when they come too slowly; only the time that the sender takes counts."""
+    """Limit a request to this many bytes, and to SLOWEST; only the time that the sender takes counts."""
     size, waited = 0, 0.0
 
     async def counted() -> Message:
@@ -124,7 +124,7 @@ def _limited(receive: Receive, most: int) -> Receive:
 
 
 async def _form(request: Request) -> FormData:
-    if "charset" in request.headers.get("content-type", "").lower():  # some lead to names that are no Unicode
+    if "charset" in request.headers.get("content-type", "").lower():  # some give invalid Unicode names
         raise InvalidArgumentError("the upload cannot be read: send it without a charset, as UTF-8")
     try:
         return await request.form(max_files=len(ROLES), max_fields=len(FACTS))
@@ -144,9 +144,9 @@ def _upload_of(form: FormData) -> Upload:
 
 
 def pair_of(upload: Upload, reading: Reading) -> Shown:
-    """The one triplet of an upload, named after y_hat's file.
+    """Read the one triplet of an upload, named after y_hat's file.
 
-    Nothing is written under a name that was sent, and nothing is left on disk.
+    Nothing is written under an uploaded name, and nothing is left on disk.
 
     Raises:
         InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
@@ -175,7 +175,7 @@ def pair_of(upload: Upload, reading: Reading) -> Shown:
 
 
 def _check(name: str, headers: Mapping[str, Header]) -> None:
-    """Refuse files, by their headers, that are too large for memory, or volumes beside planes."""
+    """Raise for files that, by their headers, are too large for memory, or mix volumes and planes."""
     decoded = FLOAT32 * sum(header.values for header in headers.values())
     if decoded > MOST_DECODED:
         raise ImageError(
@@ -198,7 +198,7 @@ _SUFFIXES = {*SUFFIXES, *(f".ome{suffix}" for suffix in SUFFIXES)}
 
 
 def _written(file: UploadFile, place: Path, name: str) -> Path:
-    """A file with a name of ours and the suffix of theirs."""
+    """Write an upload to a file with a safe name and the uploaded suffix."""
     path = place.with_suffix(name_and_suffix(Path(name))[1])
     with path.open("wb") as aside:
         shutil.copyfileobj(file.file, aside)
@@ -206,7 +206,7 @@ def _written(file: UploadFile, place: Path, name: str) -> Path:
 
 
 def _pixels(path: Path, reading: Reading) -> Array:
-    """(*space, C), in the file's type, or in [0, 1] where the file says another range, as with 12 bits."""
+    """Read (*space, C), in the file's type, or in [0, 1] if the file says another range, as with 12 bits."""
     array, header = decode_with_header(path, reading)
     pixels = array[..., None] if array.ndim == len(header.space) else array
     if reading.data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
@@ -215,7 +215,7 @@ def _pixels(path: Path, reading: Reading) -> Array:
 
 
 def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:
-    """What the reader makes of a file of ours; messages call it by its name of theirs."""
+    """Apply the reader to a temporary file; errors use the uploaded name."""
     try:
         return reader(path)
     except ConformaskError as error:

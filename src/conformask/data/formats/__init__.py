@@ -1,4 +1,4 @@
-"""Every file type that can be read, one file each; what a type can do stands in its `Format`."""
+"""All file types that can be read, each in its own module, with its abilities in its `Format`."""
 
 from pathlib import Path
 
@@ -17,19 +17,19 @@ IMAGE_SUFFIXES = tuple(BY_SUFFIX)
 
 
 def format_of(path: Path) -> Format | None:
-    """The type of a file, by the end of its name, or of a folder of DICOM files; None for others."""
+    """Return the type of a file, by the end of its name, or of a folder of DICOM files; None for others."""
     kind = BY_SUFFIX.get(known_suffix(path))
     return DICOM_SERIES if not (kind and kind.is_folder) and is_series(path) else kind
 
 
 def known_suffix(path: Path) -> str:
-    """The end of a name by which its type is known, such as .nii.gz; its last part where it is unknown."""
+    """Return the end of a name by which its type is known, such as .nii.gz; else its last part."""
     name = path.name.lower()
     return next((known for known in BY_SUFFIX if name.endswith(known)), path.suffix.lower())
 
 
 def suffix_of(path: Path) -> str:
-    """.ome.tif of NAME.ome.tif, .png of NAME.png, in lower case; nothing of a folder of DICOM files."""
+    """Return .ome.tif for NAME.ome.tif, .png for NAME.png, in lower case; "" for a folder of DICOM files."""
     if format_of(path) is DICOM_SERIES:
         return ""
     name, suffix = path.name.lower(), known_suffix(path)

@@ -1,4 +1,4 @@
-"""How many bytes a compressed chunk becomes, without taking more memory than allowed to find out."""
+"""Decompressed size of a chunk, measured without taking more memory than allowed."""
 
 import bz2
 import zlib
@@ -6,29 +6,29 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 WITH_HEADER = zlib.MAX_WBITS + 32
-"""Has zlib take its own format and gzip's, whichever it is."""
+"""Window bits with which zlib takes its own format and gzip's."""
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 DICTIONARY = (0, 1, 2, 4)
-"""Bytes of the number of a dictionary in the header of a Zstandard frame."""
+"""Number of bytes of the dictionary ID in the header of a Zstandard frame, by its flag."""
 
 
 def decompressed_size(codec: str, content: bytes, most: int) -> int:
-    """The bytes that come out of a chunk; of more than `most` some number above it.
+    """Return the size of a decompressed chunk; above `most`, some number larger than `most`.
 
     Args:
-        codec: its name in zarr; what comes out of others than compressors is as large as what goes in.
+        codec: its name in zarr; a codec that is not a compressor leaves the size as it is.
         content: the chunk.
-        most: where to stop.
+        most: the size above which it may stop.
 
     Raises:
-        Exception: the chunk is damaged; of which type depends on the codec.
+        Exception: the chunk is damaged; the type depends on the codec.
     """
     measure = MEASURES.get(codec)
     return len(content) if measure is None else measure(content, most)
 
 
 def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
-    """For decompressors that stop where they are told to; several streams may follow each other."""
+    """Return a measure for a decompressor that can stop early; several streams may follow each other."""
 
     def measure(content: bytes, most: int) -> int:
         size = 0
@@ -47,7 +47,7 @@ def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
 
 
 def _of_blosc(content: bytes, most: int) -> int:
-    """The header says it, and how long the chunk is: Blosc reads past the end of a truncated one."""
+    """Read the size from the header; raise for truncated chunks, since Blosc reads past their end."""
     stated, size = int.from_bytes(content[12:16], "little"), len(content)
     if max(stated, 16) != size:
         raise ValueError(f"it has {size} bytes of {stated}")
@@ -59,7 +59,7 @@ def _of_lz4(content: bytes, most: int) -> int:
 
 
 def _of_zstd(content: bytes, most: int) -> int:
-    """The header of a frame says it, or else the frame is decompressed into as many bytes as are allowed."""
+    """Read the size from the header of a frame, else decompress the frame into as many bytes as allowed."""
     import imagecodecs
 
     if content[:4] != ZSTD_MAGIC:

@@ -2,7 +2,7 @@
 
 Slices are in the order of their positions, whatever their files are called. Values are those of the
 modality, such as HU: rescaled by slope and intercept, or looked up. MONOCHROME1, which shows the smallest
-value white, is turned round within its range, so that larger is brighter: a value becomes
+value white, is inverted within its range, so that larger is brighter: a value becomes
 lowest + highest - value, the ends of what the stored bits could hold, rescaled. Windows and VOI tables are
 for the eye and change nothing. Colours become RGB.
 """
@@ -31,42 +31,42 @@ from conformask.types import Array
 PALETTE = "PALETTE COLOR"
 INVERTED = "MONOCHROME1"
 PHYSICAL = ("CT",)
-"""Modalities whose values have a unit, even where slope and intercept change nothing."""
+"""Modalities whose values have a unit, even if slope and intercept change nothing."""
 
 
 @dataclass(frozen=True)
 class Values:
-    """How the stored numbers of a slice become values."""
+    """Conversion of the stored numbers of a slice to values."""
 
     stored: np.dtype[Any]
     low: float
-    """The range of the stored numbers."""
+    """Lower end of the range of the stored numbers; `high` is the upper one."""
     high: float
     slope: float
     intercept: float
     table: int | None
-    """The bits of the values of a table in which they are looked up instead."""
+    """Bits of the values of a lookup table that replaces slope and intercept; None without one."""
     inverted: bool
 
     @property
     def is_identity(self) -> bool:
-        """Whether the values are the stored numbers, perhaps turned round."""
+        """Whether the values are the stored numbers, perhaps inverted."""
         return (self.slope, self.intercept) == (1.0, 0.0) and self.table is None
 
     @property
     def ends(self) -> DataRange:
-        """What the values could be, at either end."""
+        """Lowest and highest possible value."""
         if self.table is not None:
             return range_of_bits(self.table)
         return self.slope * self.low + self.intercept, self.slope * self.high + self.intercept
 
 
 def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The image of a file or of a folder with one series, as `read_stack` finds it.
+    """Open the image of a file or of a folder with one series, as `read_stack` finds it.
 
     Raises:
         MissingFileError: the extra dicom is not installed.
-        ImageError: see `read_stack`; or the time has to be named, or is not there.
+        ImageError: see `read_stack`; or the time point must be named, or does not exist.
     """
     stack = read_stack(path, reading)
     frames = stack.at(time)
@@ -82,7 +82,7 @@ def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 
 def times_of_dicom(path: Path, reading: Reading) -> int | None:
-    """How often each position is there, if the given axes have T."""
+    """Return the number of time points, if the given axes have T; else None."""
     return len(read_stack(path, reading).times) if "T" in (reading.axes or "") else None
 
 
@@ -102,7 +102,7 @@ def _header(stack: Stack, frames: Sequence[Frame]) -> Header:
 
 
 def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | None:
-    """What the bits say, of unsigned numbers that are not rescaled; (0, 1) of maps of floats."""
+    """Return the range by the bits of unsigned numbers that are not rescaled; (0, 1) for maps of floats."""
     data, bits = frames[0].data, max(_bits_stored(frame.data) for frame in frames)
     if _is(data, PALETTE):
         return range_of_bits(8 * dtype.itemsize)
@@ -113,7 +113,7 @@ def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | No
 
 
 def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
-    """What keeps the values of all slices: whole numbers where slopes and intercepts are, else floats."""
+    """Return the type for all slices' values: integers if slopes and intercepts are whole, else floats."""
     data, values = frames[0].data, [_values(frame) for frame in frames]
     if _is(data, PALETTE):
         return np.dtype(np.uint16 if data.RedPaletteColorLookupTableDescriptor[2] > 8 else np.uint8)
@@ -154,7 +154,7 @@ def _bits_stored(data: Any) -> int:
 
 
 def _holds_floats(data: Any) -> bool:
-    """Floats have no sign of their own in DICOM; the pixels, which would say, are not read yet."""
+    """Return whether pixels are floats, which have no PixelRepresentation; the pixels are not read yet."""
     return "PixelRepresentation" not in data and data.BitsAllocated in (32, 64)
 
 
@@ -175,7 +175,7 @@ def _pixels(path: Path, frames: Sequence[Frame], dtype: np.dtype[Any]) -> Array:
 
 
 def _stored(frames: Sequence[Frame]) -> Iterator[Array]:
-    """The stored numbers of each slice, colours as RGB; each file is opened once for frames in a row."""
+    """Yield the stored numbers of each slice, colours as RGB; open each file once for frames in a row."""
     from pydicom.pixels import iter_pixels
 
     for file, together in groupby(frames, key=lambda frame: frame.path):
@@ -203,7 +203,7 @@ def _undecoded(frame: Frame, error: Exception) -> str:
 
 
 def _shown(frame: Frame, stored: Array) -> Array:
-    """The values of a slice, in float64 where they are not the stored numbers."""
+    """Return the values of a slice, in float64 where they are not the stored numbers."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut
 
     if _is(frame.data, PALETTE):

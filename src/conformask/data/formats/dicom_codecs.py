@@ -1,6 +1,6 @@
-"""Lossless JPEG, the commonest compression in archives, for pydicom: by imagecodecs, which is there anyway.
+"""Decoding of lossless JPEG, the commonest compression in archives, for pydicom by imagecodecs.
 
-Other plugins that decode it are under the GPL. The module has the names that a plugin of pydicom has.
+Other plugins that decode it are under the GPL. The module has the names that pydicom expects of a plugin.
 """
 
 from contextlib import suppress
@@ -13,26 +13,26 @@ DECODER_DEPENDENCIES: dict[str, tuple[str, ...]] = {
     "1.2.840.10008.1.2.4.57": ("imagecodecs",),
     "1.2.840.10008.1.2.4.70": ("imagecodecs",),
 }
-"""Transfer syntaxes, JPEG Lossless of any and of the first selection value, and what decodes them."""
+"""Packages for the transfer syntaxes decoded here: JPEG Lossless of any and of the first selection value."""
 PLUGINS = {
     "1.2.840.10008.1.2.4.8": "pyjpegls",
     "1.2.840.10008.1.2.4.9": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4.2": "pylibjpeg pylibjpeg-openjpeg",
     "1.2.840.10008.1.2.4": "pylibjpeg pylibjpeg-libjpeg",
 }
-"""What else decodes a transfer syntax, by how it begins: JPEG-LS, JPEG 2000, HTJ2K, other JPEG."""
+"""Packages for other transfer syntaxes, by prefix: JPEG-LS, JPEG 2000, HTJ2K, other JPEG."""
 
 
 def is_available(uid: str) -> bool:
-    """Whether this module decodes a transfer syntax."""
+    """Return whether this module decodes a transfer syntax."""
     return uid in DECODER_DEPENDENCIES
 
 
 def decode_frame(src: bytes, runner: Any) -> bytes:
-    """The pixels of one grey frame.
+    """Return the pixels of one grey frame.
 
     Raises:
-        NotImplementedError: a frame of colours.
+        NotImplementedError: a colour frame.
     """
     if runner.samples_per_pixel != 1:
         raise NotImplementedError("lossless JPEG of several channels")
@@ -42,7 +42,7 @@ def decode_frame(src: bytes, runner: Any) -> bytes:
 
 
 def add_codecs() -> None:
-    """Tell pydicom of this module, once."""
+    """Add this module to pydicom's decoders, once."""
     from pydicom.pixels import get_decoder
 
     for uid in DECODER_DEPENDENCIES:
@@ -53,5 +53,5 @@ def add_codecs() -> None:
 
 
 def plugin_of(uid: str) -> str | None:
-    """What pip installs to decode a transfer syntax; None where nothing is known."""
+    """Return the packages that decode a transfer syntax, for pip install; None if none is known."""
     return next((packages for start, packages in PLUGINS.items() if uid.startswith(start)), None)

@@ -1,4 +1,4 @@
-"""Headers of DICOM files: what each slice says of itself, and which files hold no image that can be used."""
+"""Headers of DICOM files: the properties of each slice, and checks that a file holds a usable image."""
 
 import hashlib
 import os
@@ -20,13 +20,13 @@ from conformask.errors import ImageError, MissingFileError, one_line
 from conformask.types import Array
 
 MARK, MARK_AT = b"DICM", 128
-"""What each DICOM file holds, and at which byte."""
+"""Signature of DICOM files, and its byte offset."""
 INDEX = "DICOMDIR"
-"""The list of files of a medium, which is itself DICOM."""
+"""Name of the index of the files on a medium, which is itself a DICOM file."""
 LOOKED_AT = 32
-"""How many files of a folder may lack the mark before it is taken for another folder."""
+"""Number of files in which the signature is looked for before a folder counts as not DICOM."""
 SUFFIXES = (".dcm", ".dicom", ".ima")
-"""Of files that cannot be anything else."""
+"""Suffixes of DICOM files; a file with one of them must have the signature."""
 NO_IMAGES = {
     "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation",
     "1.2.840.10008.5.1.4.1.1.66.7": "a label map",
@@ -37,7 +37,7 @@ NO_IMAGES = {
 PARAMETRIC_MAP = "1.2.840.10008.5.1.4.1.1.30"
 GREYS = ("MONOCHROME1", "MONOCHROME2")
 COLOURS = ("RGB", "PALETTE COLOR")
-"""Besides YBR of every kind, which becomes RGB."""
+"""Photometric interpretations of colours, besides YBR of every kind, which becomes RGB."""
 GROUPS = {
     "ImagePositionPatient": "PlanePositionSequence",
     "ImageOrientationPatient": "PlaneOrientationSequence",
@@ -51,13 +51,13 @@ GROUPS = {
     "TemporalPositionIndex": "FrameContentSequence",
     "FrameAcquisitionDateTime": "FrameContentSequence",
 }
-"""Where multi-frame files keep what is said of a frame, or of all."""
+"""Functional group that holds a keyword, for one frame or for all, in multi-frame files."""
 GROUP_LENGTH, CHUNK = 12, 2**20
-"""Bytes of the first element, which says how long those of its group are; and read at once."""
+"""Bytes of the first element, which states the length of its group; and bytes read at once."""
 LEAST_FRAME, DEFLATED = 8, 1032
-"""Bytes that a frame takes at least, the header of its item; and how far deflate can make them fewer."""
+"""Fewest bytes of a frame, the header of its item; and the largest compression ratio of deflate."""
 UNIT = 1e-3
-"""How far directions of rows and columns may be from perpendicular and from unit length."""
+"""Largest deviation of the directions of rows and columns from perpendicular unit vectors."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +66,12 @@ class Frame:
 
     path: Path
     index: int | None
-    """In its file; None in a file without frames."""
+    """Index of the frame in its file; None in a file without frames."""
     data: Any
-    """The header of the file, a pydicom Dataset."""
+    """Header of the file, a pydicom Dataset."""
 
     def value(self, keyword: str) -> Any:
-        """What is said of this frame, else of all frames of the file; None where nothing is."""
+        """Return a value of this frame, else the one for all frames of the file; None where there is none."""
         group = GROUPS.get(keyword, "")
         for item in self._items:
             if group in item and item[group].value and not _is_empty(item[group].value[0].get(keyword)):
@@ -81,12 +81,12 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """For messages: the name of the file, and which frame of it, counted from 1 as in DICOM."""
+        """Name for messages: that of the file, and the number of the frame, counted from 1 as in DICOM."""
         return self.path.name if self.index is None else f"{self.path.name} frame {self.index + 1}"
 
     @cached_property
     def place(self) -> Array | None:
-        """(3, 3) float64: position, direction of a row, of a column, all in LPS; None where not all are said.
+        """Position, direction of a row, of a column, (3, 3) float64, in LPS; None where one is missing.
 
         Raises:
             ImageError: directions that are not perpendicular unit vectors.
@@ -96,7 +96,7 @@ class Frame:
 
     @property
     def pixel_spacing(self) -> tuple[float, float] | None:
-        """Steps from row to row and from column to column, in mm; None where not both are said."""
+        """Steps from row to row and from column to column, in mm; None where one is missing."""
         steps = self._numbers("PixelSpacing", 2)
         return None if steps is None or (steps <= 0).any() else (float(steps[0]), float(steps[1]))
 
@@ -108,25 +108,25 @@ class Frame:
 
     @property
     def number(self) -> int | None:
-        """The InstanceNumber; None where it is none."""
+        """The InstanceNumber; None where there is none."""
         numbers = self._numbers("InstanceNumber", 1)
         return None if numbers is None else int(numbers[0])
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows, columns."""
+        """Number of rows, and of columns."""
         return int(self.data.Rows), int(self.data.Columns)
 
     @property
     def channels(self) -> int:
-        """1 of greys, 3 of colours."""
+        """Number of channels: 1 for grey values, 3 for colours."""
         return 1 if self.data.PhotometricInterpretation in GREYS else 3
 
     @property
     def patient(self) -> str | None:
-        """The hash of the PatientID and who issued it; None where the ID is empty.
+        """Hash of the PatientID and its issuer; None where the ID is empty.
 
-        It keeps IDs out of tables and messages. It is no secret: who can list the IDs can hash them.
+        It keeps IDs out of tables and messages. It is no secret: anyone who can list the IDs can hash them.
         """
         number = str(self.data.get("PatientID") or "").strip()
         issuer = str(self.data.get("IssuerOfPatientID") or "").strip()
@@ -135,7 +135,7 @@ class Frame:
 
     @cached_property
     def _items(self) -> tuple[Any, ...]:
-        """The functional groups of this frame, then those of all."""
+        """Functional groups of this frame, then those of all frames."""
         each = self.data.get("PerFrameFunctionalGroupsSequence") or []
         shared = self.data.get("SharedFunctionalGroupsSequence") or []
         index = self.index or 0
@@ -173,7 +173,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def is_series(path: Path) -> bool:
-    """Whether a folder directly holds DICOM files. Looks for their mark in the first few, without pydicom."""
+    """Return whether a folder directly holds DICOM files, by the signature of its first few files."""
     if not os.path.isdir(path):
         return False
     try:
@@ -185,7 +185,7 @@ def is_series(path: Path) -> bool:
 
 
 def has_mark(path: Path) -> bool:
-    """Whether a file has the mark of DICOM; False where it cannot be opened."""
+    """Return whether a file has the signature of DICOM; False where it cannot be opened."""
     try:
         with path.open("rb") as file:
             return file.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
@@ -198,11 +198,11 @@ def _is_listed(name: str) -> bool:
 
 
 def frames_of(path: Path) -> list[Frame]:
-    """The slices of a DICOM file, or of all DICOM files of a folder by name; the pixels are not read.
+    """Return the slices of a DICOM file, or of all DICOM files of a folder by name; pixels are not read.
 
     Raises:
         MissingFileError: the extra dicom is not installed.
-        ImageError: a file is damaged, or is not an image of grey values or colours; names it.
+        ImageError: a file is damaged, or is not an image of grey values or colours; the message names it.
     """
     pydicom = import_pydicom(path)
     files = _files(path) if path.is_dir() else [path]
@@ -210,7 +210,7 @@ def frames_of(path: Path) -> list[Frame]:
 
 
 def import_pydicom(path: Path) -> Any:
-    """The package, with the codecs that conformask adds to it.
+    """Import pydicom, with the codecs that conformask adds to it.
 
     Raises:
         MissingFileError: the extra dicom is not installed.
@@ -226,7 +226,7 @@ def import_pydicom(path: Path) -> Any:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Those with the mark, by name; others are passed over where they are something else.
+    """Return the files with the signature, by name; skip others that are clearly not DICOM.
 
     Raises:
         ImageError: a file that may be a damaged slice.
@@ -242,7 +242,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_other(file: Path) -> bool:
-    """Whether a file without the mark is something else: by its suffix, or because it begins with text."""
+    """Return whether a file without the signature is not DICOM: by its suffix, or because it is text."""
     suffix = file.suffix.lower()
     if suffix in SUFFIXES:
         return False
@@ -259,7 +259,7 @@ def _unmarked(file: Path) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the warnings of pydicom, which are about values that do not keep to the standard."""
+    """Silence pydicom's warnings, which are about values that do not follow the standard."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
         yield
@@ -283,12 +283,12 @@ def _header(path: Path, pydicom: Any) -> Any:
 
 
 def is_deflated(syntax: Any) -> bool:
-    """Whether all of a file but its first bytes is compressed by deflate."""
+    """Return whether the transfer syntax is deflated: all but the first bytes of the file is compressed."""
     return bool(syntax == "1.2.840.10008.1.2.1.99")
 
 
 def _check_deflated(path: Path, pydicom: Any) -> None:
-    """Refuse a file that would take more memory than an image may; pydicom decompresses it whole."""
+    """Raise for a file that would take more memory than an image may; pydicom decompresses it whole."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if not is_deflated(meta.get("TransferSyntaxUID")):
         return
@@ -303,7 +303,7 @@ def _check_deflated(path: Path, pydicom: Any) -> None:
 
 
 def _check_image(path: Path, data: Any) -> None:
-    """Refuse what is not an image of grey values or colours."""
+    """Raise for anything but an image of grey values or colours."""
     kind = data.get("SOPClassUID")
     name = NO_IMAGES.get(str(kind), f"{kind.name}" if kind else "of no stated kind")
     if str(kind) in NO_IMAGES:

@@ -1,6 +1,6 @@
-"""Masks as DICOM, for the viewers and archives (PACS) of hospitals: by highdicom, in their source's place.
+"""Masks as DICOM, for hospital viewers and archives (PACS), written by highdicom in their source's place.
 
-They carry the name, ID and study of the patient, as the source does: without them no archive files them.
+They carry the name, ID and study of the patient, as the source does: archives need them to file a mask.
 """
 
 from collections.abc import Iterator
@@ -20,20 +20,20 @@ from conformask.errors import ConformaskError, ImageError, InvalidArgumentError,
 from conformask.types import Array
 
 ONE = 2**15
-"""The whole number that stands for 1: its inverse is exact in any float, so that 1 is read back as 1."""
+"""Integer that stands for 1: its inverse is exact in any float, so that 1 is read back as 1."""
 LONGEST = 2**32 - 2
-"""Bytes of pixels that a DICOM file without compression can hold."""
+"""Most bytes of pixels that an uncompressed DICOM file can hold."""
 NAME = "conformask"
 DESCRIPTION = "conformask mask (1 = trusted)"
 NOT_TRUSTED = "not trusted"
 SERIES_NUMBER = 8000
-"""Far from those of a scanner."""
+"""Number of the series of a mask, far from those of a scanner."""
 POSITION, LABEL, CONTENT = 0x00200032, 0x00209453, 0x00209111
-"""The tags of ImagePositionPatient, FrameLabel and FrameContentSequence."""
+"""Tags of ImagePositionPatient, FrameLabel and FrameContentSequence."""
 
 
 def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of one channel as a Parametric Map, put together in memory first.
+    """Write a mask of one channel as a Parametric Map, assembled in memory first.
 
     A value v is stored as floor(v 2^15) in 16 bits, with a RealWorldValueMapping of slope 2^-15: never above
     v, and 1 is 1. Positions, orientation and pixel spacing are the source's; each frame refers to the slice
@@ -76,7 +76,7 @@ def write_segmentation(path: Path, mask: Array, under: Under, at: float = 0.5) -
 
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
     type Imaging Region of Interest (NCIt C85402): it says where a network's output may be far from the truth,
-    and to call that a lesion, a tissue or an artefact would be a claim about the patient that nobody made.
+    and calling that a lesion, a tissue or an artefact would be a claim about the patient that nobody made.
 
     Raises:
         MissingFileError: the extra dicom is not installed.
@@ -126,7 +126,7 @@ def _highdicom(under: Under) -> Any:
 
 
 def _checked(shape: Shape, under: Under) -> Shape:
-    """The shape, if DICOM holds such a mask."""
+    """Return the shape, or raise if DICOM cannot hold such a mask."""
     name, size = f"a DICOM mask over {under.path}", 2 * prod(shape)
     if shape[0] != 1:
         raise ImageError(f"{name} holds 1 channel, and this has {shape[0]}; OME-Zarr holds any number")
@@ -139,7 +139,7 @@ def _checked(shape: Shape, under: Under) -> Shape:
 
 
 def _common(hd: Any, sources: Sources, description: str) -> dict[str, Any]:
-    """What every object of conformask says."""
+    """Return the attributes common to all DICOM objects that conformask writes."""
     common = {
         "source_images": sources.images,
         "series_instance_uid": hd.UID(),
@@ -162,7 +162,7 @@ def _common(hd: Any, sources: Sources, description: str) -> dict[str, Any]:
 
 @contextmanager
 def _writing(under: Under) -> Iterator[None]:
-    """What highdicom refuses, as an ImageError."""
+    """Raise errors of highdicom as ImageError."""
     try:
         with quiet():
             yield
@@ -176,7 +176,7 @@ def _writing(under: Under) -> Iterator[None]:
 
 
 def _finish(image: Any, sources: Sources) -> None:
-    """Put back what highdicom could not take."""
+    """Restore what highdicom could not take."""
     for name, value in sources.patient.items():
         setattr(image, name, value)
     if sources.has_frames:
@@ -186,7 +186,7 @@ def _finish(image: Any, sources: Sources) -> None:
 
 
 def _refer_to_one_time(image: Any, numbers: set[int]) -> None:
-    """Of the frames in the same place, keep those of the time that the mask lies over."""
+    """Keep references only to the frames of the time point that the mask lies over, if there are such."""
     for item in image.PerFrameFunctionalGroupsSequence:
         for derivation in item.get("DerivationImageSequence") or ():
             images = derivation.SourceImageSequence
@@ -195,7 +195,7 @@ def _refer_to_one_time(image: Any, numbers: set[int]) -> None:
 
 
 def _without_place(image: Any, sources: Sources) -> None:
-    """Take away the origin that highdicom was given for want of a position; a label names the frame."""
+    """Remove the origin that highdicom was given because there is no position; a label names the frame."""
     for item in image.DimensionIndexSequence:
         if item.DimensionIndexPointer == POSITION:
             item.DimensionIndexPointer, item.FunctionalGroupPointer = LABEL, CONTENT

@@ -1,4 +1,4 @@
-"""The DICOM image under a mask, with headers that highdicom takes."""
+"""The DICOM image under a mask, with headers that highdicom accepts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ PATIENT = (
     "StudyTime",
     "ReferringPhysicianName",
 )
-"""What highdicom copies, and refuses where it does not keep to the standard, such as names of one word."""
+"""Attributes that highdicom copies, and refuses if they violate the standard, such as names of one word."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +29,30 @@ class Sources:
     """The slices under a mask."""
 
     frames: tuple[Frame, ...]
-    """In order."""
+    """Slices of the image, in order."""
     images: list[Any]
-    """The headers of their files, each a Dataset."""
+    """Headers of the files of the slices, each a Dataset."""
     patient: dict[str, Any]
-    """What the headers said of PATIENT, which is empty there now."""
+    """Original values of PATIENT, which are emptied in `images`."""
     has_frames: bool
-    """Whether the one file is of a kind with frames."""
+    """Whether the image is one file of a multi-frame kind."""
     is_placed: bool
-    """Whether they have positions; one that has none is at the origin for now."""
+    """Whether the slices have positions; a slice without one is put at the origin for now."""
     has_spacing: bool
     has_reference: bool
-    """Whether they name their frame of reference, which is a new one else."""
+    """Whether the slices name their frame of reference; if not, a new one is used."""
 
     @property
     def positions(self) -> list[Any]:
-        """Three numbers for each slice, in LPS."""
+        """Position of each slice, three numbers in LPS."""
         return [(0.0, 0.0, 0.0) if frame.place is None else frame.place[0] for frame in self.frames]
 
 
 def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
-    """The source of a mask (1, *space); `hd` is highdicom.
+    """Return the source of a mask (1, *space); `hd` is highdicom.
 
     Raises:
-        ImageError: it is not DICOM or of another shape, or a mask cannot refer to it.
+        ImageError: it is not DICOM, has another shape, or is one that a mask cannot refer to.
     """
     stack = stack_under(under)
     frames = stack.at(under.file_and_time[1])
@@ -79,7 +79,7 @@ def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
 
 
 def stack_under(under: Under) -> Stack:
-    """The image under a mask.
+    """Return the image under a mask.
 
     Raises:
         ImageError: it is not DICOM.
@@ -114,14 +114,14 @@ def _check(stack: Stack, frames: Sequence[Frame], shape: tuple[int, ...]) -> Non
 
 
 def _step(stack: Stack) -> float:
-    """From slice to slice, in mm; of one slice its thickness, else 1."""
+    """Return the step from slice to slice, in mm; for one slice its thickness, else 1."""
     if stack.is_volume and stack.geometry is not None:
         return stack.geometry.spacing[0]
     return stack.times[0][0].thickness or 1.0
 
 
 def _complete(frame: Frame, first: Frame, step: float, reference: str) -> None:
-    """Give a header what highdicom reads of it; the directions of all slices to the last digit the same."""
+    """Complete a header with what highdicom reads, and give all slices exactly the same directions."""
     from pydicom.valuerep import DS
 
     image = frame.data
@@ -140,7 +140,7 @@ def _complete(frame: Frame, first: Frame, step: float, reference: str) -> None:
 
 
 def _shared(first: Frame) -> Any:
-    """What is said of all frames, where highdicom looks for it."""
+    """Return the functional groups shared by all frames, where highdicom looks for them."""
     from pydicom.dataset import Dataset
 
     shared, measures, orientation = Dataset(), Dataset(), Dataset()

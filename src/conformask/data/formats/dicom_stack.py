@@ -1,4 +1,4 @@
-"""Slices in the order of their places in the patient: never by file name or instance number."""
+"""Stacks of DICOM slices, ordered by position in the patient, never by file name or instance number."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,13 +16,13 @@ from conformask.records.reading import Reading
 from conformask.types import Array
 
 SAME = 1e-3
-"""Of a pixel: how far slices may lie apart that are said to lie in the same place."""
+"""Tolerance of equal positions, in pixels."""
 PARALLEL = 1e-4
-"""How far the directions of rows and columns of two slices may differ."""
+"""Largest difference between the directions of rows and columns of two slices."""
 STEP, ROUNDING = 0.01, 0.01
-"""How far steps may differ: of the step, and in mm, of small steps a tenth."""
+"""Tolerances of the steps between slices: relative, and in mm (for small steps a tenth of the step)."""
 SKIPPED = 0.1
-"""Of the thickness of slices: how far steps may be from a multiple of it to look as if some were skipped."""
+"""Tolerance, in slice thicknesses, within which a step counts as a multiple that skips slices."""
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 TIMES: tuple[tuple[str, ...], ...] = (
     ("TemporalPositionIndex",),
@@ -34,7 +34,7 @@ TIMES: tuple[tuple[str, ...], ...] = (
     ("AcquisitionNumber",),
     ("InstanceNumber",),
 )
-"""What may tell the times of a slice apart; the first that does is obeyed."""
+"""Attributes that may order the times of a slice; the first that distinguishes them is used."""
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ class Stack:
 
     path: Path
     times: tuple[tuple[Frame, ...], ...]
-    """For each time its slices, along the normal of their plane."""
+    """Slices of each time point, ordered along the normal of their plane."""
     has_times: bool
-    """Whether the given axes have one of time."""
+    """Whether the given axes include time."""
     is_volume: bool
     """Whether there is an axis of slices, perhaps of length 1."""
     geometry: Geometry | None
 
     def at(self, time: int | None) -> tuple[Frame, ...]:
-        """The slices of one time.
+        """Return the slices of one time point.
 
         Raises:
-            ImageError: there is no such time, or one has to be named.
+            ImageError: there is no such time point, or one has to be named.
         """
         count = len(self.times)
         if time is not None and not self.has_times:
@@ -67,12 +67,12 @@ class Stack:
 
 
 def read_stack(path: Path, reading: Reading) -> Stack:
-    """The headers of a DICOM file or of a folder with one series, in order.
+    """Read the headers of a DICOM file or of a folder with one series, in order.
 
     Raises:
         MissingFileError: the extra dicom is not installed.
-        ImageError: the files are not one image, a slice is missing or there twice, or positions are missing;
-            names the files.
+        ImageError: the files are not one image, a slice is missing or repeated, or positions are missing;
+            the message names the files.
     """
     frames = frames_of(path)
     _check_alike(path, frames)
@@ -91,10 +91,10 @@ def read_stack(path: Path, reading: Reading) -> Stack:
 
 
 def _check_numbers(path: Path, times: Sequence[Sequence[Frame]]) -> None:
-    """Refuse a series that seems to lack slices in between, and warn of one that seems to lack its ends.
+    """Raise for a series that seems to lack slices in between, and warn of one that seems to lack its ends.
 
-    Equal steps alone do not tell that every second slice is gone; that they are twice as wide as the slices
-    are thick and that the instance numbers skip as many does.
+    Equal steps alone do not reveal that every second slice is missing; steps of twice the thickness together
+    with instance numbers that skip as many do.
     """
     slices = [frame for time in times for frame in time]
     numbers = sorted(frame.number for frame in slices if frame.index is None and frame.number is not None)
@@ -120,7 +120,7 @@ def _check_numbers(path: Path, times: Sequence[Sequence[Frame]]) -> None:
 
 
 def _step_of(slices: Sequence[Frame]) -> float | None:
-    """The mean step from slice to slice, in mm; None where they have no places."""
+    """Return the mean step from slice to slice, in mm; None where slices have no position."""
     if any(frame.place is None for frame in slices):
         return None
     first, last = _place(slices[0])[0], _place(slices[-1])[0]
@@ -128,7 +128,7 @@ def _step_of(slices: Sequence[Frame]) -> float | None:
 
 
 def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
-    """Refuse files of several series, patients or sizes, and one that is there twice."""
+    """Raise for files of several series, patients, sizes or kinds of colour, and for a repeated file."""
     first, firsts = frames[0], {frame.path: frame for frame in frames}.values()
     alike: tuple[tuple[Callable[[Frame], Any], str], ...] = (
         (
@@ -154,7 +154,7 @@ def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
 
 
 def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
-    """Whether the frames have places; all or none."""
+    """Return whether the frames have positions; raise if only some do."""
     without = [frame for frame in frames if frame.place is None]
     if without and len(without) < len(frames):
         raise ImageError(f"{path}: {without[0].name} has no position and orientation, and other slices have")
@@ -162,7 +162,7 @@ def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
 
 
 def _unplaced(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
-    """Frames without places: one; or those of one file in its order, which somebody says is Z or T."""
+    """Return frames without positions: one, or those of one file in its order, if the axes name Z or T."""
     if len(frames) == 1:
         return (tuple(frames),)
     if len({frame.path for frame in frames}) > 1:
@@ -205,7 +205,7 @@ def _times_by_place(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tup
 
 
 def _at_places(path: Path, frames: Sequence[Frame]) -> list[list[Frame]]:
-    """The frames of each position, along the normal."""
+    """Return the frames of each position, along the normal."""
     first = frames[0]
     directions = _place(first)[1:]
     for frame in frames:
@@ -232,7 +232,7 @@ def _close(one: tuple[float, float] | None, other: tuple[float, float] | None) -
 
 
 def _check_steps(path: Path, slices: Sequence[Frame]) -> None:
-    """Refuse steps that differ from the usual one; a sideways share that never changes is a tilted gantry."""
+    """Raise for steps that differ from the usual one; a constant sideways share is a tilted gantry."""
     if len(slices) < 3:
         return
     positions = np.array([_place(each)[0] for each in slices])
@@ -254,7 +254,7 @@ def _check_steps(path: Path, slices: Sequence[Frame]) -> None:
 
 
 def _in_time(path: Path, places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
-    """The frames of each position in the order of their times."""
+    """Return the frames of each position in the order of their times."""
     for keywords in TIMES:
         keys = [[_key(frame, keywords) for frame in place] for place in places]
         if all(None not in each and len(set(each)) == len(each) for each in keys):
@@ -269,7 +269,7 @@ def _in_time(path: Path, places: Sequence[Sequence[Frame]]) -> list[list[Frame]]
 
 
 def _key(frame: Frame, keywords: tuple[str, ...]) -> Any:
-    """(a number, "") where it is one; else (0, text), in which dates and times are in order; None of none."""
+    """Return (number, "") for a number, else (0, text), which sorts dates and times; None without a value."""
     values = [frame.value(keyword) for keyword in keywords]
     if values[-1] is None:
         return None
@@ -279,7 +279,7 @@ def _key(frame: Frame, keywords: tuple[str, ...]) -> Any:
 
 
 def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
-    """Spacing in mm, and the affine where there are positions; None where there is no spacing."""
+    """Return spacing in mm, with the affine where there are positions; None where the spacing is unknown."""
     first, spacing = slices[0], slices[0].pixel_spacing
     if spacing is None:
         return None
@@ -293,7 +293,7 @@ def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
     elif is_volume and thickness is None:
         return None
     affine = np.eye(4)
-    # along a row the column index grows, by the second of PixelSpacing
+    # along a row the column index grows, in steps of the second value of PixelSpacing
     affine[:3] = LPS_TO_RAS @ np.column_stack([row * spacing[1], column * spacing[0], step, position])
     between = (float(step @ normal),) if is_volume else ()
     return Geometry((*between, *spacing), "mm", affine_of(affine))
@@ -305,7 +305,7 @@ def _place(frame: Frame) -> Array:
 
 
 def _normal(frame: Frame) -> Array:
-    """Of the plane of a slice, in LPS, of length 1."""
+    """Return the unit normal of the plane of a slice, in LPS."""
     normal = np.cross(*_place(frame)[1:])
     unit: Array = normal / np.linalg.norm(normal)
     return unit

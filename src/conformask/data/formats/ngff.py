@@ -1,23 +1,23 @@
-"""Where the pixels of an OME-Zarr image lie, as its metadata state it."""
+"""Placement of the pixels of an OME-Zarr image, by its metadata."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 LETTERS = {"time": "t", "channel": "c"}
-"""Of axes whose type says what they are, whatever their names."""
+"""Letters of axes by their types, whatever their names."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """The step, the origin and the unit of each axis; the unit None where none is stated."""
+    """Step, origin and unit of each axis; the unit is None where none is stated."""
 
     scale: tuple[float, ...]
     translation: tuple[float, ...]
     units: tuple[str | None, ...]
 
     def of(self, axes: Sequence[str], some: Sequence[str]) -> "Placement":
-        """Of some of the axes."""
+        """Return the placement of some of the axes."""
         places = [axes.index(axis) for axis in some]
         return Placement(
             tuple(self.scale[place] for place in places),
@@ -27,7 +27,7 @@ class Placement:
 
 
 def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5.
+    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5.
 
     Raises:
         KeyError, IndexError, TypeError: there is none.
@@ -37,7 +37,7 @@ def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def axes_of(image: Mapping[str, Any]) -> tuple[str, ...]:
-    """t, c, z, y or x for each axis; the name of others."""
+    """Return t, c, z, y or x for each axis; the name for others."""
     return tuple(axis if isinstance(axis, str) else _letter(axis) for axis in image["axes"])
 
 
@@ -47,10 +47,10 @@ def _letter(axis: Mapping[str, Any]) -> str:
 
 
 def placement_of(image: Mapping[str, Any]) -> Placement:
-    """Of the highest resolution: by its dataset's transformations, then by the image's.
+    """Return the placement of the highest resolution, by its dataset's transformations, then the image's.
 
     Raises:
-        KeyError, TypeError, ValueError: the metadata are not those of NGFF.
+        KeyError, TypeError, ValueError: the metadata do not follow NGFF.
     """
     axes = image["axes"]
     scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2: images in. Needs the extra nifti.
+"""Reading of NIfTI-1 and NIfTI-2 images. Needs the extra nifti.
 
 A NIfTI array is (X, Y, Z, times, channels); an image here is (Z, Y, X) or (Z, Y, X, C), not turned otherwise.
 """
@@ -33,12 +33,12 @@ from conformask.records.reading import Reading
 from conformask.types import Array
 
 ORDER = re.compile("XYZ?(TC?|CT?)?")
-"""Axes that a NIfTI array may have, in its order."""
+"""Pattern of the axes that a NIfTI array may have, in its order."""
 ADVICE = "XYZ is a volume, XYZT has an image for each time point, all of one group, and XYZC has channels"
 SPACE_UNITS = {1: "m", 2: "mm", 3: "\u00b5m"}
-"""By the lower three bits of xyzt_units; files that state none of them are in mm."""
+"""Units by the lower three bits of xyzt_units; a file that states none is in mm."""
 CHUNK = 2**22
-"""Bytes that are decompressed at once."""
+"""Number of bytes that are decompressed at once."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,25 @@ class Stored:
 
     path: Path
     image: Any
-    """nibabel's."""
+    """nibabel's image."""
     axes: str
-    """A letter of XYZTC for each axis of the array; a dot for one of length 1 that is left out."""
+    """Letter of XYZTC for each axis of the array; a dot for one of length 1 that is left out."""
     time: int
-    """The time point, where there is an axis of time."""
+    """Time point, where there is an axis of time."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(X, Y, ...)."""
+        """Shape of the stored array, (X, Y, ...)."""
         return tuple(map(int, self.image.shape))
 
     @property
     def sides(self) -> dict[str, int]:
-        """The length of each axis."""
+        """Length of each axis."""
         return dict(zip(self.axes, self.shape, strict=True))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The type that is stored."""
+        """Stored type."""
         dtype: np.dtype[Any] = self.image.dataobj.dtype
         return dtype
 
@@ -76,12 +76,12 @@ class Stored:
 
     @property
     def scaling(self) -> tuple[float, float] | None:
-        """Slope and intercept that make values of the stored numbers; None where these are the values."""
+        """Slope and intercept from stored numbers to values; None where the stored numbers are the values."""
         slope, intercept = float(self.image.dataobj.slope), float(self.image.dataobj.inter)
         return None if self.is_colour or (slope, intercept) == (1, 0) else (slope, intercept)
 
     def header(self) -> Header:
-        """What the file says of its image.
+        """Return the header of the image.
 
         Raises:
             ImageError: it holds neither numbers nor colours.
@@ -93,7 +93,7 @@ class Stored:
         return Header(channels, space, bits, self._data_range(), self._geometry(len(space)))
 
     def _data_range(self) -> DataRange | None:
-        """None of scaled numbers, whose slopes differ from file to file; masks have theirs."""
+        """Return the range; None for scaled numbers, except in masks, since slopes differ between files."""
         if self.is_colour:
             return range_of_bits(8)
         if is_mask(self.image):
@@ -114,7 +114,7 @@ class Stored:
         return Geometry(spacing, unit, affine_of(affine))
 
     def window(self, array: Array, places: Places, time: int) -> Array:
-        """The values of a window of the stored array, (*space) or (*space, C)."""
+        """Return the values of a window of the stored array, (*space) or (*space, C)."""
         at = dict(zip("ZYX"[-len(places) :], places, strict=True)) | {"C": slice(None)}
         part = array[tuple(at.get(axis, time if axis == "T" else 0) for axis in self.axes)]
         left = [axis for axis in self.axes if axis in at]
@@ -133,12 +133,12 @@ class Stored:
 
 
 def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The image of a file, perhaps of one time point.
+    """Open the image of a file, perhaps at one time point.
 
     Raises:
         MissingFileError: the extra nifti is not installed.
-        ImageError: the file is not a NIfTI image, is truncated, has several time points or axes of which
-            nobody says what they are, or does not have the given axes.
+        ImageError: the file is not a NIfTI image, is truncated, has several time points or unknown axes,
+            or does not have the given axes.
     """
     image = loaded(path)
     given = _given(image, reading)
@@ -156,20 +156,20 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
 
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
-    """The length of the axis T, where the given axes, or those of a mask, have one."""
+    """Return the length of the axis T, if the given axes, or those of a mask, have one; else None."""
     image = loaded(path)
     given = _given(image, reading)
     return _times(image.shape, _axes(path, image.shape, given)) if "T" in (given or "") else None
 
 
 def _given(image: Any, reading: Reading) -> str | None:
-    """The axes that somebody says; of a mask of a film those with which it was written."""
+    """Return the given axes or else, for a mask of a time series, those with which it was written."""
     is_film = is_mask(image) and max(image.shape[3:4], default=1) > 1
     return "XYZTC"[: len(image.shape)] if reading.axes is None and is_film else reading.axes
 
 
 def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
-    """What each axis of an array is: a letter of XYZTC, or a dot where it is left out."""
+    """Return a letter of XYZTC for each axis of an array, or a dot where it is left out."""
     length = max((at + 1 for at, side in enumerate(shape) if side != 1), default=0)
     sides = shape[: max(length, 2)]
     if len(sides) < 2 or min(sides) < 1:
@@ -184,13 +184,13 @@ def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
             f"{path} has shape {tuple(shape)}, and its axes are said to be {given}: they differ; {ADVICE}"
         )
     axes = ["."] * len(shape)
-    for at, axis in zip(places, letters, strict=False):  # of the letters left over there is one place each
+    for at, axis in zip(places, letters, strict=False):  # letters left over are axes of length 1
         axes[at] = axis if axis in "XY" or sides[at] > 1 else "."
     return "".join(axes)
 
 
 def _usual(path: Path, sides: tuple[int, ...]) -> str:
-    """The axes of a file of which nobody says them."""
+    """Return the axes of a file for which none are given."""
     if len(sides) < 4:
         return "XYZ"
     if len(sides) == 5 and sides[3] == 1:
@@ -226,7 +226,7 @@ def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time
 
 
 def _check_offset(stored: Stored) -> None:
-    """Refuse voxels that would begin within the header."""
+    """Raise for voxels that would begin within the header."""
     offset, least = int(stored.image.dataobj.offset), int(stored.image.header.single_vox_offset)
     if offset < least:
         raise ImageError(
@@ -243,7 +243,7 @@ def _check_size(stored: Stored) -> None:
 
 
 def _window(stored: Stored) -> Window:
-    """Windows of a file that is mapped, or decompressed once."""
+    """Return a reader of windows of a file, which is mapped or, if compressed, decompressed once."""
     if is_compressed(stored.path):
         return _in_memory(stored)
     offset = int(stored.image.dataobj.offset)
@@ -252,7 +252,7 @@ def _window(stored: Stored) -> Window:
 
 
 def _in_memory(stored: Stored) -> Window:
-    """Windows of the array, of which only the time point is kept where it lies in one piece."""
+    """Return a reader of windows in memory, which holds only the time point if that is contiguous."""
     shape, at = stored.shape, stored.axes.find("T")
     in_one_piece = at >= 0 and prod(shape[at + 1 :]) == 1
     part = (*shape[:at], 1, *shape[at + 1 :]) if in_one_piece else shape
@@ -267,7 +267,7 @@ def _in_memory(stored: Stored) -> Window:
 
 
 def _fill(numbers: Array, path: Path, offset: int, end: int) -> None:
-    """Read from a file, as far as its end where it is compressed, which is where gzip checks its sum."""
+    """Read numbers from a file; read a compressed one to its end, where gzip checks its checksum."""
     buffer, filled = numbers.view(np.uint8).data, 0
     compressed = is_compressed(path)
     with gzip.open(path) if compressed else path.open("rb") as file:

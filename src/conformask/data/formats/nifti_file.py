@@ -1,4 +1,4 @@
-"""A NIfTI file by nibabel, which reads only its header. Needs the extra nifti."""
+"""NIfTI files opened by nibabel, which reads only the header. Needs the extra nifti."""
 
 import gzip
 import struct
@@ -11,16 +11,16 @@ from conformask.errors import ImageError, MissingFileError
 
 SUFFIXES = (".nii.gz", ".nii")
 HEADER = 540
-"""Bytes that say where the voxels begin: `OFFSETS` has sizeof_hdr, the type and the place of vox_offset."""
+"""Bytes that state where the voxels begin; `OFFSETS` has sizeof_hdr, the type and place of vox_offset."""
 MOST_BEFORE = 2**20
-"""Bytes before the voxels that any file may have."""
+"""Number of bytes before the voxels that any file may have."""
 OFFSETS = ((348, "f", 108), (540, "q", 168))
 DESCRIPTION = "conformask mask, 1 = trusted"
-"""By which masks are known."""
+"""Description in the header by which masks are recognised."""
 
 
 def nibabel_for(path: Path) -> Any:
-    """The library.
+    """Import nibabel.
 
     Raises:
         MissingFileError: the extra nifti is not installed, which `path` needs.
@@ -33,11 +33,11 @@ def nibabel_for(path: Path) -> Any:
 
 
 def loaded(path: Path) -> Any:
-    """nibabel's image, of which only the header is read.
+    """Return nibabel's image, of which only the header is read.
 
     Raises:
         MissingFileError: the extra nifti is not installed.
-        ImageError: the file holds something else.
+        ImageError: the file does not hold an image.
     """
     nibabel = nibabel_for(path)
     _check_extensions(path)
@@ -48,7 +48,7 @@ def loaded(path: Path) -> Any:
 
 
 def _check_extensions(path: Path) -> None:
-    """Refuse what would be read into memory before the voxels, and is larger than an image may be."""
+    """Raise if the content before the voxels, which is read into memory, is larger than an image may be."""
     with gzip.open(path) if is_compressed(path) else path.open("rb") as file:
         header = file.read(HEADER)
     for order in "<>":
@@ -60,10 +60,10 @@ def _check_extensions(path: Path) -> None:
 
 
 def is_mask(image: Any) -> bool:
-    """Whether a file is a mask of conformask."""
+    """Return whether nibabel's image is a mask of conformask."""
     return bool(image.header["descrip"].item() == DESCRIPTION.encode())
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether a file is packed by gzip, as its name says."""
+    """Return whether a file is compressed by gzip, by its suffix."""
     return path.suffix.lower() == ".gz"

@@ -1,4 +1,4 @@
-"""Masks and outputs as NIfTI, with the header of the image that they lie over. Needs the extra nifti."""
+"""Writing of masks and outputs as NIfTI, with the header of their image. Needs the extra nifti."""
 
 import gzip
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from conformask.records.geometry import UNITS, Geometry
 from conformask.types import Array
 
 LEVELS = 2**15
-"""A mask is stored as whole numbers of steps of 1 / LEVELS, which floats hold exactly."""
+"""Number of steps from 0 to 1 in a stored mask; floats hold multiples of 1 / LEVELS exactly."""
 LONGEST = 2**15 - 1
-"""Pixels along an axis of NIfTI-1."""
+"""Most pixels along an axis in NIfTI-1."""
 
 
 def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of steps of 1 / LEVELS, with the header of its image, by way of a temporary file.
+    """Write a mask in steps of 1 / LEVELS, with the header of its image, using a temporary file.
 
-    A mask of one channel is (X, Y, Z), of more a vector (X, Y, Z, 1, C); of a film (X, Y, Z, T[, C]).
+    One channel is (X, Y, Z), several are a vector (X, Y, Z, 1, C), a time series is (X, Y, Z, T[, C]).
 
     Raises:
         MissingFileError: the extra nifti is not installed.
@@ -43,7 +43,7 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
 
 
 def write_nifti(path: Path, image: Array, under: Under) -> None:
-    """Write an image (C, *space) as float32, with the header of the image that it was made of.
+    """Write an image (C, *space) as float32, with the header of the image that it was made from.
 
     Raises:
         MissingFileError: the extra nifti is not installed.
@@ -59,7 +59,7 @@ def write_nifti(path: Path, image: Array, under: Under) -> None:
 
 @contextmanager
 def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """A file to write to, compressed where its name says so, without the time of day."""
+    """Open a file for writing, compressed if its name says so, without a time stamp."""
     with path.open("wb") as file:
         if not is_compressed(path):
             yield file
@@ -69,7 +69,7 @@ def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 
 
 def _header(path: Path, shape: Shape, under: Under) -> Any:
-    """That of the image under, for one of this shape; new where it has none."""
+    """Return the header of the image under the mask, adapted to this shape; a new one if it is not NIfTI."""
     nibabel = nibabel_for(path)
     file, _ = under.file_and_time
     if file is not None and file.name.lower().endswith(SUFFIXES):
@@ -93,12 +93,12 @@ def _header(path: Path, shape: Shape, under: Under) -> Any:
 
 
 def _bare(header: Any) -> Any:
-    """A copy without extensions."""
+    """Return a copy of the header without extensions."""
     return type(header)(header.binaryblock, header.endianness, check=False)
 
 
 def _place(header: Any, geometry: Geometry | None) -> None:
-    """State in a new header where the pixels lie."""
+    """Write spacing and affine to a new header."""
     if geometry is None:
         return
     steps = [step * UNITS[geometry.unit] / UNITS["mm"] for step in reversed(geometry.spacing)]

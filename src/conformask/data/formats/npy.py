@@ -1,4 +1,4 @@
-"""NumPy's own files: arrays (H, W) or (H, W, C), or of the given axes, mapped rather than read.
+"""NumPy's own files: arrays (H, W) or (H, W, C), or of the given axes; npy files are mapped, not read.
 
 An npz holds one array.
 """
@@ -18,17 +18,17 @@ from conformask.records.reading import Reading
 from conformask.types import Array
 
 _ONE_AT_A_TIME = Lock()
-"""NumPy parses a header by ast.literal_eval, where CPython 3.11 fails at random under several threads."""
+"""Lock around NumPy's header parser: its ast.literal_eval fails at random under threads in CPython 3.11."""
 
 
 def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The array of a file, which is mapped."""
+    """Open the array of a file, which is mapped."""
     array, header = _image(path, _mapped(path), reading, time)
     return nullcontext(Opened(header, lambda: np.array(array), lambda: window_of(array)))
 
 
 def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The only array of a file, which is decompressed when it is asked for."""
+    """Open the only array of a file, which is decompressed on demand."""
     stated = _stated(path)
     check_memory(f"{path}, {stated.shape} of {stated.dtype},", stated.size * stated.dtype.itemsize)
 
@@ -40,7 +40,7 @@ def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextM
 
 
 def _image(path: Path, array: Array, reading: Reading, time: int | None) -> tuple[Array, Header]:
-    """The image, or one time point of it, in an array as it is stored."""
+    """Return the image, or one time point of it, and its header, from an array as it is stored."""
     array, axes = _at(path, array, reading.axes, time)
     return array if axes is None else arranged(array, axes, str(path)), header_of(array, str(path), axes)
 
@@ -53,7 +53,7 @@ def _mapped(path: Path) -> Array:
 
 
 def _stated(path: Path) -> Array:
-    """An array of the shape and type of the only one in an npz, by its header, that takes no memory."""
+    """Return an array without memory that has the shape and type of the only one in an npz."""
     with _ONE_AT_A_TIME, zipfile.ZipFile(path) as file:
         names = file.namelist()
         if len(names) != 1:
@@ -66,7 +66,7 @@ def _stated(path: Path) -> Array:
 
 
 def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[Array, str | None]:
-    """One time point, and its axes."""
+    """Return one time point and its axes."""
     if axes is None or "T" not in axes:
         if time is not None:
             raise ImageError(f"{path} has no axis of time: say which it is, such as --axes TYX")
@@ -82,7 +82,7 @@ def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[A
 
 
 def times_of_npy(path: Path, reading: Reading) -> int | None:
-    """The length of the axis T, where the given axes have one."""
+    """Return the length of the axis T, if the given axes have one; else None."""
     axes, shape = reading.axes, (_stated(path) if path.suffix.lower() == ".npz" else _mapped(path)).shape
     return shape[axes.index("T")] if axes and "T" in axes and len(shape) == len(axes) else None
 

@@ -1,4 +1,4 @@
-"""What files of microscopes say beside the pixels: physical sizes, units, and time points."""
+"""Metadata of microscope files: physical sizes, units, and time points."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,28 +14,28 @@ from conformask.errors import ImageError
 from conformask.records.geometry import OTHER, UNITS, Geometry
 
 NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}
-"""The units of a Geometry, as OME-Zarr spells them."""
+"""Units of a Geometry, as OME-Zarr spells them."""
 SPELLINGS = {
     **{name: name for name in UNITS},
     **{name: unit for unit, name in NGFF_UNITS.items()},
     **{name.replace("meter", "metre"): unit for unit, name in NGFF_UNITS.items()},
     **dict.fromkeys(("\u03bcm", "um", "\\u00B5m", "\\u00b5m", "\\u03BCm", "micron", "microns"), "\u00b5m"),
 }
-"""The units of a Geometry, by what files call them."""
+"""Units of a Geometry, by the names in files."""
 INTERVAL = ("TimeIncrement", "TimeIncrementUnit")
 """Attributes of the time between time points."""
 TIME_UNITS = {"ms": "ms", "msec": "ms", "s": "s", "sec": "s", "min": "min", "h": "h"}
-"""The units of OME-XML, by what ImageJ calls them."""
+"""Units of OME-XML, by ImageJ's names."""
 EVEN = 0.25
-"""Of a step between planes: how far the others may differ, since stages do not stop exactly."""
+"""Relative tolerance of the steps between planes, since stages do not stop exactly."""
 MOST_PLANES, SMALLEST_PLANE = 1000, 64
-"""As many planes any file may state; and the bytes that a plane in another file takes at least."""
+"""Number of planes that any file may state; and the fewest bytes of a plane in another file."""
 Step = tuple[Any, Any]
-"""The step from pixel to pixel along an axis, and its unit, as a file states them."""
+"""Step from pixel to pixel along an axis, and its unit, as a file states them."""
 
 
 def geometry_of(steps: Sequence[Step]) -> Geometry | None:
-    """The spacing that a file states, in the unit of its last axis; None unless all steps are known."""
+    """Return the spacing that a file states, in the unit of its last axis; None if a step is unknown."""
     sizes = [_number(size) for size, _ in steps]
     units = [SPELLINGS.get(str(unit)) for _, unit in steps]
     unit = units[-1]
@@ -51,42 +51,42 @@ def geometry_of(steps: Sequence[Step]) -> Geometry | None:
 
 
 def _number(value: Any) -> float:
-    """NaN where it is not a number."""
+    """Convert to float; NaN for what is not a number."""
     with suppress(TypeError, ValueError):
         return float(value)
     return math.nan
 
 
 def steps_of_xml(xml: str, axes: str) -> list[Step]:
-    """The physical size along each axis, letters of ZYX, that OME-XML states of its first image."""
+    """Return the physical size along each axis, letters of ZYX, that OME-XML states for its first image."""
     pixels = _pixels_of_xml(xml)
     names = [f"PhysicalSize{axis}" for axis in axes]
     return [(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names]
 
 
 def significant_bits(xml: str) -> int | None:
-    """How many bits of a value OME-XML says that its first image uses; None where it does not."""
+    """Return the bits per value that OME-XML states for its first image; None where it states none."""
     bits = _number(_pixels_of_xml(xml).get("SignificantBits"))
     return int(bits) if bits >= 1 and bits.is_integer() else None
 
 
 def interval_of_xml(xml: str) -> dict[str, str]:
-    """What OME-XML states of the time between the time points of its first image, as it names it."""
+    """Return the time between time points that OME-XML states for its first image, as attributes."""
     attributes = _pixels_of_xml(xml).attrib
     return {name: attributes[name] for name in INTERVAL if name in attributes}
 
 
 def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """The same of ImageJ, as OME-XML names it; nothing where the unit is unknown."""
+    """Return the time between time points that ImageJ states, as OME-XML attributes; {} for unknown units."""
     step, unit = metadata.get("finterval"), TIME_UNITS.get(metadata.get("tunit", "s"))
     return {} if step is None or unit is None else dict(zip(INTERVAL, (str(step), unit), strict=True))
 
 
 def other_files(path: Path, xml: str) -> list[Path]:
-    """The files beside a TIFF file, or in folders beside it, in which its OME-XML says that planes lie.
+    """Return the files beside a TIFF file, or in folders beside it, where its OME-XML says that planes lie.
 
     Raises:
-        ImageError: one that lies elsewhere: an image that was copied from somebody could name any file.
+        ImageError: one lies elsewhere: an image that was copied from somebody could name any file.
     """
     folder = path.parent.resolve()
     names = {uuid.get("FileName", "") for uuid in _root_of_xml(xml).iterfind(".//{*}UUID")}
@@ -100,10 +100,10 @@ def other_files(path: Path, xml: str) -> list[Path]:
 
 
 def check_planes(path: Path, xml: str, pages: int) -> None:
-    """Refuse OME-XML that states more planes than there can be; tifffile would make a list of them all.
+    """Raise for OME-XML with more planes than there can be, since tifffile would list them all.
 
     Raises:
-        ImageError: it does, or says that planes lie outside the folder.
+        ImageError: there are too many, or planes are said to lie outside the folder.
     """
     others = [file for file in other_files(path, xml) if file.is_file()]
     most = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
@@ -115,23 +115,23 @@ def check_planes(path: Path, xml: str, pages: int) -> None:
 
 @lru_cache(maxsize=1)
 def planes_of_xml(xml: str) -> dict[tuple[str | None, str | None], dict[str, str]]:
-    """What OME-XML states of the planes of its first image, of their first channel, by time and z."""
+    """Return attributes of the planes of OME-XML's first image, of their first channel, by time and z."""
     planes = (plane.attrib for plane in _pixels_of_xml(xml).findall("{*}Plane"))
     return {(each.get("TheT"), each.get("TheZ")): each for each in planes if each.get("TheC") == "0"}
 
 
 def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int) -> None:
-    """Refuse a volume whose planes, by their stated positions, do not lie as far apart as its spacing says.
+    """Raise for a volume whose planes, by their stated positions, are not as far apart as its spacing says.
 
-    They may go up or down. Positions that are not lengths say nothing of the planes, nor do those of a stage
-    that stood still while the focus moved.
+    They may go up or down. Positions that are not lengths are ignored, and so are those of a stage that
+    stood still while the focus moved.
 
     Raises:
         ImageError: the steps between planes differ, or are not the spacing along z.
     """
     planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
     depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
-    if not (np.ptp(depths) >= spacing / 2):  # nor where one is NaN
+    if not (np.ptp(depths) >= spacing / 2):  # also true where one is NaN
         return
     steps = np.diff(depths)
     usual, mean = float(np.median(steps)), abs(float(steps.mean()))
@@ -150,27 +150,27 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
 
 
 def _depth(plane: Mapping[str, str], unit: str) -> float:
-    """Along z in this unit; NaN where no length is stated."""
+    """Return the position along z in this unit; NaN where no length is stated."""
     own = SPELLINGS.get(plane.get("PositionZUnit", ""))
     return math.nan if own is None else _number(plane.get("PositionZ")) * UNITS[own] / UNITS[unit]
 
 
 @lru_cache(maxsize=1)
 def _root_of_xml(xml: str) -> ElementTree.Element:
-    """Empty where it cannot be parsed."""
+    """Parse OME-XML; return an empty element where that fails."""
     with suppress(ElementTree.ParseError):
         return ElementTree.fromstring(xml)
     return ElementTree.Element("OME")
 
 
 def _pixels_of_xml(xml: str) -> ElementTree.Element:
-    """Of the first image; empty where there is none."""
+    """Return the Pixels of the first image; an empty element where there are none."""
     found = _root_of_xml(xml).find("{*}Image/{*}Pixels")
     return ElementTree.Element("Pixels") if found is None else found
 
 
 def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:
-    """The spacing along each axis, letters of ZYX, that ImageJ states, in x and y as pixels per unit."""
+    """Return ImageJ's spacing along each axis, letters of ZYX; in x and y it states pixels per unit."""
     steps: dict[str, Step] = {"Z": (metadata.get("spacing"), metadata.get("zunit", metadata.get("unit")))}
     for axis, unit in (("X", "unit"), ("Y", "yunit")):
         pixels, length = tags.valueof(f"{axis}Resolution", (0, 0))
@@ -180,11 +180,11 @@ def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[S
 
 
 def time_point(path: Path, count: int | None, time: int | None) -> int:
-    """The place of the time point that is asked for among `count`; 0 where there is no more than one.
+    """Return the index of the requested time point among `count`; 0 where there is no more than one.
 
     Raises:
-        ImageError: there are several and none is named, or there is none of this number; count is None where
-            the file has no axis of time.
+        ImageError: there are several and none is named, or there is none with this number; count is None
+            where the file has no axis of time.
     """
     if count is None and time is not None:
         raise ImageError(f"{path} has no axis of time: leave out #t={time}, or say which it is, --axes TYX")

@@ -1,4 +1,4 @@
-"""OME-Zarr (NGFF 0.4 and 0.5): images and volumes of the highest resolution in. Needs the extra zarr."""
+"""Reading of OME-Zarr (NGFF 0.4 and 0.5) at its highest resolution. Needs the extra zarr."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,12 +23,12 @@ from conformask.records.reading import Reading
 from conformask.types import Array
 
 CODECS = {*MEASURES, "bytes", "crc32c", "sharding_indexed", "shuffle", "transpose"}
-"""What turns chunks into numbers and nothing else; compressors are those whose size can be told."""
+"""Codecs that only turn chunks into numbers; the compressors are those whose size can be measured."""
 AXES = ("t", "c", "z", "y", "x")
 SHOWN = 3
-"""How many missing chunks an error names."""
+"""Number of missing chunks that an error names."""
 EMPTY = 2**64 - 1
-"""Offset and length, in the index of a shard, of a chunk that it does not hold."""
+"""Offset and length, in the index of a shard, that mark a chunk as missing."""
 CRC32C = 4
 """Bytes of the checksum of the index, if it has one."""
 SLACK = 64
@@ -44,27 +44,27 @@ class Level:
     """The zarr array."""
     axes: tuple[str, ...]
     placement: Placement
-    """Of all axes."""
+    """Placement of all axes."""
     time: int = 0
 
     @property
     def folder(self) -> Path:
-        """Where its chunks lie."""
+        """Folder of its chunks."""
         return self.path / str(self.array.path)
 
     @property
     def sides(self) -> dict[str, int]:
-        """The length of each axis."""
+        """Length of each axis."""
         return dict(zip(self.axes, self.array.shape, strict=True))
 
     @property
     def spatial(self) -> tuple[str, ...]:
-        """The axes of an image; a single plane is (y, x)."""
+        """Spatial axes of an image; (y, x) for a single plane."""
         return ("z", "y", "x") if self.sides.get("z", 1) > 1 else ("y", "x")
 
     @property
     def header(self) -> Header:
-        """What is known of it without its pixels."""
+        """Header of the image, known without its pixels."""
         dtype, sides, places = self.array.dtype, self.sides, self.placement.of(self.axes, self.spatial)
         geometry = geometry_of(list(zip(places.scale, places.units, strict=True)))
         space = tuple(sides[axis] for axis in self.spatial)
@@ -72,7 +72,7 @@ class Level:
         return Header(sides.get("c", 1), space, bits_of(dtype), data_range, geometry)
 
     def window(self, places: Places) -> Array:
-        """The pixels of a window, (*space) or (*space, C), in the file's type.
+        """Read the pixels of a window, (*space) or (*space, C), in the file's type.
 
         Raises:
             ImageError: a chunk cannot be decoded, or they take more memory than allowed.
@@ -96,22 +96,22 @@ class Level:
         return np.moveaxis(read, 0, -1) if "c" in self.axes else read
 
     def _slices(self, places: Places) -> list[tuple[str, slice]]:
-        """Each axis, and where a window lies along it."""
+        """Return each axis, and the slice of a window along it."""
         spatial = dict(zip(self.spatial, places, strict=True))
         others = {"t": slice(self.time, self.time + 1), "c": slice(0, self.sides.get("c", 1))}
         return [(axis, spatial.get(axis) or others.get(axis) or slice(0, 1)) for axis in self.axes]
 
     def keys(self, places: Places) -> Iterator[str]:
-        """The files of the chunks, or shards, that hold a window."""
+        """Yield the names of the files of the chunks, or shards, that hold a window."""
         spans = self._spans(places, self.array.shards or self.array.chunks)
         return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
 
     def left_out(self, places: Places) -> Iterator[str]:
-        """The chunks of a window that the shards which are there do not hold, as c/0/1[2, 3]."""
+        """Yield the chunks of a window that existing shards do not hold, such as c/0/1[2, 3]."""
         return (f"{key}{list(inner)}" for key, inner, offset, _ in self._inner(places) if offset == EMPTY)
 
     def _inner(self, places: Places) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
-        """The chunks of a window in the shards which are there: shard, place in it, offset, length."""
+        """Yield the chunks of a window in existing shards: shard, place in it, offset, length."""
         shards, chunks = self.array.shards, self.array.chunks
         if shards is None:
             return
@@ -130,7 +130,7 @@ class Level:
             yield from ((key, inner, *map(int, index[inner])) for inner in _places(spans))
 
     def _index(self, shard: Path, sides: tuple[int, ...]) -> Array:
-        """Offset and length of the chunks that a shard holds; zarr checks the sum of the index."""
+        """Return offset and length of the chunks in a shard; zarr checks the checksum of this index."""
         sharding = self.array.metadata.codecs[0]
         values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
         with shard.open("rb") as file:
@@ -139,14 +139,14 @@ class Level:
             return np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
 
     def _spans(self, places: Places, chunks: Sequence[int]) -> list[range]:
-        """The chunks of these sides that hold a window, along each axis."""
+        """Return the chunks of these sides that hold a window, along each axis."""
         return [
             range(at.start // chunk, ceil(at.stop / chunk))
             for (_, at), chunk in zip(self._slices(places), chunks, strict=True)
         ]
 
     def _check_sizes(self, places: Places) -> None:
-        """Refuse chunks that become more than the array says that they hold.
+        """Raise for chunks that decompress to more than the array declares.
 
         Raises:
             ValueError: names the first, or one that is truncated.
@@ -158,13 +158,13 @@ class Level:
         for name, content in self._stored(places):
             try:
                 size = decompressed_size(compressors[-1], content, expected + SLACK)
-            except Exception as error:  # which, depends on codec and damage
+            except Exception as error:  # the type depends on codec and damage
                 raise ValueError(f"chunk {name}: {error}") from error
             if size > expected + SLACK:
                 raise ValueError(f"chunk {name} holds more than its {expected} bytes")
 
     def _stored(self, places: Places) -> Iterator[tuple[str, bytes]]:
-        """The chunks of a window that are there, compressed as they lie in their files."""
+        """Yield the chunks of a window that exist, compressed as in their files."""
         if self.array.shards is None:
             there = (key for key in self.keys(places) if (self.folder / key).is_file())
             yield from ((key, (self.folder / key).read_bytes()) for key in there)
@@ -176,7 +176,7 @@ class Level:
 
 
 def codecs_of(array: Any) -> list[str]:
-    """The names of the codecs of an array, those inside its shards among them, in the order of encoding."""
+    """Return the names of the codecs of an array, including those inside its shards, in encoding order."""
     if array.metadata.zarr_format == 2:
         used = [*(array.metadata.filters or ()), array.metadata.compressor]
         return [str(codec.codec_id) for codec in used if codec is not None]
@@ -190,9 +190,9 @@ def _named(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """The image of an OME-Zarr folder, or one time point of it, all of its chunks there.
+    """Open the image of an OME-Zarr folder, or one time point of it, if none of its chunks is missing.
 
-    zarr reads chunks that are not there as black, and a mask would vouch for them.
+    zarr reads missing chunks as black, and a mask would vouch for them.
 
     Raises:
         MissingFileError: the extra zarr is not installed.
@@ -208,13 +208,13 @@ def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContext
 
 
 def times_of_zarr(path: Path, reading: Reading) -> int | None:
-    """How many time points a folder has; None where it has one, or no axis of time."""
+    """Return the number of time points of a folder; None where it has one, or no axis of time."""
     times = open_level(path).sides.get("t", 1)
     return times if times > 1 else None
 
 
 def open_level(path: Path) -> Level:
-    """The highest resolution of an OME-Zarr folder.
+    """Open the highest resolution of an OME-Zarr folder.
 
     Raises:
         MissingFileError: the extra zarr is not installed.
@@ -245,7 +245,7 @@ def _check_largest(path: Path, array: Any, coarser: Sequence[Any]) -> None:
 
 
 def _check_codecs(level: Level) -> None:
-    """Refuse codecs that are not on the list: one of numcodecs runs whatever a chunk holds, as pickle."""
+    """Raise for codecs that are not on the list: one of numcodecs runs whatever a chunk holds, as pickle."""
     names = codecs_of(level.array)
     others = [name for name in names if name not in CODECS]
     if others or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
@@ -301,7 +301,7 @@ def _holds_bytes(path: Path) -> bool:
 
 
 def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
-    """One by one, unlike itertools.product, which first lists each span: a header may state any number."""
+    """Yield places one by one; itertools.product would list each span, and headers may state any number."""
     if not spans:
         yield ()
         return

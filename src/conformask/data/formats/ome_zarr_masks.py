@@ -1,4 +1,4 @@
-"""Masks as OME-Zarr (NGFF 0.5): with physical sizes, in their place, and a pyramid. Needs the extra zarr."""
+"""Masks as OME-Zarr (NGFF 0.5), with physical sizes, position and a pyramid. Needs the extra zarr."""
 
 from itertools import accumulate
 from pathlib import Path
@@ -12,17 +12,17 @@ from conformask.data.formats.quantised import rounded_down
 from conformask.errors import MissingFileError
 
 COLOURS = ("FF0000", "00FF00", "0000FF")
-"""Of three channels; any other number is shown in white."""
+"""Colours of three channels; any other number of channels is shown in white."""
 WINDOW = {"min": 0, "max": 65535, "start": 0, "end": 65535}
-"""What viewers show as black and white."""
+"""Display range, from black to white, for viewers."""
 TYPES = {letter: kind for kind, letter in LETTERS.items()}
-"""Of the axes that are not those of space."""
+"""Types of the axes that are not spatial."""
 
 
 def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
     """Write a mask of 16 bits, [t, c, z, y, x] without t or z where it has none, and its smaller levels.
 
-    Chunks are the blocks.
+    The chunks are the blocks.
 
     Raises:
         MissingFileError: the extra zarr is not installed.
@@ -62,12 +62,12 @@ def _axes(shape: Shape, under: Under) -> list[str]:
 
 
 def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
-    """What is said of C, [T], and space, in the order of the file: [T] and C, `lead` axes, then space."""
+    """Reorder C, [T], space to the order of the file: [T], C (`lead` axes), space."""
     return (*values[1:lead], values[0], *values[lead:])
 
 
 def _metadata(axes: list[str], count: int, steps: list[Factors], under: Under) -> dict[str, Any]:
-    """What NGFF says of a mask and its levels, checked by yaozarrs."""
+    """Return the NGFF metadata of a mask and its levels, validated by yaozarrs."""
     from yaozarrs.v05 import Image
 
     base = _placement(under, axes)
@@ -98,7 +98,7 @@ def _times(old: Factors, new: Factors) -> Factors:
 
 
 def _placement(under: Under, axes: list[str]) -> Placement:
-    """Where the image under a mask lies: by its geometry, and by its own metadata where it is an OME-Zarr."""
+    """Return the placement of the image under a mask, by its geometry and, for an OME-Zarr, its metadata."""
     place = _source(under.file_and_time[0], axes)
     if under.geometry is None:
         return place
@@ -110,7 +110,7 @@ def _placement(under: Under, axes: list[str]) -> Placement:
 
 
 def _source(folder: Path | None, axes: list[str]) -> Placement:
-    """As an OME-Zarr states it, of channels nothing; (1, 0, None) along each axis where it states nothing."""
+    """Return the placement stated by an OME-Zarr, but for c; scale 1, origin 0, no unit if it is unknown."""
     import zarr
 
     nothing = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
@@ -129,7 +129,7 @@ def _source(folder: Path | None, axes: list[str]) -> Placement:
 
 
 def _transformations(base: Placement, factors: Factors) -> list[dict[str, Any]]:
-    """Of a level whose pixels are means of so many: the centre of its first lies further in."""
+    """Return the transformations of a level; the centre of its first pixel, a mean, lies further in."""
     scale = [step * factor for step, factor in zip(base.scale, factors, strict=True)]
     centre = [
         origin + step * (factor - 1) / 2

@@ -1,4 +1,4 @@
-"""What every format makes of a file: a header, and pixels (*space) or (*space, C) when they are asked for."""
+"""Opened image files of any format: a header, and pixels (*space) or (*space, C) on demand."""
 
 import warnings
 from collections.abc import Callable
@@ -15,76 +15,76 @@ from conformask.records.size import Size
 from conformask.types import Array
 
 DataRange = tuple[float, float]
-"""(low, high): the values that become 0 and 1."""
+"""Values (low, high) that become 0 and 1."""
 Places = tuple[slice, ...]
-"""Where a window lies: along each spatial axis."""
+"""Position of a window: a slice along each spatial axis."""
 Window = Callable[[Places], Array]
-"""The pixels of a window, (*space) or (*space, C), in the file's own type."""
+"""Function that reads the pixels of a window, (*space) or (*space, C), in the file's own type."""
 
 ORIENTATION = 274
-"""The tag, of TIFF and EXIF, that says how to turn the stored pixels."""
+"""Tag, of TIFF and EXIF, that says how to turn the stored pixels."""
 SIDEWAYS = 5
-"""From this orientation on, height and width change places."""
+"""Smallest orientation that swaps height and width."""
 _SAID: set[str] = set()
-"""What was said already of images."""
+"""Warnings that were already given."""
 MOST_CHANNELS = 16
-"""Of an array of which nobody says what its axes are; of more, one is likely to be a side."""
+"""Most channels of an array without given axes; more suggest that the axis is a side."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of its image without being decoded."""
+    """Facts that a file states about its image, read without decoding it."""
 
     channels: int
     space: Size
-    """(H, W), or (D, H, W) of a volume."""
+    """Size (H, W), or (D, H, W) of a volume."""
     bits: int
-    """8 or 16: what keeps every value; 16 for floats."""
+    """Bits that keep every value, 8 or 16; 16 for floats."""
     data_range: DataRange | None
-    """The range of the stored values; None where the file does not say."""
+    """Range of the stored values; None where the file does not say."""
     geometry: Geometry | None = None
-    """Where the pixels lie; None where the file does not say."""
+    """Spacing and position of the pixels; None where the file does not say."""
     patient: str | None = None
-    """A hash of whose image it is; None where the file does not say."""
+    """Hash of the patient; None where the file does not say."""
     turned_about: float | None = None
-    """A file whose smallest value is the brightest: its value v is turned_about - v here. Else None."""
+    """Constant t of an inverted file, in which a stored value v is read as t - v; else None."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(C, *space)."""
+        """Shape (C, *space)."""
         return self.channels, *self.space
 
     @property
     def values(self) -> int:
-        """How many there are."""
+        """Number of values."""
         return prod(self.shape)
 
     @property
     def everywhere(self) -> Places:
-        """The window that is the whole image."""
+        """Window of the whole image."""
         return tuple(slice(0, side) for side in self.space)
 
     def turned(self, orientation: int) -> "Header":
-        """The header of the upright image, from that of the stored pixels."""
+        """Return the header of the upright image, from that of the stored pixels."""
         return self if orientation < SIDEWAYS else replace(self, space=self.space[::-1])
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An image file that is open."""
+    """An open image file."""
 
     header: Header
     decode: Callable[[], Array]
-    """The pixels, (*space) or (*space, C), in the file's own type."""
+    """Function that returns the pixels, (*space) or (*space, C), in the file's own type."""
     window: Callable[[], Window] | None = None
-    """The pixels, a window at a time; None where a format has to be decoded whole."""
+    """Function that returns a reader of windows; None for a format that has to be decoded whole."""
 
 
 def header_of(array: Any, name: str = "the array", axes: str | None = None) -> Header:
-    """The header of an array of numpy or dask: (H, W) or (H, W, C), or as the axes say; see `arranged`.
+    """Return the header of an array of numpy or dask: (H, W[, C]), or as the axes say; see `arranged`.
 
     Raises:
-        ImageError: another shape or type; calls the image `name`.
+        ImageError: another shape or type; the message names `name`.
     """
     if axes is not None:
         array = arranged(array, axes, name)
@@ -105,10 +105,10 @@ def header_of(array: Any, name: str = "the array", axes: str | None = None) -> H
 
 
 def arranged(array: Any, axes: str, name: str = "the array") -> Any:
-    """A view (*space, C) of an array of numpy or dask whose axes are, in its order, letters of CZYX.
+    """Return a view (*space, C) of an array of numpy or dask whose axes, in its order, are letters of CZYX.
 
     Raises:
-        ImageError: as many axes as the array does not have, or an empty one.
+        ImageError: another number of axes than the array has, or an empty array.
     """
     if array.ndim != len(axes) or array.size == 0:
         raise ImageError(f"{name} has shape {array.shape}, and its axes are said to be {axes}: they differ")
@@ -118,12 +118,12 @@ def arranged(array: Any, axes: str, name: str = "the array") -> Any:
 
 
 def bits_of(dtype: np.dtype[Any]) -> int:
-    """The bits that keep what an image of this type holds: 8 or 16."""
+    """Return the bits that keep the values of this type: 8 or 16."""
     return 8 if dtype.itemsize == 1 and dtype.kind in "bu" else 16
 
 
 def range_of(dtype: np.dtype[Any], name: str) -> DataRange | None:
-    """The range that a type states, if it does.
+    """Return the range that a type implies, None if it implies none.
 
     Raises:
         ImageError: the type holds neither integers nor floats.
@@ -136,17 +136,17 @@ def range_of(dtype: np.dtype[Any], name: str) -> DataRange | None:
 
 
 def range_of_bits(bits: int) -> DataRange:
-    """The range of unsigned integers."""
+    """Return the range of unsigned integers of this many bits."""
     return 0.0, 2.0**bits - 1
 
 
 def orientation_of(value: Any) -> int:
-    """The orientation that a tag holds, 1 to 8; 1, upright, where it holds none of them."""
+    """Return the orientation in a tag, 1 to 8; 1, upright, for any other value."""
     return int(value) if value in range(1, 9) else 1
 
 
 def upright(array: Array, orientation: int) -> Array:
-    """A view of stored pixels (H, W) or (H, W, C), turned as the orientation says."""
+    """Return a view of stored pixels (H, W) or (H, W, C), turned upright."""
     turned = array.swapaxes(0, 1) if orientation >= SIDEWAYS else array
     flip = (orientation - 1) % 4
     rows, columns = (slice(None, None, -1 if flip in flips else 1) for flips in ((2, 3), (1, 2)))
@@ -154,7 +154,7 @@ def upright(array: Array, orientation: int) -> Array:
 
 
 def say_transparent(path: Path, alpha: Array) -> None:
-    """Warn, once a process, of pixels that are not opaque: alpha is dropped, and their colours count."""
+    """Warn once per process that pixels are not opaque: alpha is dropped, and their colours count."""
     if alpha.dtype.kind not in "bui":
         return
     clear = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
@@ -168,10 +168,10 @@ def say_transparent(path: Path, alpha: Array) -> None:
 
 
 def channels_last(image: Array) -> Array:
-    """(C, *space) as files hold it: (*space) where there is one channel, else (*space, C)."""
+    """Convert (C, *space) to the order of files: (*space) for one channel, else (*space, C)."""
     return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
 
 
 def window_of(array: Array) -> Window:
-    """Windows of an array in memory."""
+    """Return a reader of windows of an array in memory."""
     return lambda places: array[places]

@@ -28,14 +28,14 @@ from conformask.types import Array
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = (0, 4)
-"""Colour types of a PNG."""
+"""Colour types of a grey PNG, without and with alpha."""
 ALPHA = (4, 6)
 Chunks = list[tuple[bytes, int, int]]
-"""Kind, start and end of each chunk of a PNG that is there as a whole."""
+"""Kind, start and end of each complete chunk of a PNG."""
 
 
 def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
-    """A PNG or JPEG file, whichever of their suffixes it has."""
+    """Open a PNG or JPEG file, whichever of their suffixes it has."""
     with path.open("rb") as file:
         is_png = file.read(len(SIGNATURE)) == SIGNATURE
     return _open_png(path) if is_png else _open_jpeg(path)
@@ -81,7 +81,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _content(file: BinaryIO, chunks: Chunks, kind_wanted: bytes) -> bytes:
-    """Of the first chunk of that kind; nothing where there is none."""
+    """Return the content of the first chunk of this kind; empty where there is none."""
     return next((_read(file, start + 8, end - 4) for kind, start, end in chunks if kind == kind_wanted), b"")
 
 
@@ -91,7 +91,7 @@ def _read(file: BinaryIO, start: int, end: int) -> bytes:
 
 
 def _decode_png(path: Path, file: BinaryIO, chunks: Chunks, has_alpha: bool) -> Array:
-    """By libpng, which checks every sum and keeps 16 bits, from the chunks that make the pixels."""
+    """Decode a PNG from its critical chunks by libpng, which verifies checksums and keeps 16 bits."""
     import imagecodecs
 
     pixels = [_read(file, start, end) for kind, start, end in chunks if kind[:1].isupper()]
@@ -112,14 +112,14 @@ def write_png(path: Path, array: Array) -> None:
 
 
 def write_jpeg(path: Path, array: Array) -> None:
-    """Write bytes (H, W) or (H, W, 3), to look at."""
+    """Write bytes (H, W) or (H, W, 3), for display."""
     import imagecodecs
 
     path.write_bytes(imagecodecs.jpeg_encode(np.ascontiguousarray(array), level=90))
 
 
 def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of 16 bits; it is put together in memory first."""
+    """Write a mask of 16 bits, assembled in memory first."""
     whole = np.empty(shape, np.uint16)
     for places, values in blocks:
         whole[:, *places] = rounded_down(values)

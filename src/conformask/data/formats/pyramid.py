@@ -1,4 +1,4 @@
-"""Smaller levels of masks: means of neighbouring pixels rounded down, from level to level, block by block."""
+"""Pyramids of masks: means of neighbouring pixels rounded down, level by level and block by block."""
 
 import math
 from collections.abc import Iterator
@@ -11,15 +11,16 @@ from conformask.data.formats.opened import Places
 from conformask.types import Array
 
 SMALLEST = 512
-"""Pixels: a level whose plane fits into them has no smaller one."""
+"""Side, in pixels: a level whose plane fits into it has no smaller one."""
 Factors = tuple[int, ...]
-"""Along each axis 2 where it is halved, else 1."""
+"""Factor of each axis: 2 where it is halved, else 1."""
 
 
 def halvings(space: tuple[int, ...], spacing: tuple[float, ...] | None) -> Iterator[Factors]:
-    """How each level becomes the next, (D, H, W) or (H, W), until its plane fits into SMALLEST pixels.
+    """Yield factors from level to level, of (D, H, W) or (H, W), until a plane fits into SMALLEST pixels.
 
-    The finest axes are halved first, so that the spacing becomes isotropic; z is not while it is unknown.
+    The finest axes are halved first, so that the spacing becomes isotropic; z is not halved if the spacing is
+    unknown.
     """
     steps = spacing or (math.inf, 1.0, 1.0)[-len(space) :]
     while max(space[-2:]) > SMALLEST:
@@ -33,7 +34,7 @@ def halvings(space: tuple[int, ...], spacing: tuple[float, ...] | None) -> Itera
 
 
 def plane_halvings(space: tuple[int, ...]) -> Iterator[Factors]:
-    """As `halvings`, of y and x whatever the spacing."""
+    """Yield factors that halve y and x whatever the spacing, until the plane fits into SMALLEST pixels."""
     while max(space[-2:]) > SMALLEST:
         factors = (*(1,) * (len(space) - 2), *(min(2, side) for side in space[-2:]))
         yield factors
@@ -41,12 +42,12 @@ def plane_halvings(space: tuple[int, ...]) -> Iterator[Factors]:
 
 
 def halved(shape: tuple[int, ...], factors: Factors) -> tuple[int, ...]:
-    """The sides of the next level; half a pixel more where a side is odd."""
+    """Return the sides of the next level; odd sides are rounded up."""
     return tuple(-(-side // factor) for side, factor in zip(shape, factors, strict=True))
 
 
 def means(values: Array, factors: Factors) -> Array:
-    """Means of neighbours along the axes whose factor is 2, rounded down, uint16; a last odd one is alone."""
+    """Return means of neighbours along axes with factor 2, rounded down, uint16; a last odd one is kept."""
     odd = [(0, side % factor) for side, factor in zip(values.shape, factors, strict=True)]
     sums: Array = np.pad(values, odd, mode="edge").astype(np.uint32)
     for axis, factor in enumerate(factors):
@@ -57,7 +58,7 @@ def means(values: Array, factors: Factors) -> Array:
 
 
 def fill_level(smaller: Any, larger: Any, factors: Factors, block: tuple[int, ...]) -> None:
-    """Fill a level with the means of the larger one, both arrays of any kind with shape and windows."""
+    """Fill a level with the means of the larger one; both are arrays of any kind with shape and windows."""
     for places in blocks_of(smaller.shape, block):
         window = tuple(
             slice(at.start * factor, min(at.stop * factor, side))
@@ -67,7 +68,7 @@ def fill_level(smaller: Any, larger: Any, factors: Factors, block: tuple[int, ..
 
 
 def blocks_of(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[Places]:
-    """The place of each block, in C order."""
+    """Yield the place of each block, in C order."""
     spans = (range(0, side, step) for side, step in zip(shape, block, strict=True))
     for corner in product(*spans):
         yield tuple(

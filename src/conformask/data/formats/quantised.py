@@ -1,4 +1,4 @@
-"""[0, 1] as whole numbers."""
+"""Conversion of [0, 1] to integers."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from conformask.types import Array
 
 
 def rounded_down(values: Array, bits: int = 16) -> Array:
-    """Whole numbers of 8 or 16 bits, none of which, read back, is above the value that it stands for."""
+    """Return integers of 8 or 16 bits, rounded down: none, when read back, is above its value."""
     top = 2.0**bits - 1
     unit = np.clip(values, 0, 1)
     level: Array = np.floor(unit.astype(np.float64) * top + 0.5)
@@ -16,6 +16,6 @@ def rounded_down(values: Array, bits: int = 16) -> Array:
 
 
 def nearest(values: Array, bits: int) -> Array:
-    """The nearest whole numbers of 8 or 16 bits."""
+    """Return the nearest integers of 8 or 16 bits."""
     level: Array = np.floor(np.clip(values, 0, 1).astype(np.float64) * (2.0**bits - 1) + 0.5)
     return level.astype(np.uint8 if bits == 8 else np.uint16)

@@ -1,4 +1,4 @@
-"""Arrays larger than memory, in a temporary file without a name."""
+"""Arrays larger than memory, in an unnamed temporary file."""
 
 import os
 import tempfile
@@ -12,13 +12,13 @@ import numpy as np
 from conformask.types import Array
 
 SMALL = 2**22
-"""Bytes of an array that memory holds without a file."""
+"""Largest array, in bytes, that is kept in memory without a file."""
 
 
 class Scratch:
     """An array in a temporary file, mapped anew for each window, so that no window stays in memory.
 
-    With `reserve` a full disk is said at once, as an OSError; without it the file takes what is written. A
+    With `reserve` a full disk raises an OSError at once; without it the file grows with what is written. A
     small array needs no file.
     """
 
@@ -37,7 +37,7 @@ class Scratch:
         file.truncate(size)
 
     def mapped(self) -> Array:
-        """The whole array; what is touched stays in memory as long as a view of it."""
+        """Return the whole array, mapped; touched parts stay in memory as long as a view of it."""
         if self._small is not None:
             return self._small
         return np.memmap(self._file, self.dtype, "r+", shape=self.shape)

@@ -37,19 +37,19 @@ from conformask.records.reading import Reading
 from conformask.types import Array
 
 PALETTE = 3
-"""Photometric interpretation."""
+"""Photometric interpretation of a palette."""
 JPEG = (6, 7, 33007, 34892)
-"""Compressions that come out as RGB where YCbCr went in, unless its planes are apart."""
+"""Compressions that decode YCbCr to RGB, unless its planes are stored separately."""
 ALPHA = (1, 2)
-"""Extra samples that say how opaque a pixel is."""
+"""Extra samples that hold the opacity of a pixel."""
 
 
 @contextmanager
 def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened]:
-    """The only image of a TIFF file, or one time point of it.
+    """Open the only image of a TIFF file, or one time point of it.
 
     Raises:
-        ImageError: it is a stack of unknown axes, has several time points and none is named, has other
+        ImageError: it is a stack of unknown axes, has several time points and none is named, has unsupported
             colours, or strips or tiles of it are missing.
     """
     import tifffile
@@ -71,7 +71,7 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened
 
 
 def companions_of_tiff(path: Path) -> list[Path]:
-    """The other files in which planes of an OME-TIFF lie."""
+    """Return the other files in which planes of an OME-TIFF lie."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -80,7 +80,7 @@ def companions_of_tiff(path: Path) -> list[Path]:
 
 
 def times_of_tiff(path: Path, reading: Reading) -> int | None:
-    """How many time points a file has; None where it has one, or no axis of time."""
+    """Return the number of time points of a file; None where it has one, or no axis of time."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -89,7 +89,7 @@ def times_of_tiff(path: Path, reading: Reading) -> int | None:
 
 
 def _upright(stack: Stack, image: Array, orientation: int) -> Array:
-    """A view of an image or volume, each plane turned as the orientation says."""
+    """Return a view of an image or volume, each plane turned upright."""
     if not stack.is_volume:
         return upright(image, orientation)
     turned = upright(image.swapaxes(0, 1).swapaxes(1, 2), orientation)  # (H, W, D) or (H, W, D, C)
@@ -97,7 +97,7 @@ def _upright(stack: Stack, image: Array, orientation: int) -> Array:
 
 
 def _colours(stack: Stack) -> tuple[int, Callable[[Array], Array]]:
-    """The channels of the image, and what makes them of the stored numbers."""
+    """Return the number of channels, and a function that makes them from the stored numbers."""
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
     if kind == "PALETTE" and samples == 1:
@@ -120,13 +120,13 @@ def _colours(stack: Stack) -> tuple[int, Callable[[Array], Array]]:
 
 
 def _palette(page: Any) -> Array:
-    """(numbers, 3) of 8 bits; entries have 16, but for those of writers that fill the lower 8 only."""
+    """Return the palette, (numbers, 3) of 8 bits; some writers fill only the lower 8 of its 16 bits."""
     entries = np.asarray(page.colormap)
     return (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
 
 
 def _without_alpha(path: Path, array: Array, shown: list[int], alpha: list[int]) -> Array:
-    """The samples that are shown; pixels that are transparent are said."""
+    """Return the samples without alpha; warn where pixels are transparent."""
     if not alpha:
         return array
     say_transparent(path, array[..., alpha])
@@ -134,12 +134,12 @@ def _without_alpha(path: Path, array: Array, shown: list[int], alpha: list[int])
 
 
 def _becomes_rgb(page: Any) -> bool:
-    """Whether YCbCr is decoded to RGB; tifffile leaves it as it is in other files."""
+    """Return whether tifffile decodes YCbCr to RGB, which depends on compression and planes."""
     return page.compression in JPEG and page.planarconfig == 1
 
 
 def _white_bits(stack: Stack) -> Any:
-    """The number that means black, where 0 is white."""
+    """Return the number that means black, where 0 is white."""
     dtype = stack.series.dtype
     if dtype.kind not in "bu":
         raise ImageError(f"{stack.path} holds {dtype} and says that 0 is white; save it with 0 as black")
@@ -147,7 +147,7 @@ def _white_bits(stack: Stack) -> Any:
 
 
 def _bits(stack: Stack) -> int:
-    """Of one sample, as the OME-XML says or else the TIFF; RGB of 5, 6 and 5 bits comes out as 8."""
+    """Return the bits of one sample, by the OME-XML or else the TIFF; RGB of 5, 6 and 5 bits decodes to 8."""
     bits = stack.page.bitspersample
     if stack.series.kind == "ome" and stack.series.dtype.kind == "u":
         return significant_bits(stack.series.parent.ome_metadata or "") or 8 * stack.series.dtype.itemsize
@@ -155,7 +155,7 @@ def _bits(stack: Stack) -> int:
 
 
 def _header(stack: Stack, channels: int, sideways: bool) -> Header:
-    """Of the upright image; colours of a palette have 8 bits, whatever their numbers have."""
+    """Return the header of the upright image; palette colours have 8 bits, whatever their indices have."""
     dtype, bits = stack.series.dtype, _bits(stack)
     if stack.page.photometric == PALETTE:
         dtype, bits = np.dtype(np.uint8), 8
@@ -167,7 +167,7 @@ def _header(stack: Stack, channels: int, sideways: bool) -> Header:
 
 
 def _geometry(stack: Stack, axes: str) -> Geometry | None:
-    """The physical sizes that OME-XML or ImageJ state; dots per inch are not such sizes."""
+    """Return the physical sizes that OME-XML or ImageJ state; dots per inch are not such sizes."""
     file, kind = stack.series.parent, stack.series.kind
     if kind == "ome":
         xml = file.ome_metadata or ""

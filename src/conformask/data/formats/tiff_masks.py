@@ -17,25 +17,25 @@ from conformask.records.geometry import Geometry
 from conformask.types import Array
 
 LARGEST = 2**32 - 2**25
-"""Bytes from which on a TIFF has to be a BigTIFF."""
+"""Largest estimated size, in bytes, of a TIFF that is not a BigTIFF."""
 BUFFER = 2**25
-"""Bytes that are compressed at once."""
+"""Number of bytes that are compressed at once."""
 TILE = 1024
-"""Side of a tile in pixels, at most."""
+"""Largest side of a tile, in pixels."""
 STEP = 16
-"""Sides of tiles are its multiples."""
+"""Divisor of the sides of tiles."""
 SUFFIXES = (".tif", ".tiff")
 STATED = ("DeltaT", "PositionX", "PositionY", "PositionZ")
 PLANE = (*STATED, *(f"{name}Unit" for name in STATED))
-"""What a mask says of each plane, as its image does: when and where it was taken."""
+"""Attributes of each plane that a mask takes from its image: when and where it was taken."""
 FLAT = 1024
-"""Pixels: a mask whose plane fits into them has no pyramid."""
+"""Side, in pixels: a mask whose plane fits into it has no pyramid."""
 
 
 def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
-    """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, by way of a temporary file.
+    """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, using a temporary file.
 
-    A large one has smaller levels, y and x halved, as SubIFDs.
+    A large mask has smaller levels, y and x halved, as SubIFDs.
 
     Raises:
         OSError: the disk is full.
@@ -68,13 +68,13 @@ def _scratch(path: Path, shape: Shape) -> Scratch:
 
 
 def _block(level: Scratch) -> tuple[int, ...]:
-    """The sides of a tile along the spatial axes."""
+    """Return the sides of a tile along the spatial axes."""
     planes = (1,) * (len(level.shape) - 3)
     return (*planes, *(min(TILE, -(-side // STEP) * STEP) for side in level.shape[-2:]))
 
 
 def _written(level: Scratch) -> dict[str, Any]:
-    """How a level (C, *space) is written, tile by tile."""
+    """Return arguments of tifffile's write for a level (C, *space), written tile by tile."""
     channels, *space = level.shape
     return {
         "data": _tiles(level),
@@ -89,14 +89,14 @@ def _written(level: Scratch) -> dict[str, Any]:
 
 
 def _tiles(level: Scratch) -> Iterator[Array]:
-    """Each tile, (h, w) or (h, w, C), in the order of the file."""
+    """Yield each tile, (h, w) or (h, w, C), in the order of the file."""
     for places in blocks_of(level.shape[1:], _block(level)):
         tile = channels_last(level[:, *places])
         yield tile.reshape(tile.shape[len(places) - 2 :])
 
 
 def _times_and_places(under: Under, shape: Shape) -> Mapping[str, Any]:
-    """What the TIFF under a mask states of the times and places of its planes, as OME-XML names it."""
+    """Return times and places of the planes of the TIFF under a mask, by their names in OME-XML."""
     import tifffile
 
     source, time = under.file_and_time
@@ -115,7 +115,7 @@ def _times_and_places(under: Under, shape: Shape) -> Mapping[str, Any]:
 
 
 def _sizes(geometry: Geometry | None) -> dict[str, float | str]:
-    """Physical sizes and their units, as OME-XML names them."""
+    """Return physical sizes and their units, by their names in OME-XML."""
     sizes: dict[str, float | str] = {}
     if geometry is not None:
         for axis, step in zip("ZYX"[-len(geometry.spacing) :], geometry.spacing, strict=True):

@@ -1,4 +1,4 @@
-"""The planes of a TIFF file: what its axes are, whether all of them are there, and windows of them."""
+"""The planes of a TIFF file: their axes, checks that none is missing, and windows."""
 
 import os
 import shutil
@@ -23,11 +23,11 @@ from conformask.errors import ImageError
 from conformask.types import Array
 
 KNOWN = "TZCYXS"
-"""Times, depth, channels, rows, columns, and channels that lie beside each other."""
+"""Known axes: times, depth, channels, rows, columns, and interleaved channels."""
 SHOWN = 3
-"""How many missing strips or tiles an error names."""
+"""Number of missing strips or tiles that an error names."""
 MEANINGS = {"Z": "a volume", "T": "time points", "C": "channels"}
-"""What an axis of a stack may be."""
+"""Possible meanings of an axis of a stack."""
 EVERYTHING = slice(None)
 
 
@@ -37,44 +37,44 @@ class Stack:
 
     path: Path
     series: Any
-    """As tifffile finds it."""
+    """tifffile's series."""
     axes: str
-    """A letter for each axis that is stored."""
+    """Letter of each stored axis."""
     time: int = 0
-    """The place along T."""
+    """Index along T."""
     _lock: Lock = field(default_factory=Lock)
 
     def at(self, time: int | None) -> "Stack":
-        """The planes of one time point.
+        """Return the planes of one time point.
 
         Raises:
-            ImageError: there are several and none is named, or there is no such.
+            ImageError: there are several and none is named, or there is none with this number.
         """
         return Stack(self.path, self.series, self.axes, time_point(self.path, self.times, time))
 
     @property
     def sides(self) -> dict[str, int]:
-        """The length of each axis."""
+        """Length of each axis."""
         return dict(zip(self.axes, self.series.shape, strict=True))
 
     @property
     def times(self) -> int | None:
-        """How many time points there are; None where there is no axis of time."""
+        """Number of time points; None where there is no axis of time."""
         return self.sides.get("T")
 
     @property
     def is_volume(self) -> bool:
-        """Whether an image has planes; one plane is an image (H, W)."""
+        """Whether the image has several planes; one plane is an image (H, W)."""
         return self.sides.get("Z", 1) > 1
 
     @property
     def samples(self) -> int:
-        """The channels as they are stored."""
+        """Number of channels as stored."""
         return self.sides.get("S") or self.sides.get("C") or 1
 
     @property
     def page(self) -> Any:
-        """The first plane, which speaks for all of them."""
+        """First plane, whose properties hold for all of them."""
         return self.series.keyframe
 
     @property
@@ -82,18 +82,18 @@ class Stack:
         """Whether the pixels lie in the file as one array."""
         series = self.series
         plain = self.page.is_final and series.transform is None and not series.is_multifile
-        elsewhere = self.page.parent is not series.parent  # in one other file, which is not called multifile
+        elsewhere = self.page.parent is not series.parent  # one other file does not count as multifile
         return plain and not elsewhere and series.dataoffset is not None
 
     @cached_property
     def leading(self) -> tuple[int, ...]:
-        """The sides of the axes along which planes follow each other."""
+        """Sides of the axes along which planes follow each other."""
         sides: tuple[int, ...] = self.series.shape
         return sides[: len(sides) - len(self.page.shape)]
 
     @cached_property
     def numbers(self) -> Array:
-        """The number of each plane of the time point, along the leading axes without T."""
+        """Number of each plane of the time point, along the leading axes without T."""
         if prod(self.leading) != len(self.series) or self.leading + self.page.shape != self.series.shape:
             raise ImageError(
                 f"{self.path} has planes {self.page.shape} that do not make up {self.series.axes} "
@@ -104,14 +104,14 @@ class Stack:
         return numbers if place < 0 else np.asarray(np.moveaxis(numbers, place, 0)[self.time])
 
     def image(self, array: Array, axes: str) -> Array:
-        """A view (*space) or (*space, C) of stored pixels of these axes; T may be gone from them."""
+        """Return a view (*space) or (*space, C) of stored pixels with these axes; T may be gone from them."""
         places = {"T": self.time, "Z": EVERYTHING if self.is_volume else 0}
         array = array[tuple(EVERYTHING if axis in "CYXS" else places.get(axis, 0) for axis in axes)]
         left = "".join(axis for axis in axes if axis in "CYXS" or (axis == "Z" and self.is_volume))
         return array.transpose([left.index(axis) for axis in "ZYXCS" if axis in left])
 
     def decode(self) -> Array:
-        """The whole image, (*space) or (*space, C)."""
+        """Return the whole image, (*space) or (*space, C)."""
         if self.is_mapped:
             whole: Array = self._map().astype(self.series.dtype)
             return whole
@@ -120,10 +120,10 @@ class Stack:
         return self._image_of(planes)
 
     def views(self) -> Callable[[slice], Array]:
-        """A view of the image in which the asked planes along z are decoded.
+        """Return a function that returns the image, with the requested planes along z decoded.
 
-        What lies in the file as it is, is mapped; the planes of other files are decoded when they are first
-        asked for, into a temporary file.
+        Pixels stored as one array are mapped; other planes are decoded when first requested, into a
+        temporary file.
 
         Raises:
             ImageError: the temporary file would fill the disk.
@@ -156,7 +156,7 @@ class Stack:
         return self.image(planes.reshape((*self.numbers.shape, *self.page.shape)), axes)
 
     def _places(self, depth: slice) -> list[int]:
-        """Where the planes along z lie among those of the time point."""
+        """Return where the planes along z lie among those of the time point."""
         places = np.arange(self.numbers.size).reshape(self.numbers.shape)
         axis = self.axes[: len(self.leading)].replace("T", "").find("Z")
         part = places if axis < 0 or not self.is_volume else places.swapaxes(0, axis)[depth]
@@ -177,7 +177,7 @@ class Stack:
 
 @contextmanager
 def _open(pages: Sequence[Any]) -> Iterator[None]:
-    """The files of these planes, open again where they were closed."""
+    """Open the files of these planes again where they were closed."""
     handles = {id(page.parent): page.parent.filehandle for page in pages}.values()
     closed = [handle for handle in handles if handle.closed]
     try:
@@ -190,7 +190,7 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
 
 
 def stack_of(path: Path, file: Any, given: str | None) -> Stack:
-    """The only image of an open TIFF file, and its axes, the given ones where there are as many.
+    """Return the only image of an open TIFF file, with the given axes if there are as many as stored ones.
 
     Raises:
         ImageError: it holds several images, a stack whose axes are unknown, or less than it states.
@@ -227,10 +227,10 @@ def _axes(path: Path, series: Any, given: str | None) -> str:
 
 
 def _check_chain(path: Path, file: Any) -> None:
-    """Each image says where the next one is; tifffile would follow a circle for ever."""
+    """Raise if an image names an earlier one as its successor: tifffile would follow the circle for ever."""
     kind, handle = file.tiff, file.filehandle
     offset, offsets = file.pages.first.offset, set[int]()
-    with suppress(struct.error):  # the file ends here, and so does the chain
+    with suppress(struct.error):  # end of file, and of the chain
         while 0 < offset < handle.size:
             if offset in offsets:
                 raise ImageError(f"{path} names an image as its own successor; it is damaged, write it again")
@@ -242,7 +242,7 @@ def _check_chain(path: Path, file: Any) -> None:
 
 
 def _check_images(path: Path, file: Any) -> None:
-    """Refuse a stack of ImageJ whose end is cut off; tifffile reads the first plane alone."""
+    """Raise for a truncated ImageJ stack, of which tifffile reads only the first plane."""
     stated = (file.imagej_metadata or {}).get("images", 1)
     if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
         raise ImageError(
@@ -251,9 +251,9 @@ def _check_images(path: Path, file: Any) -> None:
 
 
 def check_segments(stack: Stack) -> None:
-    """Refuse an image of which strips or tiles are missing.
+    """Raise for an image with missing strips or tiles.
 
-    tifffile reads what is not there as black, or as what lies in memory.
+    tifffile reads a missing one as black, or as whatever lies in memory.
     """
     path, page = stack.path, stack.page
     kind = "tile" if page.is_tiled else "strip"
@@ -271,7 +271,7 @@ def check_segments(stack: Stack) -> None:
 
 
 def _missing(stack: Stack) -> Iterator[int]:
-    """The strips or tiles that do not lie in the file with all of their bytes, counted through all planes."""
+    """Yield the numbers, through all planes, of strips or tiles whose bytes are not all in the file."""
     page, series = stack.page, stack.series
     count = prod(page.chunked)
     if stack.is_mapped and len(series) != prod(stack.leading):  # only the first plane has its own header

@@ -1,4 +1,4 @@
-"""Networks as their libraries give them: one file a library, which is imported only where it is used."""
+"""Networks of other libraries, one module per library, which is imported only when it is used."""
 
 from collections.abc import Mapping
 from importlib import import_module, metadata
@@ -13,11 +13,11 @@ from conformask.predictors.own import OwnPredictor, Run
 from conformask.storage.as_json import hash_of
 
 PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
-"""Types of attributes that are settings."""
+"""Types of attributes that count as settings."""
 
 
 def required(module: str) -> Any:
-    """A module of a library, imported.
+    """Import a module of a library.
 
     Raises:
         MissingFileError: the library is not installed.
@@ -32,13 +32,13 @@ def required(module: str) -> Any:
 
 
 def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> OwnPredictor:
-    """A network of a library, in eval mode, known by its weights and code, and by the library's version.
+    """Return a network of a library as a predictor; its fingerprint covers weights, code and library version.
 
     Args:
-        network: what is run.
-        run: runs it on x (N, C, *space) in [0, 1].
-        library: whose it is.
-        decisive: what else decides the outputs.
+        network: the network, which is put into eval mode.
+        run: a function that runs it on x (N, C, *space) in [0, 1].
+        library: the name of the library.
+        decisive: other things on which the outputs depend.
     """
     network.eval()
     hashes = [fingerprint_of(part) for part in (network, *decisive)]
@@ -46,7 +46,7 @@ def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) 
 
 
 def settings_of(network: nn.Module) -> Mapping[str, object]:
-    """The plain attributes of a network and its parts, which its weights do not hold."""
+    """Return the plain attributes of a network and its parts, which its weights do not hold."""
     return {
         f"{place}.{name}": value
         for place, module in network.named_modules()
@@ -56,6 +56,6 @@ def settings_of(network: nn.Module) -> Mapping[str, object]:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Where its weights lie; the CPU if it has none."""
+    """Return the device of a network's weights; the CPU if it has none."""
     weights = next(network.parameters(), None)
     return torch.device("cpu") if weights is None else weights.device

@@ -24,11 +24,11 @@ TYPICAL = (
 
 
 def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
-    """The network of a checkpoint that CAREamics wrote.
+    """Open the network of a checkpoint that CAREamics wrote.
 
     Args:
         path: a .ckpt file.
-        data_range: as `from_careamist` takes it.
+        data_range: black and white in the units of the training images; see `from_careamist`.
 
     Raises:
         MissingFileError: no such file, or CAREamics is not installed.
@@ -42,18 +42,18 @@ def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) 
     how = {"work_dir": work.name, "enable_progress_bar": False}
     try:
         careamist = library.CAREamist(checkpoint_path=path, **how)
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{path} is damaged or no checkpoint of a CAREamist ({type(error).__name__}: {one_line(error)})"
         ) from error
-    careamist.scratch = work  # lives as long
+    careamist.scratch = work  # keeps the folder as long as the CAREamist
     return replace(from_careamist(careamist, data_range), name=Path(path).name)
 
 
 def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
-    """What `careamist.predict` makes of whole images, with its normalization.
+    """Wrap a CAREamist: `careamist.predict` on whole images, with its normalization.
 
-    Images whose sides its network cannot halve are extended by reflection, and the output is cut.
+    Images whose sides its network cannot halve are extended by reflection, and the output is cropped.
 
     Args:
         careamist: a trained careamics.CAREamist; predict chooses the checkpoint.
@@ -85,7 +85,7 @@ def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> 
 
 
 def _predicted(careamist: Any, images: Array) -> Array:
-    """(N, C, *space) in the units of the training to the same."""
+    """Predict (N, C, *space), in and out in the units of the training images."""
     axes = "SCZYX" if images.ndim == 5 else "SCYX"
     target = axes if careamist.config.data_config.target_axes is not None else None
     output: Array

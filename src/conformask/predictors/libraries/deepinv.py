@@ -9,10 +9,10 @@ from conformask.types import Images
 
 
 def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
-    """A deepinv.models.Denoiser at a noise level; x is the noisy image.
+    """Wrap a deepinv.models.Denoiser at a noise level; x is the noisy image.
 
     Args:
-        denoiser: it is put into eval mode.
+        denoiser: the denoiser, which is put into eval mode.
         sigma: standard deviation of the noise, where white is 1.
 
     Raises:
@@ -24,13 +24,13 @@ def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
 
 
 def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredictor:
-    """A deepinv.models.Reconstructor of what a physics measures; x is the measurement.
+    """Wrap a deepinv.models.Reconstructor of what a physics measures; x is the measurement.
 
-    That is an image in [0, 1] where the physics blurs, masks, adds noise or reduces the size. Of others, such
-    as a sinogram, bring x, y_hat and y as arrays.
+    A measurement is an image in [0, 1] if the physics blurs, masks, adds noise or reduces the size. For
+    others, such as a sinogram, bring x, y_hat and y as arrays.
 
     Args:
-        reconstructor: it is put into eval mode.
+        reconstructor: the reconstructor, which is put into eval mode.
         physics: a deepinv.physics.Physics; on the same device.
 
     Raises:
@@ -42,7 +42,7 @@ def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredi
 
 
 def _predictor(model: nn.Module, second: object, *decisive: object) -> OwnPredictor:
-    """A model of x and a second argument."""
+    """Return a predictor from a model of x and a second argument."""
 
     def run(x: Images) -> Images:
         output: Images = model(x.to(device_of(model)), second)

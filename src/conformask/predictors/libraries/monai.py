@@ -1,6 +1,6 @@
 """Networks of MONAI: bundles, and networks with an inferer. Needs the extra monai.
 
-MONAI's readers give images as (C, X, Y, Z) or (C, X, Y), so that its networks have learnt that order of axes;
+MONAI's readers return images as (C, X, Y, Z) or (C, X, Y), so its networks have learnt that order of axes;
 images here are (C, Z, Y, X) or (C, Y, X).
 """
 
@@ -22,7 +22,7 @@ from conformask.types import Images
 
 CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
 READS = ("Load", "EnsureChannelFirst", "EnsureType", "ToTensor", "ToDevice", "Save", "Invert")
-"""How transforms are called that read, write or only pass on: conformask does the same."""
+"""Beginnings of the names of transforms that read, write or only pass on: conformask does the same."""
 Range = tuple[float, float]
 
 
@@ -34,14 +34,14 @@ def from_inferer(
     output_range: Range = (0, 1),
     reversed_axes: bool = True,
 ) -> OwnPredictor:
-    """A network as an inferer runs it, such as SlidingWindowInferer.
+    """Wrap a network that an inferer runs, such as SlidingWindowInferer.
 
     Args:
-        inferer: a monai.inferers.Inferer that needs the network alone.
+        inferer: a monai.inferers.Inferer that needs only the network.
         network: from (N, C, X, Y, Z) or (N, C, X, Y) to the same; it is put into eval mode.
-        input_range: what the network takes for x of 0 and 1.
-        output_range: what it returns for 0 and 1.
-        reversed_axes: whether the network takes its axes in MONAI's order; if False in that of x.
+        input_range: the network's input values for 0 and 1 in x.
+        output_range: the network's output values that become 0 and 1.
+        reversed_axes: whether the network takes its axes in MONAI's order; if False, in that of x.
 
     Raises:
         MissingFileError: MONAI is not installed.
@@ -64,27 +64,27 @@ def from_inferer(
 
 
 def in_order(images: Images, reverse: bool) -> Images:
-    """Images (N, C, *space) with their spatial axes in reverse."""
+    """Reverse the spatial axes of images (N, C, *space) if `reverse`."""
     return images.permute(0, 1, *range(images.ndim - 1, 1, -1)) if reverse else images
 
 
 def in_range(images: Images, old: Range, new: Range) -> Images:
-    """Values of the old range in the new."""
+    """Map values linearly from the old range to the new one."""
     if old == new:
         return images
     return (images - old[0]) * ((new[1] - new[0]) / (old[1] - old[0])) + new[0]
 
 
 def from_bundle(folder: str | Path) -> OwnPredictor:
-    """The network of a bundle with its inferer, on the values that its metadata says.
+    """Open the network of a bundle with its inferer, using the value ranges in its metadata.
 
-    Read are network_def and inferer in configs/inference.json or .yaml, value_range of the one input and the
+    It reads network_def and inferer in configs/inference.json or .yaml, value_range of the one input and the
     one output in configs/metadata.json, and models/model.pt. The configuration of a bundle is code that is
-    run: open those that you trust. Its preprocessing and postprocessing are not run.
+    run: open only bundles that you trust. Its preprocessing and postprocessing are not run.
 
     Raises:
         MissingFileError: one of these files is missing, or MONAI is not installed.
-        MismatchError: the bundle is not complete, or its weights are not those of its network.
+        MismatchError: the bundle is incomplete, or its weights are not those of its network.
 
     Warns:
         UserWarning: the bundle has transforms that change the values or the size of images.
@@ -113,7 +113,7 @@ def from_bundle(folder: str | Path) -> OwnPredictor:
 
 
 def _parts(parser: Any, folder: Path) -> tuple[nn.Module, Any]:
-    """network_def and inferer, which may use code that lies in the bundle."""
+    """Return network_def and inferer, which may use code in the bundle."""
     if str(folder) not in sys.path:
         sys.path.insert(1, str(folder))
     parser["bundle_root"] = str(folder)
@@ -125,14 +125,14 @@ def _load(network: nn.Module, path: Path) -> None:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state.get("model", state))
-    except Exception as error:  # which, depends on where it is damaged
+    except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{path} does not hold the weights of {type(network).__name__}: {one_line(error)}"
         ) from error
 
 
 def _value_range(parser: Any, folder: Path, of: str) -> Range:
-    """Of the one input or output."""
+    """Return the value range of the one input or output."""
     formats = parser["_meta_"].get("network_data_format", {}).get(of, {})
     if len(formats) != 1 or len(next(iter(formats.values())).get("value_range", ())) != 2:
         raise MismatchError(
@@ -154,7 +154,7 @@ def _warn_of_transforms(parser: Any, folder: Path) -> None:
 
 
 def _transforms(parser: Any, part: str) -> list[str]:
-    """The transforms that do more than read and write, by name."""
+    """Return the names of the transforms that do more than read and write."""
     composed = parser.config.get(part)
     listed = composed.get("transforms") if isinstance(composed, Mapping) else None
     targets = [str(each.get("_target_")) for each in listed or () if isinstance(each, Mapping)]

@@ -13,11 +13,11 @@ from conformask.predictors.own import OwnPredictor
 from conformask.types import Images
 
 HISTORY = ("_name_or_path", "architectures", "dtype", "transformers_version")
-"""What a configuration says of where the model was, not what it does."""
+"""Settings that record the history of a model, not its behaviour."""
 
 
 def from_folder(folder: str | Path) -> OwnPredictor:
-    """The model and the image processor that `save_pretrained` wrote to a folder.
+    """Open the model and the image processor that `save_pretrained` wrote to a folder.
 
     Nothing is downloaded, and code in the folder is not run.
 
@@ -34,7 +34,7 @@ def from_folder(folder: str | Path) -> OwnPredictor:
             folder, dtype=torch.float32, output_loading_info=True, **local
         )
         processor = library.AutoImageProcessor.from_pretrained(folder, **local)
-    except Exception as error:  # which, depends on what is wrong with the folder
+    except Exception as error:  # the type depends on what is wrong with the folder
         raise MismatchError(
             f"{folder} holds no image-to-image model of transformers with its image processor "
             f"({type(error).__name__}: {one_line(error)})"
@@ -47,14 +47,14 @@ def from_folder(folder: str | Path) -> OwnPredictor:
 
 
 def from_model(model: Any, processor: Any) -> OwnPredictor:
-    """A model and its image processor, which pads; what was padded is cut off the output.
+    """Wrap a model and its image processor, which pads; the padding is cut off the output.
 
     Args:
-        model: such as Swin2SRForImageSuperResolution; it is put into eval mode.
+        model: a model such as Swin2SRForImageSuperResolution; it is put into eval mode.
         processor: its image processor; it does not rescale, since x is in [0, 1] already.
 
     Raises:
-        InvalidArgumentError: the model is not one of image-to-image.
+        InvalidArgumentError: the model is not an image-to-image model.
     """
     kinds = required("transformers").MODEL_FOR_IMAGE_TO_IMAGE_MAPPING.values()
     if not any(isinstance(model, kind) for kind in kinds):
