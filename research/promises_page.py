@@ -14,7 +14,7 @@ images, harder the larger they are, two kinds of images, errors with heavy tails
 which no open mask keeps the threshold. For each promise {sets} calibration sets are drawn, and {new} new
 images for each. The masks are judged by numpy alone, by what the sentence of the promise says. Calibration
 sets that only closed masks keep are issued like others, so that nothing selects lucky sets; *hide everything*
-counts them. Written by `research/promises_page.py` from a whole run of
+counts them: thresholds are hard here on purpose, and closed masks keep every promise. Written by `research/promises_page.py` from a whole run of
 `tests/campaigns/promises_issued.py`; the tests run a sample of it.
 
 ## On average over calibration sets
@@ -49,7 +49,7 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 def main() -> None:
     record = json.loads(RESULT.read_text(encoding="utf-8"))
-    found = record["combinations"]
+    found = dict(sorted(record["combinations"].items(), key=lambda pair: pair[0].count(",")))
     counts = {each["sets"] + each["refused"] for each in found.values()}
     assert len(counts) == 1, "a whole run has as many sets of each"
     rows = {kind: [row(n, f) for n, f in found.items() if ("broken" in f) == kind] for kind in (False, True)}
