@@ -14,8 +14,9 @@ images, harder the larger they are, two kinds of images, errors with heavy tails
 which no open mask keeps the threshold. For each promise {sets} calibration sets are drawn, and {new} new
 images for each. The masks are judged by numpy alone, by what the sentence of the promise says. Calibration
 sets that only closed masks keep are issued like others, so that nothing selects lucky sets; *hide everything*
-counts them: thresholds are hard here on purpose, and closed masks keep every promise. Written by `research/promises_page.py` from a whole run of
-`tests/campaigns/promises_issued.py`; the tests run a sample of it.
+counts them: thresholds are hard here on purpose, and closed masks keep every promise. Written by
+`research/promises_page.py` from a whole run of `tests/campaigns/promises_issued.py`; the tests run a sample
+of it.
 
 ## On average over calibration sets
 
