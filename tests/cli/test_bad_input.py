@@ -145,7 +145,7 @@ def test_another_size_or_number_of_channels(refused, made, tmp_path):
     small = write_data(tmp_path / "small", shape=(3, 24, 24))
     grey = write_data(tmp_path / "grey", shape=(1, 32, 32))
     refused(calibrating(made / "run", small), "24 x 24", "32 x 32", "cm.Tiled(scorer)")
-    refused(["evaluate", made / "run", small], "(24, 24)", "(32, 32)")
+    refused(["evaluate", made / "run", small], "24 x 24", "32 x 32")
     refused(calibrating(made / "run", grey), "3 channels", "1")
     refused(["mask", made / "run", grey, tmp_path / "out"], "3 channels", "1")
     assert not (tmp_path / "out").exists()

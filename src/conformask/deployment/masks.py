@@ -309,7 +309,7 @@ def _check_seg(seg: float, triplets: Triplets, like: Role) -> None:
     if others:
         raise InvalidArgumentError(
             f"seg writes a DICOM SEG beside the mask of a DICOM series, and {others[0]!r} is none: leave it "
-            "away"
+            "out"
         )
 
 
