@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 Guarantee = Literal[
     "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
@@ -13,6 +13,7 @@ Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
 Untrained = Literal["packaged", "spread", "residual", "gradient"]
 """Scorers that need no training."""
+UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 By = Literal["slices", "volume"]

@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
@@ -232,9 +232,8 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
             f"For nine of ten such calibration sets, coverage of new {units} lies in {range_text(coverage)}."
         )
     selection = masker.scorer.selection
-    worth = (
-        None if selection is None or masker.scorer.name not in get_args(names.Untrained) else selection.worth
-    )
+    untrained = masker.scorer.name in names.UNTRAINED
+    worth = selection.worth if untrained and selection is not None else None
     lines += [] if worth is None else [worth_text(worth)]
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
     record["worth"] = worth and asdict(worth)

@@ -30,7 +30,7 @@ LOSS = {
     "tolerance": "tolerance",
     "region": "in the region alone",
 }
-"""What a loss may have beside its distance; told where it has it."""
+"""Settings of a loss besides its distance; shown where they are set."""
 SHOWN = {
     "predictor": {"task": "task", "size": "image size"},
     "scorer": {
@@ -122,8 +122,10 @@ def info(
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
-        told = {key: value for key, value in part.items() if key not in LOSS or value not in (None, False)}
-        return [(shown[key], _text(key, value)) for key, value in told.items() if shown[key]]
+        unset = {key for key in LOSS if part.get(key) is None or part[key] is False}
+        return [
+            (shown[key], _text(key, value)) for key, value in part.items() if shown[key] and key not in unset
+        ]
     except (TypeError, ValueError) as error:
         raise MismatchError(f"{path} holds what conformask does not write: copy it again") from error
 

@@ -30,7 +30,7 @@ from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
-from conformask.records.size import Size
+from conformask.records.size import size_text
 from conformask.report.overview import Overview
 from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
 from conformask.types import Array, Batch, Loss, Score
@@ -265,7 +265,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
         raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
     if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
-            f"{image.y_hat.name} has {_pixels(size)} pixels: the {card.guarantee} promise reads "
+            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.guarantee} promise reads "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
             f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
         )
@@ -282,10 +282,6 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
             f"{reason}, not whole images by tiles: calibrate whole images with --whole for one that does",
             stacklevel=4,
         )
-
-
-def _pixels(size: Size) -> str:
-    return " x ".join(map(str, size))
 
 
 def _check_room(path: Path, needed: int) -> None:

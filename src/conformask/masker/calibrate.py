@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
-from conformask.data.rows import Role
+from conformask.data.formats.opened import Header
 from conformask.data.survey import Survey, survey
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
@@ -53,6 +53,7 @@ from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, Selection, Worth
 from conformask.records.network import check_network
+from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.network_scorer import NetworkScorer
@@ -148,7 +149,7 @@ def calibrate(
     used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
     used = where(used, calibration.has_regions)
     scorer = for_images(scorer, calibration, used)
-    if scorer.name not in get_args(names.Untrained):
+    if scorer.name not in names.UNTRAINED:
         check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
     streaming = Streaming(None if out is None else Path(out), devices, nodes)
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
@@ -157,7 +158,7 @@ def calibrate(
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
-        if isinstance(scorer, NetworkScorer) and scorer.name in get_args(names.Untrained):
+        if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
             level = level_of(threshold, record.distance)
             record = replace(record, worth=_worth_of(scorer, selection, used, used_family, level))
             scorer = replace(scorer, selection=record)
@@ -324,9 +325,7 @@ def _card(
         sizes=seen.sizes,
         **calibration.reading.kept,
         geometry=seen.geometry,
-        range_of_x=_range_of(calibration, "x"),
-        range_of_y_hat=_range_of(calibration, "y_hat"),
-        turned=tuple(role for role in ("x", "y_hat") if calibration.header(0, role).turned_about is not None),
+        **_values_of(calibration),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.traces,
@@ -337,14 +336,23 @@ def _card(
     )
 
 
-def _range_of(calibration: Triplets, role: Role) -> tuple[float, float] | None:
-    """Return the least and the largest value of the first image, as given by the reading or by its header.
+def _values_of(calibration: Triplets) -> dict[str, Any]:
+    """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
+    x, y_hat, reading = calibration.header(0, "x"), calibration.header(0, "y_hat"), calibration.reading
+    inverted = {"x": x.turned_about, "y_hat": y_hat.turned_about}
+    return {
+        "range_of_x": _range_of(reading.of("x"), x),
+        "range_of_y_hat": _range_of(reading.of("y_hat"), y_hat),
+        "turned": tuple(role for role, about in inverted.items() if about is not None),
+    }
+
+
+def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
+    """Return the least and the largest value of an image: as stated, or from its header.
 
     For a file with inverted values, they are the range of the values stored in the file.
     """
-    header = calibration.header(0, role)
-    used = calibration.reading.of(role).data_range or header.data_range
-    about = header.turned_about
+    used, about = reading.data_range or header.data_range, header.turned_about
     return used if used is None or about is None else (about - used[1], about - used[0])
 
 

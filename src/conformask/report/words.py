@@ -12,6 +12,7 @@ from conformask.records.card import EVERY_IMAGE, CalibrationCard
 from conformask.records.change import Change
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
+from conformask.records.size import size_text
 from conformask.records.watched import Watched
 from conformask.report.worth import percent_of
 
@@ -71,7 +72,7 @@ def levels(card: CalibrationCard) -> str:
 
 def sizes(card: CalibrationCard) -> str:
     """Return the sizes of the calibration images."""
-    return ", ".join(" x ".join(map(str, size)) for size in card.sizes)
+    return ", ".join(map(size_text, card.sizes))
 
 
 def network_label(network: Network | None) -> str:

@@ -14,12 +14,12 @@ LABELS = {
 def worth_text(worth: Worth) -> str:
     """Return how much a score's masks hide on the selection images, beside those of others and the best."""
     others = {label: worth.others[name] for name, label in LABELS.items() if name in worth.others}
-    told = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
+    shares = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
     best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "
     follows = "" if worth.correlation is None else f" C(M, D) is {worth.correlation:.2f}."
     return (
         f"On {worth.n} selection images, with nine of ten within {worth.threshold:.3g}, its masks "
-        f"hide {hidden_text(worth)} of an image; {best}those {told}.{follows}"
+        f"hide {hidden_text(worth)} of an image; {best}those {shares}.{follows}"
     )
 
 

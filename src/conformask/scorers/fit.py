@@ -29,7 +29,6 @@ from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network
 from conformask.scorers.packaged import packaged_looks
 from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
-from conformask.scorers.untrained import NETWORKS
 from conformask.scorers.worth import CLEARLY, Yardstick, warn_if_useless
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.owned import owned
@@ -139,7 +138,7 @@ def fit_scorer(
     check_network(train.network, selection.network, "training", other_network=False)
     seen, held_out = survey(train), survey(selection, "reading selection images")
     _check_channels(seen, held_out)
-    trains = used_head.name not in NETWORKS
+    trains = used_head.name not in names.UNTRAINED
     surveys = [seen, held_out] if trains else [held_out]
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
     own = network is None and not paper_form

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
 
 import numpy as np
 import torch
@@ -82,6 +81,8 @@ class Yardstick:
     """How often each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
     others: Mapping[str, Hidden]
     """Mask sizes of scores without training, and of a constant score, by name."""
+    unmasked: Array
+    """Losses of the images without a mask, (n,)."""
     oracle: float | None
     """The mean size of the best masks, where they are known."""
 
@@ -92,13 +93,14 @@ class Yardstick:
         if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
             return None
         scorers: dict[str, Scorer] = {
-            **{name: Untrained(name).of(first, loss) for name in get_args(names.Untrained)},
+            **{name: Untrained(name).of(first, loss) for name in names.UNTRAINED},
             CONSTANT: Heuristic(constant, 1),
         }
         items = {name: list(scored(each, first, f"comparing {name}")) for name, each in scorers.items()}
         counts, terms = _counts(first.groups), (loss, family, threshold)
         others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
-        return cls(first, *terms, counts, others, _best(items[CONSTANT], loss, threshold))
+        unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
+        return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
@@ -108,9 +110,7 @@ class Yardstick:
 
     def worth(self, scorer: Scorer) -> Worth:
         """Compare the hidden share of a score with the shares of all others."""
-        items = list(scored_batches(scorer, self.images))
-        hidden = hidden_of(items, self.loss, self.family, self.threshold, self.counts)
-        unmasked = torch.cat([unmasked_loss(self.loss, item.batch) for item in items]).cpu().numpy()
+        hidden = self.others.get(scorer.name) or self._hidden(scorer)
         others = {name: other for name, other in self.others.items() if name != scorer.name}
         low, high = np.quantile(hidden.drawn, _TAILS)
         return Worth(
@@ -121,8 +121,12 @@ class Yardstick:
             others={name: other.share for name, other in others.items()},
             clearly_less=tuple(name for name, other in others.items() if other.is_clearly_less(hidden)),
             oracle=self.oracle,
-            correlation=correlation(hidden.sizes, unmasked),
+            correlation=correlation(hidden.sizes, self.unmasked),
         )
+
+    def _hidden(self, scorer: Scorer) -> Hidden:
+        items = list(scored_batches(scorer, self.images))
+        return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
 
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -168,7 +172,7 @@ def warn_if_useless(worth: Worth, scorer: str) -> None:
 
     Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
     """
-    trains = scorer not in get_args(names.Untrained)
+    trains = scorer not in names.UNTRAINED
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
     hidden = f"on {worth.n} selection images its masks hide {hidden_text(worth)} of an image"
     untrained = {name: share for name, share in worth.others.items() if name != CONSTANT}
