@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformask.calibration import NO_GRID, Scored, evidence, lambda_grid, measures
+from conformask.calibration import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.losses import loss
 from conformask.masks import family
@@ -86,7 +86,7 @@ def calibrate(name: str, n: int) -> dict[str, float]:
     """Curves and critical lambdas of n images, and the rule of each guarantee."""
     used, chosen = loss(name), family("water_filling")
     selection = next(Stream(10**6, 10**6 + 64).batches(64))
-    grid = lambda_grid(chosen, used, [Scored(selection, SCORER(selection.x, selection.y_hat))])
+    grid = lambda_grid(chosen, used, [ScoredBatch(selection, SCORER(selection.x, selection.y_hat))])
     threshold = float(torch.quantile(used(selection.truth(), selection.y_hat).double(), THRESHOLD_QUANTILE))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def calibrate(name: str, n: int) -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
     critical = found.pop("critical_lambda")
     curves = Curves.from_arrays(found | {"grid": grid})
-    seen = evidence(curves, threshold, used, critical)
+    seen = calibration_data(curves, threshold, used, critical)
     return {
         "n": n,
         "seconds": elapsed,
@@ -127,7 +127,7 @@ def rules(curves: Curves, seen: object) -> dict[str, float]:
         if wanted.statement.bounds_a_mean and seen.upper_bound is None:  # type: ignore[attr-defined]
             continue
         with_labels = type(seen)(**{**vars(seen), "curves": type(curves)(**{**vars(curves), **labels})})
-        fixed = wanted.fixed(with_labels, n)
+        fixed = wanted.fit_on_selection(with_labels, n)
         started = time.perf_counter()
         fixed.rule(with_labels)
         times[name] = 1e3 * (time.perf_counter() - started)
@@ -138,7 +138,7 @@ def plain(name: str) -> float:
     """ms an image of 1000 lambdas one after the other, until the threshold is crossed at the latest."""
     used, chosen, count = loss(name), family("water_filling"), PLAIN_IMAGES[name]
     batch = _batch(0, count)
-    item = Scored(batch, SCORER(batch.x, batch.y_hat))
+    item = ScoredBatch(batch, SCORER(batch.x, batch.y_hat))
     grid = np.geomspace(1e-6, 1, PLAIN_LAMBDAS)
     measures(item, chosen, used, NO_GRID)
     started = time.perf_counter()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.calibration import HALVINGS, Scored, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.calibration import HALVINGS, ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
 from conformask.masks import family
 from conformask.types import Batch, Loss, Score
@@ -33,14 +33,14 @@ LOSSES = (
 )
 
 
-def simulate(n: int, size: int) -> Scored:
+def simulate(n: int, size: int) -> ScoredBatch:
     """Scores smooth and lognormal, errors score * exponential."""
     generator = np.random.default_rng(0)
     noise = gaussian_filter(generator.normal(size=(n, 1, size, size)), (0, 0, 4, 4))
     score = np.exp(noise / noise.std() - 4).astype(np.float32)
     error = np.minimum(score * generator.standard_exponential(score.shape), 1).astype(np.float32)
     y = torch.zeros(n, 1, size, size)
-    return Scored(Batch(("",) * n, y, torch.from_numpy(error), y), Score(torch.from_numpy(score)))
+    return ScoredBatch(Batch(("",) * n, y, torch.from_numpy(error), y), Score(torch.from_numpy(score)))
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -53,7 +53,7 @@ def seconds(function: Callable[[], object]) -> float:
     return min(times)
 
 
-def measured(used: Loss, item: Scored, read: float) -> dict[str, object]:
+def measured(used: Loss, item: ScoredBatch, read: float) -> dict[str, object]:
     chosen = family(used.family or "water_filling")
     threshold = float(unmasked_loss(used, item.batch).median()) / 2
     grid = np.array([0.0, np.inf]) if used.monotone else lambda_grid(chosen, used, [item])

@@ -17,7 +17,7 @@ from conformask.losses import loss as loss_by_name
 from conformask.networks.unet import UNet
 from conformask.scorers.fit import objective_of
 from conformask.scorers.heads import head
-from conformask.training.fit import Plan, fit
+from conformask.training.fit import TrainingConfig, fit
 from conformask.training.precision import best_precision
 
 IMAGES, REPEATED, SIZE, WIDTH, BATCH, EPOCHS, ROUNDS = 128, 8, 128, 32, 16, 1, 2
@@ -37,7 +37,7 @@ def network() -> UNet:
 def ours(data: TensorDataset, held_out: TensorDataset) -> float:
     """Steps per second from the first epoch's end to the last's."""
     with tempfile.TemporaryDirectory() as folder:
-        plan = Plan(epochs=EPOCHS + 1, batch_size=BATCH)
+        plan = TrainingConfig(epochs=EPOCHS + 1, batch_size=BATCH)
         objective = objective_of(head("mask", loss_by_name("l1")))
         fit(network(), objective, data, held_out, Path(folder), plan, title="ours", identity={})
         rows = list(csv.DictReader((Path(folder) / "metrics.csv").open()))

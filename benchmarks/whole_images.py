@@ -25,8 +25,9 @@ from conformask.networks.unet import UNet
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.records.card import CalibrationCard
-from conformask.scorers.fit import LEVELS, fit_scorer
+from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
+from conformask.scorers.initial_network import LEVELS
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.tiled import Tiled
 from conformask.tasks import task

@@ -21,7 +21,7 @@ from conformask.data.images import write_image
 from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
-from conformask.predictors.own import own_predictor
+from conformask.predictors.custom import custom_predictor
 from conformask.preparation import add_outputs
 from conformask.storage.as_json import write_json
 
@@ -113,10 +113,10 @@ if data is None:
 # ## 3. Run the network
 #
 # `add_outputs` is `conformask triplets DATA --predictor NET.onnx`: it runs the file on every `x` and writes
-# `y_hat`. A TorchScript file or a function, `own_predictor("package.module:function")`, do as well.
+# `y_hat`. A TorchScript file or a function, `custom_predictor("package.module:function")`, do as well.
 
 # %%
-predictor = own_predictor(str(model))
+predictor = custom_predictor(str(model))
 print(add_outputs(data, predictor), "outputs of", predictor.name)
 triplets = cm.Triplets.from_folder(data)
 split = triplets.split(seed=1)

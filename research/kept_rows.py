@@ -14,9 +14,9 @@ from pathlib import Path
 
 from smaller_masks import run_options, shops
 
-from conformask.masker.folder import read_stored
+from conformask.masker.serialization import read_stored
+from conformask.paper.row_stages import RowStages
 from conformask.paper.stages import Cache
-from conformask.paper.work import Workshop
 from conformask.records.evaluation import Evaluation
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 
@@ -30,7 +30,7 @@ def calibrated(folder: Path) -> dict[str, Array]:
     return {"critical_lambda": stored.critical_lambdas} | ({} if features is None else {"features": features})
 
 
-def keep(shop: Workshop, kept: Cache) -> None:
+def keep(shop: RowStages, kept: Cache) -> None:
     """Copy what a row's goals left, but for the example images, and its critical lambdas."""
     for stage in shop.plan.goals():
         found, folder = shop.cache.folder(stage), kept.folder(stage)

@@ -29,7 +29,7 @@ from smaller_masks import (
 from conformask.losses import loss as loss_by_name
 from conformask.masks.difficulty import KAPPA
 from conformask.masks.water_filling import WaterFilling
-from conformask.paper.work import Workshop, threshold_of
+from conformask.paper.row_stages import RowStages, threshold_of
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
 
@@ -41,7 +41,7 @@ SEEDS = range(3)
 KAPPAS = (0.0, KAPPA / 2, KAPPA)
 
 
-def explore(shop: Workshop) -> None:
+def explore(shop: RowStages) -> None:
     """Every training with each loss, with each kappa."""
     l2, data = loss_by_name("l2"), shop.data()
     threshold = threshold_of(l2, data.part("selection"))

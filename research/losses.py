@@ -25,7 +25,7 @@ from contenders import Data, trained
 from torch import Tensor
 
 from conformask.calibration import (
-    Scored,
+    ScoredBatch,
     critical_lambdas,
     lambda_grid,
     loss_under,
@@ -48,7 +48,7 @@ from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.simple import local_spread
 from conformask.tasks import task as task_by_name
-from conformask.training.fit import Plan
+from conformask.training.fit import TrainingConfig
 from conformask.types import Batch, Family, Images, Loss, PerImage, Score
 
 RESULTS = Path(__file__).parent / "results" / "losses.json"
@@ -113,7 +113,7 @@ def triplets_of(work: Path, task: str, data: str, folder: Path) -> Triplets:
         images = true_images(folder, SIZE, stride, split, 0)
         predictor = fit_predictor(
             images.part("train"), images.part("selection"), task=task_by_name(task), size=SIZE,
-            out=where / "predictor", plan=Plan(epochs=PREDICTOR_EPOCHS), width=WIDTH, resume=True,
+            out=where / "predictor", plan=TrainingConfig(epochs=PREDICTOR_EPOCHS), width=WIDTH, resume=True,
         )  # fmt: skip
         write_triplets(images, where / "data", task=predictor.task, predictor=predictor)
     return Triplets.from_folder(where / "data")
@@ -184,7 +184,9 @@ def families() -> Iterator[tuple[str, Family]]:
         yield f"trusted_mean {kappa:g}", TrustedMean(kappa)
 
 
-def measured(used: Loss, family: Family, parts: Mapping[str, Scored], threshold: float) -> dict[str, float]:
+def measured(
+    used: Loss, family: Family, parts: Mapping[str, ScoredBatch], threshold: float
+) -> dict[str, float]:
     """Mean sizes and coverage on halves of the selection images, and on the test images."""
     grid = np.array([0.0, np.inf])
     if not used.monotone:
@@ -226,7 +228,7 @@ def explore(setting: str, parts: Mapping[str, tuple[Batch, Tensor]], results: di
             row["unmasked"] = float((unmasked_loss(used, test).numpy() <= threshold).mean())
             for title, _ in contenders(name, scores, test):
                 scored = {
-                    part: Scored(batch, Score(dict(contenders(name, of_part, batch))[title]))
+                    part: ScoredBatch(batch, Score(dict(contenders(name, of_part, batch))[title]))
                     for part, (batch, of_part) in parts.items()
                 }
                 for family_title, family in families():

@@ -42,7 +42,7 @@ from contenders import (
 )
 from torch import Tensor
 
-from conformask.calibration import GRID_POINTS, Scored, curves, features_of, lambda_grid
+from conformask.calibration import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.conformal.quantile_regression import quantile_regression
@@ -54,17 +54,17 @@ from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.networks.unet import UNet, levels_for
 from conformask.paper.plan import plan_row, points
+from conformask.paper.row_stages import RowStages, threshold_of
 from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
-from conformask.paper.work import Workshop, threshold_of
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.curves import Curves
 from conformask.scorers.heads import Head
+from conformask.scorers.initial_network import LEVELS
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
-from conformask.scorers.start import LEVELS
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Family, Loss, Score
 
@@ -110,7 +110,7 @@ class Judge:
         return self.judged(score, found, KAPPA / (exponent or 1.0), adaptive=adaptive)
 
     def curves(self, score: Tensor, family: Family) -> Curves:
-        items = [Scored(self.batch, Score(score))]
+        items = [ScoredBatch(self.batch, Score(score))]
         return curves(items, family, self.loss, lambda_grid(family, self.loss, items, self.points))
 
     def judged(
@@ -293,7 +293,7 @@ def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool)
     return {"default": judge.default(scored(network, head, held, **how))}
 
 
-def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> None:
+def networks(notebook: Notebook, judge: Judge, train: Batch, shop: RowStages) -> None:
     """Other networks for the same score, with the default family."""
     mask, plain = MaskNetwork(judge.loss), (data_of(train), data_of(judge.batch))
     predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
@@ -337,7 +337,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Workshop) -> 
         notebook.once(title, made)
 
 
-def networks_of_the_run(judge: Judge, shop: Workshop) -> Iterator[tuple[str, dict[str, object]]]:
+def networks_of_the_run(judge: Judge, shop: RowStages) -> Iterator[tuple[str, dict[str, object]]]:
     """The U-Net and the default's network, each trained to its end, both with the default family."""
     for title, method in (("U-Net", "mask"), ("own network", "default")):
         yield title, judge.default(_scores_of_the_run(shop, method, judge.batch))
@@ -420,7 +420,7 @@ def _with_gradients(made: Callable[..., UNet], *what: object, **how: object) -> 
         return made(*what, **how)
 
 
-def judge_of(shop: Workshop) -> Judge:
+def judge_of(shop: RowStages) -> Judge:
     """The selection images of a row, and how hard the run's mask network finds them."""
     images = shop.data().part("selection")
     if shop.distance.exponent is None and len(images) > MEASURED:
@@ -433,13 +433,13 @@ def judge_of(shop: Workshop) -> Judge:
     )
 
 
-def _scores_of_the_run(shop: Workshop, method: str, batch: Batch) -> Tensor:
+def _scores_of_the_run(shop: RowStages, method: str, batch: Batch) -> Tensor:
     network = shop._loaded(method)
     pairs = zip(batch.x.split(16), batch.y_hat.split(16), strict=True)
     return torch.cat([network(x, y_hat).map for x, y_hat in pairs])
 
 
-def explore(shop: Workshop) -> None:
+def explore(shop: RowStages) -> None:
     """All that is asked of a row."""
     row, judge = shop.row, judge_of(shop)
     notebook = Notebook(RESULTS / f"row-{row.number}.json")
@@ -462,7 +462,7 @@ def explore(shop: Workshop) -> None:
         known_world(notebook, judge, train)
 
 
-def shops(given: argparse.Namespace) -> Iterator[Workshop]:
+def shops(given: argparse.Namespace) -> Iterator[RowStages]:
     """The rows of the run."""
     rows = rows_of([int(number) for number in given.rows.split(",")] if given.rows else None)
     how, cache = PRESETS[given.preset], Cache(given.run / "stages")
@@ -470,7 +470,7 @@ def shops(given: argparse.Namespace) -> Iterator[Workshop]:
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        yield Workshop(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
+        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
 
 
 def run_options() -> argparse.ArgumentParser:

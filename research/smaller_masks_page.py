@@ -23,8 +23,8 @@ from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
 
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.masks import family
+from conformask.paper.row_stages import RESPLITS, RowStages
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
-from conformask.paper.work import RESPLITS, Workshop
 from conformask.records.evaluation import Evaluation
 from conformask.storage.as_arrays import Array, read_arrays
 
@@ -58,7 +58,7 @@ def confirmed(given: argparse.Namespace) -> Iterator[Confirmed]:
             yield _confirmed(shop, table)
 
 
-def _confirmed(shop: Workshop, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
+def _confirmed(shop: RowStages, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
     number, folder = shop.row.number, shop.cache.folder
     stored = {name: vars(Evaluation.load(folder(shop.plan.evaluations[name])).images) for name in METHODS}
     curves = {name: calibrated(folder(shop.plan.calibrations[name])) for name in METHODS}

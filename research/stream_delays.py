@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.conformal.law import failing_share
+from conformask.conformal.coverage_test import largest_failing_share
 from conformask.conformal.order import marginal_rank
-from conformask.conformal.streams import Exchangeable, Failures
+from conformask.conformal.streams import ExchangeabilityMartingale, FailureMartingale
 from conformask.storage.as_json import write_json
 
 LEVEL = 0.01
@@ -24,7 +24,7 @@ RESULT = Path(__file__).parent / "results" / "stream_delays.json"
 
 def images_until_shifted(generator: np.random.Generator, shift: float) -> int:
     """Of one stream whose values are normal and shifted from the first image on."""
-    watched, images = Exchangeable(sorted(generator.normal(size=CALIBRATION).tolist())), 0
+    watched, images = ExchangeabilityMartingale(sorted(generator.normal(size=CALIBRATION).tolist())), 0
     while watched.value < 1 / LEVEL:
         watched.add(float(generator.normal(shift)), float(generator.random()))
         images += 1
@@ -33,7 +33,7 @@ def images_until_shifted(generator: np.random.Generator, shift: float) -> int:
 
 def images_until_failing(generator: np.random.Generator, allowed: float, rate: float) -> int:
     """Of one stream in which more fail than is allowed."""
-    bets = Failures(allowed)
+    bets = FailureMartingale(allowed)
     while bets.value < 2 / LEVEL:
         bets.add(float(generator.random() < rate))
     return bets.images
@@ -44,7 +44,7 @@ def main() -> None:
     shifted = [images_until_shifted(generator, 0.5) for _ in range(STREAMS)]
     delays = {"half_a_deviation": float(np.median(shifted))}
     for n in (CALIBRATION, 10 * CALIBRATION):
-        allowed = failing_share(n, marginal_rank(n, 0.9), LEVEL / 2)
+        allowed = largest_failing_share(n, marginal_rank(n, 0.9), LEVEL / 2)
         failing = [images_until_failing(generator, allowed, 0.2) for _ in range(STREAMS)]
         delays[f"twice after {n}"] = float(np.median(failing))
     write_json(RESULT, delays)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.calibration import Scored, critical_lambdas, features_of, loss_under, mask_size, measures
+from conformask.calibration import ScoredBatch, critical_lambdas, features_of, loss_under, mask_size, measures
 from conformask.losses import loss
 from conformask.masks import FAMILIES
 from conformask.masks import family as family_by_name
@@ -17,18 +17,20 @@ GRID = np.array([0.0, 1e-3, 0.02, 0.1, 1.0, np.inf])
 
 
 @pytest.fixture(scope="module")
-def scored() -> tuple[Scored, Scored]:
+def scored() -> tuple[ScoredBatch, ScoredBatch]:
     generator = torch.Generator().manual_seed(0)
     y, y_hat, score = (torch.rand(VOLUME, generator=generator) for _ in range(3))
     names = ("a", "b", "c")
-    volume = Scored(Batch(names, y_hat, y_hat, y), Score(score * score))
+    volume = ScoredBatch(Batch(names, y_hat, y_hat, y), Score(score * score))
     images = [images.reshape(FLAT) for images in (y_hat, y_hat, y, score * score)]
-    return volume, Scored(Batch(names, *images[:3]), Score(images[3]))
+    return volume, ScoredBatch(Batch(names, *images[:3]), Score(images[3]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
-def test_what_calibration_measures(scored: tuple[Scored, Scored], family: str, distance: str) -> None:
+def test_what_calibration_measures(
+    scored: tuple[ScoredBatch, ScoredBatch], family: str, distance: str
+) -> None:
     used = loss(distance)
     masks = family_by_name(family, used.exponent)
     volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
@@ -45,7 +47,7 @@ def test_what_calibration_measures(scored: tuple[Scored, Scored], family: str, d
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
-def test_the_best_masks(scored: tuple[Scored, Scored], distance: str) -> None:
+def test_the_best_masks(scored: tuple[ScoredBatch, ScoredBatch], distance: str) -> None:
     used, found = loss(distance), []
     for item in scored:
         y, y_hat = item.batch.truth(), item.batch.y_hat
@@ -57,7 +59,7 @@ def test_the_best_masks(scored: tuple[Scored, Scored], distance: str) -> None:
         torch.testing.assert_close(volume, flat, rtol=0, atol=1e-6)
 
 
-def test_losses(scored: tuple[Scored, Scored]) -> None:
+def test_losses(scored: tuple[ScoredBatch, ScoredBatch]) -> None:
     used = loss("l1")
     losses = []
     for item in scored:

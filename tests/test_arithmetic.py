@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import SHORTENED, best_device, full_precision
-from conformask.distances.custom import Custom
+from conformask.distances.custom import CustomDistance
 from conformask.distances.ssim import Ssim
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
@@ -47,7 +47,7 @@ def test_scores_and_distances_are_computed_in_full_precision() -> None:
     assert set(outside) != {"ieee"}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         score_of(Heuristic(seen_inside, channels=1), IMAGES, OTHERS)
-        Custom(lambda a, b: seen_inside(a, b).mean((1, 2, 3)))(IMAGES, OTHERS)
+        CustomDistance(lambda a, b: seen_inside(a, b).mean((1, 2, 3)))(IMAGES, OTHERS)
         with pytest.raises(ZeroDivisionError), full_precision(IMAGES):
             raise ZeroDivisionError
         assert torch.is_autocast_enabled("cpu")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conformask.calibration import (
     GRID_POINTS,
-    Scored,
+    ScoredBatch,
     batch_curves,
     bisected,
     bound_curves,
@@ -24,8 +24,8 @@ from conformask.calibration import (
     measures,
     size_at,
 )
-from conformask.conformal.crossing import first_crossing, passes
-from conformask.conformal.facts import facts_of
+from conformask.conformal.covariates import covariates_of
+from conformask.conformal.crossing import first_crossing, meets_threshold
 from conformask.conformal.presets import guarantee
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
@@ -45,7 +45,7 @@ NAMES = tuple(f"image {k}" for k in range(COUNT))
 def items(batch_size: int = COUNT, score: Tensor = SCALE):
     for k in range(0, COUNT, batch_size):
         part = slice(k, k + batch_size)
-        yield Scored(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
+        yield ScoredBatch(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
 
 
 def grid_of(chosen: Family, used: Loss, points: int = GRID_POINTS, score: Tensor = SCALE) -> np.ndarray:
@@ -87,7 +87,7 @@ def test_curves(name: str, p: float) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, p: float) -> None:
     y_hat = Y + 1e-4 * SCALE * torch.randn(Y.shape, generator=GENERATOR)
-    (item,) = (Scored(Batch(NAMES, Y, y_hat, Y), Score(SCALE)),)
+    (item,) = (ScoredBatch(Batch(NAMES, Y, y_hat, Y), Score(SCALE)),)
     threshold = 0.5 * float(Lp(p)(Y, y_hat).min())
     chosen = family(name, p)
     critical = torch.from_numpy(
@@ -96,14 +96,14 @@ def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, 
     for factor, met in ((1.0, True), (1.001, False)):
         mask = chosen.apply(SCALE, chosen.level(SCALE, factor * critical))
         distances = masked(loss(Lp(p)), mask, Y, y_hat).numpy()
-        assert (passes(distances, threshold) == met).all(), distances / threshold - 1
+        assert (meets_threshold(distances, threshold) == met).all(), distances / threshold - 1
 
 
 def test_curves_are_kept_raw() -> None:
     y = torch.full((1, 1, 4, 4), 0.5)
     y_hat = y + torch.tensor([0.1, -0.1]).repeat(8).view(1, 1, 4, 4)
     score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
-    item = Scored(Batch(("one",), y, y_hat, y), Score(score))
+    item = ScoredBatch(Batch(("one",), y, y_hat, y), Score(score))
     chosen = family("reciprocal")
     found = curves([item], chosen, loss(signed), lambda_grid(chosen, loss(signed), [item]))
     assert found.distance.max() > 0.03
@@ -171,7 +171,9 @@ def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> No
 @pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
-    flat = Scored(Batch(NAMES[:3], *(image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))), Score(score))
+    flat = ScoredBatch(
+        Batch(NAMES[:3], *(image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))), Score(score)
+    )
     grid = lambda_grid(family(name), loss(Lp(1.0)), [flat])
     assert (np.diff(grid) > 0).all()
     assert not np.isnan(grid).any()
@@ -240,15 +242,15 @@ def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
     chosen = family(name, p)
     grid = grid_of(chosen, loss(Lp(p)))
     bound = bound_curves(item, chosen, loss(Lp(p)), grid)
-    furthest = Scored(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
+    furthest = ScoredBatch(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
     np.testing.assert_allclose(
         curves([furthest], chosen, loss(Lp(p)), grid).distance, bound, rtol=1e-5, atol=1e-9
     )
     generator = torch.Generator().manual_seed(1)
-    other = Scored(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
+    other = ScoredBatch(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
     found = curves([other], chosen, loss(Lp(p)), grid)
     assert (found.distance <= bound + 1e-9).all()
-    assert (bound <= facts_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
+    assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
 
 
 def test_features_are_finite_and_tell_scores_apart() -> None:

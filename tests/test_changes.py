@@ -15,7 +15,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
 from conformask.monitoring.changes import changes_of
 from conformask.report.words import changes_text, stream_text
-from conformask.storage.published import State
+from conformask.storage.sealed import State
 from conformask.types import Batch, Images
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -87,7 +87,7 @@ def earlier(masker: Masker) -> Masker:
 def test_a_shift_is_described(name: str, masker: Masker) -> None:
     change, expected = CHANGES[name]
     new = triplets(scenes(60, 3), change)
-    found, watched = monitor(masker, new), cm.Watch(masker).add(new)
+    found, watched = monitor(masker, new), cm.StreamMonitor(masker).add(new)
     assert found.shifted
     assert found.changes
     assert found.changes == watched.changes if watched.shifted else watched.changes is None
@@ -96,7 +96,7 @@ def test_a_shift_is_described(name: str, masker: Masker) -> None:
 
 
 def test_a_stream_is_described_by_what_came_last(masker: Masker) -> None:
-    watch = cm.Watch(masker)
+    watch = cm.StreamMonitor(masker)
     assert watch.add(triplets(scenes(40, 4))).changes is None
     dark = [watch.add(triplets(scenes(4, 50 + k), lambda images: 0.6 * images)) for k in range(20)][-1]
     assert (dark.shifted, dark.n_latest) == (True, 32)
@@ -111,11 +111,11 @@ def test_a_stream_is_described_by_what_came_last(masker: Masker) -> None:
 
 
 def test_unchanged_images_are_rarely_said_to_differ() -> None:
-    looks = of(scenes(300, 6))
+    perceptual_hashes = of(scenes(300, 6))
     said = []
     for seed in range(200):
-        places = np.random.default_rng(seed).permutation(len(looks))
-        said.append(bool(changes_of(looks[places[:60]], looks[places[60:100]], 0.01)))
+        places = np.random.default_rng(seed).permutation(len(perceptual_hashes))
+        said.append(bool(changes_of(perceptual_hashes[places[:60]], perceptual_hashes[places[60:100]], 0.01)))
     assert np.mean(said) <= 0.01 + 3 * np.sqrt(0.01 * 0.99 / 200)
 
 
@@ -228,27 +228,27 @@ def test_a_masker_of_an_earlier_version_says_nothing_of_it(
     assert found.changes is None
     assert "What changed" not in repr(found)
     assert replace(known, changes=None) == found, "alarms do not depend on descriptions"
-    watched = cm.Watch(loaded).add(new)
+    watched = cm.StreamMonitor(loaded).add(new)
     assert watched.changes is None
-    assert watched.evidence == cm.Watch(masker).add(new).evidence
+    assert watched.evidence == cm.StreamMonitor(masker).add(new).evidence
     masker.save(tmp_path / "masker")
     assert monitor(cm.load(tmp_path / "masker", scorer=masker.scorer), new).changes == known.changes
 
 
 def test_the_state_of_a_stream_keeps_what_came_last(masker: Masker, tmp_path: Path) -> None:
-    path, watch = tmp_path / "state.json", cm.Watch(masker)
+    path, watch = tmp_path / "state.json", cm.StreamMonitor(masker)
     watch.add(triplets(scenes(50, 3), CHANGES["both"][0]))
     watch.save(path)
     more = triplets(scenes(3, 11), CHANGES["both"][0])
-    assert cm.Watch.load(masker, path).add(more) == watch.add(more)
+    assert cm.StreamMonitor.load(masker, path).add(more) == watch.add(more)
     assert watch.latest[0] != watch.latest[1]
     assert len(watch.latest) == 32
 
 
 def test_a_state_of_an_earlier_version_is_read(earlier: Masker, tmp_path: Path) -> None:
-    path, watch = tmp_path / "state.json", cm.Watch(earlier)
+    path, watch = tmp_path / "state.json", cm.StreamMonitor(earlier)
     watch.add(triplets(scenes(50, 3)))
     record = {"fingerprint": earlier.fingerprint, "level": 0.01, "stream": watch.stream.to_json()}
     State().publish(path, record, {})
     more = triplets(scenes(20, 11))
-    assert cm.Watch.load(earlier, path).add(more) == watch.add(more)
+    assert cm.StreamMonitor.load(earlier, path).add(more) == watch.add(more)

@@ -12,7 +12,7 @@ from conformask.cli import main
 from conformask.data.decoding import decode
 from conformask.data.images import pixel_hash, write_image
 from conformask.data.photographs import packaged_photographs
-from conformask.storage.owned import LOCK
+from conformask.storage.exclusive import LOCK
 
 SIDE = 128
 TILES = ["--task", "super_resolution", "--size", "32", "--stride", "32", "--split", "tile"]

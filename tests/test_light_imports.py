@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.masker.folder import Stored, write_stored
+from conformask.masker.serialization import StoredMasker, write_stored
 from conformask.records.card import CalibrationCard
 
 CARD = CalibrationCard(
@@ -34,7 +34,7 @@ CARD = CalibrationCard(
 )
 FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "conformal"
 CONFORMAL = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
-LIGHT = ("conformask.records.evaluation", "conformask.storage.published", "conformask.errors")
+LIGHT = ("conformask.records.evaluation", "conformask.storage.sealed", "conformask.errors")
 MODULES = (*(f"conformask.conformal.{name}" for name in CONFORMAL), *LIGHT)
 REPORT = ("conformask.report.page", "conformask.report.figures", "conformask.report.pictures")
 
@@ -65,7 +65,7 @@ def test_conformal_is_not_empty() -> None:
     "arguments", [["--help"], ["info", "RUN"], ["info", "RUN", "--json"], ["plan"], ["plan", "--json"]]
 )
 def test_light_verbs_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
-    write_stored(tmp_path, Stored(CARD, "3f9a-07c1-55be-d20e", np.ones(1), None, None, None))
+    write_stored(tmp_path, StoredMasker(CARD, "3f9a-07c1-55be-d20e", np.ones(1), None, None, None))
     given = [argument.replace("RUN", str(tmp_path)) for argument in arguments]
     done = without_torch("from conformask.cli import main; main()", *given)
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import torch
 
 from conformask.calibration import loss_under
 from conformask.cli import main
-from conformask.conformal import law
+from conformask.conformal import coverage_test as law
 from conformask.data.images import write_image
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError

@@ -22,7 +22,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
-from conformask.predictors.own import own_predictor
+from conformask.predictors.custom import custom_predictor
 from conformask.preparation import add_outputs
 from conformask.records.network import Network, check_network
 from conformask.report.page import render
@@ -117,13 +117,13 @@ def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> Non
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_green_for_another_network(masker: Masker) -> None:
     other = evaluate(masker, made_by(B, 2), other_network=True)
-    assert verdict(other).standing == "open"
+    assert verdict(other).status == "open"
     assert "Not about these images" in render(other)
     session = Session(masker, made_by(B, 2), other_network=True)
     assert session.doubt is not None
     assert session.doubt.name == "broken"
     own = evaluate(masker, made_by(A, 2))
-    assert verdict(own).standing == "agrees"
+    assert verdict(own).status == "agrees"
     assert Session(masker, made_by(A, 2)).doubt is None
 
 
@@ -182,7 +182,7 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def test_outputs_say_who_made_them(inputs: Path) -> None:
-    one, other = (own_predictor(str(inputs.parent / f"{name}.pt")) for name in ("one", "other"))
+    one, other = (custom_predictor(str(inputs.parent / f"{name}.pt")) for name in ("one", "other"))
     add_outputs(inputs, one)
     assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
     assert one.fingerprint != other.fingerprint
@@ -201,7 +201,7 @@ def test_outputs_say_who_made_them(inputs: Path) -> None:
 def test_a_run_that_was_killed_before_its_first_output_goes_on(inputs: Path) -> None:
     (inputs / "y_hat").mkdir()
     (inputs / "y").mkdir()
-    assert add_outputs(inputs, own_predictor(str(inputs.parent / "one.pt"))) == 3
+    assert add_outputs(inputs, custom_predictor(str(inputs.parent / "one.pt"))) == 3
 
 
 def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
@@ -210,10 +210,10 @@ def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
     code = "FACTOR = {}\ndef run(x):\n    return x * FACTOR\n"
     for name, factor in (("made_a", 1.0), ("made_b", 0.5)):
         (tmp_path / f"{name}.py").write_text(code.format(factor))
-    one, other = (own_predictor(f"{name}:run") for name in ("made_a", "made_b"))
+    one, other = (custom_predictor(f"{name}:run") for name in ("made_a", "made_b"))
     assert one.name == "made_a:run"
     assert one.fingerprint != other.fingerprint
-    assert own_predictor("made_a:run").fingerprint == one.fingerprint
+    assert custom_predictor("made_a:run").fingerprint == one.fingerprint
 
 
 def test_a_renamed_promise_stays_the_same_masker(masker: Masker) -> None:

@@ -13,7 +13,7 @@ import logging, os, random, sys
 import numpy
 before = set(os.listdir("."))
 states = random.getstate(), numpy.random.get_state()[1].tolist()
-import conformask, conformask.cli, conformask.records.evaluation, conformask.storage.published
+import conformask, conformask.cli, conformask.records.evaluation, conformask.storage.sealed
 import conformask.report.page, conformask.conformal.presets
 assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states
 assert set(os.listdir(".")) == before

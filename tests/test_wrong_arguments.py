@@ -33,7 +33,7 @@ CALLS: dict[str, Callable[..., object]] = {
     "evaluate": lambda masker: cm.evaluate(masker, triplets(5, 1)),
     "write_masks": lambda masker: cm.write_masks(masker, triplets(5, 1), "out"),
     "monitor": lambda masker: cm.monitor(masker, triplets(5, 1)),
-    "Watch": lambda masker: cm.Watch(masker),
+    "Watch": lambda masker: cm.StreamMonitor(masker),
     "OnlineMasker": lambda masker: cm.OnlineMasker(masker),
     "export": lambda masker: cm.export(masker, "masker.onnx"),
     "show": lambda masker: cm.show(masker, np.zeros((8, 8)), np.zeros((8, 8))),
@@ -52,7 +52,7 @@ def test_what_are_no_triplets(masker: cm.Masker, tmp_path: Path) -> None:
         lambda: cm.evaluate(masker, tmp_path),
         lambda: cm.write_masks(masker, tmp_path, tmp_path / "out"),
         lambda: cm.monitor(masker, tmp_path),
-        lambda: cm.Watch(masker).add(tmp_path),
+        lambda: cm.StreamMonitor(masker).add(tmp_path),
         lambda: cm.calibrate(SCORER, tmp_path, threshold=0.03),
         lambda: cm.fit_scorer(tmp_path, out=tmp_path / "run"),
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from truths import Truths
 
-from conformask.data.lookalikes import look_of
+from conformask.data.perceptual_hashes import perceptual_hash
 from conformask.scorers.packaged import LOOKS
 from conformask.storage.as_arrays import write_arrays
 
@@ -34,7 +34,7 @@ def main() -> None:
         for path in paths:
             image = truths.plane(path).astype(np.float32) / 255
             planes = slices(image) if kind == "mr_t1" else [image[:1] if kind == "nuclei" else image]
-            kept += [look_of(plane)[0] for plane in planes]
+            kept += [perceptual_hash(plane)[0] for plane in planes]
     write_arrays(LOOKS, {"looks": np.stack(kept)})
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from trained import trained_networks
 from truths import Truths
 
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 from predictors import ANY_OF, CLASSICAL, KEPT, hole_of, networks, restored, sharpened
 
 PARTS, VALIDATION_PARTS, PART, BATCH = 180, 8, 256, 8
@@ -143,7 +143,7 @@ def write_part(pool: Pool, path: Path, seed: int) -> None:
     colour = seed % 3 == 0
     batches = [pool.batch(generator, colour=colour) for _ in range(PART // BATCH)]
     arrays = [torch.cat(images).clamp(0, 1) for images in zip(*batches, strict=True)]
-    with whole_file(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.save(file, (torch.stack(arrays) * LARGEST).round().numpy().astype(np.uint16))
 
 

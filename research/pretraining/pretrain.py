@@ -23,7 +23,7 @@ from pool import LARGEST
 from conformask.networks.any_channels import CUES, AnyChannels
 from conformask.scorers.packaged import WEIGHTS
 from conformask.storage.as_json import write_json
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 from conformask.training.record import save_weights
 
 BATCH, LEARNING_RATE, WARM_UP, AVERAGED = 16, 2e-3, 200, 0.998
@@ -253,7 +253,7 @@ def main() -> None:
                 "validation_loss": validation_loss(averaged, held_out),
             })  # fmt: skip
             print(curve[-1], flush=True)
-            with whole_file(state_path) as aside:
+            with atomic_write(state_path) as aside:
                 torch.save({
                     "network": network.state_dict(), "averaged": averaged.state_dict(),
                     "optimizer": optimizer.state_dict(), "step": step, "seconds": seconds, "curve": curve,

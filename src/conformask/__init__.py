@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.exporting.export import export as export
-    from conformask.losses.maps import OwnMap as OwnMap
-    from conformask.losses.own import OwnLoss as OwnLoss
+    from conformask.losses.custom import CustomLoss as CustomLoss
+    from conformask.losses.maps import CustomErrorMap as CustomErrorMap
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.monitoring.batch import monitor as monitor
-    from conformask.monitoring.stream import Watch as Watch
+    from conformask.monitoring.stream import StreamMonitor as StreamMonitor
     from conformask.records.evaluation import Evaluation as Evaluation
     from conformask.records.reading import Reading as Reading
     from conformask.report.page import write_report as write_report
@@ -46,8 +46,8 @@ _HOMES = {
     "local_spread": "scorers.simple",
     "residual": "scorers.simple",
     "gradient": "scorers.simple",
-    "OwnLoss": "losses.own",
-    "OwnMap": "losses.maps",
+    "CustomLoss": "losses.custom",
+    "CustomErrorMap": "losses.maps",
     "fit_scorer": "scorers.fit",
     "packaged_scorer": "scorers.untrained",
     "load_scorer": "scorers.stored",
@@ -63,7 +63,7 @@ _HOMES = {
     "Evaluation": "records.evaluation",
     "write_report": "report.page",
     "monitor": "monitoring.batch",
-    "Watch": "monitoring.stream",
+    "StreamMonitor": "monitoring.stream",
     "export": "exporting.export",
     "ConformaskError": "errors",
     "Tiled": "scorers.tiled",

@@ -96,7 +96,7 @@ def resized(images: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(images, size=size, mode=mode, antialias=False)
 
 
-def quick_layout(network: nn.Module) -> nn.Module:
+def to_channels_last(network: nn.Module) -> nn.Module:
     """Store the weights of a network channels last, which convolutions are faster with."""
     for weights in network.parameters():
         if weights.ndim in LAYOUTS:
@@ -104,11 +104,11 @@ def quick_layout(network: nn.Module) -> nn.Module:
     return network
 
 
-def at(places: tuple[slice, ...]) -> Any:
+def window_index(places: tuple[slice, ...]) -> Any:
     """Return the index of a window along the last axes of a tensor or array."""
     return (..., *places)
 
 
-def beside(values: Tensor, images: Tensor) -> Tensor:
+def per_image(values: Tensor, images: Tensor) -> Tensor:
     """Reshape one value per image, (N,), to broadcast against the images, (N, 1, ..., 1)."""
     return values.reshape(-1, *[1] * (images.ndim - 1))

@@ -10,9 +10,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import facts_of
 from conformask.conformal.promise import Promise
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -46,7 +46,7 @@ EVEN = 0.25
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredBatch:
     """A batch of triplets with its score."""
 
     batch: Batch
@@ -80,7 +80,7 @@ def mask_size(mask: Images) -> Float[Tensor, "n"]:
 
 
 def lambda_grid(
-    family: Family, loss: Loss, items: Sequence[Scored], points: int = GRID_POINTS
+    family: Family, loss: Loss, items: Sequence[ScoredBatch], points: int = GRID_POINTS
 ) -> Float[np.ndarray, "g"]:
     """Return the fixed grid, from selection images: 0, points, inf; independent of any threshold.
 
@@ -153,13 +153,13 @@ def features_of(score: Score) -> Float[np.ndarray, "n f"]:
     values = score.map.flatten(1).double()
     mean = values.mean(dim=1) + TINY
     shapes = (values.std(dim=1, correction=0), values.median(dim=1).values)
-    looks = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
+    perceptual_hashes = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
     own = [] if score.features is None else [score.features.double()]
-    return torch.cat([torch.stack(looks, dim=1), *own], dim=1).cpu().numpy()
+    return torch.cat([torch.stack(perceptual_hashes, dim=1), *own], dim=1).cpu().numpy()
 
 
 def measures(
-    item: Scored,
+    item: ScoredBatch,
     family: Family,
     loss: Loss,
     grid: Float[np.ndarray, "g"],
@@ -192,7 +192,7 @@ def measures(
 
 
 def critical_lambdas(
-    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
+    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
     score = item.score.map
@@ -256,21 +256,21 @@ def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def curves(scored: Iterable[Scored], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
+def curves(scored: Iterable[ScoredBatch], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
     """Compute the raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
     columns = joined(measures(item, family, loss, grid) for item in scored)
     return Curves.from_arrays(columns | {"grid": grid})
 
 
 def batch_curves(
-    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
     return _curves_of(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
 
 
 def _curves_of(
-    item: Scored, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     if not isinstance(measured, Sums):
         return _mask_by_mask(item, family, measured, grid)
@@ -282,14 +282,14 @@ def _curves_of(
 
 
 def measured_curves(
-    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
     return _mask_by_mask(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
 
 
 def _mask_by_mask(
-    item: Scored, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     score = item.score.map
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
@@ -320,7 +320,7 @@ def _losses(measured: LossOfImages, masks: Tensor, places: Tensor) -> Tensor:
 
 
 def bound_curves(
-    item: Scored, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
     if not (loss.own_bounds and isinstance(loss, OverImage) and isinstance(loss.errors, Lp)):
@@ -329,21 +329,23 @@ def bound_curves(
     return family.curve(item.score.map, furthest, loss.exponent, grid)[0]
 
 
-def evidence(
+def calibration_data(
     curves: Curves,
     threshold: float,
     loss: Loss,
     critical_lambdas: Float[np.ndarray, "n"] | None = None,
-) -> Evidence:
+) -> CalibrationData:
     """Return the evidence for a threshold; critical lambdas are read off the curves if not given."""
     if critical_lambdas is None:
         critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
-    return Evidence(threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone)
+    return CalibrationData(
+        threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone
+    )
 
 
 def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
-    seen = evidence(curves, threshold, loss)
-    lam = promise.fixed(seen, seen.n).rule(seen)(facts_of(curves))
+    seen = calibration_data(curves, threshold, loss)
+    lam = promise.fit_on_selection(seen, seen.n).rule(seen)(covariates_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
     return float(curves.size[np.arange(seen.n), place].mean())

@@ -29,7 +29,7 @@ from conformask.report.page import write_report
 from conformask.scorers.fit import fit_scorer
 from conformask.storage.claims import places, refuse_unclaimed, refuse_unclaimed_in
 from conformask.tasks import task
-from conformask.training.fit import Plan
+from conformask.training.fit import TrainingConfig
 from conformask.types import Triplet
 
 TILE = 64
@@ -85,7 +85,7 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
     _refuse_unclaimed(out)
     clock = Clock(say)
     images = tiles_of_photographs(seed)
-    plan = Plan(epochs=EPOCHS, seed=seed)
+    plan = TrainingConfig(epochs=EPOCHS, seed=seed)
     with clock.stage("train the network"):
         predictor = fit_predictor(
             images.part("train"),

@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.records.geometry import Geometry
@@ -95,7 +95,7 @@ def _measured(
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
         for size, masked, unmasked in zip(sizes, after, before, strict=True)
     ]
-    return list(zip(facts, passes(after, threshold).tolist(), strict=True))
+    return list(zip(facts, meets_threshold(after, threshold).tolist(), strict=True))
 
 
 def _pictures(

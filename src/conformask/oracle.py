@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arithmetic import beside, image_means
+from conformask.arithmetic import image_means, per_image
 from conformask.calibration import bisected, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
@@ -115,14 +115,14 @@ CURVES: Mapping[float, Curve] = {1.0: _linear, 2.0: _rational}
 
 def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
     """Solve d_m(c) = threshold by Newton: convex and decreasing in c, so it never overshoots from c = 0."""
-    c = beside(error.new_zeros(len(error)), error)
+    c = per_image(error.new_zeros(len(error)), error)
     for _ in range(STEPS):
         mask, masked, slope = curve(error, c)
-        excess = beside(image_means(masked), error) - threshold
+        excess = per_image(image_means(masked), error) - threshold
         passed = excess <= threshold * SLACK / 2
         if passed.all():
             break
-        c = torch.where(passed, c, c - excess / beside(image_means(slope), error))
+        c = torch.where(passed, c, c - excess / per_image(image_means(slope), error))
     return mask.float(), passed.flatten()
 
 
@@ -138,7 +138,7 @@ def _descend(
             masked = distance(mask * y, mask * y_hat)
             mu = FIRST_MU * 2 ** (step // DOUBLING)
             loss = image_means((mask - 1) ** 2) + mu * masked
-        masks = torch.where(beside(reached, mask), masks, mask.detach())
+        masks = torch.where(per_image(reached, mask), masks, mask.detach())
         reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():
             break

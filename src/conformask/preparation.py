@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.ahead import ahead
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
-from conformask.data.formats.format import Under
+from conformask.data.formats.format import SourceImage
 from conformask.data.formats.nifti_masks import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
@@ -25,16 +24,17 @@ from conformask.errors import ImageError, MismatchError, MissingFileError, Outpu
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.classical import CLASSICAL
+from conformask.predictors.custom import custom_predictor
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.predictors.own import own_predictor
 from conformask.predictors.pairs import Pairs
+from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.network import Network
 from conformask.records.reading import Reading
 from conformask.storage.as_json import hash_of
+from conformask.storage.atomic import atomic_write, remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
-from conformask.storage.owned import owned
-from conformask.storage.whole import remove_claimed, whole_file
+from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import check_devices, together
 from conformask.types import Images, Predictor, Task, Triplet
 
@@ -71,7 +71,7 @@ def write_triplets(
         raise MismatchError(f"{out} already holds triplets: choose another folder, or delete it")
     check_devices(devices)
     fabric = together(devices, nodes)
-    with owned(out):
+    with exclusive_folder(out):
         provenance = provenance_of(predictor, task.name, population)
         if fabric.is_global_zero:
             source = hash_of([images.fingerprint, fingerprint_of(task)])
@@ -126,12 +126,12 @@ def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, part
             if not (out / path).exists():
                 write_image(out / path, getattr(triplet, role), bits=images.bits)
 
-    for _ in ahead(write, predicted(images, task, predictor, parts)):
+    for _ in prefetch(write, predicted(images, task, predictor, parts)):
         pass
 
 
 def _write_manifest(out: Path, images: TrueImages) -> None:
-    with whole_file(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
         writer.writeheader()
         for source in images.sources:
@@ -165,7 +165,7 @@ def predicted(
     """
     parts = _parts(len(images)) if parts is None else parts
     pairs, places = Pairs(images, task), [place for part in parts for place in part]
-    read = ahead(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
+    read = prefetch(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
     shown = tracked(read, "triplets", len(places))
     for part in parts:
         batch = list(islice(shown, len(part)))
@@ -221,16 +221,16 @@ def add_outputs(
         _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
 
     def outputs() -> Iterator[tuple[str, Tensor]]:
-        images = zip(mine, ahead(read, mine, lambda image: image.nbytes), strict=True)
+        images = zip(mine, prefetch(read, mine, lambda image: image.nbytes), strict=True)
         while batch := dict(islice(images, batch_size)):
             yield from zip(batch, _outputs(predictor, batch), strict=True)
 
-    with owned(folder):
+    with exclusive_folder(folder):
         fabric.barrier()
         if left and fabric.is_global_zero:
             _claim(folder, predictor, bool(done))
         fabric.barrier()
-        for _ in tracked(ahead(write, outputs()), "outputs", len(mine)):
+        for _ in tracked(prefetch(write, outputs()), "outputs", len(mine)):
             pass
         fabric.barrier()
     return len(inputs)
@@ -260,11 +260,11 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
     low, high = reading.data_range or (0.0, 1.0)
     values = low + (high - low) * output
     if output.ndim == 4 and not _says_no_axes(x):
-        with whole_file(stem.with_name(f"{stem.name}.nii.gz")) as aside:
-            write_nifti(aside, values, Under(x, read_header(x, reading).geometry, reading))
+        with atomic_write(stem.with_name(f"{stem.name}.nii.gz")) as aside:
+            write_nifti(aside, values, SourceImage(x, read_header(x, reading).geometry, reading))
         return
     axes = reading.axes or "YXC"
-    with whole_file(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:
+    with atomic_write(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:
         np.save(file, _with_axes(values, axes), allow_pickle=False)
 
 
@@ -321,7 +321,7 @@ def true_images(
 
 
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """Return bicubic, biharmonic, the predictor of a run folder on the accelerator, or own_predictor(name).
+    """Return bicubic, biharmonic, the predictor of a run folder, or `custom_predictor(name)`.
 
     Raises:
         InvalidArgumentError: none of these.
@@ -331,7 +331,7 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
     if name in CLASSICAL:
         return CLASSICAL[name](task)
     if not Path(name).is_dir():
-        return own_predictor(name, data_range)
+        return custom_predictor(name, data_range)
     predictor = NetworkPredictor.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")

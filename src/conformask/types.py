@@ -297,7 +297,7 @@ class Scorer(Protocol):
         """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
 
     @property
-    def looks(self) -> Array | None:
+    def perceptual_hashes(self) -> Array | None:
         """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
 
     @property

@@ -22,14 +22,14 @@ from conformask.data.images import write_image
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
 from conformask.errors import ConformaskError
+from conformask.predictors.custom import custom_predictor
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.predictors.own import own_predictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.records.evaluation import Evaluation
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.stored import load_scorer
 from conformask.tasks import task
-from conformask.training.fit import Plan
+from conformask.training.fit import TrainingConfig
 from synthetic_triplets import triplets
 
 REMADE = "new/sizes.csv"
@@ -53,7 +53,9 @@ def predictor(out: Path) -> NetworkPredictor:
     grey = {f"{i}": np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for i in range(40)}
     images = TrueImages.from_arrays(grey, SIZE, None, how="file", seed=0)
     parts = images.part("train"), images.part("selection")
-    return fit_predictor(*parts, task=task("completion"), size=SIZE, out=out, plan=Plan(epochs=1), width=2)
+    return fit_predictor(
+        *parts, task=task("completion"), size=SIZE, out=out, plan=TrainingConfig(epochs=1), width=2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +125,7 @@ USES: dict[str, tuple[Use, ...]] = {
     "predictor/predictor.safetensors": (lambda run: NetworkPredictor.load(run / "predictor").kind,),
     "stream/online.json": (stream,),
     "stream/waiting-*.npz": (stream,),
-    "own.pt": (lambda run: own_predictor(str(run / "own.pt")).trained_on,),
+    "own.pt": (lambda run: custom_predictor(str(run / "own.pt")).trained_on,),
 }
 
 

@@ -31,11 +31,11 @@ from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MaskFolder
 from conformask.errors import ConformaskError
-from conformask.masker.folder import CARD, read_promise
+from conformask.masker.serialization import CARD, read_promise
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.evaluation import Evaluation
 from conformask.scorers.stored import load_scorer
-from conformask.storage.whole import MARK
+from conformask.storage.atomic import MARK
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))
 SIZE = 16

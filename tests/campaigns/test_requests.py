@@ -243,7 +243,7 @@ def test_no_request_breaks_the_application(session, seed):
         url = client.base_url.copy_with(raw_path=asked.path.encode("ascii"))
         answer = client.request(asked.method, url, headers=asked.encoded_headers, content=asked.body)
         check(asked, answer.status_code, answer.content, refusals=(403,))
-    assert before["standing"]["name"] == "calibrated"
+    assert before["status"]["name"] == "calibrated"
     assert promised(client, mine) == before
     entries = client.get("/api/images", headers=mine).json()["images"]
     assert [entry["name"] for entry in entries if not entry["uploaded"]] == list(triplets(3, 2).names)
@@ -264,7 +264,7 @@ def test_no_bytes_break_the_server(session, seed, monkeypatch, capfd):
             if content := all_of(client):
                 check(one, int(content.split(b" ", 2)[1]), content, refusals=(400, 403))
         answer = httpx.get(f"http://127.0.0.1:{port}{QUESTION}", headers={"Cookie": cookie(port)})
-        assert answer.json()["standing"]["name"] == "calibrated"
+        assert answer.json()["status"]["name"] == "calibrated"
     assert "Exception" not in capfd.readouterr().err
 
 

@@ -17,8 +17,8 @@ from conformask.data.images import pixel_hash, write_image
 from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MaskFolder
 from conformask.storage.as_json import hash_of, write_json
-from conformask.storage.owned import LOCK
-from conformask.storage.published import UNSEALED, path_hash
+from conformask.storage.exclusive import LOCK
+from conformask.storage.sealed import UNSEALED, path_hash
 
 
 def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
@@ -291,8 +291,8 @@ def test_two_processes_do_not_share_a_folder(refused, own):
         "out": ["mask", own / "run", own / "data", own / "out"],
     }
     commands["run/"] = ["evaluate", own / "run", own / "data"]
-    hold = "import sys; from pathlib import Path; from conformask.storage.owned import owned\n"
-    hold += "with owned(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    hold = "import sys; from pathlib import Path; from conformask.storage.exclusive import exclusive_folder\n"
+    hold += "with exclusive_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     for folder, command in commands.items():
         holder = subprocess.Popen(
             [sys.executable, "-c", hold, own / folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE

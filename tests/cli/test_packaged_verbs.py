@@ -47,16 +47,16 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
     run = own / "tuned"
     answer = conformask("train", own / "data", run, "--epochs", "1", "--threshold", "q0.5")
     assert answer.status == 0
-    worth = conformask("info", run, "--json").record["worth"]
-    if worth is None:
+    comparison = conformask("info", run, "--json").record["comparison"]
+    if comparison is None:
         assert "What it is worth is not known" in answer.out
     else:
         assert "the best masks there are hide" in answer.out
         assert "the best masks there are hide" in conformask("info", run).out
-        assert set(worth) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
+        assert set(comparison) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")
-    kept = json.loads((run / "evaluation.json").read_text())["worth"]
-    assert kept == worth
+    kept = json.loads((run / "evaluation.json").read_text())["comparison"]
+    assert kept == comparison
     shown = "Before calibration the score was compared with others" in (own / "report.html").read_text()
-    assert shown is (worth is not None)
+    assert shown is (comparison is not None)

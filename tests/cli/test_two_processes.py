@@ -12,7 +12,7 @@ import pytest
 
 from conformask.cli import main
 from conformask.data.images import write_image
-from conformask.masker.folder import read_stored
+from conformask.masker.serialization import read_stored
 
 COMMAND = Path(sys.executable).with_name("conformask")
 COUNT = 150

@@ -9,14 +9,14 @@ from collections.abc import Callable
 import numpy as np
 from worlds import THRESHOLD, World
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.rules import ConstantLambda, Rule
 from simulation import simulated
 
 SIGMAS = 4
 CONFIDENCE = 0.9
 DELTA = 0.1
-Deploy = Callable[[Evidence], Rule]
+Deploy = Callable[[CalibrationData], Rule]
 
 
 def sigma(values: np.ndarray) -> float:

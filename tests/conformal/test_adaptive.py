@@ -5,15 +5,15 @@ import pytest
 from promises import CONFIDENCE, Deploy, breaks_coverage, falls_short, goes_beyond
 from worlds import GRID, RANDOM, evidence_of
 
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import adaptive, marginal
 from conformask.conformal.quantile_regression import LogLinear, quantile_regression
 from conformask.conformal.rules import AdaptiveLambda
 from simulation import simulated
 
 
-def overfitted(evidence: Evidence) -> AdaptiveLambda:
+def overfitted(evidence: CalibrationData) -> AdaptiveLambda:
     """h fitted to the calibration images themselves, from as many features as would be mad."""
     critical = evidence.critical_lambdas
     h = quantile_regression(evidence.column("features"), np.log(critical), 0.1)
@@ -26,7 +26,7 @@ def with_many_features(deploy: Deploy, n: int, draws: int, f: int = 8) -> np.nda
     for place in simulated(draws):
         features, critical = generator.normal(size=(n + 50, f)), np.exp(generator.normal(size=n + 50))
         rule = deploy(evidence_of(critical[:n], features=features[:n]))
-        found[place] = (rule(Facts(50, features=features[n:])) <= critical[n:]).mean()
+        found[place] = (rule(ImageCovariates(50, features=features[n:])) <= critical[n:]).mean()
     return found
 
 
@@ -69,7 +69,9 @@ def test_constant_features_are_marginal(monotone: bool) -> None:
                 curves=replace(evidence.curves, grid=GRID, distance=np.zeros((n, 20))),
             )
             for h in (LogLinear(0.0, (0.0, 0.0)), LogLinear(0.3, (-1.1, 0.7))):
-                lam = adaptive(CONFIDENCE, h).rule(evidence)(Facts(1, features=np.full((1, 2), 1.7)))[0]
+                lam = adaptive(CONFIDENCE, h).rule(evidence)(
+                    ImageCovariates(1, features=np.full((1, 2), 1.7))
+                )[0]
                 same = marginal(CONFIDENCE).rule(evidence).lam
                 assert lam <= same
                 assert lam == (pytest.approx(same, rel=1e-8) if monotone else same)
@@ -85,29 +87,29 @@ def test_it_never_exceeds_a_tied_critical_lambda() -> None:
         with np.errstate(divide="ignore"):
             s = np.log(critical) - rule.h(evidence.column("features"))
         at_the_rank = np.isclose(s, rule.shift, rtol=0, atol=1e-12)
-        lam = rule(Facts(40, features=evidence.column("features")))
+        lam = rule(ImageCovariates(40, features=evidence.column("features")))
         assert (lam[at_the_rank] <= critical[at_the_rank]).all()
 
 
 def test_the_ends() -> None:
     features = np.zeros((20, 1))
     h = LogLinear(0.5, (1.0,))
-    three = Facts(3, features=np.array([[-1000.0], [0.0], [1000.0]]))
+    three = ImageCovariates(3, features=np.array([[-1000.0], [0.0], [1000.0]]))
     for critical, lam in ((np.zeros(20), 0.0), (np.full(20, np.inf), np.inf)):
         for monotone in (True, False):
             evidence = replace(evidence_of(critical, features=features), monotone=monotone)
             rule = adaptive(CONFIDENCE, h).rule(evidence)
             assert rule(three).tolist() == [lam] * 3
-            assert rule.void == (lam == 0)
+            assert rule.is_vacuous == (lam == 0)
     mixed = np.repeat([0.0, 1.0, np.inf], [1, 3, 16])
     assert adaptive(CONFIDENCE, h).rule(evidence_of(mixed, features=features)).shift == -0.5
     few = adaptive(CONFIDENCE, h).rule(evidence_of(np.ones(8), features=features[:8]))
-    assert few.void
+    assert few.is_vacuous
     with pytest.raises(ValueError, match="not fitted"):
         adaptive(CONFIDENCE).rule(evidence_of(np.ones(20), features=features))
 
 
-def looks_tell(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
+def looks_tell(n: int, seed: int) -> tuple[CalibrationData, np.ndarray]:
     """Critical lambdas that shrink as the first feature grows, with curves that jump there."""
     generator = np.random.default_rng(seed)
     hardness = generator.normal(size=n)
@@ -119,8 +121,10 @@ def looks_tell(n: int, seed: int) -> tuple[Evidence, np.ndarray]:
 
 
 def test_h_is_fitted_where_there_are_enough_images() -> None:
-    assert adaptive(CONFIDENCE).fixed(looks_tell(25, 0)[0], 100).lam.h == LogLinear(0.0, (0.0, 0.0))
-    fitted = adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 100).lam.h
+    assert adaptive(CONFIDENCE).fit_on_selection(looks_tell(25, 0)[0], 100).lam.h == LogLinear(
+        0.0, (0.0, 0.0)
+    )
+    fitted = adaptive(CONFIDENCE).fit_on_selection(looks_tell(500, 0)[0], 100).lam.h
     assert fitted is not None
     np.testing.assert_allclose(fitted.coefficients, [-1, 0], atol=0.15)
     evidence = looks_tell(500, 0)[0]
@@ -131,8 +135,8 @@ def test_h_is_fitted_where_there_are_enough_images() -> None:
 def test_hard_images_are_no_longer_sacrificed() -> None:
     calibration, (test, hardness) = looks_tell(2000, 1)[0], looks_tell(4000, 2)
     hardest = hardness > np.quantile(hardness, 0.8)
-    facts = Facts(4000, features=test.column("features"))
-    fitted = adaptive(CONFIDENCE).fixed(looks_tell(500, 0)[0], 2000)
+    facts = ImageCovariates(4000, features=test.column("features"))
+    fitted = adaptive(CONFIDENCE).fit_on_selection(looks_tell(500, 0)[0], 2000)
     kept = [wanted.rule(calibration)(facts) <= test.critical_lambdas for wanted in (marginal(0.9), fitted)]
     assert kept[0].mean() == pytest.approx(0.9, abs=0.03)
     assert kept[1].mean() == pytest.approx(0.9, abs=0.03)

@@ -3,21 +3,21 @@ import pytest
 from promises import falls_short, goes_beyond
 from worlds import evidence_of
 
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import categories, marginal
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.errors import InvalidArgumentError
 from simulation import simulated
 
 
-def mixed(evidence: Evidence) -> Rule:
+def mixed(evidence: CalibrationData) -> Rule:
     """One lambda for all."""
     lam = marginal(0.9).rule(evidence).lam
     return CategoryLambda(dict.fromkeys(np.unique(evidence.column("category")).tolist(), lam))
 
 
-def swapped(evidence: Evidence) -> Rule:
+def swapped(evidence: CalibrationData) -> Rule:
     """The lambda of the other category."""
     lambdas = categories(0.9).rule(evidence).lambdas
     return CategoryLambda(dict(zip(lambdas, reversed(lambdas.values()), strict=True)))
@@ -30,7 +30,7 @@ def coverages(deploy, draws: int = 3000, easy: int = 60, hard: int = 20) -> dict
     scale = np.repeat([1.0, 1 / 3], [easy, hard])
     for _ in simulated(draws):
         rule = deploy(evidence_of(scale * generator.random(easy + hard), category=category))
-        lam = rule(Facts(2, category=("easy", "hard")))
+        lam = rule(ImageCovariates(2, category=("easy", "hard")))
         found["easy"].append(1 - lam[0])
         found["hard"].append(max(0, 1 - 3 * lam[1]))
     return {name: np.array(values) for name, values in found.items()}
@@ -61,12 +61,12 @@ def test_a_category_with_too_few_images_is_masked_and_makes_the_rule_void() -> N
     evidence = evidence_of(np.full(17, np.inf), category=np.repeat(["a", "b"], [9, 8]))
     rule = categories(0.9).rule(evidence)
     assert rule.lambdas == {"a": np.inf, "b": 0.0}
-    assert rule.void
+    assert rule.is_vacuous
     assert categories(0.9).smallest_calibration_set(None, None) == 9
-    np.testing.assert_array_equal(rule(Facts(3, category=("b", "a", "b"))), [0, np.inf, 0])
+    np.testing.assert_array_equal(rule(ImageCovariates(3, category=("b", "a", "b"))), [0, np.inf, 0])
 
 
 def test_an_unknown_category_is_refused_by_name() -> None:
     rule = CategoryLambda({"nuclei": 1.0, "actin": 2.0})
     with pytest.raises(InvalidArgumentError, match=r"'tubulin' was not calibrated; known are \['actin', "):
-        rule(Facts(2, category=("actin", "tubulin")))
+        rule(ImageCovariates(2, category=("actin", "tubulin")))

@@ -9,8 +9,8 @@ import pytest
 from promises import CONFIDENCE, Deploy, falls_short
 from worlds import THRESHOLD
 
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import conditional_mean, expected, marginal
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
@@ -38,13 +38,13 @@ class Truths:
         """(X, G): the largest possible distance of x."""
         return np.minimum(1, self.distance.max(axis=1) * 1.2)
 
-    def draw(self, generator: np.random.Generator, n: int) -> tuple[np.ndarray, Evidence]:
+    def draw(self, generator: np.random.Generator, n: int) -> tuple[np.ndarray, CalibrationData]:
         x, r = (generator.integers(size, size=n) for size in self.distance.shape[:2])
         distance = self.distance[x, r]
         failing = distance > THRESHOLD
         first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(GRID)) - 1
         curves = Curves(np.full(n, "image"), GRID, distance, distance)
-        return x, Evidence(THRESHOLD, GRID[first], curves, 1.0)
+        return x, CalibrationData(THRESHOLD, GRID[first], curves, 1.0)
 
 
 def two_points() -> Truths:
@@ -85,7 +85,7 @@ def kept(world: Truths, deploy: Deploy, n: int, draws: int, own_bound: bool = Fa
     for place in simulated(draws):
         _, evidence = world.draw(generator, n)
         rule = deploy(replace(evidence, own_bound=own_bound))
-        lam = rule(Facts(len(everywhere), bound_curve=bound))
+        lam = rule(ImageCovariates(len(everywhere), bound_curve=bound))
         found[place] = (conditional[everywhere, np.searchsorted(GRID, lam)] <= THRESHOLD * (1 + 1e-6)).mean()
     return found
 
@@ -93,7 +93,7 @@ def kept(world: Truths, deploy: Deploy, n: int, draws: int, own_bound: bool = Fa
 def fixed(world: Truths, n: int, own_bound: bool = False) -> Promise:
     """t chosen on a draw of its own."""
     _, selection = world.draw(np.random.default_rng(77), 200)
-    chosen = conditional_mean(CONFIDENCE).fixed(replace(selection, own_bound=own_bound), n)
+    chosen = conditional_mean(CONFIDENCE).fit_on_selection(replace(selection, own_bound=own_bound), n)
     assert 0 <= chosen.statement.t < THRESHOLD
     return chosen
 
@@ -124,7 +124,7 @@ def test_marginal_violates_it_in_most_runs() -> None:
     assert not falls_short(right, CONFIDENCE)
 
 
-def chosen_after_looking(evidence: Evidence) -> ConstantLambda:
+def chosen_after_looking(evidence: CalibrationData) -> ConstantLambda:
     """No bound, and the t that opens most on the calibration images themselves."""
     means = [tail_risk(evidence.risk(), t, 10.0).mean(axis=0) for t in np.linspace(0, THRESHOLD, 40)]
     return ConstantLambda(float(max(GRID[np.flatnonzero(m <= THRESHOLD).max()] for m in means)))
@@ -152,7 +152,7 @@ def test_masks_are_not_simply_closed() -> None:
         _, evidence = truths.draw(np.random.default_rng(3), 1000)
         assert fixed(truths, 1000).rule(evidence).lam > 0
         own = fixed(truths, 1000, own_bound=True).rule(replace(evidence, own_bound=True))
-        assert own(Facts(len(truths.bound), bound_curve=truths.bound)).mean() > 0
+        assert own(ImageCovariates(len(truths.bound), bound_curve=truths.bound)).mean() > 0
 
 
 def test_it_is_risk_control_of_the_tail_risk() -> None:
@@ -173,10 +173,10 @@ def test_the_smallest_set() -> None:
     assert wanted.smallest_calibration_set(0.1, None) == 1
     assert conditional_mean(0.9, 0.05).smallest_calibration_set(0.1, 1.0) == 189
     nothing = np.zeros((189, len(GRID)))
-    evidence = Evidence(0.1, np.zeros(189), Curves(np.full(189, "i"), GRID, nothing, nothing), 1.0)
+    evidence = CalibrationData(0.1, np.zeros(189), Curves(np.full(189, "i"), GRID, nothing, nothing), 1.0)
     assert conditional_mean(0.9, 0.05).rule(evidence).lam == np.inf
     fewer = replace(evidence, curves=evidence.curves.take(np.arange(188)), critical_lambdas=np.zeros(188))
-    assert conditional_mean(0.9, 0.05).rule(fewer).void
+    assert conditional_mean(0.9, 0.05).rule(fewer).is_vacuous
 
 
 def test_the_choice_of_t_helps() -> None:

@@ -8,8 +8,8 @@ from promises import Deploy, breaks_coverage
 from scipy import stats
 from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
-from conformask.conformal.crossing import between_grid_points, first_crossing, passes, refined
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.crossing import between_grid_points, first_crossing, meets_threshold, refined
 from conformask.conformal.presets import marginal
 from conformask.conformal.rules import Rule
 from conformask.records.curves import Curves
@@ -47,7 +47,7 @@ def test_the_threshold_itself_passes() -> None:
     assert first_crossing(grid, np.array([[0, t, t]]), t) == 2
     assert first_crossing(grid, np.array([[0, t, t * (1 + 0.9e-6)]]), t) == 2
     assert first_crossing(grid, np.array([[0, t, t * (1 + 1.1e-6)]]), t) == 1
-    assert not passes(np.array([math.nan]), t).any()
+    assert not meets_threshold(np.array([math.nan]), t).any()
 
 
 def test_input_is_left_alone() -> None:
@@ -59,7 +59,7 @@ def test_input_is_left_alone() -> None:
 def with_crossings(find: Callable[..., np.ndarray]) -> Deploy:
     """The marginal rule on critical lambdas found in another way."""
 
-    def deploy(evidence: Evidence) -> Rule:
+    def deploy(evidence: CalibrationData) -> Rule:
         critical = find(GRID, evidence.curves.distance, THRESHOLD)
         return marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
 
@@ -121,7 +121,7 @@ def test_refined_wins_back_coverage_that_a_coarse_grid_gives_away() -> None:
             failing = (grid > calibration[:, None]).astype(float)
             curves = Curves(np.arange(1000).astype(str), grid, failing, failing)
             critical = first_crossing(grid, failing, 0.5)
-            lam = marginal(0.9).rule(Evidence(0.5, critical, curves, monotone=False)).lam
+            lam = marginal(0.9).rule(CalibrationData(0.5, critical, curves, monotone=False)).lam
             coverage.append(stats.lognorm.sf(lam, 1))
     assert 0.9 - 4 * np.std(fine) / math.sqrt(300) <= np.mean(fine) < 0.91
     assert np.mean(plain) > 0.93

@@ -6,7 +6,7 @@ import pytest
 from promises import Deploy, breaks_mean, goes_beyond, risk, sigma
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.presets import conditional_mean, expected
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
 from conformask.errors import InvalidArgumentError
@@ -19,19 +19,19 @@ def own(deploy: Deploy) -> Deploy:
     return lambda evidence: deploy(replace(evidence, own_bound=True))
 
 
-def without_bound(evidence: Evidence) -> ConstantLambda:
+def without_bound(evidence: CalibrationData) -> ConstantLambda:
     """The mean risk of the calibration images, no + B."""
     within = evidence.risk().mean(axis=0) <= evidence.threshold
     return ConstantLambda(float(GRID[np.flatnonzero(within).max()]))
 
 
-def bound_of_zero(evidence: Evidence) -> ConstantLambda:
+def bound_of_zero(evidence: CalibrationData) -> ConstantLambda:
     """n + 1 but no bound: as if the new image could not err."""
     rule = expected().rule(replace(evidence, own_bound=True))
     return ConstantLambda(float(rule.lambdas(np.zeros((1, len(GRID))))[0]))
 
 
-def last_within(evidence: Evidence) -> ConstantLambda:
+def last_within(evidence: CalibrationData) -> ConstantLambda:
     """The largest lambda whose mean raw distance is within, whatever lies below."""
     raw = evidence.curves.distance
     within = (raw.sum(axis=0) + 1.0) / (evidence.n + 1) <= evidence.threshold
@@ -96,7 +96,7 @@ def test_against_brute_force() -> None:
             bound = np.maximum.accumulate(generator.random((3, len(GRID))) ** 2, axis=1)
             for threshold in (0.05, 0.3, 0.8):
                 curves = Curves(np.full(n, "i"), GRID, distance, distance)
-                evidence = Evidence(threshold, np.zeros(n), curves, 1.0, own_bound=True)
+                evidence = CalibrationData(threshold, np.zeros(n), curves, 1.0, own_bound=True)
                 found = expected().rule(evidence).lambdas(bound)
                 wanted = [brute_force(distance, one, threshold) for one in bound]
                 np.testing.assert_array_equal(found, wanted)

@@ -3,7 +3,7 @@ import pytest
 from promises import CONFIDENCE, Deploy, falls_short, goes_beyond
 from worlds import RANDOM, Fields, evidence_of
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import largest_lambda
 from conformask.conformal.presets import groups, marginal
 from conformask.conformal.rules import ConstantLambda
@@ -17,7 +17,7 @@ def in_new_groups(fields: Fields, deploy: Deploy, k: int, draws: int) -> np.ndar
     return np.array(found)
 
 
-def without_the_new_group(evidence: Evidence) -> ConstantLambda:
+def without_the_new_group(evidence: CalibrationData) -> ConstantLambda:
     """Means over K groups, not K + 1."""
     _, group, count = np.unique(evidence.column("group"), return_inverse=True, return_counts=True)
     weights = 1 / len(count) / count[group]
@@ -84,7 +84,7 @@ def test_against_the_definition() -> None:
 
 def test_too_few() -> None:
     group = np.repeat(np.arange(8).astype(str), 100)
-    assert groups(0.9).rule(evidence_of(np.full(800, np.inf), group=group)).void
+    assert groups(0.9).rule(evidence_of(np.full(800, np.inf), group=group)).is_vacuous
     assert groups(0.9).smallest_calibration_set(None, None) == 9
     with pytest.raises(MismatchError, match="no group"):
         groups(0.9).rule(evidence_of(np.ones(20)))

@@ -3,22 +3,22 @@ from itertools import product
 
 import pytest
 
-from conformask.conformal.certainty import OnAverage, WholeTable, WithProbability
+from conformask.conformal.certainty import Marginal, Simultaneous, TrainingConditional
 from conformask.conformal.lambdas import Adaptive, Constant
 from conformask.conformal.meaning import meaning
-from conformask.conformal.populations import EachCategory, One, Weighted
+from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.presets import DEFAULTS, GUARANTEES, guarantee, takes
+from conformask.conformal.procedures import Axes, Procedure, words
 from conformask.conformal.promise import Promise
-from conformask.conformal.statements import ConditionalMean, Mean, Rate
-from conformask.conformal.theorems import Axes, Theorem, words
-from conformask.conformal.units import Group, Image, Member
+from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
+from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
 
 
 @pytest.mark.parametrize("name", GUARANTEES)
 def test_they_are_values_with_axes(name: str) -> None:
     made = guarantee(name)
-    assert isinstance(made.theorem, Theorem)
+    assert isinstance(made.procedure, Procedure)
     assert made.name == name
     assert made.confidence == (DEFAULTS["confidence"] if "confidence" in takes(name) else None)
     assert made.delta == (DEFAULTS["delta"] if "delta" in takes(name) else None)
@@ -56,15 +56,15 @@ def test_claims_do_not_round_levels(confidence: float) -> None:
             assert f">= {confidence:.2f}" in shown if confidence < 0.99 else f">= {confidence}" in shown
 
 
-STATEMENTS = (Rate(0.9), Mean(), ConditionalMean(0.9))
+STATEMENTS = (Coverage(0.9), ExpectedLoss(), ConditionalExpectedLoss(0.9))
 CERTAINTIES = (
-    OnAverage(),
-    WithProbability(0.05),
-    WithProbability(0.05, "fixed_sequence"),
-    WithProbability(0.05, "hoeffding_bentkus"),
-    WholeTable(0.05),
+    Marginal(),
+    TrainingConditional(0.05),
+    TrainingConditional(0.05, "fixed_sequence"),
+    TrainingConditional(0.05, "hoeffding_bentkus"),
+    Simultaneous(0.05),
 )
-UNITS, POPULATIONS = (Image(), Member(), Group()), (One(), EachCategory(), Weighted())
+UNITS, POPULATIONS = (Image(), ImageOfNewGroup(), Group()), (SamePopulation(), EachCategory(), Weighted())
 LAMBDAS = (Constant(), Adaptive())
 COMBINATIONS = [Axes(*axes) for axes in product(STATEMENTS, CERTAINTIES, UNITS, POPULATIONS, LAMBDAS)]
 
@@ -91,7 +91,7 @@ def _differences(a: Axes, b: Axes) -> int:
 
 def test_a_refusal_names_what_can_be_promised() -> None:
     with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: take a share, on average"):
-        Promise("any", Rate(0.9), OnAverage(), Group(), lam=Adaptive())
+        Promise("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
 
 
 def test_meanings_follow_from_the_axes() -> None:

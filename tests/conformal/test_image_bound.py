@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from conformask.conformal.image_bound import calibrated_bound, looks_of_loss
+from conformask.conformal.image_bound import calibrated_bound, fit_loss_quantile
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.records.curves import Curves
 
@@ -31,7 +31,7 @@ def kept(world: str, n: int, *, forget: bool = False) -> tuple[float, float]:
     """P(loss <= bound), and sigma; forget takes the plain quantile, as if no image were to come."""
     generator, met = np.random.default_rng(0), []
     losses, features = images(200, generator, world)
-    h = looks_of_loss(features, losses, CONFIDENCE)
+    h = fit_loss_quantile(features, losses, CONFIDENCE)
     for _ in range(DRAWS):
         losses, features = images(n + 20, generator, world)
         confidence = CONFIDENCE * n / (n + 1) if forget else CONFIDENCE
@@ -77,7 +77,7 @@ def test_of_groups_for_an_image_of_a_new_one() -> None:
 def test_it_follows_what_the_score_looks_like() -> None:
     generator = np.random.default_rng(2)
     losses, features = images(400, generator, "plain")
-    h = looks_of_loss(features, losses, CONFIDENCE)
+    h = fit_loss_quantile(features, losses, CONFIDENCE)
     assert h.coefficients[0] == pytest.approx(1, abs=0.15)
     bound = calibrated_bound(curves_of(*images(400, generator, "plain")), h, CONFIDENCE)
     easy, hard = bound(np.array([[-1.0, 0, 0], [1.0, 0, 0]]))
@@ -88,5 +88,5 @@ def test_where_none_is_known() -> None:
     losses, features = images(8, np.random.default_rng(3), "plain")
     assert calibrated_bound(curves_of(losses, features), None, CONFIDENCE) is None, "8 are too few for .9"
     assert calibrated_bound(curves_of(losses, None), None, 0.5) is None
-    few = looks_of_loss(features, losses, CONFIDENCE)
+    few = fit_loss_quantile(features, losses, CONFIDENCE)
     assert few == LogLinear(0.0, (0.0, 0.0, 0.0)), "too few to learn more from"

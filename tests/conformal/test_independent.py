@@ -12,7 +12,7 @@ import pytest
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
 from conformask.conformal.bounds import hoeffding_bentkus, waudby_smith_ramdas
-from conformask.conformal.facts import Facts
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import adaptive, categories, expected, ltt, marginal
 from conformask.conformal.quantile_regression import LogLinear
 
@@ -55,7 +55,7 @@ def test_categories_are_crepes_mondrian_regressor(n: int) -> None:
         if not any(whole(int((category == name).sum()), confidence) for name in "ab"):
             wanted = crepes_lambda(critical, confidence, bins=category, test_bins=np.array(["a", "b"]))
             rule = categories(confidence).rule(evidence_of(critical, category=category))
-            np.testing.assert_allclose(rule(Facts(2, category=("a", "b"))), wanted, rtol=1e-12)
+            np.testing.assert_allclose(rule(ImageCovariates(2, category=("a", "b"))), wanted, rtol=1e-12)
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -68,7 +68,7 @@ def test_adaptive_is_crepes_normalised_regressor(n: int) -> None:
         if not whole(n, confidence):
             wanted = crepes_lambda(critical, confidence, sigmas=sigmas[:n], test_sigmas=sigmas[n:])
             rule = adaptive(confidence, h).rule(evidence_of(critical, features=features[:n]))
-            np.testing.assert_allclose(rule(Facts(20, features=features[n:])), wanted, rtol=1e-8)
+            np.testing.assert_allclose(rule(ImageCovariates(20, features=features[n:])), wanted, rtol=1e-8)
 
 
 @pytest.fixture(name="mapie")

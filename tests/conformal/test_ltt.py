@@ -4,8 +4,8 @@ from promises import Deploy, breaks_pac
 from scipy import stats
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
-from conformask.conformal.crossing import passes
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.order import binomial_rank
 from conformask.conformal.presets import ltt, pac
 from conformask.conformal.rules import ConstantLambda
@@ -13,26 +13,26 @@ from conformask.records.curves import Curves
 from simulation import simulated
 
 
-def p_values(evidence: Evidence, forgiven: int = 0) -> np.ndarray:
-    failures = (~passes(evidence.curves.distance, evidence.threshold)).sum(axis=0)
+def p_values(evidence: CalibrationData, forgiven: int = 0) -> np.ndarray:
+    failures = (~meets_threshold(evidence.curves.distance, evidence.threshold)).sum(axis=0)
     return stats.binom.cdf(failures - forgiven, evidence.n, 0.1)
 
 
-def best(evidence: Evidence) -> ConstantLambda:
+def best(evidence: CalibrationData) -> ConstantLambda:
     """The largest lambda whose own p-value is small, not the last of a sequence that never fails."""
     return ConstantLambda(float(GRID[np.flatnonzero(p_values(evidence) <= 0.1).max(initial=0)]))
 
 
-def strict(evidence: Evidence) -> ConstantLambda:
+def strict(evidence: CalibrationData) -> ConstantLambda:
     """P(Bin < failures) for P(Bin <= failures)."""
     small = p_values(evidence, forgiven=1) <= 0.1
     small[0] = True
     return ConstantLambda(float(GRID[(~small).argmax() - 1 if not small.all() else -1]))
 
 
-def smallest_risk(evidence: Evidence) -> ConstantLambda:
+def smallest_risk(evidence: CalibrationData) -> ConstantLambda:
     """Any lambda whose failure rate on the calibration images is small enough."""
-    rate = (~passes(evidence.curves.distance, evidence.threshold)).mean(axis=0)
+    rate = (~meets_threshold(evidence.curves.distance, evidence.threshold)).mean(axis=0)
     return ConstantLambda(float(GRID[np.flatnonzero(rate <= 0.1).max()]))
 
 
@@ -64,18 +64,18 @@ def test_it_is_tight_where_all_lambdas_are_alike() -> None:
     assert missed == pytest.approx(law, abs=4 * np.sqrt(law * (1 - law) / draws))
 
 
-def curves_failing(counts: list[int], n: int = 100) -> Evidence:
+def curves_failing(counts: list[int], n: int = 100) -> CalibrationData:
     distance = np.where(np.arange(n)[:, None] < np.array(counts), 0.5, 0.0)
     grid = np.array([0.0, *range(1, len(counts) - 1), np.inf])
     curves = Curves(np.full(n, "image"), grid, distance, distance)
-    return Evidence(THRESHOLD, np.zeros(n), curves, monotone=False)
+    return CalibrationData(THRESHOLD, np.zeros(n), curves, monotone=False)
 
 
 def test_it_stops_before_the_first_failure() -> None:
     rule = ltt(0.9, 0.05).rule
     allowed = binomial_rank(100, 0.9, 0.05) - 1
     assert rule(curves_failing([0, 0, allowed, allowed + 1, 0, 0])).lam == 2
-    assert rule(curves_failing([0, allowed + 1, 0, 0, 0, 0])).void
+    assert rule(curves_failing([0, allowed + 1, 0, 0, 0, 0])).is_vacuous
     assert rule(curves_failing([100, 1, 0, 2, 0, allowed])).lam == np.inf, "lambda 0 is valid by definition"
     assert rule(curves_failing([0, 0, 0, 0, 0, allowed + 1])).lam == 4
 
@@ -85,10 +85,10 @@ def test_on_monotone_curves_it_is_pac_on_the_grid() -> None:
     distance = np.maximum.accumulate(generator.random((100, len(GRID))) ** 30, axis=1)
     curves = Curves(np.full(100, "image"), GRID, distance, distance)
     for threshold in (0.3, 0.6, 0.9):
-        failing = ~passes(distance, threshold)
+        failing = ~meets_threshold(distance, threshold)
         failing[:, 0] = False
         first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(GRID)) - 1
-        evidence = Evidence(threshold, GRID[np.maximum(first, 0)], curves)
+        evidence = CalibrationData(threshold, GRID[np.maximum(first, 0)], curves)
         assert ltt(0.9, 0.1).rule(evidence) == pac(0.9, 0.1).rule(evidence)
 
 
@@ -97,15 +97,15 @@ def test_an_image_may_fail_below_and_pass_at_the_deployed_lambda() -> None:
     n = 100
     distance = np.zeros((n, 20))
     distance[np.arange(40), 1 + np.arange(40) % 18] = 0.5
-    evidence = Evidence(
+    evidence = CalibrationData(
         THRESHOLD, np.where(np.arange(n) < 40, 0.0, np.inf), Curves(np.full(n, "i"), GRID, distance, distance)
     )
     assert ltt(0.9, 0.1).rule(evidence).lam == np.inf
-    assert pac(0.9, 0.1).rule(evidence).void
+    assert pac(0.9, 0.1).rule(evidence).is_vacuous
 
 
 def test_too_few() -> None:
     assert ltt(0.9, 0.05).smallest_calibration_set(None, None) == 29
-    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 28)).void
+    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 28)).is_vacuous
     assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 29)).lam == np.inf
     assert ltt(0.9, 0.05).rule(evidence_of(np.ones(29))).lam == np.inf

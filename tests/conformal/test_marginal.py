@@ -10,7 +10,7 @@ from promises import breaks_coverage
 from scipy import stats
 from worlds import RANDOM, evidence_of
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import coverage_range
 from conformask.conformal.presets import marginal
 from conformask.conformal.rules import ConstantLambda
@@ -101,7 +101,7 @@ def test_the_judge_notices_a_family_that_opens_ties() -> None:
     world = RANDOM["flat"]()
     levels = np.unique(world.critical_lambdas)
 
-    def with_ties(evidence: Evidence) -> ConstantLambda:
+    def with_ties(evidence: CalibrationData) -> ConstantLambda:
         above = levels[levels > marginal(0.9).rule(evidence).lam]
         return ConstantLambda(float(above.min(initial=math.inf)))
 
@@ -130,7 +130,7 @@ def agrees(counts: np.ndarray, law: stats.rv_discrete) -> float:
 def test_too_few_images_mask_everything() -> None:
     few = marginal(0.9).rule(evidence_of(np.full(8, math.inf)))
     assert few.lam == 0
-    assert few.void
+    assert few.is_vacuous
     assert deployed(np.full(9, math.inf)) == math.inf
     assert marginal(0.9).smallest_calibration_set(None, None) == 9
     assert coverage_range(8, marginal(0.9).rank(8)) == (1, 1)

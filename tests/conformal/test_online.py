@@ -9,7 +9,7 @@ import pytest
 
 from conformask.conformal.online import OnlineLambda
 from conformask.errors import InvalidArgumentError
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 
 T = 2000
 Nature = Callable[[float], float]
@@ -144,7 +144,7 @@ def test_json_and_back_in_the_middle_of_a_stream() -> None:
     values = steady(3)
     online = OnlineLambda(0.9, past=[*CALIBRATION, math.inf, 0.0])
     failures(online, drawn(values), 50)
-    again = OnlineLambda.from_json(json.loads(json.dumps(plain(online.to_json()), allow_nan=False)))
+    again = OnlineLambda.from_json(json.loads(json.dumps(to_jsonable(online.to_json()), allow_nan=False)))
     assert again == online
     future = [next(values) for _ in range(100)]
     assert (

@@ -4,7 +4,7 @@ from promises import Deploy, breaks_pac, coverage
 from scipy import stats
 from worlds import RANDOM, evidence_of
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import binomial_rank, coverage_range, smallest
 from conformask.conformal.presets import marginal, pac
 from conformask.conformal.rules import ConstantLambda
@@ -12,7 +12,7 @@ from simulation import simulated
 
 
 def with_rank_off_by(step: int, delta: float = 0.1) -> Deploy:
-    def deploy(evidence: Evidence) -> ConstantLambda:
+    def deploy(evidence: CalibrationData) -> ConstantLambda:
         rank = binomial_rank(evidence.n, 0.9, delta) + step
         return ConstantLambda(smallest(evidence.critical_lambdas, rank))
 
@@ -52,8 +52,8 @@ def test_it_is_tight() -> None:
 def test_what_it_says_of_itself() -> None:
     made = pac(0.9, 0.05)
     assert made.smallest_calibration_set(None, None) == 29
-    assert made.rule(evidence_of(np.ones(28))).void
-    assert not made.rule(evidence_of(np.ones(29))).void
+    assert made.rule(evidence_of(np.ones(28))).is_vacuous
+    assert not made.rule(evidence_of(np.ones(29))).is_vacuous
     assert made.claim("l1", 0.02) == "with probability 0.95 over calibration sets, P(l1 <= 0.02) >= 0.90"
     low, high = coverage_range(1000, made.rank(1000))
     assert 0.9 - 1e-3 < low < 0.915 < high

@@ -36,7 +36,7 @@ def deployed(name: str, own_bound: bool = False) -> Callable[[World], Deploy]:
 
     def prepared(world: World) -> Deploy:
         selection = world.evidence(world.draw(np.random.default_rng(99), 200))
-        fixed = bare.fixed(replace(selection, own_bound=own_bound), 100)
+        fixed = bare.fit_on_selection(replace(selection, own_bound=own_bound), 100)
         return lambda evidence: fixed.rule(replace(evidence, own_bound=own_bound))
 
     return prepared
@@ -127,7 +127,7 @@ def test_lambda_is_the_largest_without_error_and_0_where_nothing_is_feasible(
         evidence = world.evidence(images, group=images.astype(str))
         found = rule(world)(evidence)(world.facts(images[:3]))
         np.testing.assert_array_equal(found, [lam] * 3)
-        assert rule(world)(evidence).void == (lam == 0)
+        assert rule(world)(evidence).is_vacuous == (lam == 0)
 
 
 @pytest.mark.parametrize("n", [20, 100, 1000])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from worlds import GRID, RANDOM
 
-from conformask.conformal.facts import Facts
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import (
@@ -23,7 +23,7 @@ from conformask.conformal.rules import (
     rule_from_json,
 )
 from conformask.errors import MismatchError
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 
 H = LogLinear(0.1, (1 / 3, -0.7))
 MANY: list[Rule] = [
@@ -36,7 +36,7 @@ MANY: list[Rule] = [
     BoundedRisk(GRID, np.linspace(0, 10, 20), 30, 0.1, 0.0, 1.0),
     BoundedRisk(GRID, np.append(np.linspace(3, 4, 19), math.inf), 30, 0.1, 0.01, 10.0),
 ]
-FACTS = Facts(
+FACTS = ImageCovariates(
     3,
     weight=np.array([0.0, 0.7, 1e9]),
     category=("b", "a", "é"),
@@ -46,7 +46,7 @@ FACTS = Facts(
 
 
 def through_json(rule: Rule) -> Any:
-    return json.loads(json.dumps(plain(rule.to_json()), allow_nan=False))
+    return json.loads(json.dumps(to_jsonable(rule.to_json()), allow_nan=False))
 
 
 @pytest.mark.parametrize("rule", MANY, ids=lambda rule: type(rule).__name__)
@@ -58,7 +58,7 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
     assert lam.shape == (3,)
     assert (lam >= 0).all()
     np.testing.assert_array_equal(again(FACTS), lam)
-    assert again.void == rule.void
+    assert again.is_vacuous == rule.is_vacuous
     assert through_json(again) == through_json(rule)
     assert isinstance(rule, Rule)
 
@@ -77,7 +77,7 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
     ids=["adaptive", "adaptive on a grid", "weighted", "bounded risk"],
 )
 def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, Any]) -> None:
-    lambdas = rule(Facts(2, **facts))
+    lambdas = rule(ImageCovariates(2, **facts))
     assert lambdas[0] == 0
     assert not np.isnan(lambdas).any()
 
@@ -94,7 +94,9 @@ def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: boo
         places = np.arange(400)
         groups = (places // 3).astype(str)
         evidence = replace(world.evidence(places, group=groups), own_bound=own_bound)
-        fixed = guarantee(name).fixed(replace(world.evidence(places + 1000), own_bound=own_bound), 400)
+        fixed = guarantee(name).fit_on_selection(
+            replace(world.evidence(places + 1000), own_bound=own_bound), 400
+        )
         rule = fixed.rule(evidence)
         again = rule_from_json(through_json(rule))
         facts = world.facts(places + 5000)
@@ -104,17 +106,17 @@ def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: boo
 
 def test_void() -> None:
     """Whether some images are masked wholly, whatever they look like."""
-    assert ConstantLambda(0.0).void
-    assert not ConstantLambda(1e-300).void
-    assert CategoryLambda({"a": 0.0, "b": 1.0}).void
-    assert not CategoryLambda({"a": 0.5, "b": math.inf}).void
+    assert ConstantLambda(0.0).is_vacuous
+    assert not ConstantLambda(1e-300).is_vacuous
+    assert CategoryLambda({"a": 0.0, "b": 1.0}).is_vacuous
+    assert not CategoryLambda({"a": 0.5, "b": math.inf}).is_vacuous
     ones = np.ones(20)
-    assert not WeightedLambda.of(np.r_[np.zeros(2), np.ones(18)], ones, 0.9).void
-    assert WeightedLambda.of(np.r_[np.zeros(3), np.ones(17)], ones, 0.9).void
-    assert AdaptiveLambda(H, -math.inf).void
-    assert not AdaptiveLambda(H, math.inf).void
-    assert not BoundedRisk(GRID, np.zeros(20), 9, 0.1, 0.0, 1.0).void
-    assert BoundedRisk(GRID, np.ones(20), 9, 0.1, 0.05, 10.0).void
+    assert not WeightedLambda.of(np.r_[np.zeros(2), np.ones(18)], ones, 0.9).is_vacuous
+    assert WeightedLambda.of(np.r_[np.zeros(3), np.ones(17)], ones, 0.9).is_vacuous
+    assert AdaptiveLambda(H, -math.inf).is_vacuous
+    assert not AdaptiveLambda(H, math.inf).is_vacuous
+    assert not BoundedRisk(GRID, np.zeros(20), 9, 0.1, 0.0, 1.0).is_vacuous
+    assert BoundedRisk(GRID, np.ones(20), 9, 0.1, 0.05, 10.0).is_vacuous
 
 
 def test_a_bounded_risk_is_the_more_careful_the_larger_the_bound() -> None:

@@ -76,13 +76,13 @@ def test_the_rank_of_the_mathematics() -> None:
 def test_the_rule_is_that_order_statistic() -> None:
     critical = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
     assert simultaneous(0.9, 0.1).rule(evidence_of(critical)).lam == 64
-    assert simultaneous(0.9, 0.1).rule(evidence_of(critical[:50])).void
+    assert simultaneous(0.9, 0.1).rule(evidence_of(critical[:50])).is_vacuous
 
 
 def test_thresholds_are_declared_on_selection_images() -> None:
     world = RANDOM["heavy_tailed"]()
     selection = world.evidence(np.arange(200))
-    fixed = simultaneous(0.9, 0.1).fixed(selection, 1000).certainty
+    fixed = simultaneous(0.9, 0.1).fit_on_selection(selection, 1000).certainty
     assert 2 <= len(fixed.thresholds) <= THRESHOLDS
     assert list(fixed.thresholds) == sorted(fixed.thresholds)
     assert selection.threshold in fixed.thresholds
@@ -98,7 +98,7 @@ def test_thresholds_are_declared_on_selection_images() -> None:
 
 def test_thresholds_where_no_selection_image_errs() -> None:
     selection = replace(evidence_of(np.full(10, np.inf)), threshold=0.3)
-    assert 0.3 in simultaneous(0.9, 0.1).fixed(selection, 100).certainty.thresholds
+    assert 0.3 in simultaneous(0.9, 0.1).fit_on_selection(selection, 100).certainty.thresholds
 
 
 def test_the_smallest_set() -> None:

@@ -9,22 +9,22 @@ import pytest
 from promises import falls_short, goes_beyond, too_often
 from worlds import RANDOM, THRESHOLD, Fields, evidence_of
 
-from conformask.conformal.certainty import OnAverage
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.certainty import Marginal
 from conformask.conformal.grouping import group_means, kth_largest, kth_smallest
 from conformask.conformal.presets import guarantee, pac
+from conformask.conformal.procedures import group_share_bound as failing_share
+from conformask.conformal.procedures.rcps import hashed_order
+from conformask.conformal.procedures.split_conformal import SplitConformal
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import BoundedRisk, ConstantLambda, Rule
-from conformask.conformal.theorems import failing_share
-from conformask.conformal.theorems.ranked import Ranked
-from conformask.conformal.theorems.risk_bound import hashed_order
-from conformask.conformal.units import Group, Image, Member
+from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
 from simulation import simulated
 
 CONFIDENCE, DELTA = 0.9, 0.1
 K = 80
-Deploy = Callable[[Evidence], Rule]
+Deploy = Callable[[CalibrationData], Rule]
 WORLDS = ["heavy_tailed", "flat", "non_monotone"]
 
 
@@ -56,20 +56,20 @@ def of_groups(name: str, share: float | None, delta: float | None = None) -> Pro
     return guarantee(name, CONFIDENCE, delta, unit="group", share=share)
 
 
-def group_mean(evidence: Evidence) -> ConstantLambda:
+def group_mean(evidence: CalibrationData) -> ConstantLambda:
     """The mean of a group's critical lambdas for the smallest."""
     means = group_means(evidence.critical_lambdas.clip(max=1e9), evidence.column("group"))
-    return Ranked(CONFIDENCE, OnAverage()).rule(evidence_of(means))
+    return SplitConformal(CONFIDENCE, Marginal()).rule(evidence_of(means))
 
 
-def off_by_one(evidence: Evidence) -> ConstantLambda:
+def off_by_one(evidence: CalibrationData) -> ConstantLambda:
     """One image fewer of each group than the share says."""
     groups = evidence.column("group")
     values = []
     for each in np.unique(groups):
         own = np.sort(evidence.critical_lambdas[groups == each])[::-1]
         values.append(own[max(math.ceil(0.8 * len(own)) - 2, 0)])
-    return Ranked(CONFIDENCE, OnAverage()).rule(evidence_of(np.array(values)))
+    return SplitConformal(CONFIDENCE, Marginal()).rule(evidence_of(np.array(values)))
 
 
 @pytest.mark.parametrize("share", [1.0, 0.8, 0.5])
@@ -190,8 +190,8 @@ def test_of_independent_images_the_first_of_each_group_counts() -> None:
     assert Image().losses(losses, groups).tolist() == [[1, 5], [2, 6]]
 
 
-@pytest.mark.parametrize("unit", [Member(), Group()], ids=lambda unit: type(unit).__name__)
-def test_facts_of_a_group_are_those_of_its_first_image(unit: Member | Group) -> None:
+@pytest.mark.parametrize("unit", [ImageOfNewGroup(), Group()], ids=lambda unit: type(unit).__name__)
+def test_facts_of_a_group_are_those_of_its_first_image(unit: ImageOfNewGroup | Group) -> None:
     """Groups go in the order of their labels, as their means do, not in that of the images."""
     group, category = np.array(list("bcaabc")), np.array(["B", "C", "A", "no", "no", "no"])
     images = evidence_of(
@@ -244,13 +244,13 @@ def test_too_few_and_nothing_feasible() -> None:
     void = evidence_of(np.zeros(600), group=group)
     opened = evidence_of(np.full(600, math.inf), group=group)
     for unit in ("group", "member"):
-        assert guarantee("pac", 0.9, unit=unit).rule(void).void
-        assert guarantee("pac", 0.9, unit=unit).rule(opened).void, "20 groups are fewer than 29"
+        assert guarantee("pac", 0.9, unit=unit).rule(void).is_vacuous
+        assert guarantee("pac", 0.9, unit=unit).rule(opened).is_vacuous, "20 groups are fewer than 29"
     assert guarantee("marginal", 0.9, unit="group").rule(opened).lam == math.inf
     assert guarantee("pac", 0.9, unit="group").smallest_calibration_set(None, None) == 29
     assert guarantee("pac", 0.9, unit="member").smallest_calibration_set(None, None) > 29
     one = np.where(np.arange(600) % 30 == 0, 0.0, math.inf)
-    assert guarantee("marginal", 0.9, unit="group").rule(evidence_of(one, group=group)).void
+    assert guarantee("marginal", 0.9, unit="group").rule(evidence_of(one, group=group)).is_vacuous
     assert (
         guarantee("marginal", 0.9, unit="group", share=0.9).rule(evidence_of(one, group=group)).lam
         == math.inf

@@ -6,30 +6,30 @@ import pytest
 from promises import Deploy, breaks_coverage, coverage, goes_beyond
 from worlds import RANDOM, evidence_of
 
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.populations import effective_sample_size
 from conformask.conformal.presets import marginal, weighted
 from conformask.conformal.rules import WeightedLambda
 
 
-def reweighed(evidence: Evidence, weight: np.ndarray) -> Evidence:
+def reweighed(evidence: CalibrationData, weight: np.ndarray) -> CalibrationData:
     return replace(evidence, curves=replace(evidence.curves, weight=weight))
 
 
 class WithoutItsOwnWeight(WeightedLambda):
     """p_k = w_k / sum w: the new image's own share forgotten."""
 
-    def __call__(self, facts: Facts) -> np.ndarray:
+    def __call__(self, facts: ImageCovariates) -> np.ndarray:
         return super().__call__(replace(facts, weight=np.zeros(facts.n)))
 
 
-def without_its_own_weight(evidence: Evidence) -> WeightedLambda:
+def without_its_own_weight(evidence: CalibrationData) -> WeightedLambda:
     return WithoutItsOwnWeight(**vars(weighted(0.9).rule(evidence)))
 
 
-def inverted(evidence: Evidence) -> WeightedLambda:
+def inverted(evidence: CalibrationData) -> WeightedLambda:
     return weighted(0.9).rule(reweighed(evidence, 1 / evidence.column("weight")))
 
 
@@ -67,7 +67,7 @@ def test_equal_weights_are_marginal() -> None:
             for critical in (generator.random(n), generator.choice([0.0, 1.0, np.inf], n)):
                 for confidence in (0.5, 0.8, 0.9):
                     evidence = evidence_of(critical, weight=np.full(n, weight))
-                    found = weighted(confidence).rule(evidence)(Facts(2, weight=np.full(2, weight)))
+                    found = weighted(confidence).rule(evidence)(ImageCovariates(2, weight=np.full(2, weight)))
                     assert found.tolist() == [marginal(confidence).rule(evidence).lam] * 2
 
 
@@ -89,19 +89,19 @@ def test_against_the_definition() -> None:
         weights, own = generator.choice([0.1, 1.0, 3.0], n), generator.choice([0.0, 0.1, 1.0, 3.0, 50.0], 4)
         rule = weighted(0.8).rule(evidence_of(critical, weight=weights))
         wanted = [brute_force(critical, weights, float(w), 0.8) for w in own]
-        assert rule(Facts(4, weight=own)).tolist() == wanted
+        assert rule(ImageCovariates(4, weight=own)).tolist() == wanted
 
 
 def test_the_heavier_the_smaller() -> None:
     generator = np.random.default_rng(2)
     rule = weighted(0.9).rule(evidence_of(generator.random(200), weight=generator.random(200)))
-    lam = rule(Facts(50, weight=np.linspace(0, 30, 50)))
+    lam = rule(ImageCovariates(50, weight=np.linspace(0, 30, 50)))
     assert (np.diff(lam) <= 0).all()
     assert lam[0] > 0
     assert lam[-1] == 0
     assert len(rule.critical) < 60, "only what can be reached is stored"
-    assert not rule.void
-    assert weighted(0.9).rule(evidence_of(np.zeros(50), weight=np.ones(50))).void
+    assert not rule.is_vacuous
+    assert weighted(0.9).rule(evidence_of(np.zeros(50), weight=np.ones(50))).is_vacuous
 
 
 def test_effective_sample_size() -> None:
@@ -115,7 +115,7 @@ def test_a_budget_that_is_spent_exactly_is_not_exceeded() -> None:
     confidence = 0.5 + ROUNDING
     assert (1 - confidence + ROUNDING) * 4 == 2.0, "in floats, too"
     rule = WeightedLambda.of(np.array([1.0, 2.0, 3.0, 4.0]), np.ones(4), confidence)
-    assert rule(Facts(1, np.zeros(1))) == [3.0]
-    assert rule(Facts(1, np.full(1, 1e-3))) == [2.0]
+    assert rule(ImageCovariates(1, np.zeros(1))) == [3.0]
+    assert rule(ImageCovariates(1, np.full(1, 1e-3))) == [2.0]
     every = WeightedLambda((1.0, 2.0, 3.0, 4.0), (1.0, 2.0, 3.0, 4.0), 4.0, confidence)
-    assert every(Facts(1, np.zeros(1))) == [3.0]
+    assert every(ImageCovariates(1, np.zeros(1))) == [3.0]

@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from conformask.conformal.crossing import first_crossing, passes
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.crossing import first_crossing, meets_threshold
 from conformask.records.curves import Curves
 
 THRESHOLD = 0.1
@@ -67,23 +67,23 @@ class World:
         cumulated = self.weight.cumsum()
         return np.searchsorted(cumulated, generator.random(n) * cumulated[-1])
 
-    def evidence(self, places: np.ndarray, **columns: np.ndarray) -> Evidence:
+    def evidence(self, places: np.ndarray, **columns: np.ndarray) -> CalibrationData:
         rows = {"features": self.features, "category": self.category, "weight": self.weight}
         given = {name: values[places] for name, values in rows.items()} | columns
         distance, names = self.distance[places], given.pop("names", self.names[places])
         curves = Curves(names, GRID, distance, distance, **given)
-        return Evidence(THRESHOLD, self.critical_lambdas[places], curves, 1.0, monotone=self.monotone)
+        return CalibrationData(THRESHOLD, self.critical_lambdas[places], curves, 1.0, monotone=self.monotone)
 
-    def facts(self, places: np.ndarray) -> Facts:
+    def facts(self, places: np.ndarray) -> ImageCovariates:
         category = tuple(self.category[places].tolist())
         known = {"features": self.features[places], "bound_curve": self.bound[places]}
-        return Facts(len(places), weight=self.weight[places], category=category, **known)
+        return ImageCovariates(len(places), weight=self.weight[places], category=category, **known)
 
     def passing(self, places: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """Whether these images keep the threshold at these lambdas."""
         if self.critical is not None:
             return lam <= self.critical[places]
-        return passes(self.risk(places, lam), THRESHOLD)
+        return meets_threshold(self.risk(places, lam), THRESHOLD)
 
     def risk(self, places: np.ndarray, lam: np.ndarray) -> np.ndarray:
         """The distance of these images at these lambdas."""
@@ -95,7 +95,7 @@ class World:
 
     @cached_property
     def _passing(self) -> np.ndarray:
-        return passes(self.distance, THRESHOLD).mean(axis=0)
+        return meets_threshold(self.distance, THRESHOLD).mean(axis=0)
 
     @cached_property
     def mean_risk(self) -> np.ndarray:
@@ -245,7 +245,7 @@ class Fields:
         order = np.argsort(self.group, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.group))[:-1])
 
-    def evidence(self, generator: np.random.Generator, k: int) -> Evidence:
+    def evidence(self, generator: np.random.Generator, k: int) -> CalibrationData:
         """All images of k groups."""
         drawn = [self.members[g] for g in generator.integers(len(self.members), size=k)]
         group = np.repeat([f"field {place}" for place in range(k)], [len(images) for images in drawn])
@@ -259,14 +259,16 @@ class Fields:
         return float((np.bincount(self.group, kept) / count).mean())
 
 
-def evidence_of(critical: np.ndarray, **columns: np.ndarray) -> Evidence:
+def evidence_of(critical: np.ndarray, **columns: np.ndarray) -> CalibrationData:
     """Critical lambdas without curves, at a threshold of 1."""
     nothing = np.zeros((len(critical), 2))
     names = np.full(len(critical), "image")
-    return Evidence(1.0, critical, Curves(names, np.array([0.0, math.inf]), nothing, nothing, **columns))
+    return CalibrationData(
+        1.0, critical, Curves(names, np.array([0.0, math.inf]), nothing, nothing, **columns)
+    )
 
 
 def last_passing(grid: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:
     """What a search for the largest lambda that passes finds: wrong."""
-    ok = passes(distance, threshold)
+    ok = meets_threshold(distance, threshold)
     return grid[len(grid) - 1 - ok[:, ::-1].argmax(axis=1)]

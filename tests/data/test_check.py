@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.data.check import Findings, check_triplets
+from conformask.data.check import CheckReport, check_triplets
 from conformask.data.images import write_image
 from conformask.data.photographs import packaged_photographs
 from conformask.data.triplets import Triplets
@@ -25,7 +25,7 @@ def noisy(image: np.ndarray) -> np.ndarray:
     return image + np.random.default_rng(0).normal(0, 0.05, image.shape)
 
 
-def found_in(folder: Path) -> Findings:
+def found_in(folder: Path) -> CheckReport:
     return check_triplets(Triplets.from_folder(folder), needed=9)
 
 

@@ -14,8 +14,8 @@ import tifffile
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
-from conformask.data.formats import opened
-from conformask.data.formats.format import Under
+from conformask.data.formats import header as opened
+from conformask.data.formats.format import SourceImage
 from conformask.data.images import (
     LONGEST_NAME,
     check_name,
@@ -523,7 +523,7 @@ def test_a_name_of_the_longest_length_can_be_written(tmp_path):
         tmp_path / f"{name}.ome.tiff",
         (1, 4, 4),
         iter([((slice(0, 4), slice(0, 4)), np.zeros((1, 4, 4), np.float32))]),
-        Under(None, None, PLAIN),
+        SourceImage(None, None, PLAIN),
     )
     assert [path.name for path in list_images(tmp_path)] == [f"{name}.ome.tiff", f"{name}.tiff"]
     with pytest.raises(InvalidArgumentError, match=f"here: name 'nn*' .* {LONGEST_NAME + 1} bytes; rename"):

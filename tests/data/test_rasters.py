@@ -9,7 +9,7 @@ import pytest
 import tifffile
 import zarr
 
-from conformask.data.formats.format import Under
+from conformask.data.formats.format import SourceImage
 from conformask.data.images import read_image
 from conformask.data.mask_files import BLOCK, grid, write_blocks
 from conformask.data.rasters import open_raster
@@ -18,7 +18,7 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_json import write_json
 
-ALONE = Under(None, None, PLAIN)
+ALONE = SourceImage(None, None, PLAIN)
 CYX = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 
 

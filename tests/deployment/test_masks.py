@@ -11,7 +11,7 @@ import tifffile
 from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
 from conformask.deployment import masks as masks_module
-from conformask.deployment.folder import COLUMNS, Line, MaskFolder
+from conformask.deployment.folder import COLUMNS, MaskFolder, MaskRow
 from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
@@ -243,7 +243,7 @@ def test_a_distance_without_its_weights_is_not_measured(
         assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
 
 
-LINES = [Line("a", 0.25, "00", 0.125, True), Line("b, c", 0.5, "11")]
+LINES = [MaskRow("a", 0.25, "00", 0.125, True), MaskRow("b, c", 0.5, "11")]
 
 
 @pytest.mark.parametrize("torn", ["c,0.5", 'c,0.5,"', "c,0.5,22,0.1,Tr", "c"])
@@ -255,7 +255,7 @@ def test_a_torn_line_does_not_count(tmp_path: Path, torn: str) -> None:
     with (tmp_path / "sizes.csv").open("a") as file:
         file.write(torn)
     assert list(folder.lines().values()) == LINES
-    folder.add(Line("d", 0.5, "33"))
+    folder.add(MaskRow("d", 0.5, "33"))
     assert set(folder.lines()) >= {"a", "b, c"}
 
 

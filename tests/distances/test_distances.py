@@ -10,7 +10,7 @@ from torchmetrics.functional.image import (
 )
 
 from conformask.distances import DISTANCES, PERCEPTUAL, distance
-from conformask.distances.custom import Custom
+from conformask.distances.custom import CustomDistance
 from conformask.distances.lp import Lp
 from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
@@ -56,7 +56,7 @@ class TestMsSsim(DistanceContract):
 
 
 class TestCustom(DistanceContract):
-    distance = Custom(brightness, upper_bound=1.0)
+    distance = CustomDistance(brightness, upper_bound=1.0)
 
 
 class Wrong(DistanceContract):
@@ -75,16 +75,16 @@ class Wrong(DistanceContract):
 @pytest.mark.parametrize(
     ("wrong", "law"),
     [
-        (Custom(brightness, monotone=True), "test_monotone"),
-        (Custom(brightness, upper_bound=0.5), "test_upper_bound"),
-        (Custom(lambda a, b: (a - b).abs().mean().expand(len(a))), "test_images_do_not_mix"),
-        (Custom(lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt()), "test_gradient_is_finite"),
-        (Custom(lambda a, b: (a - b).abs().mean((1, 2, 3)) + 0.1), "test_zero_between_equal_images"),
-        (Custom(lambda a, b: 0 * (a - b).mean((1, 2, 3))), "test_not_blind"),
-        (Custom(lambda a, b: (a - b).mean((1, 2, 3))), "test_one_number_an_image"),
+        (CustomDistance(brightness, monotone=True), "test_monotone"),
+        (CustomDistance(brightness, upper_bound=0.5), "test_upper_bound"),
+        (CustomDistance(lambda a, b: (a - b).abs().mean().expand(len(a))), "test_images_do_not_mix"),
+        (CustomDistance(lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt()), "test_gradient_is_finite"),
+        (CustomDistance(lambda a, b: (a - b).abs().mean((1, 2, 3)) + 0.1), "test_zero_between_equal_images"),
+        (CustomDistance(lambda a, b: 0 * (a - b).mean((1, 2, 3))), "test_not_blind"),
+        (CustomDistance(lambda a, b: (a - b).mean((1, 2, 3))), "test_one_number_an_image"),
     ],
 )
-def test_the_contract_tells(wrong: Custom, law: str) -> None:
+def test_the_contract_tells(wrong: CustomDistance, law: str) -> None:
     contract = Wrong()
     contract.distance = wrong
     assert law in contract.broken()

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from conformask.conformal import law
+from conformask.conformal import coverage_test as law
 from conformask.conformal.intervals import bootstrap, clopper_pearson
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
@@ -19,10 +19,10 @@ from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
 from conformask.evaluation.examples import gain_of
-from conformask.evaluation.made import made as made_by
 from conformask.evaluation.measures import measures_of
+from conformask.evaluation.provenance import provenance_of_evaluation as made_by
 from conformask.evaluation.resplits import resplit
-from conformask.masker import agreement
+from conformask.masker import validation as agreement
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -401,11 +401,11 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
             guarantee=guarantee,
             selection=SELECTION,
         )
-        below.append(words.verdict(evaluate(masker, world(150, 500 + run))).standing == "below")
+        below.append(words.verdict(evaluate(masker, world(150, 500 + run))).status == "below")
     assert sum(below) <= 3
     x, y_hat, y = (np.stack([getattr(t, role)[0] for t in world(150, 9)]) for role in ("x", "y_hat", "y"))
     worse = Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y)
-    assert words.verdict(evaluate(masker, worse)).standing == "below"
+    assert words.verdict(evaluate(masker, worse)).status == "below"
 
 
 def test_leaks_are_refused() -> None:
@@ -436,7 +436,7 @@ def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypat
     masker = made()
     found = evaluate(masker, TEST)
     assert found.coverage == met
-    told = agreement.measured(masker, found.images.distance, np.array(TEST.groups))
+    told = agreement.measurement_of(masker, found.images.distance, np.array(TEST.groups))
     assert told.coverage == met
     assert told.broken is not met
 

@@ -25,7 +25,7 @@ from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
 from conformask.scorers.tiled import Tiled
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 from synthetic_triplets import scale_of, triplets
 
 pytestmark = pytest.mark.xdist_group("export")
@@ -129,7 +129,7 @@ def test_the_file_says_what_it_is(network: Exported) -> None:
     told = network.session.get_modelmeta().custom_metadata_map
     assert told["promise"] == network.masker.promise
     assert told["tolerance"] == "0.0001"
-    assert json.loads(told["calibration"]) == plain(vars(network.masker.card))
+    assert json.loads(told["calibration"]) == to_jsonable(vars(network.masker.card))
     tensors = (*network.session.get_inputs(), *network.session.get_outputs())
     assert {tensor.name: tensor.shape for tensor in tensors} == {
         "x": ["n", 1, "hx", "wx"],

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.exporting.check import checked
 from conformask.exporting.export import Export, export, fitting, metadata
-from conformask.exporting.front import front_of
 from conformask.exporting.graph import OPSET, AfterPredictor
+from conformask.exporting.predictor_graph import predictor_graph
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
-from conformask.predictors.own import own_predictor
+from conformask.predictors.custom import custom_predictor
 from conformask.records.network import Network
 from conformask.scorers.heuristic import Heuristic
 from onnx_predictors import blurring, enlarging, saved
@@ -49,7 +49,7 @@ def run(path: Path, x: np.ndarray) -> list[np.ndarray]:
 def test_one_tensor_gives_output_mask_and_score(masker: Masker, whole, count: int, size) -> None:
     predictor, done = whole
     x = torch.rand(count, 1, *size, generator=torch.Generator().manual_seed(3))
-    raw, own = run(predictor, x.numpy())[0], own_predictor(str(predictor))(x)
+    raw, own = run(predictor, x.numpy())[0], custom_predictor(str(predictor))(x)
     assert raw.max() > 1
     y_hat, mask, score = run(done.path, x.numpy())
     np.testing.assert_allclose(y_hat, own.numpy(), atol=1e-6)
@@ -73,7 +73,7 @@ def test_the_file_says_what_it_is(masker: Masker, whole) -> None:
     }
     facts = session.get_modelmeta().custom_metadata_map
     assert facts["promise"] == masker.promise
-    assert facts["predictor"] == f"predictor.onnx ({own_predictor(str(predictor)).fingerprint[:8]})"
+    assert facts["predictor"] == f"predictor.onnx ({custom_predictor(str(predictor)).fingerprint[:8]})"
     assert float(facts["lambda"]) == done.lam == masker.rule.lam
     assert done.agreement.sizes == ((SIDE, SIDE), (SIDE, 2 * SIDE))
     model = onnx.load(done.path)
@@ -97,7 +97,7 @@ def test_what_pytorch_refuses_is_masked(masker: Masker, whole) -> None:
 
 
 def test_another_predictor_is_noticed(masker: Masker, whole, tmp_path: Path) -> None:
-    other = front_of(masker, blurring(tmp_path / "p.onnx", gain=1.9))
+    other = predictor_graph(masker, blurring(tmp_path / "p.onnx", gain=1.9))
     with pytest.raises(MismatchError, match=r"0\.\d+ in y_hat; 0\.0001 is allowed"):
         checked(masker, whole[1].path, other)
 
@@ -127,20 +127,20 @@ REFUSED = {
 def test_predictors_that_do_not_fit(masker: Masker, tmp_path: Path, case: str) -> None:
     make, words = REFUSED[case]
     with pytest.raises(MismatchError, match=words) as stop:
-        front_of(masker, make(tmp_path / "p.onnx"))
+        predictor_graph(masker, make(tmp_path / "p.onnx"))
     assert "p.onnx" in str(stop.value)
     assert "\n" not in str(stop.value)
 
 
 def test_other_refusals(masker: Masker, tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"p\.pt2.* takes a predictor in ONNX"):
-        front_of(masker, tmp_path / "p.pt2")
+        predictor_graph(masker, tmp_path / "p.pt2")
     with pytest.raises(MissingFileError, match="does not exist"):
-        front_of(masker, tmp_path / "p.onnx")
+        predictor_graph(masker, tmp_path / "p.onnx")
     with pytest.raises(ImageError, match="divide by its range"):
-        front_of(masker, blurring(tmp_path / "p.onnx", gain=255.0))
+        predictor_graph(masker, blurring(tmp_path / "p.onnx", gain=255.0))
     with pytest.raises(MismatchError, match=r"conformask 0\.1 did not note"):
-        front_of(replace(masker, probe=None), blurring(tmp_path / "p.onnx"))
+        predictor_graph(replace(masker, probe=None), blurring(tmp_path / "p.onnx"))
     kinds = triplets(40, 0, categories=["a", "b"] * 20)
     score = Heuristic(scale_of, channels=1)
     varying = calibrate(score, kinds, threshold=0.03, distance="l1", guarantee="categories")
@@ -150,7 +150,7 @@ def test_other_refusals(masker: Masker, tmp_path: Path) -> None:
 
 def test_the_network_is_that_of_the_calibration(masker: Masker, tmp_path: Path, recwarn) -> None:
     path = blurring(tmp_path / "p.onnx")
-    fingerprint = own_predictor(str(path)).fingerprint
+    fingerprint = custom_predictor(str(path)).fingerprint
 
     def caveat(made_by: Network, network: str | None = None, *, other_network: bool = False):
         about = replace(masker, card=replace(masker.card, network=made_by))

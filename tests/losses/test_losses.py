@@ -8,13 +8,13 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from conformask.calibration import Scored, critical_lambdas
+from conformask.calibration import ScoredBatch, critical_lambdas
 from conformask.distances.lp import Lp
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import code_of, in_region, loss, paper_distance, stored_loss
-from conformask.losses.maps import OwnMap
-from conformask.losses.own import OwnLoss
+from conformask.losses.custom import CustomLoss
+from conformask.losses.maps import CustomErrorMap
 from conformask.losses.window import around
 from conformask.masks import family
 from conformask.records.loss import LossTerms
@@ -211,9 +211,9 @@ def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tenso
 
 
 def test_ones_own() -> None:
-    used = loss(OwnMap(squared, upper_bound=1.0), "trusted")
+    used = loss(CustomErrorMap(squared, upper_bound=1.0), "trusted")
     assert (used.terms.loss_name, used.upper_bound) == ("trusted(squared)", 1.0)
-    own = OwnLoss(shown_edges, monotone=True)
+    own = CustomLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
     inside = (REGION * MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3))
@@ -233,28 +233,28 @@ def test_ones_own() -> None:
 )
 def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        under(loss(OwnMap(function), "trusted"), MASK)
+        under(loss(CustomErrorMap(function), "trusted"), MASK)
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])
 def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
     with pytest.raises(InvalidArgumentError, match="returned"):
-        under(OwnLoss(lambda *_: value), MASK)
+        under(CustomLoss(lambda *_: value), MASK)
 
 
 def test_stored() -> None:
     for used in ALL:
         assert stored_loss(used.terms).terms == used.terms
     assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == in_region(loss("l1"))
-    terms = loss(OwnMap(squared), "trusted").terms
+    terms = loss(CustomErrorMap(squared), "trusted").terms
     with pytest.raises(MismatchError, match="your own distance 'squared': hand it in again"):
         stored_loss(terms)
-    assert stored_loss(terms, OwnMap(squared)).terms == terms
+    assert stored_loss(terms, CustomErrorMap(squared)).terms == terms
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
         stored_loss(LossTerms(distance="l1.5"), "l1")
     with pytest.raises(MismatchError, match="the code of distance 'squared' is not that"):
-        stored_loss(terms, OwnMap(squared), "0123")
-    assert code_of(stored_loss(terms, OwnMap(squared))) is not None
+        stored_loss(terms, CustomErrorMap(squared), "0123")
+    assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
     assert code_of(loss("l1", "window", 9)) is None
 
 
@@ -263,7 +263,7 @@ def test_names_of_ours_are_taken() -> None:
         return (y - y_hat).abs()
 
     with pytest.raises(InvalidArgumentError, match="has the name of another, 'ssim_map'"):
-        loss(OwnMap(ssim_map))
+        loss(CustomErrorMap(ssim_map))
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "l1.5", "ssim_map"])
@@ -288,7 +288,7 @@ def test_just_as_many_wrong_pixels_are_shown_as_may_be(name: str) -> None:
         shown = y_hat.reshape(score.shape)
         batch = Batch(("image",), shown, shown, torch.zeros(score.shape))
         for j in range(1, k):
-            lam = critical_lambdas(Scored(batch, Score(score)), masks, used, np.array([0.0, 1.0]), j / k)
+            lam = critical_lambdas(ScoredBatch(batch, Score(score)), masks, used, np.array([0.0, 1.0]), j / k)
             mask = masks.apply(score, masks.level(score, torch.from_numpy(lam))).flatten()
             assert int((mask[places] > 1 - 1e-5).sum()) == j
             assert int((mask > 1 - 1e-5).sum()) == places[j], "all up to the next wrong one"

@@ -13,7 +13,7 @@ from torch import Tensor
 from conformask.calibration import loss_under
 from conformask.conformal.presets import GUARANTEES
 from conformask.data.triplets import Triplets
-from conformask.distances.custom import Custom
+from conformask.distances.custom import CustomDistance
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
 from conformask.losses import loss
@@ -23,7 +23,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 from conformask.types import Batch
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
@@ -105,7 +105,7 @@ def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
     assert again.promise == masker.promise
-    assert plain(vars(again.card)) == plain(vars(masker.card))
+    assert to_jsonable(vars(again.card)) == to_jsonable(vars(masker.card))
     (batch,) = TEST.batches(40)
     torch.testing.assert_close(masked(again, batch), masked(masker, batch))
 
@@ -286,7 +286,7 @@ def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> 
         made(
             masker.card.guarantee,
             threshold=0.2,
-            distance=Custom(shifted, upper_bound=1.25),
+            distance=CustomDistance(shifted, upper_bound=1.25),
             selection=SELECTION,
         )
 

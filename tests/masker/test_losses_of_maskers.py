@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.calibration import Scored, critical_lambdas, loss_of_batch, loss_under
+from conformask.calibration import ScoredBatch, critical_lambdas, loss_of_batch, loss_under
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.evaluation.evaluate import evaluate
 from conformask.losses import in_region, loss
-from conformask.losses.maps import OwnMap
-from conformask.losses.own import OwnLoss
+from conformask.losses.custom import CustomLoss
+from conformask.losses.maps import CustomErrorMap
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.matching import family_for
 from conformask.masker.online import OnlineMasker
+from conformask.masker.resolve import family_for
 from conformask.monitoring.batch import monitor
 from conformask.report.words import headline, numbers
 from conformask.scorers.heuristic import Heuristic
@@ -89,7 +89,7 @@ def coverage(used: Loss, world, threshold: float, cheat: float = 1.0) -> tuple[f
     """
     family, generator = family_for(SCORER, used, None), np.random.default_rng(0)
     batch = next(collection(world(POOL, 1000), slice(None)).batches(POOL))
-    item = Scored(batch, Score(scale_of(batch.x, batch.y_hat)))
+    item = ScoredBatch(batch, Score(scale_of(batch.x, batch.y_hat)))
     grid = knowing(used, world).selection.curves[family.name].grid
     critical = critical_lambdas(item, family, used, grid, threshold)
     drawn = np.array([generator.choice(POOL, N + TESTED, replace=False) for _ in range(DRAWS)])
@@ -297,7 +297,7 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
     def squares(y: Tensor, y_hat: Tensor) -> Tensor:
         return (y - y_hat).square()
 
-    own = OwnLoss(largest, monotone=True, upper_bound=1.0)
+    own = CustomLoss(largest, monotone=True, upper_bound=1.0)
     masker = calibrate(SCORER, triplets(60, 2), threshold=0.1, distance=own)
     assert masker.card.exact
     assert masker.promise.startswith("P(largest <= 0.1)")
@@ -306,7 +306,7 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
         load(tmp_path, scorer=SCORER)
     assert load(tmp_path, scorer=SCORER, distance=own).card == masker.card
     mapped = calibrate(
-        SCORER, triplets(60, 2), threshold=0.002, distance=OwnMap(squares), over="trusted",
+        SCORER, triplets(60, 2), threshold=0.002, distance=CustomErrorMap(squares), over="trusted",
         selection=triplets(40, 1),
     )  # fmt: skip
     assert mapped.promise.startswith("P(trusted(squares) <= 0.002)")
@@ -359,6 +359,6 @@ def test_masks_that_hide_nearly_everything_are_warned_about() -> None:
         a, b = (((mask * each).diff(dim=3).abs() > 0.05).flatten(1).float() for each in (y, y_hat))
         return 1 - (2 * (a * b).sum(dim=1) + 1e-3) / (a.sum(dim=1) + b.sum(dim=1) + 1e-3)
 
-    how = {"distance": OwnLoss(dice), "selection": triplets(40, 1)}
+    how = {"distance": CustomLoss(dice), "selection": triplets(40, 1)}
     with pytest.warns(UserWarning, match=r"hide \d+% of an image on average: .* take another loss"):
         calibrate(SCORER, triplets(60, 2), threshold=0.2, **how)

@@ -17,7 +17,7 @@ from torch import Tensor
 from conformask.calibration import loss_under
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
-from conformask.data.survey import hash_of_group, survey
+from conformask.data.scan import hash_of_group, scan
 from conformask.data.triplets import Triplets
 from conformask.errors import (
     CalibrationError,
@@ -744,10 +744,10 @@ def test_two_calibration_images_of_one_truth() -> None:
 
 def test_copies_of_training_images_are_warned_about() -> None:
     x, y_hat, y = arrays(20, 0, (32, 32))
-    learnt = survey(Triplets.from_arrays(x[:5], y_hat[:5], y[:5, ::-1] * 0.9))
+    learnt = scan(Triplets.from_arrays(x[:5], y_hat[:5], y[:5, ::-1] * 0.9))
 
     class Trained(Heuristic):
-        looks = learnt.looks
+        perceptual_hashes = learnt.perceptual_hashes
 
     with pytest.warns(UserWarning, match=r"5 of 20 calibration images, such as '00000', look like copies"):
         made(Trained(scale_of, channels=1), Triplets.from_arrays(x, y_hat, y))

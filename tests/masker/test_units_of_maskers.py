@@ -13,15 +13,15 @@ from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
 from conformask.losses import loss
-from conformask.masker.agreement import measured
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
+from conformask.masker.validation import measurement_of
 from conformask.masks import family as family_by_name
 from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation
-from conformask.report.meaning import meaning_of
 from conformask.report.page import render
+from conformask.report.promise_status import meaning_of
 from conformask.report.words import headline, measurement_text, numbers
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
@@ -123,7 +123,7 @@ def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
     masker = made({"unit": "group", "share": 0.7})
     distances, groups = distances_of(masker, TEST), np.array(TEST.groups)
     fine = [np.mean(distances[groups == each] <= THRESHOLD * (1 + 1e-6)) >= 0.7 for each in np.unique(groups)]
-    found = measured(masker, distances, groups)
+    found = measurement_of(masker, distances, groups)
     assert (found.n, found.coverage) == (60, np.mean(fine))
     assert evaluate(masker, TEST).coverage == np.mean(fine)
     law = stats.betabinom(60, 150 + 1 - 30, 30)
@@ -182,7 +182,7 @@ def test_the_promise_is_kept_on_new_patients() -> None:
     for draw in range(24):
         masker = made({"unit": "group", "share": 0.7}, patients(30, 100 + draw))
         new = patients(20, 5000 + draw)
-        kept.append(measured(masker, distances_of(masker, new), np.array(new.groups)).coverage)
+        kept.append(measurement_of(masker, distances_of(masker, new), np.array(new.groups)).coverage)
     assert np.mean(kept) >= 0.8 - 4 * np.std(kept) / np.sqrt(len(kept))
     assert np.mean(kept) <= 0.8 + 1 / 31 + 4 * np.std(kept) / np.sqrt(len(kept))
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from conformask.errors import MismatchError
-from conformask.masks.passes import passes_of
 from conformask.masks.power import Power
+from conformask.masks.streaming_level import passes_of
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.types import Array, Family

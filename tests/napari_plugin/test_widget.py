@@ -11,7 +11,7 @@ import tifffile
 from runs_of_fields import Run, pair, run_of
 
 import conformask as cm
-from conformask.masker.promises import Setting, bound_text, masker_at
+from conformask.masker.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.napari.words import BAD, TONES
 from conformask.report.words import share
 
@@ -127,7 +127,7 @@ def test_the_range_is_that_of_the_type_or_stated(widget, masked, planes):
 def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, planes):
     x, y_hat, _ = pair(50, (48, 40))
     mask = masked(planes, *layers_of(widget, x, y_hat))
-    calibrated = masker_at(planes.masker, Setting())[1]
+    calibrated = recalibrated_at(planes.masker, SliderSetting())[1]
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
     assert calibrated.headline in widget.promise.value
@@ -136,9 +136,9 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     for place in (home // 2, home + (1000 - home) // 2):
         widget.threshold.value = place
         threshold = widget._scores.threshold(place)
-        moved, promised = masker_at(planes.masker, Setting(threshold))
+        moved, promised = recalibrated_at(planes.masker, SliderSetting(threshold))
         assert "~ Exploratory" in widget.promise.value
-        assert promised.standing.text in widget.promise.value
+        assert promised.status.text in widget.promise.value
         assert promised.headline in widget.promise.value
         assert widget.threshold.label == f"Threshold {threshold:.4g}"
         np.testing.assert_array_equal(np.asarray(mask.data), moved(x, y_hat))

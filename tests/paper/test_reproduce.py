@@ -15,7 +15,7 @@ from real_images import WEIGHTS, Folders
 
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.masker.folder import read_promise
+from conformask.masker.serialization import read_promise
 from conformask.paper.reproduce import Reproduction, reproduce
 from conformask.paper.settings import ROWS
 from conformask.paper.table import COLUMNS

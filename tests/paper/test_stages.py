@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 
 from conformask.paper.plan import RowPlan, plan_row
-from conformask.paper.settings import METHODS, PRESETS, ROWS, Preset
+from conformask.paper.settings import METHODS, PRESETS, ROWS, PaperPreset
 from conformask.paper.stages import Cache, Stage, unique
 
 SMOKE = PRESETS["smoke"]
 
 
-def planned(number: int, preset: Preset = SMOKE, files: str = "a") -> RowPlan:
+def planned(number: int, preset: PaperPreset = SMOKE, files: str = "a") -> RowPlan:
     return plan_row(ROWS[number - 1], preset, Stage("images", "photos", {"files": files}))
 
 

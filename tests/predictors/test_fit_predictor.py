@@ -23,10 +23,10 @@ from conformask.preparation import predictor_named
 from conformask.tasks import task
 from conformask.training.adversarial import Adversarial, realness_loss
 from conformask.training.budget import Budget
-from conformask.training.fit import Plan
+from conformask.training.fit import TrainingConfig
 
 SIZE = 16
-PLAN = Plan(epochs=3, batch_size=4, learning_rate=2e-3)
+PLAN = TrainingConfig(epochs=3, batch_size=4, learning_rate=2e-3)
 COLUMNS = ["loss", "adversarial_loss", "discriminator_loss", "selection_loss"]
 
 
@@ -45,7 +45,7 @@ ALL = images()
 TRAIN, SELECTION = ALL.part("train"), ALL.part("selection")
 
 
-def train(out: Path, kind: str = "gan", name: str = "completion", plan: Plan = PLAN, **settings):
+def train(out: Path, kind: str = "gan", name: str = "completion", plan: TrainingConfig = PLAN, **settings):
     return fit_predictor(
         TRAIN, SELECTION, task=task(name), size=SIZE, out=out, plan=plan, kind=kind, width=4, **settings
     )
@@ -64,7 +64,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["completion", "super_resolution", "colorization"])
 def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None:
-    plan = Plan(epochs=1, batch_size=8)
+    plan = TrainingConfig(epochs=1, batch_size=8)
     predictor = train(tmp_path, kind, name, plan)
     assert (predictor.name, predictor.kind, predictor.task.name) == (kind, kind, name)
     card = json.loads((tmp_path / "predictor.json").read_text())
@@ -81,7 +81,7 @@ def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None
 
 
 def test_both_losses_are_recorded_and_the_generator_learns(tmp_path: Path) -> None:
-    train(tmp_path, plan=Plan(epochs=8, batch_size=4, learning_rate=2e-3))
+    train(tmp_path, plan=TrainingConfig(epochs=8, batch_size=4, learning_rate=2e-3))
     written = rows(tmp_path)
     assert list(written[0]) == ["epoch", "step", *COLUMNS, "learning_rate"]
     assert all(math.isfinite(float(row[column])) for row in written for column in COLUMNS)
@@ -149,7 +149,7 @@ def test_a_killed_gan_resumes_to_the_same_state(tmp_path: Path, monkeypatch: pyt
 
 
 def test_patience_of_a_gan_is_by_the_l1_of_the_generator(tmp_path: Path) -> None:
-    train(tmp_path, plan=Plan(epochs=12, patience=1, batch_size=4, learning_rate=0.1))
+    train(tmp_path, plan=TrainingConfig(epochs=12, patience=1, batch_size=4, learning_rate=0.1))
     losses = [float(row["selection_loss"]) for row in rows(tmp_path)]
     assert len(losses) < 12
     assert losses[-1] >= min(losses[:-1])
@@ -189,14 +189,14 @@ def test_losses_are_finite_in_bfloat16(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"kind 'gna' is unknown.*did you mean 'gan'"):
         train(tmp_path / "a", "gna")
-    plan = Plan(epochs=1)
+    plan = TrainingConfig(epochs=1)
     train(tmp_path / "b", "gan", plan=plan)
     with pytest.raises(MismatchError, match="another kind"):
         train(tmp_path / "b", "regressor", plan=plan, resume=True)
 
 
 def test_a_card_without_a_kind_is_a_regressor(tmp_path: Path) -> None:
-    train(tmp_path, "regressor", plan=Plan(epochs=1), paper_form=True)
+    train(tmp_path, "regressor", plan=TrainingConfig(epochs=1), paper_form=True)
     card = json.loads((tmp_path / "predictor.json").read_text())
     assert card["network"]["paper_form"]
     del card["kind"]

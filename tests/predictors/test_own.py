@@ -15,7 +15,7 @@ from conformask.cli import main
 from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.predictors.own import OwnPredictor, own_predictor
+from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.preparation import add_outputs
 
 MODULE = """
@@ -102,14 +102,14 @@ class Halving(torch.nn.Module):
 
 
 def test_a_function_on_arrays(mine: str) -> None:
-    torch.testing.assert_close(own_predictor(f"{mine}:dimmed")(X), 0.5 * X)
-    torch.testing.assert_close(own_predictor(f"{mine}:grey")(X), X.mean(1, keepdim=True))
-    torch.testing.assert_close(own_predictor(f"{mine}:loud")(X), (3 * X - 1).clamp(0, 1))
+    torch.testing.assert_close(custom_predictor(f"{mine}:dimmed")(X), 0.5 * X)
+    torch.testing.assert_close(custom_predictor(f"{mine}:grey")(X), X.mean(1, keepdim=True))
+    torch.testing.assert_close(custom_predictor(f"{mine}:loud")(X), (3 * X - 1).clamp(0, 1))
 
 
 def test_torchscript(tmp_path: Path) -> None:
     torch.jit.trace(Halving(), X).save(str(tmp_path / "net.pt"))
-    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt"))(X), 0.5 * X)
+    torch.testing.assert_close(custom_predictor(str(tmp_path / "net.pt"))(X), 0.5 * X)
 
 
 @pytest.mark.parametrize("batch", [3, 1])
@@ -117,17 +117,17 @@ def test_a_file_of_torch_export_with_any_batch_and_with_one(tmp_path: Path, batc
     free = dict.fromkeys((0, 2, 3) if batch > 1 else (2, 3), torch.export.Dim.AUTO)
     program = torch.export.export(Halving(), (X[:batch],), dynamic_shapes=(free,))
     torch.export.save(program, tmp_path / "net.pt2")
-    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt2"))(X), 0.5 * X)
-    torch.testing.assert_close(own_predictor(str(tmp_path / "net.pt2"))(X[:1, :, :4]), 0.5 * X[:1, :, :4])
+    torch.testing.assert_close(custom_predictor(str(tmp_path / "net.pt2"))(X), 0.5 * X)
+    torch.testing.assert_close(custom_predictor(str(tmp_path / "net.pt2"))(X[:1, :, :4]), 0.5 * X[:1, :, :4])
 
 
 @pytest.mark.parametrize("batch", ["batch", 1])
 def test_onnx_with_any_batch_and_with_one(tmp_path: Path, batch: int | str) -> None:
-    torch.testing.assert_close(own_predictor(halving(tmp_path / "net.onnx", batch))(X), 0.5 * X)
+    torch.testing.assert_close(custom_predictor(halving(tmp_path / "net.onnx", batch))(X), 0.5 * X)
 
 
 def test_onnx_in_half_precision(tmp_path: Path) -> None:
-    found = own_predictor(halving(tmp_path / "net.onnx", "batch", TensorProto.FLOAT16))(X)
+    found = custom_predictor(halving(tmp_path / "net.onnx", "batch", TensorProto.FLOAT16))(X)
     torch.testing.assert_close(found, 0.5 * X, rtol=1e-3, atol=1e-3)
     assert found.dtype == torch.float32
 
@@ -137,16 +137,16 @@ def test_what_is_no_network_is_refused(tmp_path: Path, mine: str) -> None:
         damaged = tmp_path / f"damaged{suffix}"
         damaged.write_bytes(b"no network")
         with pytest.raises(MismatchError, match=f"damaged{suffix} is damaged or no"):
-            own_predictor(str(damaged))
+            custom_predictor(str(damaged))
         with pytest.raises(MissingFileError, match="does not exist"):
-            own_predictor(str(tmp_path / f"none{suffix}"))
+            custom_predictor(str(tmp_path / f"none{suffix}"))
     with pytest.raises(InvalidArgumentError, match=r"give package.module:function, or a file .onnx"):
-        own_predictor("sharpen")
+        custom_predictor("sharpen")
     with pytest.raises(MissingFileError, match="No module named 'nowhere'"):
-        own_predictor("nowhere:sharpen")
+        custom_predictor("nowhere:sharpen")
     for name in ("dimed", "nothing"):
         with pytest.raises(InvalidArgumentError, match=f"has no function '{name}'"):
-            own_predictor(f"{mine}:{name}")
+            custom_predictor(f"{mine}:{name}")
 
 
 def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
@@ -171,7 +171,7 @@ def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
 def test_what_is_no_output_is_refused(mine: str, tmp_path: Path, function: str, told: str) -> None:
     data = pairs(tmp_path / "data")
     with pytest.raises(ImageError, match=f"^0: the predictor .*{told}"):
-        add_outputs(data, own_predictor(f"{mine}:{function}"))
+        add_outputs(data, custom_predictor(f"{mine}:{function}"))
     assert not (data / "y_hat").exists()
 
 
@@ -186,11 +186,11 @@ def test_what_is_no_output_is_refused(mine: str, tmp_path: Path, function: str, 
 def test_a_module_that_cannot_be_imported(mine: str, tmp_path: Path, code: str, told: str) -> None:
     (tmp_path / f"{mine}_spoilt.py").write_text(code)
     with pytest.raises(MismatchError, match=f"importing {mine}_spoilt failed, {told}"):
-        own_predictor(f"{mine}_spoilt:f")
+        custom_predictor(f"{mine}_spoilt:f")
 
 
 def test_the_error_of_other_code_is_told_in_one_line(tmp_path: Path) -> None:
-    grey = own_predictor(halving(tmp_path / "net.onnx", "batch", channels=1))
+    grey = custom_predictor(halving(tmp_path / "net.onnx", "batch", channels=1))
     with pytest.raises(ImageError, match=r"^0: .* Got: 3 Expected: 1") as stop:
         add_outputs(pairs(tmp_path / "data"), grey)
     assert "\n" not in str(stop.value)
@@ -199,7 +199,7 @@ def test_the_error_of_other_code_is_told_in_one_line(tmp_path: Path) -> None:
 def test_weights_instead_of_torchscript(tmp_path: Path) -> None:
     torch.save(Halving().state_dict(), tmp_path / "net.pt")
     with pytest.raises(MismatchError, match=r"with torch\.jit\.script\(network\)\.save"):
-        own_predictor(str(tmp_path / "net.pt"))
+        custom_predictor(str(tmp_path / "net.pt"))
 
 
 def test_outputs_are_added_by_command_line_and_not_made_twice(
@@ -222,7 +222,7 @@ def test_outputs_are_added_by_command_line_and_not_made_twice(
 def test_other_channels_go_to_npy(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     np.save(tmp_path / "x" / "a.npy", np.random.default_rng(0).random((8, 8, 5)))
-    assert add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half", "1f")) == 1
+    assert add_outputs(tmp_path, CustomPredictor(lambda x: 0.5 * x, "half", "1f")) == 1
     np.testing.assert_allclose(
         read_image(tmp_path / "y_hat" / "a.npy"), 0.5 * read_image(tmp_path / "x" / "a.npy")
     )
@@ -233,14 +233,14 @@ def test_outputs_are_in_the_units_of_the_data_range(tmp_path: Path) -> None:
     for role in ("x", "y"):
         (tmp_path / role).mkdir()
         np.save(tmp_path / role / "a.npy", counts)
-    add_outputs(tmp_path, OwnPredictor(lambda x: 0.5 * x, "half", "1f"), (0, 4095))
+    add_outputs(tmp_path, CustomPredictor(lambda x: 0.5 * x, "half", "1f"), (0, 4095))
     triplet = Triplets.from_folder(tmp_path, (0, 4095))[0]
     np.testing.assert_allclose(triplet.x[0], counts / 4095, rtol=1e-6)
     np.testing.assert_allclose(triplet.y_hat, 0.5 * triplet.x, rtol=1e-6)
 
 
 def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> None:
-    predictor = own_predictor(f"{mine}:broken")
+    predictor = custom_predictor(f"{mine}:broken")
     with pytest.raises(ImageError, match=r"^2: the predictor failed, ValueError: too bright"):
         add_outputs(pairs(tmp_path / "loud"), predictor)
     nan = pairs(tmp_path / "nan", (0.2, 0.65))
@@ -248,7 +248,7 @@ def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> 
         add_outputs(nan, predictor)
     assert [path.name for path in (nan / "y_hat").iterdir()] == ["0.png"]
     with pytest.raises(ImageError, match=r"^0: the predictor returned \(3, 7, 8\), y has \(3, 8, 8\)"):
-        add_outputs(pairs(tmp_path / "cropped"), own_predictor(f"{mine}:cropped"))
+        add_outputs(pairs(tmp_path / "cropped"), custom_predictor(f"{mine}:cropped"))
     with pytest.raises(MissingFileError, match="no images in x/"):
         add_outputs(tmp_path / "empty", predictor)
 
@@ -289,13 +289,13 @@ def onnx_with_weights_beside(folder: Path, value: float) -> Path:
 
 
 def test_weights_in_a_file_of_another_name_are_part_of_the_fingerprint(tmp_path: Path) -> None:
-    one = own_predictor(str(onnx_with_weights_beside(tmp_path, 0.5)))
+    one = custom_predictor(str(onnx_with_weights_beside(tmp_path, 0.5)))
     assert torch.equal(one(X), 0.5 * X)
-    other = own_predictor(str(onnx_with_weights_beside(tmp_path, 0.75)))
+    other = custom_predictor(str(onnx_with_weights_beside(tmp_path, 0.75)))
     assert torch.equal(other(X), 0.75 * X)
     assert one.fingerprint != other.fingerprint
     (tmp_path / "scale.onnx.txt").write_text("notes that are no weights")
-    assert own_predictor(str(tmp_path / "scale.onnx")).fingerprint == other.fingerprint
+    assert custom_predictor(str(tmp_path / "scale.onnx")).fingerprint == other.fingerprint
 
 
 class Evil:
@@ -347,6 +347,6 @@ def test_no_code_of_a_file_of_torch_export_runs(tmp_path: Path, where: str) -> N
         "object": {"data/constants/opaque_obj_0": pickle.dumps(Evil(ran))},
     }[where]
     with pytest.raises(MismatchError, match=r"which would run|damaged"):
-        own_predictor(repacked(good, tmp_path / "evil.pt2", evil))(X)
+        custom_predictor(repacked(good, tmp_path / "evil.pt2", evil))(X)
     assert not ran.exists()
-    own_predictor(repacked(good, tmp_path / "same.pt2", {}))(X)
+    custom_predictor(repacked(good, tmp_path / "same.pt2", {}))(X)

@@ -18,11 +18,11 @@ from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
-from conformask.records.evaluation import CategoryCoverage, Evaluation, Made
+from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.network import Caveat, Network
 from conformask.report import figures, pictures, svg, words
-from conformask.report.meaning import EXPLORATORY, meaning_of
 from conformask.report.page import FIGURES, render, write_report
+from conformask.report.promise_status import EXPLORATORY, meaning_of
 from conformask.report.references import references
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -174,17 +174,17 @@ def test_what_sits_on_the_threshold_has_met_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "standing"), [((0.85, 0.95), "agrees"), ((0.92, 0.99), "above"), ((0.7, 0.8), "below")]
+    ("interval", "status"), [((0.85, 0.95), "agrees"), ((0.92, 0.99), "above"), ((0.7, 0.8), "below")]
 )
-def test_verdict(interval: tuple[float, float], standing: str) -> None:
+def test_verdict(interval: tuple[float, float], status: str) -> None:
     record = evaluation(coverage_interval=interval, coverage=sum(interval) / 2)
     verdict = words.verdict(record)
-    assert verdict.standing == standing
-    assert ("Are these images like" in verdict.text) == (standing == "below")
+    assert verdict.status == status
+    assert ("Are these images like" in verdict.text) == (status == "below")
 
 
 @pytest.mark.parametrize(
-    ("coverage", "p_worse", "p_better", "standing"),
+    ("coverage", "p_worse", "p_better", "status"),
     [
         (0.7, 0.001, 1.0, "below"),
         (0.85, 0.2, 0.8, "agrees"),
@@ -195,19 +195,19 @@ def test_verdict(interval: tuple[float, float], standing: str) -> None:
     ],
 )
 def test_the_law_of_chance_decides_where_one_is_known(
-    coverage: float, p_worse: float, p_better: float, standing: str
+    coverage: float, p_worse: float, p_better: float, status: str
 ) -> None:
     narrow = (coverage - 1e-3, coverage + 1e-3)
     record = evaluation(
         coverage=coverage, coverage_interval=narrow, p_worse=p_worse, p_better=p_better, examples=()
     )
-    assert words.verdict(record).standing == standing
+    assert words.verdict(record).status == status
     text = check(record)
     assert (f"{100 * p_worse:.1f}\N{NO-BREAK SPACE}% of evaluations" in text) == (coverage < 0.9)
 
 
 @pytest.mark.parametrize(
-    ("mean", "p_worse", "standing"),
+    ("mean", "p_worse", "status"),
     [
         (0.9, None, "agrees"),
         (1.1, None, "agrees"),
@@ -216,7 +216,7 @@ def test_the_law_of_chance_decides_where_one_is_known(
         (1.1, 0.01, "below"),
     ],
 )
-def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | None, standing: str) -> None:
+def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | None, status: str) -> None:
     record = evaluation(
         guarantee="expected",
         confidence=None,
@@ -225,7 +225,7 @@ def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | N
         p_worse=p_worse,
         examples=(),
     )
-    assert words.verdict(record).standing == standing
+    assert words.verdict(record).status == status
     assert f"{mean * THRESHOLD:.3g}" in check(record)
 
 
@@ -256,7 +256,7 @@ def test_what_proves_a_promise_is_what_the_documentation_cites(guarantee: str) -
 
 def test_a_methods_paragraph_with_the_numbers() -> None:
     versions = {"Python": "3.13.1", "conformask": "1.2.3"}
-    made = Made("2030-01-01T00:00:00+00:00", "f00d", versions, "conformask demo")
+    made = EvaluationProvenance("2030-01-01T00:00:00+00:00", "f00d", versions, "conformask demo")
     network = Network("enlarge", "0123456789abcdef")
     record = evaluation(network=network, fingerprint="cafe", made=made, examples=())
     text = check(record)

@@ -10,14 +10,14 @@ import torch
 
 import conformask as cm
 from conformask.data.images import read_image
-from conformask.data.lookalikes import WINDOWS
+from conformask.data.perceptual_hashes import WINDOWS
 from conformask.data.provenance import Provenance
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
 from conformask.records.network import Network
-from conformask.scorers.packaged import WEIGHTS, packaged_looks, packaged_network
+from conformask.scorers.packaged import WEIGHTS, packaged_hashes, packaged_network
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import triplets
@@ -65,9 +65,9 @@ def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it: bool) -> No
 
 
 def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
-    looks = packaged_looks()
-    assert looks.shape[1] == WINDOWS
-    for scratch, known in [(False, len(looks)), (True, 0)]:
+    perceptual_hashes = packaged_hashes()
+    assert perceptual_hashes.shape[1] == WINDOWS
+    for scratch, known in [(False, len(perceptual_hashes)), (True, 0)]:
         made = cm.fit_scorer(
             triplets(6, 0, SIZE),
             selection=triplets(4, 1, SIZE),
@@ -75,8 +75,8 @@ def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> Non
             epochs=1,
             scratch=scratch,
         )
-        assert made.looks is not None
-        assert len(made.looks) == known + 10
+        assert made.perceptual_hashes is not None
+        assert len(made.perceptual_hashes) == known + 10
 
 
 def test_a_calibrated_one_takes_its_channels_only() -> None:
@@ -113,7 +113,7 @@ def test_lp_takes_its_power(tmp_path: Path) -> None:
     torch.testing.assert_close(of_l2(batch.x, batch.y_hat).map, of_l1**2)
     assert not (tmp_path / "metrics.csv").exists()
     assert of_l2.sizes is None
-    assert "packaged" not in of_l2.selection.worth.others, "it is not compared with itself"
+    assert "packaged" not in of_l2.selection.comparison.others, "it is not compared with itself"
 
 
 def volumes(count: int) -> cm.Triplets:
@@ -179,8 +179,8 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
         cm.calibrate(cm.packaged_scorer(), images, threshold=0.02)
     trained = cm.fit_scorer(with_a_map(64, 0), selection=images, out=tmp_path, epochs=8, threshold=0.01)
     assert type(trained.network) is AnyChannels
-    worth = trained.selection.worth
-    assert worth.oracle < worth.hidden < 0.85 * min(worth.others.values())
+    comparison = trained.selection.comparison
+    assert comparison.oracle < comparison.hidden < 0.85 * min(comparison.others.values())
     again = load_scorer(tmp_path)
     assert torch.equal(again(batch.x, batch.y_hat).map, trained(batch.x, batch.y_hat).map)
 
@@ -201,7 +201,7 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
         )
     packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
     torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
-    assert scorer.selection.worth.hidden == pytest.approx(scorer.selection.worth.others["packaged"])
+    assert scorer.selection.comparison.hidden == pytest.approx(scorer.selection.comparison.others["packaged"])
 
 
 def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
             triplets(16, 0, SIZE), selection=triplets(20, 1, SIZE), out=tmp_path, epochs=1, width=4,
             threshold=0.03,
         )  # fmt: skip
-    worth = scorer.selection.worth
-    assert worth.threshold == 0.03
-    assert 0 < worth.oracle <= 1
-    assert 0 < worth.hidden <= 1
+    comparison = scorer.selection.comparison
+    assert comparison.threshold == 0.03
+    assert 0 < comparison.oracle <= 1
+    assert 0 < comparison.hidden <= 1

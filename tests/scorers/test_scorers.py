@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 import conformask as cm
 from conformask.data.images import pixel_hash
-from conformask.data.survey import survey
+from conformask.data.scan import scan
 from conformask.data.triplets import Triplets
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
@@ -174,7 +174,7 @@ def test_mixed_sizes_are_cropped(tmp_path) -> None:
     scorer = fit_scorer(mixed, selection=mixed, out=tmp_path, distance="l1", epochs=1, batch_size=5, width=4)
     assert scorer.sizes == ((16, 16), (20, 23))
     assert {len(item.batch.names) for item in scored(scorer, mixed, "test")} == {6}
-    crops = TripletDataset(mixed, survey(mixed).smallest)
+    crops = TripletDataset(mixed, scan(mixed).smallest)
     x, y_hat, y = crops[6 + 12]
     assert x.shape == y_hat.shape == y.shape == (1, 16, 16)
     whole = mixed[6].truth()
@@ -260,11 +260,11 @@ def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
 def test_survey_of_mixed_channels_and_constant_images() -> None:
     white = np.ones((4, 4), np.float32)
     noise = np.random.default_rng(0).random((4, 4)).astype(np.float32)
-    found = survey(Triplets.from_arrays([white, white], [white, white], [white, noise]))
+    found = scan(Triplets.from_arrays([white, white], [white, white], [white, noise]))
     assert found.pixels == (None, pixel_hash(noise[None])), "constant images are exempt"
-    assert found.traces == (pixel_hash(noise[None]),)
+    assert found.image_ids == (pixel_hash(noise[None]),)
     with pytest.raises(ImageError, match="mixed channels"):
-        survey(Triplets.from_arrays([white] * 2, [white, np.ones((4, 4, 3), np.float32)],
+        scan(Triplets.from_arrays([white] * 2, [white, np.ones((4, 4, 3), np.float32)],
                                     [white, np.ones((4, 4, 3), np.float32)]))  # fmt: skip
 
 
@@ -327,9 +327,9 @@ def test_the_local_spread_needs_no_training(tmp_path) -> None:
     test = batch(TEST)
     torch.testing.assert_close(scorer(test.x, test.y_hat).map, local_spread(test.x, test.y_hat))
     assert not (tmp_path / "checkpoints").exists()
-    assert scorer.selection.worth is None
-    assert not scorer.trained_on & frozenset(survey(TRAIN).traces), "nothing was learnt from them"
-    assert scorer.trained_on >= frozenset(survey(HELD_OUT).traces), "choices are made on these"
+    assert scorer.selection.comparison is None
+    assert not scorer.trained_on & frozenset(scan(TRAIN).image_ids), "nothing was learnt from them"
+    assert scorer.trained_on >= frozenset(scan(HELD_OUT).image_ids), "choices are made on these"
     again = load_scorer(tmp_path)
     assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
     assert again.fingerprint == scorer.fingerprint

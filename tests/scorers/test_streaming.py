@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.calibration import Scored
+from conformask.calibration import ScoredBatch
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.scorers.heuristic import Heuristic
@@ -31,7 +31,7 @@ class Measure:
         self.seen: list[str] = []
         self.killed_at = killed_at
 
-    def __call__(self, item: Scored) -> dict[str, np.ndarray]:
+    def __call__(self, item: ScoredBatch) -> dict[str, np.ndarray]:
         if self.killed_at is not None and len(self.seen) >= self.killed_at:
             raise KeyboardInterrupt
         self.seen += item.batch.names

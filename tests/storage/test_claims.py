@@ -12,13 +12,13 @@ from conformask.errors import OutputError
 from conformask.report.pictures import png
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import claim, write_json
+from conformask.storage.atomic import atomic_write, remove, remove_claimed
 from conformask.storage.claims import is_claimed, refuse_unclaimed, refuse_unclaimed_in
-from conformask.storage.published import State, publish
-from conformask.storage.whole import remove, remove_claimed, whole_file
+from conformask.storage.sealed import State, publish
 
 
 def write(path: Path, text: str = "new") -> None:
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(text)
 
 
@@ -139,11 +139,11 @@ def test_a_folder_is_a_file_where_a_record_says_so(tmp_path: Path) -> None:
     mask = tmp_path / "mask.zarr"
     mask.mkdir()
     (mask / "chunk").write_text("mine")
-    with pytest.raises(OutputError, match=r"mask\.zarr is in the way"), whole_file(mask) as aside:
+    with pytest.raises(OutputError, match=r"mask\.zarr is in the way"), atomic_write(mask) as aside:
         aside.mkdir()
     assert (mask / "chunk").read_text() == "mine"
     write_json(tmp_path / "masks.json", {"files": ["mask.zarr"]})
-    with whole_file(mask) as aside:
+    with atomic_write(mask) as aside:
         aside.mkdir()
     assert not list(mask.iterdir())
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.storage.as_json import plain, read_json, write_json
-from conformask.storage.typed import record_of
+from conformask.storage.as_json import read_json, to_jsonable, write_json
+from conformask.storage.typed import from_dict
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,16 @@ RECORD = Record(math.inf, 3, "a", True, None, ((1, 2), (3, 4)), {"a": 1}, (Inner
 
 
 def stored(**changed: object) -> dict[str, object]:
-    return {**plain(vars(RECORD)), "inner": [plain(vars(each)) for each in RECORD.inner], **changed}
+    return {
+        **to_jsonable(vars(RECORD)),
+        "inner": [to_jsonable(vars(each)) for each in RECORD.inner],
+        **changed,
+    }
 
 
 def test_a_record_survives(tmp_path: Path) -> None:
     write_json(tmp_path / "record.json", stored())
-    assert record_of(Record, read_json(tmp_path / "record.json"), tmp_path) == RECORD
+    assert from_dict(Record, read_json(tmp_path / "record.json"), tmp_path) == RECORD
 
 
 @pytest.mark.parametrize(
@@ -55,14 +59,14 @@ def test_a_record_survives(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_value_of_another_type_is_refused(name: str, value: object) -> None:
     with pytest.raises(MismatchError, match=r"record\.json .*damaged"):
-        record_of(Record, stored(**{name: value}), Path("record.json"))
+        from_dict(Record, stored(**{name: value}), Path("record.json"))
 
 
 @pytest.mark.parametrize("name", ["number", "sizes"])
 def test_a_missing_value_is_refused(name: str) -> None:
     values = {key: value for key, value in stored().items() if key != name}
     with pytest.raises(MismatchError, match=f"lacks {name}"):
-        record_of(Record, values, Path("record.json"))
+        from_dict(Record, values, Path("record.json"))
 
 
 DEEP = "[" * 100_000 + "]" * 100_000

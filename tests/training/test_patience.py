@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from conformask.training.budget import CUT, MARGIN, Budget
-from conformask.training.fit import DEFAULT_EPOCHS, Plan, default_epochs, fit
+from conformask.training.fit import DEFAULT_EPOCHS, TrainingConfig, default_epochs, fit
 from conformask.training.module import TensorBatch
 
 PATIENCE = 3
 RATE = 0.03
-PLAN = Plan(patience=PATIENCE, batch_size=8, learning_rate=RATE)
+PLAN = TrainingConfig(patience=PATIENCE, batch_size=8, learning_rate=RATE)
 
 
 class Counting(TensorDataset):
@@ -42,7 +42,7 @@ def rising(network: nn.Module, batch: TensorBatch) -> Tensor:
     return -level if network.training else (level - 0.2).square()
 
 
-def train(out: Path, plan: Plan = PLAN, *, resume: bool = False) -> Level:
+def train(out: Path, plan: TrainingConfig = PLAN, *, resume: bool = False) -> Level:
     network = Level()
     fit(network, rising, WORLD, WORLD, out, plan, title="test", identity={}, resume=resume)
     return network
@@ -86,7 +86,7 @@ def test_an_improvement_too_small_to_tell_is_none(tmp_path: Path) -> None:
 
 
 def test_epochs_are_a_cap(tmp_path: Path) -> None:
-    train(tmp_path, Plan(epochs=2, patience=PATIENCE, batch_size=8, learning_rate=RATE))
+    train(tmp_path, TrainingConfig(epochs=2, patience=PATIENCE, batch_size=8, learning_rate=RATE))
     assert len(column(tmp_path, "epoch")) == 2
 
 
@@ -119,7 +119,7 @@ def test_a_killed_run_remembers_how_long_it_waited(tmp_path: Path, monkeypatch: 
 
 
 def test_a_finished_run_by_minutes_is_finished(tmp_path: Path) -> None:
-    plan = Plan(max_minutes=0.2 / 60, batch_size=8)
+    plan = TrainingConfig(max_minutes=0.2 / 60, batch_size=8)
     train(tmp_path, plan)
     before = column(tmp_path, "step")
     train(tmp_path, plan, resume=True)

@@ -22,9 +22,9 @@ from conformask.data.images import write_image
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss
 from conformask.training.budget import Budget, schedule
-from conformask.training.fit import Plan, ShuffledByEpoch, fit, seeded
+from conformask.training.fit import ShuffledByEpoch, TrainingConfig, fit, seeded
 from conformask.training.losses import mask_loss, straight_through_clip
-from conformask.training.memory import Remembered
+from conformask.training.memory import CachedReader
 from conformask.training.module import TensorBatch, flipped
 from conformask.training.progress import clock
 
@@ -40,7 +40,7 @@ GENERATOR = torch.Generator().manual_seed(0)
 X = torch.rand(24, 1, 6, 6, generator=GENERATOR)
 WORLD = Counting(X, 1 - X + 0.1 * torch.randn(X.shape, generator=GENERATOR))
 HELD_OUT = Counting(X[:5], 1 - X[:5])
-PLAN = Plan(epochs=4, batch_size=8, learning_rate=0.02)
+PLAN = TrainingConfig(epochs=4, batch_size=8, learning_rate=0.02)
 
 
 def small_network() -> nn.Module:
@@ -52,7 +52,7 @@ def squares(network: nn.Module, batch: TensorBatch) -> Tensor:
     return (network(batch[0]) - batch[1]).square().mean((1, 2, 3))
 
 
-def train(out: Path, plan: Plan = PLAN, *, resume: bool = False, data: str = "world") -> nn.Module:
+def train(out: Path, plan: TrainingConfig = PLAN, *, resume: bool = False, data: str = "world") -> nn.Module:
     network = small_network()
     fit(network, squares, WORLD, HELD_OUT, out, plan, title="test", identity={"data": data}, resume=resume)
     return network
@@ -153,7 +153,7 @@ def test_straight_through_clip_lets_what_lies_outside_come_back_only(
 )
 def test_plans_that_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        Plan(**settings)
+        TrainingConfig(**settings)
 
 
 def test_the_order_depends_on_seed_and_epoch_only() -> None:
@@ -215,7 +215,7 @@ def test_seeded_leaves_the_generator_alone() -> None:
 def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
     monkeypatch.setattr("conformask.training.memory.LIMIT", 12 * 4)
-    remembered = Remembered(lambda index: (read.append(index), (torch.full((10,), float(index)),))[1])
+    remembered = CachedReader(lambda index: (read.append(index), (torch.full((10,), float(index)),))[1])
     assert [float(remembered(index)[0][0]) for index in (0, 1, 0, 1, 1)] == [0, 1, 0, 1, 1]
     assert read == [0, 1, 1, 1]
 
@@ -247,7 +247,7 @@ def test_clock() -> None:
 def test_what_hides_more_is_undone_whatever_its_loss(tmp_path: Path, worse: bool) -> None:
     network, before = small_network().train(), small_network()
 
-    def hides_more(trained: nn.Module) -> bool:
+    def is_worse_than_start(trained: nn.Module) -> bool:
         assert not trained.training
         assert not torch.equal(trained[0].weight, before[0].weight)
         return worse
@@ -257,7 +257,7 @@ def test_what_hides_more_is_undone_whatever_its_loss(tmp_path: Path, worse: bool
         warnings.simplefilter("always")
         fit(
             network, squares, WORLD, HELD_OUT, tmp_path / "judged", PLAN, title="test", identity={},
-            hides_more=hides_more,
+            is_worse_than_start=is_worse_than_start,
         )  # fmt: skip
     assert_same_weights(network, before if worse else expected)
     assert any("no epoch was better" in str(each.message) for each in caught) == worse
@@ -267,7 +267,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     one, two = train(tmp_path / "a"), train(tmp_path / "b")
     assert_same_weights(one, two)
     assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
-    other = train(tmp_path / "c", Plan(epochs=4, batch_size=8, learning_rate=0.02, seed=1))
+    other = train(tmp_path / "c", TrainingConfig(epochs=4, batch_size=8, learning_rate=0.02, seed=1))
     assert not torch.equal(other[0].weight, one[0].weight)
 
 
@@ -306,7 +306,7 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
             return self.level.expand_as(image)
 
     network = Level()
-    plan = Plan(epochs=6, batch_size=8, learning_rate=0.03)
+    plan = TrainingConfig(epochs=6, batch_size=8, learning_rate=0.03)
     fit(network, moving, WORLD, HELD_OUT, tmp_path, plan, title="test", identity={})
     losses = [float(row["selection_loss"]) for row in rows(tmp_path)]
     assert losses.index(min(losses)) < 5
@@ -355,20 +355,20 @@ def test_resume_where_nothing_was_begun(tmp_path: Path) -> None:
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
-    train(tmp_path, Plan(epochs=1))
+    train(tmp_path, TrainingConfig(epochs=1))
     before = (tmp_path / "metrics.csv").read_bytes()
     with pytest.raises(MismatchError, match="already holds a training run: resume it"):
-        train(tmp_path, Plan(epochs=1))
+        train(tmp_path, TrainingConfig(epochs=1))
     assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
 def test_resume_with_other_settings_names_them(tmp_path: Path) -> None:
-    train(tmp_path, Plan(epochs=1))
+    train(tmp_path, TrainingConfig(epochs=1))
     with pytest.raises(MismatchError, match=r"another learning_rate, seed: use the same"):
-        train(tmp_path, Plan(epochs=1, learning_rate=1.0, seed=4), resume=True)
+        train(tmp_path, TrainingConfig(epochs=1, learning_rate=1.0, seed=4), resume=True)
     with pytest.raises(MismatchError, match="another data: use the same"):
-        train(tmp_path, Plan(epochs=1), resume=True, data="moon")
-    train(tmp_path, Plan(epochs=1, devices=1), resume=True)
+        train(tmp_path, TrainingConfig(epochs=1), resume=True, data="moon")
+    train(tmp_path, TrainingConfig(epochs=1, devices=1), resume=True)
 
 
 def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) 
         return squares(network, batch)
 
     data = Counting(X.repeat(20, 1, 1, 1), X.repeat(20, 1, 1, 1))
-    network, plan = small_network(), Plan(max_minutes=0.6 / 60, batch_size=2)
+    network, plan = small_network(), TrainingConfig(max_minutes=0.6 / 60, batch_size=2)
     begun = time.monotonic()
     fit(network, slow, data, HELD_OUT, tmp_path, plan, title="test", identity={})
     assert time.monotonic() - begun < 8, "240 batches would take 12 seconds"
@@ -390,7 +390,7 @@ def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) 
 
 def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     few = Counting(X[:3], X[:3])
-    plan = Plan(epochs=2, batch_size=16)
+    plan = TrainingConfig(epochs=2, batch_size=16)
     fit(small_network(), squares, few, few, tmp_path, plan, title="test", identity={})
     assert [int(row["step"]) for row in rows(tmp_path)] == [1, 2]
 

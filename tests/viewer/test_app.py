@@ -13,7 +13,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.report.pictures import as_bytes
 from conformask.report.words import headline
 from conformask.viewer.app import application
-from conformask.viewer.cache import Cache
+from conformask.viewer.cache import ByteCache
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import Session
 
@@ -51,7 +51,7 @@ def test_as_calibrated_the_promise_is_the_masker_s(client, world):
     told = promise(client, image=world.shown.names[0])
     assert told["promise"] == world.masker.promise
     assert told["headline"] == headline(world.masker.card)
-    assert told["standing"]["name"] == "calibrated"
+    assert told["status"]["name"] == "calibrated"
     assert told["opening"]["lam"] == pytest.approx(world.masker.rule.lam)
 
 
@@ -60,7 +60,7 @@ def test_a_moved_slider_is_a_recalibration(client, world):
     threshold = 0.6 * world.masker.card.threshold
     moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
     told = promise(client, image=triplet.name, threshold=threshold, confidence=0.8)
-    assert told["standing"]["name"] == "exploratory"
+    assert told["status"]["name"] == "exploratory"
     assert told["promise"] == moved.promise
     assert told["opening"]["lam"] == pytest.approx(moved.rule.lam, rel=1e-12)
     mask = mask_of(moved, triplet)
@@ -83,7 +83,7 @@ def test_what_was_measured_stands_beside_what_is_promised(client, session, world
     assert told["measured"].startswith(
         f"Promised 90{SPACE}%, measured {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
     )
-    assert told["promised"]["standing"]["name"] == "calibrated"
+    assert told["promised"]["status"]["name"] == "calibrated"
     name = world.shown.names[0]
     assert promise(client, image=name)["measured"] == told["measured"]
     assert promise(client, image=name, confidence=0.8)["measured"] is None, "measured at another setting"
@@ -103,12 +103,12 @@ def test_whether_the_promise_is_broken_is_asked_once(broken):
 def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
     """At the calibrated setting as at every other; before the truth was looked at nothing can be said."""
     asking, name = TestClient(application(broken, 8000, None), base_url=OURS), world.shown.names[0]
-    assert promise(asking, image=name)["standing"]["name"] == "calibrated"
+    assert promise(asking, image=name)["status"]["name"] == "calibrated"
     list(broken.look_through())
     for asked in ({}, {"confidence": 0.8}, {"threshold": 0.5 * world.masker.card.threshold}):
         promised = promise(asking, image=name, **asked)
         assert promised["headline"] is None, "a sentence that the images contradict"
-        told = promised["standing"]
+        told = promised["status"]
         assert (told["name"], told["title"]) == ("broken", "Broken here")
         assert f"0.0{SPACE}% of 12 images are within the threshold" in told["text"]
         assert f"at least 90{SPACE}% was promised" in told["text"]
@@ -157,16 +157,16 @@ def test_what_is_outside_the_region_is_grey(regional, client, world):
 
 def test_where_only_closed_masks_keep_the_promise_it_is_said(client, world):
     told = promise(client, image=world.shown.names[0], threshold=1e-9)
-    assert (told["standing"]["name"], told["standing"]["title"]) == ("hidden", "Everything is hidden")
-    assert "Nothing less than hiding every image completely keeps" in told["standing"]["text"]
+    assert (told["status"]["name"], told["standing"]["title"]) == ("hidden", "Everything is hidden")
+    assert "Nothing less than hiding every image completely keeps" in told["status"]["text"]
     assert told["promise"].endswith("kept only by hiding every image completely")
     assert told["opening"]["size"] == 1
 
 
 def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
     told = promise(client, image=world.shown.names[0], confidence=0.9999)
-    assert told["standing"]["name"] == "impossible"
-    assert "too few for confidence 0.9999" in told["standing"]["text"]
+    assert told["status"]["name"] == "impossible"
+    assert "too few for confidence 0.9999" in told["status"]["text"]
     assert told["promise"] is None
     assert told["opening"]["size"] == 1
 
@@ -196,11 +196,11 @@ def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, til
     client = TestClient(application(Session(wide, world.shown), 8000, None), base_url=OURS)
     declared = wide.card.thresholds
     told = promise(client, image=world.shown.names[0], threshold=1.001 * declared[40])
-    assert told["standing"]["name"] == "simultaneous"
+    assert told["status"]["name"] == "simultaneous"
     assert told["threshold"] == declared[40]
     ends = client.get("/api/session").json()["sliders"]["threshold"]
     assert ends == [declared[0], declared[-1]]
-    assert promise(client, image=world.shown.names[0])["standing"]["name"] == "simultaneous"
+    assert promise(client, image=world.shown.names[0])["status"]["name"] == "simultaneous"
 
 
 def test_the_sliders_ends_can_be_reached(client, world):
@@ -218,7 +218,7 @@ def test_without_curves_the_sliders_say_why_they_are_stuck(world):
     bare = replace(world.masker, curves=None)
     client = TestClient(application(Session(bare, world.shown), 8000, None), base_url=OURS)
     assert "no curves are stored" in client.get("/api/session").json()["sliders"]["stuck"]
-    assert promise(client, image=world.shown.names[0])["standing"]["name"] == "calibrated"
+    assert promise(client, image=world.shown.names[0])["status"]["name"] == "calibrated"
 
 
 def test_pictures_and_scores_are_those_of_the_image(client, world):
@@ -288,8 +288,8 @@ def test_bad_questions_are_answered_in_words(client, world, path, status, told):
 @pytest.mark.parametrize("value", ["-1", "0", "nan", "inf"])
 def test_a_threshold_that_is_no_distance_promises_nothing(client, world, value):
     told = promise(client, image=world.shown.names[0], threshold=value)
-    assert told["standing"]["name"] == "impossible"
-    assert "threshold" in told["standing"]["text"]
+    assert told["status"]["name"] == "impossible"
+    assert "threshold" in told["status"]["text"]
 
 
 def test_a_broken_image_is_told_and_does_not_stop_the_others(world, tmp_path):
@@ -318,7 +318,7 @@ def test_another_size_is_said_not_to_be_covered(world):
 
 
 def test_the_cache_keeps_what_was_used_last_and_always_the_last():
-    cache = Cache(5, len)
+    cache = ByteCache(5, len)
     for key, value in (("a", "aa"), ("b", "bb")):
         cache.put(key, value)
     assert cache.get("a") == "aa"

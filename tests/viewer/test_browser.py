@@ -605,7 +605,7 @@ def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
         expect(page.locator("#gallery .measured")).to_have_count(0)
         expect(page.locator(".headline")).to_have_count(0)
         open_image(page, url.partition("?")[0], broken.entries()[0].name)
-        for standing in page.locator(".standing").all():
-            expect(standing).to_have_class("standing broken")
-            expect(standing).to_have_text("Broken here")
+        for status in page.locator(".standing").all():
+            expect(status).to_have_class("standing broken")
+            expect(status).to_have_text("Broken here")
         page.close()

@@ -6,7 +6,7 @@ import torch
 
 from conformask.masks import FAMILIES, family
 from conformask.report.pictures import as_bytes, gray
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -44,7 +44,7 @@ def test_every_family_is_drawn_as_the_library_does(page, address, settings, chan
     for lam in (0.0, 1e-4, 3e-3, 2e-2, 0.3, np.inf):
         level = chosen.level(score, torch.tensor([lam]))
         expected = gray(as_bytes(chosen.apply(score, level)[0].numpy())).ravel().astype(int)
-        sent = plain(level[0].tolist())
+        sent = to_jsonable(level[0].tolist())
         drawn = page.evaluate(trust, [score.flatten().tolist(), channels, sent, chosen.settings()])
         assert np.abs(np.array(drawn) - expected).max() <= LEVEL
         seen.add(int(expected.sum()))

@@ -166,7 +166,9 @@ def test_too_much_is_refused_while_it_is_read():
 
     async def read():
         headers = [(b"content-type", b"multipart/form-data; boundary=b")]
-        async with uploads.Intake(2**20).received(Request({"type": "http", "headers": headers}, receive)):
+        async with uploads.UploadReceiver(2**20).received(
+            Request({"type": "http", "headers": headers}, receive)
+        ):
             pass
 
     with pytest.raises(ImageError, match="larger than 1 MiB"):
@@ -195,7 +197,7 @@ def form_of(pair: dict[str, bytes]) -> bytes:
 def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
     """Three that fit together take turns; a fourth is refused at once, and taken when they are done."""
     body = form_of(pair)
-    intake = uploads.Intake(3 * len(body))
+    intake = uploads.UploadReceiver(3 * len(body))
     now, together = 0, []
 
     async def take() -> None:
@@ -217,7 +219,7 @@ def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
 
 @pytest.mark.parametrize("length", ["", "no", "-1"])
 def test_an_upload_that_does_not_say_its_length_takes_all_the_room(pair, length):
-    intake, body = uploads.Intake(2**20), form_of(pair)
+    intake, body = uploads.UploadReceiver(2**20), form_of(pair)
 
     async def two() -> None:
         async with (

@@ -16,7 +16,7 @@ from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
 from conformask.deployment import scored_image
-from conformask.deployment.scored_image import opening
+from conformask.deployment.scored_image import mask_level
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.calibrate import calibrate
 from conformask.records.geometry import Geometry
@@ -25,12 +25,13 @@ from conformask.report.pictures import as_bytes, overlay
 from conformask.report.views import AS_STORED, views_of
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Tiled
-from conformask.viewer import opened, planes
+from conformask.viewer import planes
+from conformask.viewer import viewed_image as opened
 from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
-from conformask.viewer.opened import distances_of, is_measurable
-from conformask.viewer.opened import opened as open_image
-from conformask.viewer.session import Session, Shown
+from conformask.viewer.session import CollectionImage, Session
+from conformask.viewer.viewed_image import distances_of, is_measurable
+from conformask.viewer.viewed_image import open_image as open_image
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -137,7 +138,7 @@ def test_values_of_x_have_the_range_of_x():
     image = np.zeros((6, 5), np.float32)
     for x_range, expected in (((-200.0, 3800.0), (-200, 3800)), (None, (0, 2))):
         reading = Reading((0, 2), x_range=x_range)
-        shown = Shown(Triplets.from_arrays([image], [image], reading=reading), 0)
+        shown = CollectionImage(Triplets.from_arrays([image], [image], reading=reading), 0)
         assert (shown.x_range, shown.data_range) == (expected, (0, 2))
 
 
@@ -323,7 +324,7 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
     for what, source in held.sources.items():
         places = slice(2, 5), slice(0, 14), slice(3, 4)
         np.testing.assert_allclose(read.sources[what].read(places), source.read(places), atol=1e-6)
-    assert opening(volumes.masker, read) == opening(volumes.masker, held)
+    assert mask_level(volumes.masker, read) == mask_level(volumes.masker, held)
     assert read.error_scale == pytest.approx(held.error_scale, rel=1e-5)
     threshold = volumes.masker.card.threshold
     one, other = (distances_of(volumes.masker, image, threshold) for image in (read, held))
@@ -344,10 +345,10 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     for image in (held, read):
         np.testing.assert_array_equal(image.sources["region"].read(everywhere)[0, 0], region)
         mask, error = (image.sources[what].read(everywhere)[0, 0] for what in ("score", "error"))
-        level = torch.tensor([opening(masker, image).level])
+        level = torch.tensor([mask_level(masker, image).level])
         mask = masker.family.apply(torch.from_numpy(mask)[None, None], level)[0, 0].numpy()
         assert 0.1 < mask.mean() < 0.9
-        assert opening(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
+        assert mask_level(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
         measured = distances_of(masker, image, masker.card.threshold)
         assert measured.distance == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
         assert measured.unmasked == pytest.approx((region * error).sum() / region.sum(), rel=1e-5)

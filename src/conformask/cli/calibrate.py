@@ -106,8 +106,8 @@ def calibrate(
         Another distance or error map than the scorer was trained for.
     """
     from conformask.losses import where
-    from conformask.masker.folder import CALIBRATION
-    from conformask.masker.matching import loss_for
+    from conformask.masker.resolve import loss_for
+    from conformask.masker.serialization import CALIBRATION
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.stored import load_scorer
     from conformask.scorers.untrained import Untrained, for_images
@@ -162,7 +162,7 @@ def _calibrated(
     whole: bool,
 ) -> "Masker":
     from conformask.masker.calibrate import calibrate as calibrate_scorer
-    from conformask.masker.matching import family_for
+    from conformask.masker.resolve import family_for
     from conformask.scorers.tiled import tiled
 
     kept = scorer.selection
@@ -193,8 +193,8 @@ def _recalibrated(
     distance: "Loss | None",
 ) -> "Masker":
     from conformask.errors import InvalidArgumentError, MissingFileError
-    from conformask.masker.folder import CALIBRATION
     from conformask.masker.load import load
+    from conformask.masker.serialization import CALIBRATION
     from conformask.records.threshold import threshold_of
 
     if not (run / CALIBRATION).is_file():
@@ -212,8 +212,8 @@ def _recalibrated(
 
 
 def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
+    from conformask.report.benchmark import comparison_text
     from conformask.report.words import hidden_share_text
-    from conformask.report.worth import worth_text
 
     card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
@@ -233,10 +233,10 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
         )
     selection = masker.scorer.selection
     untrained = masker.scorer.name in names.UNTRAINED
-    worth = selection.worth if untrained and selection is not None else None
-    lines += [] if worth is None else [worth_text(worth)]
+    comparison = selection.comparison if untrained and selection is not None else None
+    lines += [] if comparison is None else [comparison_text(comparison)]
     record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
-    record["worth"] = worth and asdict(worth)
+    record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)
 
 

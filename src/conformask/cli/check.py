@@ -9,7 +9,7 @@ from conformask.cli.output import facts, show, sizes_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from conformask.data.check import Findings
+    from conformask.data.check import CheckReport
 
 MOST = 5
 """Spacings or orientations that are listed."""
@@ -56,7 +56,7 @@ def _counts_text(counts: "Mapping[str, int]") -> str:
     return ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:MOST])
 
 
-def _errors_text(findings: "Findings") -> str:
+def _errors_text(findings: "CheckReport") -> str:
     if findings.mean_error is None or findings.error_quantiles is None:
         return "unknown"
     low, middle, high = findings.error_quantiles

@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
-from conformask.masker.folder import read_promise
+from conformask.masker.serialization import read_promise
 from conformask.records.curves import Selection
-from conformask.report.worth import percent_of, worth_text
+from conformask.report.benchmark import comparison_text, percent_of
 from conformask.storage.as_json import Json, read_json
 
 HELD = {
@@ -108,13 +108,19 @@ def info(
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
-    worth = Selection.load(run).worth if (run / "selection.npz").is_file() else None
+    comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
     rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
     show(
-        {"run": str(run), "promise": promise, "void": void, "worth": worth and asdict(worth), **record},
+        {
+            "run": str(run),
+            "promise": promise,
+            "void": void,
+            "comparison": comparison and asdict(comparison),
+            **record,
+        },
         *([promise] if promise else []),
         facts(rows),
-        *([] if worth is None else [worth_text(worth)]),
+        *([] if comparison is None else [comparison_text(comparison)]),
         *([void] if void else _notes(record, promise, run)),
         as_json=json,
     )

@@ -21,7 +21,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import show, table
 from conformask.progress import main_process
-from conformask.storage.owned import owned
+from conformask.storage.exclusive import exclusive_folder
 
 if TYPE_CHECKING:
     from conformask.monitoring.batch import Monitoring
@@ -76,13 +76,13 @@ def monitor(
     from conformask.masker.load import load
     from conformask.monitoring.batch import Monitoring
     from conformask.monitoring.batch import monitor as monitor_batch
-    from conformask.monitoring.stream import Watch
-    from conformask.records.watched import Watched
+    from conformask.monitoring.stream import StreamMonitor
+    from conformask.records.stream_status import StreamStatus
     from conformask.report.words import promised_here, stream_text
 
     masker = load(run, distance=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
-    found: Monitoring | Watched
+    found: Monitoring | StreamStatus
     parts = run / PARTS if (devices, nodes) != ("1", 1) else None
     if state is None:
         found = monitor_batch(
@@ -90,8 +90,8 @@ def monitor(
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
-        with owned(state.parent, state.name):
-            watch = Watch.load(masker, state) if state.is_file() else Watch(masker, level)
+        with exclusive_folder(state.parent, state.name):
+            watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
             found = watch.add(new, other_network=other_network, out=parts, devices=devices, nodes=nodes)
             if main_process():
                 watch.save(state)

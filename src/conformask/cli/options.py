@@ -208,7 +208,7 @@ def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.jso
     from conformask.losses import loss, stored_window
     from conformask.records.loss import LossTerms
     from conformask.storage.as_json import read_json
-    from conformask.storage.typed import record_of
+    from conformask.storage.typed import from_dict
 
-    terms = record_of(LossTerms, read_json(run / record, ["distance"]), run / record)
+    terms = from_dict(LossTerms, read_json(run / record, ["distance"]), run / record)
     return loss(terms.distance, terms.over, stored_window(terms), terms.tolerance, weights_path=weights_path)

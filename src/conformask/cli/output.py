@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformask.progress import main_process
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 
 
 def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
@@ -17,7 +17,7 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
     if not main_process():
         return
     if as_json:
-        json.dump(plain(record), sys.stdout, indent=2)
+        json.dump(to_jsonable(record), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return
     console = Console(highlight=False)

@@ -68,12 +68,12 @@ def predictor(
     from conformask.predictors.regressor import fit_predictor
     from conformask.preparation import true_images
     from conformask.tasks import task as task_by_name
-    from conformask.training.fit import Plan, default_epochs
+    from conformask.training.fit import TrainingConfig, default_epochs
 
     source = true_images(images, size, stride, split, seed, data_range)
     train, selection = source.part("train"), source.part("selection")
     epochs = default_epochs(epochs, max_minutes, patience, len(train))
-    plan = Plan(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
+    plan = TrainingConfig(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     fit_predictor(
         train,
         selection,

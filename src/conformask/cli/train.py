@@ -97,7 +97,7 @@ def train(
         Seed of the weights and of the order of images.
     """
     from conformask.losses import loss
-    from conformask.report.worth import worth_text
+    from conformask.report.benchmark import comparison_text
     from conformask.scorers.fit import fit_scorer
 
     collection = read.triplets(data, network)
@@ -124,16 +124,16 @@ def train(
         nodes=nodes,
         resume=resume,
     )
-    worth = None if fitted.selection is None else fitted.selection.worth
+    comparison = None if fitted.selection is None else fitted.selection.comparison
     record = {
         "run": str(run), "scorer": fitted.name, **vars(used.terms), "per_channel": per_channel,
-        "worth": None if worth is None else asdict(worth),
+        "comparison": None if comparison is None else asdict(comparison),
     }  # fmt: skip
     target = data if collection.has_split else "DATA"
     show(
         record,
         f"{run} holds a scorer ({fitted.name}, {used.terms.loss_name})",
-        NOT_KNOWN if worth is None else worth_text(worth),
+        NOT_KNOWN if comparison is None else comparison_text(comparison),
         f"Next: conformask calibrate {run} {target}, with triplets that the score has not seen",
         as_json=json,
     )

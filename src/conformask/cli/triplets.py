@@ -51,7 +51,7 @@ def triplets(
     seed
         Decides the split; give the predictor's.
     """
-    from conformask.predictors.own import own_predictor
+    from conformask.predictors.custom import custom_predictor
     from conformask.preparation import (
         add_outputs,
         population_of,
@@ -64,7 +64,7 @@ def triplets(
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
-        own = own_predictor(predictor, read.data_range)
+        own = custom_predictor(predictor, read.data_range)
         n = add_outputs(images, own, reading=read.reading(), devices=devices, nodes=nodes)
         record = {"data": str(images), "n": n, "predictor": predictor}
         show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from conformask.conformal.band import pointwise_delta
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import (
     ROUNDING,
     binomial_rank,
@@ -28,12 +28,12 @@ KEPT = "For all but a small share of calibration sets (delta), this very calibra
 
 
 @dataclass(frozen=True)
-class OnAverage:
+class Marginal:
     """A promise on average over sets and new images, if exchangeable (Papadopoulos et al. 2002)."""
 
     says: ClassVar[str] = "on average over calibration sets"
     delta: ClassVar[None] = None
-    selects: ClassVar[bool] = False
+    needs_selection: ClassVar[bool] = False
     begins: ClassVar[str] = DRAWN
     ends: ClassVar[str] = ""
 
@@ -51,14 +51,14 @@ class OnAverage:
 
 
 @dataclass(frozen=True)
-class WithProbability:
+class TrainingConditional:
     """A promise for all but a share delta of sets of independent images (Vovk 2012; Wilks 1941)."""
 
     delta: float
     test: Literal["fixed_sequence", "hoeffding_bentkus"] | None = None
     """The test that is relied on; None is the usual one."""
     says: ClassVar[str] = "with probability 1 - delta"
-    selects: ClassVar[bool] = False
+    needs_selection: ClassVar[bool] = False
     begins: ClassVar[str] = KEPT
     ends: ClassVar[str] = ""
 
@@ -76,7 +76,7 @@ class WithProbability:
 
 
 @dataclass(frozen=True)
-class WholeTable:
+class Simultaneous:
     """A promise for most calibration sets, for every declared threshold and every confidence at once.
 
     The promise is valid when threshold and confidence are chosen after looking. The images are independent
@@ -87,7 +87,7 @@ class WholeTable:
     thresholds: tuple[float, ...] = ()
     """Thresholds declared from the selection images, ascending."""
     says: ClassVar[str] = "for a whole table at once"
-    selects: ClassVar[bool] = True
+    needs_selection: ClassVar[bool] = True
     begins: ClassVar[str] = KEPT
     ends: ClassVar[str] = (
         ", and so for every other declared threshold and every confidence, chosen before or after"
@@ -108,7 +108,7 @@ class WholeTable:
         """Return the smallest n whose rank is at least 1."""
         return smallest_set(lambda n: self.rank(n, confidence) >= 1)
 
-    def fixed(self, selection: Evidence) -> "WholeTable":
+    def fit_on_selection(self, selection: CalibrationData) -> "Simultaneous":
         """Declare this threshold and others, from a tenth of the least unmasked loss to the largest."""
         unmasked = selection.curves.distance[:, -1]
         positive = unmasked[unmasked > 0]
@@ -131,4 +131,4 @@ class WholeTable:
         return below[-1]
 
 
-Certainty = OnAverage | WithProbability | WholeTable
+Certainty = Marginal | TrainingConditional | Simultaneous

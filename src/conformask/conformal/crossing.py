@@ -13,7 +13,9 @@ SPREAD = 3.0
 """Number of standard errors within which the added points lie."""
 
 
-def passes(distance: Float[np.ndarray, "..."], threshold: float) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def meets_threshold(
+    distance: Float[np.ndarray, "..."], threshold: float
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return where a loss meets the threshold."""
     return np.asarray(distance <= threshold * (1 + SLACK))
 
@@ -26,7 +28,7 @@ def first_crossing(
     The largest point that passes would not be enough for a loss that is not monotone: smaller lambdas may
     fail, and a lambda smaller than the image's own is deployed.
     """
-    failing = ~passes(distance, threshold)
+    failing = ~meets_threshold(distance, threshold)
     failing[:, 0] = False
     first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(grid))
     return np.asarray(grid[np.maximum(first - 1, 0)], dtype=np.float64)

@@ -32,7 +32,7 @@ class ImageBound:
             return np.asarray(np.exp(self.h(features) + self.shift))
 
 
-def looks_of_loss(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
+def fit_loss_quantile(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
     """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
     usable = losses > 0
     enough = usable.sum() >= IMAGES_A_COEFFICIENT * (features.shape[1] + 1)

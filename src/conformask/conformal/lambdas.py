@@ -5,8 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import between_grid_points
-from conformask.conformal.evidence import Evidence
 from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
 
 IMAGES_A_COEFFICIENT = 10
@@ -19,7 +19,7 @@ class Constant:
 
     says: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
-    selects: ClassVar[bool] = False
+    needs_selection: ClassVar[bool] = False
     ends: ClassVar[str] = ""
 
 
@@ -34,10 +34,10 @@ class Adaptive:
     """The regression, fitted on the selection images."""
     says: ClassVar[str] = "with an adaptive lambda"
     reads: ClassVar[frozenset[str]] = frozenset({"features"})
-    selects: ClassVar[bool] = True
+    needs_selection: ClassVar[bool] = True
     ends: ClassVar[str] = "; lambda follows how hard an image looks"
 
-    def fixed(self, selection: Evidence, confidence: float) -> "Adaptive":
+    def fit_on_selection(self, selection: CalibrationData, confidence: float) -> "Adaptive":
         """Fit h to the selection images whose critical lambda is neither 0 nor inf."""
         features, curves = selection.column("features"), selection.curves
         critical = between_grid_points(curves.grid, curves.distance, selection.threshold)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from conformask.conformal.certainty import OnAverage
+from conformask.conformal.certainty import Marginal
 from conformask.conformal.promise import Promise
-from conformask.conformal.statements import Rate
+from conformask.conformal.statements import Coverage
 
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
 ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
@@ -34,9 +34,9 @@ def meaning(promise: Promise) -> Meaning:
 def _event(promise: Promise) -> str:
     statement, unit = promise.statement, promise.unit
     within = promise.population.within if promise.delta is None else ""
-    if not isinstance(statement, Rate):
+    if not isinstance(statement, Coverage):
         return within + statement.event.format(mean=unit.mean)
-    if isinstance(promise.certainty, OnAverage) and not within:
+    if isinstance(promise.certainty, Marginal) and not within:
         return f"in at least {{c}} of these draws {unit.new} meets the threshold"
     return f"{within}{unit.share_of} meet the threshold"
 
@@ -44,7 +44,7 @@ def _event(promise: Promise) -> str:
 def _silent(promise: Promise) -> str:
     statement, population, sure = promise.statement, promise.population, promise.delta is not None
     at_once = ["for all categories at once"] if sure and population.by_itself else []
-    if not isinstance(statement, Rate):
+    if not isinstance(statement, Coverage):
         return _listed([statement.silent, *at_once])
     this_set = [] if sure else ["for this one calibration set"]
     return f"{{c}} {_listed([*population.each(promise.unit), *this_set, *at_once])}"

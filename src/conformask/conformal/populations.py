@@ -34,7 +34,7 @@ class _Words:
 
 
 @dataclass(frozen=True)
-class One(_Words):
+class SamePopulation(_Words):
     """The population of the calibration images."""
 
     says: ClassVar[str] = ""
@@ -109,7 +109,7 @@ class Weighted(_Words):
         return effective_sample_size(weights)
 
 
-Population = One | EachCategory | Weighted
+Population = SamePopulation | EachCategory | Weighted
 
 
 def effective_sample_size(weights: Float[np.ndarray, "n"]) -> float:

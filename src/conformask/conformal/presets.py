@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from conformask.conformal.certainty import WholeTable, WithProbability
+from conformask.conformal.certainty import Simultaneous, TrainingConditional
 from conformask.conformal.lambdas import Adaptive
 from conformask.conformal.populations import EachCategory, Weighted
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
-from conformask.conformal.statements import ConditionalMean, Mean, Rate
-from conformask.conformal.units import Group, Image, Member, Unit
+from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
+from conformask.conformal.units import Group, Image, ImageOfNewGroup, Unit
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.records.card import Terms
 
@@ -21,62 +21,62 @@ DEFAULTS = {"confidence": 0.9, "delta": 0.05}
 
 def marginal(confidence: float) -> Promise:
     """Promise P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
-    return Promise("marginal", Rate(confidence))
+    return Promise("marginal", Coverage(confidence))
 
 
 def pac(confidence: float, delta: float) -> Promise:
     """Promise P(d <= threshold | calibration set) >= confidence with probability 1 - delta over sets."""
-    return Promise("pac", Rate(confidence), WithProbability(delta))
+    return Promise("pac", Coverage(confidence), TrainingConditional(delta))
 
 
 def ltt(confidence: float, delta: float) -> Promise:
     """Promise the same as pac, without monotonicity: learn then test."""
-    return Promise("ltt", Rate(confidence), WithProbability(delta, "fixed_sequence"))
+    return Promise("ltt", Coverage(confidence), TrainingConditional(delta, "fixed_sequence"))
 
 
 def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Promise:
     """Promise the same as pac, for every declared threshold and every confidence at once."""
-    return Promise("simultaneous", Rate(confidence), WholeTable(delta, thresholds))
+    return Promise("simultaneous", Coverage(confidence), Simultaneous(delta, thresholds))
 
 
 def expected() -> Promise:
     """Promise E d <= threshold over calibration and test image, if exchangeable."""
-    return Promise("expected", Mean())
+    return Promise("expected", ExpectedLoss())
 
 
 def conditional_mean(confidence: float, t: float = 0.0) -> Promise:
     """Promise P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
-    return Promise("conditional_mean", ConditionalMean(confidence, t))
+    return Promise("conditional_mean", ConditionalExpectedLoss(confidence, t))
 
 
 def rcps(delta: float) -> Promise:
     """Promise E[d | calibration set] <= threshold with probability 1 - delta over calibration sets."""
-    return Promise("rcps", Mean(), WithProbability(delta))
+    return Promise("rcps", ExpectedLoss(), TrainingConditional(delta))
 
 
 def rcps_hb(delta: float) -> Promise:
     """Promise the same as rcps, by the bound of the original paper, which ignores the order of images."""
-    return Promise("rcps_hb", Mean(), WithProbability(delta, "hoeffding_bentkus"))
+    return Promise("rcps_hb", ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus"))
 
 
 def groups(confidence: float) -> Promise:
     """Promise P(d <= threshold) >= confidence for an image of a new group, if groups are exchangeable."""
-    return Promise("groups", Rate(confidence), unit=Member())
+    return Promise("groups", Coverage(confidence), unit=ImageOfNewGroup())
 
 
 def categories(confidence: float) -> Promise:
     """Promise P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
-    return Promise("categories", Rate(confidence), population=EachCategory())
+    return Promise("categories", Coverage(confidence), population=EachCategory())
 
 
 def weighted(confidence: float) -> Promise:
     """Promise P(d <= threshold) >= confidence for another population of known likelihood ratio."""
-    return Promise("weighted", Rate(confidence), population=Weighted())
+    return Promise("weighted", Coverage(confidence), population=Weighted())
 
 
 def adaptive(confidence: float, h: LogLinear | None = None) -> Promise:
     """Promise P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
-    return Promise("adaptive", Rate(confidence), lam=Adaptive(h))
+    return Promise("adaptive", Coverage(confidence), lam=Adaptive(h))
 
 
 GUARANTEES: Mapping[str, Callable[..., Promise]] = {
@@ -88,7 +88,7 @@ GUARANTEES: Mapping[str, Callable[..., Promise]] = {
 }  # fmt: skip
 
 
-UNITS: Mapping[str, Unit] = {"image": Image(), "member": Member(), "group": Group()}
+UNITS: Mapping[str, Unit] = {"image": Image(), "member": ImageOfNewGroup(), "group": Group()}
 
 
 def takes(name: str) -> frozenset[str]:

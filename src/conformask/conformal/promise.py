@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, replace
 
-from conformask.conformal.certainty import Certainty, OnAverage, WholeTable
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.certainty import Certainty, Marginal, Simultaneous
 from conformask.conformal.lambdas import Adaptive, Constant, Lambda
-from conformask.conformal.populations import One, Population
+from conformask.conformal.populations import Population, SamePopulation
+from conformask.conformal.procedures import Axes, Procedure, procedure_for
 from conformask.conformal.rules import Rule
-from conformask.conformal.statements import ConditionalMean, Rate, Statement
-from conformask.conformal.theorems import Axes, Theorem, theorem_of
+from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, Statement
 from conformask.conformal.units import Columns, Image, Unit
 
 
@@ -24,17 +24,17 @@ class Promise:
     """The name of the guarantee, in `presets`."""
     statement: Statement
     """The statement about new images: a share that meets the threshold, or a mean."""
-    certainty: Certainty = OnAverage()
+    certainty: Certainty = Marginal()
     """The calibration sets for which the statement holds."""
     unit: Unit = Image()
     """The unit counted: an image, a group, or an image of a new group."""
-    population: Population = One()
+    population: Population = SamePopulation()
     """The population of images that the statement is about."""
     lam: Lambda = Constant()
     """Whether all images have the same lambda, or each its own."""
 
     def __post_init__(self) -> None:
-        theorem_of(self.axes)
+        procedure_for(self.axes)
 
     @property
     def axes(self) -> Axes:
@@ -42,9 +42,9 @@ class Promise:
         return Axes(self.statement, self.certainty, self.unit, self.population, self.lam)
 
     @property
-    def theorem(self) -> Theorem:
+    def procedure(self) -> Procedure:
         """The theorem by which the promise can be given."""
-        return theorem_of(self.axes)
+        return procedure_for(self.axes)
 
     @property
     def confidence(self) -> float | None:
@@ -69,17 +69,17 @@ class Promise:
     @property
     def on_grid(self) -> bool:
         """Whether lambda is a point of the grid, even where critical lambdas are exact."""
-        return self.theorem.on_grid
+        return self.procedure.on_grid
 
     @property
     def own_bounds(self) -> bool:
         """Whether the promise uses each image's own bound, where there is one."""
-        return "bound_curve" in self.theorem.reads
+        return "bound_curve" in self.procedure.reads
 
     @property
-    def selects(self) -> bool:
+    def needs_selection(self) -> bool:
         """Whether the promise needs choices made on selection images; see `fixed`."""
-        return self.statement.selects or self.certainty.selects or self.lam.selects
+        return self.statement.needs_selection or self.certainty.needs_selection or self.lam.needs_selection
 
     @property
     def plural(self) -> str:
@@ -102,23 +102,23 @@ class Promise:
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest number of units that can suffice; see `Theorem`."""
-        return self.theorem.smallest_calibration_set(threshold, upper_bound)
+        return self.procedure.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> int | None:
         """Return which of n ascending critical lambdas is deployed; None where it is not one of them."""
-        return self.theorem.rank(n)
+        return self.procedure.rank(n)
 
-    def fixed(self, selection: Evidence, n: int) -> "Promise":
+    def fit_on_selection(self, selection: CalibrationData, n: int) -> "Promise":
         """Return the promise with every choice made that must not see the n calibration images."""
         statement, certainty, lam = self.statement, self.certainty, self.lam
-        if isinstance(statement, ConditionalMean):
-            statement = statement.fixed(selection, n)
-        if isinstance(certainty, WholeTable):
-            certainty = certainty.fixed(selection)
-        if isinstance(lam, Adaptive) and isinstance(statement, Rate):
-            lam = lam.fixed(selection, statement.confidence)
+        if isinstance(statement, ConditionalExpectedLoss):
+            statement = statement.fit_on_selection(selection, n)
+        if isinstance(certainty, Simultaneous):
+            certainty = certainty.fit_on_selection(selection)
+        if isinstance(lam, Adaptive) and isinstance(statement, Coverage):
+            lam = lam.fit_on_selection(selection, statement.confidence)
         return replace(self, statement=statement, certainty=certainty, lam=lam)
 
-    def rule(self, evidence: Evidence) -> Rule:
+    def rule(self, evidence: CalibrationData) -> Rule:
         """Return the rule from facts about images to their lambdas; void if the promise cannot be given."""
-        return self.theorem.rule(evidence)
+        return self.procedure.rule(evidence)

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from conformask.conformal.facts import Facts
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -26,10 +26,10 @@ class Rule(Protocol):
         """The names of the facts that the rule reads."""
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether some images are masked whatever they look like: the promise cannot be given."""
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Return the lambda of each image."""
 
     def to_json(self) -> dict[str, Json]:
@@ -45,11 +45,11 @@ class ConstantLambda:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether lambda is 0."""
         return self.lam <= 0
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Return lam for each image."""
         return np.full(facts.n, self.lam)
 
@@ -72,11 +72,11 @@ class CategoryLambda:
     needs: ClassVar[frozenset[str]] = frozenset({"category"})
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether the lambda of any category is 0."""
         return min(self.lambdas.values()) <= 0
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Return the lambda of each image's category.
 
         Raises:
@@ -124,11 +124,11 @@ class WeightedLambda:
         return cls(tuple(map(float, lambdas)), tuple(map(float, sums)), total, confidence)
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether even an image of weight 0 gets lambda 0."""
         return bool(self._lambdas(np.zeros(1))[0] <= 0)
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Return max{lam : (weight of critical lambdas below + own) / (total + own) <= 1 - confidence}."""
         return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
 
@@ -166,11 +166,11 @@ class AdaptiveLambda:
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether every image gets lambda 0."""
         return self.shift == -math.inf
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Compute lambda from the features of each image; 0 where it is NaN."""
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
@@ -208,11 +208,11 @@ class BoundedRisk:
     needs: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     @property
-    def void(self) -> bool:
+    def is_vacuous(self) -> bool:
         """Whether even an image without any possible error gets lambda 0."""
         return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
 
-    def __call__(self, facts: Facts) -> Lambdas:
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Compute lambda from the bound curve of each image."""
         return self.lambdas(np.asarray(facts.bound_curve))
 

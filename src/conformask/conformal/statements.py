@@ -6,8 +6,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from conformask.conformal.crossing import passes
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.words import mean, rate
 from conformask.errors import InvalidArgumentError
 
@@ -17,14 +17,14 @@ CHOICES = 40
 
 
 @dataclass(frozen=True)
-class Rate:
+class Coverage:
     """The statement that a share of at least `confidence` has d(m*y, m*y_hat) <= threshold."""
 
     confidence: float
     says: ClassVar[str] = "a share"
     bounds_a_mean: ClassVar[bool] = False
     measurable: ClassVar[bool] = True
-    selects: ClassVar[bool] = False
+    needs_selection: ClassVar[bool] = False
 
     def claim(self, distance: str, threshold: float, given: str) -> str:
         """Return the formula P(distance <= threshold given) >= confidence."""
@@ -32,14 +32,14 @@ class Rate:
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
         """Return 1 for each image that fails, else 0."""
-        return (~passes(distances, threshold)).astype(np.float64)
+        return (~meets_threshold(distances, threshold)).astype(np.float64)
 
     def allowed(self, threshold: float) -> float:
         """Return the largest mean loss allowed: 1 - confidence."""
         return 1 - self.confidence
 
 
-class _OfMean:
+class _MeanStatement:
     """Common part of the statements about a mean."""
 
     bounds_a_mean: ClassVar[bool] = True
@@ -54,7 +54,7 @@ class _OfMean:
 
 
 @dataclass(frozen=True)
-class Mean(_OfMean):
+class ExpectedLoss(_MeanStatement):
     """The statement that E d(m*y, m*y_hat) <= threshold."""
 
     says: ClassVar[str] = "a mean"
@@ -62,7 +62,7 @@ class Mean(_OfMean):
     silent: ClassVar[str] = "a limit for any single image"
     confidence: ClassVar[None] = None
     measurable: ClassVar[bool] = True
-    selects: ClassVar[bool] = False
+    needs_selection: ClassVar[bool] = False
     t: ClassVar[float] = 0.0
     steepness: ClassVar[float] = 1.0
 
@@ -72,7 +72,7 @@ class Mean(_OfMean):
 
 
 @dataclass(frozen=True)
-class ConditionalMean(_OfMean):
+class ConditionalExpectedLoss(_MeanStatement):
     """P(E[d(m*y, m*y_hat) | x] <= threshold) >= confidence: the paper's condition (3) as written.
 
     If the mean of t + max(d - t, 0) / (1 - confidence), with t < threshold, is at most the threshold, that
@@ -91,7 +91,7 @@ class ConditionalMean(_OfMean):
     silent: ClassVar[str] = "a limit for any single truth"
     measurable: ClassVar[bool] = False
     """False: one truth for each input cannot show the mean over its truths."""
-    selects: ClassVar[bool] = True
+    needs_selection: ClassVar[bool] = True
 
     @property
     def steepness(self) -> float:
@@ -102,13 +102,13 @@ class ConditionalMean(_OfMean):
         """Return the formula P(E[distance | x] <= threshold) >= confidence."""
         return rate(f"E[{distance} | x]", threshold, self.confidence, given)
 
-    def fixed(self, selection: Evidence, n: int) -> "ConditionalMean":
+    def fit_on_selection(self, selection: CalibrationData, n: int) -> "ConditionalExpectedLoss":
         """Choose the t that opens the masks of the selection images most, as if they were n."""
         choices = np.linspace(0, selection.threshold, CHOICES, endpoint=False)
         opened = [replace(self, t=float(t)).opened(selection, n) for t in choices]
         return replace(self, t=float(choices[int(np.argmax(opened))]))
 
-    def opened(self, selection: Evidence, n: int) -> int:
+    def opened(self, selection: CalibrationData, n: int) -> int:
         """Count the grid points that pass, at the mean risk and bound of the selection images."""
         bound = np.full(len(selection.curves.grid), selection.upper_bound)
         if selection.own_bound:
@@ -118,7 +118,7 @@ class ConditionalMean(_OfMean):
         return int((total <= (n + 1) * selection.threshold).sum())
 
 
-Statement = Rate | Mean | ConditionalMean
+Statement = Coverage | ExpectedLoss | ConditionalExpectedLoss
 
 
 def stated(threshold: float | None) -> float:

@@ -16,7 +16,7 @@ STAKES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @dataclass
-class Exchangeable:
+class ExchangeabilityMartingale:
     """A test of exchangeability of new values with the past: the simple jumper, a conformal test martingale.
 
     If all values are exchangeable, the probability that wealth ever reaches 1 / level is at most level (Vovk,
@@ -47,7 +47,7 @@ class Exchangeable:
 
 
 @dataclass
-class Failures:
+class FailureMartingale:
     """A test of whether more than a share fails: an e-process, a mean of bets on losses in [0, 1].
 
     If every loss has at most this mean given the past, the probability that wealth ever reaches 1 / level is
@@ -76,12 +76,12 @@ class Failures:
 
 
 @dataclass
-class Stream:
+class StreamTest:
     """The monitored state of a stream, stored as JSON."""
 
-    measures: dict[str, Exchangeable]
+    measures: dict[str, ExchangeabilityMartingale]
     """Tests of measures that need no truth, by name."""
-    failures: Failures | None
+    failures: FailureMartingale | None
     """The test of failures; None where the promise is about a mean."""
     seen: set[str] = field(default_factory=set)
     """Hashes of the images or groups that have entered: each enters once."""
@@ -125,15 +125,19 @@ class Stream:
         }
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "Stream":
+    def from_json(cls, record: Mapping[str, Json]) -> "StreamTest":
         """Read the state that to_json wrote."""
         measures = {
-            str(name): Exchangeable(sorted(map(float, each["past"])), list(map(float, each["wealth"])))
+            str(name): ExchangeabilityMartingale(
+                sorted(map(float, each["past"])), list(map(float, each["wealth"]))
+            )
             for name, each in record["measures"].items()
         }
         kept, failures = record["failures"], None
         if kept is not None:
             bets = list(map(float, kept["wealth"]))
-            failures = Failures(float(kept["allowed"]), bets, int(kept["images"]), float(kept["failed"]))
+            failures = FailureMartingale(
+                float(kept["allowed"]), bets, int(kept["images"]), float(kept["failed"])
+            )
         peaks = float(record["peak"]), float(record["failure_peak"])
         return cls(measures, failures, set(record["seen"]), set(record["judged"]), *peaks)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from conformask.conformal.evidence import Evidence
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.grouping import (
     Labels,
     first_of_each,
@@ -63,7 +63,7 @@ class Image:
         return grouped_proportion(met, groups)
 
 
-class _OfGroups:
+class _GroupUnit:
     """Common part of the units that count groups."""
 
     reads: ClassVar[frozenset[str]] = frozenset({"group"})
@@ -77,7 +77,7 @@ class _OfGroups:
 
 
 @dataclass(frozen=True)
-class Member(_OfGroups):
+class ImageOfNewGroup(_GroupUnit):
     """A random image of a new group; images of a group are dependent, groups are exchangeable."""
 
     says: ClassVar[str] = "of a random image of a new group"
@@ -104,14 +104,14 @@ class Member(_OfGroups):
         """Return the mean over groups of their share of images that pass, and its 95 % interval."""
         return grouped_proportion(met, groups, each_group_alike=True)
 
-    def reduce(self, evidence: Evidence) -> Evidence:
+    def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit, with the mean of its distances."""
         groups = evidence.column("group")
         return _as_one_each(evidence, groups, group_means(evidence.curves.distance, groups))
 
 
 @dataclass(frozen=True)
-class Group(_OfGroups):
+class Group(_GroupUnit):
     """A new group, such as a patient, with at least a share of its images within the threshold."""
 
     share: float = 1.0
@@ -178,14 +178,16 @@ class Group(_OfGroups):
         fine = self.losses((~met).astype(np.float64), groups) == 0
         return float(fine.mean()), clopper_pearson(int(fine.sum()), len(fine))
 
-    def reduce(self, evidence: Evidence) -> Evidence:
+    def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit; its critical lambda is the largest at which enough images pass."""
         groups = evidence.column("group")
         one_each = _as_one_each(evidence, groups, self.losses(evidence.curves.distance, groups))
         return replace(one_each, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
 
 
-def _as_one_each(evidence: Evidence, groups: Labels, distance: Float[np.ndarray, "k g"]) -> Evidence:
+def _as_one_each(
+    evidence: CalibrationData, groups: Labels, distance: Float[np.ndarray, "k g"]
+) -> CalibrationData:
     """Reduce groups to one image each, with the facts of its first image and without its own bound."""
     first = np.unique(groups, return_index=True)[1]
     curves = evidence.curves
@@ -201,4 +203,4 @@ def _as_one_each(evidence: Evidence, groups: Labels, distance: Float[np.ndarray,
     return replace(evidence, curves=reduced, critical_lambdas=critical, own_bound=False)
 
 
-Unit = Image | Member | Group
+Unit = Image | ImageOfNewGroup | Group

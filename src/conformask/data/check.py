@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformask.data.images import is_constant, pixel_hash
-from conformask.data.lookalikes import Looks, copies, look_of
+from conformask.data.perceptual_hashes import Looks, find_copies, perceptual_hash
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
@@ -21,7 +21,7 @@ SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
 
 
 @dataclass(frozen=True)
-class Findings:
+class CheckReport:
     """Findings of check_triplets: facts about the images and warnings."""
 
     n: int
@@ -54,7 +54,7 @@ class Findings:
     warnings: tuple[str, ...]
 
 
-def check_triplets(triplets: Triplets, needed: int) -> Findings:
+def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
     """Read every triplet once and return what was found.
 
     `needed` is the number of calibration images that the wanted promise takes. Triplets without a split are
@@ -64,7 +64,7 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         ImageError: an image cannot be used, or its channels differ from the first's.
     """
     sizes: Counter[Size] = Counter()
-    errors, looks, by_hash = [], [], defaultdict(list)
+    errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
     geometries, patients = [], []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
@@ -73,14 +73,14 @@ def check_triplets(triplets: Triplets, needed: int) -> Findings:
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
         shown = triplet.y_hat if triplet.y is None else triplet.y
-        looks.append(look_of(shown))
+        perceptual_hashes.append(perceptual_hash(shown))
         if not is_constant(shown):
             by_hash[pixel_hash(shown)].append(index)
     parts = triplets.parts
     twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
-    alike = [pair for pair in _alike(np.stack(looks), parts) if pair not in twins]
+    alike = [pair for pair in _alike(np.stack(perceptual_hashes), parts) if pair not in twins]
     names, first = triplets.names, triplets[0]
-    return Findings(
+    return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
         has_truth=triplets.has_truth,
@@ -119,11 +119,13 @@ def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
     return low, middle, high
 
 
-def _alike(looks: Looks, parts: Sequence[str | None]) -> list[tuple[int, int]]:
+def _alike(perceptual_hashes: Looks, parts: Sequence[str | None]) -> list[tuple[int, int]]:
     """Return pairs of places of copies that lie in different parts."""
     if len(set(parts)) < 2:
         return []
-    return [(a, b) for a, b in copies(looks, looks) if a < b and parts[a] != parts[b]]
+    return [
+        (a, b) for a, b in find_copies(perceptual_hashes, perceptual_hashes) if a < b and parts[a] != parts[b]
+    ]
 
 
 def _warnings(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
 from conformask.data.formats.format import at_time as at_time
-from conformask.data.formats.opened import Header, Opened, Places, Window, window_of
+from conformask.data.formats.header import Header, ImageHandle, Places, Window, window_of
 from conformask.data.limits import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import PLAIN, Reading
@@ -106,7 +106,7 @@ def is_image(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, reading: Reading) -> Iterator[Opened]:
+def _opened(path: Path, reading: Reading) -> Iterator[ImageHandle]:
     file, time = at_time(path)
     if not (os.path.isfile(file) or os.path.isdir(file)):
         raise MissingFileError(f"{path} does not exist")
@@ -141,7 +141,7 @@ def _check_memory(path: Path, header: Header) -> None:
     check_memory(f"{path}, {header.shape} (C, *space) in float32,", FLOAT32 * header.values)
 
 
-def _whole(path: Path, image: Opened) -> Array:
+def _whole(path: Path, image: ImageHandle) -> Array:
     _check_memory(path, image.header)
     return _checked(path, image.decode(), image.header, image.header.space)
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Literal
 
-from conformask.data.formats.opened import Header
+from conformask.data.formats.header import Header
 from conformask.errors import InvalidArgumentError
 
 Role = Literal["x", "y_hat", "y"]

@@ -11,13 +11,13 @@ from jaxtyping import Float
 from conformask.data.decoding import decode_with_header, is_image, name_and_suffix
 from conformask.data.formats import BY_SUFFIX
 from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from conformask.data.formats.opened import DataRange as DataRange
-from conformask.data.formats.opened import Header, arranged, header_of
-from conformask.data.formats.opened import channels_last as channels_last
+from conformask.data.formats.header import DataRange as DataRange
+from conformask.data.formats.header import Header, arranged, header_of
+from conformask.data.formats.header import channels_last as channels_last
 from conformask.data.formats.quantised import nearest, rounded_down
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 from conformask.types import Array
 
 Image = Float[np.ndarray, "_ ..."]
@@ -161,7 +161,7 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
     write, holds_floats = _writer(path)
     _check_writable(path, image, holds_floats)
     content = image.astype(np.float32) if holds_floats else levels(image, bits, round_down)
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         write(aside, channels_last(content))
 
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from conformask.data.formats import BY_SUFFIX, format_of, known_suffix
 from conformask.data.formats.dicom import DICOM_SERIES
-from conformask.data.formats.format import Blocks, Shape, Under
-from conformask.data.formats.opened import Places
+from conformask.data.formats.format import Blocks, Shape, SourceImage
+from conformask.data.formats.header import Places
 from conformask.data.formats.png_jpeg import PNG
 from conformask.errors import ImageError, chosen
 from conformask.records.size import Size
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 
 BLOCK = 1024
 """Side of a block of a plane, in pixels."""
@@ -40,7 +40,7 @@ def grid(size: Size, block: int | None = None) -> Iterator[Places]:
     return product(*([slice(at, min(at + block, side)) for at in range(0, side, block)] for side in size))
 
 
-def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None:
+def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -> None:
     """Write a mask (C, *space), or (C, T, *space) of a time series, from its blocks, wholly or not at all.
 
     Raises:
@@ -56,5 +56,5 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: Under) -> None
     space = shape[2 if under.is_film else 1 :]
     if len(space) > 2 and not kind.volumes:
         raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         kind.write_blocks(aside, shape, blocks, side_of_block(space), under)

@@ -7,7 +7,7 @@ from pathlib import Path
 from conformask.errors import MismatchError
 from conformask.records.network import Network
 from conformask.storage.as_json import Json, claim, read_json, write_json
-from conformask.storage.typed import record_of
+from conformask.storage.typed import from_dict
 
 FILE = "triplets.json"
 
@@ -51,7 +51,7 @@ class Provenance:
         record = _record(folder)
         if record.get("predictor"):  # as conformask 0.1 wrote it
             record["network"] = {"name": record["predictor"]}
-        provenance = record_of(cls, record, path)
+        provenance = from_dict(cls, record, path)
         if not provenance.finished:
             raise MismatchError(f"{folder} holds triplets that were not finished: give the command again")
         if network is None or provenance.network == Network(network):
@@ -66,7 +66,7 @@ class Provenance:
 def unfinished(folder: Path) -> Provenance | None:
     """Return the provenance of triplets that are not complete yet; None where there are none."""
     record = _record(folder)
-    return record_of(Provenance, record, folder / FILE) if record.get("finished") is False else None
+    return from_dict(Provenance, record, folder / FILE) if record.get("finished") is False else None
 
 
 def _record(folder: Path) -> dict[str, Json]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from conformask.data.datasets import Item
 from conformask.data.decoding import open_window, read_header
-from conformask.data.formats.opened import Header, Places, Window, arranged, header_of, window_of
+from conformask.data.formats.header import Header, Places, Window, arranged, header_of, window_of
 from conformask.data.images import Image, to_unit
 from conformask.data.limits import FLOAT32, check_memory
 from conformask.records.reading import PLAIN, Reading

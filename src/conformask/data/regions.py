@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.data.decoding import decode_with_header
-from conformask.data.formats.opened import Header, Places, arranged
+from conformask.data.formats.header import Header, Places, arranged
 from conformask.data.rasters import open_raster
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry

@@ -8,7 +8,7 @@ import numpy as np
 
 from conformask.data.datasets import Item
 from conformask.data.decoding import at_time, companions_of, read_header
-from conformask.data.formats.opened import Header, header_of
+from conformask.data.formats.header import Header, header_of
 from conformask.data.images import Image, from_user_array, with_header
 from conformask.data.manifest import ManifestRow
 from conformask.data.rasters import Raster, open_raster
@@ -27,7 +27,7 @@ from conformask.records.reading import Reading
 from conformask.records.size import Size
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
-from conformask.storage.published import path_hash
+from conformask.storage.sealed import path_hash
 from conformask.types import Array, Triplet
 
 Role = Literal["x", "y_hat", "y"]

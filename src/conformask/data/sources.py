@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from conformask.data.decoding import read_header
-from conformask.data.formats.opened import Header, header_of
+from conformask.data.formats.header import Header, header_of
 from conformask.data.images import (
     DataRange,
     Image,
@@ -19,13 +19,13 @@ from conformask.data.images import (
     quantised,
     read_image,
 )
-from conformask.data.splits import check_how, check_part, dealt, part_of_tile
+from conformask.data.splits import assign_parts, check_part, check_split, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
-from conformask.storage.published import path_hash
+from conformask.storage.sealed import path_hash
 from conformask.types import Array
 
 
@@ -42,14 +42,14 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _Cutting:
+class _TileOptions:
     size: int
     stride: int | None
     how: str
     seed: int
 
     def __post_init__(self) -> None:
-        check_how(self.how)
+        check_split(self.how)
         if self.size < 1 or (self.stride is not None and self.stride < 1):
             raise InvalidArgumentError(f"size {self.size} and stride {self.stride} must be at least 1 pixel")
         if self.how == "tile" and self.stride is not None and self.stride < self.size:
@@ -91,7 +91,7 @@ class TrueImages:
         files: Mapping[str, Path | Array],
         headers: Mapping[str, Header],
         sources: Sequence[Source],
-        cutting: _Cutting,
+        cutting: _TileOptions,
         data_range: DataRange | None,
         colour: bool,
     ) -> None:
@@ -133,7 +133,7 @@ class TrueImages:
             if name in files:
                 raise ImageError(f"{path} and {files[name]} would both be called {name!r}; rename one")
             files[name] = path
-        return cls._of(files, _Cutting(size, stride, how, seed), data_range, colour)
+        return cls._of(files, _TileOptions(size, stride, how, seed), data_range, colour)
 
     @classmethod
     def from_arrays(
@@ -151,11 +151,15 @@ class TrueImages:
             check_name(name, "images")
         if not images:
             raise InvalidArgumentError("images is empty; give at least one array")
-        return cls._of(dict(images), _Cutting(size, stride, how, seed), data_range, colour)
+        return cls._of(dict(images), _TileOptions(size, stride, how, seed), data_range, colour)
 
     @classmethod
     def _of(
-        cls, files: Mapping[str, Path | Array], cutting: _Cutting, data_range: DataRange | None, colour: bool
+        cls,
+        files: Mapping[str, Path | Array],
+        cutting: _TileOptions,
+        data_range: DataRange | None,
+        colour: bool,
     ) -> "TrueImages":
         found = tracked(files.items(), "looking at images", len(files))
         headers = {name: _header(name, file) for name, file in found}
@@ -219,7 +223,7 @@ class TrueImages:
             InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few
                 groups.
         """
-        parts = dealt(self.groups, fractions, seed, calibration=1, by_group=True)
+        parts = assign_parts(self.groups, fractions, seed, calibration=1, by_group=True)
         return self._with([replace(source, part=parts[source.group]) for source in self.sources])
 
     def _with(self, sources: Sequence[Source]) -> "TrueImages":

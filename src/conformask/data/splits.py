@@ -27,7 +27,7 @@ def part_of(group: str, seed: int = 0) -> str:
     return _deal(uniform(seed, group), PARTS, FRACTIONS)
 
 
-def dealt(
+def assign_parts(
     groups: Sequence[str], fractions: Sequence[float], seed: int, calibration: int, by_group: bool
 ) -> dict[str, str]:
     """Assign groups to parts in the order of a hash, in numbers as near the fractions as possible.
@@ -81,7 +81,7 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     Raises:
         InvalidArgumentError: another `how`.
     """
-    check_how(how)
+    check_split(how)
     if how in ("tile", "paper"):
         return part_of(tile, seed)
     part = part_of(file, seed)
@@ -91,7 +91,7 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     return _deal(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
 
 
-def check_how(how: str) -> None:
+def check_split(how: str) -> None:
     """Raise for an unknown way of splitting."""
     if how not in get_args(How):
         raise InvalidArgumentError(f"split {how!r} is unknown; choose from {list(get_args(How))}")

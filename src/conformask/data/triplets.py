@@ -7,12 +7,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from conformask.ahead import ahead
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import Item, items_of
 from conformask.data.decoding import name_and_suffix
-from conformask.data.formats.opened import Header
+from conformask.data.formats.header import Header
 from conformask.data.groups import patient_of, pattern
 from conformask.data.images import DataRange
 from conformask.data.manifest import (
@@ -33,9 +32,10 @@ from conformask.data.rows import (
     region_of_row,
     source_of_row,
 )
-from conformask.data.splits import FRACTIONS, PARTS, check_part, dealt, part_of, set_aside
+from conformask.data.splits import FRACTIONS, PARTS, assign_parts, check_part, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.names import Guarantee
+from conformask.prefetch import prefetch
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
@@ -438,7 +438,7 @@ class Triplets:
             raise InvalidArgumentError("the manifest splits already: leave out fractions and guarantee")
         promise = guarantee_by_name(guarantee or "marginal", confidence)
         fewest = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
-        of_groups = dealt(self.groups, fractions, seed, fewest, promise.by_group)
+        of_groups = assign_parts(self.groups, fractions, seed, fewest, promise.by_group)
         return [of_groups[group] for group in self.groups]
 
     def _part(self, name: str, parts: Sequence[str | None]) -> "Triplets":
@@ -494,7 +494,7 @@ class Triplets:
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
         in_files = all(isinstance(row.y_hat, Path) for row in self._rows)
-        return of_same_channels(ahead(self.__getitem__, range(len(self)), _bytes_of) if in_files else self)
+        return of_same_channels(prefetch(self.__getitem__, range(len(self)), _bytes_of) if in_files else self)
 
 
 def _bytes_of(triplet: Triplet) -> int:

@@ -13,8 +13,8 @@ from threading import Lock
 
 from conformask.errors import MismatchError, OutputError
 from conformask.storage.as_json import Json, claim, read_json
+from conformask.storage.atomic import atomic_write, remove, remove_claimed
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
-from conformask.storage.whole import remove, remove_claimed, whole_file
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
 SEGMENTATIONS = "segmentations"
@@ -23,7 +23,7 @@ SIZES_OF = f"{OWN_NAME}.sizes-"
 
 
 @dataclass(frozen=True)
-class Line:
+class MaskRow:
     """A line of sizes.csv; distance and within are empty where the truth is not known."""
 
     name: str
@@ -38,7 +38,7 @@ class Line:
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
 
 
-COLUMNS = tuple(each.name for each in fields(Line))
+COLUMNS = tuple(each.name for each in fields(MaskRow))
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class MaskFolder:
             f"holds masks of {len(strays)} other images, such as {Path(strays[0]).name}" if strays else None
         )
 
-    def lines(self) -> dict[str, Line]:
+    def lines(self) -> dict[str, MaskRow]:
         """Read sizes.csv, by name; lines that a killed run left incomplete are ignored."""
-        lines: dict[str, Line] = {}
+        lines: dict[str, MaskRow] = {}
         for sizes in self._all_sizes():
             with (
                 suppress(FileNotFoundError, csv.Error),
@@ -118,7 +118,7 @@ class MaskFolder:
         if not (self.path / CLAIM).is_file():
             raise OutputError(f"{self.path / CLAIM} is gone since the run began: give the command again")
 
-    def add(self, line: Line) -> None:
+    def add(self, line: MaskRow) -> None:
         """Append a line; safe to call from any thread."""
         self.check_claimed()
         path = self.path / (f"{SIZES_OF}{self.process}.csv" if self.process else SIZES)
@@ -128,7 +128,7 @@ class MaskFolder:
             with path.open("a", newline="", encoding="utf-8") as file:
                 csv.writer(file, lineterminator="\n").writerow(_row(line))
 
-    def write(self, lines: Sequence[Line]) -> None:
+    def write(self, lines: Sequence[MaskRow]) -> None:
         """Write the whole of sizes.csv, and remove the files of other processes."""
         _write(self.path / SIZES, lines)
         for sizes in self._all_sizes()[1:]:
@@ -139,8 +139,8 @@ class MaskFolder:
         return [self.path / SIZES, *sorted(self.path.glob(f"{SIZES_OF}*.csv"))]
 
 
-def _write(path: Path, lines: Sequence[Line]) -> None:
-    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+def _write(path: Path, lines: Sequence[MaskRow]) -> None:
+    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, lines))
@@ -150,13 +150,13 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
     return (line for line in lines if line.endswith("\n"))
 
 
-def _row(line: Line) -> list[str]:
+def _row(line: MaskRow) -> list[str]:
     measured = ["" if value is None else str(value) for value in (line.distance, line.within, line.bound)]
     return [line.name, f"{line.mask_size:.6f}", line.source, *measured]
 
 
-def _line(row: Mapping[str, str]) -> Line:
+def _line(row: Mapping[str, str]) -> MaskRow:
     size, distance = float(row["mask_size"]), float(row["distance"]) if row["distance"] else None
     within = {"": None, "True": True, "False": False}[row["within"]]
     bound = float(row["bound"]) if row["bound"] else None
-    return Line(row["name"], size, row["source"], distance, within, bound)
+    return MaskRow(row["name"], size, row["source"], distance, within, bound)

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import at, best_device
-from conformask.calibration import Scored
-from conformask.data.formats.format import Under
-from conformask.data.formats.opened import Header, arranged, header_of
+from conformask.arithmetic import best_device, window_index
+from conformask.calibration import ScoredBatch
+from conformask.data.formats.format import SourceImage
+from conformask.data.formats.header import Header, arranged, header_of
 from conformask.data.images import Image, to_unit
 from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
@@ -30,9 +30,9 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import MissingFileError, expect
 from conformask.masker.masker import Masker
-from conformask.masks.passes import Passes, passes_of
+from conformask.masks.streaming_level import Passes, passes_of
 from conformask.records.reading import Reading
-from conformask.scorers.tiled import Places, Tiled, Window
+from conformask.scorers.tiled import Places, Tile, Tiled
 from conformask.types import Array, Batch, Family, Score
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def masked(
     reading = masker.card.reading
     x, y_hat = _arranged("x", x, reading), _arranged("y_hat", y_hat, reading)
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
-    image = WholeImage("the image", *rasters, None, category, weight, Under(None, None, reading))
+    image = WholeImage("the image", *rasters, None, category, weight, SourceImage(None, None, reading))
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     check_whole(masker, image)
     warn_whole(masker, image)
@@ -146,7 +146,7 @@ def _scores(
 
 
 def _score_of_tile(
-    window: Window, units: Sequence[Callable[[Array], Image]], scorer: Tiled, x: Array, y_hat: Array
+    window: Tile, units: Sequence[Callable[[Array], Image]], scorer: Tiled, x: Array, y_hat: Array
 ) -> Array:
     """Return the weighted score of a tile, (1 or C, *space)."""
     images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
@@ -166,13 +166,13 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
     for tile, part in zip(tiles, parts, strict=True):
         sides = zip(tile, block, strict=True)
         common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in sides)
-        score[at(_within(common, block))] += part[at(_within(common, tile))]
+        score[window_index(_within(common, block))] += part[window_index(_within(common, tile))]
     return score
 
 
 def _passes(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> Passes:
     """Return the passes before the first, with the lambda of the image."""
-    (lam,) = masker.lambdas(Scored(facts, Score(score)))
+    (lam,) = masker.lambdas(ScoredBatch(facts, Score(score)))
     return passes_of(masker.family, float(lam), pixels)
 
 
@@ -186,7 +186,7 @@ def _passes_by_pixels(
     """Return the passes before the first for a rule that needs pixels; parts are the score of each block."""
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
-        score[at(block)] = part
+        score[window_index(block)] = part
     given, output = (
         torch.from_numpy(_unit(raster.header, raster.reading, raster.name, array))[None]
         for raster, array in ((image.x, x), (image.y_hat, y_hat))

@@ -10,33 +10,33 @@ from typing import Literal
 import numpy as np
 import torch
 
-from conformask.ahead import ahead
 from conformask.arithmetic import best_device
 from conformask.calibration import loss_under
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
 from conformask.data.formats.dicom_masks import write_segmentation
-from conformask.data.formats.format import Under
-from conformask.data.formats.opened import Header
+from conformask.data.formats.format import SourceImage
+from conformask.data.formats.header import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.deployment.films import films_of
-from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, Line, MaskFolder
+from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
+from conformask.deployment.time_series import time_series_of
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect
-from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
+from conformask.masker.validation import measurement_of
+from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, in_colors, overlay
 from conformask.report.slices import planes_of
-from conformask.storage.owned import owned
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
+from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import check_devices, together
 from conformask.types import Array, Batch
 
@@ -107,7 +107,7 @@ def write_masks(
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     fabric = together(devices, nodes)
     work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), like)
-    with owned(work.folder.path):
+    with exclusive_folder(work.folder.path):
         if fabric.is_global_zero:
             files = [*work.files, *(work.segmentations.values() if seg is not None else ())]
             work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
@@ -144,7 +144,7 @@ class _Work:
             name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, like), volumes)}"
             for name, index in self._indices.items()
         }
-        self._films = films_of(triplets, self.places, like)
+        self._films = time_series_of(triplets, self.places, like)
         self._joined = {name: film.path for film in self._films for name in film.names}
 
     @property
@@ -177,7 +177,7 @@ class _Work:
             index for index, name in enumerate(self.triplets.names) if not self._done(name, lines.get(name))
         ]
 
-    def _done(self, name: str, line: Line | None) -> bool:
+    def _done(self, name: str, line: MaskRow | None) -> bool:
         joined = self._joined.get(name)
         is_there = self.places[name].exists() or (joined is not None and joined.exists())
         if line is None or not (is_there and self._overlay(name).exists()):
@@ -197,22 +197,24 @@ class _Work:
         mine = self.triplets.select(index for part in parts for index in part)
         names = {self.triplets.names[index] for index in left}
         opened = (self._opened(batch) for batch in mine.batches(BATCH_SIZE))
-        written = ahead(partial(self._write_batch, names), opened)
+        written = prefetch(partial(self._write_batch, names), opened)
         for _ in tracked(written, "masks", len(mine), len):
             pass
         for index in [index for index in left if index in self._whole][process::processes]:
             self._write_whole(self._whole.pop(index))  # frees what it decoded and opened
 
-    def _opened(self, batch: Batch) -> "_Opened":
+    def _opened(self, batch: Batch) -> "_MaskedBatch":
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, there = self.masker, batch.to(best_device())
         item = masker.scored(there.x, there.y_hat, batch.weight, batch.category)
         masks, bounds, distances = masker.open(item), masker.bounds_of(item), None
         if self._measures:
             distances = loss_under(masker.loss, masks, there).double().tolist()
-        return _Opened(batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist())
+        return _MaskedBatch(
+            batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist()
+        )
 
-    def _write_batch(self, names: set[str], opened: "_Opened") -> Batch:
+    def _write_batch(self, names: set[str], opened: "_MaskedBatch") -> Batch:
         """Write masks, overlays and lines of the images with these names; return the batch."""
         batch, distances, bounds = opened.batch, opened.distances, opened.bounds
         for index, name in enumerate(batch.names):
@@ -239,31 +241,31 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            with whole_file(path) as aside:
+            with atomic_write(path) as aside:
                 write_segmentation(aside, mask, self._under(name, None), at)
 
-    def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> Line:
+    def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
-        within = None if distance is None else bool(passes(np.array([distance]), threshold)[0])
-        return Line(name, size, self._source(name), distance, within, bound)
+        within = None if distance is None else bool(meets_threshold(np.array([distance]), threshold)[0])
+        return MaskRow(name, size, self._source(name), distance, within, bound)
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
 
-    def _under(self, name: str, geometry: Geometry | None) -> Under:
+    def _under(self, name: str, geometry: Geometry | None) -> SourceImage:
         file = self.triplets.file(self._indices[name], self._like)
-        return Under(file, geometry, self.triplets.reading)
+        return SourceImage(file, geometry, self.triplets.reading)
 
     def _overlay(self, name: str) -> Path:
         return self.folder.path / OVERLAYS / f"{name}.jpg"
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
-        with whole_file(self._overlay(name)) as aside:
+        with atomic_write(self._overlay(name)) as aside:
             write_jpeg(aside, _drawn(y_hat, mask, geometry))
 
 
 @dataclass(frozen=True)
-class _Opened:
+class _MaskedBatch:
     """A batch with its masks, ready to be written."""
 
     batch: Batch
@@ -272,7 +274,7 @@ class _Opened:
     bounds: list[float] | None
 
 
-def _check_complete(lines: Mapping[str, Line], names: Sequence[str], out: Path) -> None:
+def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Path) -> None:
     lost = [name for name in names if name not in lines]
     if lost:
         raise OutputError(
@@ -319,13 +321,13 @@ def _drawn(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     return np.concatenate([overlay(in_colors(plane), as_bytes(over)) for over, plane in pairs], axis=1)
 
 
-def _measurement(work: _Work, lines: Sequence[Line]) -> Measurement | None:
+def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
     """Return how the masks agree with the promise, if every one of them was measured; else None."""
     distances = [line.distance for line in lines if line.distance is not None]
     if len(distances) < len(lines):
         return None
     groups, categories = np.array(work.triplets.groups), np.array(work.triplets.categories)
-    return measured(work.masker, np.array(distances), groups, categories)
+    return measurement_of(work.masker, np.array(distances), groups, categories)
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:

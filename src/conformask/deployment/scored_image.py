@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import at
-from conformask.calibration import Scored
+from conformask.arithmetic import window_index
+from conformask.calibration import ScoredBatch
 from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
 from conformask.errors import OutputError
@@ -27,7 +27,7 @@ from conformask.types import Array, Family
 class ScoredImage:
     """An image with its score."""
 
-    item: Scored
+    item: ScoredBatch
     """Batch of one image and its score, for rules and families; without pixels where these stay in files.
 
     Its region is the one that the promise is about; None where the promise is about the whole image.
@@ -48,7 +48,7 @@ class ScoredImage:
 
 
 @dataclass(frozen=True)
-class Opening:
+class MaskLevel:
     """Mask of an image at one lambda: its level and its size."""
 
     lam: float
@@ -75,14 +75,14 @@ def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
         return np.memmap(file, np.float32, "w+", shape=shape)
 
 
-def opening(masker: Masker, image: ScoredImage) -> Opening:
+def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
     """Return lambda, level and mask size that the masker gives an image.
 
     Raises:
         InvalidArgumentError: its promise needs a weight or category that the image does not have.
     """
     lam, level = level_of(masker, image)
-    return Opening(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
+    return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
 
 
 def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
@@ -108,7 +108,7 @@ def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[A
     region = image.item.batch.region
     for window, mask in masks_of(family, image, level):
         if region is not None:
-            mask = 1 - region[at(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
+            mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
         for axis, (sums, places) in enumerate(zip((z, y, x), deep(window), strict=True), start=1):
             others = tuple(other for other in range(4) if other != axis)
             sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
@@ -119,7 +119,7 @@ def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[A
 def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
     """Yield each block of the mask, (C, D, H, W), with its place."""
     for window in grid(image.size):
-        (mask,) = family.apply(image.item.score.map[at(window)], level)
+        (mask,) = family.apply(image.item.score.map[window_index(window)], level)
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 

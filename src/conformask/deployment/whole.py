@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.ahead import ahead
-from conformask.arithmetic import at, best_device
-from conformask.calibration import Scored
-from conformask.data.formats.format import Blocks, Under
+from conformask.arithmetic import best_device, window_index
+from conformask.calibration import ScoredBatch
+from conformask.data.formats.format import Blocks, SourceImage
 from conformask.data.mask_files import grid, write_blocks
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
@@ -29,10 +28,11 @@ from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
+from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.size import size_text
 from conformask.report.overview import Overview
-from conformask.scorers.tiled import Factors, Places, Tiled, Window, reduced, tiled
+from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Loss, Score
 
 IN_MEMORY = 2**26
@@ -52,7 +52,7 @@ class WholeImage:
     """Raster of the truth; None where it is unknown."""
     category: str | None
     weight: float | None
-    under: Under
+    under: SourceImage
     """Image that the mask lies over."""
 
 
@@ -111,7 +111,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_h
         triplets.raster(index, "y") if triplets.has_truth else None,
         triplets.categories[index],
         triplets.weights[index],
-        Under(triplets.file(index, like), y_hat.header.geometry, triplets.reading),
+        SourceImage(triplets.file(index, like), y_hat.header.geometry, triplets.reading),
     )
 
 
@@ -129,8 +129,8 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
         score = np.memmap(file, np.float32, "w+", shape=shape)
         count = len(windows_of(masker, image))
         for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
-            score[at(places)] += part
-        opened = _Opened(masker, image, torch.from_numpy(score))
+            score[window_index(places)] += part
+        opened = _BlockwiseMask(masker, image, torch.from_numpy(score))
         write_blocks(path, score.shape[1:], opened.blocks(), image.under)
         return opened.written
 
@@ -149,21 +149,21 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     device, by_tiles, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
     under = under_tiles(masker, image)
 
-    def read(window: Window) -> tuple[Array, Array]:
+    def read(window: Tile) -> tuple[Array, Array]:
         return _read(image.x, under(window)), _read(image.y_hat, window.places)
 
-    images = ahead(read, windows, lambda both: sum(each.nbytes for each in both), threads=1)
+    images = prefetch(read, windows, lambda both: sum(each.nbytes for each in both), threads=1)
     for window, both in zip(windows, images, strict=True):
         x, y_hat = (torch.from_numpy(each)[None].to(device) for each in both)
         yield window.places, by_tiles.part(window, x, y_hat, image.name).cpu().numpy()
 
 
-def windows_of(masker: Masker, image: WholeImage) -> list[Window]:
+def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
     """Return the tiles of an image."""
     return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
 
 
-def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Window], Places]:
+def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Tile], Places]:
     """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
     if tiled_scorer(masker).holds(image.y_hat.size):
         return lambda window: image.x.header.everywhere
@@ -181,12 +181,12 @@ def exponent_by_blocks(loss: Loss) -> float | None:
     return None if distance is None else distance.exponent
 
 
-class _Opened:
+class _BlockwiseMask:
     """The mask of a scored image, block by block, with its size, its loss and overviews."""
 
     def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
         self._family, self._image, self._score = masker.family, image, score
-        lam = torch.from_numpy(masker.lambdas(Scored(facts_of(masker, image), Score(score))))
+        lam = torch.from_numpy(masker.lambdas(ScoredBatch(facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
         self._open, self._lost = 0.0, 0.0
         self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None
@@ -195,10 +195,10 @@ class _Opened:
 
     def blocks(self) -> Blocks:
         places = list(grid(self._image.y_hat.size))
-        y_hats = ahead(partial(_read, self._image.y_hat), places, lambda block: block.nbytes, threads=1)
+        y_hats = prefetch(partial(_read, self._image.y_hat), places, lambda block: block.nbytes, threads=1)
         title = f"mask of {self._image.name}"
         for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
-            mask = self._family.apply(self._score[at(window)], self._level)[0].numpy()
+            mask = self._family.apply(self._score[window_index(window)], self._level)[0].numpy()
             self._open += float(mask.sum(dtype=np.float64))
             self._lost += self._lost_at(window, mask, y_hat)
             self._mask.add(window, mask)

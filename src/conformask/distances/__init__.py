@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conformask.distances.custom import Custom
+from conformask.distances.custom import CustomDistance
 from conformask.distances.dists import Dists
 from conformask.distances.lp import Lp
 from conformask.distances.lpips import Lpips
@@ -84,9 +84,9 @@ def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> 
     )
 
 
-def _own(function: Callable[[Tensor, Tensor], Tensor]) -> Custom:
+def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:
     """Wrap a user's callable; refuse built-in names, since a run folder keeps only the name."""
-    own = Custom(function)
+    own = CustomDistance(function)
     if taken(own.name):
         raise InvalidArgumentError(
             f"your distance has the name of another, {own.name!r}, and a run folder keeps only names: "

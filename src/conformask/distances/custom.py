@@ -13,7 +13,7 @@ from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True)
-class Custom:
+class CustomDistance:
     """Wraps a callable on two (N, C, H, W) tensors; treated as not monotone unless declared monotone."""
 
     function: Callable[[Tensor, Tensor], Tensor]

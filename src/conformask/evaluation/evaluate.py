@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
 from conformask.conformal.units import Unit
-from conformask.data.survey import Survey, survey
+from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, expect
 from conformask.evaluation.examples import examples_of, gain_of
-from conformask.evaluation.made import made
 from conformask.evaluation.measures import measures_of
+from conformask.evaluation.provenance import provenance_of_evaluation
 from conformask.losses import paper_distance
-from conformask.masker.agreement import agreement
-from conformask.masker.leaks import warn_of_copies, warn_of_learnt
+from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
-from conformask.masker.matching import check_window
+from conformask.masker.resolve import check_window
+from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
 from conformask.records.evaluation import CategoryCoverage, Evaluation, ImageRecords
 from conformask.scorers.streaming import Streaming, gathered
@@ -77,14 +77,14 @@ def evaluate(
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
-    met = passes(records.distance, masker.card.threshold)
+    met = meets_threshold(records.distance, masker.card.threshold)
     labels = np.array(["" if category is None else category for category in test.categories])
     records = replace(records, group=groups, category=labels, passed=met)
     order = np.argsort(records.difficulty, kind="stable")
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
-    card, tails = masker.card, agreement(masker, records.distance, groups, categories).tails
+    card, tails = masker.card, compare_with_promise(masker, records.distance, groups, categories).tails
     promise = masker.guarantee
     by_category = isinstance(promise.population, EachCategory)
     coverage, interval = promise.unit.coverage(met, groups)
@@ -123,13 +123,13 @@ def evaluate(
         network=test.network,
         caveat=caveat,
         fingerprint=masker.fingerprint,
-        worth=None if masker.scorer.selection is None else masker.scorer.selection.worth,
+        comparison=None if masker.scorer.selection is None else masker.scorer.selection.comparison,
         unit=card.unit,
         share=card.share,
         within=card.within,
         exploratory=card.exploratory,
         hides=card.hides,
-        made=made(card, seen.contents),
+        made=provenance_of_evaluation(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         again=partial(_recalibrated, masker, test, opt_images, other_network),
     )
@@ -157,11 +157,11 @@ def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tu
     return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in intervals.items())
 
 
-def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
+def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     """Read the test images, and raise if they are not fit for a test."""
-    seen = survey(test, "reading test images")
-    traces = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
-    leaked = seen.among(traces)
+    seen = scan(test, "reading test images")
+    image_ids = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
+    leaked = seen.among(image_ids)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
@@ -170,7 +170,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> Survey:
         )
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")
-        warn_of_copies(seen, masker.looks, "test", "the masker was calibrated on")
+        warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
     masker.card.check_shape((seen.channels, *seen.sizes[0]))
     masker.card.check_sizes(seen.sizes)
     masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))

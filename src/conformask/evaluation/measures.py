@@ -7,7 +7,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.calibration import (
-    Scored,
+    ScoredBatch,
     critical_lambdas,
     loss_under,
     mask_size,
@@ -19,7 +19,7 @@ from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
 
 
-def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[str, Array]:
+def measures_of(masker: Masker, opt_on: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
     """Return the columns of ImageRecords for a batch, with the paper's Opt only for the names in `opt_on`."""
     mask = masker.open(item)
     return {
@@ -34,17 +34,17 @@ def measures_of(masker: Masker, opt_on: frozenset[str], item: Scored) -> dict[st
     }
 
 
-def critical_lambdas_of(masker: Masker, item: Scored) -> Float[np.ndarray, "n"]:
+def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, "n"]:
     """Return critical lambdas as in calibration: exact for monotone losses, else on the masker's grid."""
     return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
 
 
-def _oracle_sizes(masker: Masker, item: Scored) -> Array:
+def _oracle_sizes(masker: Masker, item: ScoredBatch) -> Array:
     mask = oracle(masker.loss, item.batch, item.score.map.shape[1], masker.card.threshold)
     return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask))
 
 
-def _paper_sizes(masker: Masker, item: Scored, opt_on: frozenset[str]) -> Array:
+def _paper_sizes(masker: Masker, item: ScoredBatch, opt_on: frozenset[str]) -> Array:
     distance, sizes = paper_distance(masker.loss), np.full(len(item.batch), np.nan)
     places = [place for place, name in enumerate(item.batch.names) if name in opt_on]
     if distance is not None and places:

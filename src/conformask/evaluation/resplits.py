@@ -9,7 +9,7 @@ from jaxtyping import Float
 from scipy import stats
 
 from conformask.calibration import curves, measured_curves
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.order import smallest
 from conformask.conformal.presets import marginal
 from conformask.data.triplets import Triplets
@@ -78,14 +78,14 @@ def resplit(
         curves(scored(masker.scorer, part, "resplits"), masker.family, masker.loss, grid)
         for part in (calibration, test)
     ]
-    met = passes(np.concatenate([part.distance for part in measured]), masker.card.threshold)
+    met = meets_threshold(np.concatenate([part.distance for part in measured]), masker.card.threshold)
     size = np.concatenate([part.size for part in measured])
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
     if not masker.loss.monotone:
         direct = met[:, place[:MEASURED]]
     else:
         distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
-        direct = passes(distances, masker.card.threshold)
+        direct = meets_threshold(distances, masker.card.threshold)
     return Resplits(
         measured=np.array([direct[left, column].mean() for column, (_, left) in enumerate(deals[:MEASURED])]),
         coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),

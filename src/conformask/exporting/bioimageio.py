@@ -12,12 +12,12 @@ import torch
 from PIL import Image, ImageOps
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
-from conformask.exporting.check import Case, Session
+from conformask.exporting.check import Case, InferenceSession
 from conformask.exporting.export import fitting, refuse, refuse_varying, write_checked
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, check_free, whole_folder
-from conformask.exporting.front import behind
 from conformask.exporting.graph import AtLambda, calibrated_shapes, translated
-from conformask.masker.code import waves
+from conformask.exporting.predictor_graph import append_masker
+from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.report.card import card_text
@@ -79,7 +79,7 @@ def export_bioimageio(
     refuse_varying(masker)
     cited = [] if credits.cite is None else [citation(credits.cite)]
     front, caveat = fitting(masker, predictor, network, other_network=other_network)
-    model = translated(masker, AtLambda) if front is None else behind(masker, front)
+    model = translated(masker, AtLambda) if front is None else append_masker(masker, front)
     with whole_folder(Path(folder)) as aside, TemporaryDirectory() as made:
         sources = Path(made)
         write_checked(sources / WEIGHTS, masker, model, front, caveat)
@@ -117,7 +117,7 @@ def citation(cite: str) -> dict[str, Json]:
 def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     """Run the file on waves, one image of the calibration's size; return inputs and outputs by name."""
     x, y_hat = (waves(shape, place) for place, shape in enumerate(calibrated_shapes(masker)))
-    run, case = Session(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
+    run, case = InferenceSession(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
     inputs = {name: getattr(case, name).numpy() for name in run.inputs}
     return inputs, {name: tensor.numpy() for name, tensor in run(case).items()}
 

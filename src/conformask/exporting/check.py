@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import beside, image_means
+from conformask.arithmetic import image_means, per_image
 from conformask.errors import MismatchError
-from conformask.exporting.front import Front
 from conformask.exporting.graph import constant_lambda, noise, scorable
+from conformask.exporting.predictor_graph import PredictorGraph
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
 from conformask.records.size import Size
@@ -47,7 +47,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class ExportCheck:
     """Result of a successful check."""
 
     difference: Difference
@@ -64,7 +64,7 @@ class Case:
     lam: Tensor
 
 
-class Session:
+class InferenceSession:
     """An exported file in onnxruntime, on the CPU.
 
     Raises:
@@ -98,7 +98,7 @@ class Session:
         return dict(zip(names, map(torch.from_numpy, returned), strict=True))
 
 
-def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement:
+def checked(masker: Masker, path: Path, front: PredictorGraph | None = None) -> ExportCheck:
     """Compare on random images of two sizes and batch sizes; at several lambdas if the file takes lambda.
 
     Args:
@@ -109,7 +109,7 @@ def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement
     Raises:
         MismatchError: onnxruntime fails, or differs by more than TOLERANCE.
     """
-    run = Session(path)
+    run = InferenceSession(path)
     cases, largest = list(cases_of(masker, run.inputs, front)), Difference()
     for case in tracked(cases, "checking against PyTorch", len(cases)):
         largest = largest | difference(masker, run, case)
@@ -120,11 +120,11 @@ def checked(masker: Masker, path: Path, front: Front | None = None) -> Agreement
             f"the mask, {largest.size:.2g} in the mask size{in_output}; {TOLERANCE:g} is allowed. Nothing "
             "was written: use conformask mask, or another version of torch or onnxruntime"
         )
-    return Agreement(largest, tuple(dict.fromkeys(tuple(case.y_hat.shape[2:]) for case in cases)))
+    return ExportCheck(largest, tuple(dict.fromkeys(tuple(case.y_hat.shape[2:]) for case in cases)))
 
 
 def cases_of(
-    masker: Masker, inputs: Mapping[str, Sequence[int | str]], front: Front | None
+    masker: Masker, inputs: Mapping[str, Sequence[int | str]], front: PredictorGraph | None
 ) -> Iterator[Case]:
     """Yield images and lambdas; a second size, twice as wide, only if the network takes it."""
     constant = None if "lam" in inputs else constant_lambda(masker)
@@ -140,7 +140,7 @@ def cases_of(
             yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64))
 
 
-def _images(masker: Masker, front: Front | None, count: int, wider: int) -> tuple[Images, Images]:
+def _images(masker: Masker, front: PredictorGraph | None, count: int, wider: int) -> tuple[Images, Images]:
     if front is not None:
         return scorable(masker, *front.images(count, wider))
     *sides, last = masker.card.sizes[0]
@@ -157,7 +157,7 @@ def reference_lambda(masker: Masker) -> float:
     return float(np.median(usual)) if usual.size else 1.0
 
 
-def difference(masker: Masker, run: Session, case: Case) -> Difference:
+def difference(masker: Masker, run: InferenceSession, case: Case) -> Difference:
     """Return the differences of one batch; NaN counts as infinite."""
     returned, family = run(case), masker.family
     mask, score = returned["mask"], returned["score"]
@@ -170,5 +170,5 @@ def difference(masker: Masker, run: Session, case: Case) -> Difference:
     sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
     output = (returned.get("y_hat", case.y_hat) - case.y_hat).abs()
     outside = torch.maximum(below - mask, mask - above).clamp(min=0)
-    gaps = ((score - own_score).abs() / beside(scale, score), outside, sizes, output)
+    gaps = ((score - own_score).abs() / per_image(scale, score), outside, sizes, output)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))

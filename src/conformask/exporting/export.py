@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
-from conformask.exporting.check import TOLERANCE, Agreement, checked
-from conformask.exporting.front import Front, behind, front_of
+from conformask.exporting.check import TOLERANCE, ExportCheck, checked
 from conformask.exporting.graph import constant_lambda, translated
+from conformask.exporting.predictor_graph import PredictorGraph, append_masker, predictor_graph
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
 from conformask.report.words import network_label, promised_here
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
+from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import refuse_unclaimed
-from conformask.storage.whole import whole_file
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -33,7 +33,7 @@ class Export:
     path: Path
     lam: float | None
     """Calibrated lambda; None where it depends on the image."""
-    agreement: Agreement
+    agreement: ExportCheck
     caveat: Caveat | None = None
     """Caveat if the promise may not be about outputs of the predictor; else None."""
 
@@ -84,15 +84,15 @@ def export(
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
     refuse(masker)
     front, caveat = fitting(masker, predictor, network, other_network=other_network)
-    model = translated(masker) if front is None else behind(masker, front)
-    with whole_file(path) as aside:
+    model = translated(masker) if front is None else append_masker(masker, front)
+    with atomic_write(path) as aside:
         agreement = write_checked(aside, masker, model, front, caveat)
     return Export(path, constant_lambda(masker), agreement, caveat)
 
 
 def fitting(
     masker: Masker, predictor: str | Path | None, network: str | None, *, other_network: bool
-) -> tuple[Front | None, Caveat | None]:
+) -> tuple[PredictorGraph | None, Caveat | None]:
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
 
     Raises:
@@ -102,7 +102,7 @@ def fitting(
     if predictor is None:
         return None, None
     refuse_varying(masker)
-    front = front_of(masker, Path(predictor), network)
+    front = predictor_graph(masker, Path(predictor), network)
     return front, masker.card.check_network(front.network, other_network=other_network)
 
 
@@ -121,8 +121,8 @@ def refuse_varying(masker: Masker) -> None:
 
 
 def write_checked(
-    path: Path, masker: Masker, model: "ModelProto", front: Front | None, caveat: Caveat | None
-) -> Agreement:
+    path: Path, masker: Masker, model: "ModelProto", front: PredictorGraph | None, caveat: Caveat | None
+) -> ExportCheck:
     """Write a graph with its metadata, and compare it with the masker.
 
     Raises:
@@ -146,7 +146,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "conformask": version("conformask"),
         "promise": promised_here(masker.promise, caveat),
         "fingerprint": masker.fingerprint,
-        "calibration": json.dumps(plain(dict(vars(masker.card)))),
+        "calibration": json.dumps(to_jsonable(dict(vars(masker.card)))),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from conformask.arithmetic import beside
+from conformask.arithmetic import per_image
 from conformask.errors import MismatchError
 from conformask.types import Family, Images, PerImage
 
@@ -26,6 +26,6 @@ def opening(family: Family) -> Opening:
         )
 
     def opened(score: Images, lam: PerImage) -> Images:
-        return torch.where(beside(lam > 0, score), family.apply(score, level_in_graph(score, lam)), 0.0)
+        return torch.where(per_image(lam > 0, score), family.apply(score, level_in_graph(score, lam)), 0.0)
 
     return opened

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from conformask.errors import OutputError
 from conformask.records.network import Caveat
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 
 TAGS = ("uncertainty", "conformal-prediction", "image-to-image")
 """Tags by which people find the model."""
@@ -62,6 +62,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OutputError: the folder holds something already, or cannot be written.
     """
     check_free(path)
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.mkdir()
         yield aside

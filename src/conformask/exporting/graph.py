@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from conformask.arithmetic import beside
+from conformask.arithmetic import per_image
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
-from conformask.conformal.facts import Facts
 from conformask.errors import ConformaskError, MismatchError
 from conformask.exporting.families import opening
-from conformask.masker.code import Shape
+from conformask.masker.integrity import Shape
 from conformask.masker.masker import Masker
-from conformask.predictors.own import FAR
+from conformask.predictors.custom import FAR
 from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
 from conformask.types import Images, PerImage
@@ -53,7 +53,7 @@ class Graph(nn.Module):
         score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, but needs its own name
         usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
         usable = usable & within(score, 0, torch.finfo(torch.float32).max)
-        return torch.where(beside(usable, score), self.opened(score, lam.double()), 0.0), score
+        return torch.where(per_image(usable, score), self.opened(score, lam.double()), 0.0), score
 
 
 class AtLambda(nn.Module):
@@ -74,7 +74,7 @@ class AtLambda(nn.Module):
 
 
 class AfterPredictor(AtLambda):
-    """Graph (x, a predictor's output) -> (y_hat, mask, score), with y_hat in [0, 1] as in `OwnPredictor`.
+    """Graph (x, a predictor's output) -> (y_hat, mask, score), with y_hat in [0, 1] as in `CustomPredictor`.
 
     Values far from [0, 1], or infinite, become NaN, and the mask of their image 0.
     """
@@ -90,7 +90,7 @@ class AfterPredictor(AtLambda):
 
 def constant_lambda(masker: Masker) -> float | None:
     """Return the calibrated lambda; None where it depends on the image."""
-    return None if masker.rule.needs else float(masker.rule(Facts(n=1))[0])
+    return None if masker.rule.needs else float(masker.rule(ImageCovariates(n=1))[0])
 
 
 def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:

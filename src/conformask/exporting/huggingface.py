@@ -8,7 +8,7 @@ from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, 
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.report.card import card_text
-from conformask.storage.owned import LOCK
+from conformask.storage.exclusive import LOCK
 
 README = "README.md"
 CODE = """

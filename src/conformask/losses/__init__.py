@@ -15,7 +15,7 @@ from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.fingerprints import fingerprint_of
 from conformask.losses.image import OverImage
-from conformask.losses.maps import MapOf, OwnMap
+from conformask.losses.maps import CustomErrorMap, MapOf
 from conformask.losses.masked import Masked
 from conformask.losses.missed import Missed
 from conformask.losses.trusted import Trusted
@@ -58,8 +58,8 @@ def loss(
 
     Args:
         choice: a distance's name ("l1", "ssim", ...), which compares the masked images as the paper does; an
-            error map's ("l1" and other lp, "ssim_map", "lpips_map", ...); an object, such as an `OwnMap` or
-            `OwnLoss`; or a callable (a, b) -> (N,).
+            error map's ("l1" and other lp, "ssim_map", "lpips_map", ...); an object, such as `CustomErrorMap`
+            or `CustomLoss`; or a callable (a, b) -> (N,).
         over: "image" (the mean over the image), "trusted" (the mean of what is shown), "window" (the largest
             local mean of what is shown), "missed" (the share of the wrong pixels that is shown) or "wrong"
             (the share of what is shown that is wrong); takes an error map. "image" for a map if None.
@@ -182,7 +182,7 @@ def _map_of(choice: Chosen, weights_path: str | Path | None) -> ErrorMap | None:
         named = distance(choice)
         return named if isinstance(named, Lp) else None
     is_map = isinstance(choice, ErrorMap) and choice.exponent is not None
-    if is_map and isinstance(choice, OwnMap) and _taken(choice.name):
+    if is_map and isinstance(choice, CustomErrorMap) and _taken(choice.name):
         raise InvalidArgumentError(
             f"your error map has the name of another, {choice.name!r}, and a run folder keeps only names: "
             "rename the function"
@@ -203,7 +203,9 @@ def _refuse_mapless(used: Distance, over: str | None) -> None:
 
 
 def _instead(name: str) -> str:
-    return f"take {name}_map" if f"{name}_map" in MAPS else "take l1, ssim_map, lpips_map or an OwnMap"
+    return (
+        f"take {name}_map" if f"{name}_map" in MAPS else "take l1, ssim_map, lpips_map or an CustomErrorMap"
+    )
 
 
 def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None = None) -> None:

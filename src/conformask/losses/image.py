@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from conformask.arithmetic import beside, image_means
+from conformask.arithmetic import image_means, per_image
 from conformask.distances.lp import Lp
 from conformask.losses.maps import errors_for
 from conformask.losses.sums import Sums
@@ -50,7 +50,7 @@ class OverImage:
 
 def weighted(errors: Images, region: Images | None) -> Images:
     """Return r e / mean(r), whose mean is the mean of e over the region."""
-    return errors if region is None else region * errors / beside(image_means(region), region)
+    return errors if region is None else region * errors / per_image(image_means(region), region)
 
 
 def within(region: Images | None, errors: Images) -> Images:

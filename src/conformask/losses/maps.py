@@ -37,7 +37,7 @@ class MapOf:
 
 
 @dataclass(frozen=True)
-class OwnMap:
+class CustomErrorMap:
     """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space)."""
 
     function: Callable[[Tensor, Tensor], Tensor]

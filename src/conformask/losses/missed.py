@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import beside, image_means
+from conformask.arithmetic import image_means, per_image
 from conformask.losses.image import within
 from conformask.losses.maps import wrong_pixels
 from conformask.losses.sums import Sums
@@ -41,7 +41,7 @@ class Missed:
         """Return the loss on these images, for masks with this many channels."""
         wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
         wrong = within(region, wrong) * wrong
-        share = beside(image_means(wrong, torch.float64), wrong)
+        share = per_image(image_means(wrong, torch.float64), wrong)
         return Sums(_rounded_down(wrong / share.where(share > 0, 1.0)))
 
 

@@ -11,23 +11,22 @@ import torch
 from jaxtyping import Float
 
 from conformask import names
-from conformask.calibration import Scored, evidence, lambda_grid, measures
+from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.crossing import between_grid_points, refined
-from conformask.conformal.image_bound import looks_of_loss
+from conformask.conformal.image_bound import fit_loss_quantile
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
-from conformask.data.formats.opened import Header
-from conformask.data.survey import Survey, survey
+from conformask.data.formats.header import Header
+from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import Chosen, where
-from conformask.masker.alone import refuse_batch_dependence
 from conformask.masker.appearance import appearance
-from conformask.masker.code import Code, probe_shapes
-from conformask.masker.leaks import (
+from conformask.masker.batch_invariance import refuse_batch_dependence
+from conformask.masker.data_leakage import (
     refuse_duplicates,
     warn_if_swapped,
     warn_of_copies,
@@ -35,33 +34,34 @@ from conformask.masker.leaks import (
     warn_of_learnt,
     warn_of_spellings,
 )
+from conformask.masker.integrity import Components, probe_shapes
 from conformask.masker.masker import Masker
-from conformask.masker.matching import check_window, family_for, loss_for, refuse_unbounded
 from conformask.masker.requirements import (
+    check_sample_size,
     closed_masks_pass,
     columns_kept,
-    declared,
-    enough,
+    declared_thresholds,
     hidden_by,
     hidden_share,
-    sample_of,
+    sample_counts,
     warn_if_closed,
     warn_if_hidden,
     warn_if_meant_otherwise,
 )
+from conformask.masker.resolve import check_window, family_for, loss_for, refuse_unbounded
 from conformask.masker.weights import weights_of
 from conformask.records.card import CalibrationCard, now
-from conformask.records.curves import Curves, Selection, Worth
+from conformask.records.curves import Curves, ScoreComparison, Selection
 from conformask.records.network import check_network
 from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
 from conformask.records.threshold import level_of, threshold_of
+from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import scored
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
-from conformask.scorers.worth import Yardstick, warn_if_useless
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Family, Loss, Scorer, Weigh
@@ -160,20 +160,22 @@ def calibrate(
         record = selection_record(scorer, selection, used, [used_family])
         if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
             level = level_of(threshold, record.distance)
-            record = replace(record, worth=_worth_of(scorer, selection, used, used_family, level))
+            record = replace(
+                record, comparison=_compared_with_others(scorer, selection, used, used_family, level)
+            )
             scorer = replace(scorer, selection=record)
     elif record is not None and record.of != used.terms:
         record = None
     columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
     units, _ = promise.counted(len(calibration), columns)
     choices = _fixed(promise, used, used_family, threshold, record, units, weight)
-    enough(choices.promise, choices.threshold, used, len(calibration), columns)
+    check_sample_size(choices.promise, choices.threshold, used, len(calibration), columns)
     with streaming.parts():
-        seen = survey(calibration, "reading calibration images")
+        seen = scan(calibration, "reading calibration images")
         check_window(used.terms, seen.geometry)
-        chosen_on = None if selection is None else survey(selection, "reading selection images")
+        chosen_on = None if selection is None else scan(selection, "reading selection images")
         _refuse_unfit(scorer, calibration, seen, chosen_on)
-        first, code = calibration[0], Code(scorer, used, used_family, weight)
+        first, code = calibration[0], Components(scorer, used, used_family, weight)
         refuse_batch_dependence(scorer, used, weight, calibration)
         probe = code.probe(*probe_shapes(scorer, first))
         closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
@@ -183,29 +185,31 @@ def calibrate(
         if own_grid:
             choices = replace(choices, grid=_own_grid(scorer, calibration, used, used_family))
         curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
-    enough(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
-    seen_losses = evidence(curves, choices.threshold, used, critical)
+    check_sample_size(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
+    seen_losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(seen_losses)
     warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
     card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, unit=unit, share=share, within=within, hides=hidden_by(rule))
     hidden = hidden_share(curves, rule)
-    if not rule.void:
+    if not rule.is_vacuous:
         warn_if_closed(hidden)
     card = replace(card, hidden=hidden, own_grid=own_grid)
-    return Masker(scorer, used, used_family, rule, card, critical, curves, weight, seen.looks, probe)
+    return Masker(
+        scorer, used, used_family, rule, card, critical, curves, weight, seen.perceptual_hashes, probe
+    )
 
 
-def _worth_of(
+def _compared_with_others(
     scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
-) -> Worth | None:
+) -> ScoreComparison | None:
     """Compare a score that needs no training with other scores; None if there are too few images."""
-    yardstick = Yardstick.on(selection, loss, family, threshold)
-    if yardstick is None:
+    benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
+    if benchmark is None:
         return None
-    worth = yardstick.worth(scorer)
-    warn_if_useless(worth, scorer.name)
-    return worth
+    comparison = benchmark.compare(scorer)
+    warn_if_useless(comparison, scorer.name)
+    return comparison
 
 
 def _own_grid(scorer: Scorer, calibration: Triplets, loss: Loss, family: Family) -> Array:
@@ -237,14 +241,14 @@ def _fixed(
     level = threshold_of(threshold, record)
     warn_if_meant_otherwise(level, loss)
     curves = None if record is None else record.curves.get(family.name)
-    if curves is None and (not loss.monotone or promise.on_grid or promise.selects):
+    if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
         what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.loss_name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, none are kept for {family.name}: "
             "pass selection="
         )
-    if curves is not None and promise.selects:
-        promise = promise.fixed(evidence(curves, level, loss), n)
+    if curves is not None and promise.needs_selection:
+        promise = promise.fit_on_selection(calibration_data(curves, level, loss), n)
     grid = _grid(curves, promise, loss, level)
     return Choices(promise, loss, family, level, grid, weigh, _image_errors(curves, promise))
 
@@ -253,7 +257,7 @@ def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
     """Regress the unmasked loss of the selection images on the features of their scores."""
     if curves is None or curves.features is None:
         return None
-    return looks_of_loss(
+    return fit_loss_quantile(
         curves.features, curves.distance[:, -1], promise.confidence or DEFAULTS["confidence"]
     )
 
@@ -274,7 +278,7 @@ def _gathered(
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
-    def measure(item: Scored) -> dict[str, Array]:
+    def measure(item: ScoredBatch) -> dict[str, Array]:
         columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
         columns |= {"appearance": appearance(item.batch)}
         if choices.weigh is None:
@@ -300,7 +304,7 @@ def _card(
     scorer: Scorer,
     choices: Choices,
     calibration: Triplets,
-    seen: Survey,
+    seen: DatasetSummary,
     curves: Curves,
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
@@ -317,9 +321,9 @@ def _card(
         rule=rule,
         exact=choices.loss.monotone and not promise.on_grid,
         exploratory=False,
-        thresholds=declared(promise),
+        thresholds=declared_thresholds(promise),
         n_calibration=len(calibration),
-        **sample_of(promise, curves),
+        **sample_counts(promise, curves),
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
         channels=seen.channels,
         sizes=seen.sizes,
@@ -328,7 +332,7 @@ def _card(
         **_values_of(calibration),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
-        calibrated_on=seen.traces,
+        calibrated_on=seen.image_ids,
         tiles=tiles,
         network=calibration.network,
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
@@ -356,11 +360,13 @@ def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
     return used if used is None or about is None else (about - used[1], about - used[0])
 
 
-def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on: Survey | None) -> None:
+def _refuse_unfit(
+    scorer: Scorer, calibration: Triplets, seen: DatasetSummary, chosen_on: DatasetSummary | None
+) -> None:
     """Refuse images that were used for training or selection, and warn of lookalikes."""
-    traces = scorer.trained_on | frozenset(calibration.provenance.trained_on)
-    traces |= frozenset(() if chosen_on is None else chosen_on.traces)
-    leaked = seen.among(traces)
+    image_ids = scorer.trained_on | frozenset(calibration.provenance.trained_on)
+    image_ids |= frozenset(() if chosen_on is None else chosen_on.image_ids)
+    leaked = seen.among(image_ids)
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
@@ -371,7 +377,9 @@ def _refuse_unfit(scorer: Scorer, calibration: Triplets, seen: Survey, chosen_on
     if calibration.provenance.population is None:  # tiles cut by conformask are not copies
         warn_of_learnt(seen, scorer, "calibration")
         if chosen_on is not None:
-            warn_of_copies(seen, chosen_on.looks, "calibration", "choices are made on (selection)")
+            warn_of_copies(
+                seen, chosen_on.perceptual_hashes, "calibration", "choices are made on (selection)"
+            )
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
         warnings.warn(unseen, stacklevel=3)

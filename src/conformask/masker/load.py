@@ -7,8 +7,8 @@ from torch import nn
 
 from conformask.conformal.rules import rule_from_json
 from conformask.losses import Chosen, stored_loss
-from conformask.masker.folder import read_stored
 from conformask.masker.masker import Masker
+from conformask.masker.serialization import read_stored
 from conformask.masks import family as family_by_name
 from conformask.records.card import CalibrationCard
 from conformask.scorers.network_scorer import stored_card
@@ -54,7 +54,7 @@ def load(
         critical_lambdas=stored.critical_lambdas,
         curves=stored.curves,
         weigh=weight,
-        looks=stored.looks,
+        perceptual_hashes=stored.perceptual_hashes,
         probe=stored.probe,
     )
     masker.code.refuse_changed(card.code, stored.probe or {})

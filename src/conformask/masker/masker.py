@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask import names
-from conformask.calibration import NO_GRID, Scored, bound_curves, evidence, features_of, size_at
+from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import Facts
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
@@ -26,9 +26,9 @@ from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
 from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.masker.code import Code
-from conformask.masker.folder import CARD, Stored, after, write_stored
-from conformask.masker.recalibrate import Asked, recalibrated
+from conformask.masker.integrity import Components
+from conformask.masker.recalibrate import PromiseChange, recalibrated
+from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
@@ -38,8 +38,8 @@ from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
-from conformask.storage.owned import owned
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
+from conformask.storage.exclusive import exclusive_folder
 from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Triplet, Weigh
 
 THRESHOLDS = 40
@@ -60,7 +60,7 @@ class Masker:
     curves: Curves | None
     weigh: Weigh | None = None
     """The likelihood ratio of a weighted promise, where it is a callable."""
-    looks: Array | None = None
+    perceptual_hashes: Array | None = None
     """Perceptual hashes of the calibration images, (n, w, b) uint8."""
     probe: Mapping[str, Array] | None = None
     """Values that the scorer and other code computed on a test image at calibration."""
@@ -92,13 +92,13 @@ class Masker:
         """The promise as a value with axes."""
         return promise_of(self.card)
 
-    def evidence(self) -> Evidence:
+    def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
 
         Raises:
             MismatchError: no curves are stored.
         """
-        return evidence(self.stored_curves(), self.card.threshold, self.loss, self.critical_lambdas)
+        return calibration_data(self.stored_curves(), self.card.threshold, self.loss, self.critical_lambdas)
 
     @overload
     def __call__(
@@ -214,7 +214,7 @@ class Masker:
         y_hat: Images,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-    ) -> Scored:
+    ) -> ScoredBatch:
         """Check new images and return them with their scores."""
         x, y_hat = _inside("x", x), _inside("y_hat", y_hat)
         self.card.check_shape(y_hat.shape[1:])
@@ -224,7 +224,7 @@ class Masker:
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights)
-        return Scored(batch, score_of(self.scorer, x, y_hat, names))
+        return ScoredBatch(batch, score_of(self.scorer, x, y_hat, names))
 
     def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
         """Bound the unmasked loss of each output: (N,), in units of the loss.
@@ -239,7 +239,7 @@ class Masker:
         """
         return self.bounds_of(self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat)))
 
-    def bounds_of(self, item: Scored) -> Float[np.ndarray, "n"] | None:
+    def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
         if self.image_bound is None:
             return None
@@ -255,7 +255,7 @@ class Masker:
         confidence = self.card.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
 
-    def open(self, item: Scored) -> Images:
+    def open(self, item: ScoredBatch) -> Images:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
 
         Raises:
@@ -264,7 +264,7 @@ class Masker:
         lam = torch.as_tensor(self.lambdas(item), device=item.score.map.device)
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
 
-    def lambdas(self, item: Scored) -> Float[np.ndarray, "n"]:
+    def lambdas(self, item: ScoredBatch) -> Float[np.ndarray, "n"]:
         """Compute the lambda of each scored image.
 
         Raises:
@@ -272,7 +272,7 @@ class Masker:
         """
         return self.rule(self._facts(item))
 
-    def _facts(self, item: Scored) -> Facts:
+    def _facts(self, item: ScoredBatch) -> ImageCovariates:
         needs, batch, bound = self.rule.needs, item.batch, None
         weight = None if batch.weight is None else checked_weights(np.array(batch.weight), len(batch.names))
         if "weight" in needs and self.weigh is not None:
@@ -285,7 +285,7 @@ class Masker:
         for fact in facts.keys() & needs:
             if facts[fact] is None:
                 raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
-        return Facts(
+        return ImageCovariates(
             n=len(batch.names),
             weight=weight,
             category=batch.category,
@@ -342,7 +342,7 @@ class Masker:
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
         stored = self.card, self.stored_curves(), self.loss, selection
-        asked = Asked(threshold, confidence, guarantee, delta, unit, share, within)
+        asked = PromiseChange(threshold, confidence, guarantee, delta, unit, share, within)
         made = recalibrated(*stored, asked)
         return self if made is None else replace(self, **vars(made))
 
@@ -357,14 +357,21 @@ class Masker:
         return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
 
     @property
-    def code(self) -> Code:
+    def code(self) -> Components:
         """The components that masks and the promise are computed with."""
-        return Code(self.scorer, self.loss, self.family, self.weigh)
+        return Components(self.scorer, self.loss, self.family, self.weigh)
 
     @property
-    def stored(self) -> Stored:
+    def stored(self) -> StoredMasker:
         """The parts of this masker that are saved, without its scorer."""
-        return Stored(self.card, self.fingerprint, self.critical_lambdas, self.curves, self.looks, self.probe)
+        return StoredMasker(
+            self.card,
+            self.fingerprint,
+            self.critical_lambdas,
+            self.curves,
+            self.perceptual_hashes,
+            self.probe,
+        )
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.
@@ -381,12 +388,12 @@ class Masker:
         """
         folder = Path(folder)
         self.code.refuse_changed(self.card.code, {})
-        with owned(folder):
-            masker = replace(self, card=after(self.card, folder))
+        with exclusive_folder(folder):
+            masker = replace(self, card=mark_exploratory(self.card, folder))
             save_scorer(self.scorer, folder)
             write_stored(folder, masker.stored)
             text = card_text(masker.card, self.scorer.name, masker.fingerprint)
-            with whole_file(folder / CARD) as aside:
+            with atomic_write(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.calibration import Scored, critical_lambdas, loss_under
-from conformask.conformal.crossing import passes
+from conformask.calibration import ScoredBatch, critical_lambdas, loss_under
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.online import OnlineLambda
 from conformask.conformal.presets import marginal
 from conformask.data.images import check_name
@@ -18,7 +18,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError, e
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_json import Json
-from conformask.storage.published import State
+from conformask.storage.sealed import State
 from conformask.types import Array, Batch, Images
 
 STATE = "online.json"
@@ -103,7 +103,7 @@ class OnlineMasker:
         mask = self._opened(item, float(arrays["lam"]))
         used, threshold = self.masker.loss, self.masker.card.threshold
         loss = loss_under(used, mask, item.batch).detach().cpu().numpy()
-        within = bool(passes(loss, threshold)[0])
+        within = bool(meets_threshold(loss, threshold)[0])
         critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
         self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
@@ -116,12 +116,12 @@ class OnlineMasker:
             region_of_array(region, truth.shape[1:], f"region of {name!r}", self.masker.card.axes)
         )[None]
 
-    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Scored:
+    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
         x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))
         batch = Batch((name,), x, y_hat, y)
-        return Scored(batch, score_of(self.masker.scorer, x, y_hat, (name,)))
+        return ScoredBatch(batch, score_of(self.masker.scorer, x, y_hat, (name,)))
 
-    def _opened(self, item: Scored, lam: float | None = None) -> Images:
+    def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
         score, family = item.score.map, self.masker.family
         lams = torch.tensor([self.lam if lam is None else lam], dtype=torch.float64, device=score.device)
         return family.apply(score, family.level(score, lams))

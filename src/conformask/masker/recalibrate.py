@@ -5,22 +5,22 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import evidence
-from conformask.conformal.certainty import WholeTable
+from conformask.calibration import calibration_data
+from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.presets import DEFAULTS, promise_of, takes
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import refuse_unbounded
 from conformask.masker.requirements import (
+    check_sample_size,
     closed_masks_pass,
     columns_kept,
-    enough,
     hidden_by,
     hidden_share,
-    sample_of,
+    sample_counts,
     warn_if_meant_otherwise,
 )
+from conformask.masker.resolve import refuse_unbounded
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves
 from conformask.records.threshold import positive
@@ -37,7 +37,7 @@ class Recalibrated:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromiseChange:
     """The terms to change of a promise; None keeps the current value."""
 
     threshold: float | None = None
@@ -58,7 +58,7 @@ class Asked:
 
 
 def recalibrated(
-    card: CalibrationCard, curves: Curves, loss: Loss, selection: Curves | None, asked: Asked
+    card: CalibrationCard, curves: Curves, loss: Loss, selection: Curves | None, asked: PromiseChange
 ) -> Recalibrated | None:
     """Return the card, rule and critical lambdas under another promise; None where it is the same.
 
@@ -74,20 +74,20 @@ def recalibrated(
             f"guarantee {promise.name!r} takes a grid from selection images, and there were none: calibrate "
             "with it and selection="
         )
-    same, table = promise == before, isinstance(promise.certainty, WholeTable)
+    same, table = promise == before, isinstance(promise.certainty, Simultaneous)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)
     if same and threshold == threshold_before:
         return None
-    if promise.selects and not table:
+    if promise.needs_selection and not table:
         if selection is None:
             raise InvalidArgumentError(f"{promise.name} takes choices on selection images, and none are kept")
         units, _ = promise.counted(card.n_calibration, columns)
-        promise = promise.fixed(evidence(selection, threshold, loss), units)
+        promise = promise.fit_on_selection(calibration_data(selection, threshold, loss), units)
     covered = table and _whose(promise) == _whose(before)
-    enough(promise, threshold, loss, card.n_calibration, columns)
+    check_sample_size(promise, threshold, loss, card.n_calibration, columns)
     closed_masks_pass(curves.distance[:, 0], threshold, card.loss_name)
-    seen = evidence(curves, threshold, loss)
+    seen = calibration_data(curves, threshold, loss)
     rule = promise.rule(seen)
     card = replace(
         card,
@@ -101,7 +101,7 @@ def recalibrated(
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule),
         hidden=hidden_share(curves, rule),
-        **sample_of(promise, curves),
+        **sample_counts(promise, curves),
         calibrated=now(),
     )
     return Recalibrated(rule, card, seen.critical_lambdas)
@@ -116,7 +116,7 @@ def _declared(
     promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
 ) -> tuple[Promise, float]:
     """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
-    if thresholds is None or not isinstance(promise.certainty, WholeTable):
+    if thresholds is None or not isinstance(promise.certainty, Simultaneous):
         raise InvalidArgumentError(
             "simultaneous thresholds are declared before a calibration: calibrate images with it"
         )

@@ -7,11 +7,11 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from conformask.conformal.certainty import WholeTable
-from conformask.conformal.crossing import passes
-from conformask.conformal.evidence import Evidence
-from conformask.conformal.facts import facts_of
-from conformask.conformal.populations import One, Weighted
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.covariates import covariates_of
+from conformask.conformal.crossing import meets_threshold
+from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.conformal.units import Columns, Group
@@ -32,7 +32,7 @@ PERFECT = 1e-6
 PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
-def enough(
+def check_sample_size(
     promise: Promise,
     threshold: float,
     loss: Loss,
@@ -95,7 +95,7 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
     Raises:
         CalibrationError: one of these distances of fully masked images exceeds the threshold.
     """
-    if not passes(distances, threshold).all():
+    if not meets_threshold(distances, threshold).all():
         raise CalibrationError(
             f"distance {distance!r} is {distances.max():.4g} between two fully masked images, above the "
             f"threshold {threshold:.4g}: no mask could keep it; let it be 0 between equal images, or raise "
@@ -105,7 +105,7 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
 
 def hidden_by(rule: Rule) -> str | None:
     """Describe the images that a rule hides completely whatever they look like; None if there are none."""
-    if not rule.void:
+    if not rule.is_vacuous:
         return None
     lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
     hidden = [category for category, lam in lambdas.items() if lam <= 0]
@@ -114,7 +114,7 @@ def hidden_by(rule: Rule) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(hidden)}"
 
 
-def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) -> None:
+def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, distance: str) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
@@ -139,20 +139,20 @@ def warn_if_hidden(promise: Promise, seen: Evidence, rule: Rule, distance: str) 
         )
 
 
-def chance_of_hiding(promise: Promise, seen: Evidence) -> float:
+def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
     """Return the share of calibration sets like this one for which everything is hidden.
 
     It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
     """
     units = promise.unit.reduce(seen) if isinstance(promise.unit, Group) else seen
-    rank = promise.rank(units.n) if isinstance(promise.population, One) else None
+    rank = promise.rank(units.n) if isinstance(promise.population, SamePopulation) else None
     share = float((units.critical_lambdas <= 0).mean())
     return 0.0 if rank is None else float(stats.binom.sf(rank - 1, units.n, share))
 
 
 def hidden_share(curves: Curves, rule: Rule) -> float:
     """Return the mean mask size of the calibration images, on the grid of their curves."""
-    places = np.searchsorted(curves.grid, rule(facts_of(curves)), side="right") - 1
+    places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
     return float(curves.size[np.arange(len(places)), places].mean())
 
 
@@ -192,7 +192,7 @@ def columns_kept(curves: Curves) -> Columns:
     return {name: getattr(curves, name) for name in PLURALS}
 
 
-def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
+def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
     """Return the number of groups or effective images for the card; None where images are counted."""
     population, columns = promise.population, columns_kept(curves)
     return {
@@ -201,6 +201,6 @@ def sample_of(promise: Promise, curves: Curves) -> dict[str, Any]:
     }
 
 
-def declared(promise: Promise) -> tuple[float, ...] | None:
+def declared_thresholds(promise: Promise) -> tuple[float, ...] | None:
     """Return the thresholds declared before calibration for a whole table of promises; None for others."""
-    return promise.certainty.thresholds if isinstance(promise.certainty, WholeTable) else None
+    return promise.certainty.thresholds if isinstance(promise.certainty, Simultaneous) else None

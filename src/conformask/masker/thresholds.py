@@ -6,8 +6,8 @@ from conformask import names
 from conformask.calibration import size_at
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.masker.matching import family_for, loss_for, refuse_unbounded
-from conformask.masker.requirements import columns_kept, enough
+from conformask.masker.requirements import check_sample_size, columns_kept
+from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.types import Family, Scorer
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
@@ -53,7 +53,7 @@ def threshold_choices(
     thresholds += [record.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        enough(promise, level, used, len(record.distance), columns_kept(curves), "selection")
+        check_sample_size(promise, level, used, len(record.distance), columns_kept(curves), "selection")
         size = size_at(curves, level, promise, used)
         choices.append(ThresholdChoice(level, float((record.distance <= level).mean()), size))
     return choices

@@ -9,14 +9,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arithmetic import beside
+from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import of_each_image, saturating_curve
 from conformask.masks.difficulty import KAPPA, check_kappa, share_of_total, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import full_below, pairs, rounded_down
-from conformask.masks.passes import Total
+from conformask.masks.streaming_level import Total
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -77,7 +77,7 @@ class Power:
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """Return the mask, with the shape of the score, float32 in [0, 1]."""
-        lam = beside(level[:, 0].to(score.device, torch.float32), score)
+        lam = per_image(level[:, 0].to(score.device, torch.float32), score)
         share = (lam / (self.epsilon + score.float())).clamp(max=1)
         return share if self.gamma == 1 else share**self.gamma
 

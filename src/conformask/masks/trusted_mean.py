@@ -13,7 +13,7 @@ from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import NOISE, Array, images, pairs, rounded_down, selection
-from conformask.masks.passes import Passes, Search, flat
+from conformask.masks.streaming_level import Passes, Search, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 

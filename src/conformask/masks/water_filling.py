@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arithmetic import beside
+from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
 from conformask.masks.boundary import up_to
 from conformask.masks.curves import boundary_curve, of_each_image, saturating_curve
@@ -32,7 +32,7 @@ from conformask.masks.kernels import (
     saturating_within,
     selection,
 )
-from conformask.masks.passes import Passes, Search, flat
+from conformask.masks.streaming_level import Passes, Search, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -88,7 +88,7 @@ class WaterFilling:
         if self.exponent == 1:
             return up_to(score, level)
         s = score.float()
-        sigma = beside(level.to(s.device, torch.float32)[:, 0], s)
+        sigma = per_image(level.to(s.device, torch.float32)[:, 0], s)
         partial = (sigma / s) ** (1 / (self.exponent - 1))
         return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from conformask.conformal.grouping import first_of_each
 from conformask.data.triplets import Triplets
-from conformask.masker.agreement import LEVEL, measured
 from conformask.masker.masker import Masker
+from conformask.masker.validation import LEVEL, measurement_of
 from conformask.monitoring.changes import changes_of
 from conformask.monitoring.measures import LOOKS, check_level, measures_of
 from conformask.records.change import Change
@@ -71,9 +71,9 @@ class Monitoring:
 
     def _measured(self, measurement: Measurement) -> str:
         low, high = (share(end) for end in measurement.coverage_interval)
-        standing = "BROKEN" if measurement.broken else "Measured"
+        status = "BROKEN" if measurement.broken else "Measured"
         mean = f"mean loss {figure(measurement.mean_distance)}"
-        return f"{standing}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
+        return f"{status}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
 
     @property
     def shifted(self) -> bool:
@@ -144,7 +144,7 @@ def monitor(
 
 
 def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], level: float) -> Measurement:
-    return measured(masker, distances, np.array(new.groups), np.array(new.categories), level)
+    return measurement_of(masker, distances, np.array(new.groups), np.array(new.categories), level)
 
 
 def _compared(name: str, before: Array, now: Array) -> Comparison:

@@ -7,15 +7,15 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import Scored, batch_curves, features_of, loss_under
-from conformask.conformal.facts import facts_of
+from conformask.calibration import ScoredBatch, batch_curves, features_of, loss_under
+from conformask.conformal.covariates import covariates_of
 from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
-from conformask.masker.agreement import LEVEL
 from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
+from conformask.masker.validation import LEVEL
 from conformask.records.network import Caveat
 from conformask.scorers.streaming import Streaming, gathered
 from conformask.storage.as_arrays import Array
@@ -82,7 +82,7 @@ def measures_of(
     with streaming.parts():
         measure, key = partial(_measures, masker), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, streaming)
-    places = _places(masker, masker.rule(facts_of(curves)))
+    places = _places(masker, masker.rule(covariates_of(curves)))
     before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
     first = first_of_each(curves.names if curves.group is None else curves.group)
     known = curves.appearance
@@ -96,7 +96,7 @@ def measures_of(
     )
 
 
-def _measures(masker: Masker, item: Scored) -> dict[str, Array]:
+def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
     lambdas, places = np.unique(masker.grid[_places(masker, masker.lambdas(item))], return_inverse=True)
     unknown = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
     # computed like the calibration's curves: sizes of float32 masks would break ties with them

@@ -6,26 +6,26 @@ from pathlib import Path
 import numpy as np
 
 from conformask.conformal.grouping import members
-from conformask.conformal.streams import Exchangeable, Failures, Stream
+from conformask.conformal.streams import ExchangeabilityMartingale, FailureMartingale, StreamTest
 from conformask.data.images import is_constant, pixel_hash
+from conformask.data.scan import hash_of_group
 from conformask.data.splits import uniform
-from conformask.data.survey import hash_of_group
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, expect
-from conformask.masker.agreement import LEVEL, most_failing
 from conformask.masker.masker import Masker
 from conformask.masker.online import refuse_other_masker
+from conformask.masker.validation import LEVEL, most_failing
 from conformask.monitoring.changes import changes_of
 from conformask.monitoring.measures import Measures, check_level, measures_of
-from conformask.records.watched import Watched
+from conformask.records.stream_status import StreamStatus
 from conformask.scorers.streaming import Streaming
-from conformask.storage.published import State
+from conformask.storage.sealed import State
 
 LATEST = 32
 """Number of the latest images that changes describe, if the latest batch is not larger."""
 
 
-class Watch:
+class StreamMonitor:
     """Monitors a masker in use: add images as they come in, and look whenever you like.
 
     A comparison that is repeated every week raises a false alarm sooner or later. Here, over all looks
@@ -42,7 +42,7 @@ class Watch:
         check_level(level)
         expect(masker, Masker, "masker", "what calibrate() or load() returned")
         self.masker, self.level = masker, level
-        self.stream: Stream | None = None
+        self.stream: StreamTest | None = None
         self.latest: list[list[list[float]]] = []
         """The appearance of the last images that entered."""
         self._stored = State()
@@ -55,7 +55,7 @@ class Watch:
         out: str | Path | None = None,
         devices: int | str = 1,
         nodes: int = 1,
-    ) -> Watched:
+    ) -> StreamStatus:
         """Take in images (x, y_hat), with y where it is known, in order.
 
         A group enters once, with its first image; an image that has entered before does not enter again.
@@ -73,11 +73,13 @@ class Watch:
         statement, unit = self.masker.guarantee.statement, self.masker.guarantee.unit
         if self.stream is None:
             past = {
-                name: Exchangeable(sorted(column.tolist()))
+                name: ExchangeabilityMartingale(sorted(column.tolist()))
                 for name, column in zip(measures.names, measures.calibration.T, strict=True)
             }
             mean = statement.bounds_a_mean
-            self.stream = Stream(past, None if mean else Failures(most_failing(self.masker, self.level / 2)))
+            self.stream = StreamTest(
+                past, None if mean else FailureMartingale(most_failing(self.masker, self.level / 2))
+            )
         stream, before = self.stream, len(self.stream.seen)
         groups, entered = np.array(new.groups), []
         for places in sorted(members(groups), key=lambda own: int(own[0])):
@@ -94,11 +96,11 @@ class Watch:
             self.latest = [*self.latest, *shown][-max(LATEST, len(shown)) :]
         return self._watched(len(stream.seen) - before, measures)
 
-    def _watched(self, n_new: int, measures: Measures) -> Watched:
+    def _watched(self, n_new: int, measures: Measures) -> StreamStatus:
         stream = self.stream
         assert stream is not None
         failures = stream.failures
-        watched = Watched(
+        watched = StreamStatus(
             n_new=n_new,
             n_seen=len(stream.seen),
             evidence=stream.peak,
@@ -130,7 +132,7 @@ class Watch:
         self._stored.publish(Path(path), state, {})
 
     @classmethod
-    def load(cls, masker: Masker, path: str | Path) -> "Watch":
+    def load(cls, masker: Masker, path: str | Path) -> "StreamMonitor":
         """Read a state that save wrote.
 
         Raises:
@@ -141,7 +143,7 @@ class Watch:
         record = stored.read(path, ()).record
         refuse_other_masker(path, record, masker.fingerprint)
         watch = cls(masker, float(record["level"]))
-        watch.stream, watch._stored = Stream.from_json(record["stream"]), stored
+        watch.stream, watch._stored = StreamTest.from_json(record["stream"]), stored
         watch.latest = list(record.get("latest", []))  # missing in states of earlier versions
         return watch
 

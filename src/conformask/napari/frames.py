@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from napari.layers import Image
 
-from conformask.arithmetic import at
-from conformask.calibration import Scored
-from conformask.data.formats.format import Under
-from conformask.data.formats.opened import DataRange, Header, Places, bits_of, range_of
+from conformask.arithmetic import window_index
+from conformask.calibration import ScoredBatch
+from conformask.data.formats.format import SourceImage
+from conformask.data.formats.header import DataRange, Header, Places, bits_of, range_of
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
 from conformask.deployment.scored_image import ScoredImage, zeros_on_disk
@@ -110,7 +110,7 @@ def _image(
     inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None
 ) -> WholeImage:
     x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
-    return WholeImage(y_hat.name, x, y_hat, None, None, None, Under(None, None, y_hat.reading))
+    return WholeImage(y_hat.name, x, y_hat, None, None, None, SourceImage(None, None, y_hat.reading))
 
 
 def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
@@ -125,10 +125,10 @@ def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None,
     total = len(images) * len(windows_of(masker, images[0]))
     for place, image in enumerate(images):
         for window, part in parts_of_score(masker, image):
-            scores[place : place + 1][at(window)] += part
+            scores[place : place + 1][window_index(window)] += part
             yield total
     return [_scored(masker, image, scores[place : place + 1]) for place, image in enumerate(images)]
 
 
 def _scored(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
-    return ScoredImage(Scored(facts_of(masker, image), Score(torch.from_numpy(score))), image.y_hat.size)
+    return ScoredImage(ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score))), image.y_hat.size)

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 from torch import Tensor
 
-from conformask.arithmetic import at
+from conformask.arithmetic import window_index
 from conformask.deployment.scored_image import ScoredImage, level_of, mask_size_of
 from conformask.masker.masker import Masker
 from conformask.napari.layers import Index, Places, lazy
@@ -52,6 +52,6 @@ class MasksOfLayer:
             return self._levels[index]
 
     def _read(self, index: Index, places: Places) -> Array:
-        score = self.image(index).item.score.map[at(places)]
+        score = self.image(index).item.score.map[window_index(places)]
         mask: Array = self._masker.family.apply(score, self._level(index))[0].numpy()
         return mask

@@ -13,11 +13,11 @@ from napari.utils.notifications import show_info
 
 from conformask.data.decoding import name_and_suffix, read_header, times_of
 from conformask.data.formats.format import Shape
-from conformask.data.formats.opened import Header
+from conformask.data.formats.header import Header
 from conformask.data.images import list_images
 from conformask.data.rasters import Raster, open_raster
 from conformask.deployment.folder import CLAIM, MASKS, MaskFolder
-from conformask.masker.folder import CALIBRATION
+from conformask.masker.serialization import CALIBRATION
 from conformask.napari.layers import Index, Places, drawn, lazy
 from conformask.napari.register import over, placed, with_size
 from conformask.napari.roles import images_in, mask_folder
@@ -37,7 +37,7 @@ TIME = re.compile(r"(.+)_t\d{3,}")
 
 
 @dataclass(frozen=True)
-class Film:
+class MaskSeries:
     """The masks of one image, or of each time point of its file, in order; no pixel is read yet."""
 
     file: str
@@ -88,7 +88,7 @@ def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
         ImageError: the header of a mask cannot be read.
     """
     claim, sizes = read_json(folder / CLAIM), MaskFolder(folder).lines()
-    alike: dict[tuple[object, ...], list[Film]] = {}
+    alike: dict[tuple[object, ...], list[MaskSeries]] = {}
     for film in _films(sorted(files, key=_counted)):
         alike.setdefault(film.kind, []).append(film)
     layers: list[LayerData] = []
@@ -109,14 +109,14 @@ def _counted(file: Path) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
 
 
-def _films(files: Sequence[Path]) -> list[Film]:
+def _films(files: Sequence[Path]) -> list[MaskSeries]:
     """Return masks by name; those of the time points of one file together, in their order, joined or not."""
-    films: dict[tuple[str, Shape, Geometry | None], Film] = {}
+    films: dict[tuple[str, Shape, Geometry | None], MaskSeries] = {}
     for point in (point for file in files for point in _points(file)):
         header, name = read_header(point), name_and_suffix(point)[0]
         match = TIME.fullmatch(name)
         file = name if match is None else match[1]
-        film = films.setdefault((file, header.shape, header.geometry), Film(file, {}, header))
+        film = films.setdefault((file, header.shape, header.geometry), MaskSeries(file, {}, header))
         film.points[name] = point
     return list(films.values())
 
@@ -127,7 +127,7 @@ def _points(file: Path) -> list[Path]:
     return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
 
-def _layer(films: Sequence[Film], metadata: dict[str, Json], *, visible: bool) -> LayerData:
+def _layer(films: Sequence[MaskSeries], metadata: dict[str, Json], *, visible: bool) -> LayerData:
     header, times = films[0].header, len(films[0].points)
     sides = {label: side for label, side in (("image", len(films)), ("t", times)) if side > 1}
     lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]

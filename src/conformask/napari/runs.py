@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from conformask.errors import ConformaskError
-from conformask.masker.folder import CALIBRATION, SCORER_FILES, read_promise
+from conformask.masker.serialization import CALIBRATION, SCORER_FILES, read_promise
 
 CHOOSE = "choose the folder that `conformask calibrate` or `masker.save` wrote"
 

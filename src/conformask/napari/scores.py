@@ -7,13 +7,13 @@ from pathlib import Path
 
 from napari.layers import Image
 
-from conformask.data.formats.opened import DataRange
+from conformask.data.formats.header import DataRange
 from conformask.deployment.scored_image import ScoredImage
 from conformask.deployment.whole import tiled_scorer
 from conformask.errors import InvalidArgumentError, MismatchError, one_line
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.promises import Sliders, bound_text, sliders
+from conformask.masker.sliders import SliderLimits, bound_text, sliders
 from conformask.napari.frames import Frames, images_of, scored
 from conformask.records.size import Size
 
@@ -34,7 +34,7 @@ class Scores:
     images: list[ScoredImage]
     lead: Size
     """Number of images of the layer, along each of its first axes."""
-    ends: Sliders
+    ends: SliderLimits
 
     @property
     def in_one_pass(self) -> bool:

@@ -13,7 +13,7 @@ from napari.utils import progress
 from napari.utils.notifications import show_error
 
 from conformask.errors import ConformaskError
-from conformask.masker.promises import Setting, masker_at
+from conformask.masker.sliders import SliderSetting, recalibrated_at
 from conformask.napari.layers import Index, drawn
 from conformask.napari.masks import MasksOfLayer
 from conformask.napari.register import apart, beside, with_size
@@ -101,8 +101,8 @@ class Masks(Container[Widget]):
         """Open the masks at the slider's threshold."""
         if self._scores is None:
             return
-        setting = Setting(self._scores.threshold(self.threshold.value))
-        masker, promised = masker_at(self._scores.masker, setting)
+        setting = SliderSetting(self._scores.threshold(self.threshold.value))
+        masker, promised = recalibrated_at(self._scores.masker, setting)
         self._masks = MasksOfLayer(masker, self._scores.images, self._scores.lead)
         self.threshold.label = f"Threshold {figure(promised.threshold, 4)}"
         self.promise.value = promise_html(promised)

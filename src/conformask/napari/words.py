@@ -2,7 +2,7 @@
 
 from html import escape
 
-from conformask.masker.promises import Promised
+from conformask.masker.sliders import SliderState
 from conformask.report.words import share
 
 TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
@@ -11,14 +11,14 @@ BAD = "#b84500"
 MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
 
 
-def promise_html(promised: Promised) -> str:
+def promise_html(promised: SliderState) -> str:
     """Return the promise at a setting, and how far it can be relied on."""
-    name, title = promised.standing.name, escape(promised.standing.title)
+    name, title = promised.status.name, escape(promised.status.title)
     tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
     badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
     headline = "" if promised.headline is None else f"<big>{escape(promised.headline)}</big>"
     formal = "" if promised.promise is None else f"<code>{escape(promised.promise)}</code>"
-    said = (badge, headline, escape(promised.standing.text), formal, escape(promised.about_masks or ""))
+    said = (badge, headline, escape(promised.status.text), formal, escape(promised.about_masks or ""))
     return "".join(f"<p>{part}</p>" for part in said if part)
 
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arithmetic import at
+from conformask.arithmetic import window_index
 from conformask.errors import InvalidArgumentError
 from conformask.records.size import Size
 from conformask.storage.as_json import Json
@@ -137,7 +137,7 @@ class UNet(nn.Module):
             if skips:
                 features = torch.cat([features, skips.pop()], dim=1)
         output: Images = self.out(features)
-        return output[at(tuple(slice(side) for side in image.shape[2:]))]
+        return output[window_index(tuple(slice(side) for side in image.shape[2:]))]
 
 
 class Down(nn.Module):

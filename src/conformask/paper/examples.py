@@ -8,8 +8,8 @@ from html import escape
 import numpy as np
 from PIL import Image
 
-from conformask.conformal.crossing import passes
-from conformask.paper.panels import DEFAULT, MASK, TASKS, Method, distance_name, row_title
+from conformask.conformal.crossing import meets_threshold
+from conformask.paper.panels import DEFAULT, MASK, TASKS, MethodStyle, distance_name, row_title
 from conformask.paper.records import RowResult
 from conformask.records.evaluation import Example
 from conformask.report import svg
@@ -32,14 +32,14 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Strip:
+class ExampleStrip:
     """An example: its name and its pictures, None where a method has no mask of it."""
 
     name: str
     cells: tuple[Cell | None, ...]
 
 
-def strips(result: RowResult) -> list[Strip]:
+def strips(result: RowResult) -> list[ExampleStrip]:
     """Return a few test images of a row with their pictures, starting with examples of both methods."""
     ours, default = (_examples(result, method) for method in (MASK, DEFAULT))
     names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
@@ -77,12 +77,12 @@ def title(result: RowResult) -> str:
     return f"{task} · {row_title(result)}, threshold {result.threshold:.3g}"
 
 
-def _examples(result: RowResult, method: Method) -> dict[str, Example]:
+def _examples(result: RowResult, method: MethodStyle) -> dict[str, Example]:
     evaluation = result.methods.get(method.key)
     return {e.name: e for e in evaluation.examples if e.kind != "whole"} if evaluation else {}
 
 
-def _strip(result: RowResult, shown: Example, ours: Example | None, default: Example | None) -> Strip:
+def _strip(result: RowResult, shown: Example, ours: Example | None, default: Example | None) -> ExampleStrip:
     tiles = pictures(shown, LONGEST)
     cells = (
         _picture(tiles["input"], "Input x", shown.name),
@@ -92,13 +92,13 @@ def _strip(result: RowResult, shown: Example, ours: Example | None, default: Exa
         _mask(result, DEFAULT, default),
         _picture(tiles["error"], "Error |y − ŷ|", f"0 to {shown.error_scale:.2g}"),
     )
-    return Strip(shown.name, cells)
+    return ExampleStrip(shown.name, cells)
 
 
-def _mask(result: RowResult, method: Method, example: Example | None) -> Cell | None:
+def _mask(result: RowResult, method: MethodStyle, example: Example | None) -> Cell | None:
     if example is None:
         return None
-    met = "✓" if passes(np.array(example.distance), result.threshold) else "✗"
+    met = "✓" if meets_threshold(np.array(example.distance), result.threshold) else "✗"
     distance = f"{distance_name(result)} {figure(example.distance)} {met}"
     label = "Mask: default" if method is DEFAULT else "Mask: network"
     return _picture(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)

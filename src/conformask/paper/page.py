@@ -12,14 +12,24 @@ from markupsafe import Markup
 
 from conformask.paper import examples
 from conformask.paper.figures import figures
-from conformask.paper.panels import METHODS, OPT, RIVALS, TASKS, Method, beyond, finite, row_title, sizes_of
+from conformask.paper.panels import (
+    METHODS,
+    OPT,
+    RIVALS,
+    TASKS,
+    MethodStyle,
+    beyond,
+    finite,
+    row_title,
+    sizes_of,
+)
 from conformask.paper.records import RowResult
 from conformask.paper.table import RECORD
 from conformask.report import svg
 from conformask.report.pictures import heat_gradient
 from conformask.report.words import figure, share
 from conformask.storage.as_json import claim
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 
 REPORT = Path(svg.__file__).parent
 FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"
@@ -57,7 +67,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class RowEntry:
     """A row in the table at the head of the page."""
 
     number: int
@@ -88,7 +98,7 @@ class Gallery:
 
     anchor: str
     title: str
-    strips: list[examples.Strip]
+    strips: list[examples.ExampleStrip]
 
 
 def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
@@ -105,7 +115,7 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     files[out / PAGE] = render(results, drawn)
     claim(out / RECORD, {}, [path.relative_to(out).as_posix() for path in files])
     for path, text in files.items():
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text, encoding="utf-8")
     return list(files)
 
@@ -193,9 +203,9 @@ def _anchor(result: RowResult) -> str:
     return f"row-{result.row.number:02d}"
 
 
-def _entry(result: RowResult) -> Entry:
+def _entry(result: RowResult) -> RowEntry:
     counts = [evaluation.n_test for evaluation in result.methods.values()]
-    return Entry(
+    return RowEntry(
         number=result.row.number,
         anchor=_anchor(result) if examples.strips(result) else None,
         title=row_title(result).split(" · ", 1)[1],
@@ -207,7 +217,7 @@ def _entry(result: RowResult) -> Entry:
     )
 
 
-def _mean(result: RowResult, method: Method) -> str:
+def _mean(result: RowResult, method: MethodStyle) -> str:
     """Return the mean mask size; Opt's with the number of images if it was not computed on all."""
     finite_sizes = finite(sizes_of(result, method))
     if not finite_sizes.size:

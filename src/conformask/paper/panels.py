@@ -10,7 +10,7 @@ from html import escape
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.paper.records import RowResult
 from conformask.records.loss import LossTerms
 from conformask.report import svg
@@ -31,7 +31,7 @@ DOT = 4.2
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodStyle:
     """Name and drawing style of a method, for colour and for black and white."""
 
     key: str
@@ -65,13 +65,13 @@ class Panel:
     says: str
 
 
-EXACT = Method("exact", "Exact oracle", "Exact", svg.ORACLE, "m0-3v6m-3-3h6", 1.4)
-OPT = Method("opt", "Opt", "Opt", svg.OPT, "m0-3v6m-3-3h6", 1.4)
-MASK = Method("mask", "Mask network", "Mask", svg.OURS, "h0", 5)
-QUANTILE = Method(
+EXACT = MethodStyle("exact", "Exact oracle", "Exact", svg.ORACLE, "m0-3v6m-3-3h6", 1.4)
+OPT = MethodStyle("opt", "Opt", "Opt", svg.OPT, "m0-3v6m-3-3h6", 1.4)
+MASK = MethodStyle("mask", "Mask network", "Mask", svg.OURS, "h0", 5)
+QUANTILE = MethodStyle(
     "quantile", "Quantile", "Quantile", "var(--quantile, #6f7783)", "m-2.4-2.4l4.8 4.8m0-4.8l-4.8 4.8", 1.4
 )
-DEFAULT = Method(
+DEFAULT = MethodStyle(
     "default", "Default", "Default", "var(--default, #9a6500)", "m0-3.4l3.4 3.4l-3.4 3.4l-3.4-3.4z", 1.4
 )
 RIVALS = (MASK, QUANTILE, DEFAULT)
@@ -91,24 +91,28 @@ def distance_name(result: RowResult) -> str:
     return LossTerms(distance=result.row.distance).loss_label
 
 
-def sizes_of(result: RowResult, method: Method) -> Array:
+def sizes_of(result: RowResult, method: MethodStyle) -> Array:
     """Return the mask sizes of the test images by a method; empty where it has none."""
     if method.key in ("exact", "opt"):
         return result.exact_size if method is EXACT else result.opt_size
     return result.methods[method.key].images.size if method.key in result.methods else np.empty(0)
 
 
-def distances_of(result: RowResult, method: Method) -> Array:
+def distances_of(result: RowResult, method: MethodStyle) -> Array:
     """Return the masked distances of the test images by a method; empty where it has none."""
     if method is OPT:
         return result.opt_distance
     return result.methods[method.key].images.distance if method.key in result.methods else np.empty(0)
 
 
-def beyond(result: RowResult, method: Method) -> float:
+def beyond(result: RowResult, method: MethodStyle) -> float:
     """Return the share of a method's images that miss the threshold; NaN where it has none."""
     finite_distances = finite(distances_of(result, method))
-    return float((~passes(finite_distances, result.threshold)).mean()) if finite_distances.size else math.nan
+    return (
+        float((~meets_threshold(finite_distances, result.threshold)).mean())
+        if finite_distances.size
+        else math.nan
+    )
 
 
 def finite(values: Array) -> Array:
@@ -175,7 +179,7 @@ def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | 
     return Panel("".join(marks), f"{row_title(result)}, mean mask sizes: {says}")
 
 
-def scatter(result: RowResult, frame: Frame, methods: Sequence[Method] = RIVALS) -> Panel | None:
+def scatter(result: RowResult, frame: Frame, methods: Sequence[MethodStyle] = RIVALS) -> Panel | None:
     """Draw mask sizes against the paper's Opt, with Pearson's r; the methods are named above."""
     by_method = {m: _pairs(result, m) for m in methods}
     by_method = {method: pairs for method, pairs in by_method.items() if len(pairs)}
@@ -205,7 +209,7 @@ def _head(result: RowResult, frame: Frame, headed: bool, right: str) -> str:
     return words + svg.text(frame.width - 10, 16, right, "end", f"fill:{svg.QUIET}") if headed else ""
 
 
-def _counted(name: str, result: RowResult, method: Method) -> str:
+def _counted(name: str, result: RowResult, method: MethodStyle) -> str:
     """Return the name, with the number of images in brackets if Opt was not computed on all."""
     some = method is OPT and not np.isfinite(result.opt_size).all()
     return f"{name} ({np.isfinite(result.opt_size).sum()})" if some else name
@@ -221,7 +225,7 @@ def _extent(found: Sequence[Array]) -> float:
     return min(max(1.05 * max(float(values.max()) for values in found), 0.01), 1.0)
 
 
-def _swarm(on: svg.Plot, at: int, method: Method, values: Array) -> str:
+def _swarm(on: svg.Plot, at: int, method: MethodStyle, values: Array) -> str:
     """Draw dots side by side around a column, so that width shows density; count those above the axis."""
     above = int((values > on.y.high).sum())
     points = _thinned(np.sort(values[values <= on.y.high]))
@@ -247,7 +251,9 @@ def _aside(heights: Sequence[float], most: float, dot: float) -> Array:
     return np.array([x for x, _ in placed])
 
 
-def _lane(on: svg.Plot, base: int, method: Method, name: str, values: Array, edges: Sequence[float]) -> str:
+def _lane(
+    on: svg.Plot, base: int, method: MethodStyle, name: str, values: Array, edges: Sequence[float]
+) -> str:
     """Draw one histogram on its own base line, as high as its lane allows, and its mean."""
     counts = np.histogram(values, edges)[0]
     foot, tall = on.y(base), on.y(0) - on.y(1)
@@ -270,7 +276,7 @@ def _lane(on: svg.Plot, base: int, method: Method, name: str, values: Array, edg
     )
 
 
-def _cloud(on: svg.Plot, pairs: Array, method: Method) -> str:
+def _cloud(on: svg.Plot, pairs: Array, method: MethodStyle) -> str:
     """Draw a glyph of the method for each pair (k, 2); overlaps grow darker."""
     marks = [f'<path d="M{on.x(x):.1f} {on.y(y):.1f}{method.glyph}"/>' for x, y in pairs]
     words = f"<title>{escape(method.name)}: {len(marks)} images drawn</title>"
@@ -279,11 +285,11 @@ def _cloud(on: svg.Plot, pairs: Array, method: Method) -> str:
     )
 
 
-def _ink(method: Method) -> str:
+def _ink(method: MethodStyle) -> str:
     return f"fill:none;stroke:{method.colour};stroke-width:{method.stroke:g};stroke-linecap:round"
 
 
-def _pairs(result: RowResult, method: Method) -> Array:
+def _pairs(result: RowResult, method: MethodStyle) -> Array:
     """Return Opt's mask size and the method's, (k, 2), on the images that have both."""
     sizes = sizes_of(result, method)
     if not sizes.size:
@@ -306,7 +312,7 @@ def _thinned(values: Array, most: int = MOST_POINTS) -> Array:
     return thinned
 
 
-def _key(numbers: Mapping[Method, str], before: str) -> str:
+def _key(numbers: Mapping[MethodStyle, str], before: str) -> str:
     """Draw the methods with their glyphs and a number each, in a line above the panel."""
     marks, x = [], 4.0
     for method, number in numbers.items():

@@ -10,7 +10,7 @@ from conformask.paper.settings import (
     QUANTILE,
     SEED,
     Method,
-    Preset,
+    PaperPreset,
     TableRow,
 )
 from conformask.paper.stages import Stage, unique
@@ -47,7 +47,7 @@ class RowPlan:
         return unique(self.goals())
 
 
-def plan_row(row: TableRow, preset: Preset, images: Stage) -> RowPlan:
+def plan_row(row: TableRow, preset: PaperPreset, images: Stage) -> RowPlan:
     """Return the stages of a row on these images; rows with the same network share its stages."""
     network = f"{row.task}-{row.data}-{row.network}"
     about: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
@@ -88,7 +88,7 @@ def plan_row(row: TableRow, preset: Preset, images: Stage) -> RowPlan:
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
-def _scorer(method: Method, row: TableRow, preset: Preset, network: str, triplets: Stage) -> Stage:
+def _scorer(method: Method, row: TableRow, preset: PaperPreset, network: str, triplets: Stage) -> Stage:
     free = method.scorer == "quantile"
     scorer = head(method.scorer, loss(row.distance)).name
     distance = FREE if free else row.distance
@@ -103,6 +103,6 @@ def _scorer(method: Method, row: TableRow, preset: Preset, network: str, triplet
     return Stage("scorer", name, settings, (triplets,), expected)
 
 
-def points(row: TableRow, preset: Preset) -> int | None:
+def points(row: TableRow, preset: PaperPreset) -> int | None:
     """Return the grid points of curves that are measured mask by mask; None for the default of lp."""
     return {"ssim": preset.ssim_points, "lpips": preset.lpips_points}.get(row.distance)

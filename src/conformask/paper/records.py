@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from conformask.paper.settings import Preset, TableRow
+from conformask.paper.settings import PaperPreset, TableRow
 from conformask.records.evaluation import Evaluation
 from conformask.types import Array
 
@@ -44,7 +44,7 @@ class Run:
     """Settings and time of the run of a table."""
 
     name: str
-    preset: Preset
+    preset: PaperPreset
     split: str
     seconds: float
     """Total seconds of all finished stages, each counted once."""

@@ -13,11 +13,11 @@ from conformask.paper.display import Display
 from conformask.paper.page import FIGURES, PAGE, write_page
 from conformask.paper.plan import RowPlan, plan_row
 from conformask.paper.records import Finished, RowResult, Run
-from conformask.paper.settings import METHODS, PRESETS, Preset
+from conformask.paper.row_stages import OPT, RESPLITS, RowStages
+from conformask.paper.settings import METHODS, PRESETS, PaperPreset
 from conformask.paper.sources import SPLITS, Collection, collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache, unique
 from conformask.paper.table import FILES, write_table
-from conformask.paper.work import OPT, RESPLITS, Workshop
 from conformask.progress import main_process
 from conformask.records.evaluation import Evaluation
 from conformask.storage.as_arrays import Array, read_arrays
@@ -40,7 +40,7 @@ class _Setting:
     """Settings that all rows share."""
 
     name: str
-    preset: Preset
+    preset: PaperPreset
     split: str
     cache: Cache
     collections: Mapping[str, Collection]
@@ -48,9 +48,9 @@ class _Setting:
     devices: str
     nodes: int
 
-    def workshop(self, plan: RowPlan) -> Workshop:
+    def workshop(self, plan: RowPlan) -> RowStages:
         row = plan.row
-        return Workshop(
+        return RowStages(
             plan,
             self.preset,
             self.cache,
@@ -64,7 +64,7 @@ class _Setting:
 def reproduce(
     out: str | Path,
     *,
-    preset: str | Preset = "cpu",
+    preset: str | PaperPreset = "cpu",
     photos: str | Path | None = None,
     cells: str | Path | None = None,
     rows: Sequence[int] | None = None,
@@ -150,7 +150,7 @@ def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> 
             setting.cache.run(stage, setting.workshop(plan).images)
 
 
-def _row(shop: Workshop, display: Display) -> Finished:
+def _row(shop: RowStages, display: Display) -> Finished:
     """Run the unfinished stages of a row, and return its result."""
     plan, cache = shop.plan, shop.cache
     works = {
@@ -168,7 +168,7 @@ def _row(shop: Workshop, display: Display) -> Finished:
     return finished_row(shop)
 
 
-def finished_row(shop: Workshop) -> Finished:
+def finished_row(shop: RowStages) -> Finished:
     """Read the results of the stages of a row."""
     plan, cache = shop.plan, shop.cache
     folders = {method: cache.folder(plan.evaluations[method]) for method in METHODS}

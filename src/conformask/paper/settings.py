@@ -7,7 +7,7 @@ from conformask import names
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedResult:
     """A line of the paper's Table 1: mean mask sizes, C(M, D) and C(M, M_opt)."""
 
     opt: float
@@ -30,11 +30,11 @@ class TableRow:
     network: str
     """Training of the predictor: regressor or gan."""
     distance: str
-    published: Published
+    published: PublishedResult
 
 
 def _row(number: int, task: str, data: str, network: str, distance: str, *published: float) -> TableRow:
-    return TableRow(number, task, data, network, distance, Published(*published))
+    return TableRow(number, task, data, network, distance, PublishedResult(*published))
 
 
 ROWS = (
@@ -85,7 +85,7 @@ METHODS: Mapping[str, Method] = {
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingSettings:
     """Training settings of networks, for fit_predictor and fit_scorer."""
 
     width: int
@@ -107,7 +107,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Preset:
+class PaperPreset:
     """A size at which all rows are run."""
 
     size: int
@@ -118,8 +118,8 @@ class Preset:
     cells: Counts
     needed: Counts
     """Fewest images of each part; fewer are refused."""
-    predictor: Training
-    scorer: Training
+    predictor: TrainingSettings
+    scorer: TrainingSettings
     ssim_points: int
     lpips_points: int
     """Grid points of distances whose curves are measured mask by mask (ssim_points and lpips_points)."""
@@ -133,16 +133,22 @@ _ALL = Counts(None, None, 1000, None)
 _CELLS = Counts(750, 136, 1000, 400)
 _CONSTANT = 30
 """Patience that outlasts the paper's ten epochs, so that its learning rate is never cut."""
-_PAPER = Training(64, paper_form=True, epochs=10, patience=_CONSTANT, batch_size=50, learning_rate=1e-5)
-_PAPER_SCORER = Training(
+_PAPER = TrainingSettings(
+    64, paper_form=True, epochs=10, patience=_CONSTANT, batch_size=50, learning_rate=1e-5
+)
+_PAPER_SCORER = TrainingSettings(
     64, paper_form=True, epochs=10, patience=_CONSTANT, batch_size=25, learning_rate=1e-5
 )
-_TINY, _SHORT = Counts(24, 8, 12, 8), Training(4, epochs=1, batch_size=8)
-_NARROW, _NARROW_SCORER, _LONG = Training(16, epochs=12), Training(16, epochs=8), Training(16, patience=10)
+_TINY, _SHORT = Counts(24, 8, 12, 8), TrainingSettings(4, epochs=1, batch_size=8)
+_NARROW, _NARROW_SCORER, _LONG = (
+    TrainingSettings(16, epochs=12),
+    TrainingSettings(16, epochs=8),
+    TrainingSettings(16, patience=10),
+)
 
-PRESETS: Mapping[str, Preset] = {
-    "smoke": Preset(32, 32, _TINY, _TINY, Counts(8, 4, 9, 4), _SHORT, _SHORT, 8, 8, opt_images=2),
-    "cpu": Preset(128, 64, _ALL, _CELLS, _SMALL, _NARROW, _NARROW_SCORER, 48, 24, opt_images=40),
-    "long": Preset(128, 64, _ALL, _CELLS, _SMALL, _LONG, _LONG, 48, 24, opt_images=40),
-    "paper": Preset(256, 32, _ALL, _ALL, _SMALL, _PAPER, _PAPER_SCORER, 128, 128, opt_images=1000),
+PRESETS: Mapping[str, PaperPreset] = {
+    "smoke": PaperPreset(32, 32, _TINY, _TINY, Counts(8, 4, 9, 4), _SHORT, _SHORT, 8, 8, opt_images=2),
+    "cpu": PaperPreset(128, 64, _ALL, _CELLS, _SMALL, _NARROW, _NARROW_SCORER, 48, 24, opt_images=40),
+    "long": PaperPreset(128, 64, _ALL, _CELLS, _SMALL, _LONG, _LONG, 48, 24, opt_images=40),
+    "paper": PaperPreset(256, 32, _ALL, _ALL, _SMALL, _PAPER, _PAPER_SCORER, 128, 128, opt_images=1000),
 }

@@ -12,7 +12,7 @@ from conformask.data.sources import TrueImages
 from conformask.data.splits import PARTS, uniform
 from conformask.distances import distance as distance_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.paper.settings import ROWS, SEED, Counts, Preset, TableRow
+from conformask.paper.settings import ROWS, SEED, Counts, PaperPreset, TableRow
 from conformask.paper.stages import Stage
 from conformask.preparation import population_of, true_images
 from conformask.progress import tracked
@@ -70,7 +70,7 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
 
 
 def collections_of(
-    rows: Sequence[TableRow], preset: Preset, folders: Mapping[str, Path | None], split: str
+    rows: Sequence[TableRow], preset: PaperPreset, folders: Mapping[str, Path | None], split: str
 ) -> dict[str, Collection]:
     """Return the images that the rows need.
 
@@ -96,7 +96,9 @@ def collections_of(
     return collections
 
 
-def distances_of(rows: Sequence[TableRow], preset: Preset, weights_path: Path | None) -> dict[str, Distance]:
+def distances_of(
+    rows: Sequence[TableRow], preset: PaperPreset, weights_path: Path | None
+) -> dict[str, Distance]:
     """Return the distances that the rows need, each tried once.
 
     Raises:
@@ -111,7 +113,7 @@ def distances_of(rows: Sequence[TableRow], preset: Preset, weights_path: Path | 
     return made
 
 
-def _collection(data: str, folder: Path, preset: Preset, split: str) -> Collection:
+def _collection(data: str, folder: Path, preset: PaperPreset, split: str) -> Collection:
     stride = preset.stride if data == "cells" else None
     how = SPLITS[split] if stride is not None else "file"
     counts: Counts = getattr(preset, data)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError
 from conformask.progress import main_process
-from conformask.storage.as_json import Json, plain, read_json, write_json
+from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 
 VERSION = 2
 """Version of the stages, increased when a stage computes something else from the same settings."""
@@ -36,7 +36,7 @@ class Stage:
     @cached_property
     def fingerprint(self) -> str:
         """Hash that changes with the settings of this stage, or of one that it depends on."""
-        parts = [VERSION, self.kind, plain(self.settings), [stage.fingerprint for stage in self.needs]]
+        parts = [VERSION, self.kind, to_jsonable(self.settings), [stage.fingerprint for stage in self.needs]]
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

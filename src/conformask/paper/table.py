@@ -7,21 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.paper import statistics
 from conformask.paper.records import Finished, Run
 from conformask.paper.settings import METHODS
 from conformask.paper.statistics import NOTHING, Estimate
 from conformask.paper.text import page
 from conformask.storage.as_json import claim
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 from conformask.types import Array
 
 ORACLES = ("exact", "opt")
 
 
 @dataclass(frozen=True)
-class Line:
+class TableLine:
     """A line of paper.csv.
 
     Sizes, their bootstrap interval (95 %, over images) and correlations are those of the test images of the
@@ -48,24 +48,24 @@ class Line:
 RECORD = "paper.json"
 """Record that claims what the experiments write beside their stages."""
 FILES = ("paper.csv", "paper.md")
-COLUMNS = tuple(field.name for field in fields(Line))
+COLUMNS = tuple(field.name for field in fields(TableLine))
 
 
 def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path, ...]:
     """Write paper.csv and paper.md, and return their paths."""
     table, text = (out / name for name in FILES)
     claim(out / RECORD, {}, FILES)
-    with whole_file(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         for line in lines(finished):
             writer.writerow({name: _text(value) for name, value in vars(line).items()})
-    with whole_file(text) as aside:
+    with atomic_write(text) as aside:
         aside.write_text(page(finished, run), encoding="utf-8")
     return table, text
 
 
-def lines(finished: Sequence[Finished]) -> Iterator[Line]:
+def lines(finished: Sequence[Finished]) -> Iterator[TableLine]:
     """Yield the lines of each row: exact, opt, mask, quantile and default."""
     for each in finished:
         for oracle in ORACLES:
@@ -74,7 +74,7 @@ def lines(finished: Sequence[Finished]) -> Iterator[Line]:
             yield _method_line(each, method)
 
 
-def _method_line(each: Finished, method: str) -> Line:
+def _method_line(each: Finished, method: str) -> TableLine:
     evaluation = each.result.methods[method]
     images = evaluation.images
     return _line(
@@ -88,7 +88,7 @@ def _method_line(each: Finished, method: str) -> Line:
     )
 
 
-def _oracle_line(each: Finished, oracle: str) -> Line:
+def _oracle_line(each: Finished, oracle: str) -> TableLine:
     result = each.result
     size, distance = {
         "exact": (result.exact_size, result.exact_distance),
@@ -109,7 +109,7 @@ def _oracle_line(each: Finished, oracle: str) -> Line:
 
 def _kept(distance: Array, threshold: float) -> float:
     """Return the share of an oracle's images that it brought below the threshold."""
-    met = passes(distance[np.isfinite(distance)], threshold)
+    met = meets_threshold(distance[np.isfinite(distance)], threshold)
     return float(met.mean()) if len(met) else np.nan
 
 
@@ -121,9 +121,9 @@ def _line(
     with_distance: Estimate,
     with_opt: Estimate,
     counts: tuple[int, int],
-) -> Line:
+) -> TableLine:
     row = each.result.row
-    return Line(
+    return TableLine(
         row=row.number,
         task=row.task,
         data=row.data,

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.paper import statistics
 from conformask.paper.records import Finished, Run
 from conformask.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD
@@ -264,7 +264,7 @@ def coverage_by_field(each: Finished, method: str) -> dict[str, tuple[float, int
     """Return the coverage of the test tiles of each file, and their number."""
     evaluation = each.result.methods[method]
     files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
-    met = passes(evaluation.images.distance, evaluation.threshold)
+    met = meets_threshold(evaluation.images.distance, evaluation.threshold)
     return {
         str(file): (float(met[files == file].mean()), int((files == file).sum())) for file in np.unique(files)
     }

@@ -6,12 +6,12 @@ from conformask.networks.patchgan import PatchGAN
 from conformask.networks.unet import UNet
 from conformask.predictors.network_predictor import restore
 from conformask.training.adversarial import Adversarial
-from conformask.training.fit import Plan
+from conformask.training.fit import TrainingConfig
 from conformask.training.module import TensorBatch
 from conformask.types import Images, Task
 
 
-def adversarial(network: UNet, task: Task, plan: Plan) -> Adversarial:
+def adversarial(network: UNet, task: Task, plan: TrainingConfig) -> Adversarial:
     """Pair the U-Net with a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
 
     The part of y that x contains is thus the same in both, and only the rest is judged.

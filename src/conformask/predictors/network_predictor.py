@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision, quick_layout
+from conformask.arithmetic import full_precision, to_channels_last
 from conformask.networks.stored import stored_unet
 from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json, claim, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
-from conformask.storage.typed import record_of
+from conformask.storage.typed import from_dict
 from conformask.tasks import task as task_by_name
 from conformask.training.losses import straight_through_clip
 from conformask.training.record import hash_of_state, load_into, save_weights
@@ -76,10 +76,10 @@ class NetworkPredictor:
         path = folder / "predictor.json"
         record = read_json(path)
         refuse_unfinished(path, record)
-        card = record_of(PredictorCard, record, path)
+        card = from_dict(PredictorCard, record, path)
         network = stored_unet(card.network, path)
         load_into(network, folder / "predictor.safetensors")
-        quick_layout(network).eval().requires_grad_(False)
+        to_channels_last(network).eval().requires_grad_(False)
         return cls(network, task_by_name(card.task), card.size, card.trained_on, card.kind)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from conformask.data.sources import Source, TrueImages
-from conformask.training.memory import Remembered
+from conformask.training.memory import CachedReader
 from conformask.types import Images, Task
 
 
@@ -31,7 +31,7 @@ class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self._read = Remembered(self._pair)
+        self._read = CachedReader(self._pair)
 
     def __len__(self) -> int:
         return len(self.pairs)

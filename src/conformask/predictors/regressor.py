@@ -16,15 +16,15 @@ from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
 from conformask.storage.as_json import Json
 from conformask.storage.claims import places, refuse_unclaimed
-from conformask.storage.owned import owned
+from conformask.storage.exclusive import exclusive_folder
 from conformask.training.adversarial import Adversarial
-from conformask.training.fit import Plan, fit_module, seeded
+from conformask.training.fit import TrainingConfig, fit_module, seeded
 from conformask.training.module import TensorBatch, Training
 from conformask.training.processes import is_first_process
 from conformask.types import Task
 
 
-def regression(network: UNet, task: Task, plan: Plan) -> Training:
+def regression(network: UNet, task: Task, plan: TrainingConfig) -> Training:
     """Return a training that minimises the L1 between y and y_hat."""
 
     def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
@@ -34,7 +34,7 @@ def regression(network: UNet, task: Task, plan: Plan) -> Training:
     return Training(network, l1, learning_rate=plan.learning_rate, seed=plan.seed)
 
 
-KINDS: Mapping[str, Callable[[UNet, Task, Plan], Training | Adversarial]] = {
+KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], Training | Adversarial]] = {
     "regressor": regression,
     "gan": adversarial,
 }
@@ -47,7 +47,7 @@ def fit_predictor(
     task: Task,
     size: int,
     out: Path,
-    plan: Plan,
+    plan: TrainingConfig,
     kind: str = "regressor",
     width: int = 32,
     paper_form: bool = False,
@@ -89,7 +89,7 @@ def fit_predictor(
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
         "trained_on": tuple(trained_on),
     }  # fmt: skip
-    with owned(out):
+    with exclusive_folder(out):
         refuse_unclaimed(places(out, "training.json", "predictor.json"))
         fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)

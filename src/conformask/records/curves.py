@@ -11,7 +11,7 @@ from conformask.errors import MismatchError
 from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import Json
-from conformask.storage.typed import record_of
+from conformask.storage.typed import from_dict
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Worth:
+class ScoreComparison:
     """The benchmark of a score: mean mask sizes on selection images, all for one promise."""
 
     n: int
@@ -97,7 +97,7 @@ class Selection:
     """Losses of the images without a mask, (n,)."""
     curves: Mapping[str, Curves]
     """Curves by the name of the family."""
-    worth: Worth | None = None
+    comparison: ScoreComparison | None = None
 
     def threshold(self, quantile: float) -> float:
         """Return the quantile of the unmasked losses, which a threshold such as "q0.1" stands for."""
@@ -108,8 +108,8 @@ class Selection:
         arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.distance}
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
-        if self.worth is not None:
-            arrays["worth"] = np.array(json.dumps(asdict(self.worth)))
+        if self.comparison is not None:
+            arrays["comparison"] = np.array(json.dumps(asdict(self.comparison)))
         write_arrays(folder / "selection.npz", arrays)
 
     @classmethod
@@ -122,8 +122,9 @@ class Selection:
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
         path = folder / "selection.npz"
         terms = _terms(str(arrays["of"]), path)
-        worth = worth_as_now(json.loads(str(arrays["worth"]))) if "worth" in arrays else None
-        kept = None if worth is None else record_of(Worth, worth, path)
+        stored = arrays.get("comparison", arrays.get("worth"))  # worth: up to conformask 0.2
+        comparison = None if stored is None else comparison_as_now(json.loads(str(stored)))
+        kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
         return cls(terms, arrays["distance"], curves, kept)
 
 
@@ -131,10 +132,10 @@ def _terms(stored: str, path: Path) -> LossTerms:
     """Parse the terms of a loss from JSON, or from the name of a distance, as conformask 0.1 kept it."""
     if not stored.startswith("{"):
         return LossTerms(distance=stored)
-    return record_of(LossTerms, json.loads(stored), path)
+    return from_dict(LossTerms, json.loads(stored), path)
 
 
-def worth_as_now(stored: Json) -> Json:
+def comparison_as_now(stored: Json) -> Json:
     """Return the JSON of a Worth; conformask 0.2 kept three other scores, each under its own name."""
     if not isinstance(stored, Mapping) or "trained" not in stored:
         return stored

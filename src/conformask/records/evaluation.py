@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.curves import Worth, worth_as_now
+from conformask.records.curves import ScoreComparison, comparison_as_now
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
-from conformask.storage.owned import owned
-from conformask.storage.published import Published, publish, read_published
-from conformask.storage.typed import record_of
+from conformask.storage.exclusive import exclusive_folder
+from conformask.storage.sealed import SealedRecord, publish, read_published
+from conformask.storage.typed import from_dict
 
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
@@ -118,7 +118,7 @@ class CategoryCoverage:
 
 
 @dataclass(frozen=True)
-class Made:
+class EvaluationProvenance:
     """The provenance of an evaluation, for repeating it."""
 
     calibrated: str
@@ -193,13 +193,13 @@ class Evaluation(LossTerms):
     """Whether each category gets the promise by itself, in addition to what the guarantee says."""
     n_groups: int | None = None
     """Number of groups of the test images, where the promise counts groups."""
-    worth: Worth | None = None
+    comparison: ScoreComparison | None = None
     """The benchmark of the score on the selection images, where it was compared there."""
     exploratory: bool = False
     """Whether the terms or images of the promise were changed after a calibration on the same images."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
-    made: Made | None = None
+    made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
     """Evaluates the same images under another promise; None where this was read from a folder."""
@@ -300,7 +300,7 @@ class Evaluation(LossTerms):
         for index, example in enumerate(self.examples):
             for name, value in vars(example).items():
                 examples[f"{index:03d}/{name}"] = np.asarray(np.nan if value is None else value)
-        with owned(folder):
+        with exclusive_folder(folder):
             images = {name: values for name, values in vars(self.images).items() if values is not None}
             arrays = {"evaluation": images, "examples": examples}
             publish(folder / FILE, self.summary(), arrays)
@@ -316,7 +316,7 @@ class Evaluation(LossTerms):
         path = folder / FILE
         record = read_json(path)
         if record["schema"] == 1:
-            published = Published(record, {stem: read_arrays(folder / f"{stem}.npz") for stem in STEMS})
+            published = SealedRecord(record, {stem: read_arrays(folder / f"{stem}.npz") for stem in STEMS})
         else:
             published = read_published(path, STEMS)
         try:
@@ -326,7 +326,11 @@ class Evaluation(LossTerms):
             raise MismatchError(f"{folder} holds a damaged evaluation ({error}): repeat it") from error
         mean = {"mean_distance": float(images.distance.mean())}
         record = {**mean, **published.record, "images": images, "examples": examples}
-        return record_of(cls, {**record, "worth": worth_as_now(record.get("worth"))}, path)
+        return from_dict(
+            cls,
+            {**record, "comparison": comparison_as_now(record.get("comparison", record.get("worth")))},
+            path,
+        )
 
 
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:

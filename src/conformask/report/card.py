@@ -4,9 +4,9 @@ from importlib.metadata import version
 
 from conformask.records.card import CalibrationCard
 from conformask.records.size import size_text
-from conformask.report.meaning import EXPLORATORY, meaning_of
+from conformask.report.benchmark import percent_of
+from conformask.report.promise_status import EXPLORATORY, meaning_of
 from conformask.report.words import hidden_text, levels, network_label, plural
-from conformask.report.worth import percent_of
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:

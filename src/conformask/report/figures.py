@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import clopper_pearson
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
@@ -225,7 +225,7 @@ def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
 def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[float]:
     """Count images in each bin; one on the threshold meets it; those outside the bins are left out."""
     just_below = threshold - 0.5 * (edges[1] - edges[0]) * 1e-3
-    inside = np.where(passes(values, threshold), np.minimum(values, just_below), values)
+    inside = np.where(meets_threshold(values, threshold), np.minimum(values, just_below), values)
     return _histogram(np.maximum(inside, edges[0]), edges)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import figure
 from conformask.storage.as_json import Json
@@ -51,7 +51,7 @@ def image_table(evaluation: Evaluation) -> ImageTable:
     columns = evaluation.images.columns()
     named = [name for name in ("name", "group", "category") if any(columns[name])]
     measured = [name for name in MEASURES if not np.isnan(columns[name]).all()]
-    met = passes(evaluation.images.distance, evaluation.threshold).tolist()
+    met = meets_threshold(evaluation.images.distance, evaluation.threshold).tolist()
     names = zip(*(columns[name] for name in named), strict=True)
     numbers = zip(*(columns[name] for name in measured), strict=True)
     rows = [

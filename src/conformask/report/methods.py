@@ -1,7 +1,7 @@
 """Methods section of a paper: a paragraph with the numbers, and facts that identify what was used."""
 
 from conformask.records.evaluation import Evaluation
-from conformask.report.meaning import EXPLORATORY
+from conformask.report.promise_status import EXPLORATORY
 from conformask.report.references import references
 from conformask.report.words import figure, interval_text, network_label, plural, promise_of, share, tested
 

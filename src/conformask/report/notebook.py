@@ -6,7 +6,7 @@ from markupsafe import Markup
 
 from conformask.records.card import CalibrationCard
 from conformask.report.figures import size_curve
-from conformask.report.meaning import meaning_of
+from conformask.report.promise_status import meaning_of
 from conformask.report.templates import template
 from conformask.report.words import levels, plural, sizes
 

@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.errors import expect
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
+from conformask.report.benchmark import comparison_text
 from conformask.report.images import image_table
-from conformask.report.meaning import caveats, meaning_of
 from conformask.report.methods import facts, methods_text
 from conformask.report.pictures import HATCH, Picture, heat_gradient, pictures
+from conformask.report.promise_status import caveats, meaning_of
 from conformask.report.references import references
 from conformask.report.templates import template
-from conformask.report.worth import worth_text
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 
 GALLERY, WHOLE = 640, 1600
 """Longest side of pictures kept in the file, in pixels: of the gallery, and of whole images."""
@@ -60,7 +60,7 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
     page = render(evaluation)
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_text(page, encoding="utf-8")
     return path
 
@@ -79,7 +79,7 @@ def render(evaluation: Evaluation) -> str:
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
-        worth=None if evaluation.worth is None else worth_text(evaluation.worth),
+        comparison=None if evaluation.comparison is None else comparison_text(evaluation.comparison),
         gallery=_gallery(evaluation),
         images=image_table(evaluation),
         methods=methods_text(evaluation),
@@ -112,7 +112,7 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
         size=words.figure(example.size),
         oracle=words.figure(example.oracle_size),
         distance=words.figure(example.distance),
-        met=bool(passes(np.array(example.distance), evaluation.threshold)),
+        met=bool(meets_threshold(np.array(example.distance), evaluation.threshold)),
     )
 
 

@@ -11,7 +11,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.report.pictures import SMALL, Picture, picture, png
 from conformask.report.templates import template
 from conformask.storage.as_arrays import Array
-from conformask.storage.whole import whole_file
+from conformask.storage.atomic import atomic_write
 
 WIDEST, LONGEST = 220, 480
 """Width of a picture shown in a notebook, and longest side of one kept in it, in pixels."""
@@ -68,7 +68,7 @@ class Strip:
         if path.suffix.lower() not in contents:
             raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends in .png or .html")
         content = contents[path.suffix.lower()]()
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_bytes(content)
         return path
 

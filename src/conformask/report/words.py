@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from conformask.conformal.crossing import passes
+from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.presets import guarantee
 from conformask.conformal.promise import Promise
 from conformask.conformal.units import Unit
@@ -13,8 +13,8 @@ from conformask.records.change import Change
 from conformask.records.evaluation import Evaluation, Measurement
 from conformask.records.network import Caveat, Network
 from conformask.records.size import size_text
-from conformask.records.watched import Watched
-from conformask.report.worth import percent_of
+from conformask.records.stream_status import StreamStatus
+from conformask.report.benchmark import percent_of
 
 Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this loss"
@@ -27,7 +27,7 @@ UNLIKELY = 0.025
 class Verdict:
     """Comparison of the measurement with the promise."""
 
-    standing: str
+    status: str
     """Class of the style sheet: agrees, above, below or open."""
     title: str
     text: str
@@ -192,7 +192,7 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
     return f"What changed in {images}: {by_role}."
 
 
-def stream_text(card: CalibrationCard, watched: Watched) -> list[str]:
+def stream_text(card: CalibrationCard, watched: StreamStatus) -> list[str]:
     """Return the state of a stream: failures first, since scores can look the same while masks fail."""
     unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
     lines = []
@@ -324,7 +324,7 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
     images, unit = evaluation.images, promise_of(evaluation).unit
-    within = passes(images.unmasked_distance, evaluation.threshold)
+    within = meets_threshold(images.unmasked_distance, evaluation.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)

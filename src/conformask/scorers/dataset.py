@@ -9,7 +9,7 @@ from torch import Tensor
 from conformask.arithmetic import resized
 from conformask.data.triplets import Triplets
 from conformask.records.size import Size
-from conformask.training.memory import Remembered
+from conformask.training.memory import CachedReader
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""
@@ -30,7 +30,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         self._n = len(triplets)
         self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
         self._triplets = triplets
-        self._read = Remembered(self._tensors)
+        self._read = CachedReader(self._tensors)
 
     def __len__(self) -> int:
         return self._n * self._crops

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from conformask import names
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
-from conformask.data.survey import Survey, survey
+from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import Chosen, code_of, where
@@ -22,20 +22,26 @@ from conformask.masks import FAMILIES, family
 from conformask.networks.stored import settings_of
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
-from conformask.report.worth import standing_text
+from conformask.report.benchmark import standing_text
+from conformask.scorers.benchmark import CLEARLY, ScoreBenchmark, warn_if_useless
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
+from conformask.scorers.initial_network import (
+    FROM_SCRATCH,
+    NetworkOptions,
+    is_packaged,
+    network_for,
+    rate_for,
+)
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
-from conformask.scorers.packaged import packaged_looks
+from conformask.scorers.packaged import packaged_hashes
 from conformask.scorers.selection import selection_record, unmasked_losses
-from conformask.scorers.start import FROM_SCRATCH, Asked, is_packaged, network_for, rate_for
-from conformask.scorers.worth import CLEARLY, Yardstick, warn_if_useless
 from conformask.storage.claims import places, refuse_unclaimed
-from conformask.storage.owned import owned
-from conformask.training.fit import Plan, default_epochs, fit
+from conformask.storage.exclusive import exclusive_folder
+from conformask.training.fit import TrainingConfig, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
-from conformask.training.progress import Standing
+from conformask.training.progress import StatusCallback
 from conformask.types import Family, Images, Loss
 
 HELD_OUT = 0.1
@@ -125,18 +131,18 @@ def fit_scorer(
     """
     refuse_others(train, selection)
     out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
-    asked = Asked(per_channel, width, by, paper_form, scratch)
+    asked = NetworkOptions(per_channel, width, by, paper_form, scratch)
     is_quantile(threshold)
     rate = FROM_SCRATCH if learning_rate is None else learning_rate
     epochs = default_epochs(epochs, max_minutes, patience, len(train))
-    plan = Plan(epochs, max_minutes, batch_size, rate, seed, devices, nodes, patience)
+    plan = TrainingConfig(epochs, max_minutes, batch_size, rate, seed, devices, nodes, patience)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, Masked) else where(used, selection.has_regions)
     used_head = head(scorer, used)
     _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", other_network=False)
-    seen, held_out = survey(train), survey(selection, "reading selection images")
+    seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)
     trains = used_head.name not in names.UNTRAINED
     surveys = [seen, held_out] if trains else [held_out]
@@ -151,44 +157,46 @@ def fit_scorer(
         TripletDataset(selection, held_out.smallest, seed),
     )
     identity, families = dict(vars(card)), _families(used_head, used)
-    with owned(out):
+    with exclusive_folder(out):
         refuse_unclaimed(places(out, "training.json", "scorer.json"))
         unmasked = unmasked_losses(selection, used)
-        yardstick = Yardstick.on(selection, used, families[0], level_of(threshold, unmasked))
-        standing, hides_more = (None, None) if yardstick is None else looks_at(yardstick, used_head, card)
+        benchmark = ScoreBenchmark.on(selection, used, families[0], level_of(threshold, unmasked))
+        status_callback, is_worse_than_start = (
+            (None, None) if benchmark is None else looks_at(benchmark, used_head, card)
+        )
         if trains:
             fit(
                 network, objective, *datasets, out, plan,
-                title="scorer", identity=identity, turns=own, resume=resume, standing=standing,
-                hides_more=hides_more if is_packaged(network) else None,
+                title="scorer", identity=identity, turns=own, resume=resume, status_callback=status_callback,
+                is_worse_than_start=is_worse_than_start if is_packaged(network) else None,
             )  # fmt: skip
-        known = [packaged_looks()] if is_packaged(network) else []
-        looks = np.concatenate([*known, *(each.looks for each in surveys)])
-        fitted = NetworkScorer(ready(network), used_head, card, looks=looks)
+        known = [packaged_hashes()] if is_packaged(network) else []
+        perceptual_hashes = np.concatenate([*known, *(each.perceptual_hashes for each in surveys)])
+        fitted = NetworkScorer(ready(network), used_head, card, perceptual_hashes=perceptual_hashes)
         record = selection_record(fitted, selection, used, families, grid_points, unmasked)
-        worth = None if yardstick is None else yardstick.worth(fitted)
-        fitted = replace(fitted, selection=replace(record, worth=worth))
+        comparison = None if benchmark is None else benchmark.compare(fitted)
+        fitted = replace(fitted, selection=replace(record, comparison=comparison))
         if is_first_process():
             fitted.save(out)
-    if worth is not None and trains and is_first_process():
-        warn_if_useless(worth, used_head.name)
+    if comparison is not None and trains and is_first_process():
+        warn_if_useless(comparison, used_head.name)
     return fitted
 
 
 def looks_at(
-    yardstick: Yardstick, used_head: Head, card: ScorerCard
-) -> tuple[Standing, Callable[[nn.Module], bool]]:
+    benchmark: ScoreBenchmark, used_head: Head, card: ScorerCard
+) -> tuple[StatusCallback, Callable[[nn.Module], bool]]:
     """Return callables: a status text for a network in training, and whether it hides clearly more."""
 
-    packaged = yardstick.others["packaged"].share
+    packaged = benchmark.others["packaged"].share
 
     def share(network: nn.Module) -> float:
-        return yardstick.share(NetworkScorer(network, used_head, card))
+        return benchmark.share(NetworkScorer(network, used_head, card))
 
-    def standing(network: nn.Module) -> str:
-        return standing_text(share(network), yardstick.oracle)
+    def status_callback(network: nn.Module) -> str:
+        return standing_text(share(network), benchmark.oracle)
 
-    return standing, lambda network: share(network) > CLEARLY * packaged
+    return status_callback, lambda network: share(network) > CLEARLY * packaged
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:
@@ -211,9 +219,14 @@ def objective_of(used_head: Head) -> Objective:
 
 
 def _card(
-    scorer: str, loss: Loss, per_channel: bool, seen: Survey, learnt_from: Sequence[Survey], train: Triplets
+    scorer: str,
+    loss: Loss,
+    per_channel: bool,
+    seen: DatasetSummary,
+    learnt_from: Sequence[DatasetSummary],
+    train: Triplets,
 ) -> ScorerCard:
-    traces = {trace for each in learnt_from for trace in each.traces}
+    image_ids = {trace for each in learnt_from for trace in each.image_ids}
     return ScorerCard(
         scorer=scorer,
         **vars(loss.terms),
@@ -223,7 +236,7 @@ def _card(
         sizes=(),
         **train.reading.kept,
         unet=None,
-        trained_on=tuple(sorted(traces | {*train.provenance.trained_on})),
+        trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
         network=train.network,
         distance_code=code_of(loss),
     )
@@ -248,6 +261,6 @@ def _differentiable(loss: Loss, images: Images) -> bool:
     return False
 
 
-def _check_channels(seen: Survey, held_out: Survey) -> None:
+def _check_channels(seen: DatasetSummary, held_out: DatasetSummary) -> None:
     if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
         raise ImageError("the selection images have other channels than the training images")

@@ -24,7 +24,7 @@ class Heuristic:
     selection: Selection | None = None
     loss = None
     sizes = None
-    looks = None
+    perceptual_hashes = None
     about = None
     trained_on: frozenset[str] = frozenset()
 

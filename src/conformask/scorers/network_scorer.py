@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import full_precision, quick_layout, resized
+from conformask.arithmetic import full_precision, resized, to_channels_last
 from conformask.errors import MismatchError
 from conformask.records.curves import Selection
 from conformask.records.loss import LossTerms
@@ -18,7 +18,7 @@ from conformask.scorers.heads import Head
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
-from conformask.storage.typed import record_of
+from conformask.storage.typed import from_dict
 from conformask.training.record import hash_of_state, read_weights, save_weights
 from conformask.types import Array, Images, Loss, Score
 
@@ -56,7 +56,7 @@ class NetworkScorer:
     head: Head
     card: ScorerCard
     selection: Selection | None = None
-    looks: Array | None = None
+    perceptual_hashes: Array | None = None
 
     def __repr__(self) -> str:
         card = self.card
@@ -138,8 +138,8 @@ class NetworkScorer:
         claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
         if self.selection is not None:
             self.selection.save(folder)
-        if self.looks is not None:
-            write_arrays(folder / LOOKS, {"looks": self.looks})
+        if self.perceptual_hashes is not None:
+            write_arrays(folder / LOOKS, {"looks": self.perceptual_hashes})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
         write_json(folder / "scorer.json", {**vars(self.card), "fingerprint": self.fingerprint})
 
@@ -151,7 +151,7 @@ class NetworkScorer:
 
 def ready(network: nn.Module) -> nn.Module:
     """Prepare a network for scoring: fast memory layout, eval mode, no gradients."""
-    return quick_layout(network).eval().requires_grad_(False)
+    return to_channels_last(network).eval().requires_grad_(False)
 
 
 def network_input(x: Images, y_hat: Images) -> Images:
@@ -173,7 +173,7 @@ def stored_card(folder: Path) -> ScorerCard:
         raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
     if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
-    return record_of(ScorerCard, record, path)
+    return from_dict(ScorerCard, record, path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from conformask.data.lookalikes import WINDOWS, Looks
+from conformask.data.perceptual_hashes import WINDOWS, Looks
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.records.size import extra_channels
@@ -44,15 +44,15 @@ def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChan
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 
 
-def packaged_looks() -> Looks:
+def packaged_hashes() -> Looks:
     """Return the perceptual hashes of the images that the network was trained on; see `lookalikes`.
 
     They cover whole images only; the hashes of windows are zero.
     """
     whole = read_arrays(LOOKS)["looks"]
-    looks = np.zeros((len(whole), WINDOWS, whole.shape[1]), np.uint8)
-    looks[:, 0] = whole
-    return looks
+    perceptual_hashes = np.zeros((len(whole), WINDOWS, whole.shape[1]), np.uint8)
+    perceptual_hashes[:, 0] = whole
+    return perceptual_hashes
 
 
 @cache

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from conformask.arithmetic import best_device, full_precision, keep_memory
-from conformask.calibration import Scored
+from conformask.calibration import ScoredBatch
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
@@ -16,7 +16,9 @@ Scoring = Callable[[Images, Images], Score]
 """A function from (x, y_hat) to a score."""
 
 
-def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
+def scored(
+    scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE
+) -> Iterator[ScoredBatch]:
     """Yield each batch of images of one shape with its score, showing a progress bar.
 
     Raises:
@@ -25,12 +27,14 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
-def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Scored]:
+def scored_batches(
+    scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE
+) -> Iterator[ScoredBatch]:
     """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
     device = best_device()
     for batch in triplets.batches(batch_size):
         batch = batch.to(device)
-        yield Scored(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
+        yield ScoredBatch(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
 
 
 def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:

@@ -43,8 +43,8 @@ def load_scorer(
     load_into(network, folder / "scorer.safetensors")
     ready(network)
     selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-    looks = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
-    return NetworkScorer(network, stored, card, selection, looks)
+    perceptual_hashes = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
+    return NetworkScorer(network, stored, card, selection, perceptual_hashes)
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:

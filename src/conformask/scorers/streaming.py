@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.calibration import Scored, joined
+from conformask.calibration import ScoredBatch, joined
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -16,16 +16,16 @@ from conformask.progress import main_process, tracked
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim
+from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
-from conformask.storage.owned import owned, remove_if_empty
-from conformask.storage.whole import remove_claimed
+from conformask.storage.exclusive import exclusive_folder, remove_if_empty
 from conformask.training.processes import check_devices, together
 from conformask.types import Array, Batch, Scorer
 
 RECORD, CONTENTS = "parts.json", "contents"
 PART = 64
 """Number of images in a part: at most this many have to be repeated when a run is killed."""
-Measure = Callable[[Scored], dict[str, Array]]
+Measure = Callable[[ScoredBatch], dict[str, Array]]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Streaming:
         used, record = False, self.folder / RECORD
         refuse_unclaimed_in(self.folder)
         try:
-            with owned(self.folder):
+            with exclusive_folder(self.folder):
                 yield
                 used = True
         finally:
@@ -103,7 +103,7 @@ def gathered(
     return columns
 
 
-def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[Scored]:
+def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[ScoredBatch]:
     for start in starts:
         yield from scored_batches(scorer, _part(triplets, start), batch_size)
 
@@ -112,7 +112,7 @@ def _part(triplets: Triplets, start: int) -> Triplets:
     return triplets.select(range(start, min(start + PART, len(triplets))))
 
 
-def _with_contents(measure: Measure, item: Scored) -> dict[str, Array]:
+def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
     return {**measure(item), CONTENTS: _contents(item.batch)}
 
 

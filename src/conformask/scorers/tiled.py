@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import at
+from conformask.arithmetic import window_index
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.slices import SliceWise
 from conformask.progress import Tell
@@ -35,7 +35,7 @@ Factors = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Span:
+class TileSpan:
     """The position of a tile along one side, and the weight of each of its pixels."""
 
     start: int
@@ -45,10 +45,10 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Window:
+class Tile:
     """A tile: its span along each axis."""
 
-    spans: tuple[Span, ...]
+    spans: tuple[TileSpan, ...]
 
     @property
     def places(self) -> Places:
@@ -96,7 +96,7 @@ class Tiled:
     per_channel = _of_scorer("per_channel")
     family = _of_scorer("family")
     trained_on = _of_scorer("trained_on")
-    looks = _of_scorer("looks")
+    perceptual_hashes = _of_scorer("perceptual_hashes")
     about = _of_scorer("about")
     selection = _of_scorer("selection")
 
@@ -140,18 +140,21 @@ class Tiled:
         for done, window in enumerate(windows):
             if tell is not None:
                 tell(done, len(windows))
-            x_part, y_hat_part = x[at(reduced(window.places, factors))], y_hat[at(window.places)]
+            x_part, y_hat_part = (
+                x[window_index(reduced(window.places, factors))],
+                y_hat[window_index(window.places)],
+            )
             part = self.part(window, x_part, y_hat_part)
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
-            whole[at(window.places)] += part
+            whole[window_index(window.places)] += part
         assert whole is not None
         return Score(whole)
 
-    def windows(self, size: Size, factors: Factors | None = None) -> list[Window]:
+    def windows(self, size: Size, factors: Factors | None = None) -> list[Tile]:
         """Return the tiles of an image of this size, row by row, aligned to multiples of the factors."""
-        return [Window(spans) for spans in product(*self.spans(size, factors))]
+        return [Tile(spans) for spans in product(*self.spans(size, factors))]
 
-    def part(self, window: Window, x: Images, y_hat: Images, name: str = "the images") -> Images:
+    def part(self, window: Tile, x: Images, y_hat: Images, name: str = "the images") -> Images:
         """Compute the weighted score of a tile; the sum of all tiles in their places is the score.
 
         Args:
@@ -209,7 +212,7 @@ class Tiled:
         larger = tuple(max(old, -(-side // grain) * grain) for old, side, grain in sides)
         return self if larger == tile else replace(self, tile=larger, overlap=overlap)
 
-    def spans(self, size: Size, factors: Factors | None = None) -> list[list[Span]]:
+    def spans(self, size: Size, factors: Factors | None = None) -> list[list[TileSpan]]:
         """Return the tiles along each side, aligned to multiples of the factors."""
         factors = factors or (1,) * len(size)
         return [spans(*along) for along in zip(size, *self._along(len(size)), factors, strict=True)]
@@ -249,13 +252,13 @@ def _is_usable(tile: int, overlap: int, grain: int) -> bool:
     return tile % grain == 0 and overlap % grain == 0 and 0 < 4 * overlap <= tile
 
 
-def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[Span]:
+def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[TileSpan]:
     """Return the fewest tiles along a side, equally long but for the last; starts are multiples of the grain.
 
     They also start and end at multiples of the factor, and share at least the overlap.
     """
     if length <= tile:
-        return [Span(0, length, np.ones(length, np.float32))]
+        return [TileSpan(0, length, np.ones(length, np.float32))]
     grain = math.lcm(grain, factor)
     overlap = -(-overlap // grain) * grain
     longest_step = (tile - overlap) // grain * grain
@@ -267,7 +270,7 @@ def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int 
     ramps = [_ramp(length, middle, overlap // 2) for middle in middles]
     steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
     weights = [up - down for up, down in pairwise(steps)]
-    return [Span(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
+    return [TileSpan(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
 
 
 def reduced(places: Places, factors: Factors) -> Places:

@@ -13,7 +13,7 @@ from conformask.names import Untrained as Name
 from conformask.networks.stored import settings_of
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
-from conformask.scorers.packaged import packaged_looks, packaged_network
+from conformask.scorers.packaged import packaged_hashes, packaged_network
 from conformask.scorers.simple import SIMPLE, SimpleNetwork
 from conformask.types import Loss, Scorer
 
@@ -58,8 +58,8 @@ class Untrained:
             trained_on=(),
             distance_code=code_of(used),
         )
-        looks = packaged_looks() if self.name == "packaged" else None
-        return NetworkScorer(ready(network), head(self.name, used), card, looks=looks)
+        perceptual_hashes = packaged_hashes() if self.name == "packaged" else None
+        return NetworkScorer(ready(network), head(self.name, used), card, perceptual_hashes=perceptual_hashes)
 
 
 def check_scorer(scorer: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError, failure_of_system
-from conformask.storage.whole import existing, whole_file
+from conformask.storage.atomic import atomic_write, existing
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -22,7 +22,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
     if objects:
         raise TypeError(f"{objects[0]} holds Python objects, which no record does")
-    with whole_file(path) as aside, aside.open("wb") as file:
+    with atomic_write(path) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # of newer NumPy, for another keyword
 
 

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from conformask.errors import MismatchError, failure_of_system
+from conformask.storage.atomic import atomic_write, existing
 from conformask.storage.claims import claimed_by, refuse_unclaimed
-from conformask.storage.whole import existing, whole_file
 
 Json = Any
 """Value of JSON: None, bool, int, float, str, or lists and string-keyed dicts of these."""
@@ -24,8 +24,8 @@ SCHEMA = 2
 def write_json(path: Path, record: Mapping[str, Json]) -> None:
     """Write a record with the schema and package version; infinities become "inf", NaN null."""
     head = {"schema": SCHEMA, "conformask": version("conformask")}
-    text = json.dumps(plain({**head, **record}), indent=2, allow_nan=False)
-    with whole_file(path) as aside:
+    text = json.dumps(to_jsonable({**head, **record}), indent=2, allow_nan=False)
+    with atomic_write(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
 
 
@@ -79,14 +79,14 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     return record
 
 
-def plain(value: Any) -> Json:
+def to_jsonable(value: Any) -> Json:
     """Convert a value to JSON types: lists for tuples and arrays, objects for records, null for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
         value = vars(value)
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(item) for item in value]
+        return [to_jsonable(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -96,7 +96,7 @@ def plain(value: Any) -> Json:
 
 def hash_of(value: Json) -> str:
     """Return the SHA-256 of a value as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(to_jsonable(value), sort_keys=True).encode()).hexdigest()
 
 
 def number(value: float | str | None) -> float:

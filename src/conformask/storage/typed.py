@@ -15,7 +15,7 @@ SHOWN = 60
 """Number of characters of a wrong value that a message shows."""
 
 
-def record_of(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
+def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
     """Make a dataclass from the content of a file; values without a field are ignored.
 
     Raises:
@@ -49,7 +49,7 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
     if origin is tuple:
         return _tuple(arguments, _expected(value, list), path)
     if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
-        return record_of(hint, _expected(value, dict), path)  # type: ignore[arg-type]
+        return from_dict(hint, _expected(value, dict), path)  # type: ignore[arg-type]
     return _expected(value, origin or hint)
 
 

@@ -21,16 +21,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from conformask.arithmetic import quick_layout
+from conformask.arithmetic import to_channels_last
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.storage.as_json import Json, plain, read_json, write_json
+from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
 from conformask.training.memory import workers_for
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
 from conformask.training.processes import check_devices, check_torchrun
-from conformask.training.progress import ProgressBar, Standing
+from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record, load_into
 
 TensorDataset = Dataset[tuple[Tensor, ...]]
@@ -50,7 +50,7 @@ PASSES_AFTER, MOST_AFTER = 4, 0.3
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingConfig:
     """Training settings; training ends with the first of epochs, max_minutes and patience that is spent.
 
     patience counts epochs in which the selection loss has not improved; with it the learning rate is cut
@@ -130,14 +130,14 @@ def fit(
     train: TensorDataset,
     selection: TensorDataset,
     out: Path,
-    plan: Plan,
+    plan: TrainingConfig,
     *,
     title: str,
     identity: dict[str, Json],
     turns: bool = False,
     resume: bool = False,
-    standing: Standing | None = None,
-    hides_more: Callable[[nn.Module], bool] | None = None,
+    status_callback: StatusCallback | None = None,
+    is_worse_than_start: Callable[[nn.Module], bool] | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or its initial ones.
 
@@ -166,11 +166,11 @@ def fit(
         identity=identity,
         resume=resume,
         minutes_after=after,
-        standing=standing,
+        status_callback=status_callback,
     )
     worse = not _mean_loss(module, selection, plan) <= loss_before
-    if hides_more is not None and not worse:
-        worse = _in_use(module, lambda: hides_more(network))
+    if is_worse_than_start is not None and not worse:
+        worse = _in_use(module, lambda: is_worse_than_start(network))
     if worse:
         network.load_state_dict(start)
         warnings.warn(
@@ -179,7 +179,7 @@ def fit(
         )
 
 
-def _mean_loss(module: Training, dataset: TensorDataset, plan: Plan) -> float:
+def _mean_loss(module: Training, dataset: TensorDataset, plan: TrainingConfig) -> float:
     batches = _loader(dataset, plan, 1, shuffle=False)
     losses = _in_use(module, lambda: [module.objective(module.network, batch) for batch in batches])
     return float(torch.cat(losses).mean())
@@ -201,13 +201,13 @@ def fit_module(
     train: TensorDataset,
     selection: TensorDataset,
     out: Path,
-    plan: Plan,
+    plan: TrainingConfig,
     *,
     title: str,
     identity: dict[str, Json],
     resume: bool = False,
     minutes_after: float = 0.0,
-    standing: Standing | None = None,
+    status_callback: StatusCallback | None = None,
 ) -> None:
     """Train module.network in place, like fit; a GAN ends with the weights of its last epoch."""
     minutes = plan.max_minutes
@@ -219,9 +219,9 @@ def fit_module(
     )
     record = Record(out, budget)
     with _quiet(), _interruptible():
-        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget, standing)], module)
+        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget, status_callback)], module)
         _claim(out, {**identity, "plan": plan.settings()}, record, resume, writes=trainer.is_global_zero)
-        quick_layout(module)
+        to_channels_last(module)
         trainer.fit(
             module,
             _loader(train, plan, trainer.world_size, shuffle=True),
@@ -242,7 +242,7 @@ def fit_module(
     module.network.eval().requires_grad_(False)
 
 
-def _trainer(plan: Plan, callbacks: list[L.Callback], module: L.LightningModule) -> L.Trainer:
+def _trainer(plan: TrainingConfig, callbacks: list[L.Callback], module: L.LightningModule) -> L.Trainer:
     settings: dict[str, Any] = {
         "max_epochs": plan.epochs or -1,
         "devices": plan.devices,
@@ -272,7 +272,7 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
             f"{out} holds {results[0]} of something that can't be resumed: choose another folder"
         )
     if resume and path.exists():
-        before, now = _flat(read_json(path)), _flat(plain(identity))
+        before, now = _flat(read_json(path)), _flat(to_jsonable(identity))
         changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
@@ -288,7 +288,7 @@ def _flat(identity: dict[str, Json]) -> dict[str, Json]:
 
 
 def _loader(
-    dataset: TensorDataset, plan: Plan, processes: int, *, shuffle: bool
+    dataset: TensorDataset, plan: TrainingConfig, processes: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Return the batches of a process; Lightning assigns the sampler's indices to the processes in turn."""
     n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]

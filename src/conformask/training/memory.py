@@ -12,7 +12,7 @@ LIMIT = 2 << 30
 WORKERS = 4
 
 
-class Remembered:
+class CachedReader:
     """Calls `read` once per index, as long as the results fit into 2 GiB over all processes."""
 
     def __init__(self, read: Callable[[int], tuple[Tensor, ...]]) -> None:

@@ -8,7 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import beside
+from conformask.arithmetic import per_image
 
 TensorBatch = list[Tensor]
 Objective = Callable[[nn.Module, TensorBatch], Tensor]
@@ -79,6 +79,6 @@ def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool 
     for moved in moves:
         flips = torch.rand(len(batch[0]), generator=generator) < 0.5
         batch = [
-            torch.where(beside(flips, images).to(images.device), moved(images), images) for images in batch
+            torch.where(per_image(flips, images).to(images.device), moved(images), images) for images in batch
         ]
     return batch

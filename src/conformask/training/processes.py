@@ -17,8 +17,8 @@ def is_first_process() -> bool:
     With several devices Lightning starts the same command again for each, and all run the same lines. This
     asks torch, not the environment: a file that no process writes is lost.
     """
-    together = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not together or torch.distributed.get_rank() == 0
+    launch_fabric = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not launch_fabric or torch.distributed.get_rank() == 0
 
 
 def together(devices: int | str, nodes: int) -> Fabric:

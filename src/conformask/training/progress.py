@@ -19,16 +19,16 @@ BAR = 5
 """Width of the bar in characters, so that the whole line fits into 80."""
 SELDOM = 30
 """The status text is computed again after this many times as long as it took."""
-Standing = Callable[[nn.Module], str]
+StatusCallback = Callable[[nn.Module], str]
 """A callable that describes how good a network is so far, in a few words."""
 
 
 class ProgressBar(L.Callback):
     """A bar on standard error; where that is not a terminal, a line now and then, and the last state."""
 
-    def __init__(self, title: str, budget: Budget, standing: Standing | None = None) -> None:
+    def __init__(self, title: str, budget: Budget, status_callback: StatusCallback | None = None) -> None:
         self.budget = budget
-        self.standing = standing
+        self.status_callback = status_callback
         self.stands, self.due = "", time.monotonic() + SECONDS
         self.title = title
         self.lines = Lines()
@@ -59,9 +59,9 @@ class ProgressBar(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Update the selection loss and, now and then, the status of the network."""
         self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
-        if self.standing is not None and trainer.is_global_zero and time.monotonic() >= self.due:
+        if self.status_callback is not None and trainer.is_global_zero and time.monotonic() >= self.due:
             started = time.monotonic()
-            self.stands = f"  {self.standing(pl_module.network)}"
+            self.stands = f"  {self.status_callback(pl_module.network)}"
             took = time.monotonic() - started
             self.due = time.monotonic() + max(SECONDS, SELDOM * took)
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from conformask.errors import MismatchError, failure_of_system
 from conformask.storage.as_arrays import hash_of_arrays
-from conformask.storage.whole import existing, whole_file
+from conformask.storage.atomic import atomic_write, existing
 from conformask.training.budget import Budget
 
 SECONDS = 30
@@ -84,7 +84,7 @@ class Record(L.Callback):
         self.written = self.budget.elapsed()
         if trainer.is_global_zero and self.best_weights:
             save_weights(self.best_weights, self.best)
-        with whole_file(self.last) if trainer.is_global_zero else nullcontext(self.last) as aside:
+        with atomic_write(self.last) if trainer.is_global_zero else nullcontext(self.last) as aside:
             trainer.save_checkpoint(aside)
 
     def _row(self, trainer: L.Trainer, losses: tuple[str, ...]) -> dict[str, float]:
@@ -98,7 +98,7 @@ class Record(L.Callback):
         }
 
     def _write_metrics(self) -> None:
-        with whole_file(self.folder / "metrics.csv") as aside, aside.open("w", newline="") as file:
+        with atomic_write(self.folder / "metrics.csv") as aside, aside.open("w", newline="") as file:
             writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
@@ -114,7 +114,7 @@ class Record(L.Callback):
 
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict as safetensors."""
-    with whole_file(path) as aside:
+    with atomic_write(path) as aside:
         aside.write_bytes(save({name: tensor.contiguous().cpu() for name, tensor in state.items()}))
 
 

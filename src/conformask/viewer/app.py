@@ -12,21 +12,21 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
-from conformask.deployment.scored_image import opening
+from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, MissingFileError
-from conformask.masker.promises import Setting, bound_text, masker_at, sliders
+from conformask.masker.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.report import pictures as report_pictures
 from conformask.report.views import View
-from conformask.storage.as_json import plain
+from conformask.storage.as_json import to_jsonable
 from conformask.types import Array
 from conformask.viewer.colors import parsed_colors, stated_colors
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
-from conformask.viewer.opened import distances_of, is_measurable
 from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside, picture, png
 from conformask.viewer.planes import Part, checked, reduction, values_at
 from conformask.viewer.session import Session
-from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, Intake, pair_of
+from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
+from conformask.viewer.viewed_image import distances_of, is_measurable
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report_pictures.__file__).parent / "palette.css"
@@ -38,7 +38,7 @@ def application(session: Session, port: int, token: str | None) -> FastAPI:
     app = FastAPI(title="conformask", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.session = session
     app.state.sliders = sliders(session.masker)
-    app.state.intake = Intake()
+    app.state.intake = UploadReceiver()
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(ConformaskError, _refused)
@@ -53,7 +53,7 @@ async def _session(request: Request) -> Session:
 
 
 @dataclass(frozen=True)
-class Asked:
+class PlaneRequest:
     """Request of a plane, and of a part of it; the whole plane by default."""
 
     axis: int = 0
@@ -92,8 +92,8 @@ async def _colors(colors: str = "") -> Array | None:
     return parsed_colors(colors)
 
 
-async def _setting(threshold: float | None = None, confidence: float | None = None) -> Setting:
-    return Setting(threshold, confidence)
+async def _setting(threshold: float | None = None, confidence: float | None = None) -> SliderSetting:
+    return SliderSetting(threshold, confidence)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -105,13 +105,13 @@ async def _malformed(request: Request, error: Exception) -> Response:
 
 
 def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    return JSONResponse(plain(record), status, headers)
+    return JSONResponse(to_jsonable(record), status, headers)
 
 
 router = APIRouter()
 Shown = Annotated[Session, Depends(_session)]
-Wanted = Annotated[Setting, Depends(_setting)]
-Plane = Annotated[Asked, Depends(Asked)]
+Wanted = Annotated[SliderSetting, Depends(_setting)]
+Plane = Annotated[PlaneRequest, Depends(PlaneRequest)]
 Window = Annotated[Contrast, Depends(_contrast)]
 Colors = Annotated[Array | None, Depends(_colors)]
 
@@ -133,7 +133,7 @@ def about(session: Shown, request: Request) -> Response:
     """Return what does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
     masker = session.masker
     facts = {
-        "promised": asdict(masker_at(masker, Setting())[1]),
+        "promised": asdict(recalibrated_at(masker, SliderSetting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": masker.card.distance_label,
@@ -154,7 +154,7 @@ def gallery(session: Shown) -> Response:
     """Return the facts of every image, where known, and how those with truth agree with the promise."""
     facts = {
         "images": [asdict(entry) for entry in session.entries()],
-        "promised": asdict(masker_at(session.masker, Setting(), session.doubt)[1]),
+        "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
     }
     return _json(facts)
@@ -241,9 +241,9 @@ def promise(image: str, setting: Wanted, session: Shown) -> Response:
     """Return the promise at a setting, the measurement at the calibrated one, and the mask's level."""
     opened = session.opened(image)
     started = perf_counter()
-    masker, promised = masker_at(session.masker, setting, session.doubt)
+    masker, promised = recalibrated_at(session.masker, setting, session.doubt)
     measured = session.measurement_text if masker is session.masker else None
-    facts = asdict(promised) | {"measured": measured, "opening": asdict(opening(masker, opened))}
+    facts = asdict(promised) | {"measured": measured, "opening": asdict(mask_level(masker, opened))}
     timing = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
     return _json(facts, headers={"Server-Timing": timing})
 
@@ -254,14 +254,14 @@ def distance(image: str, setting: Wanted, session: Shown) -> Response:
     opened = session.opened(image)
     if "truth" not in opened.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
-    masker, promised = masker_at(session.masker, setting)
+    masker, promised = recalibrated_at(session.masker, setting)
     return _json(asdict(distances_of(masker, opened, promised.threshold)))
 
 
 @router.post("/api/uploads")
 async def upload(request: Request, session: Shown) -> Response:
     """Add a pair of images; return the name under which it is shown."""
-    intake: Intake = request.app.state.intake
+    intake: UploadReceiver = request.app.state.intake
     async with intake.received(request) as files:
         pair = await run_in_threadpool(pair_of, files, session.reading)
         return _json({"name": await run_in_threadpool(session.add, pair)})

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Cache(Generic[T]):
+class ByteCache(Generic[T]):
     """Thread-safe cache of the last used values, up to a limit of bytes; the very last is always kept."""
 
     def __init__(self, most: int, weigh: Callable[[T], int]) -> None:

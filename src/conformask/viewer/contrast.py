@@ -6,7 +6,7 @@ from math import isfinite
 
 import numpy as np
 
-from conformask.data.formats.opened import DataRange
+from conformask.data.formats.header import DataRange
 from conformask.errors import InvalidArgumentError
 from conformask.types import Array
 
@@ -16,7 +16,7 @@ LOWEST, HIGHEST = (-3100, -150), (150, 32767)
 
 
 @dataclass(frozen=True)
-class Preset:
+class ContrastPreset:
     """A window of Hounsfield units, by its middle and width."""
 
     name: str
@@ -25,10 +25,10 @@ class Preset:
 
 
 PRESETS = (
-    Preset("Brain", 40, 80),
-    Preset("Lung", -600, 1500),
-    Preset("Bone", 400, 1800),
-    Preset("Soft tissue", 40, 400),
+    ContrastPreset("Brain", 40, 80),
+    ContrastPreset("Lung", -600, 1500),
+    ContrastPreset("Bone", 400, 1800),
+    ContrastPreset("Soft tissue", 40, 400),
 )
 
 
@@ -53,7 +53,7 @@ class Contrast:
         return shown
 
 
-def presets(data_range: DataRange) -> tuple[Preset, ...]:
+def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
     """Return the CT presets of which at least half lies in the range; none unless the range is one of HU."""
     low, high = data_range
     if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
@@ -61,7 +61,7 @@ def presets(data_range: DataRange) -> tuple[Preset, ...]:
     return tuple(_within(low, high))
 
 
-def _within(low: float, high: float) -> Iterator[Preset]:
+def _within(low: float, high: float) -> Iterator[ContrastPreset]:
     for preset in PRESETS:
         start, end = preset.level - preset.width / 2, preset.level + preset.width / 2
         if min(end, high) - max(start, low) >= preset.width / 2:

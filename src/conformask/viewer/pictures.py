@@ -11,8 +11,8 @@ from conformask.report.pictures import as_bytes, gray, heat, in_colors, overlay
 from conformask.report.views import View
 from conformask.types import Array, Family
 from conformask.viewer.contrast import Contrast
-from conformask.viewer.opened import Opened
 from conformask.viewer.planes import Part, plane, reduction
+from conformask.viewer.viewed_image import ViewedImage
 
 PICTURES = ("input", "output", "truth", "error")
 THUMBNAIL = 256
@@ -45,7 +45,7 @@ def outside(region: Array) -> Array:
 
 
 def thumbnail(
-    image: Opened, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
+    image: ViewedImage, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
 ) -> bytes:
     """Draw a plane of the output, hatched where hidden, grey outside its region, as a JPEG.
 

@@ -19,7 +19,7 @@ STRIP = 2**22
 
 
 @dataclass(frozen=True)
-class Source:
+class PlaneSource:
     """Values of an image, read by windows."""
 
     size: Size
@@ -63,7 +63,7 @@ def checked(view: View, size: Size, at: int, part: Part) -> None:
         raise InvalidArgumentError(f"at most {MOST_PIXELS} pixels are sent at once: ask for a larger step")
 
 
-def plane(source: Source, size: Size, view: View, at: int, part: Part) -> Array:
+def plane(source: PlaneSource, size: Size, view: View, at: int, part: Part) -> Array:
     """Read a part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
 
     It reads strip by strip, so that a large plane is never in memory whole.
@@ -77,7 +77,7 @@ def plane(source: Source, size: Size, view: View, at: int, part: Part) -> Array:
     return np.ascontiguousarray(np.concatenate(strips, axis=1))
 
 
-def values_at(sources: Mapping[str, Source], size: Size, point: Point) -> dict[str, list[float]]:
+def values_at(sources: Mapping[str, PlaneSource], size: Size, point: Point) -> dict[str, list[float]]:
     """Return the values of each source, channel by channel, at a pixel of an image of this size.
 
     Raises:
@@ -90,7 +90,7 @@ def values_at(sources: Mapping[str, Source], size: Size, point: Point) -> dict[s
     return {name: _under(source, size, places).ravel().tolist() for name, source in sources.items()}
 
 
-def _under(source: Source, size: Size, places: Places) -> Array:
+def _under(source: PlaneSource, size: Size, places: Places) -> Array:
     """Read a window at this image size from a source of any size; each pixel is the nearest one."""
     if source.size == size:
         return source.read(places)

@@ -8,26 +8,26 @@ from threading import Lock
 
 import numpy as np
 
-from conformask.conformal.crossing import passes
-from conformask.data.formats.opened import DataRange, Header
+from conformask.conformal.crossing import meets_threshold
+from conformask.data.formats.header import DataRange, Header
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import level_of, mask_size_by_planes, trusted_shares
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.masker.agreement import measured
 from conformask.masker.masker import Masker
+from conformask.masker.validation import measurement_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.meaning import Standing, broken, of_another_network
+from conformask.report.promise_status import PromiseStatus, broken, of_another_network
 from conformask.report.slices import telling
 from conformask.report.views import Point, View, views_of
 from conformask.report.words import measurement_text
 from conformask.types import Array
-from conformask.viewer.cache import Cache
+from conformask.viewer.cache import ByteCache
 from conformask.viewer.contrast import UNIT
-from conformask.viewer.opened import Opened, distance_of, is_measurable, opened
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
+from conformask.viewer.viewed_image import ViewedImage, distance_of, is_measurable, open_image
 
 OPENED_BYTES = 512 * 2**20
 """Most bytes of scored images that are kept."""
@@ -40,7 +40,7 @@ MOST_UPLOADS = 32
 
 
 @dataclass(frozen=True)
-class Entry:
+class GalleryEntry:
     """An image of the gallery."""
 
     name: str
@@ -66,7 +66,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Shown:
+class CollectionImage:
     """An image of a collection, with its views and ranges."""
 
     triplets: Triplets
@@ -120,14 +120,14 @@ class Session:
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None
         """Cached (number of images looked at, measurement)."""
-        self._shown = {name: Shown(triplets, index) for index, name in enumerate(triplets.names)}
+        self._shown = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
         self._uploaded: list[str] = []
         self._sizes: dict[str, float] = {}
         self._errors: dict[str, str] = {}
         self._telling: dict[str, Point] = {}
-        self._opened: Cache[Opened] = Cache(OPENED_BYTES, lambda image: image.bytes)
-        self._reduced: Cache[Array] = Cache(REDUCED_BYTES, lambda values: values.nbytes)
-        self._thumbnails: Cache[bytes] = Cache(THUMBNAIL_BYTES, len)
+        self._opened: ByteCache[ViewedImage] = ByteCache(OPENED_BYTES, lambda image: image.bytes)
+        self._reduced: ByteCache[Array] = ByteCache(REDUCED_BYTES, lambda values: values.nbytes)
+        self._thumbnails: ByteCache[bytes] = ByteCache(THUMBNAIL_BYTES, len)
         self._network = Lock()
         self.progress: Progress | None = None
         """Progress of the image that is being scored by tiles."""
@@ -137,18 +137,18 @@ class Session:
         """Reading of the images, used for uploads too."""
         return self._triplets.reading
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[GalleryEntry]:
         """Return the entries of the gallery, uploads first."""
         names = [*reversed(self._uploaded), *(name for name in self._shown if name not in self._uploaded)]
         return [self._entry(name) for name in names]
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> GalleryEntry:
         shown = self.shown(name)
         truth = shown.triplets.select([shown.index]).has_truth
         uploaded = name in self._uploaded
         loss = self._distances.get(name)
-        met = None if loss is None else bool(passes(np.array([loss]), self.masker.card.threshold)[0])
-        return Entry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
+        met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
+        return GalleryEntry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done."""
@@ -208,7 +208,7 @@ class Session:
             return None
         shown = self._triplets.select(places)
         distances = np.array([self._distances[name] for name in shown.names])
-        return measured(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
+        return measurement_of(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
 
     @property
     def measurement_text(self) -> str | None:
@@ -217,7 +217,7 @@ class Session:
         return None if found is None else measurement_text(self.masker.card, found, self.network_caveat)
 
     @property
-    def doubt(self) -> Standing | None:
+    def doubt(self) -> PromiseStatus | None:
         """Standing of every promise if the images contradict all of them, such as broken; else None."""
         if self.network_caveat is not None and self.network_caveat.other:
             return of_another_network(self.network_caveat.text)
@@ -253,7 +253,7 @@ class Session:
             return kept
         return self._reduced.put(key, plane(image.sources[what], image.deep, view, at, part))
 
-    def opened(self, name: str) -> Opened:
+    def opened(self, name: str) -> ViewedImage:
         """Return an image and its score; threads that ask at the same time wait for one computation.
 
         Raises:
@@ -265,7 +265,7 @@ class Session:
         shown = self.shown(name)
         return self._opened.get(name) or self._read(shown, name)
 
-    def _read(self, shown: Shown, name: str | None = None) -> Opened:
+    def _read(self, shown: CollectionImage, name: str | None = None) -> ViewedImage:
         """Score an image, and keep it under this name if there is one."""
         with self._network:
             if name is None:
@@ -273,18 +273,18 @@ class Session:
             kept = self._opened.get(name)
             return kept or self._opened.put(name, self._score(shown))
 
-    def _score(self, shown: Shown) -> Opened:
+    def _score(self, shown: CollectionImage) -> ViewedImage:
         name = shown.triplets.names[shown.index]
 
         def tell(done: int, total: int) -> None:
             self.progress = Progress(name, done, total)
 
         try:
-            return opened(self.masker, shown.triplets, shown.index, tell)
+            return open_image(self.masker, shown.triplets, shown.index, tell)
         finally:
             self.progress = None
 
-    def shown(self, name: str) -> Shown:
+    def shown(self, name: str) -> CollectionImage:
         """Return the image with this name.
 
         Raises:
@@ -294,7 +294,7 @@ class Session:
             raise MissingFileError(f"there is no image {name!r} here")
         return self._shown[name]
 
-    def add(self, pair: Shown) -> str:
+    def add(self, pair: CollectionImage) -> str:
         """Show one more image; return the new name under which it is shown.
 
         Raises:

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive
 
 from conformask.data.decoding import decode_with_header, name_and_suffix, read_header
 from conformask.data.formats import FORMATS
-from conformask.data.formats.opened import Header, range_of
+from conformask.data.formats.header import Header, range_of
 from conformask.data.images import check_name, to_unit
 from conformask.data.limits import FLOAT32
 from conformask.data.manifest import parse_weight
@@ -27,8 +27,8 @@ from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.records.reading import Reading
 from conformask.types import Array
-from conformask.viewer.opened import MOST_DECODED
-from conformask.viewer.session import Shown
+from conformask.viewer.session import CollectionImage
+from conformask.viewer.viewed_image import MOST_DECODED
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Upload:
     facts: Mapping[str, str]
 
 
-class Intake:
+class UploadReceiver:
     """Uploads in flight of a viewer, which share one limit of bytes and are decoded one by one."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
@@ -143,7 +143,7 @@ def _upload_of(form: FormData) -> Upload:
     return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
-def pair_of(upload: Upload, reading: Reading) -> Shown:
+def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
     """Read the one triplet of an upload, named after y_hat's file.
 
     Nothing is written under an uploaded name, and nothing is left on disk.
@@ -171,7 +171,7 @@ def pair_of(upload: Upload, reading: Reading) -> Shown:
         categories=None if category is None else [category],
         reading=replace(reading, axes="ZYXC"[-1 - len(headers["y_hat"].space) :]),
     )
-    return Shown(triplets, 0, headers["y_hat"])
+    return CollectionImage(triplets, 0, headers["y_hat"])
 
 
 def _check(name: str, headers: Mapping[str, Header]) -> None:

@@ -27,7 +27,7 @@ from conformask.data.decoding import (  # noqa: E402
     times_of,
 )
 from conformask.data.formats.dicom_masks import write_segmentation  # noqa: E402
-from conformask.data.formats.format import Under  # noqa: E402
+from conformask.data.formats.format import SourceImage  # noqa: E402
 from conformask.data.images import list_images, read_image  # noqa: E402
 from conformask.data.mask_files import grid, mask_suffix, write_blocks  # noqa: E402
 from conformask.data.triplets import Triplets  # noqa: E402
@@ -124,7 +124,7 @@ def affine() -> np.ndarray:
 
 def written(path: Path, mask: np.ndarray, under: Path, reading: Reading = PLAIN) -> Path:
     blocks = ((places, mask[:, *places]) for places in grid(mask.shape[1:]))
-    write_blocks(path, mask.shape, blocks, Under(under, None, reading))
+    write_blocks(path, mask.shape, blocks, SourceImage(under, None, reading))
     return path
 
 
@@ -182,7 +182,7 @@ def test_other_folders_are_no_series(tmp_path: Path) -> None:
 
 def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = series(tmp_path / "s", volume())
-    mask, under = random_mask((5, 6, 4)), Under(folder, None, PLAIN)
+    mask, under = random_mask((5, 6, 4)), SourceImage(folder, None, PLAIN)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(MissingFileError, match=r"needs highdicom: pip install 'conformask\[dicom\]'"):
         write_segmentation(tmp_path / "m.dcm", mask, under)
@@ -824,7 +824,7 @@ def test_a_segmentation_of_what_is_not_trusted(tmp_path: Path, at: float) -> Non
     folder = series(tmp_path / "s", volume())
     mask = random_mask((5, 6, 4))
     mask[0, 1] = 1
-    write_segmentation(tmp_path / "seg.dcm", mask[0], Under(folder, None, PLAIN), at)
+    write_segmentation(tmp_path / "seg.dcm", mask[0], SourceImage(folder, None, PLAIN), at)
     read = hd.seg.segread(tmp_path / "seg.dcm")
     (segment,) = read.SegmentSequence
     assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == ("not trusted", "AUTOMATIC")
@@ -851,7 +851,7 @@ def test_masks_over_frames(tmp_path: Path) -> None:
     assert (mask[0] - array < 2.0**-15).all()
     assert (array <= mask[0]).all()
     assert found.geometry == read_header(path).geometry
-    write_segmentation(tmp_path / "seg.dcm", mask, Under(path, None, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN))
 
 
 @pytest.mark.parametrize("place", [True, False])
@@ -868,7 +868,7 @@ def test_masks_over_single_slices(tmp_path: Path, place: bool, reference: bool) 
     out = hd.imread(tmp_path / "m.dcm")
     assert ("PlanePositionSequence" in out.PerFrameFunctionalGroupsSequence[0]) == place
     assert ("FrameOfReferenceUID" in out) == (place or reference)
-    write_segmentation(tmp_path / "seg.dcm", mask, Under(path, None, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN))
     seg = hd.seg.segread(tmp_path / "seg.dcm")
     np.testing.assert_array_equal(seg.pixel_array.reshape(6, 4), mask[0] < 0.5)
 
@@ -897,11 +897,11 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"has shape \(1, 5, 6, 4\).*and this has \(1, 4, 6, 4\)"):
         written(tmp_path / "m.dcm", mask[:, 1:], folder)
     with pytest.raises(ImageError, match="refers to the DICOM image under it, and that is an array"):
-        write_segmentation(tmp_path / "m.dcm", mask, Under(None, None, PLAIN))
+        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(None, None, PLAIN))
     with pytest.raises(ImageError, match=r"and that is .*a\.npy: choose another suffix"):
-        write_segmentation(tmp_path / "m.dcm", mask, Under(tmp_path / "a.npy", None, PLAIN))
+        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(tmp_path / "a.npy", None, PLAIN))
     with pytest.raises(InvalidArgumentError, match="at is 0"):
-        write_segmentation(tmp_path / "m.dcm", mask, Under(folder, None, PLAIN), 0)
+        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(folder, None, PLAIN), 0)
     nameless = series(tmp_path / "t", volume(), without("StudyInstanceUID"))
     with pytest.raises(ImageError, match="has no StudyInstanceUID: a DICOM mask cannot refer to it"):
         written(tmp_path / "m.dcm", mask, nameless)
@@ -937,7 +937,7 @@ def test_real_series(
     assert lies.geometry == found.geometry
     assert (back <= mask[0]).all()
     assert (mask[0] - back < 2.0**-15).all()
-    write_segmentation(tmp_path / "seg.dcm", mask, Under(SHARED / name, found.geometry, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(SHARED / name, found.geometry, PLAIN))
     stored = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
     check_same_volume(stored, (mask[0] < 0.5).astype(int), np.array(found.geometry.affine))
 

@@ -12,8 +12,8 @@ import pytest
 
 from conformask.data.decoding import decode, decode_with_header, name_and_suffix, open_window, read_header
 from conformask.data.decoding import times_of as times_of_file
-from conformask.data.formats.format import Under
-from conformask.data.formats.opened import Header
+from conformask.data.formats.format import SourceImage
+from conformask.data.formats.header import Header
 from conformask.data.images import read_image
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rasters import open_raster
@@ -87,7 +87,7 @@ def mask_over(
     values = np.random.default_rng(1).random((channels, *header.space), np.float32)
     values[:, 0], values[:, -1] = 0, 1
     blocks = ((places, values[:, *places]) for places in grid(header.space))
-    write_blocks(to, values.shape, blocks, Under(path, header.geometry, reading))
+    write_blocks(to, values.shape, blocks, SourceImage(path, header.geometry, reading))
     return values
 
 
@@ -562,7 +562,7 @@ def test_films_of_colours(tmp_path: Path) -> None:
     save(tmp_path / "a.nii", field((7, 6, 5, 4, 3)))
     values = np.random.default_rng(0).random((3, 4, 5, 6, 7), np.float32)
     everywhere = tuple(slice(0, side) for side in values.shape[1:])
-    under = Under(tmp_path / "a.nii", None, Reading(axes="XYZTC"), is_film=True)
+    under = SourceImage(tmp_path / "a.nii", None, Reading(axes="XYZTC"), is_film=True)
     write_blocks(tmp_path / "m.nii", values.shape, iter([(everywhere, values)]), under)
     image = nibabel.load(tmp_path / "m.nii")
     assert (image.shape, image.header.get_intent()[0]) == ((7, 6, 5, 4, 3), "vector")
@@ -580,7 +580,9 @@ def test_the_smallest_steps_of_a_mask(tmp_path: Path) -> None:
     )
     volume = np.broadcast_to(values, (1, 5, 6, 7))
     everywhere = (slice(0, 5), slice(0, 6), slice(0, 7))
-    write_blocks(tmp_path / "m.nii", volume.shape, iter([(everywhere, volume)]), Under(None, None, PLAIN))
+    write_blocks(
+        tmp_path / "m.nii", volume.shape, iter([(everywhere, volume)]), SourceImage(None, None, PLAIN)
+    )
     back = nibabel.load(tmp_path / "m.nii").get_fdata()[:, 0, 0]
     np.testing.assert_array_equal(back, np.array([0, 0, 1, 0, 3276, 32767, 32768]) / 32768)
     assert (back.astype(np.float32) <= values).all()
@@ -590,7 +592,7 @@ def test_masks_of_arrays_and_other_files(tmp_path: Path) -> None:
     def written(geometry: Geometry | None, space: tuple[int, ...] = SIZE[::-1]) -> Any:
         values = np.ones((1, *space), np.float32)
         places = tuple(slice(0, side) for side in space)
-        under = Under(tmp_path / "a.npy", geometry, PLAIN)
+        under = SourceImage(tmp_path / "a.npy", geometry, PLAIN)
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.nii.gz"
         write_blocks(path, values.shape, iter([(places, values)]), under)
         return nibabel.load(path)
@@ -636,4 +638,4 @@ def test_other_suffixes_that_are_not_nifti(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="suffix"):
         decode(tmp_path / "a.gz")
     with pytest.raises(InvalidArgumentError, match="suffix"):
-        write_blocks(tmp_path / "a.gz", (1, *SIZE), iter([]), Under(None, None, PLAIN))
+        write_blocks(tmp_path / "a.gz", (1, *SIZE), iter([]), SourceImage(None, None, PLAIN))

@@ -13,7 +13,7 @@ import yaozarrs
 import zarr
 
 from conformask.data.decoding import decode, open_window, read_header, times_of
-from conformask.data.formats.format import Under
+from conformask.data.formats.format import SourceImage
 from conformask.data.formats.pyramid import halvings, means
 from conformask.data.formats.scratch import SMALL, Scratch
 from conformask.data.images import read_image
@@ -577,7 +577,7 @@ def written(
         return ((places, values[:, *places]) for places in grid(values.shape[1:]))
 
     source = None if name is None else path.parent / name
-    write_blocks(path, values.shape, blocks(), Under(source, geometry, PLAIN))
+    write_blocks(path, values.shape, blocks(), SourceImage(source, geometry, PLAIN))
     return path
 
 
@@ -792,7 +792,7 @@ def test_films_of_colours_have_a_pyramid_of_each_time_point(
         for time in range(2)
         for places in grid(space)
     )
-    write_blocks(path, values.shape, blocks, Under(None, None, PLAIN, is_film=True))
+    write_blocks(path, values.shape, blocks, SourceImage(None, None, PLAIN, is_film=True))
     if suffix == ".ome.tif":
         with tifffile.TiffFile(path) as file:
             assert file.series[0].axes == "T" + "ZYXS"[-len(space) - 1 :]
@@ -832,7 +832,7 @@ def test_masks_are_written_in_bounded_memory(tmp_path: Path, suffix: str) -> Non
 
     written(tmp_path / f"warm{suffix}", block)
     tracemalloc.start()
-    write_blocks(tmp_path / f"m{suffix}", shape, blocks(), Under(None, None, PLAIN))
+    write_blocks(tmp_path / f"m{suffix}", shape, blocks(), SourceImage(None, None, PLAIN))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 0.7 * 2 * np.prod(shape)  # its bytes in 16 bits

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.dicom_codecs import plugin_of
-from conformask.data.formats.dicom_frames import PARAMETRIC_MAP, Frame, quiet
+from conformask.data.formats.dicom_frames import PARAMETRIC_MAP, DicomFrame, quiet
 from conformask.data.formats.dicom_masks import write_dicom_blocks
-from conformask.data.formats.dicom_stack import Stack, read_stack
+from conformask.data.formats.dicom_stack import SortedSlices, read_stack
 from conformask.data.formats.format import Format
-from conformask.data.formats.opened import DataRange, Header, Opened, Places, bits_of, range_of_bits
+from conformask.data.formats.header import DataRange, Header, ImageHandle, Places, bits_of, range_of_bits
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError, failure_of_system, one_line
 from conformask.records.reading import Reading
@@ -61,7 +61,7 @@ class Values:
         return self.slope * self.low + self.intercept, self.slope * self.high + self.intercept
 
 
-def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the image of a file or of a folder with one series, as `read_stack` finds it.
 
     Raises:
@@ -78,7 +78,7 @@ def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContex
         pixels = _pixels(path, deep, dtype)[:, *plane]
         return pixels if stack.is_volume else pixels[0]
 
-    return nullcontext(Opened(header, lambda: window(header.everywhere), lambda: window))
+    return nullcontext(ImageHandle(header, lambda: window(header.everywhere), lambda: window))
 
 
 def times_of_dicom(path: Path, reading: Reading) -> int | None:
@@ -86,7 +86,7 @@ def times_of_dicom(path: Path, reading: Reading) -> int | None:
     return len(read_stack(path, reading).times) if "T" in (reading.axes or "") else None
 
 
-def _header(stack: Stack, frames: Sequence[Frame]) -> Header:
+def _header(stack: SortedSlices, frames: Sequence[DicomFrame]) -> Header:
     first = frames[0]
     space = (len(frames), *first.size) if stack.is_volume else first.size
     dtype, values = _dtype(frames), _values(first)
@@ -101,7 +101,7 @@ def _header(stack: Stack, frames: Sequence[Frame]) -> Header:
     )
 
 
-def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | None:
+def _data_range(frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> DataRange | None:
     """Return the range by the bits of unsigned numbers that are not rescaled; (0, 1) for maps of floats."""
     data, bits = frames[0].data, max(_bits_stored(frame.data) for frame in frames)
     if _is(data, PALETTE):
@@ -112,7 +112,7 @@ def _data_range(frames: Sequence[Frame], dtype: np.dtype[Any]) -> DataRange | No
     return range_of_bits(bits) if stated and data.get("Modality") not in PHYSICAL else None
 
 
-def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
+def _dtype(frames: Sequence[DicomFrame]) -> np.dtype[Any]:
     """Return the type for all slices' values: integers if slopes and intercepts are whole, else floats."""
     data, values = frames[0].data, [_values(frame) for frame in frames]
     if _is(data, PALETTE):
@@ -129,7 +129,7 @@ def _dtype(frames: Sequence[Frame]) -> np.dtype[Any]:
     return np.dtype(np.float64 if wide else np.float32)
 
 
-def _values(frame: Frame) -> Values:
+def _values(frame: DicomFrame) -> Values:
     data = frame.data
     is_map = str(data.get("SOPClassUID")) == PARAMETRIC_MAP and frame.value("RealWorldValueSlope") is not None
     kind = "RealWorldValue" if is_map else "Rescale"
@@ -162,7 +162,7 @@ def _is(data: Any, kind: str) -> bool:
     return bool(data.PhotometricInterpretation == kind)
 
 
-def _pixels(path: Path, frames: Sequence[Frame], dtype: np.dtype[Any]) -> Array:
+def _pixels(path: Path, frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> Array:
     """Decode slices, (n, H, W) or (n, H, W, 3)."""
     first = frames[0]
     shape = (len(frames), *first.size, *((first.channels,) if first.channels > 1 else ()))
@@ -174,7 +174,7 @@ def _pixels(path: Path, frames: Sequence[Frame], dtype: np.dtype[Any]) -> Array:
     return pixels
 
 
-def _stored(frames: Sequence[Frame]) -> Iterator[Array]:
+def _stored(frames: Sequence[DicomFrame]) -> Iterator[Array]:
     """Yield the stored numbers of each slice, colours as RGB; open each file once for frames in a row."""
     from pydicom.pixels import iter_pixels
 
@@ -189,7 +189,7 @@ def _stored(frames: Sequence[Frame]) -> Iterator[Array]:
             raise ImageError(_undecoded(members[0], error)) from error
 
 
-def _undecoded(frame: Frame, error: Exception) -> str:
+def _undecoded(frame: DicomFrame, error: Exception) -> str:
     syntax = frame.data.file_meta.get("TransferSyntaxUID")
     lacks_codec = "missing dependencies" in str(error) or isinstance(error, NotImplementedError)
     if syntax is None or not lacks_codec:
@@ -202,7 +202,7 @@ def _undecoded(frame: Frame, error: Exception) -> str:
     )
 
 
-def _shown(frame: Frame, stored: Array) -> Array:
+def _shown(frame: DicomFrame, stored: Array) -> Array:
     """Return the values of a slice, in float64 where they are not the stored numbers."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut
 

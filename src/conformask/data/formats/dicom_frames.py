@@ -61,7 +61,7 @@ UNIT = 1e-3
 
 
 @dataclass(frozen=True)
-class Frame:
+class DicomFrame:
     """One slice: a file, or a frame of one."""
 
     path: Path
@@ -197,7 +197,7 @@ def _is_listed(name: str) -> bool:
     return not name.startswith(".") and name.upper() != INDEX
 
 
-def frames_of(path: Path) -> list[Frame]:
+def frames_of(path: Path) -> list[DicomFrame]:
     """Return the slices of a DICOM file, or of all DICOM files of a folder by name; pixels are not read.
 
     Raises:
@@ -337,10 +337,10 @@ def _check_shown(path: Path, data: Any) -> None:
         )
 
 
-def _frames(path: Path, data: Any) -> list[Frame]:
+def _frames(path: Path, data: Any) -> list[DicomFrame]:
     count, most = int(data.get("NumberOfFrames") or 1), path.stat().st_size // LEAST_FRAME
     if is_deflated(data.file_meta.get("TransferSyntaxUID")):
         most *= DEFLATED
     if count > max(most, 1):
         raise ImageError(f"{path} states {count:,} frames, more than it has bytes for: copy it again")
-    return [Frame(path, None if count == 1 else index, data) for index in range(count)]
+    return [DicomFrame(path, None if count == 1 else index, data) for index in range(count)]

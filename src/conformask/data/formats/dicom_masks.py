@@ -14,7 +14,7 @@ import numpy as np
 
 from conformask.data.formats.dicom_frames import quiet
 from conformask.data.formats.dicom_sources import Sources, sources_of, stack_under
-from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.limits import check_memory
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, one_line
 from conformask.types import Array
@@ -32,7 +32,7 @@ POSITION, LABEL, CONTENT = 0x00200032, 0x00209453, 0x00209111
 """Tags of ImagePositionPatient, FrameLabel and FrameContentSequence."""
 
 
-def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of one channel as a Parametric Map, assembled in memory first.
 
     A value v is stored as floor(v 2^15) in 16 bits, with a RealWorldValueMapping of slope 2^-15: never above
@@ -71,7 +71,7 @@ def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
         image.save_as(path)
 
 
-def write_segmentation(path: Path, mask: Array, under: Under, at: float = 0.5) -> None:
+def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 0.5) -> None:
     """Write where a mask (1, *space) or (*space), in [0, 1], is below `at` as a binary SEG of one segment.
 
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
@@ -115,7 +115,7 @@ def write_segmentation(path: Path, mask: Array, under: Under, at: float = 0.5) -
         image.save_as(path)
 
 
-def _highdicom(under: Under) -> Any:
+def _highdicom(under: SourceImage) -> Any:
     try:
         import highdicom
     except ImportError as error:
@@ -125,7 +125,7 @@ def _highdicom(under: Under) -> Any:
     return highdicom
 
 
-def _checked(shape: Shape, under: Under) -> Shape:
+def _checked(shape: Shape, under: SourceImage) -> Shape:
     """Return the shape, or raise if DICOM cannot hold such a mask."""
     name, size = f"a DICOM mask over {under.path}", 2 * prod(shape)
     if shape[0] != 1:
@@ -161,7 +161,7 @@ def _common(hd: Any, sources: Sources, description: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _writing(under: Under) -> Iterator[None]:
+def _writing(under: SourceImage) -> Iterator[None]:
     """Raise errors of highdicom as ImageError."""
     try:
         with quiet():

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from conformask.data.formats.dicom_frames import Frame
-from conformask.data.formats.dicom_stack import Stack, read_stack
-from conformask.data.formats.format import Under
+from conformask.data.formats.dicom_frames import DicomFrame
+from conformask.data.formats.dicom_stack import SortedSlices, read_stack
+from conformask.data.formats.format import SourceImage
 from conformask.errors import ImageError
 
 REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
@@ -28,7 +28,7 @@ PATIENT = (
 class Sources:
     """The slices under a mask."""
 
-    frames: tuple[Frame, ...]
+    frames: tuple[DicomFrame, ...]
     """Slices of the image, in order."""
     images: list[Any]
     """Headers of the files of the slices, each a Dataset."""
@@ -48,7 +48,7 @@ class Sources:
         return [(0.0, 0.0, 0.0) if frame.place is None else frame.place[0] for frame in self.frames]
 
 
-def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
+def sources_of(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> Sources:
     """Return the source of a mask (1, *space); `hd` is highdicom.
 
     Raises:
@@ -78,7 +78,7 @@ def sources_of(hd: Any, under: Under, shape: tuple[int, ...]) -> Sources:
     return sources
 
 
-def stack_under(under: Under) -> Stack:
+def stack_under(under: SourceImage) -> SortedSlices:
     """Return the image under a mask.
 
     Raises:
@@ -93,7 +93,7 @@ def stack_under(under: Under) -> Stack:
     return read_stack(file, under.reading)
 
 
-def _check(stack: Stack, frames: Sequence[Frame], shape: tuple[int, ...]) -> None:
+def _check(stack: SortedSlices, frames: Sequence[DicomFrame], shape: tuple[int, ...]) -> None:
     first = frames[0]
     space = (len(frames), *first.size) if stack.is_volume else first.size
     if shape != (1, *space):
@@ -113,14 +113,14 @@ def _check(stack: Stack, frames: Sequence[Frame], shape: tuple[int, ...]) -> Non
             raise ImageError(f"{frame.path} has no {', '.join(missing)}: a DICOM mask cannot refer to it")
 
 
-def _step(stack: Stack) -> float:
+def _step(stack: SortedSlices) -> float:
     """Return the step from slice to slice, in mm; for one slice its thickness, else 1."""
     if stack.is_volume and stack.geometry is not None:
         return stack.geometry.spacing[0]
     return stack.times[0][0].thickness or 1.0
 
 
-def _complete(frame: Frame, first: Frame, step: float, reference: str) -> None:
+def _complete(frame: DicomFrame, first: DicomFrame, step: float, reference: str) -> None:
     """Complete a header with what highdicom reads, and give all slices exactly the same directions."""
     from pydicom.valuerep import DS
 
@@ -139,7 +139,7 @@ def _complete(frame: Frame, first: Frame, step: float, reference: str) -> None:
         image.SliceThickness = DS(step, auto_format=True)
 
 
-def _shared(first: Frame) -> Any:
+def _shared(first: DicomFrame) -> Any:
     """Return the functional groups shared by all frames, where highdicom looks for them."""
     from pydicom.dataset import Dataset
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.dicom_frames import Frame, frames_of
+from conformask.data.formats.dicom_frames import DicomFrame, frames_of
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry, affine_of
 from conformask.records.reading import Reading
@@ -38,11 +38,11 @@ TIMES: tuple[tuple[str, ...], ...] = (
 
 
 @dataclass(frozen=True)
-class Stack:
+class SortedSlices:
     """The slices of an image, perhaps at several times."""
 
     path: Path
-    times: tuple[tuple[Frame, ...], ...]
+    times: tuple[tuple[DicomFrame, ...], ...]
     """Slices of each time point, ordered along the normal of their plane."""
     has_times: bool
     """Whether the given axes include time."""
@@ -50,7 +50,7 @@ class Stack:
     """Whether there is an axis of slices, perhaps of length 1."""
     geometry: Geometry | None
 
-    def at(self, time: int | None) -> tuple[Frame, ...]:
+    def at(self, time: int | None) -> tuple[DicomFrame, ...]:
         """Return the slices of one time point.
 
         Raises:
@@ -66,7 +66,7 @@ class Stack:
         return self.times[time or 0]
 
 
-def read_stack(path: Path, reading: Reading) -> Stack:
+def read_stack(path: Path, reading: Reading) -> SortedSlices:
     """Read the headers of a DICOM file or of a folder with one series, in order.
 
     Raises:
@@ -87,10 +87,10 @@ def read_stack(path: Path, reading: Reading) -> Stack:
         )
     is_volume = deep > 1 or "Z" in axes
     _check_numbers(path, times)
-    return Stack(path, times, "T" in axes, is_volume, _geometry(times[0], is_volume))
+    return SortedSlices(path, times, "T" in axes, is_volume, _geometry(times[0], is_volume))
 
 
-def _check_numbers(path: Path, times: Sequence[Sequence[Frame]]) -> None:
+def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
     """Raise for a series that seems to lack slices in between, and warn of one that seems to lack its ends.
 
     Equal steps alone do not reveal that every second slice is missing; steps of twice the thickness together
@@ -119,7 +119,7 @@ def _check_numbers(path: Path, times: Sequence[Sequence[Frame]]) -> None:
         )
 
 
-def _step_of(slices: Sequence[Frame]) -> float | None:
+def _step_of(slices: Sequence[DicomFrame]) -> float | None:
     """Return the mean step from slice to slice, in mm; None where slices have no position."""
     if any(frame.place is None for frame in slices):
         return None
@@ -127,10 +127,10 @@ def _step_of(slices: Sequence[Frame]) -> float | None:
     return float(np.linalg.norm(last - first)) / (len(slices) - 1)
 
 
-def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
+def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
     """Raise for files of several series, patients, sizes or kinds of colour, and for a repeated file."""
     first, firsts = frames[0], {frame.path: frame for frame in frames}.values()
-    alike: tuple[tuple[Callable[[Frame], Any], str], ...] = (
+    alike: tuple[tuple[Callable[[DicomFrame], Any], str], ...] = (
         (
             lambda frame: frame.data.get("SeriesInstanceUID"),
             "are of different series: put each in its own folder",
@@ -143,7 +143,7 @@ def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
         other = next((frame for frame in firsts if of(frame) != of(first)), None)
         if other is not None:
             raise ImageError(f"{path}: {first.path.name} and {other.path.name} {how}")
-    known: dict[str, Frame] = {}
+    known: dict[str, DicomFrame] = {}
     for frame in firsts:
         uid = str(frame.data.get("SOPInstanceUID") or frame.path)
         if uid in known:
@@ -153,7 +153,7 @@ def _check_alike(path: Path, frames: Sequence[Frame]) -> None:
         known[uid] = frame
 
 
-def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
+def _are_placed(path: Path, frames: Sequence[DicomFrame]) -> bool:
     """Return whether the frames have positions; raise if only some do."""
     without = [frame for frame in frames if frame.place is None]
     if without and len(without) < len(frames):
@@ -161,7 +161,7 @@ def _are_placed(path: Path, frames: Sequence[Frame]) -> bool:
     return not without
 
 
-def _unplaced(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
+def _unplaced(path: Path, frames: Sequence[DicomFrame], axes: str) -> tuple[tuple[DicomFrame, ...], ...]:
     """Return frames without positions: one, or those of one file in its order, if the axes name Z or T."""
     if len(frames) == 1:
         return (tuple(frames),)
@@ -179,7 +179,9 @@ def _unplaced(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Fra
     return (tuple(frames),) if "Z" in axes else tuple((frame,) for frame in frames)
 
 
-def _times_by_place(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tuple[Frame, ...], ...]:
+def _times_by_place(
+    path: Path, frames: Sequence[DicomFrame], axes: str
+) -> tuple[tuple[DicomFrame, ...], ...]:
     places = _at_places(path, frames)
     counts = {len(place) for place in places}
     if counts == {1}:
@@ -204,7 +206,7 @@ def _times_by_place(path: Path, frames: Sequence[Frame], axes: str) -> tuple[tup
     return times
 
 
-def _at_places(path: Path, frames: Sequence[Frame]) -> list[list[Frame]]:
+def _at_places(path: Path, frames: Sequence[DicomFrame]) -> list[list[DicomFrame]]:
     """Return the frames of each position, along the normal."""
     first = frames[0]
     directions = _place(first)[1:]
@@ -215,7 +217,7 @@ def _at_places(path: Path, frames: Sequence[Frame]) -> list[list[Frame]]:
             raise ImageError(f"{path}: {first.name} and {frame.name} differ in pixel spacing")
     normal = _normal(first)
     same = SAME * min(first.pixel_spacing or (1.0, 1.0))
-    places: list[list[Frame]] = []
+    places: list[list[DicomFrame]] = []
     for frame in sorted(frames, key=lambda frame: float(_place(frame)[0] @ normal)):
         offset = _place(frame)[0] - _place(places[-1][0])[0] if places else None
         if offset is None or offset @ normal > same:
@@ -231,7 +233,7 @@ def _close(one: tuple[float, float] | None, other: tuple[float, float] | None) -
     return one == other or bool(one and other and np.allclose(one, other, rtol=SAME, atol=0))
 
 
-def _check_steps(path: Path, slices: Sequence[Frame]) -> None:
+def _check_steps(path: Path, slices: Sequence[DicomFrame]) -> None:
     """Raise for steps that differ from the usual one; a constant sideways share is a tilted gantry."""
     if len(slices) < 3:
         return
@@ -253,7 +255,7 @@ def _check_steps(path: Path, slices: Sequence[Frame]) -> None:
     )
 
 
-def _in_time(path: Path, places: Sequence[Sequence[Frame]]) -> list[list[Frame]]:
+def _in_time(path: Path, places: Sequence[Sequence[DicomFrame]]) -> list[list[DicomFrame]]:
     """Return the frames of each position in the order of their times."""
     for keywords in TIMES:
         keys = [[_key(frame, keywords) for frame in place] for place in places]
@@ -268,7 +270,7 @@ def _in_time(path: Path, places: Sequence[Sequence[Frame]]) -> list[list[Frame]]
     )
 
 
-def _key(frame: Frame, keywords: tuple[str, ...]) -> Any:
+def _key(frame: DicomFrame, keywords: tuple[str, ...]) -> Any:
     """Return (number, "") for a number, else (0, text), which sorts dates and times; None without a value."""
     values = [frame.value(keyword) for keyword in keywords]
     if values[-1] is None:
@@ -278,7 +280,7 @@ def _key(frame: Frame, keywords: tuple[str, ...]) -> Any:
     return 0.0, "".join(str(value or "") for value in values)
 
 
-def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
+def _geometry(slices: Sequence[DicomFrame], is_volume: bool) -> Geometry | None:
     """Return spacing in mm, with the affine where there are positions; None where the spacing is unknown."""
     first, spacing = slices[0], slices[0].pixel_spacing
     if spacing is None:
@@ -299,12 +301,12 @@ def _geometry(slices: Sequence[Frame], is_volume: bool) -> Geometry | None:
     return Geometry((*between, *spacing), "mm", affine_of(affine))
 
 
-def _place(frame: Frame) -> Array:
+def _place(frame: DicomFrame) -> Array:
     assert frame.place is not None
     return frame.place
 
 
-def _normal(frame: Frame) -> Array:
+def _normal(frame: DicomFrame) -> Array:
     """Return the unit normal of the plane of a slice, in LPS."""
     normal = np.cross(*_place(frame)[1:])
     unit: Array = normal / np.linalg.norm(normal)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from conformask.data.formats.opened import Opened, Places
+from conformask.data.formats.header import ImageHandle, Places
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -28,7 +28,7 @@ def at_time(path: Path) -> tuple[Path, int | None]:
 
 
 @dataclass(frozen=True)
-class Under:
+class SourceImage:
     """The image that a mask lies over."""
 
     path: Path | None
@@ -50,13 +50,13 @@ class Format:
 
     suffixes: tuple[str, ...]
     """Suffixes in lower case, with the dot."""
-    open: Callable[[Path, Reading, int | None], AbstractContextManager[Opened]]
+    open: Callable[[Path, Reading, int | None], AbstractContextManager[ImageHandle]]
     """Function that opens a file, perhaps at one time point; it reads the header, and pixels on demand."""
     write: Callable[[Path, Array], None] | None = None
     """Function that writes an image (H, W) or (H, W, C); None for types without it."""
     holds_floats: bool = False
     """Whether images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
-    write_blocks: Callable[[Path, Shape, Blocks, int, Under], None] | None = None
+    write_blocks: Callable[[Path, Shape, Blocks, int, SourceImage], None] | None = None
     """Function that writes a 16-bit mask from blocks of a given side; None where no mask is written."""
     any_channels: bool = False
     """Whether a mask of this type may have other than 1 or 3 channels."""

@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.nifti_file import SUFFIXES, is_compressed, is_mask, loaded
-from conformask.data.formats.nifti_masks import write_nifti_blocks
-from conformask.data.formats.opened import (
+from conformask.data.formats.header import (
     DataRange,
     Header,
-    Opened,
+    ImageHandle,
     Places,
     Window,
     bits_of,
     range_of,
     range_of_bits,
 )
+from conformask.data.formats.nifti_file import SUFFIXES, is_compressed, is_mask, loaded
+from conformask.data.formats.nifti_masks import write_nifti_blocks
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError
 from conformask.records.geometry import UNITS, Geometry, affine_of
@@ -42,7 +42,7 @@ CHUNK = 2**22
 
 
 @dataclass(frozen=True)
-class Stored:
+class NiftiImage:
     """The array of a NIfTI file, in its own order."""
 
     path: Path
@@ -132,7 +132,7 @@ class Stored:
         return values
 
 
-def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the image of a file, perhaps at one time point.
 
     Raises:
@@ -143,7 +143,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     image = loaded(path)
     given = _given(image, reading)
     axes = _axes(path, image.shape, given)
-    stored = Stored(path, image, axes, _time(path, image.shape, axes, given, time))
+    stored = NiftiImage(path, image, axes, _time(path, image.shape, axes, given, time))
     header = stored.header()
     _check_offset(stored)
     if not is_compressed(path):
@@ -152,7 +152,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     def decode() -> Array:
         return _in_memory(stored)(header.everywhere)
 
-    return nullcontext(Opened(header, decode, lambda: _window(stored)))
+    return nullcontext(ImageHandle(header, decode, lambda: _window(stored)))
 
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
@@ -225,7 +225,7 @@ def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time
     return time or 0
 
 
-def _check_offset(stored: Stored) -> None:
+def _check_offset(stored: NiftiImage) -> None:
     """Raise for voxels that would begin within the header."""
     offset, least = int(stored.image.dataobj.offset), int(stored.image.header.single_vox_offset)
     if offset < least:
@@ -235,14 +235,14 @@ def _check_offset(stored: Stored) -> None:
         )
 
 
-def _check_size(stored: Stored) -> None:
+def _check_size(stored: NiftiImage) -> None:
     size, offset = stored.path.stat().st_size, int(stored.image.dataobj.offset)
     needed = offset + prod(stored.shape) * stored.dtype.itemsize
     if size < needed:
         raise ImageError(f"{stored.path} has {size} bytes of {needed}, it is truncated: copy it again")
 
 
-def _window(stored: Stored) -> Window:
+def _window(stored: NiftiImage) -> Window:
     """Return a reader of windows of a file, which is mapped or, if compressed, decompressed once."""
     if is_compressed(stored.path):
         return _in_memory(stored)
@@ -251,7 +251,7 @@ def _window(stored: Stored) -> Window:
     return lambda places: stored.window(mapped, places, stored.time)
 
 
-def _in_memory(stored: Stored) -> Window:
+def _in_memory(stored: NiftiImage) -> Window:
     """Return a reader of windows in memory, which holds only the time point if that is contiguous."""
     shape, at = stored.shape, stored.axes.find("T")
     in_one_piece = at >= 0 and prod(shape[at + 1 :]) == 1

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.formats.nifti_file import DESCRIPTION, SUFFIXES, is_compressed, loaded, nibabel_for
 from conformask.data.formats.scratch import Scratch
 from conformask.records.geometry import UNITS, Geometry
@@ -20,7 +20,7 @@ LONGEST = 2**15 - 1
 """Most pixels along an axis in NIfTI-1."""
 
 
-def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask in steps of 1 / LEVELS, with the header of its image, using a temporary file.
 
     One channel is (X, Y, Z), several are a vector (X, Y, Z, 1, C), a time series is (X, Y, Z, T[, C]).
@@ -42,7 +42,7 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
             file.write(whole.mapped()[plane].tobytes())
 
 
-def write_nifti(path: Path, image: Array, under: Under) -> None:
+def write_nifti(path: Path, image: Array, under: SourceImage) -> None:
     """Write an image (C, *space) as float32, with the header of the image that it was made from.
 
     Raises:
@@ -68,7 +68,7 @@ def _written(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
             yield packed
 
 
-def _header(path: Path, shape: Shape, under: Under) -> Any:
+def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     """Return the header of the image under the mask, adapted to this shape; a new one if it is not NIfTI."""
     nibabel = nibabel_for(path)
     file, _ = under.file_and_time

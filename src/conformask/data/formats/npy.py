@@ -11,7 +11,7 @@ from threading import Lock
 import numpy as np
 
 from conformask.data.formats.format import Format
-from conformask.data.formats.opened import Header, Opened, arranged, header_of, window_of
+from conformask.data.formats.header import Header, ImageHandle, arranged, header_of, window_of
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
@@ -21,13 +21,13 @@ _ONE_AT_A_TIME = Lock()
 """Lock around NumPy's header parser: its ast.literal_eval fails at random under threads in CPython 3.11."""
 
 
-def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the array of a file, which is mapped."""
     array, header = _image(path, _mapped(path), reading, time)
-    return nullcontext(Opened(header, lambda: np.array(array), lambda: window_of(array)))
+    return nullcontext(ImageHandle(header, lambda: np.array(array), lambda: window_of(array)))
 
 
-def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the only array of a file, which is decompressed on demand."""
     stated = _stated(path)
     check_memory(f"{path}, {stated.shape} of {stated.dtype},", stated.size * stated.dtype.itemsize)
@@ -36,7 +36,7 @@ def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextM
         with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
             return _image(path, arrays[arrays.files[0]], reading, time)[0]
 
-    return nullcontext(Opened(_image(path, stated, reading, time)[1], decode))
+    return nullcontext(ImageHandle(_image(path, stated, reading, time)[1], decode))
 
 
 def _image(path: Path, array: Array, reading: Reading, time: int | None) -> tuple[Array, Header]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from conformask.data.formats.decompressed import MEASURES, decompressed_size
 from conformask.data.formats.format import Format
+from conformask.data.formats.header import Header, ImageHandle, Places, bits_of, range_of
 from conformask.data.formats.ngff import Placement, axes_of, image_of, placement_of
 from conformask.data.formats.ome import geometry_of, time_point
 from conformask.data.formats.ome_zarr_masks import write_zarr_blocks
-from conformask.data.formats.opened import Header, Opened, Places, bits_of, range_of
 from conformask.data.limits import check_memory
 from conformask.errors import ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import Reading
@@ -189,7 +189,7 @@ def _named(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         yield from _named(codec.get("configuration", {}).get("codecs", ()))
 
 
-def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the image of an OME-Zarr folder, or one time point of it, if none of its chunks is missing.
 
     zarr reads missing chunks as black, and a mask would vouch for them.
@@ -204,7 +204,7 @@ def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContext
     check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
     header = level.header
     _check_chunks(level, header.everywhere, reading.empty_chunks)
-    return nullcontext(Opened(header, lambda: level.window(header.everywhere), lambda: level.window))
+    return nullcontext(ImageHandle(header, lambda: level.window(header.everywhere), lambda: level.window))
 
 
 def times_of_zarr(path: Path, reading: Reading) -> int | None:

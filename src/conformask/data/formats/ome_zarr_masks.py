@@ -4,7 +4,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.formats.ngff import LETTERS, Placement, axes_of, image_of, placement_of
 from conformask.data.formats.ome import NGFF_UNITS
 from conformask.data.formats.pyramid import Factors, fill_level, halved, halvings
@@ -19,7 +19,7 @@ TYPES = {letter: kind for kind, letter in LETTERS.items()}
 """Types of the axes that are not spatial."""
 
 
-def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of 16 bits, [t, c, z, y, x] without t or z where it has none, and its smaller levels.
 
     The chunks are the blocks.
@@ -57,7 +57,7 @@ def _level(group: Any, number: int, shape: Shape, axes: list[str], block: int) -
     )
 
 
-def _axes(shape: Shape, under: Under) -> list[str]:
+def _axes(shape: Shape, under: SourceImage) -> list[str]:
     return ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
 
 
@@ -66,7 +66,7 @@ def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
     return (*values[1:lead], values[0], *values[lead:])
 
 
-def _metadata(axes: list[str], count: int, steps: list[Factors], under: Under) -> dict[str, Any]:
+def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceImage) -> dict[str, Any]:
     """Return the NGFF metadata of a mask and its levels, validated by yaozarrs."""
     from yaozarrs.v05 import Image
 
@@ -97,7 +97,7 @@ def _times(old: Factors, new: Factors) -> Factors:
     return tuple(a * b for a, b in zip(old, new, strict=True))
 
 
-def _placement(under: Under, axes: list[str]) -> Placement:
+def _placement(under: SourceImage, axes: list[str]) -> Placement:
     """Return the placement of the image under a mask, by its geometry and, for an OME-Zarr, its metadata."""
     place = _source(under.file_and_time[0], axes)
     if under.geometry is None:

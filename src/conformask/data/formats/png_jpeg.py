@@ -10,16 +10,16 @@ import numpy as np
 from PIL.Image import Exif
 from PIL.JpegImagePlugin import JpegImageFile
 
-from conformask.data.formats.format import Blocks, Format, Shape, Under
-from conformask.data.formats.opened import (
+from conformask.data.formats.format import Blocks, Format, Shape, SourceImage
+from conformask.data.formats.header import (
     ORIENTATION,
     Header,
-    Opened,
+    ImageHandle,
     channels_last,
     orientation_of,
     range_of_bits,
-    say_transparent,
     upright,
+    warn_transparent,
 )
 from conformask.data.formats.quantised import rounded_down
 from conformask.errors import ImageError
@@ -34,7 +34,7 @@ Chunks = list[tuple[bytes, int, int]]
 """Kind, start and end of each complete chunk of a PNG."""
 
 
-def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[Opened]:
+def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open a PNG or JPEG file, whichever of their suffixes it has."""
     with path.open("rb") as file:
         is_png = file.read(len(SIGNATURE)) == SIGNATURE
@@ -42,18 +42,18 @@ def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> Abstract
 
 
 @contextmanager
-def _open_jpeg(path: Path) -> Iterator[Opened]:
+def _open_jpeg(path: Path) -> Iterator[ImageHandle]:
     with JpegImageFile(path) as image:  # Pillow's open has its own limit
         mode = "L" if image.mode == "L" else "RGB"
         orientation = orientation_of(image.getexif().get(ORIENTATION))
-        yield Opened(
+        yield ImageHandle(
             Header(len(mode), (image.height, image.width), 8, range_of_bits(8)).turned(orientation),
             lambda: upright(np.asarray(image if image.mode == mode else image.convert(mode)), orientation),
         )
 
 
 @contextmanager
-def _open_png(path: Path) -> Iterator[Opened]:
+def _open_png(path: Path) -> Iterator[ImageHandle]:
     with path.open("rb") as file:
         chunks = list(_chunks(file))
         if int.from_bytes(_content(file, chunks, b"acTL")[:4], "big") > 1:
@@ -63,7 +63,7 @@ def _open_png(path: Path) -> Iterator[Opened]:
         exif.load(_content(file, chunks, b"eXIf"))
         orientation, bits = orientation_of(exif.get(ORIENTATION)), 16 if depth == 16 else 8
         header = Header(1 if colour_type in GREY else 3, (height, width), bits, range_of_bits(bits))
-        yield Opened(
+        yield ImageHandle(
             header.turned(orientation),
             lambda: upright(_decode_png(path, file, chunks, colour_type in ALPHA), orientation),
         )
@@ -98,7 +98,7 @@ def _decode_png(path: Path, file: BinaryIO, chunks: Chunks, has_alpha: bool) -> 
     array: Array = imagecodecs.png_decode(b"".join([SIGNATURE, *pixels]))
     if not has_alpha:
         return array
-    say_transparent(path, array[..., -1:])
+    warn_transparent(path, array[..., -1:])
     return array[..., 0] if array.shape[2] == 2 else array[..., :3]
 
 
@@ -118,7 +118,7 @@ def write_jpeg(path: Path, array: Array) -> None:
     path.write_bytes(imagecodecs.jpeg_encode(np.ascontiguousarray(array), level=90))
 
 
-def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of 16 bits, assembled in memory first."""
     whole = np.empty(shape, np.uint16)
     for places, values in blocks:

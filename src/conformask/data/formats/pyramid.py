@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.opened import Places
+from conformask.data.formats.header import Places
 from conformask.types import Array
 
 SMALLEST = 512

@@ -8,6 +8,19 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import Format
+from conformask.data.formats.header import (
+    ORIENTATION,
+    SIDEWAYS,
+    Header,
+    ImageHandle,
+    Window,
+    bits_of,
+    orientation_of,
+    range_of,
+    range_of_bits,
+    upright,
+    warn_transparent,
+)
 from conformask.data.formats.ome import (
     check_depths,
     geometry_of,
@@ -16,21 +29,8 @@ from conformask.data.formats.ome import (
     steps_of_imagej,
     steps_of_xml,
 )
-from conformask.data.formats.opened import (
-    ORIENTATION,
-    SIDEWAYS,
-    Header,
-    Opened,
-    Window,
-    bits_of,
-    orientation_of,
-    range_of,
-    range_of_bits,
-    say_transparent,
-    upright,
-)
 from conformask.data.formats.tiff_masks import write_tiff_blocks
-from conformask.data.formats.tiff_stack import Stack, check_segments, stack_of
+from conformask.data.formats.tiff_stack import PageStack, check_segments, stack_of
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
@@ -45,7 +45,7 @@ ALPHA = (1, 2)
 
 
 @contextmanager
-def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened]:
+def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[ImageHandle]:
     """Open the only image of a TIFF file, or one time point of it.
 
     Raises:
@@ -67,7 +67,7 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[Opened
             view = stack.views()
             return lambda places: shown(_upright(stack, view(places[0]), orientation)[places])
 
-        yield Opened(_header(stack, channels, orientation >= SIDEWAYS), decode, window)
+        yield ImageHandle(_header(stack, channels, orientation >= SIDEWAYS), decode, window)
 
 
 def companions_of_tiff(path: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def times_of_tiff(path: Path, reading: Reading) -> int | None:
     return times if times is not None and times > 1 else None
 
 
-def _upright(stack: Stack, image: Array, orientation: int) -> Array:
+def _upright(stack: PageStack, image: Array, orientation: int) -> Array:
     """Return a view of an image or volume, each plane turned upright."""
     if not stack.is_volume:
         return upright(image, orientation)
@@ -96,7 +96,7 @@ def _upright(stack: Stack, image: Array, orientation: int) -> Array:
     return turned.swapaxes(1, 2).swapaxes(0, 1)
 
 
-def _colours(stack: Stack) -> tuple[int, Callable[[Array], Array]]:
+def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
     """Return the number of channels, and a function that makes them from the stored numbers."""
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
@@ -129,7 +129,7 @@ def _without_alpha(path: Path, array: Array, shown: list[int], alpha: list[int])
     """Return the samples without alpha; warn where pixels are transparent."""
     if not alpha:
         return array
-    say_transparent(path, array[..., alpha])
+    warn_transparent(path, array[..., alpha])
     return array[..., : len(shown)] if shown == list(range(len(shown))) else array[..., shown]
 
 
@@ -138,7 +138,7 @@ def _becomes_rgb(page: Any) -> bool:
     return page.compression in JPEG and page.planarconfig == 1
 
 
-def _white_bits(stack: Stack) -> Any:
+def _white_bits(stack: PageStack) -> Any:
     """Return the number that means black, where 0 is white."""
     dtype = stack.series.dtype
     if dtype.kind not in "bu":
@@ -146,7 +146,7 @@ def _white_bits(stack: Stack) -> Any:
     return dtype.type(2 ** _bits(stack) - 1)
 
 
-def _bits(stack: Stack) -> int:
+def _bits(stack: PageStack) -> int:
     """Return the bits of one sample, by the OME-XML or else the TIFF; RGB of 5, 6 and 5 bits decodes to 8."""
     bits = stack.page.bitspersample
     if stack.series.kind == "ome" and stack.series.dtype.kind == "u":
@@ -154,7 +154,7 @@ def _bits(stack: Stack) -> int:
     return bits if isinstance(bits, int) else 8 * stack.series.dtype.itemsize
 
 
-def _header(stack: Stack, channels: int, sideways: bool) -> Header:
+def _header(stack: PageStack, channels: int, sideways: bool) -> Header:
     """Return the header of the upright image; palette colours have 8 bits, whatever their indices have."""
     dtype, bits = stack.series.dtype, _bits(stack)
     if stack.page.photometric == PALETTE:
@@ -166,7 +166,7 @@ def _header(stack: Stack, channels: int, sideways: bool) -> Header:
     return Header(channels, space, bits_of(dtype), data_range, _geometry(stack, axes))
 
 
-def _geometry(stack: Stack, axes: str) -> Geometry | None:
+def _geometry(stack: PageStack, axes: str) -> Geometry | None:
     """Return the physical sizes that OME-XML or ImageJ state; dots per inch are not such sizes."""
     file, kind = stack.series.parent, stack.series.kind
     if kind == "ome":

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.format import Blocks, Shape, Under
+from conformask.data.formats.format import Blocks, Shape, SourceImage
+from conformask.data.formats.header import channels_last
 from conformask.data.formats.ome import interval_of_imagej, interval_of_xml, planes_of_xml
-from conformask.data.formats.opened import channels_last
 from conformask.data.formats.pyramid import blocks_of, fill_level, halved, plane_halvings
 from conformask.data.formats.quantised import rounded_down
 from conformask.data.formats.scratch import Scratch
@@ -32,7 +32,7 @@ FLAT = 1024
 """Side, in pixels: a mask whose plane fits into it has no pyramid."""
 
 
-def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: Under) -> None:
+def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, using a temporary file.
 
     A large mask has smaller levels, y and x halved, as SubIFDs.
@@ -95,7 +95,7 @@ def _tiles(level: Scratch) -> Iterator[Array]:
         yield tile.reshape(tile.shape[len(places) - 2 :])
 
 
-def _times_and_places(under: Under, shape: Shape) -> Mapping[str, Any]:
+def _times_and_places(under: SourceImage, shape: Shape) -> Mapping[str, Any]:
     """Return times and places of the planes of the TIFF under a mask, by their names in OME-XML."""
     import tifffile
 

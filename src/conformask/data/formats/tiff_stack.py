@@ -32,7 +32,7 @@ EVERYTHING = slice(None)
 
 
 @dataclass(frozen=True, eq=False)
-class Stack:
+class PageStack:
     """One image of a TIFF file as it is stored: the planes of one time point, and their axes."""
 
     path: Path
@@ -44,13 +44,13 @@ class Stack:
     """Index along T."""
     _lock: Lock = field(default_factory=Lock)
 
-    def at(self, time: int | None) -> "Stack":
+    def at(self, time: int | None) -> "PageStack":
         """Return the planes of one time point.
 
         Raises:
             ImageError: there are several and none is named, or there is none with this number.
         """
-        return Stack(self.path, self.series, self.axes, time_point(self.path, self.times, time))
+        return PageStack(self.path, self.series, self.axes, time_point(self.path, self.times, time))
 
     @property
     def sides(self) -> dict[str, int]:
@@ -189,7 +189,7 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
             handle.close()
 
 
-def stack_of(path: Path, file: Any, given: str | None) -> Stack:
+def stack_of(path: Path, file: Any, given: str | None) -> PageStack:
     """Return the only image of an open TIFF file, with the given axes if there are as many as stored ones.
 
     Raises:
@@ -206,7 +206,7 @@ def stack_of(path: Path, file: Any, given: str | None) -> Stack:
     axes = _axes(path, series, given)
     if "C" in axes and "S" in axes:
         raise ImageError(f"{path} is a stack of colour images ({shapes}); write each to its own file")
-    return Stack(path, series, axes)
+    return PageStack(path, series, axes)
 
 
 def _axes(path: Path, series: Any, given: str | None) -> str:
@@ -250,7 +250,7 @@ def _check_images(path: Path, file: Any) -> None:
         )
 
 
-def check_segments(stack: Stack) -> None:
+def check_segments(stack: PageStack) -> None:
     """Raise for an image with missing strips or tiles.
 
     tifffile reads a missing one as black, or as whatever lies in memory.
@@ -270,7 +270,7 @@ def check_segments(stack: Stack) -> None:
         check_memory(f"a {kind} of {path}", prod(page.chunks) * stack.series.dtype.itemsize)
 
 
-def _missing(stack: Stack) -> Iterator[int]:
+def _missing(stack: PageStack) -> Iterator[int]:
     """Yield the numbers, through all planes, of strips or tiles whose bytes are not all in the file."""
     page, series = stack.page, stack.series
     count = prod(page.chunked)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from conformask.errors import MissingFileError
 from conformask.fingerprints import fingerprint_of, name_of
-from conformask.predictors.own import OwnPredictor, Run
+from conformask.predictors.custom import CustomPredictor, Run
 from conformask.storage.as_json import hash_of
 
 PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
@@ -31,7 +31,7 @@ def required(module: str) -> Any:
         ) from error
 
 
-def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> OwnPredictor:
+def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> CustomPredictor:
     """Return a network of a library as a predictor; its fingerprint covers weights, code and library version.
 
     Args:
@@ -42,7 +42,7 @@ def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) 
     """
     network.eval()
     hashes = [fingerprint_of(part) for part in (network, *decisive)]
-    return OwnPredictor(run, name_of(network), hash_of([library, metadata.version(library), hashes]))
+    return CustomPredictor(run, name_of(network), hash_of([library, metadata.version(library), hashes]))
 
 
 def settings_of(network: nn.Module) -> Mapping[str, object]:

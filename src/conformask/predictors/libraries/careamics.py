@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.predictors.custom import CustomPredictor
 from conformask.predictors.libraries import predictor_of, required
-from conformask.predictors.own import OwnPredictor
 from conformask.types import Array, Images
 
 TYPICAL = (
@@ -23,7 +23,7 @@ TYPICAL = (
 """Statistics that lie within the range of the training images."""
 
 
-def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
+def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) -> CustomPredictor:
     """Open the network of a checkpoint that CAREamics wrote.
 
     Args:
@@ -50,7 +50,7 @@ def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) 
     return replace(from_careamist(careamist, data_range), name=Path(path).name)
 
 
-def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> OwnPredictor:
+def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> CustomPredictor:
     """Wrap a CAREamist: `careamist.predict` on whole images, with its normalization.
 
     Images whose sides its network cannot halve are extended by reflection, and the output is cropped.

@@ -3,12 +3,12 @@
 from torch import nn
 
 from conformask.errors import InvalidArgumentError
+from conformask.predictors.custom import CustomPredictor
 from conformask.predictors.libraries import device_of, predictor_of, required, settings_of
-from conformask.predictors.own import OwnPredictor
 from conformask.types import Images
 
 
-def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
+def from_denoiser(denoiser: nn.Module, sigma: float) -> CustomPredictor:
     """Wrap a deepinv.models.Denoiser at a noise level; x is the noisy image.
 
     Args:
@@ -23,7 +23,7 @@ def from_denoiser(denoiser: nn.Module, sigma: float) -> OwnPredictor:
     return _predictor(denoiser, sigma, settings_of(denoiser), sigma)
 
 
-def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredictor:
+def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> CustomPredictor:
     """Wrap a deepinv.models.Reconstructor of what a physics measures; x is the measurement.
 
     A measurement is an image in [0, 1] if the physics blurs, masks, adds noise or reduces the size. For
@@ -41,7 +41,7 @@ def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> OwnPredi
     return _predictor(reconstructor, physics, physics, (settings_of(reconstructor), settings_of(physics)))
 
 
-def _predictor(model: nn.Module, second: object, *decisive: object) -> OwnPredictor:
+def _predictor(model: nn.Module, second: object, *decisive: object) -> CustomPredictor:
     """Return a predictor from a model of x and a second argument."""
 
     def run(x: Images) -> Images:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import best_device
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.predictors.custom import CustomPredictor
 from conformask.predictors.libraries import device_of, predictor_of, required, settings_of
-from conformask.predictors.own import OwnPredictor
 from conformask.types import Images
 
 CONFIGS = ("inference.json", "inference.yaml", "inference.yml")
@@ -33,7 +33,7 @@ def from_inferer(
     input_range: Range = (0, 1),
     output_range: Range = (0, 1),
     reversed_axes: bool = True,
-) -> OwnPredictor:
+) -> CustomPredictor:
     """Wrap a network that an inferer runs, such as SlidingWindowInferer.
 
     Args:
@@ -75,7 +75,7 @@ def in_range(images: Images, old: Range, new: Range) -> Images:
     return (images - old[0]) * ((new[1] - new[0]) / (old[1] - old[0])) + new[0]
 
 
-def from_bundle(folder: str | Path) -> OwnPredictor:
+def from_bundle(folder: str | Path) -> CustomPredictor:
     """Open the network of a bundle with its inferer, using the value ranges in its metadata.
 
     It reads network_def and inferer in configs/inference.json or .yaml, value_range of the one input and the

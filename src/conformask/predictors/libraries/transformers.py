@@ -8,15 +8,15 @@ import torch
 
 from conformask.arithmetic import best_device
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.predictors.custom import CustomPredictor
 from conformask.predictors.libraries import device_of, predictor_of, required
-from conformask.predictors.own import OwnPredictor
 from conformask.types import Images
 
 HISTORY = ("_name_or_path", "architectures", "dtype", "transformers_version")
 """Settings that record the history of a model, not its behaviour."""
 
 
-def from_folder(folder: str | Path) -> OwnPredictor:
+def from_folder(folder: str | Path) -> CustomPredictor:
     """Open the model and the image processor that `save_pretrained` wrote to a folder.
 
     Nothing is downloaded, and code in the folder is not run.
@@ -46,7 +46,7 @@ def from_folder(folder: str | Path) -> OwnPredictor:
     return replace(from_model(model.to(best_device()), processor), name=Path(folder).name)
 
 
-def from_model(model: Any, processor: Any) -> OwnPredictor:
+def from_model(model: Any, processor: Any) -> CustomPredictor:
     """Wrap a model and its image processor, which pads; the padding is cut off the output.
 
     Args:

@@ -256,7 +256,7 @@ export class ImagePage {
   async #save() {
     if (this.#promised === null) return;
     const { titles } = this.#panes[0];
-    const { standing, headline, promise } = this.#promised;
+    const { status: standing, headline, promise } = this.#promised;
     const facts = [...by("#facts").children].map((row) => [...row.children].map((part) => part.textContent).join(" ").trim());
     const notes = [this.#told.not_covered, this.#told.caveat];
     const said = [

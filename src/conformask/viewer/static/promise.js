@@ -8,7 +8,7 @@ const make = (tag, className, text) => {
 };
 
 export function showPromise(element, promised, measured) {
-  const { name, title, text } = promised.standing;
+  const { name, title, text } = promised.status;
   const parts = [make("p", `standing ${name}`, title)];
   if (promised.headline) parts.push(make("p", "headline", promised.headline));
   parts.push(make("p", "why", text));

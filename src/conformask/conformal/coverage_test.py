@@ -1,0 +1,100 @@
+"""Tests of whether a measurement agrees with a promise: the law of coverage and losses on new images.
+
+A calibration set is itself a sample, so coverage a little below the promised share may be chance. The laws
+here are over both the calibration set and the new images.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import stats
+
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.covariates import covariates_of
+from conformask.conformal.grouping import Places, members
+from conformask.conformal.promise import Promise
+from conformask.conformal.rules import Rule
+
+DRAWS = 400
+"""Number of bootstrap draws."""
+UNITS = 1000
+"""Number of new units in each draw, where the result is about all new units."""
+PerImage = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class PValues:
+    """The p-values of a measurement, if new images are like the calibration's."""
+
+    worse: float
+    better: float
+
+    def corrected(self, comparisons: int) -> "PValues":
+        """Return the p-values for the worst of this many comparisons (Bonferroni)."""
+        return PValues(min(1.0, comparisons * self.worse), self.better)
+
+
+def largest_failing_share(n: int, rank: int, level: float) -> float:
+    """Return the largest plausible share of failing new images under the rank-th of n critical lambdas.
+
+    A share `level` of calibration sets may exceed it: the quantile of Beta(j, n + 1 - j), exact where
+    critical lambdas are distinct; where they tie, fewer fail.
+    """
+    return float(stats.beta.ppf(1 - level, rank, n + 1 - rank)) if rank else 0.0
+
+
+def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
+    """Return p-values for the number of new images that pass under the rank-th of n critical lambdas.
+
+    Beta-binomial(m; n + 1 - j, j): exact where critical lambdas are distinct; where they tie, more meet it.
+    """
+    law = stats.betabinom(len(met), n + 1 - rank, rank)
+    return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)))
+
+
+def resampled_p_values(promise: Promise, calibration: CalibrationData, losses: PerImage) -> PValues:
+    """Return p-values for the mean loss of new units, by the bootstrap.
+
+    Calibration set and new images are drawn from the calibration images, whole groups where the promise
+    counts groups, and the rule is made from the drawn set.
+    """
+    measured = losses.mean()
+    drawn = np.array(list(_draws(promise, calibration, len(losses))))
+    worse, better = (
+        float(1 + beyond.sum()) / (1 + DRAWS) for beyond in (drawn >= measured, drawn <= measured)
+    )
+    return PValues(worse, better)
+
+
+def resampled_failing_share(promise: Promise, calibration: CalibrationData, level: float) -> float:
+    """Return the share of failing new units that a share `level` of sets exceeds, by the bootstrap."""
+    return float(np.quantile(list(_draws(promise, calibration, UNITS)), 1 - level))
+
+
+def _draws(promise: Promise, calibration: CalibrationData, units: int) -> Iterator[float]:
+    """Yield the mean losses of resampled new images under resampled calibration sets."""
+    generator = np.random.default_rng(0)
+    grouped = promise.by_group
+    own = members(calibration.column("group") if grouped else np.arange(calibration.n))
+    for _ in range(DRAWS):
+        rule = promise.rule(calibration.take(*_drawn(own, len(own), generator)))
+        places, groups = _drawn(own, units, generator)
+        losses = _losses(promise, calibration.take(places, groups), rule)
+        yield float(promise.unit.losses(losses, groups).mean())
+
+
+def _losses(promise: Promise, images: CalibrationData, rule: Rule) -> PerImage:
+    lambdas = rule(covariates_of(images.curves))
+    if images.monotone and not promise.statement.bounds_a_mean:
+        return (images.critical_lambdas < lambdas).astype(np.float64)
+    points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1
+    distances = images.curves.distance[np.arange(images.n), points]
+    return promise.statement.losses(distances, images.threshold)
+
+
+def _drawn(own: list[Places], count: int, generator: np.random.Generator) -> tuple[Places, Places]:
+    """Draw `count` groups; return the places of their images, and groups: one drawn twice counts as two."""
+    places = [own[group] for group in generator.integers(len(own), size=count)]
+    return np.concatenate(places), np.repeat(np.arange(count), [len(place) for place in places])

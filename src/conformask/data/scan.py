@@ -1,0 +1,100 @@
+"""One pass over all triplets, before hours of work: their shapes, and hashes to recognise their images by."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import UInt8
+
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.perceptual_hashes import perceptual_hash
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
+from conformask.progress import tracked
+from conformask.records.geometry import Geometry
+from conformask.records.size import Size
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """Facts about all images, from one pass over them."""
+
+    channels: int
+    x_channels: int
+    sizes: tuple[Size, ...]
+    names: tuple[str, ...]
+    pixels: tuple[str | None, ...]
+    """Pixel hash of each image's truth; None for constant images, which are all alike."""
+    groups: tuple[str | None, ...]
+    """Hash of each image's group name; None where it has no group."""
+    perceptual_hashes: UInt8[np.ndarray, "n w b"]
+    """Perceptual hashes of the truths; see `lookalikes`."""
+    geometries: tuple[Geometry | None, ...]
+    """Geometry of each image, where its file states it."""
+    contents: str
+    """A hash of all pixels of all images, in their order."""
+    nearer: float | None = None
+    """Share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Spacing and orientation of the first image, where its file states them, without its place."""
+        first = self.geometries[0]
+        return None if first is None else first.without_place
+
+    @property
+    def smallest(self) -> Size:
+        """Size of the largest crop that fits into every image."""
+        return tuple(map(min, zip(*self.sizes, strict=True)))
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """All hashes by which these images and groups are recognised, sorted."""
+        return tuple(sorted(trace for trace in {*self.pixels, *self.groups} if trace is not None))
+
+    def among(self, image_ids: frozenset[str]) -> list[str]:
+        """Return the names of the images whose pixels or group are among these."""
+        both = zip(self.names, self.pixels, self.groups, strict=True)
+        return [name for name, pixels, group in both if {pixels, group} & image_ids]
+
+
+def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
+    """Read every triplet once and return the facts.
+
+    Raises:
+        ImageError: an image cannot be used, or its channels differ from the first's.
+        InvalidArgumentError: the truth is not known.
+    """
+    if not triplets.has_truth:
+        raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
+    sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
+    geometries, nearer = [], []
+    for triplet in tracked(triplets.checked(), title, len(triplets)):
+        geometries.append(triplet.geometry)
+        truth = triplet.truth()
+        sizes.add(truth.shape[1:])
+        pixels.append(None if is_constant(truth) else pixel_hash(truth))
+        groups.append(None if triplet.group is None else hash_of_group(triplet.group))
+        perceptual_hashes.append(perceptual_hash(truth))
+        if triplet.x.shape == truth.shape:
+            nearer.append(np.abs(triplet.x - truth).mean() < np.abs(triplet.y_hat - truth).mean())
+        regions = [] if triplet.region is None else [triplet.region]
+        for image in (triplet.x, triplet.y_hat, truth, *regions):
+            contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
+    return DatasetSummary(
+        channels=len(triplet.y_hat),
+        x_channels=len(triplet.x),
+        sizes=tuple(sorted(sizes)),
+        names=triplets.names,
+        pixels=tuple(pixels),
+        groups=tuple(groups),
+        perceptual_hashes=np.stack(perceptual_hashes),
+        geometries=tuple(geometries),
+        contents=contents.hexdigest(),
+        nearer=float(np.mean(nearer)) if nearer else None,
+    )
+
+
+def hash_of_group(group: str) -> str:
+    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
+    return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"

@@ -1,0 +1,96 @@
+"""Detect calibration or test images that were learnt from, or that occur twice."""
+
+import warnings
+from collections.abc import Iterable
+
+from conformask.data.perceptual_hashes import REDUCED, find_copies
+from conformask.data.scan import DatasetSummary
+from conformask.errors import CalibrationError
+from conformask.types import Array, Scorer
+
+SWAPPED = 0.95
+"""Share of images with x nearer to the truth than y_hat from which a swap of the two is suspected."""
+
+
+def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
+    """Refuse calibration images with the same truth in two groups, which are not two draws.
+
+    Raises:
+        CalibrationError: there are such images; names two.
+    """
+    first: dict[str | None, int] = {None: 0}
+    for index, pixels in enumerate(seen.pixels):
+        twin = first.setdefault(pixels, index)
+        if pixels is not None and groups[twin] != groups[index]:
+            raise CalibrationError(
+                f"calibration images {seen.names[twin]!r} and {seen.names[index]!r} have the same truth: "
+                "keep one of them, or put them into one group"
+            )
+
+
+def warn_of_learnt(seen: DatasetSummary, scorer: Scorer, kind: str) -> None:
+    """Warn of images that look like copies of images that the scorer knows."""
+    packaged = scorer.name == "packaged"
+    reason = "the packaged network has learnt from" if packaged else "the scorer was trained or selected on"
+    warn_of_copies(seen, scorer.perceptual_hashes, kind, reason, stacklevel=5)
+
+
+def warn_of_copies(
+    seen: DatasetSummary, perceptual_hashes: Array | None, kind: str, reason: str, stacklevel: int = 4
+) -> None:
+    """Warn of images that look like copies of the images with these perceptual hashes."""
+    pairs = [] if perceptual_hashes is None else find_copies(seen.perceptual_hashes, perceptual_hashes)
+    names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
+    if names:
+        warnings.warn(
+            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies of "
+            f"images that {reason}, saved again, turned, scaled or cropped a little. If they are, leave them "
+            "out: masks suit them better than new ones",
+            stacklevel=stacklevel,
+        )
+
+
+def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
+    """Warn of calibration images of two groups that look like copies: they are not two draws.
+
+    Images too small for a perceptual hash are left out.
+    """
+    if min(seen.smallest[-2:]) < REDUCED:
+        return
+    pairs = [
+        (a, b)
+        for a, b in find_copies(seen.perceptual_hashes, seen.perceptual_hashes)
+        if a < b and groups[a] != groups[b]
+    ]
+    if pairs:
+        (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
+        warnings.warn(
+            f"{count} of {len(seen.names)} calibration images look like copies of others of them, such as "
+            f"{seen.names[first]!r} of {seen.names[second]!r}, saved again, turned, scaled or cropped a "
+            "little. If they are, keep one of each; if they show one patient or scene again, such as another "
+            "visit, put them into one group: they are not independent",
+            stacklevel=4,
+        )
+
+
+def warn_if_swapped(seen: DatasetSummary) -> None:
+    """Ask whether x and y_hat were swapped, if x is nearer to nearly all truths."""
+    if seen.nearer is not None and seen.nearer >= SWAPPED:
+        warnings.warn(
+            f"x is nearer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
+            "absolute error): are the two exchanged?",
+            stacklevel=4,
+        )
+
+
+def warn_of_spellings(categories: Iterable[str]) -> None:
+    """Warn of categories that differ only by case or blanks, and were probably meant to be one."""
+    by_meaning: dict[str, str] = {}
+    for category in sorted(set(categories)):
+        other = by_meaning.setdefault("".join(category.split()).casefold(), category)
+        if other != category:
+            warnings.warn(
+                f"categories {other!r} and {category!r} differ by case or blanks alone: if they are one, "
+                "spell them alike",
+                stacklevel=4,
+            )

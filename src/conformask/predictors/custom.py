@@ -1,0 +1,300 @@
+"""A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or a
+library's network.
+"""
+
+import importlib
+import json
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.fingerprints import fingerprint_of
+from conformask.storage.as_json import hash_of
+from conformask.storage.sealed import path_hash
+from conformask.types import Array, Images
+
+Run = Callable[[Images], Images]
+
+LIBRARIES = {"monai": "BUNDLE", "careamics": "CHECKPOINT", "transformers": "FOLDER"}
+"""Libraries whose networks are given as in monai:BUNDLE, and the word for what follows the colon."""
+CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
+"""Parts of names of members, in a torch.export file, that are unpickled without a check, or compiled."""
+WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+FAR = 4.0
+"""Largest magnitude of an output; a larger one is rejected as wrongly scaled."""
+
+
+@dataclass(frozen=True)
+class CustomPredictor:
+    """Runs x (N, C, *space) in [0, 1] through a user's network; small excursions from [0, 1] are clipped."""
+
+    run: Run
+    name: str
+    fingerprint: str
+    """Hash of its file, or of its code and the version of its package."""
+    trained_on: tuple[str, ...] = ()
+
+    @torch.no_grad()
+    def __call__(self, x: Images) -> Images:
+        """Return the network's output, float32, on the CPU; infinity becomes NaN: it is no bright white.
+
+        Raises:
+            ImageError: values far outside [0, 1], such as 0 to 255.
+        """
+        output = self.run(x).detach().cpu().float()
+        finite = output[output.isfinite()]
+        if finite.numel() and finite.abs().max() > FAR:
+            raise ImageError(
+                f"it returned values from {finite.min():.4g} to {finite.max():.4g}; it must return [0, 1]: "
+                "divide by its range"
+            )
+        return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
+
+
+def custom_predictor(name: str, data_range: tuple[float, float] | None = None) -> CustomPredictor:
+    """Open the network with this name.
+
+    package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
+    and returns one of floats, (*space, C) or (*space); it may also name an CustomPredictor. A .pt2 file is
+    torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
+    [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
+    libraries.
+
+    Args:
+        name: the name, such as "enhance:enlarge" or "network.onnx".
+        data_range: black and white in the units of the images, as CAREamics has seen them; [0, 1] if None.
+
+    Raises:
+        InvalidArgumentError: none of these, or there is no such function in the module.
+        MissingFileError: no such file or module, or a library is not installed.
+        MismatchError: the file is damaged, or of another kind.
+    """
+    library, _, path = name.partition(":")
+    if library in LIBRARIES:
+        return _of_library(library, path, data_range)
+    opened = OPENED.get(Path(name).suffix.lower())
+    if opened is not None:
+        return CustomPredictor(opened(name), Path(name).name, _hash_of_files(Path(name)))
+    function = _function(name)
+    if isinstance(function, CustomPredictor):
+        return function
+    return CustomPredictor(_each(function), name, _hash_of_function(name, function))
+
+
+def _of_library(library: str, path: str, data_range: tuple[float, float] | None) -> CustomPredictor:
+    if library == "monai":
+        from conformask.predictors.libraries.monai import from_bundle
+
+        return from_bundle(path)
+    if library == "transformers":
+        from conformask.predictors.libraries.transformers import from_folder
+
+        return from_folder(path)
+    from conformask.predictors.libraries.careamics import from_checkpoint
+
+    return from_checkpoint(path, data_range or (0, 1))
+
+
+def _hash_of_files(path: Path) -> str:
+    """Return a hash of the file and, for an ONNX graph, of the files that it names for its weights."""
+    others = sorted(_weight_files(path)) if path.suffix.lower() == ".onnx" else []
+    return hash_of([path_hash(file) for file in (path, *others)])
+
+
+def _weight_files(path: Path) -> set[Path]:
+    from google.protobuf.message import Message
+    from onnx import TensorProto, load
+
+    def places(message: Any) -> Iterator[str]:
+        if isinstance(message, TensorProto):
+            yield from (each.value for each in message.external_data if each.key == "location")
+            return
+        for field, value in message.ListFields():
+            if field.message_type is not None:
+                for each in [value] if isinstance(value, Message) else value:
+                    yield from places(each)
+
+    return {path.parent / place for place in places(load(path, load_external_data=False))}
+
+
+def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
+    packages = metadata.packages_distributions().get(spec.partition(":")[0].split(".")[0], [])
+    return hash_of([spec, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
+
+
+def _function(name: str) -> Callable[[Array], Array]:
+    module, separator, function = name.partition(":")
+    if not (separator and function):
+        of_libraries = (f"{library}:{path}" for library, path in LIBRARIES.items())
+        raise InvalidArgumentError(
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENED)}, or "
+            f"{', '.join(of_libraries)}"
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        imported = importlib.import_module(module)
+    except Exception as error:  # a user's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise MissingFileError(f"predictor {name!r}: {error}; start where the module lies") from error
+        raise MismatchError(
+            f"predictor {name!r}: importing {module} failed, {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not callable(getattr(imported, function, None)):
+        raise InvalidArgumentError(f"predictor {name!r}: {module} has no function {function!r}")
+    user_function: Callable[[Array], Array] = getattr(imported, function)
+    return user_function
+
+
+def _each(function: Callable[[Array], Array]) -> Run:
+    """Turn a function of one array into a function of a batch."""
+
+    def run(x: Images) -> Images:
+        outputs = [_image(function(image), image.ndim) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+        axes = x.ndim - 1
+        planes = [image[..., None] if image.ndim == axes - 1 else image for image in outputs]
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
+
+    return run
+
+
+def _image(returned: Any, axes: int) -> Array:
+    """Return a function's output as an array, if it is an image with this many axes, or one fewer.
+
+    Raises:
+        ImageError: it is not such an image.
+    """
+    image = np.asarray(returned.detach().cpu() if isinstance(returned, torch.Tensor) else returned)
+    if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
+        expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
+        raise ImageError(
+            f"it returned {type(returned).__name__} of shape {image.shape} and type {image.dtype}, not "
+            f"floats in [0, 1] of shape {expected}"
+        )
+    return image
+
+
+def _exported(name: str) -> Run:
+    path = _file(name)
+    _refuse_code(path)
+    try:
+        with _weights_only():
+            program = torch.export.load(path)
+        (given,) = program.graph_signature.user_inputs
+    except Exception as error:  # the type depends on where it is damaged
+        raise MismatchError(
+            f"{name} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
+            "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
+        ) from error
+    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == given)
+    module, single = program.module(), shape[0] == 1
+
+    def run(x: Images) -> Images:
+        return torch.cat([module(part) for part in torch.split(x, 1 if single else len(x))])
+
+    return run
+
+
+def _refuse_code(name: str) -> None:
+    """Raise for a file of torch.export that would run code when opened; one with only tensors does not.
+
+    Raises:
+        MismatchError: it holds pickled weights, objects or compiled code.
+    """
+    try:
+        with zipfile.ZipFile(name) as file:
+            names = file.namelist()
+            configs = [json.loads(file.read(each)) for each in names if each.endswith("_config.json")]
+        pickled = any(entry.get("use_pickle") for config in configs for entry in config["config"].values())
+    except Exception:  # of a damaged file, which torch.export.load refuses
+        return
+    if pickled or len(set(names)) < len(names) or any(part in each for each in names for part in CODE):
+        raise MismatchError(
+            f"{name} holds pickled weights, objects or compiled code, which would run when it is opened: "
+            "write the network again with plain tensors as weights, by torch.export.save"
+        )
+
+
+@contextmanager
+def _weights_only() -> Iterator[None]:
+    """Make torch.load unpickle nothing but tensors, whatever calls it."""
+    before = os.environ.get(WEIGHTS_ONLY)
+    os.environ[WEIGHTS_ONLY] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop(WEIGHTS_ONLY)
+        if before is not None:
+            os.environ[WEIGHTS_ONLY] = before
+
+
+def _torchscript(name: str) -> Run:
+    path = _file(name)
+    try:
+        with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
+            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:  # the type depends on where it is damaged
+        raise MismatchError(
+            f"{name} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
+            "write the network with torch.jit.script(network).save(...), not torch.save"
+        ) from error
+    run: Run = network.eval()
+    return run
+
+
+def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
+    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these.
+
+    Raises:
+        MissingFileError: no such file, or onnxruntime is not installed.
+        MismatchError: it is damaged, or takes several inputs.
+    """
+    path = _file(name)
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
+    try:
+        usable = providers or onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=usable)
+    except Exception as error:  # onnxruntime's own errors share no type
+        raise MismatchError(
+            f"{name} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
+        ) from error
+    given, *others = session.get_inputs()
+    if others:
+        raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
+    kind, single = np.float16 if "float16" in given.type else np.float32, given.shape[:1] == [1]
+
+    def run(x: Images) -> Images:
+        parts = torch.split(x, 1 if single else len(x))
+        outputs = [session.run(None, {given.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
+        return torch.from_numpy(np.concatenate(outputs).astype(np.float32))
+
+    return run
+
+
+def _file(name: str) -> str:
+    if not Path(name).is_file():
+        raise MissingFileError(f"{name} does not exist")
+    return name
+
+
+OPENED: Mapping[str, Callable[[str], Run]] = {
+    ".onnx": onnx_run,
+    ".pt2": _exported,
+    ".pt": _torchscript,
+    ".pth": _torchscript,
+    ".ts": _torchscript,
+}

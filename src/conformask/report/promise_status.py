@@ -1,0 +1,82 @@
+"""Meaning of a promise in sentences, and how far it can be relied on."""
+
+from dataclasses import dataclass
+
+from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.meaning import Meaning, meaning
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Evaluation
+from conformask.report.words import hidden_text, percent, promise_of
+
+
+@dataclass(frozen=True)
+class PromiseStatus:
+    """Degree to which a promise can be relied on."""
+
+    name: str
+    """Class of the style sheet: calibrated, simultaneous, exploratory, hidden, impossible or broken."""
+    title: str
+    text: str
+
+
+CALIBRATED = PromiseStatus(
+    "calibrated",
+    "As calibrated",
+    "As far as this folder knows, the promise was fixed before a calibration image was looked at.",
+)
+SIMULTANEOUS = PromiseStatus(
+    "simultaneous",
+    "Simultaneous",
+    "One promise for every declared threshold and every confidence at once: it holds wherever they are set, "
+    "before or after looking.",
+)
+EXPLORATORY = PromiseStatus(
+    "exploratory",
+    "Exploratory",
+    "The promise, or which images it rests on, was changed after a calibration on the same images: "
+    "exploratory. To rely on it, calibrate on images that no choice has seen, or, for another threshold or "
+    "confidence, with the guarantee simultaneous.",
+)
+
+
+def broken(text: str) -> PromiseStatus:
+    """Return the standing of a promise that images with truth contradict."""
+    return PromiseStatus("broken", "Broken here", text)
+
+
+def of_another_network(text: str) -> PromiseStatus:
+    """Return the standing of a promise for images that another network made."""
+    return PromiseStatus("broken", "Not about these images", f"{text}. Nothing is promised for them.")
+
+
+EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
+
+
+def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
+    """Return what the promise says, and what it does not say."""
+    level, parts = "" if about.confidence is None else percent(about.confidence), meaning(promise_of(about))
+    silent = parts.silent.format(c=level) + (level and EVENLY)
+    return Meaning(parts.holds.format(c=level), f"{silent} {about.loss_caveat or ''}".rstrip())
+
+
+def caveats(evaluation: Evaluation) -> list[str]:
+    """Return warnings to read before the promise is relied on, apart from what it does not say."""
+    network = evaluation.caveat
+    return [
+        *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
+        *([] if evaluation.hides is None else [hidden_text(evaluation.hides)]),
+        *([EXPLORATORY.text] if evaluation.exploratory else []),
+    ]
+
+
+def promise_status(card: CalibrationCard) -> PromiseStatus:
+    """Return the standing: everything hidden, changed afterwards, covering all settings, or as calibrated."""
+    if card.hides is not None:
+        return PromiseStatus(
+            "hidden",
+            "Everything is hidden",
+            hidden_text(card.hides),
+        )
+    if card.exploratory:
+        return EXPLORATORY
+    return SIMULTANEOUS if isinstance(promise_of(card).certainty, Simultaneous) else CALIBRATED

@@ -1,0 +1,202 @@
+"""Benchmark of a score: its masks on selection images beside the best ones and those of other scores."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from conformask import names
+from conformask.calibration import (
+    NO_GRID,
+    ScoredBatch,
+    critical_lambdas,
+    lambda_grid,
+    mask_size,
+    sizes_at,
+    unmasked_loss,
+)
+from conformask.conformal.intervals import correlation
+from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
+from conformask.data.triplets import Triplets
+from conformask.oracle import oracle
+from conformask.records.curves import ScoreComparison
+from conformask.report.benchmark import hidden_text
+from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scoring import scored, scored_batches
+from conformask.scorers.untrained import Untrained
+from conformask.types import Array, Family, Images, Loss, Scorer
+
+CONFIDENCE = 0.9
+"""Confidence of the promise at which scores are compared."""
+IMAGES, POINTS = 64, 64
+"""Numbers of selection images and of grid points with which scores are compared."""
+DRAWS, LEVEL = 1000, 0.9
+"""Number of resampled sets of images, and the level of the intervals derived from them."""
+HARDLY = 0.95
+"""A score is hardly useful if its masks are at least this fraction of those of a constant score."""
+CLEARLY = 1.1
+"""Ratio from which a score hides clearly more: less may be chance on IMAGES images."""
+CONSTANT = "constant"
+
+
+def constant(x: Images, y_hat: Images) -> Images:
+    """Return one value everywhere: all pixels are masked alike."""
+    return torch.ones_like(y_hat[:, :1])
+
+
+@dataclass(frozen=True)
+class HiddenShares:
+    """Mask sizes of a score, calibrated and measured on the same images."""
+
+    sizes: Array
+    """Mask size of each image, (n,)."""
+    drawn: Array
+    """Mean mask size of each resampled set, calibrated by itself, (DRAWS,)."""
+
+    @property
+    def share(self) -> float:
+        """The mean mask size over images."""
+        return float(self.sizes.mean())
+
+    def is_clearly_less(self, than: "HiddenShares") -> bool:
+        """Return whether less is hidden than by the other in nearly all resampled sets, shared by both."""
+        return self.share < than.share and float(np.quantile(than.drawn - self.drawn, _TAILS[0])) > 0
+
+
+@dataclass(frozen=True)
+class ScoreBenchmark:
+    """Selection images, a promise, and the mask sizes of other scores and of the best masks.
+
+    All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
+    the score to be measured.
+    """
+
+    images: Triplets
+    loss: Loss
+    family: Family
+    threshold: float
+    counts: Array
+    """How often each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
+    others: Mapping[str, HiddenShares]
+    """Mask sizes of scores without training, and of a constant score, by name."""
+    unmasked: Array
+    """Losses of the images without a mask, (n,)."""
+    oracle: float | None
+    """The mean size of the best masks, where they are known."""
+
+    @classmethod
+    def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "ScoreBenchmark | None":
+        """Measure the other scores; None where images are too few for the promise or the threshold is 0."""
+        first = selection.select(range(min(IMAGES, len(selection))))
+        if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
+            return None
+        scorers: dict[str, Scorer] = {
+            **{name: Untrained(name).of(first, loss) for name in names.UNTRAINED},
+            CONSTANT: Heuristic(constant, 1),
+        }
+        items = {name: list(scored(each, first, f"comparing {name}")) for name, each in scorers.items()}
+        counts, terms = _counts(first.groups), (loss, family, threshold)
+        others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
+        unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
+        return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
+
+    def share(self, scorer: Scorer) -> float:
+        """Return the hidden share alone, for use during training."""
+        items = list(scored_batches(scorer, self.images))
+        _, sizes = _calibrated(items, self.loss, self.family, self.threshold)
+        return float(sizes.mean())
+
+    def compare(self, scorer: Scorer) -> ScoreComparison:
+        """Compare the hidden share of a score with the shares of all others."""
+        hidden = self.others.get(scorer.name) or self._hidden(scorer)
+        others = {name: other for name, other in self.others.items() if name != scorer.name}
+        low, high = np.quantile(hidden.drawn, _TAILS)
+        return ScoreComparison(
+            n=len(self.images),
+            threshold=self.threshold,
+            hidden=hidden.share,
+            interval=(float(low), float(high)),
+            others={name: other.share for name, other in others.items()},
+            clearly_less=tuple(name for name, other in others.items() if other.is_clearly_less(hidden)),
+            oracle=self.oracle,
+            correlation=correlation(hidden.sizes, self.unmasked),
+        )
+
+    def _hidden(self, scorer: Scorer) -> HiddenShares:
+        items = list(scored_batches(scorer, self.images))
+        return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
+
+
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+def _counts(groups: Sequence[str], seed: int = 0) -> Array:
+    """Count how often images are drawn with replacement, (DRAWS, n), as many groups as there are."""
+    _, of_image = np.unique(groups, return_inverse=True)
+    count = int(of_image.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
+    return np.asarray(draws[:, of_image])
+
+
+def _calibrated(
+    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float
+) -> tuple[Array, Array]:
+    """Return critical lambdas, and the mask sizes at the calibrated lambda, both (n,)."""
+    grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
+    lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
+    lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
+    return lambdas, sizes_at(family, [item.score.map for item in items], lam).cpu().numpy()
+
+
+def hidden_of(
+    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float, counts: Array
+) -> HiddenShares:
+    """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
+    lambdas, sizes = _calibrated(items, loss, family, threshold)
+    order = np.argsort(lambdas)
+    maps = (item.score.map for item in items)
+    at_each = np.concatenate([family.curve(s, torch.zeros_like(s), 1.0, lambdas[order])[1] for s in maps])
+    before = counts[:, order].cumsum(axis=1)
+    ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
+    places = (before < ranks[:, None]).sum(axis=1)
+    drawn = (counts * at_each[:, places].T).sum(axis=1) / before[:, -1]
+    return HiddenShares(sizes, np.where(ranks > 0, drawn, 1.0))
+
+
+def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
+    masks = [oracle(loss, item.batch, 1, threshold) for item in items]
+    known = [mask_size(mask) for mask in masks if mask is not None]
+    return float(torch.cat(known).mean()) if known else None
+
+
+def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
+    """Warn if a score without training hides less, or a constant score hardly more.
+
+    Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
+    """
+    trains = scorer not in names.UNTRAINED
+    longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
+    hidden = f"on {comparison.n} selection images its masks hide {hidden_text(comparison)} of an image"
+    untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
+    best = min(untrained, key=lambda name: untrained[name])
+    those = f"those of scorer {best}, which needs no training, {untrained[best]:.0%}"
+    if best in comparison.clearly_less:
+        what = "the trained score is of no use yet" if trains else f"another score hides less than {scorer}"
+        warnings.warn(
+            f"{what}: {hidden}, {those}: {longer}, or take --scorer {best} (scorer={best!r})", stacklevel=3
+        )
+    elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
+        what = "the trained score is" if trains else f"scorer {scorer} is"
+        warnings.warn(
+            f"{what} hardly of use: {hidden}, those of one value everywhere "
+            f"{comparison.others[CONSTANT]:.0%}: {longer}, or choose another threshold",
+            stacklevel=3,
+        )
+    elif trains and comparison.hidden >= untrained[best]:
+        warnings.warn(
+            f"the trained score is perhaps of no use yet: {hidden}, {those}; on so few images that may be "
+            f"chance. More selection images would tell; else {longer}",
+            stacklevel=3,
+        )

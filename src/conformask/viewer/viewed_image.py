@@ -1,0 +1,247 @@
+"""An image in the viewer, in memory or in files, with its score and its loss."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import window_index
+from conformask.calibration import ScoredBatch, loss_under, unmasked_loss
+from conformask.conformal.crossing import meets_threshold
+from conformask.data.limits import FLOAT32
+from conformask.data.mask_files import grid
+from conformask.data.rasters import Raster
+from conformask.data.regions import check_not_empty
+from conformask.data.triplets import Triplets
+from conformask.deployment.scored_image import ScoredImage, deep, level_of, masks_of, zeros_on_disk
+from conformask.deployment.whole import (
+    WholeImage,
+    exponent_by_blocks,
+    facts_of,
+    parts_of_score,
+    shape_of_score,
+    tiled_scorer,
+    whole_image,
+    windows_of,
+)
+from conformask.errors import ImageError, InvalidArgumentError
+from conformask.losses import where
+from conformask.masker.masker import Masker
+from conformask.progress import Tell
+from conformask.records.size import Size
+from conformask.report.views import Places
+from conformask.scorers.scoring import scored_batches
+from conformask.scorers.tiled import Places as Window
+from conformask.types import Array, Score
+from conformask.viewer.planes import PlaneSource
+
+MOST_DECODED = 9 * FLOAT32 * 4096**2
+"""Most bytes of x, y_hat and y as float32 held in memory; larger images are read where they are shown."""
+SAMPLED_BLOCKS, SAMPLED = 64, 2**24
+"""Samples for the scale of the errors: most blocks that are read, and most of their pixels."""
+ERROR_QUANTILE = 0.995
+
+
+@dataclass(frozen=True)
+class ViewedImage(ScoredImage):
+    """A scored image, and the sources of its pixels."""
+
+    sources: Mapping[str, PlaneSource]
+    """Sources: input, output, score; truth and error if the truth is known; region if there is one."""
+    in_memory: bool
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes that it keeps in memory, or in a temporary file."""
+        batch = self.item.batch
+        tensors = (batch.x, batch.y_hat, batch.y, batch.region, self.item.score.map)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @cached_property
+    def error_scale(self) -> float | None:
+        """Error at which the colours end; None where the truth is not known."""
+        error = self.sources.get("error")
+        if error is None:
+            return None
+        blocks = list(grid(self.size))
+        blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
+        step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
+        errors = np.concatenate([error.read(deep(block)).ravel()[::step] for block in blocks])
+        return float(np.quantile(errors, ERROR_QUANTILE)) or 1.0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Distance of an image from its truth, and whether it is within the threshold."""
+
+    distance: float
+    """Distance under the mask."""
+    unmasked: float
+    met: bool
+
+
+def open_image(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> ViewedImage:
+    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `tell`.
+
+    Raises:
+        ImageError: the image cannot be used.
+        MismatchError: it has other channels or axes than those that the masker takes.
+        OutputError: the disk has no room for its score or region.
+    """
+    masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
+    if decoded_bytes(triplets, index) > MOST_DECODED:
+        return _in_files(masker, triplets, index, tell)
+    scoring = partial(tiled_scorer(masker), tell=tell)
+    return _in_memory(masker, next(scored_batches(scoring, triplets.select([index]), 1)))
+
+
+def decoded_bytes(triplets: Triplets, index: int) -> int:
+    """Return the bytes of x, y_hat and y as float32, without decoding them."""
+    x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
+    return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
+
+
+def _in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
+    batch = item.batch
+    if not masker.card.region:
+        batch = replace(batch, region=None)
+    elif batch.region is None:
+        batch = replace(batch, y=None)
+    images = {
+        "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
+        "region": batch.region,
+    }  # fmt: skip
+    sources = {what: _of_tensor(image) for what, image in images.items() if image is not None}
+    item = replace(item, batch=batch)
+    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _with_error(sources), in_memory=True)
+
+
+def _of_tensor(images: Tensor) -> PlaneSource:
+    """Return a source of windows of the one image of a batch."""
+    (image,) = images.detach().cpu().numpy()
+    deep = image.reshape(len(image), *(1, *image.shape[1:])[-3:])
+    return PlaneSource(deep.shape[1:], lambda places: deep[:, *places])
+
+
+def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> ViewedImage:
+    """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
+    triplet = triplets.select([index])
+    whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
+    y_hat, y = whole.y_hat, whole.y
+    if y is not None and y.header.shape != y_hat.header.shape:
+        raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
+    region = _region(triplet, y_hat.size) if masker.card.region else None
+    score = torch.from_numpy(_scores(masker, whole, tell))
+    rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
+    sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
+    if region is not None:
+        sources["region"] = _of_tensor(region)
+    item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
+    return ViewedImage(item, y_hat.size, _with_error(sources), in_memory=False)
+
+
+def _region(triplet: Triplets, size: Size) -> Tensor | None:
+    """Return the region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
+    read, name = triplet.region(0), f"the region of {triplet.names[0]!r}"
+    if read is None:
+        return None
+    region = zeros_on_disk(name, (1, 1, *size))
+    for window in grid(size):
+        region[window_index(window)] = read(window)
+    check_not_empty(region, name)
+    return torch.from_numpy(region)
+
+
+def _of_raster(raster: Raster) -> PlaneSource:
+    size = (1, *raster.size)[-3:]
+
+    def read(places: Places) -> Array:
+        window: Array = np.nan_to_num(raster.read(places[-len(raster.size) :]))
+        return window.reshape(-1, *(len(range(*p.indices(p.stop))) for p in places))
+
+    return PlaneSource(size, read)
+
+
+def _with_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
+    """Add |y - y_hat|, averaged over channels, if y is known; have the score thinned, not averaged."""
+    found = {**sources, "score": replace(sources["score"], thinned=True)}
+    if "truth" in sources:
+        y, y_hat = sources["truth"].read, sources["output"].read
+        found["error"] = PlaneSource(
+            sources["output"].size,
+            lambda part: np.abs(y(part) - y_hat(part)).mean(axis=0, keepdims=True),
+        )
+    return found
+
+
+def _scores(masker: Masker, image: WholeImage, tell: Tell) -> Array:
+    """Return the score of an image, (1, C, *size), computed tile by tile."""
+    score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
+    count = len(windows_of(masker, image))
+    tell(0, count)
+    for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
+        tell(done, count)
+        score[window_index(window)] += part
+    return score
+
+
+def _pixels(window: Window) -> int:
+    return math.prod(place.stop - place.start for place in window)
+
+
+def is_measurable(masker: Masker, image: ViewedImage) -> bool:
+    """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
+    if "truth" not in image.sources or (masker.card.region and "region" not in image.sources):
+        return False
+    return image.in_memory or _exponent(masker) is not None
+
+
+def distances_of(masker: Masker, image: ViewedImage, threshold: float) -> Measured:
+    """Return the distance of an image from the truth, masked and unmasked.
+
+    Raises:
+        InvalidArgumentError: the image is not measurable.
+    """
+    if image.in_memory:
+        masked = distance_of(masker, image)
+        unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
+    else:
+        masked, unmasked = _by_blocks(masker, image)
+    return Measured(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+
+
+def distance_of(masker: Masker, image: ViewedImage) -> float:
+    """Return the distance of an image from the truth under its mask.
+
+    Raises:
+        InvalidArgumentError: the image is not measurable.
+    """
+    if not image.in_memory:
+        return _by_blocks(masker, image)[0]
+    return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
+
+
+def _exponent(masker: Masker) -> float | None:
+    """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
+    return exponent_by_blocks(where(masker.loss, regions=False))
+
+
+def _by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
+    exponent = _exponent(masker)
+    if exponent is None:
+        raise InvalidArgumentError(
+            "the loss of an image that is too large for memory is computed for lp distances only"
+        )
+    y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
+    masked = unmasked = values = 0.0
+    for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
+        error = np.abs(y.read(deep(window)).astype(np.float64) - y_hat.read(deep(window)))
+        inside = np.ones_like(error) if region is None else region.read(deep(window))
+        masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
+        unmasked += float((inside * error**exponent).sum())
+        values += len(error) * float(inside[:1].sum(dtype=np.float64))
+    return masked / values, unmasked / values
