@@ -6,20 +6,20 @@ LABELS = {
     "packaged": "of the packaged score",
     "residual": "of |x - y_hat|",
     "gradient": "of the gradient of y_hat",
-    "spread": "of its local spread",
-    "constant": "of one value everywhere",
+    "spread": "of the local spread of y_hat",
+    "constant": "of a constant score",
 }
 
 
 def worth_text(worth: Worth) -> str:
-    """Return how much a score's masks hide on the selection images, beside those of others and the best."""
+    """Return how much a score's masks hide on the selection images, compared with others and the best."""
     others = {label: worth.others[name] for name, label in LABELS.items() if name in worth.others}
     shares = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
-    best = "" if worth.oracle is None else f"the best masks there are hide {percent_of(worth.oracle)}, "
+    best = "" if worth.oracle is None else f"the best possible masks hide {percent_of(worth.oracle)}, "
     follows = "" if worth.correlation is None else f" C(M, D) is {worth.correlation:.2f}."
     return (
-        f"On {worth.n} selection images, with nine of ten within {worth.threshold:.3g}, its masks "
-        f"hide {hidden_text(worth)} of an image; {best}those {shares}.{follows}"
+        f"On {worth.n} selection images, with 90\N{NO-BREAK SPACE}% of them within {worth.threshold:.3g}, "
+        f"its masks hide {hidden_text(worth)} of an image; {best}those {shares}.{follows}"
     )
 
 

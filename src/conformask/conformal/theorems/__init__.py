@@ -42,7 +42,7 @@ def theorem_of(axes: Axes) -> Theorem:
     theorem = _known(axes)
     if theorem is None:
         raise InvalidArgumentError(
-            f"no theorem is known for {words(axes)}: take {words(_nearest(axes))} instead"
+            f"no theorem is known for {words(axes)}: use {words(_nearest(axes))} instead"
         )
     return theorem
 
