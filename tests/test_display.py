@@ -185,7 +185,7 @@ def test_names_are_escaped() -> None:
 
 def test_what_does_not_belong_together_is_refused() -> None:
     masker, batch = masker_of(1), batch_of(1)
-    with pytest.raises(InvalidArgumentError, match="x has 2 images and y_hat 3"):
+    with pytest.raises(InvalidArgumentError, match="x has 2 images, but y_hat has 3"):
         show(masker, batch.x[:2], batch.y_hat, batch.y)
     with pytest.raises(InvalidArgumentError, match="x has 0 images"):
         show(masker, batch.x[:0], batch.y_hat[:0])

@@ -222,7 +222,9 @@ def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> N
         Image.new(mode, (side, side), "gray").save(content, "png")
         return content.getvalue()
 
-    assert refused("notes.txt", b"?").startswith("x.txt has the suffix '.txt'; images end in .png")
+    assert refused("notes.txt", b"?").startswith(
+        "x.txt has the suffix '.txt'; names of images must end with .png"
+    )
     assert refused("cut.png", png("L", 64)[:50]).startswith("x.png cannot be read as an image")
     assert "the promise covers only images of 64 x 64 pixels" in refused("small.png", png("L", 32))
     assert "this masker takes y_hat with 1 channels, not 3" in refused("colour.png", png("RGB", 64))

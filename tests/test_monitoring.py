@@ -81,7 +81,7 @@ def test_lambdas_by_image_are_compared_with_those_of_the_calibration(guarantee: 
 
 def test_bounds_that_are_not_stored_are_asked_for() -> None:
     masker = masker_of(triplets(60, 0)).recalibrate(guarantee="expected")
-    with pytest.raises(MismatchError, match=r"no bound, which this promise takes: calibrate the images"):
+    with pytest.raises(MismatchError, match=r"no bound, which this promise needs: calibrate the images"):
         monitor(masker, triplets(40, 1))
 
 
@@ -137,15 +137,16 @@ def test_a_monitoring_says_what_it_found() -> None:
     masker = masker_of(triplets(60, 0))
     said = repr(monitor(masker, louder(40, 7, 1.3)))
     assert said.startswith("Monitoring(Measured: coverage 97.5\N{NO-BREAK SPACE}% (95 % interval 86.8")
-    assert "SHIFTED: these images do not look like those of the calibration (p = " in said
+    assert "SHIFTED: these images do not look like the calibration images (p = " in said
     assert " What changed in these images: x brighter by a third; y_hat as before. " in said
     assert "Medians of 40 new images and 60 calibration images: mean score 0.07209, was 0.05458 (p = " in said
     x, y_hat, _ = arrays(40, 3)
     named = Triplets.from_arrays(x, y_hat, network="unet")
-    with pytest.warns(UserWarning, match="nobody said"):
+    with pytest.warns(UserWarning, match="does not record which network"):
         said = repr(monitor(masker, named))
     assert said.startswith(
-        "Monitoring(nobody said whose outputs the promise is about, these were made by unet."
+        "Monitoring(the promise does not record which network it is about, and these outputs were made by "
+        "unet."
     )
     assert "No shift is seen in scores and mask sizes (p = " in said
     assert "overage" not in said

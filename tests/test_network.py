@@ -55,12 +55,15 @@ def test_which_networks_are_other(one: Network, other: Network, expected: bool) 
 def test_the_rule() -> None:
     assert check_network(None, None, "it", other_network=False) is None
     assert check_network(A, A, "it", other_network=False) is None
-    for promised, shown, told in ((A, None, "nobody said who made these"), (None, A, "were made by net")):
+    for promised, shown, told in (
+        (A, None, "not recorded which network made these"),
+        (None, A, "were made by net"),
+    ):
         caveat = check_network(promised, shown, "it", other_network=False)
         assert caveat is not None
         assert told in caveat.text
         assert not caveat.other
-    with pytest.raises(MismatchError, match=r"another network of that name.*--other-network"):
+    with pytest.raises(MismatchError, match=r"another network with that name.*--other-network"):
         check_network(A, B, "it", other_network=False)
     caveat = check_network(A, B, "it", other_network=True)
     assert caveat is not None
@@ -94,7 +97,7 @@ def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
     assert not (tmp_path / "other").exists()
     with pytest.warns(UserWarning, match="another network"):
         USES[use](masker, made_by(B, 2), tmp_path / "anyway", other_network=True)
-    with pytest.warns(UserWarning, match="nobody said who made these"):
+    with pytest.warns(UserWarning, match="not recorded which network made these"):
         USES[use](masker, made_by(None, 2), tmp_path / "unknown")
 
 
@@ -144,7 +147,7 @@ def test_the_command_line_repeats_no_promise_for_another_network(
     told = capsys.readouterr().out
     assert "P(l1 <=" not in told
     assert "agreement" not in told
-    assert told.startswith("NOT PROMISED: the promise is about outputs of net, these were made by")
+    assert told.startswith("NOT PROMISED: the promise is about outputs of net, but these were made by")
 
 
 def test_triplets_say_their_network(tmp_path: Path) -> None:
@@ -157,7 +160,7 @@ def test_triplets_say_their_network(tmp_path: Path) -> None:
     assert Triplets.from_folder(tmp_path, network="net").network == Network("net")
     Provenance(network=A).save(tmp_path)
     assert Triplets.from_folder(tmp_path).select([0]).network == A
-    with pytest.raises(MismatchError, match=r"triplets\.json says that y_hat was made by net, not another"):
+    with pytest.raises(MismatchError, match=r"triplets\.json states that y_hat was made by net, not another"):
         Triplets.from_folder(tmp_path, network="another")
     (tmp_path / "triplets.json").write_text(json.dumps({"schema": 1, "predictor": "regressor"}))
     assert Triplets.from_folder(tmp_path).network == Network("regressor"), "as conformask 0.1 wrote it"
@@ -189,12 +192,12 @@ def test_outputs_say_who_made_them(inputs: Path) -> None:
     assert add_outputs(inputs, other) == 3, "nothing is left to be done"
     assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
     (inputs / "y_hat" / "1.png").unlink()
-    with pytest.raises(MismatchError, match=r"holds outputs already, those of one\.pt"):
+    with pytest.raises(MismatchError, match=r"already contains outputs of one\.pt"):
         add_outputs(inputs, other)
     add_outputs(inputs, one)
     (inputs / "triplets.json").unlink()
     (inputs / "y_hat" / "1.png").unlink()
-    with pytest.raises(MismatchError, match="nobody says whose"):
+    with pytest.raises(MismatchError, match="of an unknown network"):
         add_outputs(inputs, one)
 
 

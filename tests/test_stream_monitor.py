@@ -85,7 +85,8 @@ def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -
     rank = small.guarantee.rank(30)
     assert watched.most_failing == pytest.approx(stats.beta.ppf(0.995, rank, 31 - rank))
     said = stream_text(small.card, watched)[0]
-    assert f"that more than {100 * watched.most_failing:.1f}\N{NO-BREAK SPACE}% fail, as under 0.5" in said
+    share = f"{100 * watched.most_failing:.1f}\N{NO-BREAK SPACE}%"
+    assert f"that more than {share} fail, which happens by chance under 0.5" in said
     grouped = made(triplets(100, 3, groups=[f"patient {k // 2}" for k in range(100)]), guarantee="groups")
     assert cm.StreamMonitor(grouped).add(triplets(10, 71)).most_failing > 0.2, "by the bootstrap"
     within = made(triplets(100, 3, categories=["a", "b"] * 50), within=True)

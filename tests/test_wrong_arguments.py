@@ -77,7 +77,7 @@ def test_volumes_where_planes_were_calibrated(masker: cm.Masker, tmp_path: Path)
         lambda: cm.write_masks(masker, volumes, tmp_path / "out"),
         lambda: masker(image, image),
     ):
-        with pytest.raises(MismatchError, match=r"about planes, and these are volumes"):
+        with pytest.raises(MismatchError, match=r"about planes, but these are volumes"):
             call()
 
 

@@ -73,10 +73,13 @@ def show(
 
 def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
     if len(x) != len(y_hat) or not len(x):
-        raise InvalidArgumentError(f"x has {len(x)} images and y_hat {len(y_hat)}: give as many, at least 1")
+        raise InvalidArgumentError(
+            f"x has {len(x)} images, but y_hat has {len(y_hat)}: give the same number, at least 1"
+        )
     if y is not None and y.shape != y_hat.shape:
         raise InvalidArgumentError(
-            f"y has shape {tuple(y.shape)} and y_hat {tuple(y_hat.shape)} (N, C, H, W): they must be the same"
+            f"y has shape {tuple(y.shape)}, but y_hat has {tuple(y_hat.shape)} (N, C, H, W): they must "
+            "be the same"
         )
 
 

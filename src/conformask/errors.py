@@ -38,13 +38,13 @@ class OutputError(ConformaskError, OSError):
 
 
 SYSTEM = {
-    errno.EIO: "its disk or network reports an error, look at it before anything else",
-    errno.ESTALE: "the network file system has lost it, give the command again",
+    errno.EIO: "its disk or network reports an error; check that first",
+    errno.ESTALE: "the network file system has lost it; repeat the command",
     errno.EACCES: "it may not be read by this user, change its permissions",
     errno.EPERM: "it may not be read by this user, change its permissions",
-    errno.EMFILE: "too many files are open, raise their limit (ulimit -n)",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n)",
     errno.ENFILE: "too many files are open on this machine",
-    errno.ENOSPC: "the disk for temporary files is full, set TMPDIR to another folder",
+    errno.ENOSPC: "the disk for temporary files is full; set TMPDIR to another folder",
 }
 """Remedies for errors of the system, rather than of a file, by errno."""
 NO_MEMORY = (
@@ -53,8 +53,8 @@ NO_MEMORY = (
 )  # fmt: skip
 """Phrases, in lower case, by which torch, oneDNN, onnxruntime and the system report a lack of memory."""
 MEMORY = (
-    "there is not enough memory: close other programs, take a machine with more, or smaller images, tiles "
-    "(--whole) or batches (--batch-size)"
+    "there is not enough memory: close other programs, use a machine with more, or use smaller images, "
+    "tiles (--whole) or smaller batches (--batch-size)"
 )
 
 
@@ -93,7 +93,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """Return the message of a foreign error in one line: of a traceback the last, which names the cause."""
+    """Return the message of a foreign error in one line; of a traceback, the last line, with the cause."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[-1].strip() if "Traceback" in str(error) else " ".join(line.strip() for line in lines)
 
@@ -108,4 +108,4 @@ def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
         return choices[name]
     near = get_close_matches(name, choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise InvalidArgumentError(f"{what} {name!r} is unknown, choose from {list(choices)}{hint}")
+    raise InvalidArgumentError(f"{what} {name!r} is unknown; choose from {list(choices)}{hint}")

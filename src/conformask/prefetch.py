@@ -23,7 +23,7 @@ def prefetch(
 ) -> Iterator[R]:
     """Yield work(item) for each item, in order, while threads work on the items that follow.
 
-    The items are taken by the caller's thread. An error is raised in its place; work that has not begun by
+    The caller's thread takes the items. An error is raised in place of its result; work that has not begun by
     then is dropped.
 
     Args:

@@ -68,7 +68,7 @@ def write_triplets(
     """
     out = Path(out)
     if (out / MANIFEST).exists() and not unfinished(out):
-        raise MismatchError(f"{out} already holds triplets: choose another folder, or delete it")
+        raise MismatchError(f"{out} already contains triplets: choose another folder, or delete it")
     check_devices(devices)
     fabric = together(devices, nodes)
     with exclusive_folder(out):
@@ -93,7 +93,8 @@ def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
     inside = [path for path in images.paths if path.resolve().parent in [(out / r).resolve() for r in ROLES]]
     if inside:
         raise OutputError(
-            f"{inside[0]} is a true image, and {out} is where the triplets go: choose another folder for them"
+            f"{inside[0]} is a true image, but {out} is the folder for the triplets: choose another "
+            "folder for them"
         )
     before = unfinished(out)
     if before == claim:
@@ -207,7 +208,7 @@ def add_outputs(
     folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
-        raise MissingFileError(f"{folder} has no images in x/, which the predictor could be run on")
+        raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
     left = [name for name in inputs if name not in done]
     mine = left[fabric.global_rank :: fabric.world_size]
 
@@ -241,10 +242,10 @@ def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
     before = Provenance.load(folder)
     network = Network(predictor.name, predictor.fingerprint)
     if started and (before.network is None or before.network.is_other(network)):
-        whose = "nobody says whose" if before.network is None else f"those of {before.network.name}"
+        whose = "of an unknown network" if before.network is None else f"of {before.network.name}"
         raise MismatchError(
-            f"{folder / 'y_hat'} holds outputs already, {whose}; those of {predictor.name} would be mixed "
-            "with them: move them away"
+            f"{folder / 'y_hat'} already contains outputs {whose}, and those of {predictor.name} would be "
+            "mixed with them: move them to another folder"
         )
     replace(before, network=network, trained_on=predictor.trained_on).save(folder)
 
@@ -297,13 +298,15 @@ def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]
             outputs.append(predictor(image)[0])
         except Exception as error:
             reason = f"{type(error).__name__}: {one_line(error)}"
-            raise ImageError(f"{name}: the predictor failed, {reason}") from error
+            raise ImageError(f"{name}: the predictor failed: {reason}") from error
     return outputs
 
 
 def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
     if tuple(output.shape) != tuple(expected):
-        raise ImageError(f"{name}: the predictor returned {tuple(output.shape)}, y has {tuple(expected)}")
+        raise ImageError(
+            f"{name}: the predictor returned shape {tuple(output.shape)}, but y has {tuple(expected)}"
+        )
     if not bool(torch.isfinite(output).all()):
         raise ImageError(f"{name}: the predictor returned NaN or infinity")
 

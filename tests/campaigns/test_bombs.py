@@ -105,7 +105,7 @@ def small_nifti() -> bytes:
     return nibabel.Nifti1Image(np.zeros((8, 8, 2), np.uint8), np.eye(4)).to_bytes()
 
 
-@bomb(".nii.gz", "goes on after its last voxel")
+@bomb(".nii.gz", "continues after its last voxel")
 def nifti_that_goes_on(path: Path) -> None:
     path.write_bytes(deflated(31, small_nifti()))
 
@@ -167,7 +167,7 @@ def dicom(**more: object) -> Dataset:
     return data
 
 
-@bomb(".dcm", "more than it has bytes for")
+@bomb(".dcm", "too short for them")
 def dicom_of_many_frames(path: Path) -> None:
     dicom(NumberOfFrames=2**31 - 1).save_as(path, enforce_file_format=True)
 
@@ -198,12 +198,12 @@ def ome_tiff(sides: str) -> Make:
 BOMBS["ome-tiff of many planes"] = (
     ".ome.tif",
     ome_tiff('SizeZ="2147483647" SizeC="1" SizeT="1"'),
-    "planes and holds 1",
+    "planes but contains 1",
 )
 BOMBS["ome-tiff of many times"] = (
     ".ome.tif",
     ome_tiff('SizeZ="1" SizeC="1" SizeT="100000000"'),
-    "planes and holds 1",
+    "planes but contains 1",
 )
 
 

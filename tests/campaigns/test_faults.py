@@ -107,7 +107,7 @@ def failing(before: Path, folder: Path, verb: Verb, tried: Sequence[Fault | Litt
         assert "Traceback" not in said, f"{fault}: {said}"
         if isinstance(fault, Fault) and fault.number in NO_LOCK:
             assert status == 0, f"{fault}: {said}"
-            assert "cannot be locked" in said, f"{fault}: nothing is said, {said}"
+            assert "cannot lock files" in said, f"{fault}: nothing is said, {said}"
         found = seen(verb.look, folder)
         part = verb.grows and found is not None and set(found) <= set(new)
         assert part or found in (old, new), f"{fault}: a reader sees {found}"

@@ -221,8 +221,8 @@ case(
     unit(GREY),
     Reading((0, 255)),
 )
-case("tiff of int8", ".tif", tiff((GREY // 2).astype(np.int8)), "does not say its range")
-case("tiff of int16", ".tif", tiff(GREY.astype(np.int16)), "does not say its range")
+case("tiff of int8", ".tif", tiff((GREY // 2).astype(np.int8)), "does not define its range")
+case("tiff of int16", ".tif", tiff(GREY.astype(np.int16)), "does not define its range")
 case("tiff of 12 bits in 16 that does not say so", ".tif", tiff(TWELVE), TWELVE / 65535)
 case(
     "tiff whose largest sample is 4095",
@@ -299,12 +299,12 @@ case(
     Reading((-1, 1)),
 )
 case("npy of 0 and 1 in bytes", ".npy", npy((GREY > 99).astype(np.uint8)), (GREY > 99) / 255)
-case("npy of int64", ".npy", npy(GREY.astype(np.int64)), "does not say its range")
+case("npy of int64", ".npy", npy(GREY.astype(np.int64)), "does not define its range")
 case(
     "npy of a volume that looks like channels",
     ".npy",
     npy(np.stack([GREY] * 20, -1)),
-    "say what its axes are",
+    "name its axes",
 )
 case(
     "npy of a volume with its axes",
@@ -314,7 +314,7 @@ case(
     Reading(axes="ZYX"),
 )
 case("npz of one array", ".npz", lambda path: np.savez_compressed(path, RGB), unit(RGB))
-case("npz of two arrays", ".npz", lambda path: np.savez(path, a=GREY, b=GREY), "holds the arrays")
+case("npz of two arrays", ".npz", lambda path: np.savez(path, a=GREY, b=GREY), "contains the arrays")
 
 
 def nifti(offset: float | None = None, scale: tuple[float, float] | None = None) -> Make:
@@ -337,7 +337,7 @@ VOLUME = np.stack([GREY.T] * 2)
 case("nifti", ".nii", nifti(), unit(VOLUME))
 case("nifti whose voxels begin in its header", ".nii", nifti(0.0), "within its header of 352 bytes")
 case("nifti whose voxels begin behind its end", ".nii", nifti(1e6), "it is truncated")
-case("nifti of a slope without its range", ".nii", nifti(scale=(2.0, 1.0)), "does not say its range")
+case("nifti of a slope without its range", ".nii", nifti(scale=(2.0, 1.0)), "does not define its range")
 case("nifti of a slope with its range", ".nii", nifti(scale=(2.0, 1.0)), unit(VOLUME), Reading((1, 511)))
 
 
@@ -376,7 +376,7 @@ case(
     "ome-zarr whose array calls its axes otherwise",
     ".ome.zarr",
     ome_zarr(names=("x", "y")),
-    "calls its axes x, y",
+    "names its axes x, y",
 )
 case("ome-zarr whose array agrees", ".ome.zarr", ome_zarr(names=("y", "x")), unit(GREY))
 case(

@@ -75,7 +75,7 @@ def test_different_shapes(refused, data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "holds infinite values")])
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "contains infinite values")])
 def test_nan_and_infinity(refused, data, value, said):
     spoilt = np.full((32, 32, 3), 0.5, np.float32)
     spoilt[3, 4, 1] = value
@@ -116,7 +116,7 @@ def test_empty_folders(refused, tmp_path):
     refused(["check", tmp_path / "none"], tmp_path / "none", "x/", "manifest.csv")
     refused(["check", tmp_path / "nowhere"], "nowhere", "not a folder")
     tokens = ["triplets", tmp_path / "none", tmp_path / "data", "--task", "completion", "--size", "32"]
-    refused([*tokens, "--predictor", "biharmonic"], "holds no images", ".png")
+    refused([*tokens, "--predictor", "biharmonic"], "contains no images", ".png")
 
 
 def test_a_calibration_set_too_small(refused, own, data):
@@ -269,9 +269,9 @@ def test_train_needs_the_truth(refused, data, tmp_path):
 
 def test_nothing_is_overwritten(refused, made):
     tiles = ["--task", "super_resolution", "--predictor", "bicubic", "--size", "32"]
-    refused(["triplets", made / "images", made / "data", *tiles], "already holds triplets")
+    refused(["triplets", made / "images", made / "data", *tiles], "already contains triplets")
     refused(
-        ["train", made / "data", made / "run", "--width", "4", "--epochs", "1"], "already holds a training"
+        ["train", made / "data", made / "run", "--width", "4", "--epochs", "1"], "already contains a training"
     )
 
 
@@ -349,7 +349,7 @@ def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
     before = snapshot(own / "run")
     answer = conformask("evaluate", own / "run", own / "data", "--report", own)
     assert answer.status == 2
-    assert "name a file that ends in .html" in answer.err
+    assert "name must end with .html" in answer.err
     assert snapshot(own / "run") == before, "said before any work"
 
 
@@ -391,8 +391,8 @@ def test_check_warns_of_what_spoils_a_promise(conformask, data):
     told = "\n".join(record["warnings"])
     assert record["duplicates"] == [["00", "11"]]
     assert "identical images lie in different parts, for example 00 and 11" in told
-    assert "1 groups lie in more than one part, for example 'g1'" in told
-    assert "one image a group" in told
+    assert "1 groups are in more than one part, for example 'g1'" in told
+    assert "one image per group" in told
     assert "3 calibration images: this confidence needs at least 9" in told
     (data / "manifest.csv").unlink()
     unsplit = conformask("check", data, "--json").record
@@ -416,7 +416,7 @@ def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, ow
     card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
     told = conformask("info", own / "run", "--json").record
     assert told["promise"] is None
-    assert f"{card} is damaged, or not the file that was written with the others" in told["void"]
+    assert f"{card} is damaged, or is not the file that was written with the others" in told["void"]
     assert "written with the others: do not rely on it" in conformask("info", own / "run").out
 
 

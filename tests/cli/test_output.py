@@ -130,8 +130,8 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
     monkeypatch.setattr("conformask.deployment.masks.write_masks", interrupted)
     for words, said in (
         (("check", made / "data"), "stopped"),
-        (("train", made / "data", tmp_path / "run"), "stopped; the same command with --resume continues"),
-        (("mask", made / "run", made / "data", tmp_path / "masks"), "stopped; the same command continues"),
+        (("train", made / "data", tmp_path / "run"), "stopped; to resume, repeat the command with --resume"),
+        (("mask", made / "run", made / "data", tmp_path / "masks"), "stopped; to resume, repeat the command"),
     ):
         answer = conformask(*words)
         assert (answer.status, answer.err.strip()) == (130, f"conformask: {said}")

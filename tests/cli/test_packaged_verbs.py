@@ -40,7 +40,7 @@ def test_it_needs_data_threshold_and_a_new_folder(conformask, own: Path, tokens:
 def test_out_is_for_scorers_without_training(conformask, own: Path) -> None:
     answer = conformask("calibrate", own / "run", own / "data", *TERMS, "--out", own / "new")
     assert answer.status == 2
-    assert "--out is for --scorer" in answer.err
+    assert "--out goes with --scorer" in answer.err
 
 
 def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask, own: Path) -> None:
@@ -49,10 +49,10 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
     assert answer.status == 0
     comparison = conformask("info", run, "--json").record["comparison"]
     if comparison is None:
-        assert "What it is worth is not known" in answer.out
+        assert "How well the score performs is not known" in answer.out
     else:
-        assert "the best masks there are hide" in answer.out
-        assert "the best masks there are hide" in conformask("info", run).out
+        assert "the best possible masks hide" in answer.out
+        assert "the best possible masks hide" in conformask("info", run).out
         assert set(comparison) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")

@@ -111,5 +111,5 @@ def test_other_numbers_are_refused(made: Path, tmp_path: Path) -> None:
         timeout=200,
     )
     assert done.returncode != 0
-    assert "torchrun started 2 processes, and --devices and --nodes say 1" in done.stderr
+    assert "torchrun started 2 processes, but --devices and --nodes specify 1" in done.stderr
     assert not (tmp_path / "masks").exists()

@@ -89,7 +89,7 @@ def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_p
     browser.chmod(0o755)
     monkeypatch.setenv("BROWSER", str(browser))
     process = viewer("--port", "0", headless=False)
-    promise, url = (process.stdout.readline().partition("  (Ctrl-C ends it)\n")[0] for _ in range(2))
+    promise, url = (process.stdout.readline().partition("  (press Ctrl-C to stop)\n")[0] for _ in range(2))
     assert promise.startswith("P(")
     deadline = time.monotonic() + 30
     while not asked.exists() and time.monotonic() < deadline:

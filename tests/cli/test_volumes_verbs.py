@@ -99,11 +99,14 @@ def test_in_three_dimensions(conformask, parts: dict[str, Path], tmp_path: Path)
 def test_a_network_is_told_of_planes_only_what_they_have(conformask, made: Path, tmp_path: Path) -> None:
     answer = conformask("train", made / "data", tmp_path / "run", "--by", "slices", "--epochs", "1")
     assert answer.status == 1
-    assert "by 'slices' is about volumes, and these images are planes" in answer.err
+    assert "by 'slices' is for volumes, but these images are planes" in answer.err
 
 
 def test_windows_as_lengths_need_a_spacing(conformask, made: Path, tmp_path: Path) -> None:
-    for window, said in (("5mm", "has no spacing; give the window in pixels"), ("5 furlongs", "or a length")):
+    for window, said in (
+        ("5mm", "states no spacing; give the window in pixels"),
+        ("5 furlongs", "or a length"),
+    ):
         answer = conformask("train", made / "data", tmp_path / "r", "--over", "window", "--window", window)
         assert said in answer.err
 

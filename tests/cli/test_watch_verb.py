@@ -22,4 +22,4 @@ def test_a_state_goes_with_its_calibration(conformask, own: Path) -> None:
     assert conformask("calibrate", own / "run", "--confidence", "0.7").status == 0
     refused = conformask(*asked)
     assert refused.status == 1
-    assert "start another state with each calibration" in refused.err
+    assert "start a new state after each calibration" in refused.err

@@ -60,7 +60,7 @@ def test_calibrated_whole_it_masks_whole(conformask, whole):
 def test_calibrated_on_tiles_it_warns(conformask, whole):
     masked = conformask("mask", whole / "run", whole / "new", whole / "out")
     assert masked.status == 0
-    assert "covers only images of 32 x 32 pixels, not whole images by tiles" in masked.err
+    assert "covers only images of 32 x 32 pixels, not whole images scored by tiles" in masked.err
     assert (whole / "out" / "masks" / "slide.ome.zarr").is_dir()
 
 

@@ -68,5 +68,7 @@ def test_a_category_with_too_few_images_is_masked_and_makes_the_rule_void() -> N
 
 def test_an_unknown_category_is_refused_by_name() -> None:
     rule = CategoryLambda({"nuclei": 1.0, "actin": 2.0})
-    with pytest.raises(InvalidArgumentError, match=r"'tubulin' was not calibrated; known are \['actin', "):
+    with pytest.raises(
+        InvalidArgumentError, match=r"'tubulin' was not calibrated; the calibrated categories are \['actin', "
+    ):
         rule(ImageCovariates(2, category=("actin", "tubulin")))

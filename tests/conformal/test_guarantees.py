@@ -78,7 +78,7 @@ def test_every_combination_has_a_theorem_or_is_refused_with_the_nearest() -> Non
             refused[axes] = str(error)
     assert {guarantee(name).axes for name in GUARANTEES} < set(known)
     for axes, message in refused.items():
-        start, instead = message.removesuffix(" instead").split(": take ")
+        start, instead = message.removesuffix(" instead").split(": use ")
         assert start == f"no theorem is known for {words(axes)}"
         named = [each for each in known if words(each) == instead]
         nearest = min(_differences(axes, each) for each in known)
@@ -90,7 +90,7 @@ def _differences(a: Axes, b: Axes) -> int:
 
 
 def test_a_refusal_names_what_can_be_promised() -> None:
-    with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: take a share, on average"):
+    with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: use a share, on average"):
         Promise("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
 
 

@@ -92,7 +92,7 @@ def test_thresholds_are_declared_on_selection_images() -> None:
         assert snapped in fixed.thresholds
         assert snapped <= threshold * (1 + 1e-9)
         assert not [a for a in fixed.thresholds if snapped < a <= threshold]
-    with pytest.raises(InvalidArgumentError, match="below every declared threshold"):
+    with pytest.raises(InvalidArgumentError, match="below the smallest declared threshold"):
         fixed.snapped(fixed.thresholds[0] / 2)
 
 

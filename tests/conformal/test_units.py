@@ -271,7 +271,7 @@ def test_what_is_promised_of_groups() -> None:
 
 @pytest.mark.parametrize("arguments", [{"share": 0.5}, {"unit": "member", "share": 0.5}])
 def test_a_share_is_of_a_group(arguments: dict) -> None:
-    with pytest.raises(InvalidArgumentError, match="take the unit group"):
+    with pytest.raises(InvalidArgumentError, match="only the unit group"):
         guarantee("marginal", **arguments)
 
 

@@ -81,7 +81,7 @@ def test_windows_need_no_room_for_the_whole(
     path = write(tmp_path, kind)
     whole = read_image(path)
     monkeypatch.setenv(VARIABLE, str(4 * 10 * 50 * 3))
-    message = rf"a\.{kind}.* bytes of memory, and 6000 are allowed"
+    message = rf"a\.{kind}.* bytes of memory, but only 6000 are allowed"
     if kind not in BY_ROWS:
         with pytest.raises(ImageError, match=message):
             open_raster(path)
@@ -135,7 +135,7 @@ def test_pixels_that_are_only_declared(tmp_path: Path, name: str, content: bytes
     path = tmp_path / name
     path.write_bytes(content)
     for read in (read_image, lambda path: open_raster(path).read((slice(0, 9), slice(0, 9)))):
-        with pytest.raises(ImageError, match=rf"{name}, .* bytes of memory, and {2**31} are allowed"):
+        with pytest.raises(ImageError, match=rf"{name}, .* bytes of memory, but only {2**31} are allowed"):
             read(path)
 
 

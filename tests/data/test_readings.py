@@ -64,7 +64,7 @@ def test_a_stack_without_axes_is_no_image_of_many_channels(tmp_path: Path) -> No
 
 def test_other_axes_than_the_array_has(tmp_path: Path) -> None:
     folder = write(tmp_path, {"x": volumes(1), "y_hat": volumes(1)})
-    with pytest.raises(ImageError, match=r"shape \(4, 6, 5\), and its axes are said to be CZYX"):
+    with pytest.raises(ImageError, match=r"shape \(4, 6, 5\), which does not match the given axes CZYX"):
         Triplets.from_folder(folder, reading=Reading(axes="CZYX"))[0]
 
 
@@ -127,7 +127,7 @@ def test_a_range_for_x_alone(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.y_hat[0], y[1])
     np.testing.assert_allclose(triplets.raster(1, "x").read((slice(0, 4),) * 3), read.x[:, :, :4, :4])
     assert triplets.source(1) != Triplets.from_folder(folder, reading=Reading(axes="ZYX")).source(1)
-    with pytest.raises(ImageError, match=r"sub-00_a\.npy holds the value .*outside its range \(0, 1000\)"):
+    with pytest.raises(ImageError, match=r"sub-00_a\.npy contains the value .*outside its range \(0, 1000\)"):
         Triplets.from_folder(folder, reading=Reading(x_range=(0, 1000), axes="ZYX"))[0]
 
 
@@ -135,7 +135,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     x, y_hat, y = volumes(3)
     y_hat[0], y[:, 0] = np.nan, np.nan
     folder = write(tmp_path, {"x": [x], "y_hat": [y_hat], "y": [y]})
-    with pytest.raises(ImageError, match=r"holds NaN: .*--nan outside"):
+    with pytest.raises(ImageError, match=r"contains NaN: .*--nan outside"):
         Triplets.from_folder(folder, reading=Reading(axes="ZYX"))[0]
     triplets = Triplets.from_folder(folder, reading=Reading(axes="ZYX", nan="outside"))
     triplet = triplets[0]
@@ -185,10 +185,10 @@ def test_groups_from_names(tmp_path: Path) -> None:
     assert grouped.groups == ("0", "0", "0")
     assert Triplets.from_folder(folder, reading=reading, group_from=r"sub-\d(\d)").groups == ("0", "1", "2")
     for wrong, match in (
-        (r"ses-(\w+)", "is not found in the name 'sub-00_a'"),
+        (r"ses-(\w+)", "does not match the name 'sub-00_a'"),
         (r"sub-\d+", "has 0 groups in brackets"),
         (r"(s)(u)", "has 2 groups in brackets"),
-        ("(", "is no regular expression"),
+        ("(", "is not a regular expression"),
         ("patient", "name no patient"),
     ):
         with pytest.raises(InvalidArgumentError, match=match):
@@ -205,8 +205,8 @@ def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path: Path) -
     assert findings.spacings == {"3 x 2 x 2 mm": 3, "6 x 2 x 2 mm": 1}
     assert findings.orientations == {"RAS": 3, "LAS": 1}
     text = " ".join(findings.warnings)
-    assert "3 images have another spacing than s0_a, for example s1_a" in text
-    assert "1 images have another orientation than s0_a, for example s2_a" in text
+    assert "3 images differ from s0_a in spacing, for example s1_a" in text
+    assert "1 images differ from s0_a in orientation, for example s2_a" in text
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -252,7 +252,7 @@ def test_datasets_that_cannot_be_used() -> None:
     items = [(torch.rand(1, 8, 8),) * 3]
     loader = torch.utils.data.DataLoader(items)
     for bad, match in (
-        (loader, r"DataLoader cannot be asked .* its \.dataset"),
+        (loader, r"DataLoader has no items by index .* its \.dataset"),
         ([], "is empty"),
         ([(torch.rand(1, 8, 8),) * 4], "tuple of 4"),
         ([{"input": 0, "target": 1}], r"mapping with \['input', 'target'\]"),

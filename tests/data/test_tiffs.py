@@ -67,7 +67,7 @@ def test_where_0_is_white_the_largest_number_is_black(tmp_path: Path, bits: int)
 
 def test_numbers_with_a_sign_do_not_say_what_is_black(tmp_path: Path) -> None:
     path = tiff(tmp_path / "a.tif", SIZE, [packed(numbers(8), 8)], PHOTOMETRIC=0, SAMPLE_FORMAT=2)
-    with pytest.raises(ImageError, match=r"a\.tif holds int8 and says that 0 is white"):
+    with pytest.raises(ImageError, match=r"a\.tif contains int8 and states that 0 is white"):
         read_header(path)
 
 
@@ -119,7 +119,7 @@ def test_more_than_16_bits_do_not_say_their_range(tmp_path: Path, bits: int) -> 
     values = numbers(bits)
     data = values.astype("<u4").tobytes() if bits == 32 else packed(values, bits)
     path = tiff(tmp_path / "a.tif", SIZE, [data], bits)
-    with pytest.raises(ImageError, match="uint32, which does not say its range"):
+    with pytest.raises(ImageError, match="uint32, which does not define its range"):
         read_image(path)
     assert read_image(path, Reading((0, 2**bits - 1))).max() == 1
 

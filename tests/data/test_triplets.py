@@ -57,9 +57,9 @@ def test_a_folder_without_truth(folder):
 @pytest.mark.parametrize(
     ("lost", "message"),
     [
-        ("x/a.png", r"y_hat/a\.tif without a partner of the same name in x/"),
-        ("y_hat/b.tif", r"x/b\.png without a partner of the same name in y_hat/"),
-        ("y/c.npy", r"x/c\.png without a partner of the same name in y/"),
+        ("x/a.png", r"y_hat/a\.tif have no partner of the same name in x/"),
+        ("y_hat/b.tif", r"x/b\.png have no partner of the same name in y_hat/"),
+        ("y/c.npy", r"x/c\.png have no partner of the same name in y/"),
     ],
 )
 def test_a_missing_partner_is_named(folder, lost, message):
@@ -75,7 +75,7 @@ def test_folders_that_hold_no_triplets(folder, tmp_path):
     with pytest.raises(MissingFileError, match="no folder y_hat/"):
         Triplets.from_folder(folder / "only")
     (folder / "only" / "y_hat").mkdir()
-    with pytest.raises(MissingFileError, match="holds no images"):
+    with pytest.raises(MissingFileError, match="contains no images"):
         Triplets.from_folder(folder / "only")
 
 
@@ -125,7 +125,7 @@ GOOD = "x/a.png,y_hat/a.tif"
         ("x,y\nx/a.png,y/a.npy\n", r"line 1: no column 'y_hat'"),
         ("", r"line 1: no column 'x'"),
         ("x,y_hat\n", "lists no triplets"),
-        (f"x,y_hat,spilt\n{GOOD},train\n", "line 1: column 'spilt'; did you mean 'split'"),
+        (f"x,y_hat,spilt\n{GOOD},train\n", "line 1: unknown column 'spilt'; did you mean 'split'"),
         (f"x,y_hat\n{GOOD}\n{GOOD}\n", r"line 3: the name 'a' is taken"),
         (f"x,y_hat,split\n{GOOD},tests\n", r"line 2: split is 'tests'; choose from \['train'"),
         (f"x,y_hat,split\n{GOOD},\n", r"line 2: split is ''"),
@@ -164,7 +164,7 @@ def test_arrays_by_the_rules_of_files():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"groups": ["a"]}, "groups has 1 items and x has 2"),
+        ({"groups": ["a"]}, "groups has 1 items but x has 2"),
         ({"categories": list("abc")}, "categories has 3 items"),
         ({"names": ["a", "a"]}, "'a' is taken"),
         ({"names": ["a", "b/c"]}, "'b/c'"),
@@ -183,7 +183,7 @@ def test_no_arrays_and_lost_arrays():
     with pytest.raises(InvalidArgumentError, match="y has 1 items"):
         Triplets.from_arrays(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)), np.zeros((1, 4, 4)))
     bad = Triplets.from_arrays(np.zeros((1, 4, 4)), np.full((1, 4, 4), 2.0), names=["odd"])
-    with pytest.raises(ImageError, match="y_hat of triplet 'odd' holds the value 2"):
+    with pytest.raises(ImageError, match="y_hat of triplet 'odd' contains the value 2"):
         bad[0]
 
 

@@ -179,7 +179,7 @@ def test_masks_of_another_promise_are_never_mixed_in(
     write_masks(masker, Triplets.from_folder(data), out)
     before = snapshot(out)
     other = masker.recalibrate(threshold=0.02)
-    with pytest.raises(MismatchError, match="of another promise: choose another folder, or --overwrite"):
+    with pytest.raises(MismatchError, match="of another promise: choose another folder, or use --overwrite"):
         write_masks(other, Triplets.from_folder(data), out)
     assert snapshot(out) == before
     killed_after(7)

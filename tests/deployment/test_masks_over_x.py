@@ -99,8 +99,8 @@ FLIPPED = AFFINE @ np.array([[1, 0, 0, 0], [0, -1, 0, SPACE[1] - 1], [0, 0, 1, 0
     [
         (volume(1), MOVED, "x and y_hat have affines that differ by 1 mm; leave out like='x'"),
         (volume(1)[:, ::-1], FLIPPED, "affines that differ by .* mm, axes towards LPS and LAS"),
-        (volume(1)[:, :-1], AFFINE, r"x has \(4, 20, 130\) pixels and y_hat \(4, 19, 130\)"),
-        (volume(1), None, "do not both say where they lie"),
+        (volume(1)[:, :-1], AFFINE, r"x has \(4, 20, 130\) pixels, but y_hat has \(4, 19, 130\)"),
+        (volume(1), None, "do not both state their position"),
     ],
 )
 def test_masks_over_an_x_elsewhere_are_refused(
@@ -109,6 +109,6 @@ def test_masks_over_an_x_elsewhere_are_refused(
     write_series(tmp_path / "x" / "p1")
     write_y_hat(tmp_path / "y_hat" / "p1.nii.gz", array, affine)
     masker = masker_of(SCORER)
-    with pytest.raises(MismatchError, match=f"mask of 'p1' cannot lie over x: .*{message}"):
+    with pytest.raises(MismatchError, match=f"mask of 'p1' cannot be placed over x: .*{message}"):
         cm.write_masks(masker, Triplets.from_folder(tmp_path, reading=HU), tmp_path / "out", like="x")
     assert not (tmp_path / "out").exists()

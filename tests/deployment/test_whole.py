@@ -250,7 +250,7 @@ def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: 
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(OutputError, match=r"needs 0\.0 GB beside it"):
+    with pytest.raises(OutputError, match=r"needs 0\.0 GB in its folder"):
         write_masks(masker, data, tmp_path / "out")
 
 

@@ -209,7 +209,7 @@ def test_names_of_exponents() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown, choose from .*did you mean 'ssim'"):
+    with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown; choose from .*did you mean 'ssim'"):
         distance("sim")
     with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim', .*\]$"):
         distance("wasserstein")
@@ -220,7 +220,7 @@ def test_what_is_refused() -> None:
     for p in (0.5, math.nan, math.inf):
         with pytest.raises(InvalidArgumentError, match="needs p >= 1"):
             Lp(p)
-    with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels a side, these have \(10, 40\)"):
+    with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels per side, but these have \(10, 40\)"):
         Ssim()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
     with pytest.raises(InvalidArgumentError, match=r"ms_ssim needs .* 176 pixels .* \(160, 300\)"):
         MsSsim()(torch.zeros(1, 1, 160, 300), torch.zeros(1, 1, 160, 300))
@@ -240,7 +240,9 @@ def test_a_callable_with_the_name_of_another_distance(name: str) -> None:
         return brightness(a, b)
 
     own.__name__ = name
-    with pytest.raises(InvalidArgumentError, match=f"the name of another, '{name}'.*: rename the function"):
+    with pytest.raises(
+        InvalidArgumentError, match=f"the name of a built-in one, '{name}'.*: rename the function"
+    ):
         distance(own)
 
 

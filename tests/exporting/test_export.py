@@ -258,7 +258,7 @@ def refused(masker: Masker, folder: Path, error: type[Exception], match: str) ->
 
 def test_a_network_that_cannot_be_exported(tmp_path: Path) -> None:
     branching = calibrated(scorer(Branching()))
-    refused(branching, tmp_path, MismatchError, "cannot be exported to ONNX, torch says: .*data-dependent")
+    refused(branching, tmp_path, MismatchError, "cannot be exported to ONNX; torch reports: .*data-dependent")
 
 
 @pytest.fixture(scope="module")
@@ -289,7 +289,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
 
 
 def test_whole_images_by_tiles(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="scored by tiles, and a graph scores in one pass"):
+    with pytest.raises(InvalidArgumentError, match="scored by tiles, but a graph scores in one pass"):
         export(calibrated(Tiled(scorer(unet()))), tmp_path / "masker.onnx")
     assert not list(tmp_path.iterdir())
 
@@ -299,7 +299,7 @@ def test_a_family_of_your_own(plain_masker: Masker, tmp_path: Path) -> None:
         name = "mine"
         level_in_graph = None
 
-    refused(replace(plain_masker, family=Mine()), tmp_path, MismatchError, "'mine' is your own")
+    refused(replace(plain_masker, family=Mine()), tmp_path, MismatchError, "your own family 'mine'")
 
 
 def test_a_folder_that_cannot_be_written_to(plain_masker: Masker, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def masker() -> Masker:
 def whole(masker: Masker, tmp_path_factory) -> tuple[Path, Export]:
     folder = tmp_path_factory.mktemp("whole")
     predictor = blurring(folder / "predictor.onnx")
-    with pytest.warns(UserWarning, match=r"nobody said whose outputs .* made by predictor\.onnx"):
+    with pytest.warns(UserWarning, match=r"does not record which network .* made by predictor\.onnx"):
         return predictor, export(masker, folder / "whole.onnx", predictor=predictor)
 
 
@@ -113,13 +113,13 @@ def two_inputs(path: Path) -> Path:
 REFUSED = {
     "channels": (lambda p: identity(p, given=("n", 3, "h", "w")), r"takes 3 channels; .* has 1"),
     "axes": (lambda p: identity(p, given=("n", 1, "d", "h", "w")), r"takes 5 axes; .* has 4, \(N, C"),
-    "sides": (lambda p: blurring(p, given=(1, 1, 64, "w")), r"64 x any only; .* 16 x 16: export"),
-    "bytes": (lambda p: identity(p, kind=TensorProto.UINT8), "takes uint8; in one file it takes float"),
-    "halves": (lambda p: identity(p, kind=TensorProto.FLOAT16), "takes float16; in one file it takes float"),
+    "sides": (lambda p: blurring(p, given=(1, 1, 64, "w")), r"64 x any pixels, .* 16 x 16: export"),
+    "bytes": (lambda p: identity(p, kind=TensorProto.UINT8), "takes uint8; in one file, it must take float"),
+    "halves": (lambda p: identity(p, kind=TensorProto.FLOAT16), "takes float16; in one file, it must"),
     "inputs": (two_inputs, "takes 2 inputs; it must take one"),
-    "outputs": (lambda p: enlarging(p, 2, 1), r"makes y_hat of \(1, 32, 32\) .* are of \(3, 16, 16\)"),
+    "outputs": (lambda p: enlarging(p, 2, 1), r"makes y_hat of shape \(1, 32, 32\) .* has \(3, 16, 16\)"),
     "silent": (lambda p: blurring(p, given=None, channels=2), r"makes y_hat of \(2, 16, 16\)"),
-    "damaged": (lambda p: p.write_bytes(b"no network") and p, "damaged or no ONNX file"),
+    "damaged": (lambda p: p.write_bytes(b"no network") and p, "damaged, or is not an ONNX file"),
 }  # fmt: skip
 
 
@@ -133,13 +133,13 @@ def test_predictors_that_do_not_fit(masker: Masker, tmp_path: Path, case: str) -
 
 
 def test_other_refusals(masker: Masker, tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"p\.pt2.* takes a predictor in ONNX"):
+    with pytest.raises(InvalidArgumentError, match=r"p\.pt2.* give a predictor in ONNX"):
         predictor_graph(masker, tmp_path / "p.pt2")
     with pytest.raises(MissingFileError, match="does not exist"):
         predictor_graph(masker, tmp_path / "p.onnx")
-    with pytest.raises(ImageError, match="divide by its range"):
+    with pytest.raises(ImageError, match="divide by their range"):
         predictor_graph(masker, blurring(tmp_path / "p.onnx", gain=255.0))
-    with pytest.raises(MismatchError, match=r"conformask 0\.1 did not note"):
+    with pytest.raises(MismatchError, match=r"conformask 0\.1 did not record"):
         predictor_graph(replace(masker, probe=None), blurring(tmp_path / "p.onnx"))
     kinds = triplets(40, 0, categories=["a", "b"] * 20)
     score = Heuristic(scale_of, channels=1)

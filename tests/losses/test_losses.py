@@ -179,8 +179,8 @@ def test_what_the_paper_knows() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("ssim", "window", 9), "'ssim' compares whole images: take ssim_map"),
-        (("dists", "trusted"), "'dists' compares whole images: take l1"),
+        (("ssim", "window", 9), "'ssim' compares whole images: use ssim_map"),
+        (("dists", "trusted"), "'dists' compares whole images: use l1"),
         (("l1", "window"), "over 'window' needs a window, such as 9"),
         (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
         (("l1", "trusted", 9), "over 'trusted' takes no window, 9 was given"),
@@ -198,7 +198,7 @@ def test_what_is_refused(words: tuple, message: str) -> None:
 
 
 def test_a_region_takes_a_map() -> None:
-    with pytest.raises(InvalidArgumentError, match="knows no region: take ssim_map, or leave"):
+    with pytest.raises(InvalidArgumentError, match="cannot use a region: use ssim_map, or leave"):
         in_region(loss("ssim"))
 
 
@@ -247,7 +247,7 @@ def test_stored() -> None:
         assert stored_loss(used.terms).terms == used.terms
     assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == in_region(loss("l1"))
     terms = loss(CustomErrorMap(squared), "trusted").terms
-    with pytest.raises(MismatchError, match="your own distance 'squared': hand it in again"):
+    with pytest.raises(MismatchError, match="your own distance 'squared': pass it again"):
         stored_loss(terms)
     assert stored_loss(terms, CustomErrorMap(squared)).terms == terms
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
@@ -262,7 +262,7 @@ def test_names_of_ours_are_taken() -> None:
     def ssim_map(y: Tensor, y_hat: Tensor) -> Tensor:
         return (y - y_hat).abs()
 
-    with pytest.raises(InvalidArgumentError, match="has the name of another, 'ssim_map'"):
+    with pytest.raises(InvalidArgumentError, match="has the name of a built-in one, 'ssim_map'"):
         loss(CustomErrorMap(ssim_map))
 
 

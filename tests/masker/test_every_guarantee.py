@@ -173,7 +173,7 @@ def test_a_simultaneous_promise_stays_one() -> None:
     moved = masker.recalibrate(threshold=0.0512, confidence=0.8)
     assert not moved.card.exploratory
     assert moved.card.threshold == max(a for a in declared if a <= 0.0512)
-    with pytest.raises(InvalidArgumentError, match="below every declared"):
+    with pytest.raises(InvalidArgumentError, match="below the smallest declared"):
         masker.recalibrate(threshold=declared[0] / 2)
     assert moved.recalibrate(delta=0.01).card.exploratory, "another delta was chosen after looking"
 
@@ -229,7 +229,7 @@ def test_missing_columns(guarantee: str, column: str) -> None:
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean", "rcps", "rcps_hb"])
 def test_means_of_unbounded_distances_are_refused(guarantee: str) -> None:
-    message = "needs a loss with an upper bound, 'signed' declares none: choose one about a share"
+    message = "needs a loss with an upper bound, but 'signed' declares none: choose a guarantee about a share"
     refused(InvalidArgumentError, message, guarantee, distance=signed, selection=SELECTION)
 
 

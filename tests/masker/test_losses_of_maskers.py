@@ -241,7 +241,7 @@ def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
         calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=inside), threshold=0.05, distance="l1")
     with pytest.raises(ImageError, match=r"has shape \(7, 8\) and its image \(8, 8\)"):
         Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)[:, 1:])[0]
-    with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and knows no region"):
+    with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and cannot use a region"):
         calibrate(
             SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05,
             distance=signed,
@@ -360,5 +360,5 @@ def test_masks_that_hide_nearly_everything_are_warned_about() -> None:
         return 1 - (2 * (a * b).sum(dim=1) + 1e-3) / (a.sum(dim=1) + b.sum(dim=1) + 1e-3)
 
     how = {"distance": CustomLoss(dice), "selection": triplets(40, 1)}
-    with pytest.warns(UserWarning, match=r"hide \d+% of an image on average: .* take another loss"):
+    with pytest.warns(UserWarning, match=r"hide \d+% of an image on average: .* or use another loss"):
         calibrate(SCORER, triplets(60, 2), threshold=0.2, **how)

@@ -145,5 +145,7 @@ def test_a_mean_has_no_confidence_to_follow() -> None:
         selection=selection,
     )
     assert isinstance(mean, Masker)
-    with pytest.raises(InvalidArgumentError, match="not expected of images: calibrate with marginal"):
+    with pytest.raises(
+        InvalidArgumentError, match="not guarantee expected for images: calibrate with guarantee marginal"
+    ):
         OnlineMasker(mean)

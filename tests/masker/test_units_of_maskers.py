@@ -146,8 +146,8 @@ def test_what_is_said_of_patients() -> None:
     )
     sure = made({"guarantee": "pac", "unit": "group", "share": 0.7, "within": True}, FEW)
     assert (
-        "For each category by itself, for all but a small share of calibration sets (delta), this very "
-        "calibration keeps: in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
+        "For each category by itself, except for a small share of calibration sets (delta), the following "
+        "holds for this calibration: in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
         in meaning_of(sure.card).holds
     )
     assert sure.card.claim.startswith(

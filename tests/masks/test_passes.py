@@ -79,5 +79,5 @@ def test_a_family_without_passes_is_refused() -> None:
         name = "mine"
         passes = None
 
-    with pytest.raises(MismatchError, match="'mine' is your own and has no passes"):
+    with pytest.raises(MismatchError, match="your own family 'mine' needs a method passes"):
         passes_of(Mine(), 0.1, 10)

@@ -203,7 +203,7 @@ def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
     [
         (lambda x, y: (x, y[:3]), "each input needs its output"),
         (lambda x, y: (x, y.astype(np.int64)), "holds int64, and the calibration"),
-        (lambda x, y: (x, np.where(y > 99, np.nan, y / 255)), "holds NaN: replace it before use"),
+        (lambda x, y: (x, np.where(y > 99, np.nan, y / 255)), "contains NaN: replace it before use"),
     ],
 )
 def test_errors_are_notifications_in_the_words_of_the_library(widget, masked, planes, make, message):
@@ -223,7 +223,7 @@ def test_colour_for_a_masker_of_grey_images(widget, masked, planes):
 def test_a_plane_for_a_masker_of_volumes(widget, masked, volumes):
     masked(volumes, *layers_of(widget, *pair(50, (48, 40))[:2]))
     (text,) = said()
-    assert "layer 'raw' has 2 axes: the images of the calibration have 3 spatial axes" in text
+    assert "layer 'raw' has 2 axes, but the calibration images have 3 spatial axes" in text
 
 
 def test_a_folder_that_is_no_run_and_a_range_that_is_none(widget, masked, planes, tmp_path):
@@ -316,8 +316,8 @@ def test_a_wrong_run_is_named_as_soon_as_it_is_chosen(widget, planes, tmp_path):
     wrong = {
         tmp_path / "typo": "typo does not exist: choose the folder",
         file: "file is not a folder: choose the folder",
-        tmp_path: "is not a run, it holds no calibration.json: choose the folder",
-        trained: "trained is not calibrated: give `conformask calibrate ",
+        tmp_path: "is not a run, because it contains no calibration.json: choose the folder",
+        trained: "trained is not calibrated: run `conformask calibrate ",
         damaged: "is not a record of conformask",
     }
     for folder, text in wrong.items():
@@ -337,13 +337,13 @@ def test_layers_that_lie_apart_are_named_and_can_be_laid_over_the_output(widget,
     widget._viewer.open(tmp_path, plugin="conformask")
     masked(planes, *layers_of(widget, x[::2, ::2], y_hat, **UM))
     about = unescape(widget.about_image.value)
-    assert "Layer 'raw' lies apart from 'restored'" in about
-    assert "Layer 'mask of cell' lies apart from 'restored'" in about
+    assert "Layer 'raw' does not lie over 'restored'" in about
+    assert "Layer 'mask of cell' does not lie over 'restored'" in about
     lines = re.findall(r"viewer\.layers\[[^<;]*", about)
     for line in lines:
         exec(line, {"viewer": widget._viewer})
     widget._say_of_image()
-    assert "lies apart" not in widget.about_image.value
+    assert "does not lie over" not in widget.about_image.value
     layers = widget._viewer.layers
     np.testing.assert_array_equal(layers["mask of cell"].scale, (0.5, 0.25))
     np.testing.assert_array_equal(layers["raw"].scale, (1, 0.5))
@@ -355,4 +355,4 @@ def test_lengths_in_other_units_do_not_lie_apart(widget, masked, planes):
     raw, restored = layers_of(widget, x, y_hat, **UM)
     raw.units, raw.scale, raw.translate = ("nm", "nm"), (500, 250), (3000, 4000)
     masked(planes, raw, restored)
-    assert "lies apart" not in widget.about_image.value
+    assert "does not lie over" not in widget.about_image.value

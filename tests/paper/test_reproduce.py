@@ -205,7 +205,7 @@ def test_what_cannot_work_is_refused_before_any_training(made_photos: Path, tmp_
         ("rows: 17", InvalidArgumentError, {"rows": [1, 17]}),
         ("rows 5 need --cells", InvalidArgumentError, {"rows": [5]}),
         ("is not a folder", MissingFileError, {"photos": tmp_path / "none"}),
-        ("holds no images", MissingFileError, {"photos": empty}),
+        ("contains no images", MissingFileError, {"photos": empty}),
         (r"too few images.*\d+ of 8 train.*\d+ of 9 calibration", InvalidArgumentError, {"photos": few}),
     ):
         given = {"preset": "smoke", "photos": made_photos, "rows": [9], **settings}

@@ -105,5 +105,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="does not exist"):
         from_checkpoint(tmp_path / "none.ckpt")
     (tmp_path / "damaged.ckpt").write_bytes(b"no checkpoint")
-    with pytest.raises(MismatchError, match=r"damaged\.ckpt is damaged or no checkpoint of a CAREamist"):
+    with pytest.raises(
+        MismatchError, match=r"damaged\.ckpt is damaged, or is not a checkpoint of a CAREamist"
+    ):
         from_checkpoint(tmp_path / "damaged.ckpt")

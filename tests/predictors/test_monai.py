@@ -120,7 +120,10 @@ def test_axes_that_are_not_reversed() -> None:
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({"network_def": {"_target_": "UNet", **settings_of_unet(3)}}, "does not hold the weights of UNet"),
+        (
+            {"network_def": {"_target_": "UNet", **settings_of_unet(3)}},
+            "does not contain the weights of UNet",
+        ),
         ({"network_def": {"_target_": "NoSuchNet"}}, "its configuration failed"),
         ({"value_range": []}, "value_range"),
     ],
@@ -140,7 +143,7 @@ def test_a_bundle_without_a_file(tmp_path: Path, missing: str) -> None:
 def test_transforms_of_a_bundle_are_named(tmp_path: Path) -> None:
     transforms = [{"_target_": name, "keys": "image"} for name in ("LoadImaged", "ScaleIntensityd")]
     preprocessing = {"_target_": "Compose", "transforms": transforms}
-    with pytest.warns(UserWarning, match=r": ScaleIntensityd of its transforms are not run"):
+    with pytest.warns(UserWarning, match=r": its transforms ScaleIntensityd are not run"):
         from_bundle(write_bundle(tmp_path, unet(), preprocessing=preprocessing))
 
 

@@ -68,9 +68,9 @@ def bert() -> torch.nn.Module:
 
 
 def test_other_models_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(MissingFileError, match=r"holds no config\.json"):
+    with pytest.raises(MissingFileError, match=r"contains no config\.json"):
         from_folder(tmp_path)
-    with pytest.raises(MismatchError, match=r"holds no image-to-image model .*BertConfig"):
+    with pytest.raises(MismatchError, match=r"contains no image-to-image model .*BertConfig"):
         from_folder(saved(tmp_path / "bert", bert()))
     with pytest.raises(InvalidArgumentError, match="BertModel is not an image-to-image model"):
         from_model(bert(), None)
@@ -84,7 +84,7 @@ def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
     auto = {"AutoConfig": "mine.Config", "AutoModelForImageToImage": "mine.Model"}
     (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "mine", "auto_map": auto}))
     (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
-    with pytest.raises(MismatchError, match="holds no image-to-image model"):
+    with pytest.raises(MismatchError, match="contains no image-to-image model"):
         from_folder(tmp_path)
     assert not (tmp_path / "run").exists()
 

@@ -263,7 +263,7 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
     low, high = (f"{100 * end:.1f}" for end in record.mask_size_interval)
     for part in (
         "the network enlarge (01234567) were masked with conformask 1.2.3 [1]",
-        "calibrated on 400 images, separate from those of training, with the guarantee marginal [2, 3]",
+        "calibrated on 400 images, separate from the training images, with the guarantee marginal [2, 3]",
         f"On 400 test images, separate from all of these, {words.share(record.coverage)} were within",
         f"Masks hid {words.share(record.mask_size)} of an image on average (bootstrap",
         f"interval {low} to {high})",
@@ -274,8 +274,8 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
 
 
 def test_caveats_stand_before_the_numbers() -> None:
-    text = check(evaluation(exploratory=True, caveat=Caveat("nobody said whose outputs", other=False)))
-    for caveat in (EXPLORATORY.text, "Nobody said whose outputs."):
+    text = check(evaluation(exploratory=True, caveat=Caveat("does not record which network", other=False)))
+    for caveat in (EXPLORATORY.text, "Does not record which network."):
         assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
     assert EXPLORATORY.text not in check(evaluation())
 
@@ -378,7 +378,7 @@ def test_nothing_agrees_where_everything_is_hidden() -> None:
     text = check(evaluation(hides="every image"))
     assert "Everything is hidden" in text
     assert "Agrees with the promise" not in text
-    assert text.count("Nothing less than hiding every image completely keeps this promise") >= 2
+    assert text.count("Only hiding every image completely keeps this promise") >= 2
     some = check(evaluation(hides="every image of category b"))
     assert "hiding every image of category b completely" in some
     assert "Everything is hidden" not in some

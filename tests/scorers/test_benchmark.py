@@ -42,7 +42,7 @@ def told_by_x(count: int, seed: int) -> cm.Triplets:
 
 
 def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
-    with pytest.warns(UserWarning, match="of no use yet.*scorer spread"):
+    with pytest.warns(UserWarning, match="not useful yet.*scorer spread"):
         scorer = cm.fit_scorer(
             textured(32, 0), selection=textured(16, 1), out=tmp_path, epochs=1, width=4, learning_rate=1e-9
         )
@@ -67,7 +67,7 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
     comparison = Selection.load(tmp_path).comparison
     others = {"packaged": 0.3, "spread": 0.35, "constant": 0.9}
     assert comparison == ScoreComparison(64, 0.1, 0.4, others, oracle=0.1, correlation=None)
-    assert "hide 40\N{NO-BREAK SPACE}% of an image; the best masks there are hide 10" in comparison_text(
+    assert "hide 40\N{NO-BREAK SPACE}% of an image; the best possible masks hide 10" in comparison_text(
         comparison
     )
 
@@ -156,8 +156,8 @@ def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
 
 def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
     with (
-        pytest.warns(UserWarning, match="of no use yet"),
-        pytest.warns(UserWarning, match="time was up after epoch 1, while the loss still fell"),
+        pytest.warns(UserWarning, match="not useful yet"),
+        pytest.warns(UserWarning, match="time ran out after epoch 1 while the loss was still falling"),
     ):
         cm.fit_scorer(
             triplets(64, 0), selection=triplets(16, 1), out=tmp_path, max_minutes=1e-4, width=4, batch_size=8

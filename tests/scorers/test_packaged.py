@@ -174,7 +174,8 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
     expected = alone(batch.x[:, :1], batch.y_hat).map
     assert torch.equal(untrained(batch.x, batch.y_hat).map, expected)
     with pytest.warns(
-        UserWarning, match="x has 2 channels and y_hat 1: the first of x are compared with y_hat"
+        UserWarning,
+        match="x has 2 channels, but y_hat has 1: the first channels of x are compared with y_hat",
     ):
         cm.calibrate(cm.packaged_scorer(), images, threshold=0.02)
     trained = cm.fit_scorer(with_a_map(64, 0), selection=images, out=tmp_path, epochs=8, threshold=0.01)
@@ -195,7 +196,7 @@ def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean() -> None:
 
 def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
     selection = triplets(9, 1, SIZE)
-    with pytest.warns(UserWarning, match="no epoch was better"):
+    with pytest.warns(UserWarning, match="no epoch improved"):
         scorer = cm.fit_scorer(
             triplets(16, 0, SIZE), selection=selection, out=tmp_path, epochs=1, learning_rate=1e30
         )
@@ -208,7 +209,9 @@ def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
     settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
     with warnings.catch_warnings(action="ignore"):
         cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, **settings)
-    with pytest.warns(UserWarning, match="nothing is trained: the 0.0001 minutes were spent before"):
+    with pytest.warns(
+        UserWarning, match="nothing was trained: the 0.0001 minutes, which include earlier runs"
+    ):
         cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, resume=True, **settings)
 
 

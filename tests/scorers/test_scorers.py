@@ -245,7 +245,7 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
     counted = lambda a, b: ((a - b).abs() > 0.1).float().mean((1, 2, 3))  # noqa: E731
     by_numpy = lambda a, b: torch.from_numpy(np.abs(a.numpy() - b.numpy())).mean((1, 2, 3))  # noqa: E731
     for blunt in (counted, by_numpy):
-        refused(InvalidArgumentError, "has no gradient in torch.*take scorer 'quantile'", distance=blunt)
+        refused(InvalidArgumentError, "has no gradient in torch.*use scorer 'quantile'", distance=blunt)
     blind = Triplets.from_arrays(*[[np.zeros((16, 16), np.float32)] * 3] * 2)
     refused(InvalidArgumentError, "no y", train=blind)
     refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), distance="ssim")
@@ -317,7 +317,7 @@ def test_what_a_score_learns_for_each_loss() -> None:
     torch.testing.assert_close(missed.score(output), output)
     assert suited(loss("ssim_map")) == suited(loss("l1", "window", 3)) == "error"
     with pytest.raises(
-        InvalidArgumentError, match=r"trained by a mean over the image, which 'trusted\(l1\)' is not"
+        InvalidArgumentError, match=r"trained with a mean over the image, but 'trusted\(l1\)' is not one"
     ):
         head("mask", loss("l1", "trusted"))
 

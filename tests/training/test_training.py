@@ -260,7 +260,7 @@ def test_what_hides_more_is_undone_whatever_its_loss(tmp_path: Path, worse: bool
             is_worse_than_start=is_worse_than_start,
         )  # fmt: skip
     assert_same_weights(network, before if worse else expected)
-    assert any("no epoch was better" in str(each.message) for each in caught) == worse
+    assert any("no epoch improved" in str(each.message) for each in caught) == worse
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
@@ -357,7 +357,7 @@ def test_resume_where_nothing_was_begun(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     train(tmp_path, TrainingConfig(epochs=1))
     before = (tmp_path / "metrics.csv").read_bytes()
-    with pytest.raises(MismatchError, match="already holds a training run: resume it"):
+    with pytest.raises(MismatchError, match="already contains a training run: resume it"):
         train(tmp_path, TrainingConfig(epochs=1))
     assert (tmp_path / "metrics.csv").read_bytes() == before
 

@@ -157,8 +157,8 @@ def test_what_is_outside_the_region_is_grey(regional, client, world):
 
 def test_where_only_closed_masks_keep_the_promise_it_is_said(client, world):
     told = promise(client, image=world.shown.names[0], threshold=1e-9)
-    assert (told["status"]["name"], told["standing"]["title"]) == ("hidden", "Everything is hidden")
-    assert "Nothing less than hiding every image completely keeps" in told["status"]["text"]
+    assert (told["status"]["name"], told["status"]["title"]) == ("hidden", "Everything is hidden")
+    assert "Only hiding every image completely keeps" in told["status"]["text"]
     assert told["promise"].endswith("kept only by hiding every image completely")
     assert told["opening"]["size"] == 1
 

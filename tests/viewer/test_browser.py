@@ -436,7 +436,7 @@ def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
     [
         ("notes.txt", b"hello", "notes.txt is not an image"),
         ("notes.png", b"hello", "notes.png cannot be read as an image"),
-        ("../../x.png", b"hello", "must not be empty, hold slashes"),
+        ("../../x.png", b"hello", "must not be empty, start with a dot, or contain slashes"),
         ("cut.png", None, "cut.png cannot be read as an image"),
     ],
 )

@@ -170,7 +170,7 @@ def test_an_upload_byte_by_byte_is_refused_and_gives_its_room_back(wire, pair, m
         assert "other uploads are being read: try again" in json.loads(answer)["error"]
         seconds, answer = dribbled(client, b"a" * 1000)
     assert answer.startswith(b"HTTP/1.1 400")
-    assert "too slow, below 64 KiB a second" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
+    assert "too slow, below 64 KiB per second" in json.loads(answer.partition(b"\r\n\r\n")[2])["error"]
     assert seconds < 10 * PATIENCE
     assert wire.ask("POST", "/api/uploads", pair + END) == (200, b'{"name":"wire"}')
 

@@ -295,7 +295,7 @@ def test_images_of_other_axes_than_those_of_the_calibration_are_refused(volumes,
         "/api/images/flat"
     )
     assert answer.status_code == 400
-    assert "flat: the promise is about volumes, and these are planes" in answer.json()["error"]
+    assert "flat: the promise is about volumes, but these are planes" in answer.json()["error"]
 
 
 def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):

@@ -1,4 +1,4 @@
-"""The command line: one file a verb; each parses, calls one library function, and prints."""
+"""The command line: one module per verb; each parses, calls one library function and prints."""
 
 import ctypes
 import io
@@ -15,62 +15,64 @@ from conformask.errors import ConformaskError, failure_of_system
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 """Parameters of glibc's mallopt."""
 VERBS = {
-    "demo": """Run everything on packaged photographs, in minutes; downloads nothing.
+    "demo": """Run every step on packaged photographs, in minutes; downloads nothing.
 
-    Trains a x4 super-resolution network on real photographs, and masks with a promise for it: two to four
-    minutes on two cores. The photographs are those that scikit-image packages.""",
-    "predictor": """Train a U-Net predictor, if you have none.
+    Trains a x4 super-resolution network on real photographs, and masks with a promise for it, in two to
+    four minutes on two cores. The photographs come with scikit-image.""",
+    "predictor": """Train a U-Net predictor if you have no network yet.
 
-    It learns to recover true images on the training part of a folder; conformask triplets assigns the same
-    images with the same seed to the other parts.""",
+    It learns to recover true images on the training part of a folder. With the same seed, conformask
+    triplets splits the folder in the same way.""",
     "triplets": """Make triplets x, y_hat, y from true images, or add y_hat to your x.
 
-    With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which says
-    to which part (train, selection, calibration, test) each belongs. Without one, runs your network on the
-    x/ of a folder.""",
+    With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which
+    lists the part of each image (train, selection, calibration, test). Without a task, runs your network on
+    the images in x/ of a folder.""",
     "check": """Check triplets before hours of work.
 
-    Reads every image: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.""",
+    Reads every image, and checks pairs, shapes, value ranges, duplicates across parts, and whether there are
+    enough images for a confidence.""",
     "train": """Fit a scorer to triplets.
 
-    Uses their training and selection parts; where they are not split, all of them, a tenth for selection.""",
+    Uses their training and selection parts; if they are not split, all of them, a tenth for selection.""",
     "calibrate": """Make the promise: find the lambda that keeps it, or choose a threshold.
 
     Without a threshold, shows what each threshold would mean on the selection images, and stops. Without
     DATA, recalibrates from the curves that the last calibration stored.""",
-    "plan": """Say how many calibration images a promise needs.
+    "plan": """Show how many calibration images a promise needs.
 
-    And how far coverage will vary from one calibration set to the next.""",
+    Also shows how much coverage varies from one calibration set to the next.""",
     "mask": """Write masks for new images.
 
-    For each image a mask (16-bit PNG, or TIFF and OME-Zarr as y_hat; 1 = trusted) and an overlay, and a CSV
-    of mask sizes. Images larger than 1024 pixels, and OME-Zarr, are masked whole, by overlapping tiles, with
-    bounded memory; a promise calibrated on tiles does not cover them, one of calibrate --whole does.""",
+    Writes a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is; 1 = trusted) and an overlay for each image,
+    and a CSV file of mask sizes. Images larger than 1024 pixels, and OME-Zarr images, are masked whole, by
+    overlapping tiles, with bounded memory. A promise calibrated on tiles does not cover whole images; a
+    promise calibrated with --whole does.""",
     "evaluate": """Measure coverage and mask sizes on test images.
 
-    The images must be new to every step; RUN receives evaluation.json.""",
-    "monitor": """Check whether new images still look like those of the calibration.
+    No earlier step may have used these images. Writes evaluation.json into RUN.""",
+    "monitor": """Check whether new images still look like the calibration images.
 
-    Compares scores and mask sizes, for which no truth is needed; where there is truth, coverage too.""",
+    Compares scores and mask sizes, which needs no truth. With truth, compares coverage too.""",
     "view": """Look at images with their masks in a browser.
 
-    Starts a web page on this machine alone: gallery, swipe comparison, zoom, sliders for threshold and
-    confidence that say what is promised, upload of a pair. Ctrl-C ends it.""",
-    "info": "Show what a run folder holds and promises.",
+    Serves a web page to this machine only: gallery, swipe comparison, zoom, sliders for threshold and
+    confidence that show the promise, upload of an image pair. Ctrl-C stops it.""",
+    "info": "Show what a run folder contains and promises.",
     "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 
-    Lambda is an input of the graph, so that recalibration needs no new export; the file's metadata hold the
-    calibrated lambda, the promise and the whole calibration. onnxruntime's masks are compared with PyTorch's
-    before the file appears. Promises by category or weight are exported too: you pass each image's own
-    lambda. adaptive, and with l1 or l2 expected and conditional_mean, are refused: there only
-    conformask can find it.
+    Lambda is an input of the graph, so recalibration needs no new export. The file's metadata hold the
+    calibrated lambda, the promise and the whole calibration. Before the file appears, its masks from
+    onnxruntime are compared with PyTorch's. Promises by category or weight can be exported too: you pass
+    each image's own lambda. The guarantee adaptive, and expected and conditional_mean with l1 or l2, are
+    refused, because only conformask can find their lambda.
 
-    With your network (--with) the file takes x alone and gives y_hat, mask and score, at the calibrated
-    lambda. --as bioimageio and --as huggingface write a folder that their libraries read.""",
+    With your network (--with), the file takes x alone and returns y_hat, mask and score, at the calibrated
+    lambda. --as bioimageio and --as huggingface write a folder that the libraries of these sites read.""",
     "paper": """Reproduce the paper's experiments on your images.
 
-    All sixteen rows of its Table 1: predictors, masks, baselines and oracles, the table and the figures. A
-    run that was stopped resumes when the same command is given again.""",
+    Runs all sixteen rows of its Table 1 (predictors, masks, baselines and oracles) and makes the table and
+    the figures. To resume a stopped run, repeat the command.""",
 }
 
 GROUPS = {
@@ -82,7 +84,7 @@ GROUPS = {
     "Look": ("view", "info"),
     "Research": ("paper",),
 }
-"""Which verbs stand together, in the order of the work."""
+"""Groups of verbs in the help, in the order of the work."""
 EXAMPLES = {
     "demo": ("demo --out demo", "quickstart.md"),
     "predictor": ("predictor photographs runs/enlarge --task super_resolution --size 128", "quickstart.md"),
@@ -99,19 +101,19 @@ EXAMPLES = {
     "info": ("info runs/first", "promises.md"),
     "paper": ("paper --photos photographs --out runs/paper --rows 9", "results/paper.md"),
 }
-"""How a verb is called, and the page of docs/ that says more."""
+"""For each verb, an example and the page of docs/ with the details."""
 
 
-WITH_RESUME = "stopped; the same command with --resume continues"
-AGAIN = "stopped; the same command continues"
+WITH_RESUME = "stopped; to resume, repeat the command with --resume"
+AGAIN = "stopped; to resume, repeat the command"
 STOPPED = dict.fromkeys(("train", "predictor"), WITH_RESUME) | dict.fromkeys(
     ("demo", "triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
 )
-"""What Ctrl-C leaves of a verb; of others nothing."""
+"""Messages after Ctrl-C, for the verbs that can resume."""
 
 
 def build() -> App:
-    """The application; the verbs' modules are imported when they are called."""
+    """Build the application; the module of a verb is imported when the verb is called."""
     app = App(
         name="conformask",
         help="Masks with a promise for image-to-image networks.",
@@ -121,7 +123,7 @@ def build() -> App:
         group_commands=Group("More", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), converter=_converted),
     )
-    app.register_install_completion_command(help="Let this shell complete the words of conformask.")
+    app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
         for order, verb in enumerate(verbs):
@@ -140,14 +142,14 @@ def _help(verb: str) -> str:
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """As cyclopts does, but 1.5 is not a whole number."""
+    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
     if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
         raise ValueError(f"{tokens[0].value!r} is not a whole number")
     return convert(kind, tokens)
 
 
 def main(tokens: list[str] | None = None) -> None:
-    """Run the command line; exits with 0 done, 1 a conformask error, 2 bad usage, 130 stopped."""
+    """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped)."""
     _keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -176,7 +178,7 @@ def _verb(tokens: Sequence[str] | None) -> str:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep freed memory, or the large layers of a network are cleared again for every image."""
+    """Make glibc keep freed memory; else the large layers of a network are cleared anew for every image."""
     if sys.platform == "linux":
         with suppress(AttributeError, OSError):
             for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):

@@ -1,4 +1,4 @@
-"""conformask calibrate: find the lambda that keeps a promise, or help to choose a threshold."""
+"""conformask calibrate: find the lambda that keeps a promise, or help choose a threshold."""
 
 import warnings
 from dataclasses import asdict
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from conformask.types import Loss, Scorer
 
 BAR = 30
-"""Characters of a bar that stands for a mask of size 1."""
+"""Length of the bar of a mask of size 1, in characters."""
 PARTS = "calibrating"
-"""Finished parts of a calibration, in the run folder."""
+"""Subfolder of the run folder that keeps the finished parts of a calibration."""
 
 
 def calibrate(
@@ -54,8 +54,8 @@ def calibrate(
     threshold: Annotated[
         str | None,
         Parameter(
-            help="The largest loss (the paper's alpha), or a quantile of the loss without a mask on the "
-            "selection images, such as q0.1."
+            help="The largest acceptable loss (the paper's alpha), or a quantile of the loss without a mask "
+            "on the selection images, such as q0.1."
         ),
     ] = None,
     confidence: Confidence = None,
@@ -87,23 +87,23 @@ def calibrate(
 ) -> None:
     """Calibrate a scorer on triplets that it has not seen; without DATA, recalibrate from stored curves.
 
-    A killed calibration resumes where it stopped.
+    If a calibration is killed, the same command resumes it.
 
     Parameters
     ----------
     run
-        The run folder of conformask train; with --scorer DATA takes its place.
+        The run folder of conformask train; with --scorer, give DATA in its place.
     data
-        A folder of triplets; its calibration part, or all of it where it is not split.
+        A folder of triplets; its calibration part is used, or all of it if it is not split.
     scorer
-        Without training: packaged, the score network that comes with conformask, residual (|x - y_hat|), or
-        gradient or spread (of y_hat, between neighbours or in a window).
+        A score that needs no training: packaged (the score network that comes with conformask), residual
+        (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a window).
     out
-        The new run folder of such a scorer.
+        The new run folder; only with --scorer.
     family
-        How a score becomes a mask; the one that suits loss and scorer if not given.
+        How a score becomes a mask; if not given, the family that suits the loss and the scorer.
     distance
-        Another distance or error map than the scorer was trained for.
+        A distance or error map other than the one that the scorer was trained for.
     """
     from conformask.losses import where
     from conformask.masker.resolve import loss_for
@@ -117,12 +117,12 @@ def calibrate(
             bad_usage(f"with --scorer {scorer} give DATA, --threshold and --out, and no run folder")
         run, data = out, run
     elif out is not None:
-        bad_usage("--out is for --scorer; else the first argument is the run folder")
+        bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
     levels = {"confidence": confidence, "guarantee": guarantee, "delta": delta}
     terms: dict[str, Any] = {**levels, "unit": unit, "share": share, "within": within}
     about: dict[str, Any] = {"distance": distance, "over": over, "window": window, "tolerance": tolerance}
     if (threshold is None or data is None) and any(value is not None for value in about.values()):
-        bad_usage("another loss needs the images and its threshold: give DATA and --threshold as well")
+        bad_usage("another loss needs images and its own threshold: give DATA and --threshold as well")
     if threshold is None and (data is not None or not any(terms.values())):
         _choices(run, family, terms, as_json=json)
         return
@@ -181,7 +181,7 @@ def _calibrated(
 
 
 def _complete(terms: dict[str, Any]) -> dict[str, Any]:
-    """The terms of a new promise, with what is not given."""
+    """Return the terms of a new promise, with defaults for those that were not given."""
     return {**terms, "guarantee": terms["guarantee"] or "marginal", "within": bool(terms["within"])}
 
 
@@ -198,7 +198,7 @@ def _recalibrated(
     from conformask.records.threshold import threshold_of
 
     if not (run / CALIBRATION).is_file():
-        raise MissingFileError(f"{run} has no calibration that could be changed yet: give DATA, too")
+        raise MissingFileError(f"{run} has no calibration to change yet: give DATA as well")
     masker = load(run, distance=distance)
     if family not in (None, masker.family.name):
         raise InvalidArgumentError(f"another family ({family}) needs the images: give DATA as well")
@@ -229,7 +229,7 @@ def _show(run: Path, masker: "Masker", *, as_json: bool) -> None:
     if coverage is not None:
         units = f"{masker.guarantee.unit.singular}s"
         lines.append(
-            f"For nine of ten such calibration sets, coverage of new {units} lies in {range_text(coverage)}."
+            f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )
     selection = masker.scorer.selection
     untrained = masker.scorer.name in names.UNTRAINED

@@ -1,4 +1,4 @@
-"""conformask check: look at triplets before hours of work."""
+"""conformask check: check triplets before hours of work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from conformask.data.check import CheckReport
 
 MOST = 5
-"""Spacings or orientations that are listed."""
+"""Largest number of spacings or orientations to list."""
 
 
 def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, json: AsJson = False) -> None:
-    """Read every triplet: pairs, shapes, ranges, duplicates across parts, enough images for a confidence.
+    """Read every triplet; check pairs, shapes, ranges, duplicates across parts, the number of images.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
 
 
 def _counts_text(counts: "Mapping[str, int]") -> str:
-    """How many have which; all where all have one."""
+    """Return the values with their counts; a single value without its count."""
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:MOST])

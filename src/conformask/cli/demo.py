@@ -1,4 +1,4 @@
-"""conformask demo: the whole story on packaged photographs."""
+"""conformask demo: every step, on packaged photographs."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,9 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
     Parameters
     ----------
     out
-        Where the triplets, report.html, evaluation.json, the masks and the runs go.
+        The folder for the triplets, report.html, evaluation.json, the masks and the runs.
     seed
-        Decides the split and both trainings.
+        Seed of the split and of both training runs.
     """
     from conformask.cli.evaluate import summary_table
     from conformask.demo import demonstrate
@@ -26,15 +26,15 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
         {**evaluation.summary(), "seconds": done.seconds, "out": str(out)},
         evaluation.promise,
         "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
-        "tiles of each were in the calibration set. For your images, calibrate on your images.",
+        "the calibration set contains tiles of each. For your own images, calibrate on your own images.",
         "",
         summary_table(evaluation),
         "",
         "Seconds:",
         facts([(stage, f"{value:.1f}") for stage, value in done.seconds.items()]),
         "",
-        f"Look at {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}.",
-        f"Next, image by image: conformask view {out / 'masker'} {out / 'data'}",
-        "With your own, in x/, y_hat/ and y/ of a folder: conformask check FOLDER",
+        f"Open {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}.",
+        f"Next, look at each image: conformask view {out / 'masker'} {out / 'data'}",
+        "For your own images, in x/, y_hat/ and y/ of a folder: conformask check FOLDER",
         as_json=json,
     )

@@ -1,4 +1,4 @@
-"""conformask evaluate: how a calibrated masker does on test triplets."""
+"""conformask evaluate: measure a calibrated masker on test triplets."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,7 +29,7 @@ def evaluate(
     data: Path,
     /,
     *,
-    report: Annotated[Path | None, Parameter(help="Write a report here, one HTML file.")] = None,
+    report: Annotated[Path | None, Parameter(help="Write a report to this HTML file.")] = None,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     other_network: OtherNetwork = False,
@@ -45,14 +45,16 @@ def evaluate(
     run
         A calibrated run folder.
     data
-        A folder of triplets; its test part, or all of it where it is not split.
+        A folder of triplets; its test part is used, or all of it if it is not split.
     """
     from conformask.evaluation.evaluate import evaluate as evaluate_masker
     from conformask.masker.load import load
     from conformask.report.page import write_report
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
-        bad_usage(f"--report {report}: name a file that ends in .html, such as {report / 'report.html'}")
+        bad_usage(
+            f"--report {report}: the report's name must end with .html, such as {report / 'report.html'}"
+        )
     refuse_unclaimed([run / FILE, *([] if report is None else [report])])
     masker = load(run, distance=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
@@ -71,7 +73,7 @@ def evaluate(
 
 
 def summary_table(evaluation: Evaluation) -> Table:
-    """The few numbers that a person looks at first."""
+    """Return a table of the most important numbers."""
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),

@@ -33,7 +33,7 @@ def export(
         Path | None,
         Parameter(
             name="--with",
-            help="Your network, an ONNX file: what is written then takes x alone, and gives y_hat, mask and "
+            help="Your network, an ONNX file: the export then takes x alone, and returns y_hat, mask and "
             "score.",
         ),
     ] = None,
@@ -41,13 +41,13 @@ def export(
     other_network: OtherNetwork = False,
     author: Annotated[
         tuple[str, ...],
-        Parameter(show_default=False, help="Of a folder: who made it; may be given several times."),
+        Parameter(show_default=False, help="For a folder: its author; repeat the option to name several."),
     ] = (),
     license: Annotated[
-        str | None, Parameter(help="Of a folder: its licence, an SPDX identifier such as CC-BY-4.0.")
+        str | None, Parameter(help="For a folder: its licence, an SPDX identifier such as CC-BY-4.0.")
     ] = None,
     cite: Annotated[
-        str | None, Parameter(help="Of a folder: what to cite, a text that ends with a DOI or an address.")
+        str | None, Parameter(help="For a folder: the citation, ending with a DOI or an address.")
     ] = None,
     json: AsJson = False,
 ) -> None:
@@ -58,7 +58,7 @@ def export(
     run
         A calibrated run folder or a saved masker.
     out
-        The file to write; its name ends with .onnx. With --as bioimageio or huggingface a new folder.
+        The file to write, whose name ends with .onnx; with --as bioimageio or huggingface, a new folder.
     """
     from conformask.exporting.bioimageio import export_bioimageio
     from conformask.exporting.export import export as export_onnx
@@ -68,9 +68,9 @@ def export(
 
     credits = Credits(author, license, cite)
     if form == "onnx" and credits != Credits():
-        bad_usage("--author, --license and --cite are of a folder: --as bioimageio or --as huggingface")
+        bad_usage("--author, --license and --cite describe a folder: add --as bioimageio or --as huggingface")
     if form == "huggingface" and predictor is not None:
-        bad_usage("--with puts a network into ONNX: --as onnx or --as bioimageio")
+        bad_usage("--with puts a network into an ONNX file: use --as onnx or --as bioimageio")
     loaded = load(run)
     if form == "huggingface":
         _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
@@ -95,7 +95,7 @@ def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> 
     if done.missing:
         options = {"authors": "--author", "license": "--license", "cite": "--cite"}
         left = ", ".join(f"{name} ({options[name]})" for name in done.missing)
-        text.append(f"Missing, since only you know it: {left}. Nothing was invented in their place.")
+        text.append(f"Missing, because only you know it: {left}. Nothing was made up instead.")
     show(record, *text, as_json=as_json)
 
 

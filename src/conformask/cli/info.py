@@ -1,4 +1,4 @@
-"""conformask info: what a run folder holds and promises."""
+"""conformask info: show what a run folder contains and promises."""
 
 import math
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ LOSS = {
     "tolerance": "tolerance",
     "region": "in the region alone",
 }
-"""Settings of a loss besides its distance; shown where they are set."""
+"""Settings of a loss besides its distance, with their labels; shown if set."""
 SHOWN = {
     "predictor": {"task": "task", "size": "image size"},
     "scorer": {
@@ -53,7 +53,7 @@ SHOWN = {
         "rule": "lambda",
         "exact": "",
         "n_calibration": "calibration images",
-        "hidden": "of them hidden",
+        "hidden": "hidden of their pixels",
         "population": "population",
         "calibrated": "calibrated",
         "network": "network",
@@ -68,10 +68,10 @@ SHOWN = {
         "fingerprint": "",
     },
 }
-"""What is told of each file, and how it is called; nameless facts are told in the JSON only."""
+"""Keys to show from each file, with their labels; keys without a label appear in the JSON only."""
 ABSENT = {
     "data_range": "by file type",
-    "x_range": "that of y_hat",
+    "x_range": "as y_hat",
     "population": "new images like these",
     "network": "unknown",
 }
@@ -83,11 +83,11 @@ def info(
     *,
     fingerprint: Annotated[
         bool,
-        Parameter(show_default=False, help="Print the fingerprint of the masker alone, for the lab book."),
+        Parameter(show_default=False, help="Print only the fingerprint of the masker, for the lab book."),
     ] = False,
     json: AsJson = False,
 ) -> None:
-    """Say what a run folder holds and what it promises, without loading a network.
+    """Show what a run folder contains and what it promises, without loading a network.
 
     Parameters
     ----------
@@ -97,13 +97,15 @@ def info(
     if fingerprint:
         _, stored = read_promise(run)
         if not stored:
-            raise MismatchError(f"{run} has no fingerprint: conformask 0.1 saved it; calibrate it again")
+            raise MismatchError(
+                f"{run} has no fingerprint, because conformask 0.1 saved it: calibrate it again"
+            )
         show({"fingerprint": stored}, stored, as_json=json)
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
-        raise MissingFileError(f"{run} is not a run folder: it holds none of {files}")
+        raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
     promise, void = _promised(run) if "calibration" in held else (None, None)
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
@@ -133,11 +135,13 @@ def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> lis
             (shown[key], _text(key, value)) for key, value in part.items() if shown[key] and key not in unset
         ]
     except (TypeError, ValueError) as error:
-        raise MismatchError(f"{path} holds what conformask does not write: copy it again") from error
+        raise MismatchError(
+            f"{path} has contents that conformask does not write: copy the file again"
+        ) from error
 
 
 def _promised(run: Path) -> tuple[str | None, str | None]:
-    """The promise, or why there is none: a file that was not saved with the others."""
+    """Return the promise, or the reason why there is none: a file that was not saved with the others."""
     try:
         return read_promise(run)[0].promise, None
     except MismatchError as error:
@@ -147,12 +151,12 @@ def _promised(run: Path) -> tuple[str | None, str | None]:
 def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:
     notes = []
     if not {"predictor", "scorer"} & set(record):
-        notes.append("The training run is not finished: resume it with --resume.")
+        notes.append("Training is not finished: resume it with --resume.")
     if "scorer" in record and not promise:
         notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA")
     evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
     if evaluated and (evaluated["promise"], evaluated["fingerprint"]) != (promise, now):
-        notes.append(f"The evaluation is of an earlier promise: repeat conformask evaluate {run} DATA")
+        notes.append(f"The evaluation is about an earlier promise: repeat conformask evaluate {run} DATA")
     return notes
 
 

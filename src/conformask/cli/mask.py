@@ -1,4 +1,4 @@
-"""conformask mask: masks for new images."""
+"""conformask mask: write masks for new images."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -35,14 +35,14 @@ def mask(
     seg: Annotated[
         float | None,
         Parameter(
-            help="Beside the masks of DICOM series write a DICOM SEG of what is less trusted than this value."
+            help="For DICOM series, also write a DICOM SEG of the pixels with a mask value below this."
         ),
     ] = None,
     like: Annotated[
         Literal["x", "y_hat"],
         Parameter(
-            help="Whose file type and place the masks have: x, such as a DICOM series whose y_hat is NIfTI, "
-            "where both files say that they lie in the same place."
+            help="Whose file type and geometry the masks have: use x, for example, for a DICOM series whose "
+            "y_hat is NIfTI, if both files state that they lie in the same place."
         ),
     ] = "y_hat",
     weights_path: WeightsPath = None,
@@ -50,21 +50,21 @@ def mask(
     nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
-    """Write a mask for every image (16-bit PNG, or TIFF and OME-Zarr as y_hat), an overlay, mask sizes.
+    """Write a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is) and an overlay per image, and mask sizes.
 
-    Images that no tile of 1024 pixels holds, and OME-Zarr folders, are masked whole, by overlapping tiles,
-    with bounded memory. A promise that was calibrated on tiles does not cover them, which is said; calibrate
-    with --whole for one that does.
+    Images larger than a tile of 1024 pixels, and OME-Zarr folders, are masked whole, by overlapping tiles,
+    with bounded memory. A promise that was calibrated on tiles does not cover them, and the output says so;
+    calibrate with --whole for one that does.
 
     Parameters
     ----------
     run
         A calibrated run folder.
     data
-        A folder with x/ and y_hat/, or a manifest.csv; with y/ the masks are measured. A split is
+        A folder with x/ and y_hat/, or with a manifest.csv; with y/, the masks are measured too. A split is
         ignored.
     out
-        Where masks/, overlays/, sizes.csv and masks.json go; a killed run resumes there.
+        The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
     """
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load

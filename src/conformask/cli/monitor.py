@@ -1,4 +1,4 @@
-"""conformask monitor: do new images still look like those of the calibration?"""
+"""conformask monitor: check whether new images still look like the calibration images."""
 
 import sys
 from collections.abc import Iterator
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard
 
 PARTS = "monitoring"
-"""Finished parts of several processes, in the run folder."""
+"""Subfolder of the run folder for the finished parts of several processes."""
 WRONG = 3
-"""The exit status of --strict."""
+"""Exit status with --strict, if images are shifted or the promise is broken."""
 
 
 def monitor(
@@ -39,19 +39,19 @@ def monitor(
     /,
     *,
     level: Annotated[
-        float, Parameter(help="How often images that are like the calibration's may be called shifted.")
+        float, Parameter(help="False-alarm rate: how often images like the calibration's are called shifted.")
     ] = 0.01,
     strict: Annotated[
         bool,
         Parameter(
-            show_default=False, help="Exit with status 3 where images are shifted or the promise is broken."
+            show_default=False, help="Exit with status 3 if images are shifted or the promise is broken."
         ),
     ] = False,
     state: Annotated[
         Path | None,
         Parameter(
-            help="Follow a stream: a file that remembers what came before, so that one may look at every "
-            "batch without raising false alarms sooner or later."
+            help="Follow a stream: a file that remembers earlier batches, so that checking every batch does "
+            "not lead to more false alarms."
         ),
     ] = None,
     read: Read = AS_FILES_SAY,
@@ -62,14 +62,14 @@ def monitor(
     nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
-    """Compare scores and mask sizes of new images with those at calibration; needs no y.
+    """Compare the scores and mask sizes of new images with the calibration; needs no y.
 
     Parameters
     ----------
     run
         A calibrated run folder.
     data
-        A folder of new images, x/ and y_hat/; with y/ the masks are measured too.
+        A folder of new images, with x/ and y_hat/; with y/, the masks are measured too.
     """
     from dataclasses import asdict
 
@@ -112,7 +112,7 @@ def _comparisons(monitoring: "Monitoring") -> Table:
 
 
 def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
-    """What was measured with truth stands first: scores can look the same while the masks fail."""
+    """Yield measurements with truth first, because scores can look the same while the masks fail."""
     from conformask.report.words import changes_text, measurement_text, shift_text
 
     if monitoring.measurement is not None:

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 
 AsJson = Annotated[
     bool,
-    Parameter(name="--json", show_default=False, help="Print one JSON object on standard output, no text."),
+    Parameter(
+        name="--json", show_default=False, help="Print one JSON object to standard output instead of text."
+    ),
 ]
 DataRange = Annotated[
     tuple[float, float] | None,
-    Parameter(
-        name="--data-range", help="Values of black and white, where the file type does not define them."
-    ),
+    Parameter(name="--data-range", help="Values of black and white, if the file type does not define them."),
 ]
 
 
 @dataclass(frozen=True)
 class ReadingOptions:
-    """How images are read where their files do not say it."""
+    """Settings for reading images whose files do not define them."""
 
     data_range: DataRange = None
     x_range: Annotated[
@@ -37,40 +37,41 @@ class ReadingOptions:
     axes: Annotated[
         str | None,
         Parameter(
-            help="Of npy and files that do not say it: letters of TCZYX in their order, as ZYX for a stack."
+            help="Axes of npy files, and of files that do not name them: letters of TCZYX, such as ZYX for a "
+            "stack."
         ),
     ] = None
     clip: Annotated[
         Literal["x", "all"] | None,
-        Parameter(help="Whose values outside the range are clipped to it; others are refused."),
+        Parameter(help="Clip values outside the range, in x or in all images; otherwise they are refused."),
     ] = None
     nan: Annotated[
         Literal["outside"] | None,
-        Parameter(help="outside: NaN is outside the region of an image, which the promise is about."),
+        Parameter(help="outside: treat NaN pixels as outside the region that the promise is about."),
     ] = None
     empty_chunks: Annotated[
         bool,
         Parameter(
-            name="--empty-chunks", show_default=False, help="Read chunks that a zarr leaves out as empty."
+            name="--empty-chunks", show_default=False, help="Read chunks missing from a zarr as empty."
         ),
     ] = False
     group_from: Annotated[
         str | None,
         Parameter(
-            help="Where groups come from: a regular expression for names with one part in brackets, such as "
-            r"'sub-([^_]+)', or patient, for the PatientID of DICOM files."
+            help="How to find the group of an image: a regular expression with one group, matched to file "
+            r"names, such as 'sub-([^_]+)', or patient, for the PatientID of DICOM files."
         ),
     ] = None
 
     def triplets(self, folder: Path, network: str | None = None, like: "ReadAs | None" = None) -> "Triplets":
-        """The triplets of a folder; what is not given here is taken from `like`."""
+        """Return the triplets of a folder; settings not given here are taken from `like`."""
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
-        """What is given here; the rest is taken from `like`."""
+        """Return the settings given here; the others are taken from `like`."""
         from conformask.records.reading import Reading
 
         base = Reading() if like is None else like.reading
@@ -86,13 +87,15 @@ class ReadingOptions:
 
 Read = Annotated[ReadingOptions, Parameter(name="*")]
 AS_FILES_SAY = ReadingOptions()
-Images = Annotated[Path, Parameter(help="A folder of true images, with the folders in it.")]
+Images = Annotated[Path, Parameter(help="A folder of true images; subfolders are included.")]
 Size = Annotated[
     int,
-    Parameter(help="Side in pixels: the short side is scaled to it and the centre cut out."),
+    Parameter(
+        help="Side in pixels: images are scaled so that the short side fits, and cropped at the centre."
+    ),
 ]
 Stride = Annotated[
-    int | None, Parameter(help="Cut tiles of --size at this stride in pixels instead, without scaling.")
+    int | None, Parameter(help="Instead of scaling, cut tiles of --size at this stride, in pixels.")
 ]
 TaskName = Annotated[
     names.Task,
@@ -101,20 +104,20 @@ TaskName = Annotated[
 Split = Annotated[
     names.Split,
     Parameter(
-        help="What is assigned to the parts: whole files; with --stride also tiles, for calibration and test "
-        "(within) or for all four (tile)."
+        help="Unit of the split: whole files; with --stride, also tiles, for calibration and test (within) "
+        "or for all four parts (tile)."
     ),
 ]
 Epochs = Annotated[
     int | None,
     Parameter(
-        help="How many times to see every image; if neither --max-minutes nor --patience is given 30, of few "
-        "images more."
+        help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, more if "
+        "there are few images."
     ),
 ]
 MaxMinutes = Annotated[
     float | None,
-    Parameter(help="Time limit of the training, in minutes; with --resume those before it count."),
+    Parameter(help="Time limit for training, in minutes; with --resume, including the time before."),
 ]
 Patience = Annotated[
     int | None,
@@ -123,42 +126,45 @@ Patience = Annotated[
 BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
 Resume = Annotated[
     bool,
-    Parameter(
-        show_default=False, help="Resume a training run that was stopped, or make a finished one longer."
-    ),
+    Parameter(show_default=False, help="Resume a stopped training run, or train a finished one for longer."),
 ]
-Devices = Annotated[str, Parameter(help="Number of devices, or which; passed to Lightning.")]
+Devices = Annotated[str, Parameter(help="Number or indices of the devices; passed to Lightning.")]
 Nodes = Annotated[int, Parameter(help="Number of machines; passed to Lightning.")]
-Confidence = Annotated[float | None, Parameter(help="The promised probability (the paper's beta); 0.9.")]
+Confidence = Annotated[
+    float | None, Parameter(help="The promised probability (the paper's beta); 0.9 if not given.")
+]
 Delta = Annotated[
     float | None,
     Parameter(
-        help="Share of calibration sets for which the promise may fail, for guarantees that take one; 0.05."
+        help="Share of calibration sets for which the promise may fail, for guarantees that take one; 0.05 "
+        "if not given."
     ),
 ]
 GuaranteeName = Annotated[
     names.Guarantee,
-    Parameter(help="What is promised: docs/promises.md says which to choose."),
+    Parameter(help="The kind of promise; docs/promises.md helps you choose."),
 ]
 UnitName = Annotated[
     names.Unit | None,
     Parameter(
-        help="What is counted: images, groups of which enough images are fine, or images of new groups "
-        "(member); the guarantee's own if not given."
+        help="Unit of the promise: images, groups in which enough images meet the threshold, or images of "
+        "new groups (member); the guarantee's own if not given."
     ),
 ]
 Share = Annotated[
     float | None,
-    Parameter(help="For --unit group: the share of a group's images that have to be fine; 1 if not given."),
+    Parameter(
+        help="For --unit group: the share of a group's images that must meet the threshold; 1 if not given."
+    ),
 ]
 Within = Annotated[
     bool | None,
-    Parameter(name="--within", help="Promise it in each category by itself."),
+    Parameter(name="--within", help="Make the promise for each category separately."),
 ]
 NetworkName = Annotated[
     str | None,
     Parameter(
-        name="--network", help="Name of the network that made y_hat, where triplets.json does not say."
+        name="--network", help="Name of the network that made y_hat, if triplets.json does not record it."
     ),
 ]
 OtherNetwork = Annotated[
@@ -166,43 +172,44 @@ OtherNetwork = Annotated[
     Parameter(
         name="--other-network",
         show_default=False,
-        help="Continue although another network made y_hat than the one that the promise is about.",
+        help="Continue even if y_hat was made by a network other than the one that the promise is about.",
     ),
 ]
 WeightsPath = Annotated[
     Path | None,
     Parameter(
         name="--weights-path",
-        help="For distances with a network: the file of its weights, or the folder, where there is no "
-        "internet.",
+        help="For distances with a network: the file or folder of its weights, if there is no internet.",
     ),
 ]
 DistanceName = Annotated[
     str,
     Parameter(
-        help=f"What the promise is about: {', '.join(names.DISTANCES)}, or another exponent such as l1.5."
+        help=f"The distance of the promise: {', '.join(names.DISTANCES)}, or another exponent such as l1.5."
     ),
 ]
 OverName = Annotated[
     names.Over | None,
     Parameter(
-        help="What of an error map the threshold is about: its mean over the image, its mean over what is "
-        "shown (trusted), its largest mean in a window of what is shown, the share of the wrong pixels that "
-        "is shown (missed), or the share of what is shown that is wrong; see docs/promises.md."
+        help="How an error map becomes one number: its mean over the image, its mean over the shown pixels "
+        "(trusted), its largest mean in a window of shown pixels, the share of the wrong pixels that is "
+        "shown (missed), or the share of the shown pixels that is wrong; see docs/promises.md."
     ),
 ]
 WindowSide = Annotated[
     str | None,
-    Parameter(help="For --over window: its side in pixels, or as 5mm or 20um where images have a spacing."),
+    Parameter(
+        help="For --over window: its side in pixels, or in units, such as 5mm, if images have a spacing."
+    ),
 ]
 Tolerance = Annotated[
     float | None,
-    Parameter(help="For --over missed and wrong: the error above which a pixel is wrong."),
+    Parameter(help="For --over missed and wrong: the error above which a pixel counts as wrong."),
 ]
 
 
 def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> "Loss | None":
-    """The loss of a run's record where weights were given; None leaves it to the run."""
+    """Return the loss of a run with the given weights; None without weights, so that the run decides."""
     if weights_path is None or not (run / record).is_file():
         return None
     from conformask.losses import loss, stored_window

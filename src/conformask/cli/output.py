@@ -1,4 +1,4 @@
-"""What a verb prints: a text for people, or one JSON object."""
+"""Output of the verbs: text for people, or one JSON object."""
 
 import json
 import sys
@@ -26,13 +26,13 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
 
 
 def bad_usage(message: str) -> NoReturn:
-    """Say what is wrong with the command, and exit with 2."""
+    """Print what is wrong with the command, and exit with status 2."""
     print(f"Error: {message}", file=sys.stderr)
     sys.exit(2)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A plain table, numbers to the right, the last column to the left."""
+    """Return a plain table with right-aligned numbers and a left-aligned last column."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
         inner = 0 < index < len(columns) - 1
@@ -43,18 +43,18 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> Table:
-    """Names and what they are, without a header."""
+    """Return a table of names and values, without a header."""
     drawn = table(("", ""), rows)
     drawn.show_header = False
     return drawn
 
 
 def range_text(coverage: Sequence[float] | None) -> str:
-    """Coverage from and to."""
-    return "no law is known" if coverage is None else f"{coverage[0]:.3f} to {coverage[1]:.3f}"
+    """Return the range of coverage as text."""
+    return "not known" if coverage is None else f"{coverage[0]:.3f} to {coverage[1]:.3f}"
 
 
 def sizes_text(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
-    """Image sizes as a person writes them."""
+    """Return image sizes as text, such as 64x64, 128x128."""
     shown = ["x".join(map(str, size)) for size in sizes[:most]]
     return ", ".join(shown) + (", ..." if len(sizes) > most else "")

@@ -1,4 +1,4 @@
-"""conformask paper: the paper's experiments on any folders of images."""
+"""conformask paper: repeat the paper's experiments on any folders of images."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,17 +14,19 @@ def paper(
     out: Path,
     preset: Literal["smoke", "cpu", "long", "paper"] = "cpu",
     photos: Annotated[
-        Path | None, Parameter(help="A folder of photographs, with the folders in it (Places365's as it is).")
+        Path | None, Parameter(help="A folder of photographs, such as Places365; subfolders are included.")
     ] = None,
-    cells: Annotated[Path | None, Parameter(help="A folder of micrographs, which are cut to tiles.")] = None,
+    cells: Annotated[
+        Path | None, Parameter(help="A folder of micrographs, which are cut into tiles.")
+    ] = None,
     rows: Annotated[
-        str | None, Parameter(help="Numbers in the table, such as 1,2,5; all 16 if not given.")
+        str | None, Parameter(help="Rows of the table to run, such as 1,2,5; all 16 if not given.")
     ] = None,
     split: Annotated[
         Literal["within", "paper"],
         Parameter(
-            help="within keeps whole fields of cells for training; paper assigns all their tiles at random, "
-            "though they overlap."
+            help="within keeps whole fields of cells for training; paper splits all their tiles at random, "
+            "although they overlap."
         ),
     ] = "within",
     weights_path: WeightsPath = None,
@@ -32,15 +34,15 @@ def paper(
     nodes: Nodes = 1,
     json: AsJson = False,
 ) -> None:
-    """Run the sixteen rows of the paper's Table 1; what is done already is not done again.
+    """Run the sixteen rows of the paper's Table 1; finished stages are not repeated.
 
     Parameters
     ----------
     out
-        Where paper.csv, paper.md, the figures and the finished stages go.
+        The folder for paper.csv, paper.md, the figures and the finished stages.
     preset
-        smoke: minutes, to see that all works; cpu: 128 pixels, about two hours on two cores; long: as cpu,
-        each network until it no longer improves; paper: the paper's own numbers, for GPUs.
+        smoke: minutes, to check that everything works; cpu: 128 pixels, about two hours on two cores; long:
+        as cpu, but each network trains until it no longer improves; paper: the paper's settings, for GPUs.
     """
     from conformask.paper.reproduce import reproduce
     from conformask.paper.table import lines
@@ -59,7 +61,7 @@ def paper(
     files = [str(path) for path in done.files]
     record = {"out": str(out), "preset": preset, "seconds": round(done.seconds, 1), "files": files}
     table = [vars(line) for line in lines(done.finished)]
-    text = f"{len(done.finished)} rows are done: look at {out / 'paper.md'} and {out / 'paper.csv'}"
+    text = f"{len(done.finished)} rows are done: see {out / 'paper.md'} and {out / 'paper.csv'}"
     show({**record, "rows": table}, text, as_json=json)
 
 
@@ -72,5 +74,5 @@ def _numbers(rows: str | None) -> list[int] | None:
         return [int(number) for number in rows.split(",")]
     except ValueError:
         raise InvalidArgumentError(
-            f"--rows {rows}: give numbers with commas between, such as 1,2,5"
+            f"--rows {rows}: give numbers separated by commas, such as 1,2,5"
         ) from None

@@ -1,4 +1,4 @@
-"""conformask plan: how many calibration images a promise needs."""
+"""conformask plan: show how many calibration images a promise needs."""
 
 from typing import Annotated
 
@@ -19,7 +19,7 @@ def plan(
     unit: UnitName = None,
     share: Share = None,
     within: Within = None,
-    n: Annotated[int | None, Parameter(help="Show only this many calibration images.")] = None,
+    n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
     threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
         str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
@@ -27,7 +27,7 @@ def plan(
     over: OverName = None,
     json: AsJson = False,
 ) -> None:
-    """Say how many calibration images a promise needs, and between what coverage will fluctuate.
+    """Show how many calibration images a promise needs, and the range in which coverage will lie.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def plan(
     from conformask.conformal.presets import guarantee as guarantee_by_name
 
     if n is not None and n < 1:
-        bad_usage(f"--n {n}: there is at least 1 calibration image")
+        bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within=bool(within))
     bounded = chosen(BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image and over in (None, "image")
@@ -57,14 +57,12 @@ def plan(
     needed = f"{planned.unit} needed to calibrate: at least {planned.n_calibration}"
     text: list[str | Table] = [f"{', '.join(terms)}: {needed}"]
     if own:
-        text.append(
-            "So few would hardly open a mask: with every further image the bound of each matters less."
-        )
+        text.append("This minimum yields very large masks: add images, and the bound per image matters less.")
     laws = [p for p in planned.prospects if p.coverage is not None]
     if laws:
         rows = [(f"{p.n}", range_text(p.coverage)) for p in laws]
-        text += ["", table((planned.unit, "coverage, for nine calibration sets of ten"), rows)]
+        text += ["", table((planned.unit, "coverage, for 90 % of calibration sets"), rows)]
     elif n is not None:
         too_few = n < planned.n_calibration
-        text.append(f"{n} are too few." if too_few else "How far coverage would fluctuate is not known.")
+        text.append(f"{n} are too few." if too_few else "The range of coverage is not known.")
     show(record, *text, as_json=json)

@@ -1,4 +1,4 @@
-"""conformask predictor: train a U-Net predictor, where the user has none."""
+"""conformask predictor: train a U-Net predictor, for users without a network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,7 +43,7 @@ def predictor(
     batch_size: BatchSize = 16,
     learning_rate: Annotated[
         float,
-        Parameter(help="The largest learning rate; it falls as a cosine, or is cut with --patience."),
+        Parameter(help="The largest learning rate; it decays as a cosine, or with --patience in steps."),
     ] = 5e-4,
     seed: int = 0,
     data_range: DataRange = None,
@@ -57,13 +57,13 @@ def predictor(
     Parameters
     ----------
     run
-        A new folder for the network and its training.
+        A new folder for the network and its training run.
     kind
-        regressor: L1 loss; gan: adversarial loss and 20 times L1.
+        regressor: L1 loss; gan: adversarial loss plus 20 times L1.
     paper_form
-        The U-Net of the paper, with transposed convolutions.
+        Use the U-Net of the paper, with transposed convolutions.
     seed
-        Decides the split, the weights and the order.
+        Seed of the split, of the weights and of the order of images.
     """
     from conformask.predictors.regressor import fit_predictor
     from conformask.preparation import true_images
@@ -92,7 +92,7 @@ def predictor(
     again += f" --seed {seed}" if seed else ""
     show(
         record,
-        f"{run} holds a predictor ({kind}), trained on {len(train)} of {len(source)} images",
+        f"{run} contains a predictor ({kind}), trained on {len(train)} of {len(source)} images",
         f"Next: conformask triplets {images} DATA --predictor {run} {again}",
         as_json=json,
     )

@@ -27,7 +27,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import show
 
-NOT_KNOWN = "What it is worth is not known: too few selection images, or some of them without any error"
+NOT_KNOWN = "How well the score performs is not known: too few selection images, or some without any error"
 
 
 def train(
@@ -48,7 +48,7 @@ def train(
     ] = None,
     scratch: Annotated[bool, Parameter(show_default=False)] = False,
     threshold: Annotated[
-        str, Parameter(help="Of the promise at which the score is judged, as calibrate takes it.")
+        str, Parameter(help="Threshold at which the score is judged, in the form that calibrate takes.")
     ] = "q0.1",
     epochs: Epochs = None,
     max_minutes: MaxMinutes = None,
@@ -57,8 +57,8 @@ def train(
     learning_rate: Annotated[
         float | None,
         Parameter(
-            help="The largest learning rate, 5e-4 from scratch and 1e-2 otherwise; it falls as a cosine, or "
-            "is cut with --patience."
+            help="The largest learning rate, 5e-4 from scratch and 1e-2 otherwise; it decays as a cosine, or "
+            "with --patience in steps."
         ),
     ] = None,
     seed: int = 0,
@@ -70,29 +70,29 @@ def train(
     resume: Resume = False,
     json: AsJson = False,
 ) -> None:
-    """Train a scorer on triplets: their training part, or nine tenths where they are not split.
+    """Train a scorer on triplets: on their training part, or on nine tenths if they are not split.
 
     Parameters
     ----------
     data
         A folder with x/, y_hat/ and y/, or a manifest.csv.
     run
-        A new folder for the scorer and its training.
+        A new folder for the scorer and its training run.
     scorer
-        mask: the paper's mask network; error: least squares of the error map, for missed of whether a pixel
-        is wrong; quantile: the width of intervals, fitted for no distance. Without training: packaged, the
-        network that comes with conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not
-        given, mask for l1 and for distances of the paper's form, else error.
+        mask: the paper's mask network; error: least squares of the error map, or with --over missed of
+        whether a pixel is wrong; quantile: the width of intervals, fitted without a distance. Scores that
+        need no training: packaged, the network that comes with conformask; residual, |x - y_hat|; gradient
+        and spread, of y_hat. If not given, mask for l1 and for distances of the paper's form, else error.
     per_channel
-        A mask with the channels of y_hat instead of one.
+        Make a mask with the channels of y_hat instead of one channel.
     by
-        How the network sees volumes: slice by slice, from scratch each with its neighbours, or in three
-        dimensions (volume). Left out, slices.
+        How the network sees volumes: slice by slice (if trained from scratch, each with its neighbours), or
+        in three dimensions (volume). Slices if not given.
     paper_form
-        The U-Net of the paper, with transposed convolutions.
+        Use the U-Net of the paper, with transposed convolutions.
     scratch
-        Train a U-Net from random weights. Otherwise training starts from the packaged network where that
-        fits: for scorers mask and error, without --width, --per-channel and --by volume.
+        Train a U-Net from random weights. Otherwise, training starts from the packaged network where it fits:
+        for the scorers mask and error, without --width, --per-channel and --by volume.
     seed
         Seed of the weights and of the order of images.
     """
@@ -132,8 +132,8 @@ def train(
     target = data if collection.has_split else "DATA"
     show(
         record,
-        f"{run} holds a scorer ({fitted.name}, {used.terms.loss_name})",
+        f"{run} contains a scorer ({fitted.name}, {used.terms.loss_name})",
         NOT_KNOWN if comparison is None else comparison_text(comparison),
-        f"Next: conformask calibrate {run} {target}, with triplets that the score has not seen",
+        f"Next: conformask calibrate {run} {target}, with triplets that the scorer has not seen",
         as_json=json,
     )

@@ -1,4 +1,4 @@
-"""conformask triplets: a folder of true images -> x, y_hat and y."""
+"""conformask triplets: make x, y_hat and y from a folder of true images."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,17 +17,19 @@ def triplets(
     predictor: Annotated[
         str,
         Parameter(
-            help="Your network, which is code: run only what you would run as a program (SECURITY.md). "
-            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or "
-            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); of a library monai:BUNDLE, "
-            "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; or bicubic, "
-            "biharmonic, or the run folder of a predictor."
+            help="Your network. It is code: run only what you would run as a program (SECURITY.md). One of: "
+            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1]; "
+            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); from a library, monai:BUNDLE, "
+            "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; bicubic; "
+            "biharmonic; or the run folder of a predictor."
         ),
     ],
     task: TaskName | None = None,
     size: Annotated[
         int | None,
-        Parameter(help="Side in pixels: the short side is scaled to it and the centre cut out."),
+        Parameter(
+            help="Side in pixels: images are scaled so that the short side fits, and cropped at the centre."
+        ),
     ] = None,
     stride: Stride = None,
     split: Split = "file",
@@ -39,17 +41,18 @@ def triplets(
 ) -> None:
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
 
-    With --task IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
-    to DATA. Without, IMAGES holds your x/ and y/, and y_hat/ is added. A killed run resumes where it stopped.
+    With --task, IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
+    to DATA. Without --task, IMAGES has your x/ and y/, and y_hat/ is added. If a run is killed, the same
+    command resumes it.
 
     Parameters
     ----------
     images
-        A folder with x/ and y/, or with --task a folder of true images.
+        A folder with x/ and y/; with --task, a folder of true images.
     data
         With --task, a new folder for the triplets.
     seed
-        Decides the split; give the predictor's.
+        Seed of the split; give the seed of the predictor.
     """
     from conformask.predictors.custom import custom_predictor
     from conformask.preparation import (
@@ -70,7 +73,7 @@ def triplets(
         show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
         return
     if data is None or size is None:
-        bad_usage("--task makes x from true images: give DATA and --size too")
+        bad_usage("--task makes x from true images: give DATA and --size as well")
     source = true_images(images, size, stride, split, seed, read.data_range)
     made_by = task_by_name(task)
     network = predictor_named(predictor, made_by, read.data_range)

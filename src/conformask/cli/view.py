@@ -1,4 +1,4 @@
-"""conformask view: the viewer, in a browser on this machine."""
+"""conformask view: open the viewer in a browser on this machine."""
 
 import secrets
 import sys
@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import show
 
-NO_TOKEN = "Ask for no token: everyone with an account on this machine can then see the images."
+NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
 
 
 def view(
@@ -18,7 +18,7 @@ def view(
     data: Path,
     /,
     *,
-    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 takes any free one.")] = 8000,
+    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")] = 8000,
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
     read: Read = AS_FILES_SAY,
@@ -27,14 +27,14 @@ def view(
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
-    """Look at images with their masks, and move threshold and confidence; ends with Ctrl-C.
+    """Look at images with their masks, and change threshold and confidence; stop with Ctrl-C.
 
     Parameters
     ----------
     run
         A calibrated run folder or a saved masker.
     data
-        A folder with x/ and y_hat/, with y/ where the truth is known, or a manifest.csv.
+        A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv.
     """
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
@@ -51,6 +51,6 @@ def view(
     token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:
         url = url_of(bound, token)
-        show({"url": url}, masker.promise, f"{url}  (Ctrl-C ends it)", as_json=json)
+        show({"url": url}, masker.promise, f"{url}  (press Ctrl-C to stop)", as_json=json)
         sys.stdout.flush()
         serve(session, bound, token, browser=not headless)

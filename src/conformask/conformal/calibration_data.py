@@ -59,6 +59,6 @@ class CalibrationData:
         values: Array | None = getattr(self.curves, name)
         if values is None:
             raise MismatchError(
-                f"the stored curves have no {name}, which this promise takes: calibrate the images again"
+                f"the stored curves have no {name}, which this promise needs: calibrate the images again"
             )
         return values

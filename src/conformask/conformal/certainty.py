@@ -24,7 +24,7 @@ from conformask.errors import InvalidArgumentError
 THRESHOLDS = 64
 """Number of thresholds declared for a table of promises."""
 DRAWN = "Draw {drawn}, again and again: "
-KEPT = "For all but a small share of calibration sets (delta), this very calibration keeps: "
+KEPT = "Except for a small share of calibration sets (delta), the following holds for this calibration: "
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Simultaneous:
         below = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
         if not below:
             raise InvalidArgumentError(
-                f"threshold = {threshold:g} is below every declared threshold (from {self.thresholds[0]:g})"
+                f"threshold = {threshold:g} is below the smallest declared threshold, {self.thresholds[0]:g}"
             )
         return below[-1]
 

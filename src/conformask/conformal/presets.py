@@ -130,7 +130,7 @@ def guarantee(
             raise InvalidArgumentError(f"{key} = {value:g}: must be between 0 and 1, such as {DEFAULTS[key]}")
         if value is not None and key not in taken:
             raise InvalidArgumentError(
-                f"{key} = {value:g}: the {name} guarantee takes no {key}, leave it out"
+                f"{key} = {value:g}: the {name} guarantee takes no {key}; leave it out"
             )
         if key in taken:
             arguments[key] = DEFAULTS[key] if value is None else value
@@ -156,7 +156,9 @@ def unit_of(name: str | None, share: float | None) -> Unit:
     if share is None:
         return made
     if not isinstance(made, Group):
-        raise InvalidArgumentError(f"share = {share:g}: it is of the images of a group, take the unit group")
+        raise InvalidArgumentError(
+            f"share = {share:g}: only the unit group takes a share; choose that unit or leave share out"
+        )
     if not 0 < share <= 1:
         raise InvalidArgumentError(f"share = {share:g}: must be above 0 and at most 1, such as 0.9")
     return Group(share)

@@ -85,7 +85,8 @@ class CategoryLambda:
         unknown = sorted(set(facts.category or ()) - set(self.lambdas))
         if unknown:
             raise InvalidArgumentError(
-                f"category {unknown[0]!r} was not calibrated; known are {sorted(self.lambdas)}"
+                f"category {unknown[0]!r} was not calibrated; the calibrated categories are "
+                f"{sorted(self.lambdas)}"
             )
         return np.array([self.lambdas[category] for category in facts.category or ()])
 
@@ -247,11 +248,13 @@ def rule_from_json(record: Mapping[str, Json]) -> Rule:
         MismatchError: a kind that this version does not know, or a damaged record.
     """
     if record["kind"] not in RULES:
-        raise MismatchError(f"the rule {record['kind']!r} is unknown to this conformask: upgrade it")
+        raise MismatchError(
+            f"this version of conformask does not know the rule {record['kind']!r}: upgrade conformask"
+        )
     try:
         return RULES[record["kind"]].from_json(record)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MismatchError(
             f"the rule {record['kind']!r} is damaged ({type(error).__name__}: {error}): copy the masker "
-            "again, or calibrate again"
+            "again or recalibrate"
         ) from error

@@ -51,8 +51,8 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
         expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
         if channels != expected:
             raise ImageError(
-                f"mixed channels: {role} of {triplet.name!r} has {channels}, that of {first.name!r} "
-                f"{expected}; use images of one kind"
+                f"mixed channels: {role} of {triplet.name!r} has {channels}, but {role} of {first.name!r} "
+                f"has {expected}; use images of one kind"
             )
 
 

@@ -57,7 +57,7 @@ class CheckReport:
 def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
     """Read every triplet once and return what was found.
 
-    `needed` is the number of calibration images that the wanted promise takes. Triplets without a split are
+    `needed` is the number of calibration images that the promise requires. Triplets without a split are
     taken to be one part.
 
     Raises:
@@ -159,8 +159,8 @@ def _alike_warnings(names: Sequence[str], alike: Sequence[tuple[int, int]]) -> I
     if alike:
         a, b = (names[index] for index in alike[0])
         yield (
-            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: give "
-            "images of one patient or scene one group, and keep one of images that are copies"
+            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: put "
+            "images of one patient or scene in one group, and keep only one of several copies"
         )
 
 
@@ -179,8 +179,8 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
         others = [name for name, each in known if is_other(each)]
         if others:
             yield (
-                f"{len(others)} images have another {what} than {first}, for example {others[0]}: the "
-                "promise is about images like those of the calibration, all kinds of them"
+                f"{len(others)} images differ from {first} in {what}, for example {others[0]}: the promise "
+                "is about images like the calibration images, in the same mix"
             )
 
 
@@ -194,8 +194,8 @@ def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Ite
     if several:
         one, other, *_ = sorted(several[0])
         yield (
-            f"images of {len(several)} patients lie in several groups, for example {one} and {other}: give "
-            "each patient one group, --group-from patient"
+            f"images of {len(several)} patients are in several groups, for example {one} and {other}: put "
+            "each patient in one group (--group-from patient)"
         )
 
 
@@ -205,9 +205,12 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator
         spanning[group].add(part)
     torn = [group for group, found in spanning.items() if len(found) > 1]
     if torn:
-        yield f"{len(torn)} groups lie in more than one part, for example {torn[0]!r}: keep each in one"
+        yield (
+            f"{len(torn)} groups are in more than one part, for example {torn[0]!r}: keep each group in one "
+            "part"
+        )
     if len(spanning) < len(triplets):
-        yield "groups hold several images: the marginal promise needs one image a group"
+        yield "groups contain several images: the marginal promise needs one image per group"
     elif triplets.provenance.population is None:
         yield from _source_warnings(triplets.names)
 
@@ -217,7 +220,7 @@ def _source_warnings(names: Sequence[str]) -> Iterator[str]:
     sources = [match[1] if (match := SOURCE.match(name)) else None for name in names]
     if None not in sources and 2 <= len(set(sources)) <= len(names) / 2:
         yield (
-            f"by their names these {len(names)} images come from {len(set(sources))} sources, such as "
-            f"{sources[0]}: images of one slide, stack or patient are dependent. If they are, name it in the "
-            "column group of manifest.csv"
+            f"their names suggest that these {len(names)} images come from {len(set(sources))} sources, "
+            f"such as {sources[0]}: images of one slide, stack or patient are dependent. If that is so, "
+            "name the source in the column group of manifest.csv"
         )

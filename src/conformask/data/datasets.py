@@ -33,8 +33,8 @@ class Item:
             image = item[self.key]
         except (KeyError, IndexError, TypeError) as error:
             raise ImageError(
-                f"item {self.index} of the dataset has no {self.key!r}: it is {_text(item)}; say which keys "
-                "or places x, y_hat and y have, keys=(...)"
+                f"item {self.index} of the dataset has no {self.key!r}: it is {_text(item)}; name the keys "
+                "or positions of x, y_hat and y with keys=(...)"
             ) from error
         array = image.detach().cpu().numpy() if hasattr(image, "detach") else np.asarray(image)
         return array if dtype is None else array.astype(dtype)
@@ -44,13 +44,13 @@ def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, 
     """Return the images of every item by role, and their axes, taken from the first item.
 
     Raises:
-        InvalidArgumentError: a dataset without length or places, or items of neither two nor three images.
+        InvalidArgumentError: a dataset without length or indexing, or items of neither two nor three images.
         ImageError: images of other axes than (C, H, W) or (C, D, H, W).
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InvalidArgumentError(
-            f"{type(dataset).__name__} cannot be asked for an item by its number: give a sequence or a torch "
-            "Dataset with a length; of a DataLoader its .dataset"
+            f"{type(dataset).__name__} has no items by index: give a sequence or a torch Dataset with a "
+            "length; for a DataLoader, give its .dataset"
         )
     if len(dataset) == 0:
         raise InvalidArgumentError("the dataset is empty; give at least one item")
@@ -59,7 +59,8 @@ def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, 
         keys = [role for role in ROLES if role in first] if isinstance(first, Mapping) else range(len(first))
     if not 2 <= len(keys) <= 3:
         raise InvalidArgumentError(
-            f"items are {_text(first)}: give (x, y_hat) or (x, y_hat, y), or say which they are, keys=(...)"
+            f"items are {_text(first)}: give items (x, y_hat) or (x, y_hat, y), or name their keys with "
+            "keys=(...)"
         )
     items = {
         role: [Item(dataset, index, key) for index in range(len(dataset))]
@@ -68,7 +69,7 @@ def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, 
     dimensions = np.asarray(items["y_hat"][0]).ndim
     if dimensions not in AXES:
         raise ImageError(
-            f"y_hat of item 0 has {dimensions} axes: images of a dataset are (C, H, W) or (C, D, H, W)"
+            f"y_hat of item 0 has {dimensions} axes: images of a dataset must be (C, H, W) or (C, D, H, W)"
         )
     return items, AXES[dimensions]
 

@@ -112,10 +112,13 @@ def _opened(path: Path, reading: Reading) -> Iterator[ImageHandle]:
         raise MissingFileError(f"{path} does not exist")
     kind = format_of(file)
     if kind is None:
-        raise ImageError(f"{file} has the suffix {file.suffix!r}; images end in {', '.join(IMAGE_SUFFIXES)}")
+        raise ImageError(
+            f"{file} has the suffix {file.suffix!r}; names of images must end with "
+            f"{', '.join(IMAGE_SUFFIXES)}"
+        )
     with _readable(path), kind.open(file, reading, time) as image:
         if image.header.values == 0:
-            raise ImageError(f"{path} holds {image.header.shape} (C, *space), an image without pixels")
+            raise ImageError(f"{path} has shape {image.header.shape} (C, *space), so it has no pixels")
         if image.window is None:
             _check_memory(path, image.header)
         yield image
@@ -133,7 +136,7 @@ def _readable(path: Path) -> Iterator[None]:
         if failure is not None:
             raise ImageError(f"{path} cannot be read, {failure}") from error
         raise ImageError(
-            f"{path} cannot be read as an image ({error}); it may be truncated, write it again"
+            f"{path} cannot be read as an image ({error}): it may be truncated; write it again"
         ) from error
 
 
@@ -151,6 +154,7 @@ def _checked(path: Path, array: Array, header: Header, space: tuple[int, ...]) -
     whole = array[..., None] if array.ndim == len(space) else array
     if whole.shape != (*space, header.channels):
         raise ImageError(
-            f"{path} holds {array.shape}, and its header says {header.shape} (C, *space); write it again"
+            f"{path} has shape {array.shape}, but its header states {header.shape} (C, *space); write "
+            "it again"
         )
     return array

@@ -21,16 +21,17 @@ def pattern(text: str) -> Find:
     try:
         expression = re.compile(text)
     except re.error as error:
-        raise InvalidArgumentError(f"group_from {text!r} is no regular expression: {error}") from error
+        raise InvalidArgumentError(f"group_from {text!r} is not a regular expression: {error}") from error
     if expression.groups != 1:
         raise InvalidArgumentError(
-            f"group_from {text!r} has {expression.groups} groups in brackets; give one, such as sub-([^_]+)"
+            f"group_from {text!r} has {expression.groups} groups in brackets; give exactly one, such as "
+            "sub-([^_]+)"
         )
 
     def find(name: str, header: Callable[[Role], Header]) -> str:
         match = expression.search(name)
         if match is None or not match[1]:
-            raise InvalidArgumentError(f"group_from {text!r} is not found in the name {name!r}")
+            raise InvalidArgumentError(f"group_from {text!r} does not match the name {name!r}")
         return match[1]
 
     return find
@@ -45,7 +46,7 @@ def patient_of(name: str, header: Callable[[Role], Header]) -> str:
     patient = header("y_hat").patient or header("x").patient
     if patient is None:
         raise InvalidArgumentError(
-            f"x and y_hat of {name!r} name no patient: group_from patient reads the PatientID of DICOM "
-            "files; give a regular expression for the names instead, such as sub-([^_]+)"
+            f"the files of x and y_hat of {name!r} name no patient: group_from patient reads the PatientID "
+            "of DICOM files; give a regular expression for the names instead, such as sub-([^_]+)"
         )
     return patient

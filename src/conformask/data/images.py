@@ -103,11 +103,11 @@ def _finite(block: Array, name: str, *, nan: bool) -> Array:
     values: Array = block.astype(np.float64)
     if not nan and np.isnan(values).any():
         raise ImageError(
-            f"{name} holds NaN: replace it before use, or say that it lies outside the region that the "
+            f"{name} contains NaN: replace it before use, or declare it to be outside the region that the "
             "promise is about, nan='outside' (--nan outside)"
         )
     if np.isinf(values).any():
-        raise ImageError(f"{name} holds infinite values; replace them before use")
+        raise ImageError(f"{name} contains infinite values; replace them before use")
     return values
 
 
@@ -115,7 +115,7 @@ def _range_of(array: Array, header: Header, name: str) -> DataRange:
     if header.data_range is not None:
         return header.data_range
     raise ImageError(
-        f"{name} holds {array.dtype}, which does not say its range (uint8, uint16 and floats do); "
+        f"{name} contains {array.dtype}, which does not define its range (uint8, uint16 and floats do); "
         "give it as data_range=(low, high) or --data-range LOW HIGH"
     )
 
@@ -128,8 +128,8 @@ def _checked_range(data_range: DataRange) -> DataRange:
     width, step = high - low, math.ulp(max(abs(low), abs(high)))
     if not (math.isfinite(width) and step <= TOLERANCE * width):
         raise InvalidArgumentError(
-            f"data_range is {data_range}; give two finite numbers, low < high, that float64 can tell apart, "
-            "such as (0, 4095)"
+            f"data_range is {data_range}; give two finite numbers, low < high, that differ in float64, such "
+            "as (0, 4095)"
         )
     return low, high
 
@@ -141,8 +141,8 @@ def _check_inside(least: float, most: float, data_range: DataRange, name: str) -
         return
     extreme = most if most - high > low - least else least
     raise ImageError(
-        f"{name} holds the value {extreme:.6g}, outside its range ({low:g}, {high:g}); "
-        "give the right range as data_range=(low, high) or --data-range LOW HIGH"
+        f"{name} contains the value {extreme:.6g}, outside its range ({low:g}, {high:g}); give the right "
+        "range as data_range=(low, high) or --data-range LOW HIGH"
     )
 
 
@@ -181,16 +181,18 @@ def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
     """Return the function that writes a file of this suffix, and whether such files hold floats."""
     if path.suffix.lower() not in WRITERS:
         raise InvalidArgumentError(
-            f"cannot write {path}: suffix {path.suffix!r}; choose from {sorted(WRITERS)}"
+            f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {sorted(WRITERS)}"
         )
     return WRITERS[path.suffix.lower()]
 
 
 def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
     if image.size == 0 or not (holds_floats or (image.ndim == 3 and len(image) in (1, 3))):
-        raise ImageError(f"{path} cannot hold an image of shape {image.shape}; it takes (1 or 3, H, W)")
+        raise ImageError(
+            f"{path} cannot store an image of shape {image.shape}; give one of shape (1 or 3, H, W)"
+        )
     if not np.isfinite(image).all():
-        raise ImageError(f"the image for {path} holds NaN or infinite values")
+        raise ImageError(f"the image for {path} contains NaN or infinite values")
     _check_inside(float(image.min()), float(image.max()), (0.0, 1.0), f"the image for {path}")
 
 
@@ -210,8 +212,8 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not images:
         deep = "" if recursive else " directly"
         raise MissingFileError(
-            f"{folder} holds no images{deep}; they end in {', '.join(IMAGE_SUFFIXES)}, or are folders of a "
-            "DICOM series each"
+            f"{folder} contains no images{deep}: files that end with {', '.join(IMAGE_SUFFIXES)}, or "
+            "folders with one DICOM series each"
         )
     for path in images:
         check_name(name_and_suffix(path)[0], repr(str(path)))
@@ -227,18 +229,19 @@ def check_name(name: str, where: str) -> None:
     """Refuse a name that cannot name a file in an output folder."""
     if not name or name.startswith(".") or any(sign in "/\\" or sign < " " for sign in name):
         raise InvalidArgumentError(
-            f"{where}: name {name!r} becomes a file name, so it must not be empty, hold slashes, line ends "
-            "or other control characters, or start with a dot"
+            f"{where}: name {name!r} becomes a file name, so it must not be empty, start with a dot, or "
+            "contain slashes, line breaks or other control characters"
         )
     try:
         size = len(name.encode())
     except UnicodeEncodeError as error:
         raise InvalidArgumentError(
-            f"{where}: name {name!r} holds bytes that are not UTF-8; rename it"
+            f"{where}: name {name!r} contains bytes that are not UTF-8; rename it"
         ) from error
     if size > LONGEST_NAME:
         raise InvalidArgumentError(
-            f"{where}: name {name!r} becomes a file name and has {size} bytes; rename it, {LONGEST_NAME} fit"
+            f"{where}: name {name!r} becomes a file name, but has {size} bytes; rename it to at most "
+            f"{LONGEST_NAME}"
         )
 
 

@@ -21,8 +21,8 @@ def check_memory(what: str, size: int) -> None:
     limit = _limit()
     if size > limit:
         raise ImageError(
-            f"{what} takes {size} bytes of memory, and {limit} are allowed: cut it into smaller images, or "
-            f"set CONFORMASK_MAX_IMAGE_BYTES to {size}"
+            f"{what} takes {size} bytes of memory, but only {limit} are allowed: cut it into smaller "
+            f"images, or set CONFORMASK_MAX_IMAGE_BYTES to {size}"
         )
 
 

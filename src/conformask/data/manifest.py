@@ -73,7 +73,9 @@ def parse_weight(value: str | float, where: str) -> float:
 
 def _check_new(name: str, seen: set[str], where: str) -> None:
     if name in seen:
-        raise InvalidArgumentError(f"{where}: the name {name!r} is taken; give every triplet its own name")
+        raise InvalidArgumentError(
+            f"{where}: the name {name!r} is already used; give every triplet its own name"
+        )
     seen.add(name)
 
 
@@ -96,7 +98,7 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
     for name, values in columns.items():
         if len(values) != count:
             raise InvalidArgumentError(
-                f"{name} has {len(values)} items and x has {count}; give one for each image"
+                f"{name} has {len(values)} items but x has {count}; give one for each image"
             )
 
 
@@ -132,7 +134,8 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
     for role, path in files.items():
         if times[role] != count and not (role == "region" and times[role] is None):
             raise ImageError(
-                f"{path} has {times[role] or 'no'} time points and {files['y_hat']} {count}: they must agree"
+                f"{path} has {times[role] or 'no'} time points, but {files['y_hat']} has {count}: they "
+                "must agree"
             )
     for time in range(count):
         points = {
@@ -166,8 +169,8 @@ def _check_partners(
     if alone:
         more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
         raise MissingFileError(
-            f"{folder}: {', '.join(alone[:SHOWN])}{more} without a partner of the same name in {other}/; "
-            "add the missing files or remove these"
+            f"{folder}: {', '.join(alone[:SHOWN])}{more} have no partner of the same name in {other}/; add "
+            "the missing files or remove these"
         )
 
 
@@ -188,10 +191,10 @@ def rows_of_manifest(path: Path) -> list[ManifestRow]:
         rows = list(_parsed(path, reader))
     except csv.Error as error:
         raise InvalidArgumentError(
-            f"{path} line {reader.reader.line_num}: {error}; look for a quotation mark that is not closed"
+            f"{path} line {reader.reader.line_num}: {error}; look for an unclosed quotation mark"
         ) from error
     if not rows:
-        raise InvalidArgumentError(f"{path} lists no triplets; write one line for each")
+        raise InvalidArgumentError(f"{path} lists no triplets; write one line per triplet")
     return rows
 
 
@@ -219,18 +222,19 @@ def _separator(text: str) -> str:
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
     if len(columns) > MOST_COLUMNS:
         raise InvalidArgumentError(
-            f"{path} line 1 has {len(columns):,} columns, of which {len(COLUMNS)} mean something: is it a "
-            "manifest?"
+            f"{path} line 1 has {len(columns):,} columns, but only {len(COLUMNS)} of them have known names: "
+            "is it a manifest?"
         )
     missing = [column for column in REQUIRED if column not in columns]
     if missing:
         raise InvalidArgumentError(
-            f"{path} line 1: no column {missing[0]!r} among {list(columns)}; allowed are {list(COLUMNS)}"
+            f"{path} line 1: no column {missing[0]!r} among {list(columns)}; the allowed columns are "
+            f"{list(COLUMNS)}"
         )
     for column in columns:
         near = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
         if column not in COLUMNS and near:
-            raise InvalidArgumentError(f"{path} line 1: column {column!r}; did you mean {near[0]!r}?")
+            raise InvalidArgumentError(f"{path} line 1: unknown column {column!r}; did you mean {near[0]!r}?")
         if column and columns.count(column) > 1:
             raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
@@ -241,7 +245,7 @@ def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[ManifestRow]:
         where = f"{path} line {reader.line_num}"
         if None in line:
             raise InvalidArgumentError(
-                f"{where}: more cells than line 1 has columns; put a cell that holds the separator between "
+                f"{where}: more cells than line 1 has columns; put cells that contain the separator in "
                 "quotation marks"
             )
         cells = {key: (value or "").strip() for key, value in line.items() if key}

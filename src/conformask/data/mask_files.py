@@ -52,9 +52,11 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -
     kind = chosen(writers, known_suffix(path), "suffix")
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:
-        raise ImageError(f"{path} cannot hold a mask of {shape[0]} channels, only of 1 or 3; OME-Zarr can")
+        raise ImageError(
+            f"{path} cannot store a mask with {shape[0]} channels, only with 1 or 3; OME-Zarr can"
+        )
     space = shape[2 if under.is_film else 1 :]
     if len(space) > 2 and not kind.volumes:
-        raise ImageError(f"{path} cannot hold the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
+        raise ImageError(f"{path} cannot store the mask of a volume; OME-TIFF, OME-Zarr and NIfTI can")
     with atomic_write(path) as aside:
         kind.write_blocks(aside, shape, blocks, side_of_block(space), under)

@@ -53,12 +53,12 @@ class Provenance:
             record["network"] = {"name": record["predictor"]}
         provenance = from_dict(cls, record, path)
         if not provenance.finished:
-            raise MismatchError(f"{folder} holds triplets that were not finished: give the command again")
+            raise MismatchError(f"{folder} contains unfinished triplets: repeat the command")
         if network is None or provenance.network == Network(network):
             return provenance
         if provenance.network is not None:
             raise MismatchError(
-                f"{path} says that y_hat was made by {provenance.network.name}, not {network}"
+                f"{path} states that y_hat was made by {provenance.network.name}, not {network}"
             )
         return replace(provenance, network=Network(network))
 

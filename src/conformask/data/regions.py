@@ -60,7 +60,7 @@ def _check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Ge
     if geometry is not None and header.geometry is not None and header.space == size:
         difference = header.geometry.differs(geometry)
         if difference:
-            raise ImageError(f"{path} and y_hat have {difference}; they must lie in the same place")
+            raise ImageError(f"{path} and y_hat have {difference}; they must have the same position")
 
 
 def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | None = None) -> Region:
@@ -89,11 +89,11 @@ def check_not_empty(region: Region, name: str) -> None:
         ImageError: it is empty; names `name`.
     """
     if not region.any():
-        raise ImageError(f"{name} is empty, so that nothing could be promised: leave the image out")
+        raise ImageError(f"{name} is empty, so nothing can be promised: leave the image out")
 
 
 def _of_another_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) -> ImageError:
-    return ImageError(f"{name} has shape {shape} and its image {size}: give one value for each pixel")
+    return ImageError(f"{name} has shape {shape}, but its image has {size}: give one value per pixel")
 
 
 def _weights(array: Array, name: str) -> Array:
@@ -101,7 +101,7 @@ def _weights(array: Array, name: str) -> Array:
         return np.asarray(array != 0, np.float32)
     region: Array = array.astype(np.float32)
     if not ((region >= 0) & (region <= 1)).all():
-        raise ImageError(f"{name} has values outside [0, 1], or NaN: 1 is inside, 0 outside")
+        raise ImageError(f"{name} has values outside [0, 1], or NaN: use 1 for inside and 0 for outside")
     return region
 
 
@@ -123,9 +123,7 @@ def without_nan(
     images = [image for image in (x, y_hat, y) if image is not None and image.shape[1:] == y_hat.shape[1:]]
     inside = not_nan(images, region)
     if not inside.any():
-        raise ImageError(
-            f"triplet {name!r} is NaN everywhere, so that nothing could be promised: leave it out"
-        )
+        raise ImageError(f"triplet {name!r} is NaN everywhere, so nothing can be promised: leave it out")
     x, y_hat = np.nan_to_num(x), np.nan_to_num(y_hat)
     return x, y_hat, None if y is None else np.nan_to_num(y), inside
 

@@ -45,13 +45,13 @@ def read_row(row: ManifestRow, reading: Reading) -> Triplet:
     geometry, patient = (None, None) if of_y_hat is None else (of_y_hat.geometry, of_y_hat.patient)
     if y is not None and y.shape != y_hat.shape:
         raise ImageError(
-            f"triplet {row.name!r}: y has shape {y.shape} and y_hat {y_hat.shape} (C, *space); "
-            "they must be the same"
+            f"triplet {row.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); they "
+            "must be the same"
         )
     if x.ndim != y_hat.ndim:
         raise ImageError(
-            f"triplet {row.name!r}: x has shape {x.shape} and y_hat {y_hat.shape} (C, *space); one is a "
-            "volume, the other is not"
+            f"triplet {row.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one is "
+            "a volume, the other is not"
         )
     _check_places(row.name, {"x": of_x, "y": of_y}, of_y_hat)
     region = None if row.region is None else _region(row, reading, y_hat.shape[1:], geometry)
@@ -145,7 +145,7 @@ def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header 
             difference = other.geometry.differs(y_hat.geometry)
         if difference:
             raise ImageError(
-                f"triplet {name!r}: {role} and y_hat have {difference}; they must lie in the same place: "
+                f"triplet {name!r}: {role} and y_hat have {difference}; they must have the same position: "
                 "write y_hat with the header of its input"
             )
 

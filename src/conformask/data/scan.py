@@ -66,7 +66,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         InvalidArgumentError: the truth is not known.
     """
     if not triplets.has_truth:
-        raise InvalidArgumentError("these triplets have no y: the truth is needed here (a folder y/)")
+        raise InvalidArgumentError("these triplets have no y, but the truth is needed here: add a folder y/")
     sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
     geometries, nearer = [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):

@@ -54,9 +54,9 @@ class _TileOptions:
             raise InvalidArgumentError(f"size {self.size} and stride {self.stride} must be at least 1 pixel")
         if self.how == "tile" and self.stride is not None and self.stride < self.size:
             raise InvalidArgumentError(
-                f"stride {self.stride} below size {self.size} makes tiles overlap, and split 'tile' would "
-                "put their common pixels in training and calibration: use a stride of at least the size, "
-                "or split 'file' or 'within'"
+                f"stride {self.stride} below size {self.size} makes tiles overlap, so split 'tile' could "
+                "put the same pixels in training and calibration: use a stride of at least the size, or "
+                "split 'file' or 'within'"
             )
 
     def sources(self, file: str, header: Header) -> Iterator[Source]:
@@ -167,7 +167,7 @@ class TrueImages:
             if min(header.space) < cutting.size:
                 raise ImageError(
                     f"{_text(name, files[name])} is {' x '.join(map(str, header.space))} pixels, smaller "
-                    f"than {cutting.size} x {cutting.size}; use a smaller --size or leave it out"
+                    f"than {cutting.size} x {cutting.size}; use a smaller --size or leave the image out"
                 )
         sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
         for source in sources:
@@ -281,8 +281,8 @@ def _common_channels(headers: Mapping[str, Header], colour: bool) -> int:
         return max(names)
     (first, one), (other, odd) = list(names.items())[:2]
     raise ImageError(
-        f"mixed channels: {odd!r} has {other}, {one!r} has {first}; use images of one kind, or colour=True "
-        "to repeat grey photographs to three channels"
+        f"mixed channels: {odd!r} has {other}, but {one!r} has {first}; use images of one kind, or "
+        "colour=True to convert grey photographs to three channels"
     )
 
 

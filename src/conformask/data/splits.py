@@ -44,7 +44,9 @@ def assign_parts(
             the message says how many it takes.
     """
     if len(fractions) != len(PARTS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
-        raise InvalidArgumentError(f"fractions {fractions}: give those of {', '.join(PARTS)}, which sum to 1")
+        raise InvalidArgumentError(
+            f"fractions {fractions}: give positive fractions for {', '.join(PARTS)} that sum to 1"
+        )
     images = Counter(groups)
     drawn = sorted(images, key=lambda group: uniform(seed, "fractions", group))
     units = list(accumulate(1 if by_group else images[group] for group in drawn))
@@ -54,8 +56,8 @@ def assign_parts(
     if others < len(PARTS) - 1:
         units_text = "groups" if by_group else "images"
         raise InvalidArgumentError(
-            f"{len(groups)} images in {len(drawn)} groups are too few for four parts, with {calibration} "
-            f"{units_text} or more for calibration: add some, or ask for less confidence"
+            f"{len(groups)} images in {len(drawn)} groups are too few for four parts with at least "
+            f"{calibration} {units_text} for calibration: add images, or ask for less confidence"
         )
     rest = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
     ends = [round(others * share / sum(rest)) for share in accumulate(rest)]

@@ -264,7 +264,8 @@ class Triplets:
         geometry = self.geometry(0)
         if geometry is None:
             raise InvalidArgumentError(
-                f"window {asked!r}: y_hat of {self.names[0]!r} has no spacing; give the window in pixels"
+                f"window {asked!r}: the file of y_hat of {self.names[0]!r} states no spacing; give the "
+                "window in pixels"
             )
         return geometry.window(asked)
 
@@ -435,7 +436,9 @@ class Triplets:
         self, fractions: Sequence[float], seed: int, guarantee: str | None, confidence: float | None
     ) -> list[str | None]:
         if self.has_split:
-            raise InvalidArgumentError("the manifest splits already: leave out fractions and guarantee")
+            raise InvalidArgumentError(
+                "the manifest already defines a split: leave out fractions and guarantee"
+            )
         promise = guarantee_by_name(guarantee or "marginal", confidence)
         fewest = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
         of_groups = assign_parts(self.groups, fractions, seed, fewest, promise.by_group)
@@ -445,7 +448,7 @@ class Triplets:
         indices = [index for index, part in enumerate(parts) if part == name]
         if not indices:
             raise InvalidArgumentError(
-                f"the {name} part is empty: {self._groups_text()} give none; add images or groups, use "
+                f"the {name} part is empty: {self._groups_text()} are too few; add images or groups, use "
                 f"another seed, or mark lines as {name} in the split column of a manifest"
             )
         return self.select(indices)
@@ -459,7 +462,7 @@ class Triplets:
         if not 0 < fraction < 1:
             raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
         if len(set(self.groups)) < 2:
-            raise InvalidArgumentError(f"cannot set {fraction:g} of {self._groups_text()} aside: add groups")
+            raise InvalidArgumentError(f"cannot set aside {fraction:g} of {self._groups_text()}: add groups")
         aside = set_aside(set(self.groups), fraction, seed)
         others = self.select(index for index, group in enumerate(self.groups) if group not in aside)
         return others, self.select(index for index, group in enumerate(self.groups) if group in aside)
@@ -523,6 +526,6 @@ def refuse_others(*given: object) -> None:
             dataset = "LOADER.dataset" if hasattr(each, "dataset") else "DATASET"
             made = "from_folder(PATH)" if isinstance(each, str | Path) else f"from_dataset({dataset})"
             raise InvalidArgumentError(
-                f"a {type(each).__name__} is given where triplets are taken: give Triplets.{made}, or what "
-                "another Triplets.from_... makes"
+                f"expected Triplets, not a {type(each).__name__}: give Triplets.{made}, or the result of "
+                "another Triplets.from_..."
             )

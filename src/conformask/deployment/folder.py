@@ -69,7 +69,7 @@ class MaskFolder:
         trouble = self._trouble(str(promise["fingerprint"]), set(names))
         if trouble and not overwrite:
             raise MismatchError(
-                f"{self.path} {trouble}: choose another folder, or --overwrite (overwrite=True)"
+                f"{self.path} {trouble}: choose another folder, or use --overwrite (overwrite=True)"
             )
         if trouble:
             remove_claimed(record)
@@ -90,10 +90,12 @@ class MaskFolder:
         record = self.path / CLAIM
         there = [name for name in claimed_by(record) if (self.path / name).exists()]
         if record.is_file() and read_json(record).get("fingerprint") != fingerprint:
-            return "holds masks of another promise" if there else None
+            return "contains masks of another promise" if there else None
         strays = sorted(name for name in there if name.startswith(f"{MASKS}/") and name not in names)
         return (
-            f"holds masks of {len(strays)} other images, such as {Path(strays[0]).name}" if strays else None
+            (f"contains masks of {len(strays)} other images, such as {Path(strays[0]).name}")
+            if strays
+            else None
         )
 
     def lines(self) -> dict[str, MaskRow]:
@@ -116,7 +118,7 @@ class MaskFolder:
             OutputError: masks.json is missing.
         """
         if not (self.path / CLAIM).is_file():
-            raise OutputError(f"{self.path / CLAIM} is gone since the run began: give the command again")
+            raise OutputError(f"{self.path / CLAIM} has disappeared since the run began: repeat the command")
 
     def add(self, line: MaskRow) -> None:
         """Append a line; safe to call from any thread."""

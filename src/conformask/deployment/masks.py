@@ -71,8 +71,8 @@ def write_masks(
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
     Where all time points of a file are masked, their masks end in one file with its name and its times.
-    Images that no tile of 1024 pixels holds, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
-    their overlays are reduced. Those of the calibration's sizes are always scored in one pass. A killed run
+    Images larger than a tile of 1024 pixels, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
+    their overlays are reduced. Images of the calibration's sizes are always scored in one pass. A killed run
     resumes with the images that are missing or have changed.
 
     Args:
@@ -82,8 +82,8 @@ def write_masks(
         other_network: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
         seg: also write segmentations/NAME.dcm for DICOM series: the region where the mask is below seg.
-        like: whose file type and place the masks have; x, such as a DICOM series whose y_hat is NIfTI, only
-            if both files say that they lie in the same place.
+        like: the role whose file type and geometry the masks have; x, such as a DICOM series whose y_hat is
+        NIfTI, only if both files state that they lie in the same place.
         devices: a number or auto, passed to Lightning; each is a process that masks its share of the images.
         nodes: computers that share the work, started by torchrun or SLURM.
 
@@ -278,8 +278,8 @@ def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Pat
     lost = [name for name in names if name not in lines]
     if lost:
         raise OutputError(
-            f"{out} was changed meanwhile: {SIZES} says nothing of {lost[0]!r}, which was masked; give the "
-            "command again"
+            f"{out} was changed during the run: {SIZES} has no line for {lost[0]!r}, which was masked; "
+            "repeat the command"
         )
 
 
@@ -289,7 +289,7 @@ def _check_over_x(triplets: Triplets) -> None:
         reason = _apart(triplets.header(index, "x"), triplets.header(index, "y_hat"))
         if reason:
             raise MismatchError(
-                f"the mask of {name!r} cannot lie over x: {reason}; leave out like='x' (--like x)"
+                f"the mask of {name!r} cannot be placed over x: {reason}; leave out like='x' (--like x)"
             )
 
 
@@ -297,21 +297,21 @@ def _apart(x: Header, y_hat: Header) -> str | None:
     """Return why two images may not lie in the same place; None where they do."""
     one, other = x.geometry, y_hat.geometry
     if one is None or other is None or one.affine is None or other.affine is None:
-        return "x and y_hat do not both say where they lie, as DICOM and NIfTI can"
+        return "the files of x and y_hat do not both state their position, as DICOM and NIfTI can"
     if x.space != y_hat.space:
-        return f"x has {x.space} pixels and y_hat {y_hat.space}"
+        return f"x has {x.space} pixels, but y_hat has {y_hat.space}"
     difference = one.differs(other)
     return difference and f"x and y_hat have {difference}"
 
 
 def _check_seg(seg: float, triplets: Triplets, like: Role) -> None:
     if not 0 < seg <= 1:
-        raise InvalidArgumentError(f"seg = {seg}: a mask is cut at a value in (0, 1], such as 0.5")
+        raise InvalidArgumentError(f"seg = {seg}: give a mask value in (0, 1], such as 0.5")
     others = [name for index, name in enumerate(triplets.names) if triplets.suffix(index, like) not in DICOM]
     if others:
         raise InvalidArgumentError(
-            f"seg writes a DICOM SEG beside the mask of a DICOM series, and {others[0]!r} is none: leave it "
-            "out"
+            f"seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: leave "
+            "out seg"
         )
 
 

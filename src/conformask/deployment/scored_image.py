@@ -68,8 +68,8 @@ def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OutputError(
-            f"{what} takes {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
-            "set TMPDIR to another folder"
+            f"{what} takes {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are free: set "
+            "TMPDIR to another folder"
         )
     with tempfile.TemporaryFile() as file:
         return np.memmap(file, np.float32, "w+", shape=shape)

@@ -262,12 +262,12 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
     size, card = image.y_hat.size, masker.card
     _factors(masker, image)
     if image.y is not None and image.y.size != size:
-        raise ImageError(f"{image.y.name}: {image.y.size} pixels, y_hat has {size}; they must agree")
+        raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
     if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
-            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.guarantee} promise reads "
-            f"{', '.join(sorted(masker.rule.needs))} of a whole image, which is done in memory for up to "
-            f"{IN_MEMORY} pixels; calibrate another guarantee, such as marginal or pac"
+            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.guarantee} promise needs "
+            f"{', '.join(sorted(masker.rule.needs))} of a whole image, which are computed in memory for up "
+            f"to {IN_MEMORY} pixels; calibrate with another guarantee, such as marginal or pac"
         )
 
 
@@ -279,7 +279,10 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
         warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
     elif reason:
         warnings.warn(
-            f"{reason}, not whole images by tiles: calibrate whole images with --whole for one that does",
+            (
+                f"{reason}, not whole images scored by tiles: calibrate whole images with --whole for a "
+                "promise that does"
+            ),
             stacklevel=4,
         )
 
@@ -288,6 +291,6 @@ def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(path.parent).free
     if free < needed:
         raise OutputError(
-            f"{path} needs {needed / 1e9:.1f} GB beside it for scores and mask, and {free / 1e9:.1f} GB are "
-            "free: choose another folder"
+            f"{path} needs {needed / 1e9:.1f} GB in its folder for scores and mask, but only "
+            f"{free / 1e9:.1f} GB are free: choose another folder"
         )

@@ -80,7 +80,7 @@ def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> 
     if isinstance(choice, str) and choice in PERCEPTUAL:
         return PERCEPTUAL[choice]
     raise InvalidArgumentError(
-        f"weights_path= goes with the names {list(PERCEPTUAL)}, not with {distance(choice).name!r}"
+        f"weights_path= applies only to the distances {list(PERCEPTUAL)}, not to {distance(choice).name!r}"
     )
 
 
@@ -89,7 +89,7 @@ def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:
     own = CustomDistance(function)
     if taken(own.name):
         raise InvalidArgumentError(
-            f"your distance has the name of another, {own.name!r}, and a run folder keeps only names: "
-            f"rename the function, or pass {own.name!r} for ours"
+            f"your distance has the name of a built-in one, {own.name!r}, but a run folder keeps only "
+            f"names: rename the function, or pass {own.name!r} for the built-in one"
         )
     return own

@@ -66,8 +66,8 @@ def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None)
     path = place / hub.name if place.is_dir() else place
     if not path.is_file():
         raise MissingFileError(
-            f"{name} needs torchvision's weights of {backbone.architecture}, and there is no file {path}: "
-            f"put {url} into the folder {path.parent}, or name the file or its folder by weights_path="
+            f"{name} needs torchvision's weights of {backbone.architecture}, but there is no file {path}: "
+            f"put {url} into the folder {path.parent}, or give the file or its folder as weights_path="
         )
     return path.resolve()
 
@@ -87,7 +87,7 @@ def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
         layers.load_state_dict(own, assign=True)
     except (AttributeError, EOFError, RuntimeError, TypeError, UnpicklingError) as error:
         raise MismatchError(
-            f"{path} does not hold torchvision's weights of {backbone.architecture}, which {name} needs"
+            f"{path} does not contain torchvision's weights of {backbone.architecture}, which {name} needs"
         ) from error
     return layers
 

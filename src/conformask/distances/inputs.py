@@ -14,8 +14,8 @@ def check_size(name: str, images: Images, smallest_side: int) -> None:
     """
     if min(images.shape[2:]) < smallest_side:
         raise InvalidArgumentError(
-            f"{name} needs images of at least {smallest_side} pixels a side, "
-            f"these have {tuple(images.shape[2:])}"
+            f"{name} needs images of at least {smallest_side} pixels per side, but these have "
+            f"{tuple(images.shape[2:])}"
         )
 
 
@@ -27,7 +27,7 @@ def three_channels(name: str, images: Images) -> Images:
     """
     if images.shape[1] not in (1, 3):
         raise InvalidArgumentError(
-            f"{name} needs grey or colour images (1 or 3 channels), these have {images.shape[1]}"
+            f"{name} needs grey or colour images (1 or 3 channels), but these have {images.shape[1]}"
         )
     return images.float().expand(-1, 3, *images.shape[2:])
 

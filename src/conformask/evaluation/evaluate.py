@@ -165,8 +165,8 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
-            "evaluation needs images that no step has seen. By its pixels or its group "
-            f"{leaked[0]!r} is one of them"
+            "evaluation needs images that no step has seen. One of them, recognised by its pixels or its "
+            f"group, is {leaked[0]!r}"
         )
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")

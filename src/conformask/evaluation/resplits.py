@@ -68,7 +68,10 @@ def resplit(
     """
     promise = masker.guarantee
     if promise.confidence is None or promise != marginal(promise.confidence):
-        raise InvalidArgumentError(f"resplits follow the law of marginal, not of {promise.name}")
+        raise InvalidArgumentError(
+            "resplits are compared with the law of the guarantee marginal: recalibrate with it, not with "
+            f"{promise.name}"
+        )
     critical = _critical(masker, calibration, test, evaluated)
     rank = promise.certainty.rank(len(calibration), promise.confidence)
     deals = list(_deals(len(critical), len(calibration), n, seed))

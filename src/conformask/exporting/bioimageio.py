@@ -200,15 +200,15 @@ def documentation(
 | --- | --- | --- | --- |
 {rows}
 
-Images are scaled as those of the calibration were: y_hat so that {low} becomes 0 and {high} becomes 1, x so
-that {low_of_x} and {high_of_x} do. The weights take other sizes where the network does; the promise does not
+Scale images like the calibration images: y_hat so that {low} becomes 0 and {high} becomes 1, x so that
+{low_of_x} and {high_of_x} do. The weights take other sizes if the network does, but the promise does not
 cover them.
 
 ## Validation
 
 On images with a reference that were used neither for training nor for calibration, compute
-{card.loss_label} of reference and output under the mask. {card.claim} is what to find, up to chance;
-`conformask evaluate` measures it with its interval.
+{card.loss_label} of reference and output under the mask. Up to chance, the result should satisfy
+{card.claim}; `conformask evaluate` measures it with its interval.
 """
 
 

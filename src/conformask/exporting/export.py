@@ -77,7 +77,7 @@ def export(
     """
     path = Path(path)
     if path.suffix.lower() != ".onnx":
-        raise InvalidArgumentError(f"{path}: the name of an exported masker ends with .onnx")
+        raise InvalidArgumentError(f"{path}: the name of an exported masker must end with .onnx")
     refuse_unclaimed([path])
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     if predictor is not None:
@@ -114,9 +114,9 @@ def refuse_varying(masker: Masker) -> None:
     """
     if constant_lambda(masker) is None:
         raise InvalidArgumentError(
-            f"the {masker.card.guarantee} promise finds lambda from each image's "
-            f"{', '.join(sorted(masker.rule.needs))}, and here one lambda is part of the file: export RUN "
-            "OUT.onnx without a predictor, and pass each image's own"
+            f"the {masker.card.guarantee} promise derives lambda from each image's "
+            f"{', '.join(sorted(masker.rule.needs))}, but this file would contain a single lambda: export "
+            "RUN OUT.onnx without a predictor, and pass each image's own lambda"
         )
 
 
@@ -168,13 +168,13 @@ def refuse(masker: Masker) -> None:
         raise MissingFileError(f"export needs {', '.join(missing)}: pip install 'conformask[onnx]'")
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
-            "this promise is about whole images scored by tiles, and a graph scores in one pass: calibrate "
+            "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "
             "without --whole, or use conformask mask"
         )
     unknown = masker.rule.needs - OF_IMAGE
     if unknown:
         raise InvalidArgumentError(
-            f"the {masker.card.guarantee} promise finds each image's lambda from its {', '.join(unknown)}, "
-            "which a graph alone cannot: export a marginal one (conformask calibrate RUN --guarantee "
-            "marginal), or use conformask mask"
+            f"the {masker.card.guarantee} promise derives each image's lambda from its "
+            f"{', '.join(unknown)}, which a graph alone cannot do: export a marginal promise (conformask "
+            "calibrate RUN --guarantee marginal), or use conformask mask"
         )

@@ -21,8 +21,8 @@ def opening(family: Family) -> Opening:
     level_in_graph = getattr(family, "level_in_graph", None)
     if level_in_graph is None:
         raise MismatchError(
-            f"family {family.name!r} is your own and has no level_in_graph(score, lam): its level in "
-            "operations that an ONNX graph has"
+            f"your own family {family.name!r} needs a method level_in_graph(score, lam), which computes its "
+            "level in operations of an ONNX graph"
         )
 
     def opened(score: Images, lam: PerImage) -> Images:

@@ -100,7 +100,7 @@ def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
         MismatchError: the calibration did not record them.
     """
     if masker.probe is None:
-        raise MismatchError("conformask 0.1 did not note the shape of x: calibrate again")
+        raise MismatchError("conformask 0.1 did not record the shape of x: calibrate again")
     x, y_hat = (tuple(shape) for shape in masker.probe["shape"].tolist())
     return x, y_hat
 
@@ -173,7 +173,7 @@ def translated(
             raise
         except Exception as error:  # torch's own share no type
             raise MismatchError(
-                f"{masker.scorer.name!r} cannot be exported to ONNX, torch says: {first_line(error)}"
+                f"{masker.scorer.name!r} cannot be exported to ONNX; torch reports: {first_line(error)}"
             ) from error
     return named(without_traces(model))
 

@@ -12,7 +12,7 @@ from conformask.storage.exclusive import LOCK
 
 README = "README.md"
 CODE = """
-It rests on code of its author, which is not in this repository: `cm.load` takes it as arguments.
+It uses code of its author that is not in this repository; pass that code to `cm.load` as arguments.
 """
 
 

@@ -65,7 +65,9 @@ def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> P
     import onnx
 
     if path.suffix.lower() != ".onnx":
-        raise InvalidArgumentError(f"predictor {str(path)!r}: one file takes a predictor in ONNX (.onnx)")
+        raise InvalidArgumentError(
+            f"predictor {str(path)!r}: give a predictor in ONNX (.onnx) to put it into the file"
+        )
     predictor = replace(custom_predictor(str(path)), run=onnx_run(str(path), ["CPUExecutionProvider"]))
     x, y_hat = calibrated_shapes(masker)
     made_by = Network(network or predictor.name, predictor.fingerprint)
@@ -74,8 +76,8 @@ def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> P
     returned = tuple(front.images(1)[1].shape[1:])
     if returned != y_hat:
         raise MismatchError(
-            f"{path.name} makes y_hat of {returned} (C, *space) from x of {x}; those of the calibration are "
-            f"of {y_hat}"
+            f"{path.name} makes y_hat of shape {returned} (C, *space) from x of shape {x}, but y_hat of the "
+            f"calibration has {y_hat}"
         )
     return front
 
@@ -93,22 +95,23 @@ def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
     kind, dims = given.type.tensor_type.elem_type, given.type.tensor_type.shape.dim
     if kind != TensorProto.FLOAT:
         raise MismatchError(
-            f"{name} takes {TensorProto.DataType.Name(kind).lower()}; in one file it takes float in [0, 1]"
+            f"{name} takes {TensorProto.DataType.Name(kind).lower()}; in one file, it must take float "
+            "in [0, 1]"
         )
     if not dims:
         return
     if len(dims) != 1 + len(x):
         raise MismatchError(
-            f"{name} takes {len(dims)} axes; x of the calibration has {1 + len(x)}, (N, C, *space)"
+            f"{name} takes {len(dims)} axes, but x of the calibration has {1 + len(x)}, (N, C, *space)"
         )
     channels, *sides = (dim.dim_value for dim in dims[1:])
     if channels and channels != x[0]:
-        raise MismatchError(f"{name} takes {channels} channels; x of the calibration has {x[0]}")
+        raise MismatchError(f"{name} takes {channels} channels, but x of the calibration has {x[0]}")
     if any(fixed and fixed != side for fixed, side in zip(sides, x[1:], strict=True)):
         fixed = " x ".join(str(side or "any") for side in sides)
         raise MismatchError(
-            f"{name} takes images of {fixed} only; x of the calibration is of {' x '.join(map(str, x[1:]))}: "
-            "export it with open sides"
+            f"{name} takes only images of {fixed} pixels, but x of the calibration has "
+            f"{' x '.join(map(str, x[1:]))}: export it with dynamic sides"
         )
 
 

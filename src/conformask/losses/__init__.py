@@ -93,20 +93,20 @@ def stored_loss(terms: LossTerms, given: Chosen | None = None, code: str | None 
     """Return the loss that a run folder names; a user's own is passed as an argument, never imported.
 
     Raises:
-        MismatchError: another one was given, or none where it is a user's own; or its code is not that of
-            which the hash was kept.
+        MismatchError: another one was given, or none where it is a user's own; or its code does not match the
+        stored hash.
     """
     if given is None and not _taken(terms.distance):
         raise MismatchError(
-            f"this was made for your own distance {terms.distance!r}: hand it in again with distance="
+            f"this was made for your own distance {terms.distance!r}: pass it again with distance="
         )
     used = _as_stored(terms.distance if given is None else given, terms)
     if used.terms != terms:
         raise MismatchError(f"this was made for {terms.loss_name!r}, not {used.terms.loss_name!r}")
     if code is not None and code_of(used) != code:
         raise MismatchError(
-            f"the code of distance {terms.distance!r} is not that for which this was made: hand in what it "
-            "was, or train or calibrate again"
+            f"the code of distance {terms.distance!r} has changed since this was made: pass the original "
+            "code, or train or calibrate again"
         )
     return used
 
@@ -137,8 +137,8 @@ def in_region(used: Loss) -> Loss:
     """
     if isinstance(used, Masked):
         raise InvalidArgumentError(
-            f"distance {used.distance.name!r} compares whole images and knows no region: "
-            f"{_instead(used.distance.name)}, or leave region/ away"
+            f"distance {used.distance.name!r} compares whole images and cannot use a region: "
+            f"{_instead(used.distance.name)}, or leave out region/"
         )
     return replace(used, regional=True)  # type: ignore[type-var]
 
@@ -184,8 +184,8 @@ def _map_of(choice: Chosen, weights_path: str | Path | None) -> ErrorMap | None:
     is_map = isinstance(choice, ErrorMap) and choice.exponent is not None
     if is_map and isinstance(choice, CustomErrorMap) and _taken(choice.name):
         raise InvalidArgumentError(
-            f"your error map has the name of another, {choice.name!r}, and a run folder keeps only names: "
-            "rename the function"
+            f"your error map has the name of a built-in one, {choice.name!r}, but a run folder keeps only "
+            "names: rename the function"
         )
     return choice if is_map else None  # type: ignore[return-value]
 
@@ -197,21 +197,21 @@ def _taken(name: str) -> bool:
 def _refuse_mapless(used: Distance, over: str | None) -> None:
     if over is not None:
         raise InvalidArgumentError(
-            f"over {over!r} takes an error map, and distance {used.name!r} compares whole images: "
+            f"over {over!r} needs an error map, but distance {used.name!r} compares whole images: "
             f"{_instead(used.name)}"
         )
 
 
 def _instead(name: str) -> str:
-    return (
-        f"take {name}_map" if f"{name}_map" in MAPS else "take l1, ssim_map, lpips_map or an CustomErrorMap"
-    )
+    return f"use {name}_map" if f"{name}_map" in MAPS else "use l1, ssim_map, lpips_map or a CustomErrorMap"
 
 
 def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None = None) -> None:
     for name, value in numbers.items():
         if value is not None and name != taken:
-            raise InvalidArgumentError(f"{what} takes no {name}, {value} was given: leave it out")
+            raise InvalidArgumentError(
+                f"{what} does not accept a {name}, but {value} was given: leave it out"
+            )
 
 
 def _checked(name: str, value: float | None, over: str | None) -> float:

@@ -110,7 +110,9 @@ def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
     """
     sides = (side,) * dimensions if isinstance(side, int) else side
     if len(sides) != dimensions:
-        raise MismatchError(f"a window of {' x '.join(map(str, sides))} pixels is none of {dimensions} axes")
+        raise MismatchError(
+            f"a window of {' x '.join(map(str, sides))} pixels does not fit images with {dimensions} axes"
+        )
     return sides
 
 

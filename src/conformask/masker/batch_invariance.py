@@ -76,7 +76,7 @@ def _compare(values: Callable[[Images, Images, Images], Values], batch: list[Ima
             difference = float((together[what][place : place + 1] - alone).abs().max())
             if not difference <= TOLERANCE * float(alone.abs().max()):
                 raise CalibrationError(
-                    f"{what} of an image differs by {difference:.3g} when other images lie beside it in the "
-                    "batch: compute it image by image, without statistics of the batch and without chance "
-                    "(a module in eval mode)"
+                    f"{what} of an image differs by {difference:.3g} when there are other images in its "
+                    "batch: compute it for each image separately, without batch statistics or randomness "
+                    "(put a module in eval mode)"
                 )

@@ -244,8 +244,8 @@ def _fixed(
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
         what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.loss_name!r}"
         raise InvalidArgumentError(
-            f"{what} needs selection images for a grid and other choices, none are kept for {family.name}: "
-            "pass selection="
+            f"{what} needs selection images for a grid and other choices, but none are kept for "
+            f"{family.name}: pass selection="
         )
     if curves is not None and promise.needs_selection:
         promise = promise.fit_on_selection(calibration_data(curves, level, loss), n)
@@ -370,15 +370,15 @@ def _refuse_unfit(
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
-            "scorer or the predictor; the promise needs images that neither has seen. By its pixels or its "
-            f"group {leaked[0]!r} is one of them"
+            "scorer or the predictor; the promise needs images that neither has seen. One of them, "
+            f"recognised by its pixels or its group, is {leaked[0]!r}"
         )
     refuse_duplicates(seen, calibration.groups)
     if calibration.provenance.population is None:  # tiles cut by conformask are not copies
         warn_of_learnt(seen, scorer, "calibration")
         if chosen_on is not None:
             warn_of_copies(
-                seen, chosen_on.perceptual_hashes, "calibration", "choices are made on (selection)"
+                seen, chosen_on.perceptual_hashes, "calibration", "are used for choices (selection)"
             )
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
@@ -387,12 +387,12 @@ def _refuse_unfit(
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(
-            f"the scorer takes y_hat with {scorer.channels} channels, these have {seen.channels}"
+            f"the scorer takes y_hat with {scorer.channels} channels, but these have {seen.channels}"
         )
     known = scorer.sizes
     if known is not None and not all(among(size, known) for size in seen.sizes):
         raise MismatchError(
-            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, these "
-            f"have {', '.join(map(size_text, seen.sizes))}: cut or scale them alike, or score them by tiles: "
-            "--whole (cm.Tiled(scorer))"
+            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, but these have "
+            f"{', '.join(map(size_text, seen.sizes))}: crop or scale them to that size, or score them by "
+            "tiles, --whole (cm.Tiled(scorer))"
         )

@@ -24,14 +24,14 @@ def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
         if pixels is not None and groups[twin] != groups[index]:
             raise CalibrationError(
                 f"calibration images {seen.names[twin]!r} and {seen.names[index]!r} have the same truth: "
-                "keep one of them, or put them into one group"
+                "keep one of them, or put them in one group"
             )
 
 
 def warn_of_learnt(seen: DatasetSummary, scorer: Scorer, kind: str) -> None:
     """Warn of images that look like copies of images that the scorer knows."""
     packaged = scorer.name == "packaged"
-    reason = "the packaged network has learnt from" if packaged else "the scorer was trained or selected on"
+    reason = "the packaged network was trained on" if packaged else "the scorer was trained or selected on"
     warn_of_copies(seen, scorer.perceptual_hashes, kind, reason, stacklevel=5)
 
 
@@ -43,9 +43,9 @@ def warn_of_copies(
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
     if names:
         warnings.warn(
-            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies of "
-            f"images that {reason}, saved again, turned, scaled or cropped a little. If they are, leave them "
-            "out: masks suit them better than new ones",
+            f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
+            f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
+            "leave them out: masks fit them better than new images",
             stacklevel=stacklevel,
         )
 
@@ -65,10 +65,10 @@ def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None
     if pairs:
         (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
         warnings.warn(
-            f"{count} of {len(seen.names)} calibration images look like copies of others of them, such as "
-            f"{seen.names[first]!r} of {seen.names[second]!r}, saved again, turned, scaled or cropped a "
-            "little. If they are, keep one of each; if they show one patient or scene again, such as another "
-            "visit, put them into one group: they are not independent",
+            f"{count} of {len(seen.names)} calibration images look like copies (saved again, rotated, "
+            f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
+            f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
+            "again, such as at another visit, put them in one group: they are not independent",
             stacklevel=4,
         )
 
@@ -77,8 +77,8 @@ def warn_if_swapped(seen: DatasetSummary) -> None:
     """Ask whether x and y_hat were swapped, if x is nearer to nearly all truths."""
     if seen.nearer is not None and seen.nearer >= SWAPPED:
         warnings.warn(
-            f"x is nearer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
-            "absolute error): are the two exchanged?",
+            f"x is closer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
+            "absolute error): are the two swapped?",
             stacklevel=4,
         )
 
@@ -90,7 +90,7 @@ def warn_of_spellings(categories: Iterable[str]) -> None:
         other = by_meaning.setdefault("".join(category.split()).casefold(), category)
         if other != category:
             warnings.warn(
-                f"categories {other!r} and {category!r} differ by case or blanks alone: if they are one, "
-                "spell them alike",
+                f"categories {other!r} and {category!r} differ only in case or spaces: if they are the same "
+                "category, spell them alike",
                 stacklevel=4,
             )

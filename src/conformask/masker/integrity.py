@@ -1,4 +1,4 @@
-"""The components that a user hands in as code, and a check that they still compute the same values."""
+"""The components that a user provides as code, and a check that they still compute the same values."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ class Components:
 
 
 CHANGED = (
-    "are not those of the calibration, so that its promise does not hold: hand in what was calibrated, or "
+    "have changed since the calibration, so its promise does not hold: pass the original code, or "
     "calibrate again"
 )
 

@@ -177,7 +177,7 @@ class Masker:
             return torch.from_numpy(self.image_of(name, image))[None]
         if not image.is_floating_point():
             raise ImageError(
-                f"{name} is a tensor of {image.dtype}: give floats, {name}.float() / 255 perhaps"
+                f"{name} is a tensor of {image.dtype}: give floats, such as {name}.float() / 255"
             )
         reading = self.card.reading_of(name, np.dtype(np.float32))
         low, high = reading.data_range or (0.0, 1.0)
@@ -300,7 +300,10 @@ class Masker:
             MismatchError: no curves are stored.
         """
         if self.curves is None:
-            raise MismatchError("no curves are stored: an earlier conformask kept none here, calibrate again")
+            raise MismatchError(
+                "no curves are stored, because an earlier version of conformask kept none here: calibrate "
+                "again"
+            )
         return self.curves
 
     def size_by_threshold(self) -> tuple[tuple[float, float], ...]:
@@ -383,7 +386,7 @@ class Masker:
             was calibrated on some of the same images.
 
         Raises:
-            MismatchError: the folder holds another scorer, or an unfinished training.
+            MismatchError: the folder holds another scorer, or an unfinished training run.
             OutputError: another process writes it, or it cannot be written to.
         """
         folder = Path(folder)

@@ -50,8 +50,8 @@ class OnlineMasker:
         promise = self.masker.guarantee
         if promise.confidence is None or promise != marginal(promise.confidence):
             raise InvalidArgumentError(
-                f"a stream follows one lambda for all images, not {promise.name} of {promise.plural}: "
-                "calibrate with marginal, the unit image"
+                f"a stream needs one lambda for all images, not guarantee {promise.name} for "
+                f"{promise.plural}: calibrate with guarantee marginal and unit image"
             )
         self.state = OnlineLambda(promise.confidence, self.eta, past=self.masker.critical_lambdas.tolist())
 
@@ -95,7 +95,7 @@ class OnlineMasker:
         truth = self.masker.image_of("y", y)
         if truth.shape != arrays["y_hat"].shape:
             raise ImageError(
-                f"y of {name!r} has shape {truth.shape} and y_hat {arrays['y_hat'].shape} (C, *space); "
+                f"y of {name!r} has shape {truth.shape}, but y_hat has {arrays['y_hat'].shape} (C, *space); "
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
@@ -165,6 +165,6 @@ def refuse_other_masker(path: Path, record: Mapping[str, Json], fingerprint: str
     """
     if record.get("fingerprint") != fingerprint:
         raise MismatchError(
-            f"{path} is the state of the masker {record.get('fingerprint')}, not of {fingerprint}: start "
-            "another state with each calibration"
+            f"{path} is the state of the masker {record.get('fingerprint')}, not of {fingerprint}: start a "
+            "new state after each calibration"
         )

@@ -71,8 +71,8 @@ def recalibrated(
     warn_if_meant_otherwise(threshold, loss)
     if card.own_grid and promise.on_grid:
         raise InvalidArgumentError(
-            f"guarantee {promise.name!r} takes a grid from selection images, and there were none: calibrate "
-            "with it and selection="
+            f"guarantee {promise.name!r} needs a grid from selection images, but there were none: calibrate "
+            "with this guarantee and selection="
         )
     same, table = promise == before, isinstance(promise.certainty, Simultaneous)
     if table:
@@ -81,7 +81,10 @@ def recalibrated(
         return None
     if promise.needs_selection and not table:
         if selection is None:
-            raise InvalidArgumentError(f"{promise.name} takes choices on selection images, and none are kept")
+            raise InvalidArgumentError(
+                f"guarantee {promise.name} needs choices on selection images, but none are kept: calibrate "
+                "with selection="
+            )
         units, _ = promise.counted(card.n_calibration, columns)
         promise = promise.fit_on_selection(calibration_data(selection, threshold, loss), units)
     covered = table and _whose(promise) == _whose(before)
@@ -118,7 +121,8 @@ def _declared(
     """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
     if thresholds is None or not isinstance(promise.certainty, Simultaneous):
         raise InvalidArgumentError(
-            "simultaneous thresholds are declared before a calibration: calibrate images with it"
+            "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
+            "images with this guarantee"
         )
     table = replace(promise.certainty, thresholds=thresholds)
     return replace(promise, certainty=table), table.snapped(threshold)

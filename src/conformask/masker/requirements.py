@@ -49,7 +49,7 @@ def check_sample_size(
     for need in promise.columns:
         if columns.get(need) is None:
             raise InvalidArgumentError(
-                f"the {promise.name} guarantee reads the {need} of each image: add a column {need} to the "
+                f"the {promise.name} guarantee needs the {need} of each image: add a column {need} to the "
                 f"manifest, or {PLURALS[need]}= to the arrays"
             )
     _independent(promise, n, columns.get("group"))
@@ -73,7 +73,7 @@ def _alike(weight: Array | None, group: Array | None) -> None:
     pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
     if pairs > len(np.unique(group)):
         raise InvalidArgumentError(
-            "the images of a group have different weights: give all of them the group's"
+            "the images of a group have different weights: give them all the weight of the group"
         )
 
 
@@ -81,9 +81,10 @@ def _independent(promise: Promise, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
     if groups < n and not promise.by_group:
         raise CalibrationError(
-            f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image a "
-            "group; take the unit group (every image of a new group) or member (an image of a new group), "
-            "keep one of each, or promise new tiles of these files (triplets --stride with --split within)"
+            f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image per "
+            "group; choose the unit group (every image of a new group) or member (an image of a new "
+            "group), keep one image per group, or make the promise about new tiles of these files "
+            "(triplets --stride with --split within)"
         )
 
 
@@ -98,8 +99,8 @@ def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, dista
     if not meets_threshold(distances, threshold).all():
         raise CalibrationError(
             f"distance {distance!r} is {distances.max():.4g} between two fully masked images, above the "
-            f"threshold {threshold:.4g}: no mask could keep it; let it be 0 between equal images, or raise "
-            "the threshold"
+            f"threshold {threshold:.4g}: no mask could meet it; use a distance that is 0 between equal "
+            "images, or raise the threshold"
         )
 
 
@@ -124,11 +125,11 @@ def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, distance
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:
-        why = of_them if fail > 0 else "the images are too few or too different for less"
+        why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
         warnings.warn(
             f"{claim} is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
-            "confidence that is chosen now is exploratory: calibrate with it on images that no choice has "
-            "seen",
+            "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
+            "no choice has seen",
             stacklevel=4,
         )
     elif (chance := chance_of_hiding(promise, seen)) > NEAR:
@@ -161,17 +162,19 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
     name, largest = loss.terms.loss_name, loss.upper_bound
     if largest is not None and threshold >= largest:
         grey = (
-            "" if loss.exponent != 1 else f"; if it is in grey values of 8 bits, give {threshold / GREY:.3g}"
+            ""
+            if loss.exponent != 1
+            else (f"; if the threshold is in 8-bit grey values, give {threshold / GREY:.3g}")
         )
         warnings.warn(
-            f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, and nothing is "
+            f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, so nothing is "
             f"hidden{grey}",
             stacklevel=4,
         )
     elif threshold < PERFECT:
         warnings.warn(
-            f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where pixels "
-            "are equal to the last digit of a float, and nearly everything else is hidden",
+            f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
+            "pixels are equal to the last digit of a float, so nearly everything else is hidden",
             stacklevel=4,
         )
 
@@ -182,7 +185,7 @@ def warn_if_closed(hidden: float) -> None:
         warnings.warn(
             f"these masks hide {hidden:.0%} of an image on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
-            "take another loss or a better score",
+            "or use another loss or a better score",
             stacklevel=4,
         )
 

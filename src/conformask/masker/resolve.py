@@ -62,8 +62,8 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
     if window is None or window.sides != terms.window:
         spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
         raise MismatchError(
-            f"the window of {terms.length} was {terms.window} pixels, and these images have {spacing}: give "
-            "the window again, and train or calibrate with images of their spacing"
+            f"the window of {terms.length} was {terms.window} pixels, but these images have {spacing}: give "
+            "the window again, and train or calibrate with images of this spacing"
         )
 
 
@@ -75,6 +75,7 @@ def refuse_unbounded(promise: Promise, used: Loss) -> None:
     """
     if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
-            f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, "
-            f"{used.terms.loss_name!r} declares none: choose one about a share of images, such as marginal"
+            f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, but "
+            f"{used.terms.loss_name!r} declares none: choose a guarantee about a share of images, such as "
+            "marginal"
         )

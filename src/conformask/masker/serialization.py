@@ -113,7 +113,7 @@ def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
 def _calibration(folder: Path) -> Mapping[str, Json]:
     path = folder / CALIBRATION
     if folder.is_dir() and not path.is_file():
-        raise MissingFileError(f"{folder} is not calibrated, {path.name} is missing: calibrate it first")
+        raise MissingFileError(f"{folder} is not calibrated ({path.name} is missing): calibrate it first")
     return read_json(path)
 
 
@@ -126,8 +126,8 @@ def _verify_0_1(folder: Path) -> None:
     path = folder / "checksums.json"
     if not path.is_file():
         warnings.warn(
-            f"{folder} was saved without checksums, by an early conformask: nothing says whether its files "
-            "belong together; save it again to seal it",
+            f"{folder} was saved without checksums, by an early version of conformask, so it cannot be "
+            "checked whether its files belong together; save it again to seal it",
             stacklevel=5,
         )
         return

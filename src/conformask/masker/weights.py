@@ -42,7 +42,7 @@ def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, floa
     outside = weights[(weights < low * (1 - SLACK)) | (weights > high * (1 + SLACK))]
     if outside.size:
         warnings.warn(
-            f"a weight of {outside[0]:g} lies outside those of the calibration, {low:g} to {high:g}: weights "
-            "are known up to one factor, which has to be the same for both",
+            f"a weight of {outside[0]:g} is outside the range of the calibration weights, {low:g} to "
+            f"{high:g}: weights are known up to a constant factor, which must be the same for both",
             stacklevel=4,
         )

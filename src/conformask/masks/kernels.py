@@ -302,8 +302,8 @@ def _check(pixels: Array, name: str, index: int) -> None:
     wrong = pixels[~((pixels >= 0) & np.isfinite(pixels))]
     if wrong.size:
         raise InvalidArgumentError(
-            f"{name}: image {index} holds {wrong[0]}; every value must be finite and at least 0. "
-            f"Clip it or fix what made it"
+            f"{name}: image {index} contains {wrong[0]}; every value must be finite and at least 0. Clip it "
+            "or fix its source"
         )
 
 
@@ -315,8 +315,8 @@ def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Arra
     """
     if score.shape != error.shape:
         raise InvalidArgumentError(
-            f"error: shape {tuple(error.shape)} is not that of the score, {tuple(score.shape)}; average it "
-            "over channels for a one-channel score"
+            f"error: shape {tuple(error.shape)} differs from the shape of the score, {tuple(score.shape)}; "
+            "average it over channels for a one-channel score"
         )
     if not threshold >= 0:
         raise InvalidArgumentError(f"threshold: {threshold}; it must be at least 0")

@@ -51,8 +51,8 @@ class Power:
         check_kappa(self.kappa)
         if not GENTLEST <= self.gamma <= STEEPEST:
             raise InvalidArgumentError(
-                f"gamma: {self.gamma}; {self.name} takes {GENTLEST} to {STEEPEST} (beyond them powers of the "
-                "score leave the range of floats)"
+                f"gamma: {self.gamma}; {self.name} takes {GENTLEST} to {STEEPEST} (beyond these limits, "
+                "powers of the score leave the range of floats)"
             )
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:

@@ -48,8 +48,8 @@ def passes_of(family: Family, lam: float, pixels: int) -> Passes:
     passes: Callable[[float, int], Passes] | None = getattr(family, "passes", None)
     if passes is None:
         raise MismatchError(
-            f"family {family.name!r} is your own and has no passes(lam, pixels): its level by sums over the "
-            "blocks of an image"
+            f"your own family {family.name!r} needs a method passes(lam, pixels), which computes its level "
+            "by sums over the blocks of an image"
         )
     return passes(lam, pixels)
 

@@ -57,8 +57,8 @@ class WaterFilling:
     def __post_init__(self) -> None:
         if not (self.exponent == 1 or 1.1 <= self.exponent < math.inf):
             raise InvalidArgumentError(
-                f"exponent: {self.exponent}; water_filling takes 1, or 1.1 and above (between them "
-                "powers of the score leave the range of floats)"
+                f"exponent: {self.exponent}; water_filling takes 1, or 1.1 and above (in between, powers of "
+                "the score leave the range of floats)"
             )
         check_kappa(self.kappa)
 

@@ -71,7 +71,8 @@ def measures_of(
     refuse_others(new)
     if isinstance(masker.guarantee.population, Weighted):
         raise InvalidArgumentError(
-            "a weighted promise is about other images than its calibration's by design"
+            "a weighted promise is, by design, about images other than its calibration images: "
+            "monitoring cannot compare the two"
         )
     caveat = masker.card.check_network(new.network, other_network=other_network)
     masker.card.check_spacing(new.geometries())

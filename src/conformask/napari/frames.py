@@ -45,8 +45,8 @@ class Frames:
     def __post_init__(self) -> None:
         if self.layer.ndim < self.dimensions:
             raise MismatchError(
-                f"layer {self.layer.name!r} has {self.layer.ndim} axes: the images of the calibration have "
-                f"{self.dimensions} spatial axes; choose a layer of volumes, or a run of planes"
+                f"layer {self.layer.name!r} has {self.layer.ndim} axes, but the calibration images have "
+                f"{self.dimensions} spatial axes; choose a layer of volumes, or a run for planes"
             )
 
     @property
@@ -97,7 +97,7 @@ def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | No
     inputs, outputs = (Frames(layer, len(masker.card.sizes[0])) for layer in (x, y_hat))
     if inputs.lead != outputs.lead:
         raise MismatchError(
-            f"layer {x.name!r} has {inputs.lead} images along its first axes, layer {y_hat.name!r} "
+            f"layer {x.name!r} has {inputs.lead} images along its first axes, but layer {y_hat.name!r} has "
             f"{outputs.lead}: each input needs its output"
         )
     images = [_image(inputs, outputs, index, masker.card, data_range) for index in np.ndindex(outputs.lead)]

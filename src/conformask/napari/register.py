@@ -70,8 +70,8 @@ def apart(layer: Image, other: Image, axes: int) -> str | None:
     }
     lines = "; ".join(f"viewer.layers[{layer.name!r}].{name} = {value}" for name, value in moves.items())
     return (
-        f"Layer {layer.name!r} lies apart from {other.name!r}, its scale or translation is another. To "
-        f"lay it over {other.name!r}, type into napari's console: {lines}"
+        f"Layer {layer.name!r} does not lie over {other.name!r}, because its scale or translation differs. "
+        f"To place it over {other.name!r}, type into napari's console: {lines}"
     )
 
 

@@ -20,9 +20,9 @@ def trouble_of(run: Path | None) -> str | None:
     if not run.is_dir():
         return f"{run} {'is not a folder' if run.exists() else 'does not exist'}: {CHOOSE}"
     if not is_run(run):
-        return f"{run} is not a run, it holds no {CALIBRATION}: {CHOOSE}"
+        return f"{run} is not a run, because it contains no {CALIBRATION}: {CHOOSE}"
     if not (run / CALIBRATION).is_file():
-        return f"{run} is not calibrated: give `conformask calibrate {run} DATA --threshold ...` first"
+        return f"{run} is not calibrated: run `conformask calibrate {run} DATA --threshold ...` first"
     try:
         read_promise(run)
     except ConformaskError as error:

@@ -71,7 +71,7 @@ def scores_of(
         OutputError: the disk has no room for the scores.
     """
     if run is None or x is None or y_hat is None:
-        raise InvalidArgumentError("choose a run, a calibrated folder, and the layers of input and output")
+        raise InvalidArgumentError("choose a run (a calibrated folder) and the layers of input and output")
     masker = load(run)
     images = images_of(masker, x, y_hat, range_in(data_range))
     try:
@@ -93,7 +93,7 @@ def range_in(text: str) -> DataRange | None:
         low, high = low_and_high or (None, None)
     except ValueError as error:
         raise InvalidArgumentError(
-            f"data range {text!r}: give two numbers, such as 0 4095, or nothing for that of the calibration, "
-            "or of the type"
+            f"data range {text!r}: give two numbers, such as 0 4095, or nothing for the range of the "
+            "calibration or of the type"
         ) from error
     return None if low is None or high is None else (low, high)

@@ -24,7 +24,7 @@ from conformask.napari.words import image_html, promise_html, trouble_html
 from conformask.records.size import Size
 from conformask.report.words import figure
 
-RANGE = "Values that become 0 and 1, such as 0 4095; empty: as calibrated, or as the type says"
+RANGE = "Values that become 0 and 1, such as 0 4095; if empty, as calibrated, or as the type defines"
 
 
 class Masks(Container[Widget]):

@@ -21,7 +21,7 @@ def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
     """Return the U-Net with the settings that a file holds; refuse networks of slices."""
     network = stored_network(settings, path)
     if not isinstance(network, UNet):
-        raise MismatchError(f"{path} holds the settings of another network: copy it again")
+        raise MismatchError(f"{path} contains the settings of another network: copy it again")
     return network
 
 
@@ -36,4 +36,4 @@ def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | AnyChanne
         network = AnyChannels(**of_planes) if "widths" in settings else UNet(**of_planes)
         return SliceWise(network, settings["neighbours"]) if "neighbours" in settings else network
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError, KeyError) as error:
-        raise MismatchError(f"{path} holds no settings of a U-Net ({error}): copy it again") from error
+        raise MismatchError(f"{path} contains no settings of a U-Net ({error}): copy it again") from error

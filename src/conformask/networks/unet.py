@@ -88,9 +88,13 @@ class UNet(nn.Module):
         by = [(2, 2)] * levels if halvings is None else [tuple(factors) for factors in halvings]
         levels = len(by)
         if width < 1 or levels < 1:
-            raise InvalidArgumentError(f"width = {width}, levels = {levels}: a U-Net has at least 1 of each")
+            raise InvalidArgumentError(
+                f"width = {width}, levels = {levels}: a U-Net needs at least 1 of each"
+            )
         if paper_form and halvings is not None:
-            raise InvalidArgumentError("the paper's form is one of planes: leave paper_form away for volumes")
+            raise InvalidArgumentError(
+                "the paper's U-Net takes planes only: leave out paper_form for volumes"
+            )
         super().__init__()
         self.multiples = tuple(map(math.prod, zip(*by, strict=True)))
         """Multiples that sides are padded to."""

@@ -42,24 +42,24 @@ KINDS = {
     "summary": (
         "Figure 3: the summary",
         "One row for each task: the regressor, with L1. From top to bottom: masked distances, mask sizes, "
-        "mask sizes against Opt’s. Each is explained below, where all rows are.",
+        "mask sizes against Opt’s. Each kind of figure is explained below, where it shows all rows.",
     ),
     "distances": (
         "Figures 5 to 7: is the threshold kept?",
-        "A dot is a test image, at the distance that remains after masking. Look for how few dots lie above "
-        "the dashed threshold: one in ten is allowed, and the share is written below each method. "
-        "Opt sees the truth and sits on the line or below it. "
-        "The closer a cloud crowds under the line, the less was masked in vain. "
-        "A number in brackets: the images with an Opt, where not all have one.",
+        "Each dot is a test image, at the distance that remains after masking. Look for how few dots lie "
+        "above the dashed threshold: one in ten is allowed, and the share is given below each method. Opt "
+        "sees the truth and lies on the line or below it. The closer a cloud lies below the line, the less "
+        "was masked unnecessarily. Numbers in brackets count the images with an Opt, where not all have "
+        "one.",
     ),
     "histograms": (
         "Figures 8 to 10: how much is masked?",
-        "Mask sizes of the test images, a lane for each method; the upright line is the mean, and each lane "
+        "Mask sizes of the test images, one lane per method; the vertical line is the mean, and each lane "
         "is scaled to its own highest bin. Further left is better: less is hidden for the same promise.",
     ),
     "scatter": (
         "Figures 11 to 13: do masks grow where they must?",
-        "Each mark is a test image: its mask size against that of Opt, which knows the truth. A narrow cloud "
+        "Each mark is a test image: its mask size against Opt’s, which knows the truth. A narrow cloud "
         "along the dotted diagonal means that the method masks much only where it is needed; height above "
         "the diagonal is waste. r is Pearson’s correlation.",
     ),

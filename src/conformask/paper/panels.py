@@ -24,7 +24,7 @@ TASKS = {
 }
 WORDS = {"photos": "photographs", "gan": "GAN"}
 MOST_POINTS = 300
-"""Most marks in a panel, an even selection; more cannot be told apart."""
+"""Largest number of marks drawn in a panel, evenly selected; more would be indistinguishable."""
 BINS = 32
 DOT = 4.2
 """Diameter of a dot; dots are smaller in a narrow column."""

@@ -81,8 +81,8 @@ def reproduce(
     Args:
         out: the folder for everything.
         preset: smoke, cpu, long, paper, or your own settings.
-        photos: a folder of photographs, with the folders in it, such as those of Places365.
-        cells: a folder of micrographs, which are cut to tiles.
+        photos: a folder of photographs, such as Places365; subfolders are included.
+        cells: a folder of micrographs, which are cut into tiles.
         rows: the numbers of rows in the table, 1 to 16; all if None.
         split: how tiles of the cells are assigned: "within" keeps whole fields for training, "paper" assigns
             all tiles at random although they overlap.
@@ -136,7 +136,7 @@ def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction
     if failed:
         reasons = "; ".join(f"row {number}: {error}" for number, error in failed.items())
         raise ConformaskError(
-            f"{len(failed)} of {len(plans)} rows failed, the others are finished. {reasons}"
+            f"{len(failed)} of {len(plans)} rows failed; the others are finished. {reasons}"
         )
     return Reproduction(tuple(finished), files, time.monotonic() - started)
 

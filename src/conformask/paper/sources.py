@@ -86,7 +86,7 @@ def collections_of(
         if folder is None:
             rows_text = ", ".join(str(row.number) for row in using)
             raise InvalidArgumentError(
-                f"rows {rows_text} need --{data}: a folder of images, or choose other --rows"
+                f"rows {rows_text} need --{data}, a folder of images: give one, or choose other --rows"
             )
         collections[data] = _collection(data, folder, preset, split)
         for row in using:

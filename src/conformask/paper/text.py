@@ -23,9 +23,10 @@ PACKAGES = ("conformask", "torch", "lightning", "torchmetrics", "numpy")
 CHOICES = (
     (
         "Quantile",
-        "the paper does not say how an interval becomes a mask. Ours: the width u - l, clipped to [0, 1], is "
-        "the score, and family (lambda / (eps + s)) and calibration are those of the mask network. It sees "
-        "neither the distance nor the threshold, so one network a predictor serves all its distances.",
+        "the paper does not say how an interval becomes a mask. Ours: the width u - l, clipped to [0, 1], "
+        "is the score; the family (lambda / (eps + s)) and the calibration are the same as for the mask "
+        "network. It sees neither the distance nor the threshold, so one network per predictor serves all "
+        "its distances.",
     ),
     (
         "Opt",
@@ -37,12 +38,12 @@ CHOICES = (
     (
         "exact",
         "Opt is not the smallest mask that meets the threshold: the exact optimum of (P1) on the realised "
-        "error is (for L1 it is binary). It exists for L1 and L2 only. We set our ratios beside both.",
+        "error is (for L1 it is binary). It exists for L1 and L2 only. We give ratios to both.",
     ),
     (
         "Masks per channel",
-        "as in the paper, a mask has the channels of y_hat, for all methods, our default too (elsewhere "
-        "conformask's default is one channel).",
+        "as in the paper, a mask has the channels of y_hat, for all methods, including our default "
+        "(elsewhere conformask's default is one channel).",
     ),
     (
         "Rank",
@@ -51,13 +52,14 @@ CHOICES = (
     ),
     (
         "Threshold",
-        "the paper takes the 0.1-quantile on a random sample of the validation set; ours is that of the "
-        "selection images, which are neither calibration nor test images.",
+        "the paper takes the 0.1-quantile on a random sample of the validation set; ours is computed on "
+        "the selection images, which are neither calibration nor test images.",
     ),
     (
         "Distances",
-        "means over pixels and channels of images in [0, 1], L2 not rooted; SSIM is 1 - SSIM; LPIPS has the "
-        "SqueezeNet backbone and sees grey images as three equal channels. The paper names no backbone.",
+        "means over pixels and channels of images in [0, 1], L2 without the square root; SSIM is 1 - SSIM; "
+        "LPIPS has the SqueezeNet backbone and sees grey images as three equal channels. The paper names "
+        "no backbone.",
     ),
     (
         "SSIM and LPIPS",
@@ -66,10 +68,10 @@ CHOICES = (
     ),
     (
         "Cells",
-        "the paper's rat astrocytes are not at hand in every setting: any folder of micrographs is cut to "
-        "tiles. The paper deals overlapping tiles at random to training and validation (--split paper). By "
-        "default (--split within) whole fields are kept for training and selection, and the tiles of all "
-        "others are dealt to calibration and test: the promise is about new tiles of these fields.",
+        "the paper's rat astrocytes are not available everywhere, so any folder of micrographs is cut into "
+        "tiles. The paper assigns overlapping tiles at random to training and validation (--split paper). "
+        "By default (--split within) whole fields are kept for training and selection, and the tiles of "
+        "all others are assigned to calibration and test: the promise is about new tiles of these fields.",
     ),
     (
         "Super-resolution",
@@ -105,11 +107,11 @@ Written by `conformask paper --preset {run.name} --split {run.split}{rows}`, fro
 Confidence {CONFIDENCE}, threshold {THRESHOLD} of the unmasked distance on the selection images, guarantee
 marginal, masks per channel. Methods: **Opt**, the paper's oracle, and **exact**, the true optimum, which both
 see the truth; **ours**, the paper's mask network (equation 6); **Quantile**, its baseline; **default**,
-conformask's own: the loss of equation (6), for L2 that of L1, on a network of its own, with another family of
-masks.
+conformask's own: the loss of equation (6), for L2 the loss for L1, on a network of its own, with another
+family of masks.
 
-Sizes and correlations are those of the test images of one split, with bootstrap intervals (95 %) over the
-test images; where Opt is iterated (SSIM, LPIPS) what concerns it is that of the images on which it was.
+Sizes and correlations are from the test images of one split, with bootstrap intervals (95 %) over the
+test images; where Opt is iterated (SSIM, LPIPS), its values are from the images on which it was computed.
 Coverage is given over resplits. The figures are on [one page](paper.html), and each is a file in
 the folder figures.
 """
@@ -225,7 +227,7 @@ def _coverage(finished: Sequence[Finished]) -> str:
     return (
         "## Coverage\n\nOver resplits of calibration and test images, mean ± standard deviation, beside the "
         "Beta-binomial law, which is exact for L1 and L2 (the mean is within three standard errors) and a "
-        "lower bound for SSIM and LPIPS, whose lambdas lie on a grid (it is not below by more than three). "
+        "lower bound for SSIM and LPIPS, whose lambdas lie on a grid (the mean is at most three below). "
         "The law tests ranks only: on the first five resplits coverage is measured on the masks "
         "themselves.\n\n" + _table(columns, rows)
     )
@@ -302,7 +304,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
     return (
         f"## Settings\n\nImages:\n\n{images}\n\nPreset {run.name}:\n\n{preset}\n\n"
-        f"{run.seconds / 3600:.2f} hours in all stages that are here, each as it was last run. "
+        f"{run.seconds / 3600:.2f} hours in all stages of this folder, each at its last run. "
         f"Python {platform.python_version()}, {versions}.\n"
     )
 

@@ -47,7 +47,7 @@ class CustomPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """Return the network's output, float32, on the CPU; infinity becomes NaN: it is no bright white.
+        """Return the network's output, float32, on the CPU; infinity becomes NaN, not white.
 
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
@@ -56,8 +56,8 @@ class CustomPredictor:
         finite = output[output.isfinite()]
         if finite.numel() and finite.abs().max() > FAR:
             raise ImageError(
-                f"it returned values from {finite.min():.4g} to {finite.max():.4g}; it must return [0, 1]: "
-                "divide by its range"
+                f"it returned values from {finite.min():.4g} to {finite.max():.4g}, but must return values "
+                "in [0, 1]: divide by their range"
             )
         return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
 
@@ -147,9 +147,11 @@ def _function(name: str) -> Callable[[Array], Array]:
         imported = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            raise MissingFileError(f"predictor {name!r}: {error}; start where the module lies") from error
+            raise MissingFileError(
+                f"predictor {name!r}: {error}; run the command in the folder of the module"
+            ) from error
         raise MismatchError(
-            f"predictor {name!r}: importing {module} failed, {type(error).__name__}: {one_line(error)}"
+            f"predictor {name!r}: importing {module} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
     if not callable(getattr(imported, function, None)):
         raise InvalidArgumentError(f"predictor {name!r}: {module} has no function {function!r}")
@@ -194,7 +196,7 @@ def _exported(name: str) -> Run:
         (given,) = program.graph_signature.user_inputs
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
-            f"{name} is damaged or no file of torch.export with one input ({one_line(error)}): copy it "
+            f"{name} is damaged, or is not a torch.export file with one input ({one_line(error)}): copy it "
             "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
         ) from error
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == given)
@@ -221,8 +223,8 @@ def _refuse_code(name: str) -> None:
         return
     if pickled or len(set(names)) < len(names) or any(part in each for each in names for part in CODE):
         raise MismatchError(
-            f"{name} holds pickled weights, objects or compiled code, which would run when it is opened: "
-            "write the network again with plain tensors as weights, by torch.export.save"
+            f"{name} contains pickled weights, objects or compiled code, which would run when it is opened: "
+            "write the network again with torch.export.save, with plain tensors as weights"
         )
 
 
@@ -246,8 +248,8 @@ def _torchscript(name: str) -> Run:
             network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
-            f"{name} is damaged or no TorchScript file ({one_line(error).split('. ')[0]}): copy it again, or "
-            "write the network with torch.jit.script(network).save(...), not torch.save"
+            f"{name} is damaged, or is not a TorchScript file ({one_line(error).split('. ')[0]}): copy it "
+            "again, or write the network with torch.jit.script(network).save(...), not torch.save"
         ) from error
     run: Run = network.eval()
     return run
@@ -270,7 +272,7 @@ def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
         session = onnxruntime.InferenceSession(path, providers=usable)
     except Exception as error:  # onnxruntime's own errors share no type
         raise MismatchError(
-            f"{name} is damaged or no ONNX file ({one_line(error)}): copy it or export it again"
+            f"{name} is damaged, or is not an ONNX file ({one_line(error)}): copy it or export it again"
         ) from error
     given, *others = session.get_inputs()
     if others:

@@ -118,7 +118,9 @@ class Selection:
         arrays = read_arrays(folder / "selection.npz")
         families = sorted({key.split("/")[0] for key in arrays if "/" in key})
         if "of" not in arrays:
-            raise MismatchError(f"{folder / 'selection.npz'} is of an older conformask: train again")
+            raise MismatchError(
+                f"{folder / 'selection.npz'} was written by an older version of conformask: train again"
+            )
         curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
         path = folder / "selection.npz"
         terms = _terms(str(arrays["of"]), path)

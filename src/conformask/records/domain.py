@@ -59,7 +59,7 @@ class Domain(ReadAs):
             return reading
         if used == UNIT or not _holds(dtype, used):
             raise MismatchError(
-                f"{role} holds {dtype}, and the calibration's images had values from {used[0]:g} to "
+                f"{role} contains {dtype}, but the calibration images had values from {used[0]:g} to "
                 f"{used[1]:g}: give arrays of the same type and range, or floats in [0, 1]"
             )
         return replace(reading, data_range=used, turned=turned)
@@ -74,7 +74,7 @@ class Domain(ReadAs):
         if len(space) != len(self.sizes[0]):
             here, there = ("planes", "volumes") if len(space) == 2 else ("volumes", "planes")
             raise MismatchError(
-                f"{where}the promise is about {there}, and these are {here} of {tuple(space)} pixels: "
+                f"{where}the promise is about {there}, but these are {here} of {tuple(space)} pixels: "
                 f"calibrate on {here} for a promise about them"
             )
         if channels != self.channels:
@@ -123,7 +123,9 @@ class Domain(ReadAs):
         """A caveat for an output of an unknown network; None where the promise names no network."""
         if self.network is None:
             return None
-        return f"The promise is about outputs of {self.network.name}; who made this is unknown."
+        return (
+            f"The promise is about outputs of {self.network.name}; it is unknown which network made this one."
+        )
 
     @property
     def covered(self) -> str:

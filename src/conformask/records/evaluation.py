@@ -258,7 +258,10 @@ class Evaluation(LossTerms):
         if find_spec("matplotlib") is None:
             raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
         if not self.size_by_threshold:
-            raise MismatchError("no curves are stored: an earlier conformask kept none here, calibrate again")
+            raise MismatchError(
+                "no curves are stored, because an earlier version of conformask kept none here: calibrate "
+                "again"
+            )
         axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
         axes.plot(*zip(*self.size_by_threshold, strict=True), ".-", label="calibration images")
         axes.axvline(self.threshold, color="C1", linestyle="--", label=f"chosen, {self.threshold:.4g}")
@@ -284,8 +287,8 @@ class Evaluation(LossTerms):
         """
         if self.again is None:
             raise MismatchError(
-                "this evaluation was read from a folder, without masker and images: recalibrate the masker, "
-                "evaluate(masker.recalibrate(...), test)"
+                "this evaluation was read from a folder, without masker and images: recalibrate the masker "
+                "and call evaluate(masker.recalibrate(...), test)"
             )
         return self.again(promise)
 
@@ -323,7 +326,7 @@ class Evaluation(LossTerms):
             images = ImageRecords(**published.arrays["evaluation"])
             examples = list(_examples(published.arrays["examples"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise MismatchError(f"{folder} holds a damaged evaluation ({error}): repeat it") from error
+            raise MismatchError(f"{folder} contains a damaged evaluation ({error}): repeat it") from error
         mean = {"mean_distance": float(images.distance.mean())}
         record = {**mean, **published.record, "images": images, "examples": examples}
         return from_dict(

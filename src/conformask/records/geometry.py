@@ -80,7 +80,7 @@ class Geometry:
         scale = UNITS[other.unit] / UNITS[self.unit]
         steps, others = np.array(self.spacing), scale * np.array(other.spacing)
         if steps.shape != others.shape or (abs(steps - others) > CLOSE * steps).any():
-            return f"a spacing of {self.text} and {other.text}"
+            return f"different spacings, {self.text} and {other.text}"
         if self.affine is None or other.affine is None:
             return None
         offset = abs(np.array(self.affine) - np.array(other.affine)).max()

@@ -89,7 +89,7 @@ class LossTerms:
             return None
         instead = f"{self.distance}_map" if f"{self.distance}_map" in DISTANCES else "ssim_map"
         return (
-            f"{self.distance_label} compares the masked images, in which hidden pixels are "
-            "structure that both share: a few dark dots make them alike, and the mask need not cover what is "
-            f"wrong. A promise about {instead} does."
+            f"{self.distance_label} compares the masked images, in which hidden pixels are identical: a few "
+            "hidden dots can make them similar, so the mask need not cover what is wrong. A promise about "
+            f"{instead} requires that."
         )

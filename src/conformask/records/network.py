@@ -49,13 +49,15 @@ def check_network(
     if promised is None or shown is None:
         caveat = Caveat(_unknown(promised, shown, what), other=False)
     elif promised.is_other(shown):
-        by = "another network of that name" if shown.name == promised.name else shown.name
-        caveat = Caveat(f"{what} is about outputs of {promised.name}, these were made by {by}", other=True)
+        by = "another network with that name" if shown.name == promised.name else shown.name
+        caveat = Caveat(
+            (f"{what} is about outputs of {promised.name}, but these were made by {by}"), other=True
+        )
     else:
         return None
     if caveat.other and not other_network:
         raise MismatchError(
-            f"{caveat.text}: calibrate on outputs of that network, or continue without a promise, by "
+            f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
             "--other-network (other_network=True)"
         )
     warnings.warn(caveat.text, stacklevel=4)
@@ -64,6 +66,11 @@ def check_network(
 
 def _unknown(promised: Network | None, shown: Network | None, what: str) -> str:
     if promised is None and shown is not None:
-        return f"nobody said whose outputs {what} is about, these were made by {shown.name}"
+        return (
+            f"{what} does not record which network it is about, and these outputs were made by {shown.name}"
+        )
     about = "" if promised is None else promised.name
-    return f"{what} is about outputs of {about}, and nobody said who made these: --network (network=) does"
+    return (
+        f"{what} is about outputs of {about}, but it is not recorded which network made these: name it with "
+        "--network (network=)"
+    )

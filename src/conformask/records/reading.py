@@ -38,7 +38,8 @@ class Reading:
             return
         if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
             raise InvalidArgumentError(
-                f"axes {axes!r}: letters of {AXES}, each once, Y and X among them, such as ZYX or CZYX"
+                f"axes {axes!r}: give letters of {AXES}, each at most once and with Y and X, such as "
+                "ZYX or CZYX"
             )
 
     def of(self, role: str) -> "Reading":

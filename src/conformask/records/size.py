@@ -55,7 +55,7 @@ def extra_text(x_channels: int, channels: int) -> str | None:
     if extra_channels(x_channels, channels) == 0:
         return None
     return (
-        f"x has {x_channels} channels and y_hat {channels}: the first of x are compared with y_hat, and what "
-        "the others tell (holes, noise, an uncertainty) the packaged score knows only once it is trained "
-        "(conformask train)"
+        f"x has {x_channels} channels, but y_hat has {channels}: the first channels of x are compared with "
+        "y_hat, and the packaged score uses the others (holes, noise, an uncertainty) only after it is "
+        "trained (conformask train)"
     )

@@ -6,24 +6,22 @@ LABELS = {
     "packaged": "of the packaged score",
     "residual": "of |x - y_hat|",
     "gradient": "of the gradient of y_hat",
-    "spread": "of its local spread",
-    "constant": "of one value everywhere",
+    "spread": "of the local spread of y_hat",
+    "constant": "of a constant score",
 }
 
 
 def comparison_text(comparison: ScoreComparison) -> str:
-    """Return how much a score's masks hide on the selection images, beside those of others and the best."""
+    """Return how much a score's masks hide on the selection images, compared with others and the best."""
     others = {label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others}
     shares = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
     best = (
-        ""
-        if comparison.oracle is None
-        else f"the best masks there are hide {percent_of(comparison.oracle)}, "
+        "" if comparison.oracle is None else f"the best possible masks hide {percent_of(comparison.oracle)}, "
     )
     follows = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
-        f"On {comparison.n} selection images, with nine of ten within {comparison.threshold:.3g}, its masks "
-        f"hide {hidden_text(comparison)} of an image; {best}those {shares}.{follows}"
+        f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
+        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of an image; {best}those {shares}.{follows}"
     )
 
 

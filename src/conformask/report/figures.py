@@ -19,7 +19,7 @@ BINS = 36
 """Number of bars of a histogram."""
 MEASURED = f"fill:{svg.OURS};font-weight:600"
 MOST_POINTS = 1500
-"""Most dots that are drawn, an even selection; more cannot be told apart."""
+"""Largest number of dots drawn, evenly selected; more would be indistinguishable."""
 
 
 def distances(evaluation: Evaluation) -> str | None:

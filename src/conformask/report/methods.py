@@ -15,7 +15,7 @@ def methods_text(evaluation: Evaluation) -> str:
         f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask assigns "
         f"each pixel a number between 0 (hidden) and 1 (trusted), computed from the input and the output of "
         f"the network by the scorer {evaluation.scorer} and the family {family}.",
-        f"Masks were calibrated on {images}, separate from those of training, with the guarantee "
+        f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
         f"{evaluation.guarantee} [{proofs}], which promises {evaluation.promise}; the loss is "
         f"{evaluation.loss_label}{between}.",
         *([EXPLORATORY.text] if evaluation.exploratory else []),

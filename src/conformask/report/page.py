@@ -131,8 +131,8 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
     ),
     (
         "Mask sizes beside the oracle’s",
-        "The oracle sees the truth and masks as little as can be; the closer ours lies to it, the better. "
-        "Numbers are means.",
+        "The oracle sees the truth and masks as little as possible; the closer our masks come to it, the "
+        "better. Numbers are means.",
         figures.sizes,
     ),
     (
@@ -148,8 +148,8 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
     ),
     (
         "Coverage from easy to hard images",
-        "Look for a fall at the right: the hardest images then pay for the others. "
-        "Lines are 95 % intervals; the promise holds on average, not in every tenth.",
+        "Look for a drop at the right: the hardest images then pay for the others. Lines are 95 % "
+        "intervals; the promise holds on average, not in every tenth.",
         figures.coverage_by_difficulty,
     ),
     (

@@ -33,9 +33,9 @@ SIMULTANEOUS = PromiseStatus(
 EXPLORATORY = PromiseStatus(
     "exploratory",
     "Exploratory",
-    "The promise, or which images it rests on, was changed after a calibration on the same images: "
-    "exploratory. To rely on it, calibrate on images that no choice has seen, or, for another threshold or "
-    "confidence, with the guarantee simultaneous.",
+    "The promise, or the set of images that it rests on, was changed after a calibration on the same "
+    "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
+    "choose another threshold or confidence afterwards, use the guarantee simultaneous.",
 )
 
 

@@ -66,7 +66,7 @@ class Strip:
         path = Path(path)
         contents = {".png": self._repr_png_, ".html": self._page}
         if path.suffix.lower() not in contents:
-            raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends in .png or .html")
+            raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends with .png or .html")
         content = contents[path.suffix.lower()]()
         with atomic_write(path) as aside:
             aside.write_bytes(content)

@@ -18,7 +18,7 @@ from conformask.report.benchmark import percent_of
 
 Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this loss"
-ALIKE = " Are these images like those of the calibration?"
+ALIKE = " Are these images like the calibration images?"
 UNLIKELY = 0.025
 """Probability, on either side, below which a result is not ascribed to chance."""
 
@@ -108,8 +108,7 @@ def headline(about: Promised) -> str:
 def hidden_text(hides: str) -> str:
     """Return the text for masks that hide everything because nothing less keeps the promise."""
     return (
-        f"Nothing less than hiding {hides} completely keeps this promise: that it is kept says nothing of "
-        "the network."
+        f"Only hiding {hides} completely keeps this promise: that it is kept says nothing about the network."
     )
 
 
@@ -143,10 +142,10 @@ def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Cavea
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
     if measured.broken:
-        warning = "Chance does not explain it: do not rely on these masks."
+        warning = "Chance alone does not explain this: do not rely on these masks."
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
     if promised is None or measured.p_worse is None:
-        return f"Measured: {finding}; promised was {promise}."
+        return f"Measured: {finding}; the promise was {promise}."
     above = measured.coverage_interval[0] > promised
     ending = ", better than promised" if above else _as_expected(promised)
     return f"{_compared(promised, measured, images, unit)}{ending}."
@@ -171,18 +170,18 @@ def _as_expected(promised: float) -> str:
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
-    """Return whether a batch of new images looks like those of the calibration."""
-    compared = f"p = {p_value:.3g} of all comparisons combined, level {level:g}"
+    """Return whether a batch of new images looks like the calibration images."""
+    compared = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
     if shifted:
         return (
-            f"SHIFTED: these images do not look like those of the calibration ({compared}). The promise is "
-            "not about them: calibrate on images like these."
+            f"SHIFTED: these images do not look like the calibration images ({compared}). The promise does "
+            "not cover them: calibrate on images like these."
         )
     return f"No shift is seen in scores and mask sizes ({compared})."
 
 
 def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
-    """Return how images differ from those of the calibration, separately for x and y_hat."""
+    """Return how images differ from the calibration images, separately for x and y_hat."""
     texts: dict[str, list[str]] = {"x": [], "y_hat": []}
     for change in changes:
         texts[change.role].append(change.text)
@@ -199,7 +198,7 @@ def stream_text(card: CalibrationCard, watched: StreamStatus) -> list[str]:
     if promised is not None and watched.failure_evidence is not None and watched.n_judged:
         finding = f"{figure(watched.n_failed)} of {plural(watched.n_judged, unit.singular)} failed"
         most, odds = watched.most_failing or 1 - promised, f"odds {figure(watched.failure_evidence)} to 1"
-        by_chance = f", as under {percent(watched.level / 2)} of calibration sets by chance"
+        by_chance = f", which happens by chance under {percent(watched.level / 2)} of calibration sets"
         tested = (
             f"{odds} that more than {share(most)} fail{by_chance if most > 1 - promised else ''}; {level}"
         )
@@ -213,8 +212,8 @@ def stream_text(card: CalibrationCard, watched: StreamStatus) -> list[str]:
     seen = f"of {watched.n_seen:,} so far, {watched.n_new:,} new"
     if watched.shifted:
         lines.append(
-            f"SHIFTED: the images ({seen}) no longer look like those of the calibration ({odds}). The "
-            "promise is not about them: calibrate on images like these."
+            f"SHIFTED: the images ({seen}) no longer look like the calibration images ({odds}). The promise "
+            "does not cover them: calibrate on images like these."
         )
     else:
         lines.append(f"No shift is seen in scores and mask sizes ({seen}; {odds}).")
@@ -250,17 +249,19 @@ def verdict(evaluation: Evaluation) -> Verdict:
     if above:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if below:
-        return Verdict("below", "Below the promise", f"{text}, less than chance explains.{chance}{ALIKE}")
+        return Verdict(
+            "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
+        )
     return Verdict("agrees", "Agrees with the promise", f"{text}{_as_expected(promised)}.{chance}")
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
     mean, (low, high) = evaluation.mean_distance, evaluation.mean_distance_interval
     text = (
-        "The promise is about a mean loss, not about a share of images: that of the test images is "
-        f"{figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), at most "
-        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of "
-        f"{tested(evaluation)} are {promise_of(evaluation).unit.kept}."
+        "The promise is about a mean loss, not about a share of images: the mean loss of the test images "
+        f"is {figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), and at most "
+        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of {tested(evaluation)} "
+        f"are {promise_of(evaluation).unit.kept}."
     )
     if mean > evaluation.threshold and _rare(evaluation.p_worse, low > evaluation.threshold):
         return Verdict("below", "Above the limit", text + _chance(evaluation) + ALIKE)
@@ -279,8 +280,8 @@ def _chance(evaluation: Evaluation) -> str:
     if evaluation.p_worse is None:
         return ""
     return (
-        f" Where a promise is kept, chance measures as bad or worse in {share(evaluation.p_worse)} of "
-        "evaluations."
+        " If the promise is kept, a result this bad or worse occurs by chance in "
+        f"{share(evaluation.p_worse)} of evaluations."
     )
 
 

@@ -181,22 +181,22 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     hidden = f"on {comparison.n} selection images its masks hide {hidden_text(comparison)} of an image"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
     best = min(untrained, key=lambda name: untrained[name])
-    those = f"those of scorer {best}, which needs no training, {untrained[best]:.0%}"
+    those = f"while the masks of scorer {best}, which needs no training, hide {untrained[best]:.0%}"
     if best in comparison.clearly_less:
-        what = "the trained score is of no use yet" if trains else f"another score hides less than {scorer}"
+        what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
         warnings.warn(
-            f"{what}: {hidden}, {those}: {longer}, or take --scorer {best} (scorer={best!r})", stacklevel=3
+            f"{what}: {hidden}, {those}; {longer}, or use --scorer {best} (scorer={best!r})", stacklevel=3
         )
     elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
         what = "the trained score is" if trains else f"scorer {scorer} is"
         warnings.warn(
-            f"{what} hardly of use: {hidden}, those of one value everywhere "
-            f"{comparison.others[CONSTANT]:.0%}: {longer}, or choose another threshold",
+            f"{what} hardly useful: {hidden}, while the masks of a constant score hide "
+            f"{comparison.others[CONSTANT]:.0%}; {longer}, or choose another threshold",
             stacklevel=3,
         )
     elif trains and comparison.hidden >= untrained[best]:
         warnings.warn(
-            f"the trained score is perhaps of no use yet: {hidden}, {those}; on so few images that may be "
-            f"chance. More selection images would tell; else {longer}",
+            f"the trained score may not be useful yet: {hidden}, {those}; with so few images, this may be "
+            f"chance. Add selection images to find out; otherwise {longer}",
             stacklevel=3,
         )

@@ -32,8 +32,8 @@ class ErrorNetwork(MaskNetwork):
     def __post_init__(self) -> None:
         if self.fitted_for.errors is None:
             raise InvalidArgumentError(
-                "scorer 'error' learns an error map, such as l1 or ssim_map, and "
-                f"{self.fitted_for.terms.loss_name!r} has none: take scorer 'mask'"
+                "scorer 'error' learns an error map, such as l1 or ssim_map, but "
+                f"{self.fitted_for.terms.loss_name!r} has none: use scorer 'mask'"
             )
 
     @property

@@ -121,8 +121,8 @@ def fit_scorer(
             family and, for lp distances, of all others.
 
     Warns:
-        UserWarning: the time was up while the loss still fell; no epoch was better than the start; or on the
-            selection images a score without training gives masks as small, or one value everywhere nearly so.
+        UserWarning: time ran out while the loss was still falling; no epoch improved on the initial network;
+        or, on the selection images, an untrained or constant score does about as well.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
@@ -251,7 +251,7 @@ def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
     if by_itself and not _differentiable(loss, zeros):
         raise InvalidArgumentError(
             f"distance {loss.terms.loss_name!r} has no gradient in torch, which scorer {used_head.name!r} "
-            "learns by: take scorer 'quantile', which is fitted for no distance"
+            "needs for training: use scorer 'quantile', which is fitted for no distance"
         )
 
 
@@ -263,4 +263,4 @@ def _differentiable(loss: Loss, images: Images) -> bool:
 
 def _check_channels(seen: DatasetSummary, held_out: DatasetSummary) -> None:
     if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
-        raise ImageError("the selection images have other channels than the training images")
+        raise ImageError("the selection images and the training images have different channels")

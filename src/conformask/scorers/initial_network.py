@@ -56,7 +56,7 @@ def network_for(seen: DatasetSummary, used_head: Head, asked: NetworkOptions, se
     dimensions = len(seen.smallest)
     if asked.by is not None and dimensions == 2:
         raise InvalidArgumentError(
-            f"by {asked.by!r} is about volumes, and these images are planes: leave it out"
+            f"by {asked.by!r} is for volumes, but these images are planes: leave it out"
         )
     outputs = used_head.outputs(seen.channels, asked.per_channel)
     name = "packaged" if asked.fits_packaged(used_head, outputs) else used_head.name

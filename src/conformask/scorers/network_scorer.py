@@ -170,7 +170,9 @@ def stored_card(folder: Path) -> ScorerCard:
     record = read_json(path)
     refuse_unfinished(path, record)
     if record.get("heuristic"):
-        raise MismatchError(f"{folder} holds your own score {record.get('scorer')!r}: load it with scorer=")
+        raise MismatchError(
+            f"{folder} contains your own score {record.get('scorer')!r}: load it with scorer="
+        )
     if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
     return from_dict(ScorerCard, record, path)

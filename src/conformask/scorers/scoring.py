@@ -50,8 +50,8 @@ def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = (
     shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
     if shape not in (expected, (expected[0], 1, *expected[2:])):
         raise ImageError(
-            f"the score of {names[0]!r} has shape {shape}, y_hat has {expected}: same size, and one channel "
-            "or those of y_hat"
+            f"the score of {names[0]!r} has shape {shape}, but y_hat has {expected}: return the same size, "
+            "with one channel or as many as y_hat"
         )
     usable = ((score.map >= 0) & score.map.isfinite()).flatten(1).all(dim=1)
     if score.features is not None:
@@ -59,7 +59,7 @@ def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = (
     if not bool(usable.all()):
         first = int(usable.int().argmin())
         raise ImageError(
-            f"the score of {names[min(first, len(names) - 1)]!r} is negative, NaN or infinite: scores are "
-            "finite and at least 0"
+            f"the score of {names[min(first, len(names) - 1)]!r} is negative, NaN or infinite: scores must "
+            "be finite and at least 0"
         )
     return score

@@ -38,7 +38,7 @@ def load_scorer(
         network = SimpleNetwork(stored.name, card.channels)
     if network is None:
         if card.unet is None:
-            raise MismatchError(f"{folder} holds a user's own network: load it with network=")
+            raise MismatchError(f"{folder} contains a user's own network: load it with network=")
         network = stored_network(card.unet, folder / "scorer.json")
     load_into(network, folder / "scorer.safetensors")
     ready(network)
@@ -51,7 +51,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone.
 
     Raises:
-        MismatchError: the folder holds another scorer, or an unfinished training.
+        MismatchError: the folder holds another scorer, or an unfinished training run.
     """
     if isinstance(scorer, Tiled):
         scorer = scorer.scorer
@@ -59,4 +59,4 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     if record.get("finished") is False:
         scorer.save(folder)
     elif (record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder)) != scorer.fingerprint:
-        raise MismatchError(f"{folder} holds another scorer: choose another folder")
+        raise MismatchError(f"{folder} contains another scorer: choose another folder")

@@ -103,8 +103,8 @@ class Tiled:
     def __post_init__(self) -> None:
         if not callable(self.scorer):
             raise InvalidArgumentError(
-                f"scorer is a {type(self.scorer).__name__}, for any images; make it one for yours first, "
-                "Tiled(packaged_scorer().of(TRIPLETS))"
+                f"scorer is a {type(self.scorer).__name__}, which takes any images; make one for your "
+                "images first, Tiled(packaged_scorer().of(TRIPLETS))"
             )
         dimensions = next((len(each) for each in self.tiles if isinstance(each, tuple)), 1)
         if not all(map(_is_usable, *self._along(dimensions))):
@@ -170,7 +170,7 @@ class Tiled:
         score = score_of(self.scorer, x, y_hat, (name,))
         if score.features is not None:
             raise MismatchError(
-                f"scorer {self.name!r} gives features of images, which tiles do not have: drop them"
+                f"scorer {self.name!r} returns features of images, which tiles do not have: drop them"
             )
         return score.map * torch.from_numpy(window.weight).to(score.map.device)
 
@@ -226,7 +226,7 @@ class Tiled:
         tile, overlap = ((each,) * dimensions if isinstance(each, int) else each for each in self.tiles)
         if not len(tile) == len(overlap) == dimensions:
             raise MismatchError(
-                f"tiles of {tile} that overlap by {overlap} do not fit images of {dimensions} axes"
+                f"tiles of {tile} that overlap by {overlap} do not fit images with {dimensions} axes"
             )
         first = 1 if dimensions == 3 and _by_slices(self.scorer) else GRAIN
         return tile, overlap, (first, *[GRAIN] * (dimensions - 1))

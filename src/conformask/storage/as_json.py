@@ -51,7 +51,7 @@ def refuse_unfinished(path: Path, record: Mapping[str, Json]) -> None:
         MismatchError: the record is unfinished.
     """
     if record.get("finished") is False:
-        raise MismatchError(f"{path.parent} was not finished: give the command that writes it again")
+        raise MismatchError(f"{path.parent} is not finished: repeat the command that writes it")
 
 
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
@@ -71,11 +71,12 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
         raise MismatchError(f"{path} is not a record of conformask ({error}): copy it again") from error
     if schema > SCHEMA:
         raise MismatchError(
-            f"{path} has schema {schema}, this conformask reads up to {SCHEMA}: upgrade conformask"
+            f"{path} has schema {schema}, but this version of conformask reads up to {SCHEMA}: upgrade "
+            "conformask"
         )
     missing = [key for key in needed if key not in record]
     if missing:
-        raise MismatchError(f"{path} lacks {', '.join(missing)}: it is damaged, copy it again")
+        raise MismatchError(f"{path} lacks {', '.join(missing)}: it is damaged; copy it again")
     return record
 
 

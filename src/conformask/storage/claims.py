@@ -49,8 +49,8 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     for path in paths:
         if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
             raise OutputError(
-                f"{path} is in the way: no record of conformask claims it, so that it is neither replaced "
-                "nor removed; move it, or choose another folder"
+                f"{path} is in the way: no record of conformask claims it, so it is neither replaced nor "
+                "removed; move it, or choose another folder"
             )
 
 

@@ -67,7 +67,10 @@ def _locked(path: Path, shown: Path) -> "FileLock | None":
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise OutputError(f"cannot write {shown}: {error.strerror}; choose another folder") from error
-        warnings.warn(f"{shown} lies where files cannot be locked: let one process write it", stacklevel=4)
+        warnings.warn(
+            (f"{shown} is on a file system that cannot lock files: let only one process write to it"),
+            stacklevel=4,
+        )
         return None
     return lock
 

@@ -40,8 +40,8 @@ class State:
         refuse_unclaimed([path])
         if path.is_file() and read_json(path).get("seal") != self.seal:
             raise OutputError(
-                f"{path} is not the state that this one continues, such as one that another process has "
-                "written meanwhile: load it and add the images again"
+                f"{path} is not the state that this one continues; perhaps another process has changed it "
+                "in the meantime: load it and add the images again"
             )
         self.seal = publish(path, record, arrays)
 
@@ -117,7 +117,7 @@ def read_published(path: Path, stems: Iterable[str]) -> SealedRecord:
         except (MismatchError, MissingFileError):
             if record == read_json(path):
                 raise
-    raise MismatchError(f"{path} is rewritten all the time: read it when that is done")
+    raise MismatchError(f"{path} is being rewritten all the time: read it when writing has finished")
 
 
 def verify(path: Path, record: Mapping[str, Json]) -> None:
@@ -156,8 +156,8 @@ def path_hash(path: Path) -> str:
 def not_as_written(path: Path) -> str:
     """Return the message about a file that does not match the record beside it."""
     return (
-        f"{path} is damaged, or not the file that was written with the others: do not rely on it. Make it "
-        "again, or copy the whole folder again"
+        f"{path} is damaged, or is not the file that was written with the others: do not rely on it. Create "
+        "it again, or copy the whole folder again"
     )
 
 

@@ -29,10 +29,10 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
             except (TypeError, ValueError, OverflowError) as error:
                 shown = repr(values[field.name])[:SHOWN]
                 raise MismatchError(
-                    f"{path} holds {shown} for {field.name}: it is damaged, copy it again"
+                    f"{path} contains {shown} for {field.name}: it is damaged; copy it again"
                 ) from error
         elif field.default is MISSING and field.default_factory is MISSING:
-            raise MismatchError(f"{path} lacks {field.name}: it is damaged, copy it again")
+            raise MismatchError(f"{path} lacks {field.name}: it is damaged; copy it again")
     return kind(**values_given)
 
 

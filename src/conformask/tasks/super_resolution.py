@@ -22,7 +22,7 @@ class SuperResolution:
         if height % self.scale or width % self.scale:
             works = max(self.scale, min(height, width) // self.scale * self.scale)
             raise ImageError(
-                f"images are {height} x {width} pixels; super_resolution needs sides that divide by "
+                f"images are {height} x {width} pixels; super_resolution needs sides that are divisible by "
                 f"{self.scale}: use --size {works}"
             )
         return image

@@ -174,7 +174,7 @@ def fit(
     if worse:
         network.load_state_dict(start)
         warnings.warn(
-            "no epoch was better on the selection images than the network was before, and is again",
+            "no epoch improved on the initial network on the selection images; its weights were restored",
             stacklevel=3,
         )
 
@@ -231,13 +231,15 @@ def fit_module(
         )
     if budget.spent_before and trainer.is_global_zero:
         warnings.warn(
-            f"nothing is trained: the {minutes:g} minutes were spent before, and they count. To make it "
-            "longer give more minutes",
+            f"nothing was trained: the {minutes:g} minutes, which include earlier runs, are used up. To "
+            "train for longer, give more minutes",
             stacklevel=4,
         )
     elif budget.out_of_time and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
-        warnings.warn(f"time was up {after}, while the loss still fell: train longer", stacklevel=4)
+        warnings.warn(
+            (f"time ran out {after} while the loss was still falling: train for longer"), stacklevel=4
+        )
     load_into(module.network, record.best)
     module.network.eval().requires_grad_(False)
 
@@ -265,18 +267,18 @@ def _trainer(plan: TrainingConfig, callbacks: list[L.Callback], module: L.Lightn
 def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *, writes: bool) -> None:
     path = out / "training.json"
     if record.last.exists() and not resume:
-        raise MismatchError(f"{out} already holds a training run: resume it, or choose another folder")
+        raise MismatchError(f"{out} already contains a training run: resume it, or choose another folder")
     results = [name for name in RESULTS if (out / name).exists()]
     if results and not record.last.exists():
         raise MismatchError(
-            f"{out} holds {results[0]} of something that can't be resumed: choose another folder"
+            f"{out} contains {results[0]} from something that cannot be resumed: choose another folder"
         )
     if resume and path.exists():
         before, now = _flat(read_json(path)), _flat(to_jsonable(identity))
         changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
-                f"{out} was started with another {', '.join(changed)}: use the same to resume it"
+                f"{out} was started with a different {', '.join(changed)}: use the same to resume it"
             )
     if writes:
         write_json(path, identity)

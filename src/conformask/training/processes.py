@@ -42,8 +42,8 @@ def check_torchrun(processes: int) -> None:
     started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
     if int(started) != processes:
         raise InvalidArgumentError(
-            f"torchrun started {started} processes, and --devices and --nodes say {processes}: give "
-            "--devices as its --nproc-per-node and --nodes as its --nnodes"
+            f"torchrun started {started} processes, but --devices and --nodes specify {processes}: set "
+            "--devices to its --nproc-per-node and --nodes to its --nnodes"
         )
 
 

@@ -135,7 +135,7 @@ def load_into(network: nn.Module, path: Path) -> None:
         network.load_state_dict(weights)
     except RuntimeError as error:
         first = " ".join(line.strip() for line in str(error).splitlines()[:2])
-        raise MismatchError(f"{path} holds the weights of another network: {first}") from error
+        raise MismatchError(f"{path} contains the weights of another network: {first}") from error
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

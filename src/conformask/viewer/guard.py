@@ -74,7 +74,7 @@ class Guard:
             "same-origin",
             "none",
         ):
-            return "this viewer does not answer pages of another origin"
+            return "this viewer does not answer requests from pages of another origin"
         if scope["method"] not in READS and headers.get("origin") != f"http://{headers['host']}":
             return "this viewer takes uploads from its own page only"
         return None

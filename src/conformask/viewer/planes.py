@@ -55,7 +55,9 @@ def checked(view: View, size: Size, at: int, part: Part) -> None:
         InvalidArgumentError: it has too many pixels.
     """
     if not 0 <= at < size[view.axis]:
-        raise MissingFileError(f"there is no plane {at} along axis {view.axis}: it has {size[view.axis]}")
+        raise MissingFileError(
+            f"there is no plane {at} along axis {view.axis}: the image has {size[view.axis]}"
+        )
     rows, columns = view.sides(size)
     if not (0 <= part.top < part.bottom <= rows and 0 <= part.left < part.right <= columns and part.step > 0):
         raise MissingFileError(f"there is no such part of a plane of {rows} x {columns} pixels")

@@ -40,8 +40,8 @@ def listening(port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise InvalidArgumentError(
-            f"port {port} cannot be used ({error.strerror}), perhaps another viewer runs there: choose "
-            "another with --port, 0 for any free one"
+            f"port {port} cannot be used ({error.strerror}); perhaps another viewer is running there: "
+            "choose another with --port, or 0 for any free one"
         ) from error
     return bound
 

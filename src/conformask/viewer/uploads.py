@@ -95,7 +95,7 @@ class UploadReceiver:
 
 
 def _too_large(most: int) -> ImageError:
-    return ImageError(f"the files are larger than {most // MIB} MiB together: cut the images")
+    return ImageError(f"the files are larger than {most // MIB} MiB in total: crop the images")
 
 
 def _limited(receive: Receive, most: int) -> Receive:
@@ -109,12 +109,12 @@ def _limited(receive: Receive, most: int) -> Receive:
             message = await asyncio.wait_for(receive(), PATIENCE + size / SLOWEST - waited)
         except TimeoutError as error:
             raise InvalidArgumentError(
-                f"the upload is too slow, below {SLOWEST // 1024} KiB a second: try again, or copy the files "
-                "to a folder and view that"
+                f"the upload is too slow, below {SLOWEST // 1024} KiB per second: try again, or copy the "
+                "files to a folder and view that"
             ) from error
         waited += monotonic() - started
         if message["type"] == "http.disconnect":
-            raise InvalidArgumentError("the upload broke off: try again")
+            raise InvalidArgumentError("the upload was interrupted: try again")
         size += len(message.get("body", b""))
         if size > most:
             raise _too_large(most)
@@ -139,7 +139,7 @@ def _upload_of(form: FormData) -> Upload:
     files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
     for role in ROLES[:2]:
         if role not in files:
-            raise InvalidArgumentError(f"the file {role} is missing: an upload takes x and y_hat")
+            raise InvalidArgumentError(f"the file {role} is missing: an upload needs x and y_hat")
     return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
@@ -179,8 +179,8 @@ def _check(name: str, headers: Mapping[str, Header]) -> None:
     decoded = FLOAT32 * sum(header.values for header in headers.values())
     if decoded > MOST_DECODED:
         raise ImageError(
-            f"{', '.join(headers)} of {name} take {decoded // MIB} MiB as float32; an upload takes up to "
-            f"{MOST_DECODED // MIB} MiB: cut them, or view them in a folder"
+            f"{', '.join(headers)} of {name} take {decoded // MIB} MiB as float32; an upload may take up to "
+            f"{MOST_DECODED // MIB} MiB: crop them, or view them in a folder"
         )
     if len({len(header.space) for header in headers.values()}) > 1:
         shapes = ", ".join(f"{role} {header.shape}" for role, header in headers.items())
@@ -190,7 +190,9 @@ def _check(name: str, headers: Mapping[str, Header]) -> None:
 def _checked_name(role: str, name: str) -> str:
     check_name(name, f"the file of {role}")
     if name_and_suffix(Path(name))[1] not in _SUFFIXES:
-        raise ImageError(f"{name} is not an image that can be read; images end in {', '.join(SUFFIXES)}")
+        raise ImageError(
+            f"{name} is not an image that can be read; names of images must end with {', '.join(SUFFIXES)}"
+        )
     return name
 
 

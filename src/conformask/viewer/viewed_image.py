@@ -133,7 +133,9 @@ def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Vie
     whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
     y_hat, y = whole.y_hat, whole.y
     if y is not None and y.header.shape != y_hat.header.shape:
-        raise ImageError(f"{y.name} has {y.header.shape}, y_hat {y_hat.header.shape}: they must agree")
+        raise ImageError(
+            f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
+        )
     region = _region(triplet, y_hat.size) if masker.card.region else None
     score = torch.from_numpy(_scores(masker, whole, tell))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})

@@ -460,11 +460,11 @@ def test_repeated_positions_are_times(tmp_path: Path) -> None:
         np.testing.assert_array_equal(array, pixels[time])
         assert found.geometry is not None
         assert found.geometry.affine is not None
-    with pytest.raises(ImageError, match=r"2 time points: name one, as s#t=0"):
+    with pytest.raises(ImageError, match=r"2 time points: choose one, such as s#t=0"):
         decode(folder, TZYX)
     with pytest.raises(ImageError, match="counted from 0: there is no 2"):
         decode(tmp_path / "s#t=2", TZYX)
-    with pytest.raises(ImageError, match="has 3 slices, and its axes are said to be TYX"):
+    with pytest.raises(ImageError, match="has 3 slices, but the given axes TYX"):
         decode(tmp_path / "s#t=0", Reading(axes="TYX"))
 
 
@@ -488,7 +488,7 @@ def test_instance_numbers_are_the_last_resort(tmp_path: Path) -> None:
     folder = twice(tmp_path / "s", pixels)
     np.testing.assert_array_equal(decode(Path(f"{folder}#t=0"), TZYX), pixels[1])
     twice(folder, pixels, InstanceNumber=lambda time: 7)
-    with pytest.raises(ImageError, match=r"lie in the same place, and none of .* tells which is earlier"):
+    with pytest.raises(ImageError, match=r"have the same position, and none of .* shows which is earlier"):
         decode(Path(f"{folder}#t=0"), TZYX)
 
 
@@ -572,7 +572,7 @@ def test_frames_without_positions_need_axes(tmp_path: Path) -> None:
     assert found.geometry is None
     assert times_of(path, Reading(axes="TYX")) == 5
     np.testing.assert_array_equal(decode(Path(f"{path}#t=3"), Reading(axes="TYX")), pixels[3])
-    with pytest.raises(ImageError, match="no positions, which DICOM needs of a mask"):
+    with pytest.raises(ImageError, match="no positions, which a DICOM mask requires"):
         written(tmp_path / "m.dcm", random_mask((5, 6, 4)), path, Reading(axes="ZYX"))
 
 
@@ -625,14 +625,14 @@ SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 BAD: dict[str, tuple[Change, str]] = {
     "two series": (
         set_of(2, SeriesInstanceUID=generate_uid()),
-        "are of different series: put each in its own",
+        "belong to different series: put each series in its own",
     ),
-    "two patients": (set_of(2, PatientID="ID-4712"), "are of different patients"),
+    "two patients": (set_of(2, PatientID="ID-4712"), "belong to different patients"),
     "two sizes": (set_of(2, Rows=3, Columns=8), "differ in rows or columns"),
     "two orientations": (set_of(2, ImageOrientationPatient=[1, 0, 0, 0, 1, 0]), "differ in orientation"),
     "two spacings": (set_of(2, PixelSpacing=[0.5, 0.7]), "differ in pixel spacing"),
     "bad directions": (set_of(2, ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "not two perpendicular unit"),
-    "one position twice": (moved(2, STEP), "lie in the same place, and other slices do not repeat"),
+    "one position twice": (moved(2, STEP), "have the same position, but other positions do not repeat"),
     "side by side": (moved(2, STEP + 9 * ROW), "lie side by side in one plane"),
     "a gap": (moved(4, STEP), r"the step is 5 mm, elsewhere 2.5 mm: a slice may be missing"),
     "a small step": (moved(4, -0.5 * STEP), r"the step is 1.25 mm, elsewhere 2.5 mm: a slice may not belong"),
@@ -640,7 +640,7 @@ BAD: dict[str, tuple[Change, str]] = {
     "no positions": (without(*PLACE), "4 more have no positions .* they cannot be sorted"),
     "one without position": (
         without(*PLACE, only=2),
-        "has no position and orientation, and other slices have",
+        "has no position and orientation, but other slices do",
     ),
     "a mosaic": (set_of(0, ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "Siemens mosaic.*dcm2niix"),
     "a segmentation": (set_of(0, SOPClassUID=SEG), "is not an image of grey values, but a segmentation"),
@@ -692,7 +692,7 @@ def numbered(start: int = 1, by: int = 1, **more: Any) -> Change:
 
 
 def test_every_second_slice_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match=r"2\.5 mm apart, are 1\.25 mm thick, .* numbers go by 2"):
+    with pytest.raises(ImageError, match=r"2\.5 mm apart, are 1\.25 mm thick, .* numbers increase by 2"):
         read_header(series(tmp_path / "halved", volume(), numbered(by=2)))
     read_header(series(tmp_path / "whole", volume(), numbered()))
     gaps = numbered(by=2, SpacingBetweenSlices=2.5)
@@ -747,7 +747,7 @@ def test_truncated_slices_are_named(tmp_path: Path, size: int) -> None:
 def test_damaged_files_are_not_passed_over(tmp_path: Path, name: str) -> None:
     folder = series(tmp_path / "s", volume())
     (folder / name).write_bytes(bytes(500))
-    with pytest.raises(ImageError, match=f"{name} has no mark of a DICOM file"):
+    with pytest.raises(ImageError, match=f"{name} lacks the DICOM signature"):
         read_header(folder)
 
 
@@ -759,7 +759,7 @@ def test_truncated_pixels_are_named(tmp_path: Path) -> None:
         decode(folder)
     alone = tmp_path / "003.dcm"
     alone.write_bytes(b"not DICOM" * 40)
-    with pytest.raises(ImageError, match="no mark of a DICOM file"):
+    with pytest.raises(ImageError, match="lacks the DICOM signature"):
         decode(alone)
 
 
@@ -888,15 +888,15 @@ def test_colours_have_a_grey_mask(tmp_path: Path) -> None:
     path = write(tmp_path / "a.dcm", header(rgb, **more, PhotometricInterpretation="RGB"))
     mask = random_mask((6, 4))
     assert (mask[0] - decode(written(tmp_path / "m.dcm", mask, path)) < 2.0**-15).all()
-    with pytest.raises(ImageError, match="holds 1 channel, and this has 3"):
+    with pytest.raises(ImageError, match="has 1 channel, but this mask has 3"):
         written(tmp_path / "n.dcm", np.repeat(mask, 3, 0), path)
 
 
 def test_masks_that_cannot_be(tmp_path: Path) -> None:
     folder, mask = series(tmp_path / "s", volume()), random_mask((5, 6, 4))
-    with pytest.raises(ImageError, match=r"has shape \(1, 5, 6, 4\).*and this has \(1, 4, 6, 4\)"):
+    with pytest.raises(ImageError, match=r"has shape \(1, 5, 6, 4\).*but this one has \(1, 4, 6, 4\)"):
         written(tmp_path / "m.dcm", mask[:, 1:], folder)
-    with pytest.raises(ImageError, match="refers to the DICOM image under it, and that is an array"):
+    with pytest.raises(ImageError, match="must refer to a DICOM image, but the image under it is an array"):
         write_segmentation(tmp_path / "m.dcm", mask, SourceImage(None, None, PLAIN))
     with pytest.raises(ImageError, match=r"and that is .*a\.npy: choose another suffix"):
         write_segmentation(tmp_path / "m.dcm", mask, SourceImage(tmp_path / "a.npy", None, PLAIN))

@@ -119,7 +119,7 @@ def test_real_series_by_time_point(name: str) -> None:
         window = (slice(1, 3), slice(2, 9), slice(0, 5))
         np.testing.assert_array_equal(open_window(path, reading)(window), expected[window])
         assert times_of_file(path, reading) is None
-    with pytest.raises(ImageError, match=rf"{SERIES[name]} time points: name one, as {name}#t=0"):
+    with pytest.raises(ImageError, match=rf"{SERIES[name]} time points: choose one, such as {name}#t=0"):
         decode(REAL / name, reading)
     with pytest.raises(ImageError, match=rf"has {SERIES[name]} time points, counted from 0: there is no 20"):
         decode(REAL / f"{name}#t=20", reading)
@@ -132,7 +132,9 @@ def test_real_series_as_channels(name: str) -> None:
     np.testing.assert_array_equal(array, values.transpose(2, 1, 0, 3).astype(np.float32))
     assert header.channels == SERIES[name]
     assert times_of_file(REAL / name, reading) is None
-    with pytest.raises(ImageError, match="has no axis of time: say which it is, such as --axes XYZT"):
+    with pytest.raises(
+        ImageError, match="has no time axis: if it should have one, name its axes, such as --axes XYZT"
+    ):
         decode(REAL / f"{name}#t=0", reading)
 
 
@@ -150,7 +152,7 @@ def test_a_series_has_to_say_its_axes(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"a\.nii has shape \(7, 6, 5, 4\): .* --axes XYZT or XYZC; XYZ is"):
         read_header(tmp_path / "a.nii")
     save(tmp_path / "b.nii", field((7, 6, 5, 4, 3)))
-    with pytest.raises(ImageError, match=r"\(7, 6, 5, 4, 3\): say what its axes are, --axes XYZTC;"):
+    with pytest.raises(ImageError, match=r"\(7, 6, 5, 4, 3\): name its axes, --axes XYZTC;"):
         read_header(tmp_path / "b.nii")
 
 
@@ -207,7 +209,9 @@ def test_axes_of_length_1_are_dropped(
 )
 def test_axes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
     path = save(tmp_path / "a.nii", field(shape))
-    with pytest.raises(ImageError, match=r"a\.nii has shape .* said to be .*: they differ; XYZ is a volume"):
+    with pytest.raises(
+        ImageError, match=r"a\.nii has shape .* does not match the given axes .*; XYZ is a volume"
+    ):
         read_header(path, Reading(axes=axes))
 
 
@@ -310,7 +314,9 @@ def test_colours(tmp_path: Path, colours: str, suffix: str) -> None:
 
 def test_complex_numbers_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "a.nii", field(dtype=np.float32).astype(np.complex64), scaling=(2, 0))
-    with pytest.raises(ImageError, match=r"a\.nii holds complex64; an image holds integers or floats"):
+    with pytest.raises(
+        ImageError, match=r"a\.nii contains complex64; an image must contain integers or floats"
+    ):
         read_header(path)
 
 
@@ -347,7 +353,7 @@ def test_a_truncated_file_is_noticed_when_it_is_opened(tmp_path: Path, missing: 
     path = save(tmp_path / "a.nii", field())
     size = path.stat().st_size
     os.truncate(path, size - missing)
-    text = rf"a\.nii has {size - missing} bytes of {size}, it is truncated: copy it again"
+    text = rf"a\.nii has only {size - missing} of {size} bytes: it is truncated; copy it again"
     for read in (read_header, decode, open_window):
         with pytest.raises(ImageError, match=text):
             read(path)

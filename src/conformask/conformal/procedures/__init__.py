@@ -42,7 +42,7 @@ def procedure_for(axes: Axes) -> Procedure:
     procedure = _known(axes)
     if procedure is None:
         raise InvalidArgumentError(
-            f"no theorem is known for {words(axes)}: take {words(_nearest(axes))} instead"
+            f"no theorem is known for {words(axes)}: use {words(_nearest(axes))} instead"
         )
     return procedure
 

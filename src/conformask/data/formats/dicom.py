@@ -194,11 +194,12 @@ def _undecoded(frame: DicomFrame, error: Exception) -> str:
     lacks_codec = "missing dependencies" in str(error) or isinstance(error, NotImplementedError)
     if syntax is None or not lacks_codec:
         cause = one_line(error)
-        return f"{frame.path}: its pixels cannot be decoded ({cause}); it may be truncated, copy it again"
+        return f"{frame.path}: its pixels cannot be decoded ({cause}): it may be truncated; copy it again"
     packages = plugin_of(str(syntax))
     advice = f"pip install {packages}" if packages else "write it again without compression"
     return (
-        f"{frame.path}: its pixels are compressed as {syntax.name}, and nothing here decodes that: {advice}"
+        f"{frame.path}: its pixels are compressed as {syntax.name}, which no installed package decodes: "
+        f"{advice}"
     )
 
 

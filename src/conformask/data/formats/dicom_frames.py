@@ -237,7 +237,7 @@ def _files(folder: Path) -> list[Path]:
         if not has_mark(file) and not _is_other(file):
             raise ImageError(_unmarked(file))
     if not marked:
-        raise ImageError(f"{folder} holds no DICOM files")
+        raise ImageError(f"{folder} contains no DICOM files")
     return marked
 
 
@@ -254,7 +254,7 @@ def _is_other(file: Path) -> bool:
 
 
 def _unmarked(file: Path) -> str:
-    return f"{file} has no mark of a DICOM file at byte {MARK_AT}: it may be damaged, copy it again"
+    return f"{file} lacks the DICOM signature at byte {MARK_AT}: it may be damaged; copy it again"
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def _header(path: Path, pydicom: Any) -> Any:
         raise
     except Exception as error:  # pydicom's readers of values share no type of error
         raise ImageError(
-            f"{path} cannot be read as DICOM ({one_line(error)}); it may be truncated, copy it again"
+            f"{path} cannot be read as DICOM ({one_line(error)}): it may be truncated; copy it again"
         ) from error
 
 
@@ -312,8 +312,8 @@ def _check_image(path: Path, data: Any) -> None:
     missing = [keyword for keyword in needed if _is_empty_or_zero(data.get(keyword))]
     if missing:
         raise ImageError(
-            f"{path} is not an image of grey values ({name}): it has no {', '.join(missing)}; if it should "
-            "be one, it may be truncated, copy it again"
+            f"{path} is not an image of grey values ({name}): it has no {', '.join(missing)}. If it should "
+            "be one, it may be truncated; copy it again"
         )
     _check_shown(path, data)
 
@@ -325,7 +325,7 @@ def _is_empty_or_zero(value: Any) -> bool:
 def _check_shown(path: Path, data: Any) -> None:
     kind = str(data.PhotometricInterpretation)
     if kind not in (*GREYS, *COLOURS) and not kind.startswith("YBR"):
-        raise ImageError(f"{path} holds {kind}; an image holds grey values, RGB, YBR or a palette")
+        raise ImageError(f"{path} contains {kind}; an image must contain grey values, RGB, YBR or a palette")
     if kind in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
         raise ImageError(
             f"{path} is not an image of grey values: some of its values stand for colours of a supplemental "
@@ -342,5 +342,5 @@ def _frames(path: Path, data: Any) -> list[DicomFrame]:
     if is_deflated(data.file_meta.get("TransferSyntaxUID")):
         most *= DEFLATED
     if count > max(most, 1):
-        raise ImageError(f"{path} states {count:,} frames, more than it has bytes for: copy it again")
+        raise ImageError(f"{path} states {count:,} frames but is too short for them: copy it again")
     return [DicomFrame(path, None if count == 1 else index, data) for index in range(count)]

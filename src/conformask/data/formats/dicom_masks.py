@@ -84,7 +84,7 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
         ImageError: more channels, a source that is not DICOM, or one that a mask cannot refer to.
     """
     if not 0 < at <= 1:
-        raise InvalidArgumentError(f"at is {at}; a mask is cut at a value in (0, 1], such as 0.5")
+        raise InvalidArgumentError(f"at is {at}; give a mask value in (0, 1], such as 0.5")
     hd = _highdicom(under)
     space = 3 if stack_under(under).is_volume else 2
     shape = mask.shape if mask.ndim > space else (1, *mask.shape)
@@ -129,11 +129,11 @@ def _checked(shape: Shape, under: SourceImage) -> Shape:
     """Return the shape, or raise if DICOM cannot hold such a mask."""
     name, size = f"a DICOM mask over {under.path}", 2 * prod(shape)
     if shape[0] != 1:
-        raise ImageError(f"{name} holds 1 channel, and this has {shape[0]}; OME-Zarr holds any number")
+        raise ImageError(f"{name} has 1 channel, but this mask has {shape[0]}; OME-Zarr takes any number")
     check_memory(name, size)
     if size > LONGEST:
         raise ImageError(
-            f"{name} would have {size} bytes, and {LONGEST} fit into a file; OME-Zarr holds more"
+            f"{name} would have {size} bytes, but a file can have only {LONGEST}; OME-Zarr can have more"
         )
     return shape
 

@@ -69,7 +69,9 @@ def sources_of(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> Sources:
         bool(images[0].get("FrameOfReferenceUID")),
     )
     if sources.has_frames and len(images) > 1:
-        raise ImageError(f"{stack.path} has several files of frames, and a DICOM mask lies over one of them")
+        raise ImageError(
+            f"{stack.path} consists of several multi-frame files, but a DICOM mask can refer to only one"
+        )
     reference = images[0].FrameOfReferenceUID if sources.has_reference else hd.UID()
     for frame in frames:
         _complete(frame, first, _step(stack), reference)
@@ -87,8 +89,8 @@ def stack_under(under: SourceImage) -> SortedSlices:
     file = under.file_and_time[0]
     if file is None or not (file.is_dir() or file.name.lower().endswith(".dcm")):
         raise ImageError(
-            f"a DICOM mask refers to the DICOM image under it, and that is {file or 'an array'}: choose "
-            "another suffix for the mask"
+            f"a DICOM mask must refer to a DICOM image, but the image under it is {file or 'an array'}: "
+            "choose another suffix for the mask"
         )
     return read_stack(file, under.reading)
 
@@ -98,15 +100,16 @@ def _check(stack: SortedSlices, frames: Sequence[DicomFrame], shape: tuple[int, 
     space = (len(frames), *first.size) if stack.is_volume else first.size
     if shape != (1, *space):
         raise ImageError(
-            f"a DICOM mask over {stack.path} has shape {(1, *space)} (C, *space), and this has {shape}"
+            f"a DICOM mask over {stack.path} must have shape {(1, *space)} (C, *space), but this one "
+            f"has {shape}"
         )
     if first.place is None and len(frames) > 1:
         raise ImageError(
-            f"the frames of {stack.path} have no positions, which DICOM needs of a mask: choose another "
+            f"the frames of {stack.path} have no positions, which a DICOM mask requires: choose another "
             "suffix for the mask"
         )
     if first.place is not None and first.pixel_spacing is None:
-        raise ImageError(f"{first.path} has positions and no PixelSpacing: no mask can lie over it")
+        raise ImageError(f"{first.path} has positions but no PixelSpacing: a mask cannot be placed over it")
     for frame in frames:
         missing = [keyword for keyword in REFERENCES if not frame.data.get(keyword)]
         if missing:

@@ -58,9 +58,11 @@ class SortedSlices:
         """
         count = len(self.times)
         if time is not None and not self.has_times:
-            raise ImageError(f"{self.path} has no axis of time: say that it has, such as --axes TZYX")
+            raise ImageError(
+                f"{self.path} has no time axis: if it should have one, name its axes, such as --axes TZYX"
+            )
         if time is None and count > 1:
-            raise ImageError(f"{self.path} has {count} time points: name one, as {self.path.name}#t=0")
+            raise ImageError(f"{self.path} has {count} time points: choose one, such as {self.path.name}#t=0")
         if time is not None and time >= count:
             raise ImageError(f"{self.path} has {count} time points, counted from 0: there is no {time}")
         return self.times[time or 0]
@@ -83,7 +85,7 @@ def read_stack(path: Path, reading: Reading) -> SortedSlices:
     deep = len(times[0])
     if axes and "Z" not in axes and deep > 1:
         raise ImageError(
-            f"{path} has {deep} slices, and its axes are said to be {axes}: say Z, such as --axes ZYX"
+            f"{path} has {deep} slices, but the given axes {axes} have no Z: add it, such as --axes ZYX"
         )
     is_volume = deep > 1 or "Z" in axes
     _check_numbers(path, times)
@@ -107,14 +109,15 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
         if skip > 1 and abs(between - skip * thickness) <= SKIPPED * thickness:
             raise ImageError(
                 f"{path}: its slices lie {between:.4g} mm apart, are {thickness:.4g} mm thick, and their "
-                f"instance numbers go by {skip}: the slices in between are missing, copy the series again"
+                f"instance numbers increase by {skip}: the slices in between are missing; copy the series "
+                "again"
             )
     stated = max((int(frame.value("ImagesInAcquisition") or 0) for frame in slices), default=0)
     if skips == {1} and (numbers[0] > 1 or stated > len(slices)):
         more = f" of {stated}" if stated > len(slices) else ""
         warnings.warn(
             f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
-            "they are missing, and a promise about whole series is not about this one",
+            "they are missing, and a promise about whole series does not cover this one",
             stacklevel=2,
         )
 
@@ -133,9 +136,9 @@ def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
     alike: tuple[tuple[Callable[[DicomFrame], Any], str], ...] = (
         (
             lambda frame: frame.data.get("SeriesInstanceUID"),
-            "are of different series: put each in its own folder",
+            "belong to different series: put each series in its own folder",
         ),
-        (lambda frame: frame.patient, "are of different patients"),
+        (lambda frame: frame.patient, "belong to different patients"),
         (lambda frame: frame.size, "differ in rows or columns"),
         (lambda frame: frame.channels, "differ in channels: grey values and colours"),
     )
@@ -157,7 +160,7 @@ def _are_placed(path: Path, frames: Sequence[DicomFrame]) -> bool:
     """Return whether the frames have positions; raise if only some do."""
     without = [frame for frame in frames if frame.place is None]
     if without and len(without) < len(frames):
-        raise ImageError(f"{path}: {without[0].name} has no position and orientation, and other slices have")
+        raise ImageError(f"{path}: {without[0].name} has no position and orientation, but other slices do")
     return not without
 
 
@@ -167,9 +170,8 @@ def _unplaced(path: Path, frames: Sequence[DicomFrame], axes: str) -> tuple[tupl
         return (tuple(frames),)
     if len({frame.path for frame in frames}) > 1:
         raise ImageError(
-            f"{path}: {frames[0].name} and {len(frames) - 1} more have no positions "
-            "(ImagePositionPatient, ImageOrientationPatient), perhaps since they were anonymised: they "
-            "cannot be sorted"
+            f"{path}: {frames[0].name} and {len(frames) - 1} more have no positions (ImagePositionPatient, "
+            "ImageOrientationPatient), perhaps because they were anonymised, so they cannot be sorted"
         )
     if ("T" in axes) == ("Z" in axes):
         raise ImageError(
@@ -191,8 +193,8 @@ def _times_by_place(
     if len(counts) > 1:
         twice = next(place for place in places if len(place) == max(counts))
         raise ImageError(
-            f"{path}: {twice[0].name} and {twice[1].name} lie in the same place, and other slices do not "
-            "repeat as often"
+            f"{path}: {twice[0].name} and {twice[1].name} have the same position, but other positions do "
+            "not repeat as often"
         )
     count = counts.pop()
     if "T" not in axes:
@@ -265,8 +267,8 @@ def _in_time(path: Path, places: Sequence[Sequence[DicomFrame]]) -> list[list[Di
             return [[place[at] for at in order] for place, order in zip(places, orders, strict=True)]
     names = ", ".join(keywords[-1] for keywords in TIMES)
     raise ImageError(
-        f"{path}: {places[0][0].name} and {places[0][1].name} lie in the same place, and none of {names} "
-        "tells which is earlier"
+        f"{path}: {places[0][0].name} and {places[0][1].name} have the same position, and none of {names} "
+        "shows which is earlier"
     )
 
 

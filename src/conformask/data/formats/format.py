@@ -1,4 +1,4 @@
-"""Descriptions of file types: what conformask has to know of each, in one object, defined in its module."""
+"""Descriptions of file types: all that conformask needs to know about each, in one object in its module."""
 
 import re
 from collections.abc import Callable, Iterator

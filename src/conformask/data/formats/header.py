@@ -91,14 +91,14 @@ def header_of(array: Any, name: str = "the array", axes: str | None = None) -> H
         space = array.shape[:-1]
         return Header(array.shape[-1], space, bits_of(array.dtype), range_of(array.dtype, name))
     if array.ndim not in (2, 3) or array.size == 0:
-        more = "; of an array with more axes give them, such as axes='ZYX'" if array.ndim > 3 else ""
-        raise ImageError(f"{name} has shape {array.shape}, an image is (H, W) or (H, W, C){more}")
+        more = "; for an array with more axes, name them, such as axes='ZYX'" if array.ndim > 3 else ""
+        raise ImageError(f"{name} has shape {array.shape}; an image is (H, W) or (H, W, C){more}")
     height, width, channels = (*array.shape, 1)[:3]
     if height <= 4 < channels:
         raise ImageError(f"{name} has shape {array.shape}: put the channels last, (H, W, C)")
     if channels > MOST_CHANNELS:
         raise ImageError(
-            f"{name} has shape {array.shape}: say what its axes are, axes='ZYX' (--axes ZYX) for a volume, "
+            f"{name} has shape {array.shape}: name its axes, axes='ZYX' (--axes ZYX) for a volume, "
             "axes='YXC' for an image with that many channels"
         )
     return Header(channels, (height, width), bits_of(array.dtype), range_of(array.dtype, name))
@@ -111,7 +111,7 @@ def arranged(array: Any, axes: str, name: str = "the array") -> Any:
         ImageError: another number of axes than the array has, or an empty array.
     """
     if array.ndim != len(axes) or array.size == 0:
-        raise ImageError(f"{name} has shape {array.shape}, and its axes are said to be {axes}: they differ")
+        raise ImageError(f"{name} has shape {array.shape}, which does not match the given axes {axes}")
     order = [axes.index(axis) for axis in "ZYXC" if axis in axes]
     moved = array.transpose(order)
     return moved if "C" in axes else moved[..., None]
@@ -129,7 +129,7 @@ def range_of(dtype: np.dtype[Any], name: str) -> DataRange | None:
         ImageError: the type holds neither integers nor floats.
     """
     if dtype.kind not in "buif":
-        raise ImageError(f"{name} holds {dtype}; an image holds integers or floats")
+        raise ImageError(f"{name} contains {dtype}; an image must contain integers or floats")
     if dtype.kind in "bf":
         return 0.0, 1.0
     return range_of_bits(8 * dtype.itemsize) if dtype.kind == "u" and dtype.itemsize <= 2 else None
@@ -161,8 +161,8 @@ def warn_transparent(path: Path, alpha: Array) -> None:
     if clear and not _SAID:
         _SAID.add("transparent")
         warnings.warn(
-            f"{path}: {clear:.1%} of its pixels are transparent, and alpha is dropped: the colours stored "
-            "there count as any others, in this image and in others like it",
+            f"{path}: {clear:.1%} of its pixels are transparent, but alpha is ignored: their stored colours "
+            "count like any others, in this image and in others like it",
             stacklevel=2,
         )
 

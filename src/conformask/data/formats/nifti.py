@@ -181,7 +181,7 @@ def _axes(path: Path, shape: tuple[int, ...], given: str | None) -> str:
             places.remove(at)
     if len(places) > len(letters):
         raise ImageError(
-            f"{path} has shape {tuple(shape)}, and its axes are said to be {given}: they differ; {ADVICE}"
+            f"{path} has shape {tuple(shape)}, which does not match the given axes {given}; {ADVICE}"
         )
     axes = ["."] * len(shape)
     for at, axis in zip(places, letters, strict=False):  # letters left over are axes of length 1
@@ -196,7 +196,7 @@ def _usual(path: Path, sides: tuple[int, ...]) -> str:
     if len(sides) == 5 and sides[3] == 1:
         return "XYZC"
     letters = "XYZT or XYZC" if len(sides) == 4 else "XYZTC"
-    raise ImageError(f"{path} has shape {sides}: say what its axes are, --axes {letters}; {ADVICE}")
+    raise ImageError(f"{path} has shape {sides}: name its axes, --axes {letters}; {ADVICE}")
 
 
 def _in_order(path: Path, given: str) -> str:
@@ -215,11 +215,13 @@ def _times(shape: tuple[int, ...], axes: str) -> int:
 def _time(path: Path, shape: tuple[int, ...], axes: str, given: str | None, time: int | None) -> int:
     if "T" not in (given or ""):
         if time is not None:
-            raise ImageError(f"{path} has no axis of time: say which it is, such as --axes XYZT")
+            raise ImageError(
+                f"{path} has no time axis: if it should have one, name its axes, such as --axes XYZT"
+            )
         return 0
     times = _times(shape, axes)
     if time is None and times > 1:
-        raise ImageError(f"{path} has {times} time points: name one, as {path.name}#t=0")
+        raise ImageError(f"{path} has {times} time points: choose one, such as {path.name}#t=0")
     if time is not None and time >= times:
         raise ImageError(f"{path} has {times} time points, counted from 0: there is no {time}")
     return time or 0
@@ -230,8 +232,8 @@ def _check_offset(stored: NiftiImage) -> None:
     offset, least = int(stored.image.dataobj.offset), int(stored.image.header.single_vox_offset)
     if offset < least:
         raise ImageError(
-            f"{stored.path} says that its voxels begin at byte {offset}, within its header of {least} bytes: "
-            "write it again, with vox_offset"
+            f"{stored.path} states that its voxels begin at byte {offset}, within its header of {least} "
+            "bytes: write it again, with vox_offset"
         )
 
 
@@ -239,7 +241,7 @@ def _check_size(stored: NiftiImage) -> None:
     size, offset = stored.path.stat().st_size, int(stored.image.dataobj.offset)
     needed = offset + prod(stored.shape) * stored.dtype.itemsize
     if size < needed:
-        raise ImageError(f"{stored.path} has {size} bytes of {needed}, it is truncated: copy it again")
+        raise ImageError(f"{stored.path} has only {size} of {needed} bytes: it is truncated; copy it again")
 
 
 def _window(stored: NiftiImage) -> Window:
@@ -280,7 +282,7 @@ def _fill(numbers: Array, path: Path, offset: int, end: int) -> None:
             filled += len(content)
         while compressed and file.read(CHUNK):
             if file.tell() > end + CHUNK:
-                raise ImageError(f"{path} goes on after its last voxel: it is damaged, write it again")
+                raise ImageError(f"{path} continues after its last voxel: it is damaged; write it again")
 
 
 NIFTI = Format(

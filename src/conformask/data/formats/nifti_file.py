@@ -56,7 +56,7 @@ def _check_extensions(path: Path) -> None:
             if len(header) == HEADER and struct.unpack_from(f"{order}i", header)[0] == size:
                 (offset,) = struct.unpack_from(f"{order}{form}", header, at)
                 if isfinite(offset) and offset > MOST_BEFORE:
-                    check_memory(f"what {path} says before its voxels", int(offset))
+                    check_memory(f"the content of {path} before its voxels", int(offset))
 
 
 def is_mask(image: Any) -> bool:

@@ -57,7 +57,9 @@ def _stated(path: Path) -> Array:
     with _ONE_AT_A_TIME, zipfile.ZipFile(path) as file:
         names = file.namelist()
         if len(names) != 1:
-            raise ImageError(f"{path} holds the arrays {names}; an image is one, write it as npy")
+            raise ImageError(
+                f"{path} contains the arrays {names}; an image must be a single array: write it as npy"
+            )
         with file.open(names[0]) as member:
             version = np.lib.format.read_magic(member)
             of_version = {(1, 0): np.lib.format.read_array_header_1_0}
@@ -69,13 +71,15 @@ def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[A
     """Return one time point and its axes."""
     if axes is None or "T" not in axes:
         if time is not None:
-            raise ImageError(f"{path} has no axis of time: say which it is, such as --axes TYX")
+            raise ImageError(
+                f"{path} has no time axis: if it should have one, name its axes, such as --axes TYX"
+            )
         return array, axes
     if array.ndim != len(axes):
-        raise ImageError(f"{path} has shape {array.shape}, and its axes are said to be {axes}: they differ")
+        raise ImageError(f"{path} has shape {array.shape}, which does not match the given axes {axes}")
     place = axes.index("T")
     if time is None and array.shape[place] > 1:
-        raise ImageError(f"{path} has {array.shape[place]} time points: name one, as {path.name}#t=0")
+        raise ImageError(f"{path} has {array.shape[place]} time points: choose one, such as {path.name}#t=0")
     if time is not None and time >= array.shape[place]:
         raise ImageError(f"{path} has {array.shape[place]} time points, counted from 0: there is no {time}")
     return array.take(time or 0, axis=place), axes.replace("T", "")

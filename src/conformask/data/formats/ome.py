@@ -93,9 +93,7 @@ def other_files(path: Path, xml: str) -> list[Path]:
     others = {name: (folder / name).resolve() for name in names - {"", path.name}}
     for name, file in others.items():
         if not file.is_relative_to(folder):
-            raise ImageError(
-                f"{path} says that planes lie in {name}: put that file beside it, and name it so"
-            )
+            raise ImageError(f"{path} refers to planes in {name}: put that file beside it, under this name")
     return sorted(others.values())
 
 
@@ -110,7 +108,7 @@ def check_planes(path: Path, xml: str, pages: int) -> None:
     for pixels in _root_of_xml(xml).iterfind("{*}Image/{*}Pixels"):
         planes = math.prod(_number(pixels.get(f"Size{axis}", 1)) for axis in "ZCT")
         if not planes <= most:
-            raise ImageError(f"{path} states {planes:,.0f} planes and holds {pages}: copy it again")
+            raise ImageError(f"{path} states {planes:,.0f} planes but contains {pages}: copy it again")
 
 
 @lru_cache(maxsize=1)
@@ -139,7 +137,7 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
     if abs(steps[at] - usual) > EVEN * abs(usual):
         raise ImageError(
             f"{path}: from plane {at} to {at + 1} PositionZ changes by {steps[at]:.4g} {unit}, elsewhere by "
-            f"{usual:.4g}: a plane may be missing or out of order, export it again; if these are not the "
+            f"{usual:.4g}: a plane may be missing or out of order; export it again. If these are not the "
             "positions of its planes, remove them from its OME-XML"
         )
     if not 1 / OTHER <= mean / spacing <= OTHER:
@@ -187,9 +185,11 @@ def time_point(path: Path, count: int | None, time: int | None) -> int:
             where the file has no axis of time.
     """
     if count is None and time is not None:
-        raise ImageError(f"{path} has no axis of time: leave out #t={time}, or say which it is, --axes TYX")
+        raise ImageError(
+            f"{path} has no time axis: leave out #t={time}, or name its axes, such as --axes TYX"
+        )
     if time is None and (count or 1) > 1:
-        raise ImageError(f"{path} has {count} time points: name one, as {path.name}#t=0")
+        raise ImageError(f"{path} has {count} time points: choose one, such as {path.name}#t=0")
     if time is not None and time >= (count or 1):
         raise ImageError(f"{path} has {count} time points, counted from 0: there is no {time}")
     return time or 0

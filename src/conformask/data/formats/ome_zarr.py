@@ -90,8 +90,8 @@ class Level:
             if failure_of_system(error) is not None:
                 raise
             raise ImageError(
-                f"{self.path}: {first} cannot be read ({error}); a chunk may be truncated, "
-                "copy the folder again"
+                f"{self.path}: {first} cannot be read ({error}): a chunk may be truncated; copy the folder "
+                "again"
             ) from error
         return np.moveaxis(read, 0, -1) if "c" in self.axes else read
 
@@ -161,7 +161,7 @@ class Level:
             except Exception as error:  # the type depends on codec and damage
                 raise ValueError(f"chunk {name}: {error}") from error
             if size > expected + SLACK:
-                raise ValueError(f"chunk {name} holds more than its {expected} bytes")
+                raise ValueError(f"chunk {name} contains more than its {expected} bytes")
 
     def _stored(self, places: Places) -> Iterator[tuple[str, bytes]]:
         """Yield the chunks of a window that exist, compressed as in their files."""
@@ -249,9 +249,13 @@ def _check_codecs(level: Level) -> None:
     names = codecs_of(level.array)
     others = [name for name in names if name not in CODECS]
     if others or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
-        what = f"uses the codec {others[0]}" if others else f"holds {level.array.dtype} by {', '.join(names)}"
+        what = (
+            f"uses the codec {others[0]}"
+            if others
+            else (f"contains {level.array.dtype} encoded by {', '.join(names)}")
+        )
         raise ImageError(
-            f"{level.path} {what}, which is not read: write integers or floats, with one of "
+            f"{level.path} {what}, which is not supported: write integers or floats, with one of "
             f"{', '.join(MEASURES)}"
         )
 
@@ -273,13 +277,13 @@ def _check_axes(level: Level) -> None:
     named = getattr(level.array.metadata, "dimension_names", None) or ()
     if any(name is not None and name.lower() != axis for name, axis in zip(named, axes, strict=False)):
         raise ImageError(
-            f"{level.path}: the array calls its axes {', '.join(map(str, named))}, and the image's metadata "
-            f"{', '.join(axes)}: correct the one that is wrong"
+            f"{level.path}: the array names its axes {', '.join(map(str, named))}, but the image's metadata "
+            f"name them {', '.join(axes)}: correct the one that is wrong"
         )
     if not in_order or axes[-2:] != ("y", "x"):
         raise ImageError(
-            f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image has y, x, and before them "
-            "t, c and z in this order, where it has them: write it with these axes"
+            f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image needs y and x, preceded by "
+            "any of t, c and z in this order: write it with these axes"
         )
 
 

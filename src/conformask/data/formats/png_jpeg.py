@@ -57,7 +57,7 @@ def _open_png(path: Path) -> Iterator[ImageHandle]:
     with path.open("rb") as file:
         chunks = list(_chunks(file))
         if int.from_bytes(_content(file, chunks, b"acTL")[:4], "big") > 1:
-            raise ImageError(f"{path} is an animation; save the frame that you want as its own image")
+            raise ImageError(f"{path} is an animation; save the frame that you want as a separate image")
         width, height, depth, colour_type = struct.unpack(">IIBB", _content(file, chunks, b"IHDR")[:10])
         exif = Exif()
         exif.load(_content(file, chunks, b"eXIf"))

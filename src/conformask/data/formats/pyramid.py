@@ -47,7 +47,7 @@ def halved(shape: tuple[int, ...], factors: Factors) -> tuple[int, ...]:
 
 
 def means(values: Array, factors: Factors) -> Array:
-    """Return means of neighbours along axes with factor 2, rounded down, uint16; a last odd one is kept."""
+    """Return means of neighbours along axes with factor 2, uint16, rounded down; odd last ones are kept."""
     odd = [(0, side % factor) for side, factor in zip(values.shape, factors, strict=True)]
     sums: Array = np.pad(values, odd, mode="edge").astype(np.uint32)
     for axis, factor in enumerate(factors):

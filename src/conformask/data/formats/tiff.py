@@ -142,7 +142,7 @@ def _white_bits(stack: PageStack) -> Any:
     """Return the number that means black, where 0 is white."""
     dtype = stack.series.dtype
     if dtype.kind not in "bu":
-        raise ImageError(f"{stack.path} holds {dtype} and says that 0 is white; save it with 0 as black")
+        raise ImageError(f"{stack.path} contains {dtype} and states that 0 is white; save it with 0 as black")
     return dtype.type(2 ** _bits(stack) - 1)
 
 

@@ -170,7 +170,9 @@ class PageStack:
                 if self.series.transform is None:
                     decoded = page.asarray(out=planes[place])
                     if decoded.size < planes[place].size:  # a type that tifffile does not know
-                        raise ImageError(f"{self.path} holds a plane that cannot be decoded; write it again")
+                        raise ImageError(
+                            f"{self.path} contains a plane that cannot be decoded; write it again"
+                        )
                 else:
                     planes[place] = self.series.transform(page.asarray())
 
@@ -218,12 +220,14 @@ def _axes(path: Path, series: Any, given: str | None) -> str:
     if all(side == 1 for axis, side in zip(stored, series.shape, strict=True) if axis in unknown):
         return stored
     if given is not None:
-        raise ImageError(f"{path} has axes {stored} {series.shape}, said to be {given}: they differ")
+        raise ImageError(
+            f"{path} has axes {stored} {series.shape}, which do not match the given axes {given}"
+        )
     ways = "with a letter of TCZYX for each, such as TZYX for time points of volumes"
     if len(unknown) == 1:
         of_each = stored.replace("S", "").replace(unknown[0], "{}")
         ways = ", ".join(f"{of_each.format(letter)} for {what}" for letter, what in MEANINGS.items())
-    raise ImageError(f"{path} is a stack ({stored} {series.shape}): say what its axes are, --axes {ways}")
+    raise ImageError(f"{path} is a stack ({stored} {series.shape}): name its axes, --axes {ways}")
 
 
 def _check_chain(path: Path, file: Any) -> None:
@@ -233,7 +237,7 @@ def _check_chain(path: Path, file: Any) -> None:
     with suppress(struct.error):  # end of file, and of the chain
         while 0 < offset < handle.size:
             if offset in offsets:
-                raise ImageError(f"{path} names an image as its own successor; it is damaged, write it again")
+                raise ImageError(f"{path} names an image as its own successor: it is damaged; write it again")
             offsets.add(offset)
             handle.seek(offset)
             count = struct.unpack(kind.tagnoformat, handle.read(kind.tagnosize))[0]
@@ -246,7 +250,7 @@ def _check_images(path: Path, file: Any) -> None:
     stated = (file.imagej_metadata or {}).get("images", 1)
     if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
         raise ImageError(
-            f"{path} states {stated} images and ends before the last: it is truncated, copy it again"
+            f"{path} states {stated} images but ends before the last one: it is truncated; copy it again"
         )
 
 
@@ -293,6 +297,6 @@ def _check_room(path: Path, needed: int) -> None:
     free = shutil.disk_usage(tempfile.gettempdir()).free
     if free < needed:
         raise ImageError(
-            f"{path} needs {needed / 1e9:.1f} GB of {tempfile.gettempdir()}, where it is decoded, and "
+            f"{path} needs {needed / 1e9:.1f} GB in {tempfile.gettempdir()} to be decoded, but only "
             f"{free / 1e9:.1f} GB are free: set TMPDIR to another folder, or write it without compression"
         )

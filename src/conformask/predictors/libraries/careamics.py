@@ -44,7 +44,8 @@ def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) 
         careamist = library.CAREamist(checkpoint_path=path, **how)
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
-            f"{path} is damaged or no checkpoint of a CAREamist ({type(error).__name__}: {one_line(error)})"
+            f"{path} is damaged, or is not a checkpoint of a CAREamist ({type(error).__name__}: "
+            f"{one_line(error)})"
         ) from error
     careamist.scratch = work  # keeps the folder as long as the CAREamist
     return replace(from_careamist(careamist, data_range), name=Path(path).name)
@@ -102,6 +103,6 @@ def _check(careamist: Any, data_range: tuple[float, float]) -> None:
     if values.size and not (data_range[0] <= values.min() and values.max() <= data_range[1]):
         raise InvalidArgumentError(
             f"this CAREamist was trained on values such as {values.min():.4g}, outside [{data_range[0]:g}, "
-            f"{data_range[1]:g}]: give black and white in the units of its training images, --data-range 0 "
-            "65535 of 16 bits, say (data_range=)"
+            f"{data_range[1]:g}]: give black and white in the units of its training images, such as "
+            "--data-range 0 65535 for 16 bits (data_range=)"
         )

@@ -103,7 +103,7 @@ def from_bundle(folder: str | Path) -> CustomPredictor:
         network, inferer = _parts(parser, folder)
     except Exception as error:  # a bundle's configuration may raise anything
         raise MismatchError(
-            f"{folder}: its configuration failed, {type(error).__name__}: {one_line(error)}"
+            f"{folder}: its configuration failed with {type(error).__name__}: {one_line(error)}"
         ) from error
     _load(network, weights)
     _warn_of_transforms(parser, folder)
@@ -127,7 +127,7 @@ def _load(network: nn.Module, path: Path) -> None:
         network.load_state_dict(state.get("model", state))
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
-            f"{path} does not hold the weights of {type(network).__name__}: {one_line(error)}"
+            f"{path} does not contain the weights of {type(network).__name__}: {one_line(error)}"
         ) from error
 
 
@@ -137,7 +137,7 @@ def _value_range(parser: Any, folder: Path, of: str) -> Range:
     if len(formats) != 1 or len(next(iter(formats.values())).get("value_range", ())) != 2:
         raise MismatchError(
             f"{folder / 'configs' / 'metadata.json'}: network_data_format must have one of {of}, with the "
-            f"value_range that means [0, 1], such as [0, 1] or [-1, 1]; it has {formats}"
+            f"value_range that corresponds to [0, 1] here, such as [0, 1] or [-1, 1]; it has {formats}"
         )
     low, high = next(iter(formats.values()))["value_range"]
     return float(low), float(high)
@@ -147,8 +147,8 @@ def _warn_of_transforms(parser: Any, folder: Path) -> None:
     names = [name for part in ("preprocessing", "postprocessing") for name in _transforms(parser, part)]
     if names:
         warnings.warn(
-            f"{folder}: {', '.join(names)} of its transforms are not run: x must be prepared as they would, "
-            "and y as the network's output without them",
+            f"{folder}: its transforms {', '.join(names)} are not run: prepare x as they would, and y as "
+            "the network's output without them",
             stacklevel=3,
         )
 

@@ -27,7 +27,7 @@ def from_folder(folder: str | Path) -> CustomPredictor:
     """
     library = required("transformers")
     if not (Path(folder) / "config.json").is_file():
-        raise MissingFileError(f"{folder} holds no config.json: give a folder that save_pretrained wrote")
+        raise MissingFileError(f"{folder} contains no config.json: give a folder that save_pretrained wrote")
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, info = library.AutoModelForImageToImage.from_pretrained(
@@ -36,7 +36,7 @@ def from_folder(folder: str | Path) -> CustomPredictor:
         processor = library.AutoImageProcessor.from_pretrained(folder, **local)
     except Exception as error:  # the type depends on what is wrong with the folder
         raise MismatchError(
-            f"{folder} holds no image-to-image model of transformers with its image processor "
+            f"{folder} contains no image-to-image model of transformers with its image processor "
             f"({type(error).__name__}: {one_line(error)})"
         ) from error
     if info["missing_keys"]:
