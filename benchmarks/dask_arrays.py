@@ -45,7 +45,7 @@ def masker_of(scorer: Scorer) -> cm.Masker:
     generator = np.random.default_rng(0)
     y_hat = generator.random((10, 64, 64), dtype=np.float32)
     known = cm.Triplets.from_arrays(y_hat, y_hat, 0.9 * y_hat)
-    return cm.calibrate(tiled(scorer, 2), known, threshold=0.04, distance="l1")
+    return cm.calibrate(tiled(scorer, 2), known, threshold=0.04, loss="l1")
 
 
 def packaged() -> Scorer:

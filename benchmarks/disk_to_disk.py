@@ -50,7 +50,7 @@ def masker_of(scorer: cm.types.Scorer) -> cm.Masker:
     generator = np.random.default_rng(1)
     x, y_hat = (generator.random((20, SIDE, SIDE), dtype=np.float32) for _ in range(2))
     known = cm.Triplets.from_arrays(x, y_hat, 0.9 * y_hat)
-    return cm.calibrate(scorer, known, threshold=0.02, distance="l1")
+    return cm.calibrate(scorer, known, threshold=0.02, loss="l1")
 
 
 def network_scorer() -> cm.types.Scorer:
@@ -74,7 +74,12 @@ def timed(way: str, folder: Path) -> float:
     nothing = cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1)
     masker = masker_of(nothing if way == "disk" else network_scorer())
     started = time.perf_counter()
-    cm.write_masks(masker, cm.Triplets.from_folder(folder), folder / way, devices=2 if way == "two" else 1)
+    cm.write_masks(
+        masker,
+        cm.Triplets.from_folder(folder),
+        folder / way,
+        compute=cm.Compute(devices=2 if way == "two" else 1),
+    )
     return time.perf_counter() - started
 
 

@@ -72,7 +72,7 @@ def masker_of(family: str) -> Masker:
     tiles = triplets([whole[r : r + TILE, c : c + TILE] for r, c in corners], names)
     halves = [tiles.select(range(start, len(tiles), 2)) for start in (0, 1)]
     scorer = Heuristic(edges, channels=3)
-    return calibrate(scorer, halves[0], selection=halves[1], distance="l1", threshold="q0.3", family=family)
+    return calibrate(scorer, halves[0], selection=halves[1], loss="l1", threshold="q0.3", family=family)
 
 
 def times(page: Page, address: str, name: str) -> dict[str, float]:

@@ -65,7 +65,7 @@ def masker_of(scorer: object) -> cm.Masker:
     generator = np.random.default_rng(0)
     x, y_hat = (generator.random((10, 8, 40, 40), dtype=np.float32) for _ in range(2))
     known = cm.Triplets.from_arrays(x, y_hat, 0.9 * y_hat, reading=cm.Reading(axes="ZYX"))
-    return cm.calibrate(tiled(scorer, 3), known, threshold=0.04, distance="l1", family="water_filling")
+    return cm.calibrate(tiled(scorer, 3), known, threshold=0.04, loss="l1", family="water_filling")
 
 
 class Peak(threading.Thread):

@@ -27,10 +27,11 @@ from conformask.preparation import predicted
 from conformask.records.card import CalibrationCard
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
-from conformask.scorers.initial_network import LEVELS
+from conformask.scorers.initial_network import LEVELS, NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
 from conformask.scorers.tiled import Tiled
 from conformask.tasks import task
+from conformask.training.fit import TrainingConfig
 
 OUT = Path(__file__).parent / "results" / "whole_images.json"
 CHUNK = 1024
@@ -171,7 +172,14 @@ def seams(cells: Path) -> dict[str, float]:
     stacks = ([np.moveaxis(getattr(t, role), 0, -1) for t in made] for role in ("x", "y_hat", "y"))
     train, held = Triplets.from_arrays(*stacks).holdout(0.1)
     with tempfile.TemporaryDirectory() as told:
-        scorer = fit_scorer(train, selection=held, distance="l1", width=8, epochs=6, out=told)
+        scorer = fit_scorer(
+            train,
+            selection=held,
+            loss="l1",
+            training=TrainingConfig(epochs=6),
+            network=NetworkOptions(width=8),
+            out=told,
+        )
     whole = TrueImages.from_folder(cells, 1020, 1020)
     _, cell = next(iter(predicted(whole.select([len(whole) - 1]), sr, Bicubic(sr))))
     x, y_hat = torch.from_numpy(cell.x)[None], torch.from_numpy(cell.y_hat)[None]

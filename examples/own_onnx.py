@@ -129,15 +129,14 @@ print(triplets)
 scorer = cm.fit_scorer(
     split.train,
     selection=split.selection,
-    distance="l1",
+    loss="l1",
+    training=cm.TrainingConfig(epochs=options.epochs, resume=True),
+    network=cm.NetworkOptions(width=8),
     out=options.out / f"scorer-{options.epochs}-epochs",
-    width=8,
-    epochs=options.epochs,
-    resume=True,
 )
-choices = cm.threshold_choices(scorer, confidence=0.9)
+choices = cm.threshold_choices(scorer, promise=cm.Promise(confidence=0.9))
 threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).threshold
-masker = cm.calibrate(scorer, split.calibration, threshold=threshold, confidence=0.9)
+masker = cm.calibrate(scorer, split.calibration, threshold=threshold, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
 print("promise:", masker.promise)
 masker

@@ -63,11 +63,10 @@ print(split.train)
 scorer = cm.fit_scorer(
     split.train,
     selection=split.selection,
-    distance="l1",
+    loss="l1",
+    training=cm.TrainingConfig(epochs=options.epochs, resume=True),
+    network=cm.NetworkOptions(width=8),
     out=options.out / f"scorer-{options.epochs}-epochs",
-    width=8,
-    epochs=options.epochs,
-    resume=True,
 )
 
 # %% [markdown]
@@ -78,7 +77,7 @@ scorer = cm.fit_scorer(
 # hides about a quarter of a picture.
 
 # %%
-choices = cm.threshold_choices(scorer, confidence=0.9)
+choices = cm.threshold_choices(scorer, promise=cm.Promise(confidence=0.9))
 for choice in choices:
     print(f"L1 <= {choice.threshold:.3f}: {choice.pass_rate:4.0%} pass unmasked, size {choice.mask_size:.2f}")
 threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).threshold
@@ -89,7 +88,7 @@ threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).thresh
 # From here on the masks keep a promise, in finite samples and whatever the network does.
 
 # %%
-masker = cm.calibrate(scorer, split.calibration, threshold=threshold, confidence=0.9)
+masker = cm.calibrate(scorer, split.calibration, threshold=threshold, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
 print("promise:", masker.promise)
 masker  # a notebook shows what holds and what does not

@@ -106,15 +106,12 @@ print(calibration)
 scorer = cm.fit_scorer(
     train,
     selection=selection,
-    distance="l1",
-    over="wrong",
-    tolerance=0.1,
+    loss=cm.FalseOmissionRate("l1", 0.1),
+    training=cm.TrainingConfig(epochs=options.epochs, resume=True),
     threshold=0.05,
     out=options.out / f"scorer-{options.epochs}-epochs",
-    epochs=options.epochs,
-    resume=True,
 )
-masker = cm.calibrate(cm.Tiled(scorer), calibration, threshold=0.05, confidence=0.9)
+masker = cm.calibrate(cm.Tiled(scorer), calibration, threshold=0.05, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
 print("promise:", masker.promise)
 masker

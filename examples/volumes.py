@@ -116,15 +116,14 @@ print(f"voxels of {triplets.geometry(0).text}, {triplets.geometry(0).orientation
 scorer = cm.fit_scorer(
     split.train,
     selection=split.selection,
-    distance="l1",
-    over="window",
-    window="15mm",
+    loss=cm.Window("l1", "15mm"),
+    training=cm.TrainingConfig(epochs=options.epochs, resume=True),
+    network=cm.NetworkOptions(width=8),
     out=options.out / f"scorer-{options.epochs}-epochs",
-    width=8,
-    epochs=options.epochs,
-    resume=True,
 )
-masker = cm.calibrate(scorer, split.calibration, threshold="q0.1", confidence=0.9, unit="group")
+masker = cm.calibrate(
+    scorer, split.calibration, threshold="q0.1", promise=cm.Promise(confidence=0.9, unit="group")
+)
 masker.save(options.out / "masker")
 print("promise:", masker.promise)
 masker

@@ -111,10 +111,7 @@ def triplets_of(work: Path, task: str, data: str, folder: Path) -> Triplets:
     if not (where / "data" / "manifest.csv").is_file():
         stride, split = (SIZE, "tile") if data == "cells" else (None, "file")
         images = true_images(folder, SIZE, stride, split, 0)
-        predictor = fit_predictor(
-            images.part("train"), images.part("selection"), task=task_by_name(task), size=SIZE,
-            out=where / "predictor", plan=TrainingConfig(epochs=PREDICTOR_EPOCHS), width=WIDTH, resume=True,
-        )  # fmt: skip
+        predictor = fit_predictor(images.part("train"), images.part("selection"), task=task_by_name(task), size=SIZE, out=where / "predictor", training=TrainingConfig(epochs=PREDICTOR_EPOCHS), width=WIDTH, resume=True)  # fmt: skip
         write_triplets(images, where / "data", task=predictor.task, predictor=predictor)
     return Triplets.from_folder(where / "data")
 

@@ -196,15 +196,17 @@ def scorers(parts: dict[str, cm.Triplets], folder: Path) -> Iterator[tuple[str, 
 def trained(train: cm.Triplets, run: Path, count: int, how: str, epochs: int | None) -> Scorer:
     """As `conformask train` does it on so many triplets."""
     some = train.select(range(min(count, len(train))))
-    return cm.fit_scorer(some, out=run, scratch=how == "scratch", epochs=epochs, resume=True)
+    return cm.fit_scorer(
+        some,
+        out=run,
+        training=cm.TrainingConfig(epochs=epochs, resume=True),
+        network=cm.NetworkOptions(scratch=how == "scratch"),
+    )
 
 
 def measured(scorer: Scorer, parts: dict[str, cm.Triplets], threshold: float) -> dict[str, Any]:
     """What its masks hide, once on the test images and over deals of calibration and test images."""
-    masker = cm.calibrate(
-        scorer, parts["calibration"], threshold=threshold, confidence=CONFIDENCE, distance="l1",
-        family="water_filling",
-    )  # fmt: skip
+    masker = cm.calibrate(scorer, parts["calibration"], threshold=threshold, loss="l1", promise=cm.Promise(confidence=CONFIDENCE), family="water_filling")  # fmt: skip
     evaluation = cm.evaluate(masker, parts["test"])
     return {
         "size": evaluation.mask_size,

@@ -93,14 +93,14 @@ def measured(data: cm.Triplets, run: Path, scorer: str, by: str | None, width: i
         selection=data.part("selection"),
         out=run,
         scorer=scorer,
-        by=by,
-        width=width,
-        epochs=EPOCHS,
-        resume=(run / "checkpoints").exists(),
+        training=cm.TrainingConfig(epochs=EPOCHS, resume=(run / "checkpoints").exists()),
+        network=cm.NetworkOptions(width=width, by=by),
     )
     minutes = (process_time() - started) / 60
     calibration, test = data.part("calibration"), data.part("test")
-    masker = cm.calibrate(fitted, calibration, threshold="q0.2", confidence=CONFIDENCE).save(run)
+    masker = cm.calibrate(
+        fitted, calibration, threshold="q0.2", promise=cm.Promise(confidence=CONFIDENCE)
+    ).save(run)
     evaluation = cm.evaluate(masker, test, out=run)
     return {
         "scorer": scorer,

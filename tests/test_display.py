@@ -66,7 +66,7 @@ def halved(count: int, seed: int, channels: int, **more) -> cm.Triplets:
 
 def masker_of(channels: int, **more) -> Masker:
     scorer = Heuristic(enlarged, channels=channels)
-    return calibrate(scorer, halved(40, 0, channels), threshold=0.03, distance="l1", **more)
+    return calibrate(scorer, halved(40, 0, channels), threshold=0.03, loss="l1", **more)
 
 
 def batch_of(channels: int, count: int = 3) -> Batch:
@@ -117,7 +117,7 @@ def test_an_array_without_truth_is_the_same_image() -> None:
 def test_arrays_are_read_in_the_calibrations_range() -> None:
     x, y_hat, y = (np.rint(1000 * image).astype(np.uint16) for image in arrays(40, 0, (8, 8)))
     calibration = cm.Triplets.from_arrays(x, y_hat, y, data_range=(0, 1000))
-    masker = calibrate(Heuristic(scale_of, channels=1), calibration, threshold=0.03, distance="l1")
+    masker = calibrate(Heuristic(scale_of, channels=1), calibration, threshold=0.03, loss="l1")
     (row,) = show(masker, x[0], y_hat[0], y[0]).rows
     np.testing.assert_array_equal(row.pictures["Truth y"], np.rint(y[0, :, :, 0] / 1000 * 255))
 
@@ -126,7 +126,7 @@ def test_facts_that_the_rule_needs_are_handed_on() -> None:
     kinds = ["a", "b"] * 20
     scorer = Heuristic(enlarged, channels=1)
     calibration = halved(40, 0, 1, categories=kinds)
-    masker = calibrate(scorer, calibration, threshold=0.05, distance="l1", guarantee="categories")
+    masker = calibrate(scorer, calibration, threshold=0.05, loss="l1", promise="categories")
     batch = batch_of(1, 2)
     with pytest.raises(InvalidArgumentError, match="category"):
         show(masker, batch.x, batch.y_hat)
@@ -218,7 +218,7 @@ def test_a_masker_tells_its_promise() -> None:
 def test_a_rule_by_category_tells_what_lambda_depends_on() -> None:
     calibration = halved(40, 0, 1, categories=["a", "b"] * 20)
     scorer = Heuristic(enlarged, channels=1)
-    masker = calibrate(scorer, calibration, threshold=0.05, distance="l1", guarantee="categories")
+    masker = calibrate(scorer, calibration, threshold=0.05, loss="l1", promise="categories")
     assert f"of each image, by the rule {masker.card.rule['kind']}" in masker._repr_html_()
 
 
@@ -323,7 +323,7 @@ def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path: Pat
             nibabel.Nifti1Image(values, np.diag([1, 1, 2, 1])).to_filename(path)
     known = cm.Triplets.from_folder(tmp_path)
     scorer = Heuristic(cm.local_spread, channels=1)
-    masker = calibrate(scorer, known, threshold=0.03, distance="l1")
+    masker = calibrate(scorer, known, threshold=0.03, loss="l1")
     masker.save(tmp_path / "run")
     batch = next(known.batches(1))
     for each in (masker, cm.load(tmp_path / "run", scorer=scorer)):

@@ -136,9 +136,14 @@ def test_the_python_path(conformask, images, tmp_path):
     triplets = cm.Triplets.from_folder("made")
     split = triplets.split(seed=0)
     scorer = cm.fit_scorer(
-        split.train, selection=split.selection, distance="l1", out="runs/l1", width=4, epochs=1
+        split.train,
+        selection=split.selection,
+        loss="l1",
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(width=4),
+        out="runs/l1",
     )
-    masker = cm.calibrate(scorer, split.calibration, threshold=0.04, confidence=0.9)
+    masker = cm.calibrate(scorer, split.calibration, threshold=0.04, promise=cm.Promise(confidence=0.9))
     assert f"like the {len(split.calibration)} calibration images (marginal)" in masker.promise
     triplet = split.test[0]
     x, y_hat = (np.moveaxis(image, 0, -1) for image in (triplet.x, triplet.y_hat))

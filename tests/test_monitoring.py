@@ -20,7 +20,9 @@ from conformask.monitoring.batch import Monitoring, monitor
 from conformask.monitoring.measures import LOOKS, SIZE
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.selection import selection_record
+from conformask.training.fit import TrainingConfig
 from conformask.types import Images, Score
 from simulation import simulated
 from synthetic_triplets import arrays, scale_of, triplets
@@ -31,7 +33,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def masker_of(calibration: Triplets, **more: object) -> Masker:
-    return calibrate(KNOWING, calibration, threshold=0.03, distance="l1", **more)
+    return calibrate(KNOWING, calibration, threshold=0.03, loss="l1", **more)
 
 
 def louder(count: int, seed: int, factor: float) -> Triplets:
@@ -56,7 +58,7 @@ def test_medians_of_a_scores_own_features_are_those_of_the_features() -> None:
         def __call__(self, x: Images, y_hat: Images) -> Score:
             return Score(x, torch.full((len(x), 1), -40.0))
 
-    masker = calibrate(Counting(scale_of, channels=1), triplets(30, 0), threshold=0.03, distance="l1")
+    masker = calibrate(Counting(scale_of, channels=1), triplets(30, 0), threshold=0.03, loss="l1")
     comparisons = monitor(masker, triplets(20, 1)).comparisons
     own = next(each for each in comparisons if each.measure not in (*LOOKS, SIZE))
     assert (own.calibration, own.new) == (-40, -40)
@@ -80,7 +82,7 @@ def test_lambdas_by_image_are_compared_with_those_of_the_calibration(guarantee: 
 
 
 def test_bounds_that_are_not_stored_are_asked_for() -> None:
-    masker = masker_of(triplets(60, 0)).recalibrate(guarantee="expected")
+    masker = masker_of(triplets(60, 0)).recalibrate(promise="expected")
     with pytest.raises(MismatchError, match=r"no bound, which this promise needs: calibrate the images"):
         monitor(masker, triplets(40, 1))
 
@@ -219,7 +221,13 @@ def written(folder: Path, collection: Triplets) -> Path:
 
 
 def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scorer = fit_scorer(triplets(12, 0), selection=triplets(12, 1), out=tmp_path / "run", epochs=1, width=4)
+    scorer = fit_scorer(
+        triplets(12, 0),
+        selection=triplets(12, 1),
+        out=tmp_path / "run",
+        training=TrainingConfig(epochs=1),
+        network=NetworkOptions(width=4),
+    )
     calibrate(scorer, triplets(30, 2), threshold=0.03).save(tmp_path / "run")
     same, other = written(tmp_path / "same", triplets(20, 3)), written(tmp_path / "other", louder(20, 4, 4.0))
     told: list[Monitoring | dict[str, object]] = []

@@ -29,6 +29,8 @@ from conformask.report.page import render
 from conformask.report.words import verdict
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.initial_network import NetworkOptions
+from conformask.training.fit import TrainingConfig
 from conformask.viewer.session import Session
 from synthetic_triplets import scale_of, triplets
 
@@ -53,26 +55,26 @@ def test_which_networks_are_other(one: Network, other: Network, expected: bool) 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_the_rule() -> None:
-    assert check_network(None, None, "it", other_network=False) is None
-    assert check_network(A, A, "it", other_network=False) is None
+    assert check_network(None, None, "it", allow_network_mismatch=False) is None
+    assert check_network(A, A, "it", allow_network_mismatch=False) is None
     for promised, shown, told in (
         (A, None, "not recorded which network made these"),
         (None, A, "were made by net"),
     ):
-        caveat = check_network(promised, shown, "it", other_network=False)
+        caveat = check_network(promised, shown, "it", allow_network_mismatch=False)
         assert caveat is not None
         assert told in caveat.text
         assert not caveat.other
     with pytest.raises(MismatchError, match=r"another network with that name.*--other-network"):
-        check_network(A, B, "it", other_network=False)
-    caveat = check_network(A, B, "it", other_network=True)
+        check_network(A, B, "it", allow_network_mismatch=False)
+    caveat = check_network(A, B, "it", allow_network_mismatch=True)
     assert caveat is not None
     assert caveat.other
 
 
 @pytest.fixture
 def masker() -> Masker:
-    return calibrate(SCORER, made_by(A, 0), selection=made_by(A, 1), threshold=0.03, distance="l1")
+    return calibrate(SCORER, made_by(A, 0), selection=made_by(A, 1), threshold=0.03, loss="l1")
 
 
 def masked(masker: Masker, data: Triplets, folder: Path, **how) -> object:
@@ -96,33 +98,44 @@ def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
         USES[use](masker, made_by(B, 2), tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with pytest.warns(UserWarning, match="another network"):
-        USES[use](masker, made_by(B, 2), tmp_path / "anyway", other_network=True)
+        USES[use](masker, made_by(B, 2), tmp_path / "anyway", allow_network_mismatch=True)
     with pytest.warns(UserWarning, match="not recorded which network made these"):
         USES[use](masker, made_by(None, 2), tmp_path / "unknown")
 
 
 def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> None:
-    scorer = fit_scorer(made_by(A, 3), out=tmp_path / "run", width=2, epochs=1)
+    scorer = fit_scorer(
+        made_by(A, 3),
+        out=tmp_path / "run",
+        training=TrainingConfig(epochs=1),
+        network=NetworkOptions(width=2),
+    )
     assert scorer.about == A
     how = {"threshold": 0.03}
     with pytest.raises(MismatchError, match="the scorer is about outputs of net"):
         calibrate(scorer, made_by(B, 0), **how)
     with pytest.warns(UserWarning, match="another network"):
-        masker = calibrate(scorer, made_by(B, 0), **how, other_network=True)
+        masker = calibrate(scorer, made_by(B, 0), **how, allow_network_mismatch=True)
     assert masker.card.network == B, "the promise is about what was calibrated"
     masker.save(tmp_path / "run")
     assert load(tmp_path / "run").card.network == B
     assert "| network | net (bbbb) |" in (tmp_path / "run" / "CARD.md").read_text()
     with pytest.raises(MismatchError, match="net"):
-        fit_scorer(made_by(A, 3), selection=made_by(B, 4), out=tmp_path / "mixed", width=2, epochs=1)
+        fit_scorer(
+            made_by(A, 3),
+            selection=made_by(B, 4),
+            out=tmp_path / "mixed",
+            training=TrainingConfig(epochs=1),
+            network=NetworkOptions(width=2),
+        )
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_green_for_another_network(masker: Masker) -> None:
-    other = evaluate(masker, made_by(B, 2), other_network=True)
+    other = evaluate(masker, made_by(B, 2), allow_network_mismatch=True)
     assert verdict(other).status == "open"
     assert "Not about these images" in render(other)
-    session = Session(masker, made_by(B, 2), other_network=True)
+    session = Session(masker, made_by(B, 2), allow_network_mismatch=True)
     assert session.doubt is not None
     assert session.doubt.name == "broken"
     own = evaluate(masker, made_by(A, 2))
@@ -136,7 +149,13 @@ def test_the_command_line_repeats_no_promise_for_another_network(
 ) -> None:
     """A measurement is told, but as one of nothing that was promised."""
     calibration, selection = made_by(A, 0, 40), made_by(A, 1, 40)
-    scorer = fit_scorer(selection, selection=made_by(A, 4, 40), out=tmp_path / "run", epochs=1, width=2)
+    scorer = fit_scorer(
+        selection,
+        selection=made_by(A, 4, 40),
+        out=tmp_path / "run",
+        training=TrainingConfig(epochs=1),
+        network=NetworkOptions(width=2),
+    )
     calibrate(scorer, calibration, threshold=0.03).save(tmp_path / "run")
     for role in ("x", "y_hat", "y"):
         for triplet in made_by(B, 2):

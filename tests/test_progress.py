@@ -7,6 +7,8 @@ import pytest
 from conformask import progress
 from conformask.progress import tracked
 from conformask.scorers.fit import fit_scorer
+from conformask.scorers.initial_network import NetworkOptions
+from conformask.training.fit import TrainingConfig
 from synthetic_triplets import triplets
 
 
@@ -44,7 +46,13 @@ def test_other_processes_are_silent(
 @pytest.mark.filterwarnings("ignore")
 def test_a_training_tells_what_it_does_to_its_end(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What follows the last epoch takes its time on many selection images, too."""
-    fit_scorer(triplets(32, 0), selection=triplets(12, 1), out=tmp_path, epochs=1, width=2)
+    fit_scorer(
+        triplets(32, 0),
+        selection=triplets(12, 1),
+        out=tmp_path,
+        training=TrainingConfig(epochs=1),
+        network=NetworkOptions(width=2),
+    )
     lines = capfd.readouterr().err.splitlines()
     for told in ("scorer 50%  epoch 1", "grids 12/12", "selection 12/12", "comparing spread 12/12"):
         assert any(line.startswith(told) for line in lines), told

@@ -121,7 +121,7 @@ def test_equal_scores_have_equal_sizes(masks: str) -> None:
     """Of constant scores all masks are equal, of the calibration and of what follows, to the last bit."""
     flat = cm.Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
     masker = cm.calibrate(
-        flat, triplets(60, 2), threshold=0.03, distance="l1", family=masks, selection=triplets(40, 1)
+        flat, triplets(60, 2), threshold=0.03, loss="l1", family=masks, selection=triplets(40, 1)
     )
     comparisons = cm.monitor(masker, triplets(60, 4)).comparisons
     assert {each.p_value for each in comparisons} == {1.0}

@@ -20,7 +20,7 @@ SCORER = cm.Heuristic(scale_of, channels=1)
 
 @pytest.fixture(scope="module")
 def masker() -> cm.Masker:
-    return cm.calibrate(SCORER, triplets(40, 0), threshold=0.03, distance="l1")
+    return cm.calibrate(SCORER, triplets(40, 0), threshold=0.03, loss="l1")
 
 
 @pytest.mark.parametrize("scorer", [torch.nn.Conv2d(1, 1, 1), scale_of, "packaged", "runs/first"])

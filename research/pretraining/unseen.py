@@ -152,7 +152,7 @@ def hidden(pairs: Pairs) -> dict[str, float]:
         scorer = cm.Heuristic(function, channels=channels)
         terms = {"threshold": threshold, "confidence": CONFIDENCE, "family": "water_filling"}
         try:
-            masker = cm.calibrate(scorer, calibration, distance="l1", **terms)
+            masker = cm.calibrate(scorer, calibration, loss="l1", **terms)
         except CalibrationError:
             sizes[name] = 1.0  # it has to hide everything
         else:

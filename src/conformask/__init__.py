@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conformask.conformal.promise import Promise as Promise
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
     from conformask.deployment.lazy import masked as masked
@@ -14,7 +15,13 @@ if TYPE_CHECKING:
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.exporting.export import export as export
     from conformask.losses.custom import CustomLoss as CustomLoss
+    from conformask.losses.false_omission_rate import FalseOmissionRate as FalseOmissionRate
     from conformask.losses.maps import CustomErrorMap as CustomErrorMap
+    from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
+    from conformask.losses.mean import Mean as Mean
+    from conformask.losses.mean_shown import MeanShown as MeanShown
+    from conformask.losses.miss_rate import MissRate as MissRate
+    from conformask.losses.window import Window as Window
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
@@ -27,12 +34,15 @@ if TYPE_CHECKING:
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.heuristic import Heuristic as Heuristic
+    from conformask.scorers.initial_network import NetworkOptions as NetworkOptions
     from conformask.scorers.simple import gradient as gradient
     from conformask.scorers.simple import local_spread as local_spread
     from conformask.scorers.simple import residual as residual
     from conformask.scorers.stored import load_scorer as load_scorer
     from conformask.scorers.tiled import Tiled as Tiled
     from conformask.scorers.untrained import packaged_scorer as packaged_scorer
+    from conformask.training.fit import TrainingConfig as TrainingConfig
+    from conformask.training.processes import Compute as Compute
     from conformask.types import Score as Score
 
     __version__: str
@@ -46,8 +56,18 @@ _HOMES = {
     "local_spread": "scorers.simple",
     "residual": "scorers.simple",
     "gradient": "scorers.simple",
+    "Mean": "losses.mean",
+    "MeanShown": "losses.mean_shown",
+    "Window": "losses.window",
+    "MissRate": "losses.miss_rate",
+    "FalseOmissionRate": "losses.false_omission_rate",
+    "MaskedDistance": "losses.masked_distance",
     "CustomLoss": "losses.custom",
     "CustomErrorMap": "losses.maps",
+    "Promise": "conformal.promise",
+    "TrainingConfig": "training.fit",
+    "NetworkOptions": "scorers.initial_network",
+    "Compute": "training.processes",
     "fit_scorer": "scorers.fit",
     "packaged_scorer": "scorers.untrained",
     "load_scorer": "scorers.stored",

@@ -13,10 +13,10 @@ from conformask.arithmetic import image_means
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing
-from conformask.conformal.promise import Promise
+from conformask.conformal.guarantee import Guarantee
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.image import OverImage
+from conformask.losses.mean import Mean
 from conformask.losses.sums import Sums
 from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Family, Images, Loss, LossOfImages, PerImage, Score
@@ -323,7 +323,7 @@ def bound_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
-    if not (loss.own_bounds and isinstance(loss, OverImage) and isinstance(loss.errors, Lp)):
+    if not (loss.own_bounds and isinstance(loss, Mean) and isinstance(loss.errors, Lp)):
         return None
     furthest = like_score(loss.errors.furthest(item.batch.y_hat), item.score.map)
     return family.curve(item.score.map, furthest, loss.exponent, grid)[0]
@@ -343,7 +343,7 @@ def calibration_data(
     )
 
 
-def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
+def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
     seen = calibration_data(curves, threshold, loss)
     lam = promise.fit_on_selection(seen, seen.n).rule(seen)(covariates_of(curves))

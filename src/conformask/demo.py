@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from conformask.conformal.promise import Promise
 from conformask.data.manifest import MANIFEST
 from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import FILE as PROVENANCE
@@ -85,7 +86,6 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
     _refuse_unclaimed(out)
     clock = Clock(say)
     images = tiles_of_photographs(seed)
-    plan = TrainingConfig(epochs=EPOCHS, seed=seed)
     with clock.stage("train the network"):
         predictor = fit_predictor(
             images.part("train"),
@@ -93,9 +93,8 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             task=task("super_resolution"),
             size=TILE,
             out=out / "predictor",
-            plan=plan,
+            training=TrainingConfig(epochs=EPOCHS, seed=seed, resume=True),
             width=WIDTH,
-            resume=True,
         )
     with clock.stage("run the network"):
         triplets = _triplets(images, predictor, out / "data")
@@ -106,12 +105,12 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
             selection=split.selection,
             out=out / "masker",
             threshold=THRESHOLD,
-            epochs=SCORER_EPOCHS,
-            seed=seed,
-            resume=True,
+            training=TrainingConfig(epochs=SCORER_EPOCHS, seed=seed, resume=True),
         )
     with clock.stage("calibrate"):
-        masker = calibrate(scorer, split.calibration, threshold=THRESHOLD, confidence=CONFIDENCE)
+        masker = calibrate(
+            scorer, split.calibration, threshold=THRESHOLD, promise=Promise(confidence=CONFIDENCE)
+        )
         masker.save(out / "masker")
     with clock.stage("evaluate"):
         evaluation = evaluate(masker, split.test)

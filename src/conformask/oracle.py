@@ -11,7 +11,7 @@ from conformask.calibration import bisected, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.losses.sums import Sums
-from conformask.losses.window import Windows, around
+from conformask.losses.window import WindowOfImages, around
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.types import Batch, Distance, Images, Loss
@@ -49,7 +49,7 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
     measured = loss_of_batch(batch, loss, channels)
     if isinstance(measured, Sums):
         return _of_sums(measured, threshold)
-    return _of_windows(measured, threshold) if isinstance(measured, Windows) else None
+    return _of_windows(measured, threshold) if isinstance(measured, WindowOfImages) else None
 
 
 def _of_sums(measured: Sums, threshold: float) -> Images:
@@ -69,7 +69,7 @@ def _cheapest(cost: Tensor) -> Tensor:
     return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
 
 
-def _of_windows(measured: Windows, threshold: float) -> Images:
+def _of_windows(measured: WindowOfImages, threshold: float) -> Images:
     family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(measured.error, measured.sides)
     lambdas = bisected(score, family, measured, threshold)
     return family.apply(score, family.level(score, lambdas))

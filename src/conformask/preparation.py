@@ -35,7 +35,7 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write, remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder
-from conformask.training.processes import check_devices, together
+from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
 from conformask.types import Images, Predictor, Task, Triplet
 
 ROLES = ("x", "y_hat", "y")
@@ -49,14 +49,13 @@ def write_triplets(
     task: Task,
     predictor: Predictor,
     population: str | None = None,
-    devices: int | str = 1,
-    nodes: int = 1,
+    compute: Compute = ONE_DEVICE,
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
     Until the end triplets.json says that they are not finished, and from what they are made: a killed run
     resumes where it stopped, one with other images, task or predictor starts over. Threads read and write
-    beside the predictor; several devices or nodes, which are passed to Lightning, are processes that share
+    beside the predictor; several devices of `compute` are processes that share
     the images. Returns the number of images.
 
     Raises:
@@ -64,13 +63,11 @@ def write_triplets(
         OutputError: x/, y_hat/ or y/ holds something that no record of conformask claims, such as the true
             images themselves.
         ImageError: the predictor returned NaN or another shape; the message names the image.
-        InvalidArgumentError: more devices than there are.
     """
     out = Path(out)
     if (out / MANIFEST).exists() and not unfinished(out):
         raise MismatchError(f"{out} already contains triplets: choose another folder, or delete it")
-    check_devices(devices)
-    fabric = together(devices, nodes)
+    fabric = launch_fabric(compute)
     with exclusive_folder(out):
         provenance = provenance_of(predictor, task.name, population)
         if fabric.is_global_zero:
@@ -184,15 +181,14 @@ def add_outputs(
     batch_size: int = BATCH_SIZE,
     *,
     reading: Reading | None = None,
-    devices: int | str = 1,
-    nodes: int = 1,
+    compute: Compute = ONE_DEVICE,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
     place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;
     triplets.json says which network made them. Threads read and write beside the predictor; several devices
-    or nodes, which are passed to Lightning, are processes that share the images.
+    of `compute` are processes that share the images.
 
     Returns the number of images.
 
@@ -201,10 +197,8 @@ def add_outputs(
         MismatchError: y_hat/ holds outputs of another network, or of an unknown one.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; the message names the image.
-        InvalidArgumentError: more devices than there are.
     """
-    check_devices(devices)
-    fabric = together(devices, nodes)
+    fabric = launch_fabric(compute)
     folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:

@@ -4,6 +4,7 @@ Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels,
 axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on their number.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.records.curves import Selection
-from conformask.records.geometry import Geometry
+from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LossTerms
 from conformask.records.network import Network
 from conformask.records.size import Size
@@ -189,44 +190,67 @@ class LossOfImages(Protocol):
         """Return the loss on the images at these places, which may repeat."""
 
 
-@runtime_checkable
-class Loss(Protocol):
+class Loss(ABC):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
     @property
+    @abstractmethod
     def terms(self) -> LossTerms:
         """The terms of the loss, as records keep them."""
+
+    @abstractmethod
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
+        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+
+    @abstractmethod
+    def in_regions(self, regions: bool) -> "Loss":
+        """Return the loss over the region of each image, or over whole images.
+
+        Raises:
+            InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
+        """
+
+    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
+        """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
+        return self
 
     @property
     def monotone(self) -> bool:
         """Whether the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+        return False
 
     @property
     def relative(self) -> bool:
         """Whether the loss is divided by what the mask shows: few pixels decide where little is shown."""
+        return False
 
     @property
     def exponent(self) -> float | None:
         """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
+        return None
 
     @property
     def upper_bound(self) -> float | None:
         """The largest value on images in [0, 1], if there is one."""
-
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
-        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+        return None
 
     @property
-    def errors(self) -> ErrorMap | None:
-        """The error map that the loss is made of, if any."""
+    def part(self) -> "Distance | ErrorMap | Loss":
+        """The distance or error map that the loss is made of, or the loss itself."""
+        return self
+
+    errors: ErrorMap | None = None
+    """The error map that the loss is made of, if any."""
 
     @property
     def family(self) -> Mapping[str, Json] | None:
         """Settings of the family that suits the loss for any score; None where the score's family does."""
+        return None
 
     @property
     def own_bounds(self) -> bool:
         """Whether y_hat alone determines the largest loss of an image under a mask."""
+        return False
 
 
 @runtime_checkable

@@ -265,7 +265,7 @@ def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, An
                     scorer,
                     _triplets(calibration, combination.columns),
                     threshold=combination.threshold,
-                    distance=used,
+                    loss=used,
                     family="reciprocal",
                     **combination.asked,
                 )

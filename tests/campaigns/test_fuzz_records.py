@@ -54,7 +54,7 @@ def predictor(out: Path) -> NetworkPredictor:
     images = TrueImages.from_arrays(grey, SIZE, None, how="file", seed=0)
     parts = images.part("train"), images.part("selection")
     return fit_predictor(
-        *parts, task=task("completion"), size=SIZE, out=out, plan=TrainingConfig(epochs=1), width=2
+        *parts, task=task("completion"), size=SIZE, out=out, training=TrainingConfig(epochs=1), width=2
     )
 
 
@@ -62,9 +62,9 @@ def predictor(out: Path) -> NetworkPredictor:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with every file that conformask leaves in one, with triplets, masks and networks in it."""
     run = tmp_path_factory.mktemp("run")
-    masker = cm.calibrate(fitted(run, resume=False), triplets(30, 2), threshold=0.02, confidence=0.8).save(
-        run
-    )
+    masker = cm.calibrate(
+        fitted(run, resume=False), triplets(30, 2), threshold=0.02, promise=cm.Promise(confidence=0.8)
+    ).save(run)
     cm.evaluate(masker, triplets(12, 3), out=run)
     cm.write_masks(masker, triplets(3, 4), run / "new")
     predictor(run / "predictor")

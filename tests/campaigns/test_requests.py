@@ -211,7 +211,7 @@ IMAGES = _images()
 def masker():
     parts = triplets(60, 0), triplets(60, 1)
     scorer = Heuristic(scale_of, channels=1)
-    return calibrate(scorer, parts[0], selection=parts[1], distance="l1", threshold="q0.3", family="power")
+    return calibrate(scorer, parts[0], selection=parts[1], loss="l1", threshold="q0.3", family="power")
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from worlds import THRESHOLD
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import conditional_mean, expected, marginal
-from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.statements import tail_risk
 from conformask.records.curves import Curves
@@ -90,7 +90,7 @@ def kept(world: Truths, deploy: Deploy, n: int, draws: int, own_bound: bool = Fa
     return found
 
 
-def fixed(world: Truths, n: int, own_bound: bool = False) -> Promise:
+def fixed(world: Truths, n: int, own_bound: bool = False) -> Guarantee:
     """t chosen on a draw of its own."""
     _, selection = world.draw(np.random.default_rng(77), 200)
     chosen = conditional_mean(CONFIDENCE).fit_on_selection(replace(selection, own_bound=own_bound), n)

@@ -8,8 +8,8 @@ from worlds import RANDOM, THRESHOLD, World
 from conformask.conformal import coverage_test as law
 from conformask.conformal.coverage_test import PValues, coverage_p_values, resampled_p_values
 from conformask.conformal.grouping import first_of_each, group_means
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import expected, groups, guarantee, marginal
-from conformask.conformal.promise import Promise
 from conformask.conformal.units import Image, ImageOfNewGroup
 from simulation import simulated
 
@@ -17,7 +17,7 @@ LEVEL = 0.05
 NEW = 150
 
 
-def losses_on(world: World, wanted: Promise, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
+def losses_on(world: World, wanted: Guarantee, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
     if wanted.statement.bounds_a_mean:
         return world.risk(places, lambdas)
     return (~world.passing(places, lambdas)).astype(float)

@@ -4,12 +4,12 @@ from itertools import product
 import pytest
 
 from conformask.conformal.certainty import Marginal, Simultaneous, TrainingConditional
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.lambdas import Adaptive, Constant
 from conformask.conformal.meaning import meaning
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.presets import DEFAULTS, GUARANTEES, guarantee, takes
 from conformask.conformal.procedures import Axes, Procedure, words
-from conformask.conformal.promise import Promise
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
@@ -73,7 +73,7 @@ def test_every_combination_has_a_theorem_or_is_refused_with_the_nearest() -> Non
     known, refused = [], {}
     for axes in COMBINATIONS:
         try:
-            known.append(Promise("any", *axes).axes)
+            known.append(Guarantee("any", *axes).axes)
         except InvalidArgumentError as error:
             refused[axes] = str(error)
     assert {guarantee(name).axes for name in GUARANTEES} < set(known)
@@ -91,7 +91,7 @@ def _differences(a: Axes, b: Axes) -> int:
 
 def test_a_refusal_names_what_can_be_promised() -> None:
     with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: use a share, on average"):
-        Promise("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
+        Guarantee("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
 
 
 def test_meanings_follow_from_the_axes() -> None:

@@ -12,11 +12,11 @@ from worlds import RANDOM, THRESHOLD, Fields, evidence_of
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Marginal
 from conformask.conformal.grouping import group_means, kth_largest, kth_smallest
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import guarantee, pac
 from conformask.conformal.procedures import group_share_bound as failing_share
 from conformask.conformal.procedures.rcps import hashed_order
 from conformask.conformal.procedures.split_conformal import SplitConformal
-from conformask.conformal.promise import Promise
 from conformask.conformal.rules import BoundedRisk, ConstantLambda, Rule
 from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
@@ -52,7 +52,7 @@ def over_sets(
     return np.array([measure(deploy(fields.evidence(generator, k)).lam) for _ in simulated(draws)])
 
 
-def of_groups(name: str, share: float | None, delta: float | None = None) -> Promise:
+def of_groups(name: str, share: float | None, delta: float | None = None) -> Guarantee:
     return guarantee(name, CONFIDENCE, delta, unit="group", share=share)
 
 

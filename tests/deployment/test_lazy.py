@@ -29,7 +29,7 @@ def known(channels: int = 1) -> cm.Triplets:
 
 def masker_of(family: str = "power", channels: int = 1, score=rough, **promise: object) -> cm.Masker:
     scorer = Tiled(cm.Heuristic(score, channels=channels, per_channel=channels > 1), 128, 32)
-    return cm.calibrate(scorer, known(channels), threshold=0.05, distance="l1", family=family, **promise)
+    return cm.calibrate(scorer, known(channels), threshold=0.05, loss="l1", family=family, **promise)
 
 
 @pytest.fixture(autouse=True)
@@ -74,7 +74,7 @@ def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
         labelled = cm.Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 10)
         facts = {"category": "b"}
         scorer = Tiled(cm.Heuristic(rough, channels=1), 128, 32)
-        masker = cm.calibrate(scorer, labelled, threshold=0.05, distance="l1", guarantee=guarantee)
+        masker = cm.calibrate(scorer, labelled, threshold=0.05, loss="l1", promise=guarantee)
     else:
         masker = masker_of(**asked)
     x, y_hat = images(*SIZE, 1)
@@ -99,7 +99,7 @@ def test_processes_of_a_cluster_give_the_same_bits() -> None:
     y_hat = generator.random((20, 160, 220), dtype=np.float32)
     packaged = cm.packaged_scorer().of(cm.Triplets.from_arrays(y_hat, y_hat, y_hat**1.5))
     triplets = cm.Triplets.from_arrays(y_hat, y_hat, y_hat**1.5)
-    masker = cm.calibrate(Tiled(packaged, 128, 32), triplets, threshold=0.05, distance="l1")
+    masker = cm.calibrate(Tiled(packaged, 128, 32), triplets, threshold=0.05, loss="l1")
     x, y_hat = images(*SIZE)
     mask = cm.masked(masker, da.from_array(x, 80), da.from_array(y_hat, 80))
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
@@ -112,7 +112,7 @@ def test_volumes_of_bytes() -> None:
     volumes = GENERATOR.integers(0, 256, (10, 40, 70, 70), dtype=np.uint8)
     triplets = cm.Triplets.from_arrays(volumes, volumes, volumes // 2, reading=cm.Reading(axes="ZYX"))
     scorer = Tiled(cm.Heuristic(lambda x, y_hat: (x - y_hat).abs() + y_hat, channels=1), 128, 32)
-    masker = cm.calibrate(scorer, triplets, threshold=0.05, distance="l1")
+    masker = cm.calibrate(scorer, triplets, threshold=0.05, loss="l1")
     x, y_hat = GENERATOR.integers(0, 256, (2, 20, 150, 40), dtype=np.uint8)
     with pytest.warns(UserWarning, match="the promise covers"):
         mask = cm.masked(masker, da.from_array(x, 33), da.from_array(y_hat, 50))
@@ -141,7 +141,7 @@ def test_an_x_that_is_smaller() -> None:
     y_hat = y_hat.astype(np.float32)
     triplets = cm.Triplets.from_arrays(small, y_hat, y_hat**1.5)
     masker = cm.calibrate(
-        Tiled(cm.Heuristic(enlarged, channels=1), 128, 32), triplets, threshold=0.05, distance="l1"
+        Tiled(cm.Heuristic(enlarged, channels=1), 128, 32), triplets, threshold=0.05, loss="l1"
     )
     x, y_hat = GENERATOR.random((75, 105), dtype=np.float32), GENERATOR.random(SIZE, dtype=np.float32)
     mask = cm.masked(masker, da.from_array(x, 30), da.from_array(y_hat, 60))

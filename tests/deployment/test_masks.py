@@ -26,7 +26,7 @@ N = 20
 
 @pytest.fixture(scope="module")
 def masker() -> Masker:
-    return calibrate(SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, distance="l1")
+    return calibrate(SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, loss="l1")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = np.random.default_rng(0)
     y_hat = generator.random((30, 40, 40), dtype=np.float32)
     known = cm.Triplets.from_arrays(y_hat, y_hat, y_hat**2)
-    cm.calibrate(cm.packaged_scorer(), known, threshold=0.05, distance="l1").save(folder / "run")
+    cm.calibrate(cm.packaged_scorer(), known, threshold=0.05, loss="l1").save(folder / "run")
     for index in range(N):
         side = 40 if index % 5 else 33
         for role in ("x", "y_hat"):

@@ -59,7 +59,7 @@ def write_y_hat(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> N
 def masker_of(scorer: Heuristic | Tiled) -> cm.Masker:
     known = [[volume(seed + step) for seed in range(10)] for step in (100, 200, 300)]
     triplets = Triplets.from_arrays(*known, reading=Reading(HU.data_range, axes="ZYX"))
-    return cm.calibrate(scorer, triplets, threshold=0.1, distance="l1")
+    return cm.calibrate(scorer, triplets, threshold=0.1, loss="l1")
 
 
 SCORER = Heuristic(expected_error, channels=1)

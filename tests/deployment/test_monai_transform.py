@@ -36,7 +36,7 @@ def masker_of(*size: int) -> Masker:
     y_hat = (y + 0.5 * x * (noise - 0.5)).clip(0, 1)
     reading = Reading(axes="ZYX"[-len(size) :])
     triplets = Triplets.from_arrays(x, y_hat, y, reading=reading)
-    return calibrate(Heuristic(steep, channels=1), triplets, threshold=0.03, distance="l1")
+    return calibrate(Heuristic(steep, channels=1), triplets, threshold=0.03, loss="l1")
 
 
 def pair(*shape: int) -> dict[str, torch.Tensor]:

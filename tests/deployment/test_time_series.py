@@ -42,7 +42,7 @@ def maskers() -> dict[str, cm.Masker]:
         )
         y = y_hat + x * np.random.default_rng(9).standard_normal(x.shape).astype(np.float32)
         known = cm.Triplets.from_arrays(x, y_hat, y.clip(0, 1), reading=Reading(axes=axes[1:]))
-        found[axes] = cm.calibrate(cm.Heuristic(scale_of, channels=1), known, threshold=0.02, distance="l1")
+        found[axes] = cm.calibrate(cm.Heuristic(scale_of, channels=1), known, threshold=0.02, loss="l1")
     return found
 
 

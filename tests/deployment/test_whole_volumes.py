@@ -70,7 +70,7 @@ def ome_zarr(path: Path, array: np.ndarray) -> None:
 @pytest.fixture(scope="module")
 def masker() -> cm.Masker:
     scorer = Tiled(Heuristic(smoothed, channels=1, family="water_filling"), 128, 32)
-    return cm.calibrate(scorer, triplets(10, (20, 150, 140), 0), threshold=0.02, distance="l1")
+    return cm.calibrate(scorer, triplets(10, (20, 150, 140), 0), threshold=0.02, loss="l1")
 
 
 def test_from_zarr_to_zarr(masker: cm.Masker, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_from_zarr_to_zarr(masker: cm.Masker, tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".npy", ".nii.gz", ".ome.tif"])
 def test_of_any_type_a_mask_is_that_of_the_arrays(masker: cm.Masker, tmp_path: Path, suffix: str) -> None:
     small = cm.calibrate(
-        Heuristic(smoothed, channels=1), triplets(10, (5, 20, 30), 0), threshold=0.02, distance="l1"
+        Heuristic(smoothed, channels=1), triplets(10, (5, 20, 30), 0), threshold=0.02, loss="l1"
     )
     images = dict(zip(("x", "y_hat"), pair((5, 20, 30), seed=5), strict=True))
     for role, image in images.items():
@@ -135,7 +135,7 @@ def test_another_spacing_is_said_by_name_wherever_it_comes(tmp_path: Path) -> No
                     path
                 )
     known, new = (cm.Triplets.from_folder(tmp_path / name) for name in ("known", "new"))
-    masker = cm.calibrate(cm.Heuristic(cm.local_spread, 1), known, threshold=0.05, distance="l1")
+    masker = cm.calibrate(cm.Heuristic(cm.local_spread, 1), known, threshold=0.05, loss="l1")
     with pytest.warns(UserWarning, match=r"p1 has a spacing of 4 x 1 x 1 mm: .* on 2 x 1 x 1 mm"):
         cm.write_masks(masker, new, tmp_path / "masks")
     with pytest.warns(UserWarning, match="p1 has a spacing"):

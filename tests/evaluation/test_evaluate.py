@@ -13,6 +13,7 @@ from torch import Tensor
 
 from conformask.conformal import coverage_test as law
 from conformask.conformal.intervals import bootstrap, clopper_pearson
+from conformask.conformal.promise import Promise
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
@@ -74,12 +75,7 @@ def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: 
     categories = {"categories": ["a", "b"] * 20}
     calibration = world(40, 0, **categories)
     masker = calibrate(
-        SCORER,
-        calibration,
-        threshold=THRESHOLD,
-        distance="l1",
-        selection=world(30, 1),
-        guarantee="categories",
+        SCORER, calibration, threshold=THRESHOLD, loss="l1", promise="categories", selection=world(30, 1)
     )
     images, after, resumed_by = world(40, 5, **categories), world(40, 5, **categories), masker
     if other == "images":
@@ -99,7 +95,7 @@ def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: 
 @pytest.mark.parametrize("run", [evaluate, monitor])
 def test_a_killed_run_resumes(run: Callable, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
-    masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, distance="l1", selection=world(30, 1))
+    masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, loss="l1", selection=world(30, 1))
     out, scored_names = tmp_path / "out", []
     killed_after_a_part(out, lambda: run(masker, world(40, 5), out=out))
 
@@ -135,7 +131,7 @@ CALIBRATION, SELECTION, TEST = world(60, 0), world(20, 1), world(45, 2)
 
 
 def made(distance="l1", threshold: float = THRESHOLD, **more) -> Masker:
-    return calibrate(SCORER, CALIBRATION, threshold=threshold, distance=distance, selection=SELECTION, **more)
+    return calibrate(SCORER, CALIBRATION, threshold=threshold, loss=distance, selection=SELECTION, **more)
 
 
 @pytest.fixture(scope="module", params=["reciprocal", "water_filling"])
@@ -345,7 +341,7 @@ def test_groups_count_alike_where_the_promise_is_about_them() -> None:
         world(len(groups), 8, groups=[f"t{g}" for g in groups]),
     )
     masker = calibrate(
-        SCORER, calibration, threshold=THRESHOLD, distance="l1", guarantee="groups", confidence=0.8
+        SCORER, calibration, threshold=THRESHOLD, loss="l1", promise=Promise("groups", confidence=0.8)
     )
     found = evaluate(masker, test)
     met = found.images.distance <= THRESHOLD * (1 + 1e-6)
@@ -361,9 +357,8 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
         SCORER,
         calibration,
         threshold=THRESHOLD,
-        distance="l1",
-        guarantee="categories",
-        confidence=0.8,
+        loss="l1",
+        promise=Promise("categories", confidence=0.8),
         selection=SELECTION,
     )
     found = evaluate(masker, test, out=tmp_path)
@@ -397,8 +392,8 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
             SCORER,
             world(40, 100 + run),
             threshold=threshold,
-            distance="l1",
-            guarantee=guarantee,
+            loss="l1",
+            promise=guarantee,
             selection=SELECTION,
         )
         below.append(words.verdict(evaluate(masker, world(150, 500 + run))).status == "below")
@@ -455,9 +450,7 @@ def test_images_on_which_opt_failed_do_not_count_as_its_masks() -> None:
 
 def test_groups_of_the_calibration_are_no_new_groups() -> None:
     groups = [f"slide {k // 3}" for k in range(60)]
-    masker = calibrate(
-        SCORER, world(60, 0, groups=groups), threshold=THRESHOLD, distance="l1", guarantee="groups"
-    )
+    masker = calibrate(SCORER, world(60, 0, groups=groups), threshold=THRESHOLD, loss="l1", promise="groups")
     with pytest.raises(CalibrationError, match=r"6 of 45 test images .* '00000' is one of them"):
         evaluate(masker, world(45, 2, groups=[f"slide {k // 3 + (18 if k < 6 else 100)}" for k in range(45)]))
     evaluate(masker, world(45, 2, groups=[f"slide {k // 3 + 100}" for k in range(45)]))
@@ -467,7 +460,7 @@ def test_copies_of_calibration_images_are_warned_about(tmp_path) -> None:
     images = world(60, 0, (32, 32)), world(20, 2, (32, 32))
     x, y_hat, y = (np.stack([getattr(t, role)[0] for t in images[1]]) for role in ("x", "y_hat", "y"))
     y[4] = 0.9 * images[0][7].truth()[0, ::-1] + 0.05
-    masker = calibrate(SCORER, images[0], threshold=THRESHOLD, distance="l1")
+    masker = calibrate(SCORER, images[0], threshold=THRESHOLD, loss="l1")
     masker.save(tmp_path)
     for again in (masker, load(tmp_path, scorer=SCORER)):
         with pytest.warns(UserWarning, match=r"1 of 20 test images, such as '00004', .* was calibrated on"):
@@ -513,7 +506,7 @@ def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
     order = np.random.default_rng(3).permutation(105).tolist()
     everything = [*CALIBRATION, *TEST]
     both = Triplets.from_arrays(*[[getattr(t, role)[0] for t in everything] for role in ("x", "y_hat", "y")])
-    again = calibrate(SCORER, both.select(order[:60]), threshold=THRESHOLD, distance="l1")
+    again = calibrate(SCORER, both.select(order[:60]), threshold=THRESHOLD, loss="l1")
     judged = evaluate(again, both.select(order[60:]))
     assert found.coverage[0] == judged.coverage
     assert found.size[0] == pytest.approx(judged.mask_size, abs=1e-6)

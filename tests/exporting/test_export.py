@@ -49,7 +49,7 @@ def unet(outputs: int = 1) -> UNet:
 
 
 def calibrated(score, **more) -> Masker:
-    return calibrate(score, CALIBRATION, threshold=0.03, distance="l1", **more)
+    return calibrate(score, CALIBRATION, threshold=0.03, loss="l1", **more)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def test_every_family_runs_in_onnxruntime(settings, tmp_path: Path) -> None:
 
 def test_levels_are_rounded_down_in_onnxruntime_too(tmp_path: Path) -> None:
     own = Heuristic(scale_of, channels=1, family="reciprocal")
-    made = exported(calibrate(own, triplets(40, 0), threshold=0.03, distance="l1"), tmp_path)
+    made = exported(calibrate(own, triplets(40, 0), threshold=0.03, loss="l1"), tmp_path)
     images = torch.full((200, 1, 4, 4), 0.5)
     lam = torch.rand(200, dtype=torch.float64, generator=torch.Generator().manual_seed(4)) / 2
     mask, score = made(images, images, lam.numpy())
@@ -193,7 +193,7 @@ def test_levels_are_rounded_down_in_onnxruntime_too(tmp_path: Path) -> None:
 def test_a_promise_by_category(tmp_path: Path) -> None:
     kinds = triplets(40, 0, categories=["a", "b"] * 20)
     masker = calibrate(
-        Heuristic(scale_of, channels=1), kinds, threshold=0.03, distance="l1", guarantee="categories"
+        Heuristic(scale_of, channels=1), kinds, threshold=0.03, loss="l1", promise="categories"
     )
     made = exported(masker, tmp_path)
     told = made.session.get_modelmeta().custom_metadata_map
@@ -264,7 +264,7 @@ def test_a_network_that_cannot_be_exported(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def plain_masker() -> Masker:
     """Quick to export."""
-    return calibrate(Heuristic(scale_of, channels=1), triplets(40, 0), threshold=0.03, distance="l1")
+    return calibrate(Heuristic(scale_of, channels=1), triplets(40, 0), threshold=0.03, loss="l1")
 
 
 def test_a_file_that_differs_is_not_written(plain_masker: Masker, tmp_path: Path, monkeypatch) -> None:

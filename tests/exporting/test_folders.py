@@ -45,7 +45,7 @@ def faint(x: Images, y_hat: Images) -> Images:
 @pytest.fixture(scope="module")
 def masker() -> Masker:
     known = triplets(40, 0, (SIDE, SIDE), 3)
-    return calibrate(Heuristic(faint, channels=3), known, threshold=0.03, distance="l1")
+    return calibrate(Heuristic(faint, channels=3), known, threshold=0.03, loss="l1")
 
 
 def described(folder: Path):
@@ -90,7 +90,7 @@ def test_bioimageio_with_a_predictor_takes_x(masker: Masker, tmp_path: Path) -> 
     with pytest.raises(MismatchError, match=r"is about outputs of another, .* made by p\.onnx"):
         export_bioimageio(about, tmp_path / "model", **more)
     with pytest.warns(UserWarning, match="made by"):
-        done = export_bioimageio(about, tmp_path / "model", **more, other_network=True)
+        done = export_bioimageio(about, tmp_path / "model", **more, allow_network_mismatch=True)
     assert done.missing == ()
     assert done.caveat.other
     description = described(done.path)
@@ -129,7 +129,7 @@ def test_what_bioimageio_refuses(masker: Masker, tmp_path: Path, monkeypatch) ->
 @pytest.fixture(scope="module")
 def uploaded(tmp_path_factory) -> tuple[Masker, Path]:
     """A masker of a network, which its folder holds."""
-    masker = calibrate(Untrained("spread"), triplets(40, 0, (SIDE, SIDE)), threshold=0.03, distance="l1")
+    masker = calibrate(Untrained("spread"), triplets(40, 0, (SIDE, SIDE)), threshold=0.03, loss="l1")
     folder = tmp_path_factory.mktemp("hub") / "folder"
     assert export_huggingface(masker, folder, credits=GIVEN).missing == ()
     return masker, folder

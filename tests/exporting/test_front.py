@@ -30,7 +30,7 @@ SIDE = 16
 def masker() -> Masker:
     """x has one channel, y_hat three; nobody said whose outputs they are."""
     known = triplets(40, 0, (SIDE, SIDE), 3)
-    return calibrate(Heuristic(scale_of, channels=3), known, threshold=0.03, distance="l1")
+    return calibrate(Heuristic(scale_of, channels=3), known, threshold=0.03, loss="l1")
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_other_refusals(masker: Masker, tmp_path: Path) -> None:
         predictor_graph(replace(masker, probe=None), blurring(tmp_path / "p.onnx"))
     kinds = triplets(40, 0, categories=["a", "b"] * 20)
     score = Heuristic(scale_of, channels=1)
-    varying = calibrate(score, kinds, threshold=0.03, distance="l1", guarantee="categories")
+    varying = calibrate(score, kinds, threshold=0.03, loss="l1", promise="categories")
     with pytest.raises(InvalidArgumentError, match="lambda from each image's category"):
         export(varying, tmp_path / "whole.onnx", predictor=tmp_path / "p.onnx")
 
@@ -152,9 +152,9 @@ def test_the_network_is_that_of_the_calibration(masker: Masker, tmp_path: Path, 
     path = blurring(tmp_path / "p.onnx")
     fingerprint = custom_predictor(str(path)).fingerprint
 
-    def caveat(made_by: Network, network: str | None = None, *, other_network: bool = False):
+    def caveat(made_by: Network, network: str | None = None, *, allow_network_mismatch: bool = False):
         about = replace(masker, card=replace(masker.card, network=made_by))
-        return fitting(about, path, network, other_network=other_network)[1]
+        return fitting(about, path, network, allow_network_mismatch=allow_network_mismatch)[1]
 
     assert caveat(Network("any name", fingerprint)) is None
     assert caveat(Network("unet-2026"), "unet-2026") is None
@@ -163,6 +163,6 @@ def test_the_network_is_that_of_the_calibration(masker: Masker, tmp_path: Path, 
         with pytest.raises(MismatchError, match=r"is about outputs of .*--other-network"):
             caveat(other)
         with pytest.warns(UserWarning, match="these were made by"):
-            found = caveat(other, other_network=True)
+            found = caveat(other, allow_network_mismatch=True)
         assert found.other
         assert metadata(masker, found)["promise"].startswith("NOT PROMISED: ")

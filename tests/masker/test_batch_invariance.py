@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conformask.conformal.promise import Promise
 from conformask.errors import CalibrationError
 from conformask.masker.calibrate import calibrate
 from conformask.scorers.heuristic import Heuristic
@@ -62,7 +63,7 @@ class WithFeatures(Heuristic):
 )
 def test_a_score_that_depends_on_its_batch(scorer: Heuristic) -> None:
     with pytest.raises(CalibrationError, match=r"score .* of an image differs by"):
-        calibrate(scorer, triplets(20, 0), threshold=0.03, distance="l1")
+        calibrate(scorer, triplets(20, 0), threshold=0.03, loss="l1")
 
 
 def test_a_distance_that_depends_on_its_batch() -> None:
@@ -74,7 +75,7 @@ def test_a_distance_that_depends_on_its_batch() -> None:
             Heuristic(scale_of, channels=1),
             triplets(20, 0),
             threshold=0.03,
-            distance=relative,
+            loss=relative,
             selection=triplets(10, 1),
         )
 
@@ -88,15 +89,12 @@ def test_a_weight_that_depends_on_its_batch() -> None:
             Heuristic(scale_of, channels=1),
             triplets(40, 0),
             threshold=0.03,
-            distance="l1",
-            guarantee="weighted",
-            weight=share,
+            loss="l1",
+            promise=Promise("weighted", weight=share),
         )
 
 
 def test_a_module_in_eval_mode_is_a_score() -> None:
-    masker = calibrate(
-        Heuristic(Normalised().eval(), channels=1), triplets(40, 0), threshold=0.03, distance="l1"
-    )
+    masker = calibrate(Heuristic(Normalised().eval(), channels=1), triplets(40, 0), threshold=0.03, loss="l1")
     batch = next(triplets(4, 1).batches(4))
     assert not masker(batch.x, batch.y_hat).isnan().any()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from conformask.calibration import loss_under
 from conformask.conformal.presets import GUARANTEES
+from conformask.conformal.promise import stated_promise
 from conformask.data.triplets import Triplets
 from conformask.distances.custom import CustomDistance
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
@@ -52,7 +53,7 @@ def calibration_for(guarantee: str) -> Triplets:
 def made(guarantee: str, calibration: Triplets | None = None, **more) -> Masker:
     given = {"threshold": 0.04, "distance": "l1", **more}
     images = calibration_for(guarantee) if calibration is None else calibration
-    return calibrate(KNOWING, images, guarantee=guarantee, **given)
+    return calibrate(KNOWING, images, promise=guarantee, **given)
 
 
 def masked(masker: Masker, batch: Batch) -> Tensor:
@@ -148,20 +149,23 @@ def test_conservative_as_they_should_be() -> None:
 
 def test_from_one_promise_to_another() -> None:
     masker = made("marginal")
-    assert masker.recalibrate(guarantee="pac", delta=0.2).card.delta == 0.2
-    assert masker.recalibrate(guarantee="expected").card.confidence is None
-    back = masker.recalibrate(guarantee="expected").recalibrate(guarantee="marginal", confidence=0.8)
+    assert (
+        masker.recalibrate(promise=stated_promise(masker.card).changed(guarantee="pac", delta=0.2)).card.delta
+        == 0.2
+    )
+    assert masker.recalibrate(promise="expected").card.confidence is None
+    back = masker.recalibrate(promise="expected").recalibrate(promise="marginal", confidence=0.8)
     assert back.card.confidence == 0.8
     assert back.card.delta is None
-    assert masker.recalibrate(guarantee="pac").card.delta == 0.05
+    assert masker.recalibrate(promise="pac").card.delta == 0.05
     with pytest.raises(InvalidArgumentError, match="takes no delta"):
-        masker.recalibrate(delta=0.1)
+        masker.recalibrate(promise=stated_promise(masker.card).changed(delta=0.1))
     with pytest.raises(InvalidArgumentError, match="takes no confidence"):
-        masker.recalibrate(guarantee="rcps", confidence=0.8)
+        masker.recalibrate(promise="rcps", confidence=0.8)
     with pytest.raises(InvalidArgumentError, match="declared before a calibration"):
-        masker.recalibrate(guarantee="simultaneous")
+        masker.recalibrate(promise="simultaneous")
     with pytest.raises(InvalidArgumentError, match="add a column category"):
-        masker.recalibrate(guarantee="categories")
+        masker.recalibrate(promise="categories")
 
 
 def test_a_simultaneous_promise_stays_one() -> None:
@@ -175,14 +179,20 @@ def test_a_simultaneous_promise_stays_one() -> None:
     assert moved.card.threshold == max(a for a in declared if a <= 0.0512)
     with pytest.raises(InvalidArgumentError, match="below the smallest declared"):
         masker.recalibrate(threshold=declared[0] / 2)
-    assert moved.recalibrate(delta=0.01).card.exploratory, "another delta was chosen after looking"
+    assert moved.recalibrate(promise=stated_promise(moved.card).changed(delta=0.01)).card.exploratory, (
+        "another delta was chosen after looking"
+    )
 
 
 def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_path: Path) -> None:
     masker = made("simultaneous")
     masker.save(tmp_path)
     assert not masker.recalibrate(threshold=0.0512, confidence=0.8).save(tmp_path).card.exploratory
-    assert masker.recalibrate(delta=0.01).save(tmp_path).card.exploratory
+    assert (
+        masker.recalibrate(promise=stated_promise(masker.card).changed(delta=0.01))
+        .save(tmp_path)
+        .card.exploratory
+    )
 
 
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
@@ -192,7 +202,7 @@ def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any])
         masker,
         masker.recalibrate(),
         masker.recalibrate(confidence=0.8),
-        masker.recalibrate(guarantee="simultaneous", delta=0.05),
+        masker.recalibrate(promise=stated_promise(masker.card).changed(guarantee="simultaneous", delta=0.05)),
     ):
         assert again.card.exploratory
         assert "exploratory" in again.promise
@@ -201,7 +211,10 @@ def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any])
 def test_unchanged_settings_change_nothing(masker: Masker) -> None:
     card = masker.card
     same = masker.recalibrate(
-        threshold=card.threshold, confidence=card.confidence, guarantee=card.guarantee, delta=card.delta
+        threshold=card.threshold,
+        promise=stated_promise(masker.card).changed(
+            guarantee=card.guarantee, delta=card.delta, confidence=card.confidence
+        ),
     )
     assert same is masker
     assert masker.recalibrate() is masker
@@ -268,10 +281,10 @@ def test_levels_that_are_not_taken() -> None:
 def test_no_selection_images_for_a_choice() -> None:
     for guarantee in ("expected", "conditional_mean", "adaptive", "ltt", "simultaneous", "rcps"):
         with pytest.raises(InvalidArgumentError, match="needs selection images"):
-            calibrate(SCORER, calibration_for(guarantee), threshold=0.04, distance="l1", guarantee=guarantee)
+            calibrate(SCORER, calibration_for(guarantee), threshold=0.04, loss="l1", promise=guarantee)
     for guarantee in ("marginal", "pac", "groups", "categories", "weighted"):
         images = calibration_for(guarantee)
-        calibrate(SCORER, images, threshold=0.04, distance="l1", guarantee=guarantee)
+        calibrate(SCORER, images, threshold=0.04, loss="l1", promise=guarantee)
 
 
 # facts

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.calibration import loss_under, measures
+from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
 from conformask.losses import loss
@@ -20,6 +21,7 @@ from conformask.masks.reciprocal import Reciprocal
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
 from conformask.scorers.tiled import Tiled
+from conformask.training.processes import Compute
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 CALIBRATION, SELECTION, TEST = triplets(40, 0), triplets(30, 1), next(triplets(200, 2).batches(200))
@@ -36,7 +38,7 @@ def quarter(x: Tensor, y_hat: Tensor) -> Tensor:
 
 
 def saved(folder: Path, scorer=SCORER, distance="l1", **more) -> Masker:
-    return calibrate(scorer, CALIBRATION, threshold=0.03, distance=distance, **more).save(folder)
+    return calibrate(scorer, CALIBRATION, threshold=0.03, loss=distance, **more).save(folder)
 
 
 def test_a_changed_score_is_refused_under_the_same_name(tmp_path: Path) -> None:
@@ -61,7 +63,7 @@ class Network(nn.Module):
 
 def test_other_weights_are_refused_at_save_and_at_load(tmp_path: Path) -> None:
     network = Network()
-    masker = calibrate(Heuristic(network, channels=1), CALIBRATION, threshold=0.03, distance="l1")
+    masker = calibrate(Heuristic(network, channels=1), CALIBRATION, threshold=0.03, loss="l1")
     masker.save(tmp_path / "run")
     load(tmp_path / "run", scorer=Heuristic(network, channels=1))
     with torch.no_grad():
@@ -96,13 +98,13 @@ def test_another_distance_of_the_same_name_is_refused(tmp_path: Path) -> None:
     own = loss(signed)
     knowing = replace(SCORER, selection=selection_record(SCORER, SELECTION, own, [Reciprocal()]))
     saved(tmp_path, knowing, distance=signed)
-    load(tmp_path, scorer=SCORER, distance=signed)
+    load(tmp_path, scorer=SCORER, loss=signed)
 
     def other(a: Tensor, b: Tensor) -> Tensor:
         return signed(a, b) / 4
 
     with pytest.raises(MismatchError, match="distance="):
-        load(tmp_path, scorer=SCORER, distance=named(other, "signed"))
+        load(tmp_path, scorer=SCORER, loss=named(other, "signed"))
 
 
 def test_another_weight_is_refused(tmp_path: Path) -> None:
@@ -137,7 +139,7 @@ def test_another_family_is_refused(tmp_path: Path) -> None:
 
 def test_a_masker_whose_code_is_unknown_is_loaded(tmp_path: Path) -> None:
     """As conformask 0.1 left them."""
-    masker = calibrate(SCORER, CALIBRATION, threshold=0.03, distance="l1")
+    masker = calibrate(SCORER, CALIBRATION, threshold=0.03, loss="l1")
     replace(masker, card=replace(masker.card, code={}), probe=None).save(tmp_path)
     again = load(tmp_path, scorer=SCORER)
     np.testing.assert_array_equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
@@ -159,7 +161,7 @@ def interrupted(out: Path, calibration: Triplets, **more) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("conformask.masker.calibrate.measures", once)
         with pytest.raises(StoppedError):
-            calibrate(SCORER, calibration, threshold=0.03, distance="l1", out=out, **more)
+            calibrate(SCORER, calibration, threshold=0.03, loss="l1", compute=Compute(parts=out), **more)
     assert len(list(out.glob("part-*"))) == 1
 
 
@@ -175,8 +177,8 @@ def test_a_resumed_calibration_takes_up_no_parts_of_other_images(parts: Path) ->
     before = Triplets.from_arrays(x, y_hat, y)
     after = Triplets.from_arrays(x, (y + 3 * (y_hat - y)).clip(0, 1), y)
     interrupted(parts, before)
-    resumed = calibrate(SCORER, after, threshold=0.03, distance="l1", out=parts)
-    anew = calibrate(SCORER, after, threshold=0.03, distance="l1")
+    resumed = calibrate(SCORER, after, threshold=0.03, loss="l1", compute=Compute(parts=parts))
+    anew = calibrate(SCORER, after, threshold=0.03, loss="l1")
     np.testing.assert_array_equal(resumed.critical_lambdas, anew.critical_lambdas)
 
 
@@ -191,7 +193,15 @@ def test_a_resumed_calibration_takes_up_no_parts_of_other_weights(parts: Path) -
     interrupted(parts, CALIBRATION, weight=heavy, **weighted)
     changed = named(light, "heavy")
     resumed = calibrate(
-        SCORER, CALIBRATION, threshold=0.03, distance="l1", out=parts, weight=changed, **weighted
+        SCORER,
+        CALIBRATION,
+        threshold=0.03,
+        loss="l1",
+        promise=Promise(weight=changed),
+        compute=Compute(parts=parts),
+        **weighted,
     )
-    anew = calibrate(SCORER, CALIBRATION, threshold=0.03, distance="l1", weight=changed, **weighted)
+    anew = calibrate(
+        SCORER, CALIBRATION, threshold=0.03, loss="l1", promise=Promise(weight=changed), **weighted
+    )
     np.testing.assert_array_equal(resumed.curves.weight, anew.curves.weight)

@@ -18,6 +18,8 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.losses import in_region, loss
 from conformask.losses.custom import CustomLoss
 from conformask.losses.maps import CustomErrorMap
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.window import Window
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -128,7 +130,7 @@ def test_the_promise_is_kept_where_it_is_given() -> None:
         images = uneven(10 + 20, int(generator.integers(2**31)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that they hide everything, or nearly
-            masker = calibrate(scorer, collection(images, slice(10)), threshold=threshold, distance=used)
+            masker = calibrate(scorer, collection(images, slice(10)), threshold=threshold, loss=used)
         x, y_hat, y = (torch.from_numpy(image[10:]).permute(0, 3, 1, 2).double() for image in images)
         mask = masker(x.float(), y_hat.float()).double()
         shown = mask.sum((1, 2, 3))
@@ -188,9 +190,7 @@ def test_means_are_bounded_by_the_aggregates_bound() -> None:
     for over in ("image", "window", "missed", "wrong", "trusted"):
         used = LOSSES[over]
         calibration = collection(uneven(60, 5), slice(None))
-        masker = calibrate(
-            knowing(used, uneven), calibration, threshold=0.15, guarantee="expected", distance=used
-        )
+        masker = calibrate(knowing(used, uneven), calibration, threshold=0.15, loss=used, promise="expected")
         new = next(collection(uneven(300, 6), slice(None)).batches(300))
         assert float(loss_under(used, masker.masks(new.x, new.y_hat), new).mean()) <= 0.15
 
@@ -238,14 +238,11 @@ def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
     inside = regions(30, 4)
     inside[7] = False
     with pytest.raises(ImageError, match="region of triplet '00007' is empty"):
-        calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=inside), threshold=0.05, distance="l1")
+        calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=inside), threshold=0.05, loss="l1")
     with pytest.raises(ImageError, match=r"has shape \(7, 8\) and its image \(8, 8\)"):
         Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)[:, 1:])[0]
     with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and cannot use a region"):
-        calibrate(
-            SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05,
-            distance=signed,
-        )  # fmt: skip
+        calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05, loss=signed)  # fmt: skip
 
 
 # records and words
@@ -254,7 +251,7 @@ def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
 @pytest.fixture(scope="module")
 def calibrated() -> Masker:
     used = LOSSES["window"]
-    return calibrate(knowing(used, uneven), triplets(60, 2), threshold=0.08, distance=used)
+    return calibrate(knowing(used, uneven), triplets(60, 2), threshold=0.08, loss=used)
 
 
 def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
@@ -298,17 +295,14 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
         return (y - y_hat).square()
 
     own = CustomLoss(largest, monotone=True, upper_bound=1.0)
-    masker = calibrate(SCORER, triplets(60, 2), threshold=0.1, distance=own)
+    masker = calibrate(SCORER, triplets(60, 2), threshold=0.1, loss=own)
     assert masker.card.exact
     assert masker.promise.startswith("P(largest <= 0.1)")
     masker.save(tmp_path)
     with pytest.raises(MismatchError, match="your own distance 'largest'"):
         load(tmp_path, scorer=SCORER)
-    assert load(tmp_path, scorer=SCORER, distance=own).card == masker.card
-    mapped = calibrate(
-        SCORER, triplets(60, 2), threshold=0.002, distance=CustomErrorMap(squares), over="trusted",
-        selection=triplets(40, 1),
-    )  # fmt: skip
+    assert load(tmp_path, scorer=SCORER, loss=own).card == masker.card
+    mapped = calibrate(SCORER, triplets(60, 2), threshold=0.002, loss=MeanShown(CustomErrorMap(squares)), selection=triplets(40, 1))  # fmt: skip
     assert mapped.promise.startswith("P(trusted(squares) <= 0.002)")
     assert mapped.family.name == "trusted_mean"
 
@@ -317,10 +311,12 @@ def test_a_score_for_one_loss_serves_another() -> None:
     """Validity needs no fit; curves of another loss are not taken for these."""
     of_l1 = knowing(LOSSES["image"], uneven)
     with pytest.raises(InvalidArgumentError, match=r"loss 'trusted\(l1\)' needs selection images"):
-        calibrate(of_l1, triplets(60, 2), threshold=0.05, over="trusted")
-    masker = calibrate(of_l1, triplets(60, 2), threshold=0.05, over="trusted", selection=triplets(40, 1))
+        calibrate(of_l1, triplets(60, 2), threshold=0.05, loss=MeanShown("l1"))
+    masker = calibrate(
+        of_l1, triplets(60, 2), threshold=0.05, loss=MeanShown("l1"), selection=triplets(40, 1)
+    )
     assert masker.card.over == "trusted"
-    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, over="window", window=3).card.distance == "l1"
+    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, loss=Window("l1", 3)).card.distance == "l1"
 
 
 # the bound of each image
@@ -331,7 +327,7 @@ def test_the_bound_of_each_image_is_kept_on_new_images(over: str, tmp_path: Path
     used, kept = LOSSES[over], []
     scorer = knowing(used, uneven)
     for draw in range(8):
-        masker = calibrate(scorer, triplets(60, 300 + draw), threshold=0.08, distance=used)
+        masker = calibrate(scorer, triplets(60, 300 + draw), threshold=0.08, loss=used)
         batch = next(triplets(150, 600 + draw).batches(150))
         bounds = masker.error_bounds(batch.x, batch.y_hat)
         unmasked = used.on(batch.truth(), batch.y_hat, None, 1).of(torch.ones_like(batch.y_hat)).numpy()
@@ -347,7 +343,7 @@ def test_the_bound_of_each_image_is_kept_on_new_images(over: str, tmp_path: Path
 
 def test_where_no_bound_is_known() -> None:
     known = triplets(60, 2, weights=[1.0] * 60)
-    masker = calibrate(SCORER, known, threshold=0.05, distance="l1", guarantee="weighted")
+    masker = calibrate(SCORER, known, threshold=0.05, loss="l1", promise="weighted")
     images = map(torch.from_numpy, (np.zeros((1, 1, 8, 8), np.float32),) * 2)
     assert masker.error_bounds(*images) is None, "a weighted promise"
 

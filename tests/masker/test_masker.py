@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from conformask.calibration import loss_under
+from conformask.conformal.promise import Promise
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
 from conformask.data.scan import hash_of_group, scan
@@ -55,7 +56,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more) -> Masker:
-    return calibrate(scorer, calibration, threshold=threshold, distance=distance, **more)
+    return calibrate(scorer, calibration, threshold=threshold, loss=distance, **more)
 
 
 def far(a: Images, b: Images) -> Distance:
@@ -204,13 +205,13 @@ def test_masks_have_no_axis_for_one_channel(channels: int) -> None:
     """Those of arrays and of triplets, so that numpy broadcasts them over the images of either alike."""
     images = triplets(40, 0, (8, 8), channels)
     of_all = Heuristic(lambda x, y_hat: x.mean(dim=1, keepdim=True), channels=channels)
-    masker = calibrate(of_all, images, threshold=0.03, distance="l1")
+    masker = calibrate(of_all, images, threshold=0.03, loss="l1")
     triplet = images[0]
     mask = masker(triplet)
     assert mask.shape == triplet.y_hat.shape[1:]
     np.testing.assert_array_equal(mask, masker(*(np.moveaxis(i, 0, -1) for i in (triplet.x, triplet.y_hat))))
     each = Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=channels, per_channel=True)
-    of_channels = calibrate(each, images, threshold=0.03, distance="l1")(triplet)
+    of_channels = calibrate(each, images, threshold=0.03, loss="l1")(triplet)
     assert of_channels.shape == (triplet.y_hat.shape if channels > 1 else triplet.y_hat.shape[1:])
 
 
@@ -465,11 +466,11 @@ def test_what_load_refuses(tmp_path) -> None:
     with pytest.raises(MismatchError, match="scorer="):
         load(tmp_path / "l1")
     with pytest.raises(MismatchError, match="'l1', not 'ssim'"):
-        load(tmp_path / "l1", scorer=SCORER, distance=loss_by_name("ssim"))
+        load(tmp_path / "l1", scorer=SCORER, loss=loss_by_name("ssim"))
     made(distance=signed, selection=SELECTION).save(tmp_path / "own")
     with pytest.raises(MismatchError, match=r"'signed'.*distance="):
         load(tmp_path / "own", scorer=SCORER)
-    again = load(tmp_path / "own", scorer=SCORER, distance=signed)
+    again = load(tmp_path / "own", scorer=SCORER, loss=signed)
     assert again.loss.distance.name == "signed"
 
 
@@ -687,7 +688,7 @@ def test_what_recalibration_refuses() -> None:
     with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
         masker.recalibrate(confidence=1.0)
     with pytest.raises(InvalidArgumentError, match="'pacc' is unknown"):
-        masker.recalibrate(guarantee="pacc")
+        masker.recalibrate(promise="pacc")
     with pytest.raises(CalibrationError, match=r"40 images are too few for confidence 0\.99.*at least 99"):
         masker.recalibrate(confidence=0.99)
     with pytest.raises(MismatchError, match="an earlier version of conformask"):
@@ -837,7 +838,7 @@ def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
     assert masker.card.exact
     assert masker.card.own_grid
     with pytest.raises(InvalidArgumentError, match="'rcps' needs a grid from selection images"):
-        masker.recalibrate(guarantee="rcps", threshold=0.1)
+        masker.recalibrate(promise="rcps", threshold=0.1)
     assert not made().card.own_grid
 
 
@@ -922,7 +923,7 @@ def test_threshold_choices() -> None:
     assert sizes == sorted(sizes, reverse=True)
     assert 0 <= sizes[-1] < sizes[0] < 1
     with pytest.raises(CalibrationError, match="30 images are too few"):
-        threshold_choices(Fitted(scale_of, channels=1, selection=KEPT), confidence=0.99)
+        threshold_choices(Fitted(scale_of, channels=1, selection=KEPT), promise=Promise(confidence=0.99))
 
 
 # the promise itself
@@ -953,7 +954,7 @@ def coverage(
     for draw in simulated(draws):
         x, y_hat, y = arrays(n + tested, 1000 + draw)
         calibration = Triplets.from_arrays(x[:n], y_hat[:n], y[:n])
-        masker = calibrate(scorer, calibration, threshold=threshold, distance=used, family=family)
+        masker = calibrate(scorer, calibration, threshold=threshold, loss=used, family=family)
         masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
         new = [torch.from_numpy(image[n:].transpose(0, 3, 1, 2)) for image in (x, y_hat, y)]
         mask = masker(*new[:2])

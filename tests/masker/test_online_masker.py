@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
@@ -104,7 +105,11 @@ def test_it_learns_the_critical_lambda_of_each_image() -> None:
     run(online, images)
     x, y_hat, y = (np.stack(role) for role in zip(*images, strict=True))
     same = calibrate(
-        MASKER.scorer, Triplets.from_arrays(x, y_hat, y), threshold=0.03, distance="l1", confidence=0.8
+        MASKER.scorer,
+        Triplets.from_arrays(x, y_hat, y),
+        threshold=0.03,
+        loss="l1",
+        promise=Promise(confidence=0.8),
     )
     np.testing.assert_allclose(
         online.state.past, sorted([*MASKER.critical_lambdas, *same.critical_lambdas]), rtol=1e-6
@@ -140,8 +145,8 @@ def test_a_mean_has_no_confidence_to_follow() -> None:
         Heuristic(scale_of, channels=1),
         triplets(40, 0),
         threshold=0.05,
-        distance="l1",
-        guarantee="expected",
+        loss="l1",
+        promise="expected",
         selection=selection,
     )
     assert isinstance(mean, Masker)

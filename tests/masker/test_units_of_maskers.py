@@ -9,6 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 from conformask.calibration import loss_under
+from conformask.conformal.promise import stated_promise
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
@@ -159,8 +160,14 @@ def test_what_is_said_of_patients() -> None:
 def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     made({"unit": "group"}, FEW).save(tmp_path)
     assert made({"unit": "group", "share": 0.5}, FEW).save(tmp_path).card.exploratory
-    assert made({"unit": "group"}, FEW).recalibrate(share=0.5).card.exploratory
-    other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(unit="member")
+    assert (
+        made({"unit": "group"}, FEW)
+        .recalibrate(promise=stated_promise(made({"unit": "group"}, FEW).card).changed(share=0.5))
+        .card.exploratory
+    )
+    other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(
+        promise=stated_promise(made({"unit": "group", "share": 0.5}, FEW).card).changed(unit="member")
+    )
     assert (other.card.unit, other.card.share) == ("member", None)
     assert other.card.claim == "P(l1 <= 0.03 in a new group) >= 0.80"
 

@@ -47,7 +47,7 @@ TRAIN, SELECTION = ALL.part("train"), ALL.part("selection")
 
 def train(out: Path, kind: str = "gan", name: str = "completion", plan: TrainingConfig = PLAN, **settings):
     return fit_predictor(
-        TRAIN, SELECTION, task=task(name), size=SIZE, out=out, plan=plan, kind=kind, width=4, **settings
+        TRAIN, SELECTION, task=task(name), size=SIZE, out=out, training=plan, kind=kind, width=4, **settings
     )
 
 

@@ -44,7 +44,11 @@ def told_by_x(count: int, seed: int) -> cm.Triplets:
 def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="not useful yet.*scorer spread"):
         scorer = cm.fit_scorer(
-            textured(32, 0), selection=textured(16, 1), out=tmp_path, epochs=1, width=4, learning_rate=1e-9
+            textured(32, 0),
+            selection=textured(16, 1),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1, learning_rate=1e-9),
+            network=cm.NetworkOptions(width=4),
         )
     comparison = scorer.selection.comparison
     assert comparison.others["spread"] < 0.7 * comparison.others["constant"]
@@ -76,7 +80,11 @@ def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         scorer = cm.fit_scorer(
-            told_by_x(128, 0), selection=told_by_x(64, 1), out=tmp_path, epochs=10, width=8
+            told_by_x(128, 0),
+            selection=told_by_x(64, 1),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=10),
+            network=cm.NetworkOptions(width=8),
         )
     comparison = scorer.selection.comparison
     assert comparison.n == 64
@@ -143,11 +151,17 @@ def varied(count: int, seed: int) -> cm.Triplets:
 def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
     """The masks of the local spread at that promise, made by the ordinary way on the same images."""
     selection = textured(40, 1)
-    scorer = cm.fit_scorer(textured(32, 0), selection=selection, out=tmp_path, epochs=1, width=4)
+    scorer = cm.fit_scorer(
+        textured(32, 0),
+        selection=selection,
+        out=tmp_path,
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(width=4),
+    )
     comparison = scorer.selection.comparison
     heuristic = cm.Heuristic(cm.local_spread, 1)
     masker = cm.calibrate(
-        heuristic, selection, threshold=comparison.threshold, distance="l1", family=scorer.family
+        heuristic, selection, threshold=comparison.threshold, loss="l1", family=scorer.family
     )
     batch = next(selection.batches(40))
     masks = masker.masks(batch.x, batch.y_hat)
@@ -160,7 +174,11 @@ def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
         pytest.warns(UserWarning, match="time ran out after epoch 1 while the loss was still falling"),
     ):
         cm.fit_scorer(
-            triplets(64, 0), selection=triplets(16, 1), out=tmp_path, max_minutes=1e-4, width=4, batch_size=8
+            triplets(64, 0),
+            selection=triplets(16, 1),
+            out=tmp_path,
+            training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8),
+            network=cm.NetworkOptions(width=4),
         )
 
 
@@ -187,7 +205,11 @@ def test_while_it_trains_it_says_how_it_stands(
     monkeypatch.setattr("conformask.progress.SECONDS", 0.0)
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
-            told_by_x(32, 0), selection=told_by_x(16, 1), out=tmp_path, epochs=3, width=4, learning_rate=1e-9
+            told_by_x(32, 0),
+            selection=told_by_x(16, 1),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=3, learning_rate=1e-9),
+            network=cm.NetworkOptions(width=4),
         )
     shares = re.findall(r"hides ([\d.]+).%, best ([\d.]+).%", capsys.readouterr().err)
     trained, best = map(float, shares[-1])

@@ -37,7 +37,10 @@ def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, 
     met = []
     for seed in range(12):
         masker = cm.calibrate(
-            cm.packaged_scorer(), triplets(19, 2 * seed, SIZE, channels), threshold=0.05, confidence=0.8
+            cm.packaged_scorer(),
+            triplets(19, 2 * seed, SIZE, channels),
+            threshold=0.05,
+            promise=cm.Promise(confidence=0.8),
         )
         evaluation = cm.evaluate(masker, triplets(60, 2 * seed + 1, SIZE, channels))
         met.append(evaluation.coverage)
@@ -72,15 +75,17 @@ def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> Non
             triplets(6, 0, SIZE),
             selection=triplets(4, 1, SIZE),
             out=tmp_path / f"{scratch}",
-            epochs=1,
-            scratch=scratch,
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(scratch=scratch),
         )
         assert made.perceptual_hashes is not None
         assert len(made.perceptual_hashes) == known + 10
 
 
 def test_a_calibrated_one_takes_its_channels_only() -> None:
-    masker = cm.calibrate(cm.packaged_scorer(), triplets(19, 0, SIZE), threshold=0.05, confidence=0.8)
+    masker = cm.calibrate(
+        cm.packaged_scorer(), triplets(19, 0, SIZE), threshold=0.05, promise=cm.Promise(confidence=0.8)
+    )
     with pytest.raises(MismatchError, match="1 channel"):
         masker.masks(torch.rand(1, 1, *SIZE), torch.rand(1, 3, *SIZE))
 
@@ -88,7 +93,10 @@ def test_a_calibrated_one_takes_its_channels_only() -> None:
 def test_by_tiles() -> None:
     known = triplets(19, 0, SIZE)
     masker = cm.calibrate(
-        Tiled(cm.packaged_scorer().of(known), 128, 32), known, threshold=0.05, confidence=0.8
+        Tiled(cm.packaged_scorer().of(known), 128, 32),
+        known,
+        threshold=0.05,
+        promise=cm.Promise(confidence=0.8),
     )
     assert masker.card.tiles == (128, 32)
     assert masker.masks(torch.rand(1, 1, 200, 150), torch.rand(1, 1, 200, 150)).shape == (1, 1, 200, 150)
@@ -107,9 +115,7 @@ def test_lp_takes_its_power(tmp_path: Path) -> None:
     known = triplets(12, 0, SIZE)
     batch = next(known.batches(12))
     of_l1 = cm.packaged_scorer().of(known)(batch.x, batch.y_hat).map
-    of_l2 = cm.fit_scorer(
-        known, selection=triplets(12, 1, SIZE), out=tmp_path, scorer="packaged", distance="l2"
-    )
+    of_l2 = cm.fit_scorer(known, selection=triplets(12, 1, SIZE), out=tmp_path, scorer="packaged", loss="l2")
     torch.testing.assert_close(of_l2(batch.x, batch.y_hat).map, of_l1**2)
     assert not (tmp_path / "metrics.csv").exists()
     assert of_l2.sizes is None
@@ -138,7 +144,11 @@ def volumes(count: int) -> cm.Triplets:
 def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kind: type) -> None:
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
-            triplets(16, 0, SIZE), selection=triplets(9, 1, SIZE), out=tmp_path, epochs=1, **asked
+            triplets(16, 0, SIZE),
+            selection=triplets(9, 1, SIZE),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1),
+            **asked,
         )
     assert type(scorer.network) is kind
     assert type(load_scorer(tmp_path).network) is kind
@@ -150,8 +160,8 @@ def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) ->
             triplets(16, 0, SIZE, 2),
             selection=triplets(9, 1, SIZE, 2),
             out=tmp_path,
-            epochs=1,
-            per_channel=True,
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(per_channel=True),
         )
     assert type(scorer.network) is UNet
 
@@ -178,7 +188,13 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
         match="x has 2 channels, but y_hat has 1: the first channels of x are compared with y_hat",
     ):
         cm.calibrate(cm.packaged_scorer(), images, threshold=0.02)
-    trained = cm.fit_scorer(with_a_map(64, 0), selection=images, out=tmp_path, epochs=8, threshold=0.01)
+    trained = cm.fit_scorer(
+        with_a_map(64, 0),
+        selection=images,
+        out=tmp_path,
+        training=cm.TrainingConfig(epochs=8),
+        threshold=0.01,
+    )
     assert type(trained.network) is AnyChannels
     comparison = trained.selection.comparison
     assert comparison.oracle < comparison.hidden < 0.85 * min(comparison.others.values())
@@ -198,7 +214,10 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
     selection = triplets(9, 1, SIZE)
     with pytest.warns(UserWarning, match="no epoch improved"):
         scorer = cm.fit_scorer(
-            triplets(16, 0, SIZE), selection=selection, out=tmp_path, epochs=1, learning_rate=1e30
+            triplets(16, 0, SIZE),
+            selection=selection,
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1, learning_rate=1e30),
         )
     packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
     torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
@@ -208,18 +227,22 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
 def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
     settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
     with warnings.catch_warnings(action="ignore"):
-        cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, **settings)
+        cm.fit_scorer(triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4), **settings)
     with pytest.warns(
         UserWarning, match="nothing was trained: the 0.0001 minutes, which include earlier runs"
     ):
-        cm.fit_scorer(triplets(16, 0, SIZE), max_minutes=1e-4, resume=True, **settings)
+        cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4, resume=True), **settings
+        )
 
 
 def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
     images = triplets(19, 0, SIZE).described(Provenance(network=Network("unet")))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        masker = cm.calibrate(cm.packaged_scorer(), images, threshold=0.05, confidence=0.8)
+        masker = cm.calibrate(
+            cm.packaged_scorer(), images, threshold=0.05, promise=cm.Promise(confidence=0.8)
+        )
     assert masker.card.network == Network("unet")
 
 
@@ -231,15 +254,23 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
             return [int(row["epoch"]) for row in csv.DictReader(file)]
 
     with warnings.catch_warnings(action="ignore"):
-        first = cm.fit_scorer(triplets(16, 0, SIZE), epochs=2, **settings)
-        same = cm.fit_scorer(triplets(16, 0, SIZE), epochs=2, resume=True, **settings)
+        first = cm.fit_scorer(triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2), **settings)
+        same = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, resume=True), **settings
+        )
         assert same.fingerprint == first.fingerprint
         assert epochs() == [0, 1]
-        longer = cm.fit_scorer(triplets(16, 0, SIZE), epochs=4, resume=True, **settings)
+        longer = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=4, resume=True), **settings
+        )
     assert epochs() == [0, 1, 2, 3]
     assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
     with pytest.raises(MismatchError, match="another batch_size"):
-        cm.fit_scorer(triplets(16, 0, SIZE), epochs=6, resume=True, **{**settings, "batch_size": 4})
+        cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            training=cm.TrainingConfig(epochs=6, resume=True),
+            **{**settings, "batch_size": 4},
+        )
 
 
 def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -250,10 +281,7 @@ def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> 
 
 def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
-        scorer = cm.fit_scorer(
-            triplets(16, 0, SIZE), selection=triplets(20, 1, SIZE), out=tmp_path, epochs=1, width=4,
-            threshold=0.03,
-        )  # fmt: skip
+        scorer = cm.fit_scorer(triplets(16, 0, SIZE), selection=triplets(20, 1, SIZE), out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4), threshold=0.03)  # fmt: skip
     comparison = scorer.selection.comparison
     assert comparison.threshold == 0.03
     assert 0 < comparison.oracle <= 1

@@ -10,6 +10,7 @@ from conformask.errors import MismatchError
 from conformask.losses import loss
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
+from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.stored import load_scorer
 from conformask.training.losses import pinball
@@ -38,10 +39,10 @@ def fitted(out, channels: int = 1, *, per_channel: bool = False, **settings) -> 
     return fit_scorer(
         world(32, 0, channels),
         selection=world(8, 1, channels),
-        distance="l1",
+        loss="l1",
+        network=NetworkOptions(per_channel=per_channel),
         out=out,
         scorer="quantile",
-        per_channel=per_channel,
         **{**short, **settings},
     )
 
@@ -111,7 +112,7 @@ def test_it_is_fitted_for_no_distance_and_saved_and_loaded(learnt, tmp_path) -> 
     scorer.save(tmp_path)
     test = batch(world(6, 2))
     for folder, given in ((out, None), (tmp_path, loss("l1")), (tmp_path, loss("ssim"))):
-        again = load_scorer(folder, distance=given)
+        again = load_scorer(folder, loss=given)
         assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
         assert (again.card, again.loss, again.selection.of.loss_name) == (scorer.card, None, "l1")
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)

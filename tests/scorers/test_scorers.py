@@ -46,7 +46,7 @@ TRAIN, HELD_OUT, TEST = world(40, 0), world(8, 1), world(6, 2)
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory) -> tuple[NetworkScorer, object]:
     out = tmp_path_factory.mktemp("mask")
-    return fit_scorer(TRAIN, selection=HELD_OUT, distance="l1", out=out, **SHORT), out
+    return fit_scorer(TRAIN, selection=HELD_OUT, loss="l1", out=out, **SHORT), out
 
 
 def batch(triplets: Triplets):
@@ -89,7 +89,7 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
         assert set(again.selection.curves) == set(FAMILIES)
     with pytest.raises(MismatchError, match="made for 'l1', not 'ssim'"):
-        load_scorer(out, distance=loss("ssim"))
+        load_scorer(out, loss=loss("ssim"))
     with pytest.raises(MissingFileError):
         load_scorer(tmp_path / "none")
 
@@ -98,7 +98,7 @@ def test_a_run_that_is_not_calibrated_yet_is_loaded_to_be(fitted, tmp_path) -> N
     scorer, out = fitted
     with pytest.raises(MissingFileError, match="is not calibrated"):
         cm.load(out)
-    masker = cm.calibrate(cm.load_scorer(str(out)), TEST, threshold=0.05, confidence=0.5)
+    masker = cm.calibrate(cm.load_scorer(str(out)), TEST, threshold=0.05, promise=cm.Promise(confidence=0.5))
     assert masker.scorer.fingerprint == scorer.fingerprint
 
 
@@ -159,7 +159,7 @@ def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent: float)
 
 def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
     of_l1, _ = fitted
-    scorer = fit_scorer(TRAIN, selection=HELD_OUT, distance="l2", out=tmp_path, **SHORT)
+    scorer = fit_scorer(TRAIN, selection=HELD_OUT, loss="l2", out=tmp_path, **SHORT)
     test = batch(TEST)
     found = scorer(test.x, test.y_hat).map
     assert (scorer.name, scorer.family, scorer.selection.of.loss_name) == ("error", "water_filling", "l2")
@@ -171,7 +171,14 @@ def test_mixed_sizes_are_cropped(tmp_path) -> None:
     parts = [world(6, 3), world(6, 4, (20, 23))]
     both = [[getattr(t, role).transpose(1, 2, 0) for p in parts for t in p] for role in ("x", "y_hat", "y")]
     mixed = Triplets.from_arrays(*both)
-    scorer = fit_scorer(mixed, selection=mixed, out=tmp_path, distance="l1", epochs=1, batch_size=5, width=4)
+    scorer = fit_scorer(
+        mixed,
+        selection=mixed,
+        out=tmp_path,
+        loss="l1",
+        training=cm.TrainingConfig(epochs=1, batch_size=5),
+        network=cm.NetworkOptions(width=4),
+    )
     assert scorer.sizes == ((16, 16), (20, 23))
     assert {len(item.batch.names) for item in scored(scorer, mixed, "test")} == {6}
     crops = TripletDataset(mixed, scan(mixed).smallest)
@@ -194,7 +201,11 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
     triplets = Triplets.from_arrays(y[:, ::4, ::4, :1], y_hat, y)
     network = nn.Conv2d(4, 3 if per_channel else 1, 3, padding=1)
     scorer = fit_scorer(
-        triplets, selection=triplets, out=tmp_path, network=network, per_channel=per_channel, epochs=1
+        triplets,
+        selection=triplets,
+        out=tmp_path,
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(module=network, per_channel=per_channel),
     )
     small = batch(triplets)
     score = scorer(small.x, small.y_hat).map
@@ -208,13 +219,25 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
 
 def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path) -> None:
     network = UNet(2, 1, width=4, levels=5)
-    fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, epochs=1)
+    fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, training=cm.TrainingConfig(epochs=1))
     assert load_scorer(tmp_path).card.unet == network.settings
 
 
 def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> None:
-    scorer = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "own", epochs=1, width=4)
-    papers = fit_scorer(TEST, selection=HELD_OUT, out=tmp_path / "paper", epochs=1, width=4, paper_form=True)
+    scorer = fit_scorer(
+        TEST,
+        selection=HELD_OUT,
+        out=tmp_path / "own",
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(width=4),
+    )
+    papers = fit_scorer(
+        TEST,
+        selection=HELD_OUT,
+        out=tmp_path / "paper",
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(width=4, paper_form=True),
+    )
     kinds = [(card["levels"], card["residual"]) for card in (scorer.card.unet, papers.card.unet)]
     assert kinds == [(4, True), (levels_for(TEST[0].y.shape[-1]), False)]
 
@@ -223,10 +246,17 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
     def brightness(a: Tensor, b: Tensor) -> Tensor:
         return (a - b).mean((1, 2, 3)).square()
 
-    scorer = fit_scorer(TEST, selection=HELD_OUT, distance=brightness, out=tmp_path, epochs=1, width=4)
+    scorer = fit_scorer(
+        TEST,
+        selection=HELD_OUT,
+        loss=brightness,
+        training=cm.TrainingConfig(epochs=1),
+        network=cm.NetworkOptions(width=4),
+        out=tmp_path,
+    )
     with pytest.raises(MismatchError, match="distance="):
         load_scorer(tmp_path)
-    again = load_scorer(tmp_path, distance=brightness)
+    again = load_scorer(tmp_path, loss=brightness)
     assert again.card.distance == scorer.card.distance == "brightness"
 
 
@@ -252,7 +282,9 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
 
 
 def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
-    scorer = fit_scorer(TRAIN, out=tmp_path, epochs=1, width=4)
+    scorer = fit_scorer(
+        TRAIN, out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4)
+    )
     assert 1 <= len(scorer.selection.distance) <= 10
     assert len(scorer.trained_on) == 40
 

@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from hand_made_volumes import AFFINE, HU, write_volumes
 from torch import Tensor
 
+from conformask.conformal.promise import Promise
 from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
@@ -81,9 +82,9 @@ def world(tiles) -> World:
         Heuristic(edges, channels=3),
         parts[0],
         selection=parts[1],
-        distance="l1",
+        loss="l1",
+        promise=Promise(confidence=0.9),
         threshold="q0.3",
-        confidence=0.9,
         family="power",
     )
     return World(masker, parts[2].select(range(0, len(parts[2]), len(parts[2]) // 12)))
@@ -96,7 +97,7 @@ def stained(tiles) -> World:
     images = Triplets.from_arrays(*columns, names=list(tiles.names))
     parts = [images.select(range(start, len(tiles), 3)) for start in range(3)]
     masker = calibrate(
-        Heuristic(edges, channels=2), parts[0], selection=parts[1], distance="l1", threshold="q0.3"
+        Heuristic(edges, channels=2), parts[0], selection=parts[1], loss="l1", threshold="q0.3"
     )
     return World(masker, parts[2].select(range(2)))
 
@@ -121,7 +122,7 @@ def regional(tiles, tmp_path_factory) -> Regional:
         Heuristic(edges, channels=3, family="power"),
         parts[0],
         selection=parts[1],
-        distance="l1",
+        loss="l1",
         threshold="q0.3",
     )
     for triplet in (tiles[29], tiles[44]):
@@ -176,9 +177,9 @@ def volumes(tmp_path_factory) -> Volumes:
         Heuristic(local_spread, channels=1, family="power"),
         parts.select(range(20)),
         selection=parts.select(range(20, 40)),
-        distance="l1",
+        loss="l1",
+        promise=Promise(confidence=0.9),
         threshold="q0.3",
-        confidence=0.9,
     )
     shown = Triplets.from_folder(folder / "shown", reading=reading)
     return Volumes(masker, shown, folder / "shown")

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.report.pictures import as_bytes
@@ -187,11 +188,9 @@ def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, til
         world.masker.scorer,
         Triplets.from_arrays(*columns(parts[0], parts[2])),
         selection=parts[1],
-        distance="l1",
+        loss="l1",
+        promise=Promise("simultaneous", confidence=0.6, delta=0.2),
         threshold="q0.5",
-        confidence=0.6,
-        guarantee="simultaneous",
-        delta=0.2,
     )
     client = TestClient(application(Session(wide, world.shown), 8000, None), base_url=OURS)
     declared = wide.card.thresholds

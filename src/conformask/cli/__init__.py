@@ -35,10 +35,15 @@ VERBS = {
     "train": """Fit a scorer to triplets.
 
     Uses their training and selection parts; if they are not split, all of them, a tenth for selection.""",
-    "calibrate": """Make the promise: find the lambda that keeps it, or choose a threshold.
+    "thresholds": """Show what each threshold would mean, to choose one before calibration.
 
-    Without a threshold, shows what each threshold would mean on the selection images, and stops. Without
-    DATA, recalibrates from the curves that the last calibration stored.""",
+    Measured on the selection images: how many would need no mask, and how large the masks are.""",
+    "calibrate": """Make the promise: find the lambda that keeps it, on images that the scorer has not seen.
+
+    Stores curves, from which conformask recalibrate makes another promise in milliseconds.""",
+    "recalibrate": """Change the promise of a run, without reading any image.
+
+    Another threshold, confidence or kind of promise, from the curves that the calibration stored.""",
     "plan": """Show how many calibration images a promise needs.
 
     Also shows how much coverage varies from one calibration set to the next.""",
@@ -79,7 +84,7 @@ GROUPS = {
     "Start": ("demo",),
     "Prepare": ("predictor", "triplets", "check"),
     "Train": ("train",),
-    "Promise": ("plan", "calibrate", "evaluate"),
+    "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
     "Use": ("mask", "monitor", "export"),
     "Look": ("view", "info"),
     "Research": ("paper",),
@@ -93,6 +98,8 @@ EXAMPLES = {
     "train": ("train images runs/first --distance l1", "quickstart.md"),
     "plan": ("plan --confidence 0.9", "promises.md"),
     "calibrate": ("calibrate runs/first images --threshold 0.05 --confidence 0.9", "promises.md"),
+    "thresholds": ("thresholds runs/first", "promises.md"),
+    "recalibrate": ("recalibrate runs/first --threshold 0.1", "promises.md"),
     "evaluate": ("evaluate runs/first images --report report.html", "quickstart.md"),
     "mask": ("mask runs/first new-images masks", "how-to/whole-images.md"),
     "monitor": ("monitor runs/first new-images", "how-to/watching.md"),

@@ -8,10 +8,10 @@ from rich.table import Table
 
 from conformask.cli.options import (
     AS_FILES_SAY,
+    DEFAULT_DEVICES,
     AsJson,
     Devices,
     NetworkName,
-    Nodes,
     OtherNetwork,
     Read,
     WeightsPath,
@@ -32,10 +32,9 @@ def evaluate(
     report: Annotated[Path | None, Parameter(help="Write a report to this HTML file.")] = None,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
-    other_network: OtherNetwork = False,
+    allow_network_mismatch: OtherNetwork = False,
     weights_path: WeightsPath = None,
-    devices: Devices = "1",
-    nodes: Nodes = 1,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Measure coverage and mask sizes on triplets that no step has seen; writes evaluation.json into RUN.
@@ -56,10 +55,10 @@ def evaluate(
             f"--report {report}: the report's name must end with .html, such as {report / 'report.html'}"
         )
     refuse_unclaimed([run / FILE, *([] if report is None else [report])])
-    masker = load(run, distance=loss_of(run, weights_path))
+    masker = load(run, loss=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
     evaluation = evaluate_masker(
-        masker, test, out=run, other_network=other_network, devices=devices, nodes=nodes
+        masker, test, out=run, allow_network_mismatch=allow_network_mismatch, compute=devices.compute()
     )
     written = f"{run / 'evaluation.json'}"
     if report is not None and main_process():

@@ -38,7 +38,7 @@ def export(
         ),
     ] = None,
     network: NetworkName = None,
-    other_network: OtherNetwork = False,
+    allow_network_mismatch: OtherNetwork = False,
     author: Annotated[
         tuple[str, ...],
         Parameter(show_default=False, help="For a folder: its author; repeat the option to name several."),
@@ -76,11 +76,18 @@ def export(
         _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
     elif form == "bioimageio":
         folder = export_bioimageio(
-            loaded, out, credits=credits, predictor=predictor, network=network, other_network=other_network
+            loaded,
+            out,
+            credits=credits,
+            predictor=predictor,
+            network=network,
+            allow_network_mismatch=allow_network_mismatch,
         )
         _show_folder(loaded, folder, as_json=json)
     else:
-        file = export_onnx(loaded, out, predictor=predictor, network=network, other_network=other_network)
+        file = export_onnx(
+            loaded, out, predictor=predictor, network=network, allow_network_mismatch=allow_network_mismatch
+        )
         _show_file(loaded, file, as_json=json)
 
 

@@ -7,10 +7,10 @@ from cyclopts import Parameter
 
 from conformask.cli.options import (
     AS_FILES_SAY,
+    DEFAULT_DEVICES,
     AsJson,
     Devices,
     NetworkName,
-    Nodes,
     OtherNetwork,
     Read,
     WeightsPath,
@@ -27,7 +27,7 @@ def mask(
     *,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
-    other_network: OtherNetwork = False,
+    allow_network_mismatch: OtherNetwork = False,
     overwrite: Annotated[
         bool,
         Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
@@ -46,8 +46,7 @@ def mask(
         ),
     ] = "y_hat",
     weights_path: WeightsPath = None,
-    devices: Devices = "1",
-    nodes: Nodes = 1,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Write a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is) and an overlay per image, and mask sizes.
@@ -70,18 +69,17 @@ def mask(
     from conformask.masker.load import load
     from conformask.report.words import measurement_text, promised_here
 
-    masker = load(run, distance=loss_of(run, weights_path))
+    masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
     written = write_masks(
         masker,
         triplets,
         out,
-        other_network=other_network,
+        allow_network_mismatch=allow_network_mismatch,
         overwrite=overwrite,
         seg=seg,
         like=like,
-        devices=devices,
-        nodes=nodes,
+        compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}

@@ -10,10 +10,10 @@ from rich.table import Table
 
 from conformask.cli.options import (
     AS_FILES_SAY,
+    DEFAULT_DEVICES,
     AsJson,
     Devices,
     NetworkName,
-    Nodes,
     OtherNetwork,
     Read,
     WeightsPath,
@@ -56,10 +56,9 @@ def monitor(
     ] = None,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
-    other_network: OtherNetwork = False,
+    allow_network_mismatch: OtherNetwork = False,
     weights_path: WeightsPath = None,
-    devices: Devices = "1",
-    nodes: Nodes = 1,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Compare the scores and mask sizes of new images with the calibration; needs no y.
@@ -80,19 +79,23 @@ def monitor(
     from conformask.records.stream_status import StreamStatus
     from conformask.report.words import promised_here, stream_text
 
-    masker = load(run, distance=loss_of(run, weights_path))
+    masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
     found: Monitoring | StreamStatus
-    parts = run / PARTS if (devices, nodes) != ("1", 1) else None
+    compute = devices.compute(None if devices == DEFAULT_DEVICES else run / PARTS)
     if state is None:
         found = monitor_batch(
-            masker, new, level=level, other_network=other_network, out=parts, devices=devices, nodes=nodes
+            masker,
+            new,
+            level=level,
+            allow_network_mismatch=allow_network_mismatch,
+            compute=compute,
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
-            found = watch.add(new, other_network=other_network, out=parts, devices=devices, nodes=nodes)
+            found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]

@@ -9,8 +9,12 @@ from cyclopts import Parameter
 from conformask import names
 
 if TYPE_CHECKING:
+    from conformask.conformal.promise import Promise
     from conformask.data.triplets import Triplets
+    from conformask.records.loss import LossTerms
     from conformask.records.reading import ReadAs, Reading
+    from conformask.training.fit import TrainingConfig
+    from conformask.training.processes import Compute
     from conformask.types import Loss
 
 AsJson = Annotated[
@@ -108,59 +112,6 @@ Split = Annotated[
         "or for all four parts (tile)."
     ),
 ]
-Epochs = Annotated[
-    int | None,
-    Parameter(
-        help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, more if "
-        "there are few images."
-    ),
-]
-MaxMinutes = Annotated[
-    float | None,
-    Parameter(help="Time limit for training, in minutes; with --resume, including the time before."),
-]
-Patience = Annotated[
-    int | None,
-    Parameter(help="Stop when the selection loss has not improved for this many epochs."),
-]
-BatchSize = Annotated[int, Parameter(help="Images per step, on each device.")]
-Resume = Annotated[
-    bool,
-    Parameter(show_default=False, help="Resume a stopped training run, or train a finished one for longer."),
-]
-Devices = Annotated[str, Parameter(help="Number or indices of the devices; passed to Lightning.")]
-Nodes = Annotated[int, Parameter(help="Number of machines; passed to Lightning.")]
-Confidence = Annotated[
-    float | None, Parameter(help="The promised probability (the paper's beta); 0.9 if not given.")
-]
-Delta = Annotated[
-    float | None,
-    Parameter(
-        help="Share of calibration sets for which the promise may fail, for guarantees that take one; 0.05 "
-        "if not given."
-    ),
-]
-GuaranteeName = Annotated[
-    names.Guarantee,
-    Parameter(help="The kind of promise; docs/promises.md helps you choose."),
-]
-UnitName = Annotated[
-    names.Unit | None,
-    Parameter(
-        help="Unit of the promise: images, groups in which enough images meet the threshold, or images of "
-        "new groups (member); the guarantee's own if not given."
-    ),
-]
-Share = Annotated[
-    float | None,
-    Parameter(
-        help="For --unit group: the share of a group's images that must meet the threshold; 1 if not given."
-    ),
-]
-Within = Annotated[
-    bool | None,
-    Parameter(name="--within", help="Make the promise for each category separately."),
-]
 NetworkName = Annotated[
     str | None,
     Parameter(
@@ -170,7 +121,7 @@ NetworkName = Annotated[
 OtherNetwork = Annotated[
     bool,
     Parameter(
-        name="--other-network",
+        name="--allow-network-mismatch",
         show_default=False,
         help="Continue even if y_hat was made by a network other than the one that the promise is about.",
     ),
@@ -182,40 +133,198 @@ WeightsPath = Annotated[
         help="For distances with a network: the file or folder of its weights, if there is no internet.",
     ),
 ]
-DistanceName = Annotated[
-    str,
-    Parameter(
-        help=f"The distance of the promise: {', '.join(names.DISTANCES)}, or another exponent such as l1.5."
-    ),
-]
-OverName = Annotated[
-    names.Over | None,
-    Parameter(
-        help="How an error map becomes one number: its mean over the image, its mean over the shown pixels "
-        "(trusted), its largest mean in a window of shown pixels, the share of the wrong pixels that is "
-        "shown (missed), or the share of the shown pixels that is wrong; see docs/promises.md."
-    ),
-]
-WindowSide = Annotated[
-    str | None,
-    Parameter(
-        help="For --over window: its side in pixels, or in units, such as 5mm, if images have a spacing."
-    ),
-]
-Tolerance = Annotated[
-    float | None,
-    Parameter(help="For --over missed and wrong: the error above which a pixel counts as wrong."),
-]
+
+
+@dataclass(frozen=True)
+class LossOptions:
+    """The loss that a promise is about."""
+
+    distance: Annotated[
+        str | None,
+        Parameter(
+            help=f"The distance or error map of the promise: {', '.join(names.DISTANCES)}, or another "
+            "exponent such as l1.5. If not given, l1 for train, and afterwards the scorer's."
+        ),
+    ] = None
+    over: Annotated[
+        names.Over | None,
+        Parameter(
+            help="How an error map becomes one number: its mean over the image, its mean over the shown "
+            "pixels (trusted), its largest mean in a window of shown pixels, the share of the wrong pixels "
+            "that is shown (missed), or the share of the shown pixels that is wrong; see docs/promises.md."
+        ),
+    ] = None
+    window: Annotated[
+        str | None,
+        Parameter(
+            help="For --over window: its side in pixels, or in units, such as 5mm, if images have a spacing."
+        ),
+    ] = None
+    tolerance: Annotated[
+        float | None,
+        Parameter(help="For --over missed and wrong: the error above which a pixel counts as wrong."),
+    ] = None
+    weights_path: WeightsPath = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a loss is chosen."""
+        return (self.distance, self.over, self.window, self.tolerance) != (None, None, None, None)
+
+    def loss(self, default: "LossTerms") -> "Loss":
+        """Return the loss that is chosen; the distance is the default's where only the rest is given."""
+        from conformask.losses import loss_of_terms
+        from conformask.records.loss import LossTerms
+
+        if not self.is_given:
+            return loss_of_terms(default, weights_path=self.weights_path)
+        in_pixels = self.window is not None and self.window.strip().isdecimal()
+        terms = LossTerms(
+            distance=self.distance or default.distance,
+            over=self.over,
+            window=int(self.window) if in_pixels and self.window is not None else None,
+            length=None if in_pixels else self.window,
+            tolerance=self.tolerance,
+        )
+        return loss_of_terms(terms, weights_path=self.weights_path)
+
+
+@dataclass(frozen=True)
+class PromiseOptions:
+    """The terms of a promise."""
+
+    confidence: Annotated[
+        float | None, Parameter(help="The promised probability (the paper's beta); 0.9 if not given.")
+    ] = None
+    guarantee: Annotated[
+        names.Guarantee | None,
+        Parameter(help="The kind of promise, marginal if not given; docs/promises.md helps you choose."),
+    ] = None
+    delta: Annotated[
+        float | None,
+        Parameter(
+            help="Share of calibration sets for which the promise may fail, for guarantees that take one; "
+            "0.05 if not given."
+        ),
+    ] = None
+    unit: Annotated[
+        names.Unit | None,
+        Parameter(
+            help="Unit of the promise: images, groups in which enough images meet the threshold, or images "
+            "of new groups (member); the guarantee's own if not given."
+        ),
+    ] = None
+    share: Annotated[
+        float | None,
+        Parameter(
+            help="For --unit group: the share of a group's images that must meet the threshold; 1 if not "
+            "given."
+        ),
+    ] = None
+    per_category: Annotated[
+        bool | None,
+        Parameter(name="--per-category", help="Make the promise for each category separately."),
+    ] = None
+
+    def promise(self) -> "Promise":
+        """Return the promise, with defaults for what is not given."""
+        from conformask.conformal.promise import Promise
+
+        return Promise(
+            self.guarantee or "marginal",
+            self.confidence,
+            self.delta,
+            self.unit,
+            self.share,
+            per_category=bool(self.per_category),
+        )
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """The devices that share the work."""
+
+    devices: Annotated[
+        str | None,
+        Parameter(
+            help="Number or indices of the devices, or auto for all; passed to Lightning. If not given, "
+            "1, and all for training."
+        ),
+    ] = None
+    nodes: Annotated[int, Parameter(help="Number of machines; passed to Lightning.")] = 1
+
+    def compute(self, parts: Path | None = None) -> "Compute":
+        """Return the devices, one if none are given, and the folder of their parts."""
+        from conformask.training.processes import Compute
+
+        return Compute(self.devices or "1", self.nodes, parts)
+
+    def for_training(self) -> "Compute":
+        """Return the devices, all if none are given."""
+        from conformask.training.processes import Compute
+
+        return Compute(self.devices or "auto", self.nodes)
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How long to train, and how."""
+
+    epochs: Annotated[
+        int | None,
+        Parameter(
+            help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, "
+            "more if there are few images."
+        ),
+    ] = None
+    max_minutes: Annotated[
+        float | None,
+        Parameter(help="Time limit for training, in minutes; with --resume, including the time before."),
+    ] = None
+    patience: Annotated[
+        int | None,
+        Parameter(help="Stop when the selection loss has not improved for this many epochs."),
+    ] = None
+    batch_size: Annotated[int, Parameter(help="Images per step, on each device.")] = 16
+    learning_rate: Annotated[
+        float | None,
+        Parameter(
+            help="The largest learning rate, 5e-4 from random weights and 1e-2 from the packaged network; it "
+            "decays as a cosine, or with --patience in steps."
+        ),
+    ] = None
+    seed: Annotated[int, Parameter(help="Seed of the weights and of the order of images.")] = 0
+    resume: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Resume a stopped training run, or train a finished one for longer."
+        ),
+    ] = False
+
+    def config(self) -> "TrainingConfig":
+        """Return the training settings."""
+        from conformask.training.fit import TrainingConfig
+
+        return TrainingConfig(**vars(self))
+
+
+AboutLoss = Annotated[LossOptions, Parameter(name="*")]
+Promised = Annotated[PromiseOptions, Parameter(name="*")]
+Devices = Annotated[ComputeOptions, Parameter(name="*")]
+Training = Annotated[TrainingOptions, Parameter(name="*")]
+SAME_LOSS, MARGINAL, DEFAULT_DEVICES, DEFAULT_TRAINING = (
+    LossOptions(), PromiseOptions(), ComputeOptions(), TrainingOptions(),
+)  # fmt: skip
 
 
 def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> "Loss | None":
     """Return the loss of a run with the given weights; None without weights, so that the run decides."""
     if weights_path is None or not (run / record).is_file():
         return None
-    from conformask.losses import loss, stored_window
+    from conformask.losses import loss_of_terms
     from conformask.records.loss import LossTerms
     from conformask.storage.as_json import read_json
     from conformask.storage.typed import from_dict
 
     terms = from_dict(LossTerms, read_json(run / record, ["distance"]), run / record)
-    return loss(terms.distance, terms.over, stored_window(terms), terms.tolerance, weights_path=weights_path)
+    return loss_of_terms(terms, weights_path=weights_path)

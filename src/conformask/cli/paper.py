@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, Devices, Nodes, WeightsPath
+from conformask.cli.options import DEFAULT_DEVICES, AsJson, Devices, WeightsPath
 from conformask.cli.output import show
 
 
@@ -30,8 +30,7 @@ def paper(
         ),
     ] = "within",
     weights_path: WeightsPath = None,
-    devices: Devices = "auto",
-    nodes: Nodes = 1,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Run the sixteen rows of the paper's Table 1; finished stages are not repeated.
@@ -54,8 +53,7 @@ def paper(
         cells=cells,
         rows=_numbers(rows),
         split=split,
-        devices=devices,
-        nodes=nodes,
+        compute=devices.for_training(),
         weights_path=weights_path,
     )
     files = [str(path) for path in done.files]

@@ -5,7 +5,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AsJson, Confidence, Delta, GuaranteeName, OverName, Share, UnitName, Within
+from conformask import names
+from conformask.cli.options import MARGINAL, AsJson, Promised
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
 from conformask.names import BOUNDED, SHARES
@@ -13,33 +14,21 @@ from conformask.names import BOUNDED, SHARES
 
 def plan(
     *,
-    confidence: Confidence = None,
-    guarantee: GuaranteeName = "marginal",
-    delta: Delta = None,
-    unit: UnitName = None,
-    share: Share = None,
-    within: Within = None,
+    promised: Promised = MARGINAL,
     n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
     threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
         str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
     ] = "l1",
-    over: OverName = None,
+    over: names.Over | None = None,
     json: AsJson = False,
 ) -> None:
-    """Show how many calibration images a promise needs, and the range in which coverage will lie.
-
-    Parameters
-    ----------
-    confidence
-        The promised probability (the paper's beta).
-    """
+    """Show how many calibration images a promise needs, and the range in which coverage will lie."""
     from conformask.conformal.planning import plan as plan_for
-    from conformask.conformal.presets import guarantee as guarantee_by_name
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
-    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within=bool(within))
+    promise = promised.promise().resolve()
     bounded = chosen(BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image and over in (None, "image")
     bound = 1.0 if over in SHARES else bounded.upper_bound

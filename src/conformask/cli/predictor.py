@@ -7,20 +7,17 @@ from cyclopts import Parameter
 
 from conformask import names
 from conformask.cli.options import (
+    DEFAULT_DEVICES,
+    DEFAULT_TRAINING,
     AsJson,
-    BatchSize,
     DataRange,
     Devices,
-    Epochs,
     Images,
-    MaxMinutes,
-    Nodes,
-    Patience,
-    Resume,
     Size,
     Split,
     Stride,
     TaskName,
+    Training,
 )
 from conformask.cli.output import show
 
@@ -37,19 +34,9 @@ def predictor(
     split: Split = "file",
     paper_form: Annotated[bool, Parameter(show_default=False)] = False,
     width: Annotated[int, Parameter(help="Channels of the U-Net's first level.")] = 32,
-    epochs: Epochs = None,
-    max_minutes: MaxMinutes = None,
-    patience: Patience = None,
-    batch_size: BatchSize = 16,
-    learning_rate: Annotated[
-        float,
-        Parameter(help="The largest learning rate; it decays as a cosine, or with --patience in steps."),
-    ] = 5e-4,
-    seed: int = 0,
+    training: Training = DEFAULT_TRAINING,
     data_range: DataRange = None,
-    devices: Devices = "auto",
-    nodes: Nodes = 1,
-    resume: Resume = False,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Train a U-Net that recovers true images, on the training part of a folder.
@@ -62,34 +49,29 @@ def predictor(
         regressor: L1 loss; gan: adversarial loss plus 20 times L1.
     paper_form
         Use the U-Net of the paper, with transposed convolutions.
-    seed
-        Seed of the split, of the weights and of the order of images.
     """
     from conformask.predictors.regressor import fit_predictor
     from conformask.preparation import true_images
     from conformask.tasks import task as task_by_name
-    from conformask.training.fit import TrainingConfig, default_epochs
 
-    source = true_images(images, size, stride, split, seed, data_range)
+    source = true_images(images, size, stride, split, training.seed, data_range)
     train, selection = source.part("train"), source.part("selection")
-    epochs = default_epochs(epochs, max_minutes, patience, len(train))
-    plan = TrainingConfig(epochs, max_minutes, batch_size, learning_rate, seed, devices, nodes, patience)
     fit_predictor(
         train,
         selection,
         task=task_by_name(task),
         size=size,
         out=run,
-        plan=plan,
+        training=training.config(),
+        compute=devices.for_training(),
         kind=kind,
         width=width,
         paper_form=paper_form,
-        resume=resume,
     )
     sizes = {"size": size, "n_images": len(source), "n_train": len(train)}
     record = {"run": str(run), "kind": kind, "task": task, **sizes}
     again = f"--task {task} --size {size}" + (f" --stride {stride} --split {split}" if stride else "")
-    again += f" --seed {seed}" if seed else ""
+    again += f" --seed {training.seed}" if training.seed else ""
     show(
         record,
         f"{run} contains a predictor ({kind}), trained on {len(train)} of {len(source)} images",

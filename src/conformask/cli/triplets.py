@@ -5,7 +5,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, Devices, Nodes, Read, Split, Stride, TaskName
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    Read,
+    Split,
+    Stride,
+    TaskName,
+)
 from conformask.cli.output import bad_usage, show
 
 
@@ -35,8 +44,7 @@ def triplets(
     split: Split = "file",
     seed: int = 0,
     read: Read = AS_FILES_SAY,
-    devices: Devices = "1",
-    nodes: Nodes = 1,
+    devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
     """Make triplets: run your network on IMAGES/x, or degrade true images first.
@@ -68,7 +76,7 @@ def triplets(
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         own = custom_predictor(predictor, read.data_range)
-        n = add_outputs(images, own, reading=read.reading(), devices=devices, nodes=nodes)
+        n = add_outputs(images, own, reading=read.reading(), compute=devices.compute())
         record = {"data": str(images), "n": n, "predictor": predictor}
         show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
         return
@@ -84,8 +92,7 @@ def triplets(
         task=made_by,
         predictor=network,
         population=population,
-        devices=devices,
-        nodes=nodes,
+        compute=devices.compute(),
     )
     record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
     show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)

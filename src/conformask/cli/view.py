@@ -23,7 +23,7 @@ def view(
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
-    other_network: OtherNetwork = False,
+    allow_network_mismatch: OtherNetwork = False,
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
@@ -45,9 +45,9 @@ def view(
         raise MissingFileError(f"the viewer needs {error.name}: pip install 'conformask[view]'") from error
     from conformask.viewer.session import Session
 
-    masker = load(run, distance=loss_of(run, weights_path))
+    masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
-    session = Session(masker, triplets, other_network=other_network)
+    session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch)
     token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:
         url = url_of(bound, token)

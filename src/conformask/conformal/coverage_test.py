@@ -14,7 +14,7 @@ from scipy import stats
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import covariates_of
 from conformask.conformal.grouping import Places, members
-from conformask.conformal.promise import Promise
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import Rule
 
 DRAWS = 400
@@ -54,7 +54,7 @@ def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
     return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)))
 
 
-def resampled_p_values(promise: Promise, calibration: CalibrationData, losses: PerImage) -> PValues:
+def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses: PerImage) -> PValues:
     """Return p-values for the mean loss of new units, by the bootstrap.
 
     Calibration set and new images are drawn from the calibration images, whole groups where the promise
@@ -68,12 +68,12 @@ def resampled_p_values(promise: Promise, calibration: CalibrationData, losses: P
     return PValues(worse, better)
 
 
-def resampled_failing_share(promise: Promise, calibration: CalibrationData, level: float) -> float:
+def resampled_failing_share(promise: Guarantee, calibration: CalibrationData, level: float) -> float:
     """Return the share of failing new units that a share `level` of sets exceeds, by the bootstrap."""
     return float(np.quantile(list(_draws(promise, calibration, UNITS)), 1 - level))
 
 
-def _draws(promise: Promise, calibration: CalibrationData, units: int) -> Iterator[float]:
+def _draws(promise: Guarantee, calibration: CalibrationData, units: int) -> Iterator[float]:
     """Yield the mean losses of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
     grouped = promise.by_group
@@ -85,7 +85,7 @@ def _draws(promise: Promise, calibration: CalibrationData, units: int) -> Iterat
         yield float(promise.unit.losses(losses, groups).mean())
 
 
-def _losses(promise: Promise, images: CalibrationData, rule: Rule) -> PerImage:
+def _losses(promise: Guarantee, images: CalibrationData, rule: Rule) -> PerImage:
     lambdas = rule(covariates_of(images.curves))
     if images.monotone and not promise.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)

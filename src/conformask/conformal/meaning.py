@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from conformask.conformal.certainty import Marginal
-from conformask.conformal.promise import Promise
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.statements import Coverage
 
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
@@ -20,7 +20,7 @@ class Meaning:
     """The events that are not promised."""
 
 
-def meaning(promise: Promise) -> Meaning:
+def meaning(promise: Guarantee) -> Meaning:
     """Return sentences on what a promise covers and what it leaves open."""
     population = promise.population
     begins = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
@@ -31,7 +31,7 @@ def meaning(promise: Promise) -> Meaning:
     return Meaning(holds + NO_MODEL, f"Not {_silent(promise)}; {ELSEWHERE}")
 
 
-def _event(promise: Promise) -> str:
+def _event(promise: Guarantee) -> str:
     statement, unit = promise.statement, promise.unit
     within = promise.population.within if promise.delta is None else ""
     if not isinstance(statement, Coverage):
@@ -41,7 +41,7 @@ def _event(promise: Promise) -> str:
     return f"{within}{unit.share_of} meet the threshold"
 
 
-def _silent(promise: Promise) -> str:
+def _silent(promise: Guarantee) -> str:
     statement, population, sure = promise.statement, promise.population, promise.delta is not None
     at_once = ["for all categories at once"] if sure and population.by_itself else []
     if not isinstance(statement, Coverage):

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.order import coverage_range
-from conformask.conformal.promise import Promise
 
 SIZES = (1, 2, 5, 10, 20, 50)
 """Multiples of the smallest set that a plan lists."""
@@ -30,7 +30,7 @@ class CalibrationPlan:
 
 
 def plan(
-    promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
+    promise: Guarantee, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> CalibrationPlan:
     """Return the smallest calibration set, and coverage for it and larger ones (or for n).
 

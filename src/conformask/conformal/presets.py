@@ -6,80 +6,79 @@ from dataclasses import replace
 from typing import Any
 
 from conformask.conformal.certainty import Simultaneous, TrainingConditional
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.lambdas import Adaptive
 from conformask.conformal.populations import EachCategory, Weighted
-from conformask.conformal.promise import Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup, Unit
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.records.card import Terms
 
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
 """Default values, for guarantees that take them."""
 
 
-def marginal(confidence: float) -> Promise:
+def marginal(confidence: float) -> Guarantee:
     """Promise P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
-    return Promise("marginal", Coverage(confidence))
+    return Guarantee("marginal", Coverage(confidence))
 
 
-def pac(confidence: float, delta: float) -> Promise:
+def pac(confidence: float, delta: float) -> Guarantee:
     """Promise P(d <= threshold | calibration set) >= confidence with probability 1 - delta over sets."""
-    return Promise("pac", Coverage(confidence), TrainingConditional(delta))
+    return Guarantee("pac", Coverage(confidence), TrainingConditional(delta))
 
 
-def ltt(confidence: float, delta: float) -> Promise:
+def ltt(confidence: float, delta: float) -> Guarantee:
     """Promise the same as pac, without monotonicity: learn then test."""
-    return Promise("ltt", Coverage(confidence), TrainingConditional(delta, "fixed_sequence"))
+    return Guarantee("ltt", Coverage(confidence), TrainingConditional(delta, "fixed_sequence"))
 
 
-def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Promise:
+def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Guarantee:
     """Promise the same as pac, for every declared threshold and every confidence at once."""
-    return Promise("simultaneous", Coverage(confidence), Simultaneous(delta, thresholds))
+    return Guarantee("simultaneous", Coverage(confidence), Simultaneous(delta, thresholds))
 
 
-def expected() -> Promise:
+def expected() -> Guarantee:
     """Promise E d <= threshold over calibration and test image, if exchangeable."""
-    return Promise("expected", ExpectedLoss())
+    return Guarantee("expected", ExpectedLoss())
 
 
-def conditional_mean(confidence: float, t: float = 0.0) -> Promise:
+def conditional_mean(confidence: float, t: float = 0.0) -> Guarantee:
     """Promise P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
-    return Promise("conditional_mean", ConditionalExpectedLoss(confidence, t))
+    return Guarantee("conditional_mean", ConditionalExpectedLoss(confidence, t))
 
 
-def rcps(delta: float) -> Promise:
+def rcps(delta: float) -> Guarantee:
     """Promise E[d | calibration set] <= threshold with probability 1 - delta over calibration sets."""
-    return Promise("rcps", ExpectedLoss(), TrainingConditional(delta))
+    return Guarantee("rcps", ExpectedLoss(), TrainingConditional(delta))
 
 
-def rcps_hb(delta: float) -> Promise:
+def rcps_hb(delta: float) -> Guarantee:
     """Promise the same as rcps, by the bound of the original paper, which ignores the order of images."""
-    return Promise("rcps_hb", ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus"))
+    return Guarantee("rcps_hb", ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus"))
 
 
-def groups(confidence: float) -> Promise:
+def groups(confidence: float) -> Guarantee:
     """Promise P(d <= threshold) >= confidence for an image of a new group, if groups are exchangeable."""
-    return Promise("groups", Coverage(confidence), unit=ImageOfNewGroup())
+    return Guarantee("groups", Coverage(confidence), unit=ImageOfNewGroup())
 
 
-def categories(confidence: float) -> Promise:
+def categories(confidence: float) -> Guarantee:
     """Promise P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
-    return Promise("categories", Coverage(confidence), population=EachCategory())
+    return Guarantee("categories", Coverage(confidence), population=EachCategory())
 
 
-def weighted(confidence: float) -> Promise:
+def weighted(confidence: float) -> Guarantee:
     """Promise P(d <= threshold) >= confidence for another population of known likelihood ratio."""
-    return Promise("weighted", Coverage(confidence), population=Weighted())
+    return Guarantee("weighted", Coverage(confidence), population=Weighted())
 
 
-def adaptive(confidence: float, h: LogLinear | None = None) -> Promise:
+def adaptive(confidence: float, h: LogLinear | None = None) -> Guarantee:
     """Promise P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
-    return Promise("adaptive", Coverage(confidence), lam=Adaptive(h))
+    return Guarantee("adaptive", Coverage(confidence), lam=Adaptive(h))
 
 
-GUARANTEES: Mapping[str, Callable[..., Promise]] = {
+GUARANTEES: Mapping[str, Callable[..., Guarantee]] = {
     preset.__name__: preset
     for preset in (
         marginal, pac, expected, conditional_mean, rcps, rcps_hb, ltt, groups, categories, weighted, adaptive,
@@ -108,7 +107,7 @@ def guarantee(
     unit: str | None = None,
     share: float | None = None,
     within: bool = False,
-) -> Promise:
+) -> Guarantee:
     """Return the promise with this name; confidence and delta default to 0.9 and 0.05 where it takes them.
 
     Args:
@@ -138,12 +137,6 @@ def guarantee(
     if unit is not None or share is not None:
         promise = replace(promise, unit=unit_of(unit, share))
     return replace(promise, population=EachCategory()) if within else promise
-
-
-def promise_of(terms: Terms) -> Promise:
-    """Return the promise that the terms of a card state, as a value with axes."""
-    levels = terms.confidence, terms.delta
-    return guarantee(terms.guarantee, *levels, terms.unit, terms.share, within=terms.within)
 
 
 def unit_of(name: str | None, share: float | None) -> Unit:

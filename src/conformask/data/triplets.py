@@ -36,7 +36,7 @@ from conformask.data.splits import FRACTIONS, PARTS, assign_parts, check_part, p
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.names import Guarantee
 from conformask.prefetch import prefetch
-from conformask.records.geometry import Geometry, PhysicalWindow, parsed
+from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array, Batch, Triplet
@@ -249,25 +249,20 @@ class Triplets:
         """Return an iterator over the name and geometry of each image; headers are read as it goes."""
         return ((name, self.geometry(index)) for index, name in enumerate(self.names))
 
-    def window(self, asked: int | str | None) -> int | PhysicalWindow | None:
-        """Parse a window, a number of pixels or a length such as "5mm" or "20um", as `losses.loss` takes it.
+    def window(self, length: str) -> PhysicalWindow:
+        """Return the window with a side such as "5mm" or "20um" in pixels of the first image.
 
         Raises:
-            InvalidArgumentError: it is neither, or a length, and the first image has no spacing.
+            InvalidArgumentError: the first image has no spacing.
             ImageError: its header cannot be read.
         """
-        if not isinstance(asked, str):
-            return asked
-        if asked.strip().isdecimal():
-            return int(asked)
-        parsed(asked)
         geometry = self.geometry(0)
         if geometry is None:
             raise InvalidArgumentError(
-                f"window {asked!r}: the file of y_hat of {self.names[0]!r} states no spacing; give the "
+                f"window {length!r}: the file of y_hat of {self.names[0]!r} states no spacing; give the "
                 "window in pixels"
             )
-        return geometry.window(asked)
+        return geometry.window(length)
 
     @property
     def dimensions(self) -> int:

@@ -37,7 +37,7 @@ from conformask.report.pictures import as_bytes, in_colors, overlay
 from conformask.report.slices import planes_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.training.processes import check_devices, together
+from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
 from conformask.types import Array, Batch
 
 DICOM = ("", ".dcm")
@@ -61,12 +61,11 @@ def write_masks(
     triplets: Triplets,
     out: str | Path,
     *,
-    other_network: bool = False,
+    allow_network_mismatch: bool = False,
     overwrite: bool = False,
     seg: float | None = None,
     like: Literal["x", "y_hat"] = "y_hat",
-    devices: int | str = 1,
-    nodes: int = 1,
+    compute: Compute = ONE_DEVICE,
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
@@ -84,14 +83,13 @@ def write_masks(
         seg: also write segmentations/NAME.dcm for DICOM series: the region where the mask is below seg.
         like: the role whose file type and geometry the masks have; x, such as a DICOM series whose y_hat is
         NIfTI, only if both files state that they lie in the same place.
-        devices: a number or auto, passed to Lightning; each is a process that masks its share of the images.
-        nodes: computers that share the work, started by torchrun or SLURM.
+        compute: the devices; each is a process that masks its share of the images.
 
     Raises:
         OutputError: out cannot be written to, another process writes it, or its masks.json does not claim
             something that is in the way.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: an invalid seg, images that are not DICOM, or too many devices.
+        InvalidArgumentError: an invalid seg, or images that are not DICOM.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
@@ -101,11 +99,10 @@ def write_masks(
         _check_over_x(triplets)
     if seg is not None:
         _check_seg(seg, triplets, like)
-    check_devices(devices)
-    caveat = masker.card.check_network(triplets.network, other_network=other_network)
+    caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
-    fabric = together(devices, nodes)
+    fabric = launch_fabric(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), like)
     with exclusive_folder(work.folder.path):
         if fabric.is_global_zero:

@@ -26,8 +26,9 @@ from conformask.masker.resolve import check_window
 from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
 from conformask.records.evaluation import CategoryCoverage, Evaluation, ImageRecords
-from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
+from conformask.training.processes import ONE_DEVICE, Compute
 
 DECILES = 10
 """Number of parts by difficulty."""
@@ -44,17 +45,16 @@ def evaluate(
     out: str | Path | None = None,
     opt_images: int = OPT_IMAGES,
     opt_sizes: Array | None = None,
-    other_network: bool = False,
-    devices: int | str = 1,
-    nodes: int = 1,
+    allow_network_mismatch: bool = False,
+    compute: Compute = ONE_DEVICE,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
     If its mask sizes are known, give them as `opt_sizes`, (n_test,), with NaN where they are not. Outputs of
     another network than the calibration's are measured only with `other_network`. The results of a killed
-    evaluation are kept in out, and it resumes from them; several devices, which are passed to Lightning,
-    share the images through that folder.
+    evaluation are kept in out, and it resumes from them; several devices share the images through that
+    folder, or that of `compute`.
 
     Raises:
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
@@ -63,17 +63,19 @@ def evaluate(
         InvalidArgumentError: too many devices, or several without out.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    if out is not None and compute.parts is None:
+        compute = replace(compute, parts=Path(out) / PARTS)
+    check_parts(compute)
     refuse_others(test)
-    caveat = masker.card.check_network(test.network, other_network=other_network)
+    caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     seen = _refuse_unfit(masker, test)
-    streaming = Streaming(None if out is None else Path(out) / PARTS, devices, nodes)
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
     elif distance is not None and distance.exponent is not None:
         opt_images = len(test)
-    with streaming.parts():
-        records = _records(masker, test, opt_images, streaming)
+    with parts_folder(compute):
+        records = _records(masker, test, opt_images, compute)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -131,7 +133,7 @@ def evaluate(
         hides=card.hides,
         made=provenance_of_evaluation(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
-        again=partial(_recalibrated, masker, test, opt_images, other_network),
+        again=partial(_recalibrated, masker, test, opt_images, allow_network_mismatch),
     )
     if out is not None and main_process():
         evaluation.save(Path(out))
@@ -139,16 +141,16 @@ def evaluate(
 
 
 def _recalibrated(
-    masker: Masker, test: Triplets, opt_images: int, other_network: bool, promise: Mapping[str, Any]
+    masker: Masker, test: Triplets, opt_images: int, allow_network_mismatch: bool, promise: Mapping[str, Any]
 ) -> Evaluation:
     changed = masker.recalibrate(**promise)
-    return evaluate(changed, test, opt_images=opt_images, other_network=other_network)
+    return evaluate(changed, test, opt_images=opt_images, allow_network_mismatch=allow_network_mismatch)
 
 
-def _records(masker: Masker, test: Triplets, opt_images: int, streaming: Streaming) -> ImageRecords:
+def _records(masker: Masker, test: Triplets, opt_images: int, compute: Compute) -> ImageRecords:
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
     key = (masker.fingerprint, opt_images)
-    return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, streaming))
+    return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, compute))
 
 
 def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:

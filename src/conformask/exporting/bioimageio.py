@@ -51,7 +51,7 @@ def export_bioimageio(
     credits: Credits = NOTHING,
     predictor: str | Path | None = None,
     network: str | None = None,
-    other_network: bool = False,
+    allow_network_mismatch: bool = False,
 ) -> ExportedFolder:
     """Write a masker, at its calibrated lambda, as a model folder that bioimageio.spec finds valid.
 
@@ -78,7 +78,7 @@ def export_bioimageio(
     refuse(masker)
     refuse_varying(masker)
     cited = [] if credits.cite is None else [citation(credits.cite)]
-    front, caveat = fitting(masker, predictor, network, other_network=other_network)
+    front, caveat = fitting(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
     model = translated(masker, AtLambda) if front is None else append_masker(masker, front)
     with whole_folder(Path(folder)) as aside, TemporaryDirectory() as made:
         sources = Path(made)

@@ -44,7 +44,7 @@ def export(
     *,
     predictor: str | Path | None = None,
     network: str | None = None,
-    other_network: bool = False,
+    allow_network_mismatch: bool = False,
 ) -> Export:
     """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/export.md.
 
@@ -83,7 +83,7 @@ def export(
     if predictor is not None:
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
     refuse(masker)
-    front, caveat = fitting(masker, predictor, network, other_network=other_network)
+    front, caveat = fitting(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
     model = translated(masker) if front is None else append_masker(masker, front)
     with atomic_write(path) as aside:
         agreement = write_checked(aside, masker, model, front, caveat)
@@ -91,7 +91,7 @@ def export(
 
 
 def fitting(
-    masker: Masker, predictor: str | Path | None, network: str | None, *, other_network: bool
+    masker: Masker, predictor: str | Path | None, network: str | None, *, allow_network_mismatch: bool
 ) -> tuple[PredictorGraph | None, Caveat | None]:
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
 
@@ -103,7 +103,7 @@ def fitting(
         return None, None
     refuse_varying(masker)
     front = predictor_graph(masker, Path(predictor), network)
-    return front, masker.card.check_network(front.network, other_network=other_network)
+    return front, masker.card.check_network(front.network, allow_network_mismatch=allow_network_mismatch)
 
 
 def refuse_varying(masker: Masker) -> None:

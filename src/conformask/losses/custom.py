@@ -10,14 +10,14 @@ from conformask.arithmetic import full_precision
 from conformask.distances.custom import one_per_image
 from conformask.fingerprints import name_of
 from conformask.records.loss import LossTerms
-from conformask.types import Images, PerImage
+from conformask.types import Images, Loss, PerImage
 
 Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """A callable (mask, y, y_hat, region) -> (N,)."""
 
 
 @dataclass(frozen=True)
-class CustomLoss:
+class CustomLoss(Loss):
     """Wraps a callable (mask, y, y_hat, region) -> (N,) that is 0 for the closed mask.
 
     The mask has one channel or those of y_hat; the region is (N, 1, *space), all ones where images have none.
@@ -28,11 +28,10 @@ class CustomLoss:
     monotone: bool = False
     upper_bound: float | None = None
     regional: bool = False
-    relative = False
-    own_bounds = False
-    family = None
-    errors = None
-    exponent = None
+
+    def in_regions(self, regions: bool) -> "CustomLoss":
+        """Return the loss over the region of each image, or over whole images."""
+        return replace(self, regional=regions)
 
     @property
     def name(self) -> str:

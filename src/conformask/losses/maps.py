@@ -1,17 +1,25 @@
 """Error maps: one value per pixel, computed once on the unmasked images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
 
 from conformask.arithmetic import full_precision
+from conformask.distances import DISTANCES, PERCEPTUAL, distance
+from conformask.distances import taken as taken_by_a_distance
+from conformask.distances.lp import Lp
 from conformask.distances.lpips import Lpips
 from conformask.distances.ssim import Ssim
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, chosen
 from conformask.fingerprints import name_of
 from conformask.types import ErrorMap, Images
+
+AnyMap = str | ErrorMap
+"""A choice of an error map: a name, or an object."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,70 @@ class CustomErrorMap:
                 f"error map {self.name!r} has values that are negative, NaN or infinite"
             )
         return errors.float()
+
+
+MAPS: Mapping[str, Callable[..., ErrorMap]] = {
+    "ssim_map": lambda: MapOf(Ssim()),
+    "lpips_map": lambda **weights: MapOf(Lpips("squeeze", **weights)),
+    "lpips_alex_map": lambda **weights: MapOf(Lpips("alex", **weights)),
+    "lpips_vgg_map": lambda **weights: MapOf(Lpips("vgg", **weights)),
+}
+"""Error maps of distances by name, in addition to lp."""
+
+
+def error_map(choice: object, weights_path: str | Path | None = None) -> ErrorMap:
+    """Return the error map with this name, or the given object.
+
+    Raises:
+        InvalidArgumentError: an unknown name, a distance that compares whole images, an object that is no
+            error map, or a user's map with the name of a built-in one.
+    """
+    if is_map(choice):
+        if isinstance(choice, CustomErrorMap) and is_built_in(choice.name):
+            raise InvalidArgumentError(
+                f"your error map has the name of a built-in one, {choice.name!r}, but a run folder keeps "
+                "only names: rename the function"
+            )
+        return choice
+    if isinstance(choice, str) and choice in MAPS:
+        takes_weights = choice.removesuffix("_map") in PERCEPTUAL
+        return MAPS[choice](**({"weights_path": weights_path} if takes_weights else {}))
+    if isinstance(choice, str):
+        if not is_built_in(choice):
+            chosen({**DISTANCES, **MAPS}, choice, "distance")
+        named = distance(choice, weights_path)
+        if isinstance(named, Lp):
+            return named
+    name = choice if isinstance(choice, str) else getattr(choice, "name", None) or repr(choice)
+    raise InvalidArgumentError(
+        f"{name!r} is not an error map but compares whole images: {map_instead(str(name))}"
+    )
+
+
+def is_map(choice: object) -> TypeGuard[ErrorMap]:
+    """Return whether this is an error map; an object of a distance with a map but no exponent is not."""
+    return isinstance(choice, ErrorMap) and choice.exponent is not None
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether a built-in distance or error map has this name."""
+    return name in MAPS or taken_by_a_distance(name)
+
+
+def map_instead(name: str) -> str:
+    """Return advice on the error map to use instead of a distance between whole images."""
+    return f"use {name}_map" if f"{name}_map" in MAPS else "use l1, ssim_map, lpips_map or a CustomErrorMap"
+
+
+def checked_tolerance(value: float) -> float:
+    """Return the error above which a pixel is wrong.
+
+    Raises:
+        InvalidArgumentError: it is negative or NaN.
+    """
+    if not value >= 0:
+        raise InvalidArgumentError(f"tolerance = {value:g}: must be an error of at least 0")
+    return float(value)
 
 
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:

@@ -1,7 +1,7 @@
 """The largest local mean error over the pixels that are shown."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,30 +9,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.errors import MismatchError
-from conformask.losses.image import within
-from conformask.losses.maps import errors_for
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses.map_loss import MapLoss, within
+from conformask.losses.maps import AnyMap, errors_for
 from conformask.masks.kernels import compiled
+from conformask.records.geometry import PhysicalWindow, parsed
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
-from conformask.types import Array, ErrorMap, Images, PerImage
+from conformask.types import Array, Images, PerImage
 
 
-@dataclass(frozen=True)
-class Window:
-    """The loss max over windows of mean(r m e), the window a square (a cube) inside the image."""
+@dataclass(frozen=True, init=False)
+class Window(MapLoss):
+    """The loss max over windows of mean(r m e), the window a square (a cube) inside the image.
 
-    errors: ErrorMap
-    side: int | tuple[int, ...]
-    """Side in pixels, for all axes or for each; at most the side of the image."""
-    regional: bool = False
-    length: str | None = None
-    """The side as it was asked for, such as 5 mm."""
+    Args:
+        errors: an error map, as for `Mean`.
+        side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
+            where images have a spacing. A window larger than the image is as large as the image.
+
+    Raises:
+        InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
+            not known.
+
+    Example:
+        >>> Window("l1", 9).terms.loss_name
+        'window(l1, 9 px)'
+    """
+
+    side: int | tuple[int, ...] | None
+    """The side in pixels; None for a length before the spacing of the images is known."""
+    length: str | None
+    """The side where it was given as a length, such as 5 mm."""
     monotone = True
-    relative = False
-    own_bounds = False
     family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
-    exponent = None
+
+    def __init__(
+        self,
+        errors: AnyMap,
+        side: int | str | tuple[int, ...] | None,
+        *,
+        regional: bool = False,
+        length: str | None = None,
+    ) -> None:
+        if isinstance(side, str) and side.strip().isdecimal():
+            side = int(side)
+        if isinstance(side, str):
+            parsed(side)
+            side, length = None, side
+        super().__init__(errors, regional=regional, side=_checked_side(side, length), length=length)
+
+    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Window":
+        """Return the loss with its length converted to pixels."""
+        if self.side is not None or self.length is None:
+            return self
+        converted = window(self.length)
+        return replace(self, side=converted.sides, length=converted.length)
 
     @property
     def terms(self) -> LossTerms:
@@ -45,19 +77,27 @@ class Window:
             region=self.regional,
         )
 
-    @property
-    def upper_bound(self) -> float | None:
-        """The largest value of the error map, if it has one."""
-        return self.errors.upper_bound
-
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "Windows":
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "WindowOfImages":
         """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
-        return Windows(within(region, errors) * errors, sides_of(self.side, errors.ndim - 2))
+        if self.side is None:
+            raise InvalidArgumentError(
+                f"the window of {self.length} has no number of pixels yet: these images state no spacing"
+            )
+        return WindowOfImages(within(region, errors) * errors, sides_of(self.side, errors.ndim - 2))
+
+
+def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:
+    sides = () if side is None else side if isinstance(side, tuple) else (side,)
+    if any(each < 1 or int(each) != each for each in sides):
+        raise InvalidArgumentError(f"window = {side}: must be a whole number of pixels, at least 1")
+    if side is None and length is None:
+        raise InvalidArgumentError("a window needs a side, such as 9 (pixels) or 5mm")
+    return int(side) if isinstance(side, float) else side
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowOfImages:
     """The loss max over windows of mean(mask * error) on given images."""
 
     error: Images
@@ -69,7 +109,7 @@ class Windows:
         means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
         return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
 
-    def take(self, places: Tensor) -> "Windows":
+    def take(self, places: Tensor) -> "WindowOfImages":
         """Return the loss on the images at these places."""
         return replace(self, error=self.error[places])
 

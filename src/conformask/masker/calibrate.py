@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,17 +12,18 @@ from jaxtyping import Float
 from conformask import names
 from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
 from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.presets import guarantee as guarantee_by_name
-from conformask.conformal.promise import Promise
+from conformask.conformal.promise import AnyPromise
+from conformask.conformal.promise import promise as promise_from
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.columns import columns_of, labelled
 from conformask.data.formats.header import Header
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
-from conformask.losses import Chosen, where
+from conformask.losses import AnyLoss
 from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
 from conformask.masker.data_leakage import (
@@ -60,10 +60,11 @@ from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scoring import scored
 from conformask.scorers.selection import selection_record
-from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
+from conformask.training.processes import ONE_DEVICE, Compute
 from conformask.types import Family, Loss, Scorer, Weigh
 
 WHOLE = "whole images"
@@ -77,7 +78,7 @@ GRID_FROM = 8
 class Choices:
     """All choices, fixed before a calibration image is looked at."""
 
-    promise: Promise
+    promise: Guarantee
     loss: Loss
     family: Family
     threshold: float
@@ -88,53 +89,32 @@ class Choices:
 
 def calibrate(
     scorer: Scorer | Untrained,
-    calibration: Triplets,
+    images: Triplets,
     *,
     threshold: float | str,
-    confidence: float | None = None,
+    loss: AnyLoss | None = None,
+    promise: AnyPromise = "marginal",
     family: str | Mapping[str, Json] | Family | None = None,
-    guarantee: names.Guarantee = "marginal",
-    delta: float | None = None,
-    unit: names.Unit | None = None,
-    share: float | None = None,
-    within: bool = False,
     selection: Triplets | None = None,
-    distance: Chosen | None = None,
-    over: names.Over | None = None,
-    window: int | str | None = None,
-    tolerance: float | None = None,
-    weight: Weigh | None = None,
-    other_network: bool = False,
-    out: str | Path | None = None,
-    devices: int | str = 1,
-    nodes: int = 1,
+    compute: Compute = ONE_DEVICE,
+    allow_network_mismatch: bool = False,
 ) -> Masker:
     """Find the lambda with which masks keep the promise.
 
     Args:
         scorer: from fit_scorer, packaged_scorer(), or any Scorer; Tiled(scorer) for whole images of any size.
-        calibration: triplets that neither the scorer nor the predictor has seen; they are streamed.
+        images: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
             loss on the selection images.
-        confidence: the promised probability (the paper's beta); 0.9 if None, where the guarantee takes one.
+        loss: what the promise is about: a loss such as `Window("l1", 9)`, or what `conformask.losses.loss`
+            takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
+            smallest with one that was fitted for the loss.
+        promise: a `Promise`, or the name of a guarantee.
         family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; if None the one that
             suits the loss, or the scorer.
-        guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
-        delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
-        unit: the unit counted: image, group or member; the guarantee's own if None.
-        share: the share of a group's images that must meet the threshold, for unit="group"; all if None.
-        within: whether each category gets its own promise and its own lambda.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
-        distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer's if None.
-            Any score keeps any promise; masks are smallest with one that was fitted for the loss.
-        over: how an error map is aggregated under a mask: image, trusted, window, missed or wrong.
-        window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
-        tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
-        weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) instead of the triplets' weights.
-        other_network: calibrate on outputs of another network than the scorer was trained on.
-        out: a folder for finished parts, from which a killed calibration resumes; it is removed at the end.
-        devices: passed to Lightning; several need out.
-        nodes: passed to Lightning.
+        compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
+        allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or something that the guarantee needs and
@@ -145,15 +125,16 @@ def calibrate(
         ImageError: an image that cannot be used, or a region that is empty.
     """
     check_scorer(scorer)
-    refuse_others(calibration, selection)
-    used = loss_for(scorer, distance, over, calibration.window(window), tolerance)
-    used = where(used, calibration.has_regions)
-    scorer = for_images(scorer, calibration, used)
+    check_parts(compute)
+    refuse_others(images, selection)
+    stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    guarantee, weight = stated.resolve(), stated.weight
+    refuse_unbounded(guarantee, used)
+    scorer = for_images(scorer, images, used)
     if scorer.name not in names.UNTRAINED:
-        check_network(scorer.about, calibration.network, "the scorer", other_network=other_network)
-    streaming = Streaming(None if out is None else Path(out), devices, nodes)
-    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
-    refuse_unbounded(promise, used)
+        check_network(
+            scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
+        )
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
@@ -166,31 +147,33 @@ def calibrate(
             scorer = replace(scorer, selection=record)
     elif record is not None and record.of != used.terms:
         record = None
-    columns = columns_of(calibration) | ({} if weight is None else {"weight": np.ones(len(calibration))})
-    units, _ = promise.counted(len(calibration), columns)
-    choices = _fixed(promise, used, used_family, threshold, record, units, weight)
-    check_sample_size(choices.promise, choices.threshold, used, len(calibration), columns)
-    with streaming.parts():
-        seen = scan(calibration, "reading calibration images")
+    columns = columns_of(images) | ({} if weight is None else {"weight": np.ones(len(images))})
+    units, _ = guarantee.counted(len(images), columns)
+    choices = _fixed(guarantee, used, used_family, threshold, record, units, weight)
+    check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
+    with parts_folder(compute):
+        seen = scan(images, "reading calibration images")
         check_window(used.terms, seen.geometry)
         chosen_on = None if selection is None else scan(selection, "reading selection images")
-        _refuse_unfit(scorer, calibration, seen, chosen_on)
-        first, code = calibration[0], Components(scorer, used, used_family, weight)
-        refuse_batch_dependence(scorer, used, weight, calibration)
+        _refuse_unfit(scorer, images, seen, chosen_on)
+        first, code = images[0], Components(scorer, used, used_family, weight)
+        refuse_batch_dependence(scorer, used, weight, images)
         probe = code.probe(*probe_shapes(scorer, first))
         closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
         closed_masks_pass(np.array(closed), choices.threshold, used.terms.loss_name)
         fingerprints = code.fingerprints()
         own_grid = choices.grid is None
         if own_grid:
-            choices = replace(choices, grid=_own_grid(scorer, calibration, used, used_family))
-        curves, critical = _gathered(scorer, calibration, choices, (fingerprints, seen.contents), streaming)
-    check_sample_size(choices.promise, choices.threshold, used, len(calibration), columns_kept(curves))
+            choices = replace(choices, grid=_own_grid(scorer, images, used, used_family))
+        curves, critical = _gathered(scorer, images, choices, (fingerprints, seen.contents), compute)
+    check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
     seen_losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(seen_losses)
     warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
-    card = _card(scorer, choices, calibration, seen, curves, rule.to_json(), fingerprints)
-    card = replace(card, unit=unit, share=share, within=within, hides=hidden_by(rule))
+    card = _card(scorer, choices, images, seen, curves, rule.to_json(), fingerprints)
+    card = replace(
+        card, unit=stated.unit, share=stated.share, within=stated.per_category, hides=hidden_by(rule)
+    )
     hidden = hidden_share(curves, rule)
     if not rule.is_vacuous:
         warn_if_closed(hidden)
@@ -229,7 +212,7 @@ def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
 
 
 def _fixed(
-    promise: Promise,
+    promise: Guarantee,
     loss: Loss,
     family: Family,
     threshold: float | str,
@@ -253,7 +236,7 @@ def _fixed(
     return Choices(promise, loss, family, level, grid, weigh, _image_errors(curves, promise))
 
 
-def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
+def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None:
     """Regress the unmasked loss of the selection images on the features of their scores."""
     if curves is None or curves.features is None:
         return None
@@ -263,7 +246,7 @@ def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
 
 
 def _grid(
-    curves: Curves | None, promise: Promise, loss: Loss, threshold: float
+    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float
 ) -> Float[np.ndarray, "g"] | None:
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
@@ -274,7 +257,7 @@ def _grid(
 
 
 def _gathered(
-    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, streaming: Streaming
+    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, compute: Compute
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
@@ -294,7 +277,7 @@ def _gathered(
         "appearance",  # missing in parts written by earlier versions
         made_of,
     )
-    columns = gathered(scorer, calibration, measure, "calibrating", key, streaming)
+    columns = gathered(scorer, calibration, measure, "calibrating", key, compute)
     critical = columns.pop("critical_lambda")
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical

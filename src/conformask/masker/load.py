@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from conformask.conformal.rules import rule_from_json
-from conformask.losses import Chosen, stored_loss
+from conformask.losses import AnyLoss, stored_loss
 from conformask.masker.masker import Masker
 from conformask.masker.serialization import read_stored
 from conformask.masks import family as family_by_name
@@ -20,7 +20,7 @@ from conformask.types import Family, Scorer, Weigh
 def load(
     folder: str | Path,
     *,
-    distance: Chosen | None = None,
+    loss: AnyLoss | None = None,
     network: nn.Module | None = None,
     scorer: Scorer | None = None,
     family: Family | None = None,
@@ -28,7 +28,7 @@ def load(
 ) -> Masker:
     """Read a masker that Masker.save wrote.
 
-    Components that a user brought as code (distance, network, scorer, family, weight) are passed as
+    Components that a user brought as code (loss, network, scorer, family, weight) are passed as
     arguments, never imported from a file.
 
     Raises:
@@ -39,12 +39,10 @@ def load(
     folder = Path(folder)
     stored = read_stored(folder)
     card = stored.card
-    used = stored_loss(card.loss_terms, distance)
+    used = stored_loss(card.loss_terms, loss)
     if scorer is None:
-        of_scorer = (
-            distance if stored_card(folder).loss_terms == replace(card.loss_terms, region=False) else None
-        )
-        scorer = load_scorer(folder, distance=of_scorer, network=network)
+        same = stored_card(folder).loss_terms == replace(card.loss_terms, region=False)
+        scorer = load_scorer(folder, loss=loss if same else None, network=network)
     masker = Masker(
         scorer=as_calibrated(scorer, card),
         loss=used,

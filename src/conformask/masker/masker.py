@@ -12,22 +12,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask import names
 from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
-from conformask.conformal.presets import DEFAULTS, promise_of
-from conformask.conformal.promise import Promise
+from conformask.conformal.presets import DEFAULTS
+from conformask.conformal.promise import AnyPromise, Promise, stated_promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
 from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.integrity import Components
-from conformask.masker.recalibrate import PromiseChange, recalibrated
+from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.records.card import CalibrationCard
@@ -88,9 +88,9 @@ class Masker:
         return NO_GRID if self.curves is None else self.curves.grid
 
     @property
-    def guarantee(self) -> Promise:
+    def guarantee(self) -> Guarantee:
         """The promise as a value with axes."""
-        return promise_of(self.card)
+        return stated_promise(self.card).resolve()
 
     def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
@@ -323,17 +323,13 @@ class Masker:
         *,
         threshold: float | None = None,
         confidence: float | None = None,
-        guarantee: names.Guarantee | None = None,
-        delta: float | None = None,
-        unit: names.Unit | None = None,
-        share: float | None = None,
-        within: bool | None = None,
+        promise: AnyPromise | None = None,
     ) -> "Masker":
         """Make a masker for another promise from the stored curves, without reading any image.
 
-        Arguments left out keep their values; unit, share and within are those of `calibrate`. The rule is
-        found on the grid of the curves, which is slightly conservative where the loss has an exact solution;
-        the same settings return the same masker. A simultaneous promise covers every confidence and, snapped
+        Arguments left out keep their values; a name of a guarantee keeps the other terms of the promise. The
+        rule is found on the grid of the curves, which is slightly conservative where the loss has an exact
+        solution; the same settings return the same masker. A simultaneous promise covers every confidence and, snapped
         down to a declared one, every threshold at its delta; any other change makes the masker exploratory,
         permanently.
 
@@ -345,8 +341,9 @@ class Masker:
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
         stored = self.card, self.stored_curves(), self.loss, selection
-        asked = PromiseChange(threshold, confidence, guarantee, delta, unit, share, within)
-        made = recalibrated(*stored, asked)
+        stated = promise if isinstance(promise, Promise) else stated_promise(self.card).changed(promise)
+        stated = stated.changed(confidence=confidence)
+        made = recalibrated(*stored, self.card.threshold if threshold is None else threshold, stated)
         return self if made is None else replace(self, **vars(made))
 
     @cached_property

@@ -7,8 +7,8 @@ from jaxtyping import Float
 
 from conformask.calibration import calibration_data
 from conformask.conformal.certainty import Simultaneous
-from conformask.conformal.presets import DEFAULTS, promise_of, takes
-from conformask.conformal.promise import Promise
+from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.promise import Promise, stated_promise
 from conformask.conformal.rules import Rule
 from conformask.errors import InvalidArgumentError
 from conformask.masker.requirements import (
@@ -36,37 +36,21 @@ class Recalibrated:
     critical_lambdas: Float[np.ndarray, "n"]
 
 
-@dataclass(frozen=True)
-class PromiseChange:
-    """The terms to change of a promise; None keeps the current value."""
-
-    threshold: float | None = None
-    confidence: float | None = None
-    guarantee: str | None = None
-    delta: float | None = None
-    unit: str | None = None
-    share: float | None = None
-    within: bool | None = None
-
-    def after(self, card: CalibrationCard) -> CalibrationCard:
-        """Return the card with these terms; defaults that the new guarantee does not take are dropped."""
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        dropped = DEFAULTS.keys() - takes(self.guarantee or card.guarantee)
-        if self.unit not in (None, "group"):
-            dropped |= {"share"}
-        return replace(card, **{**dict.fromkeys(dropped), **given})
-
-
 def recalibrated(
-    card: CalibrationCard, curves: Curves, loss: Loss, selection: Curves | None, asked: PromiseChange
+    card: CalibrationCard,
+    curves: Curves,
+    loss: Loss,
+    selection: Curves | None,
+    threshold: float,
+    stated: Promise,
 ) -> Recalibrated | None:
     """Return the card, rule and critical lambdas under another promise; None where it is the same.
 
     `selection` are the curves of the selection images, used for choices that must not see the calibration
     images.
     """
-    before, threshold_before, card = promise_of(card), card.threshold, asked.after(card)
-    promise, threshold, columns = promise_of(card), positive(card.threshold), columns_kept(curves)
+    before, threshold_before = stated_promise(card).resolve(), card.threshold
+    promise, threshold, columns = stated.resolve(), positive(threshold), columns_kept(curves)
     refuse_unbounded(promise, loss)
     warn_if_meant_otherwise(threshold, loss)
     if card.own_grid and promise.on_grid:
@@ -98,6 +82,9 @@ def recalibrated(
         confidence=promise.confidence,
         delta=promise.delta,
         guarantee=promise.name,
+        unit=stated.unit,
+        share=stated.share,
+        within=stated.per_category,
         claim=promise.claim(card.loss_name, threshold),
         rule=rule.to_json(),
         exact=False,
@@ -110,14 +97,14 @@ def recalibrated(
     return Recalibrated(rule, card, seen.critical_lambdas)
 
 
-def _whose(promise: Promise) -> tuple[object, ...]:
+def _whose(promise: Guarantee) -> tuple[object, ...]:
     """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
     return promise.name, promise.delta, promise.unit, promise.population
 
 
 def _declared(
-    promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
-) -> tuple[Promise, float]:
+    promise: Guarantee, thresholds: tuple[float, ...] | None, threshold: float
+) -> tuple[Guarantee, float]:
     """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
     if thresholds is None or not isinstance(promise.certainty, Simultaneous):
         raise InvalidArgumentError(

@@ -11,8 +11,8 @@ from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import meets_threshold
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import SamePopulation, Weighted
-from conformask.conformal.promise import Promise
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
@@ -33,7 +33,7 @@ PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
 def check_sample_size(
-    promise: Promise,
+    promise: Guarantee,
     threshold: float,
     loss: Loss,
     n: int,
@@ -77,7 +77,7 @@ def _alike(weight: Array | None, group: Array | None) -> None:
         )
 
 
-def _independent(promise: Promise, n: int, group: Array | None) -> None:
+def _independent(promise: Guarantee, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
     if groups < n and not promise.by_group:
         raise CalibrationError(
@@ -115,7 +115,7 @@ def hidden_by(rule: Rule) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(hidden)}"
 
 
-def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, distance: str) -> None:
+def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, distance: str) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
@@ -140,7 +140,7 @@ def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, distance
         )
 
 
-def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
+def chance_of_hiding(promise: Guarantee, seen: CalibrationData) -> float:
     """Return the share of calibration sets like this one for which everything is hidden.
 
     It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
@@ -195,7 +195,7 @@ def columns_kept(curves: Curves) -> Columns:
     return {name: getattr(curves, name) for name in PLURALS}
 
 
-def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
+def sample_counts(promise: Guarantee, curves: Curves) -> dict[str, Any]:
     """Return the number of groups or effective images for the card; None where images are counted."""
     population, columns = promise.population, columns_kept(curves)
     return {
@@ -204,6 +204,6 @@ def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
     }
 
 
-def declared_thresholds(promise: Promise) -> tuple[float, ...] | None:
+def declared_thresholds(promise: Guarantee) -> tuple[float, ...] | None:
     """Return the thresholds declared before calibration for a whole table of promises; None for others."""
     return promise.certainty.thresholds if isinstance(promise.certainty, Simultaneous) else None

@@ -1,13 +1,13 @@
 """Resolution of the loss and the family from arguments and the scorer, and checks of what they allow."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from conformask.conformal.promise import Promise
+from conformask.conformal.guarantee import Guarantee
+from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses import Chosen, loss, part_of, stored_loss
+from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.masks import family as family_by_name
-from conformask.records.geometry import Geometry, PhysicalWindow
+from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_json import Json
@@ -21,33 +21,22 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
     return choice
 
 
-def loss_for(
-    scorer: Scorer | Untrained,
-    distance: Chosen | None = None,
-    over: str | None = None,
-    window: int | PhysicalWindow | None = None,
-    tolerance: float | None = None,
-    *,
-    weights_path: Path | None = None,
-) -> Loss:
-    """Return the loss asked for; the default is the loss of the scorer or of its selection images.
+def loss_for(scorer: Scorer | Untrained, choice: AnyLoss | None, images: Triplets | None = None) -> Loss:
+    """Return the loss that was chosen, for these images; the default is that of the scorer.
 
     A score may be used for any loss: the promise holds, but masks may be larger than with a score that was
-    fitted for it.
+    fitted for it. Where a scorer was fitted for none, the loss of its selection images is meant.
 
     Raises:
-        InvalidArgumentError: no distance is given, and the scorer was fitted for none.
+        InvalidArgumentError: no loss is given, and the scorer was fitted for none; or a length is given, and
+            the images state no spacing.
     """
-    own = scorer.loss
-    if own is None and scorer.selection is not None and distance is None:
-        own = stored_loss(scorer.selection.of)
-    if distance is None and own is None:
-        raise InvalidArgumentError("this scorer was fitted for no distance: pass distance=")
-    if distance is None and (over, window, tolerance) == (None, None, None):
-        return own  # type: ignore[return-value]
-    if distance is None:
-        return loss(part_of(own), over, window, tolerance)  # type: ignore[arg-type]
-    return loss(distance, over, window, tolerance, weights_path=weights_path)
+    used = scorer.loss if choice is None else loss(choice)
+    if used is None and scorer.selection is not None:
+        used = stored_loss(scorer.selection.of)
+    if used is None:
+        raise InvalidArgumentError("this scorer was fitted for no loss: pass loss=")
+    return used if images is None else used.with_pixels(images.window).in_regions(images.has_regions)
 
 
 def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
@@ -67,7 +56,7 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
         )
 
 
-def refuse_unbounded(promise: Promise, used: Loss) -> None:
+def refuse_unbounded(promise: Guarantee, used: Loss) -> None:
     """Refuse a promise about the mean of a loss without an upper bound.
 
     Raises:

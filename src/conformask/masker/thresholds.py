@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from conformask import names
 from conformask.calibration import size_at
-from conformask.conformal.presets import guarantee as guarantee_by_name
+from conformask.conformal.promise import AnyPromise
+from conformask.conformal.promise import promise as promise_from
 from conformask.errors import InvalidArgumentError
 from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
@@ -26,13 +26,8 @@ class ThresholdChoice:
 def threshold_choices(
     scorer: Scorer,
     *,
-    confidence: float | None = None,
+    promise: AnyPromise = "marginal",
     family: str | Family | None = None,
-    guarantee: names.Guarantee = "marginal",
-    delta: float | None = None,
-    unit: names.Unit | None = None,
-    share: float | None = None,
-    within: bool = False,
 ) -> list[ThresholdChoice]:
     """Return mask size and unmasked pass rate for several thresholds, on the scorer's selection images.
 
@@ -42,9 +37,9 @@ def threshold_choices(
     """
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
-    record, used = scorer.selection, loss_for(scorer)
-    promise = guarantee_by_name(guarantee, confidence, delta, unit, share, within)
-    refuse_unbounded(promise, used)
+    record, used = scorer.selection, loss_for(scorer, None)
+    guarantee = promise_from(promise).resolve()
+    refuse_unbounded(guarantee, used)
     used_family = family_for(scorer, used, family)
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
@@ -53,7 +48,7 @@ def threshold_choices(
     thresholds += [record.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        check_sample_size(promise, level, used, len(record.distance), columns_kept(curves), "selection")
-        size = size_at(curves, level, promise, used)
+        check_sample_size(guarantee, level, used, len(record.distance), columns_kept(curves), "selection")
+        size = size_at(curves, level, guarantee, used)
         choices.append(ThresholdChoice(level, float((record.distance <= level).mean()), size))
     return choices

@@ -14,8 +14,8 @@ from conformask.conformal.coverage_test import (
 )
 from conformask.conformal.crossing import SLACK, meets_threshold
 from conformask.conformal.grouping import Labels
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
-from conformask.conformal.promise import Promise
 from conformask.masker.masker import Masker
 from conformask.records.curves import Curves
 from conformask.records.evaluation import Measurement
@@ -134,7 +134,7 @@ def _worst_category(
     return replace(worst, tails=worst.tails and worst.tails.corrected(len(agreements)))
 
 
-def _rank_in(curves: Curves, category: str, law: Promise) -> tuple[int | None, int]:
+def _rank_in(curves: Curves, category: str, law: Guarantee) -> tuple[int | None, int]:
     """Return the rank deployed in a category, if one is, and its number of units."""
     calibrated = np.asarray(curves.category) == category
     group = None if curves.group is None else curves.group[calibrated]

@@ -1,7 +1,6 @@
 """Monitoring of a batch: whether new images still look like the calibration's. No truth is needed."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +16,8 @@ from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
 from conformask.report.words import changes_text, figure, plural, share, shift_text
-from conformask.scorers.streaming import Streaming
 from conformask.storage.as_arrays import Array
+from conformask.training.processes import ONE_DEVICE, Compute
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,8 @@ def monitor(
     new: Triplets,
     *,
     level: float = LEVEL,
-    other_network: bool = False,
-    out: str | Path | None = None,
-    devices: int | str = 1,
-    nodes: int = 1,
+    allow_network_mismatch: bool = False,
+    compute: Compute = ONE_DEVICE,
 ) -> Monitoring:
     """Compare scores and mask sizes of new images with those of the calibration images.
 
@@ -108,9 +105,7 @@ def monitor(
         new: images (x, y_hat), with y where it is known.
         level: how often images that are exchangeable may be called shifted, and how often failing.
         other_network: compare outputs of another network than the calibration's.
-        out: a folder for finished parts, from which a killed run resumes; it is removed at the end.
-        devices: passed to Lightning; several need out.
-        nodes: passed to Lightning.
+        compute: the devices, and a folder for finished parts, from which a killed run resumes.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1), a weighted promise, which is about other images than
@@ -120,8 +115,7 @@ def monitor(
         ImageError: an image that cannot be used.
     """
     check_level(level)
-    streaming = Streaming(None if out is None else Path(out), devices, nodes)
-    measures = measures_of(masker, new, streaming, other_network=other_network)
+    measures = measures_of(masker, new, compute, allow_network_mismatch=allow_network_mismatch)
     first = first_of_each(np.array(new.groups))
     before, now = measures.calibration, measures.new[first]
     comparisons = tuple(

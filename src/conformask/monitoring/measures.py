@@ -17,8 +17,9 @@ from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
 from conformask.masker.validation import LEVEL
 from conformask.records.network import Caveat
-from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
+from conformask.training.processes import Compute
 
 LOOKS = ("mean score", "spread / mean score", "median / mean score")
 """Names of the features that features_of computes from a score map, before the score's own features."""
@@ -54,7 +55,7 @@ def check_level(level: float) -> None:
 
 
 def measures_of(
-    masker: Masker, new: Triplets, streaming: Streaming, *, other_network: bool = False
+    masker: Masker, new: Triplets, compute: Compute, *, allow_network_mismatch: bool = False
 ) -> Measures:
     """Compute the measures of the calibration images, from their curves, and of new ones.
 
@@ -69,20 +70,21 @@ def measures_of(
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(new)
+    check_parts(compute)
     if isinstance(masker.guarantee.population, Weighted):
         raise InvalidArgumentError(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
-    caveat = masker.card.check_network(new.network, other_network=other_network)
+    caveat = masker.card.check_network(new.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(new.geometries())
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
         calibration.column("bound")
-    with streaming.parts():
+    with parts_folder(compute):
         measure, key = partial(_measures, masker), masker.fingerprint
-        measures = gathered(masker.scorer, new, measure, "monitoring", key, streaming)
+        measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
     places = _places(masker, masker.rule(covariates_of(curves)))
     before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
     first = first_of_each(curves.names if curves.group is None else curves.group)

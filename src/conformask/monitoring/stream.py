@@ -18,8 +18,8 @@ from conformask.masker.validation import LEVEL, most_failing
 from conformask.monitoring.changes import changes_of
 from conformask.monitoring.measures import Measures, check_level, measures_of
 from conformask.records.stream_status import StreamStatus
-from conformask.scorers.streaming import Streaming
 from conformask.storage.sealed import State
+from conformask.training.processes import ONE_DEVICE, Compute
 
 LATEST = 32
 """Number of the latest images that changes describe, if the latest batch is not larger."""
@@ -51,25 +51,22 @@ class StreamMonitor:
         self,
         new: Triplets,
         *,
-        other_network: bool = False,
-        out: str | Path | None = None,
-        devices: int | str = 1,
-        nodes: int = 1,
+        allow_network_mismatch: bool = False,
+        compute: Compute = ONE_DEVICE,
     ) -> StreamStatus:
         """Take in images (x, y_hat), with y where it is known, in order.
 
         A group enters once, with its first image; an image that has entered before does not enter again.
         Images are recognised by the pixels of y_hat; constant ones, such as blanks, by their name. Each is
-        judged once, when its truth is first known, a group with all of its images in `new` then. For out,
-        devices and nodes see monitor.
+        judged once, when its truth is first known, a group with all of its images in `new` then. For
+        `compute` see `monitor`.
 
         Raises:
             InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
             MismatchError: images of other channels or of another network.
             ImageError: an image that cannot be used.
         """
-        streaming = Streaming(None if out is None else Path(out), devices, nodes)
-        measures = measures_of(self.masker, new, streaming, other_network=other_network)
+        measures = measures_of(self.masker, new, compute, allow_network_mismatch=allow_network_mismatch)
         statement, unit = self.masker.guarantee.statement, self.masker.guarantee.unit
         if self.stream is None:
             past = {

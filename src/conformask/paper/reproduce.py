@@ -23,6 +23,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import read_json
 from conformask.storage.claims import refuse_unclaimed, refuse_unclaimed_in
+from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.types import Distance
 
 
@@ -45,8 +46,7 @@ class _Setting:
     cache: Cache
     collections: Mapping[str, Collection]
     distances: Mapping[str, Distance]
-    devices: str
-    nodes: int
+    compute: Compute
 
     def workshop(self, plan: RowPlan) -> RowStages:
         row = plan.row
@@ -56,8 +56,7 @@ class _Setting:
             self.cache,
             self.collections[row.data],
             self.distances[row.distance],
-            self.devices,
-            self.nodes,
+            self.compute,
         )
 
 
@@ -69,8 +68,7 @@ def reproduce(
     cells: str | Path | None = None,
     rows: Sequence[int] | None = None,
     split: str = "within",
-    devices: str = "auto",
-    nodes: int = 1,
+    compute: Compute = ALL_DEVICES,
     weights_path: str | Path | None = None,
 ) -> Reproduction:
     """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
@@ -86,8 +84,7 @@ def reproduce(
         rows: the numbers of rows in the table, 1 to 16; all if None.
         split: how tiles of the cells are assigned: "within" keeps whole fields for training, "paper" assigns
             all tiles at random although they overlap.
-        devices: passed to Lightning.
-        nodes: passed to Lightning.
+        compute: the devices.
         weights_path: the file, or its folder, of the network under LPIPS, if there is no internet.
 
     Raises:
@@ -107,7 +104,7 @@ def reproduce(
     distances = distances_of(wanted, how, _path(weights_path))
     images = {data: collection.stage(data) for data, collection in collections.items()}
     plans = [plan_row(row, how, images[row.data]) for row in wanted]
-    setting = _Setting(name, how, split, cache, collections, distances, devices, nodes)
+    setting = _Setting(name, how, split, cache, collections, distances, compute)
     return _run(plans, setting, Path(out))
 
 

@@ -1,6 +1,6 @@
 """The work of each stage of a row."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, loss_under, mask_size, unmasked_loss
+from conformask.conformal.promise import Promise
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.evaluation.evaluate import evaluate
@@ -22,7 +23,16 @@ from conformask.masks import family
 from conformask.networks.unet import UNet, levels_for
 from conformask.oracle import oracle, paper_oracle
 from conformask.paper.plan import FREE, RowPlan, points
-from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, PaperPreset, TableRow
+from conformask.paper.settings import (
+    CONFIDENCE,
+    METHODS,
+    QUANTILE,
+    SEED,
+    THRESHOLD,
+    PaperPreset,
+    TableRow,
+    TrainingSettings,
+)
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
 from conformask.predictors.accelerated import Accelerated
@@ -32,6 +42,7 @@ from conformask.preparation import write_triplets
 from conformask.progress import tracked
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
+from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.selection import selection_record
 from conformask.scorers.stored import load_scorer
@@ -39,7 +50,7 @@ from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig, seeded
-from conformask.training.processes import is_first_process
+from conformask.training.processes import Compute, is_first_process
 from conformask.types import Array, Batch, Distance, Loss
 
 OPT = "opt.npz"
@@ -59,8 +70,7 @@ class RowStages:
     cache: Cache
     collection: Collection
     distance: Distance
-    devices: str
-    nodes: int
+    compute: Compute
 
     @property
     def row(self) -> TableRow:
@@ -80,19 +90,11 @@ class RowStages:
             task=task_by_name(self.row.task),
             size=self.preset.size,
             out=folder,
-            plan=TrainingConfig(
-                epochs=plan.epochs,
-                patience=plan.patience,
-                batch_size=plan.batch_size,
-                learning_rate=plan.learning_rate,
-                seed=SEED,
-                devices=self.devices,
-                nodes=self.nodes,
-            ),
+            training=_training(plan),
+            compute=self.compute,
             kind=self.row.network,
             width=plan.width,
             paper_form=plan.paper_form,
-            resume=True,
         )
 
     def triplets(self, folder: Path) -> None:
@@ -104,8 +106,7 @@ class RowStages:
             task=trained.task,
             predictor=Accelerated(trained),
             population=self.collection.population,
-            devices=self.devices,
-            nodes=self.nodes,
+            compute=self.compute,
         )
 
     def scorer(self, method: str, folder: Path) -> None:
@@ -115,17 +116,16 @@ class RowStages:
         fit_scorer(
             data.part("train"),
             selection=data.part("selection"),
-            distance=FREE if free else self.distance,
+            loss=FREE if free else self.distance,
             out=folder,
             scorer=METHODS[method].scorer,
-            per_channel=True,
-            network=None if METHODS[method].own_network else self._unet(method, data),
-            grid_points=(None if free else points(self.row, self.preset)) or GRID_POINTS,
-            devices=self.devices,
-            nodes=self.nodes,
-            seed=SEED,
-            resume=True,
-            **asdict(replace(self.preset.scorer, paper_form=False)),
+            network=NetworkOptions(
+                module=None if METHODS[method].own_network else self._unet(method, data),
+                per_channel=True,
+                width=self.preset.scorer.width,
+            ),
+            training=_training(self.preset.scorer, None if free else points(self.row, self.preset)),
+            compute=self.compute,
         )
 
     def opt(self, folder: Path) -> None:
@@ -142,12 +142,10 @@ class RowStages:
             self._scorer_about(method, data.part("selection")),
             data.part("calibration"),
             threshold=THRESHOLD,
-            confidence=CONFIDENCE,
+            loss=self.distance,
+            promise=Promise(confidence=CONFIDENCE),
             family=METHODS[method].family,
-            distance=self.distance,
-            out=folder / "parts",
-            devices=self.devices,
-            nodes=self.nodes,
+            compute=replace(self.compute, parts=folder / "parts"),
         )
         if is_first_process():
             write_stored(folder, masker.stored)
@@ -193,7 +191,7 @@ class RowStages:
 
     def _loaded(self, method: str) -> NetworkScorer:
         folder = self.cache.folder(self.plan.scorers[method])
-        return load_scorer(folder, distance=self._fitted_for(method))
+        return load_scorer(folder, loss=self._fitted_for(method))
 
     def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
         """Return the scorer, with a selection record for this row's distance and the method's family."""
@@ -209,9 +207,21 @@ class RowStages:
     def _masker(self, method: str) -> Masker:
         return load(
             self.cache.folder(self.plan.calibrations[method]),
-            distance=self.distance,
+            loss=self.distance,
             scorer=self._loaded(method),
         )
+
+
+def _training(settings: TrainingSettings, grid_points: int | None = None) -> TrainingConfig:
+    return TrainingConfig(
+        epochs=settings.epochs,
+        patience=settings.patience,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        seed=SEED,
+        grid_points=grid_points,
+        resume=True,
+    )
 
 
 def threshold_of(used: Loss, selection: Triplets) -> float:

@@ -18,23 +18,24 @@ from conformask.storage.as_json import Json
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.adversarial import Adversarial
-from conformask.training.fit import TrainingConfig, fit_module, seeded
-from conformask.training.module import TensorBatch, Training
-from conformask.training.processes import is_first_process
+from conformask.training.fit import FROM_SCRATCH, TrainingConfig, fit_module, seeded
+from conformask.training.module import TensorBatch, TrainingModule
+from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
 from conformask.types import Task
 
 
-def regression(network: UNet, task: Task, plan: TrainingConfig) -> Training:
+def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingModule:
     """Return a training that minimises the L1 between y and y_hat."""
 
     def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
         x, y = batch
         return image_means((y - restore(network, task, x)).abs())
 
-    return Training(network, l1, learning_rate=plan.learning_rate, seed=plan.seed)
+    rate = training.learning_rate or FROM_SCRATCH
+    return TrainingModule(network, l1, learning_rate=rate, seed=training.seed)
 
 
-KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], Training | Adversarial]] = {
+KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], TrainingModule | Adversarial]] = {
     "regressor": regression,
     "gan": adversarial,
 }
@@ -47,11 +48,11 @@ def fit_predictor(
     task: Task,
     size: int,
     out: Path,
-    plan: TrainingConfig,
+    training: TrainingConfig,
+    compute: Compute = ALL_DEVICES,
     kind: str = "regressor",
     width: int = 32,
     paper_form: bool = False,
-    resume: bool = False,
 ) -> NetworkPredictor:
     """Train a U-Net on the true images' pairs; out receives a run folder that a killed run resumes from.
 
@@ -61,18 +62,18 @@ def fit_predictor(
         task: the task, which makes x from y.
         size: the side of the images, which decides the levels of the U-Net.
         out: the run folder.
-        plan: length and settings; the paper's is Plan(epochs=10, batch_size=50, learning_rate=1e-5).
+        training: length and settings; the paper's are epochs=10, batch_size=50, learning_rate=1e-5.
+        compute: the devices.
         kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
         width: number of channels of the U-Net's first level.
         paper_form: whether to use the U-Net of the paper, with transposed convolutions.
-        resume: resume a run that was stopped.
 
     Raises:
         InvalidArgumentError: an unknown kind.
         ImageError: an image that the task cannot use.
         MismatchError: out holds another run.
     """
-    training = chosen(KINDS, kind, "kind")
+    make_module = chosen(KINDS, kind, "kind")
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
     trained_on = []
     for index in tracked(range(len(pairs)), "reading images", len(pairs)):
@@ -80,18 +81,18 @@ def fit_predictor(
         trained_on += [] if is_constant(truth) else [pixel_hash(truth)]
     x, y = pairs[0]
     channels = len(task.enlarge(x[None])[0])
-    with seeded(plan.seed):
+    with seeded(training.seed):
         network = UNet(
             channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form
         ).start_at(0.0)
-        module = training(network, task, plan)
+        module = make_module(network, task, training)
     identity: dict[str, Json] = {
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
         "trained_on": tuple(trained_on),
     }  # fmt: skip
     with exclusive_folder(out):
         refuse_unclaimed(places(out, "training.json", "predictor.json"))
-        fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
+        fit_module(module, pairs, held_out, out, training, compute, title="predictor", identity=identity)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
         if is_first_process():
             predictor.save(out)

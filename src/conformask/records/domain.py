@@ -110,13 +110,15 @@ class Domain(ReadAs):
                 )
                 return
 
-    def check_network(self, network: Network | None, *, other_network: bool) -> Caveat | None:
+    def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:
         """Return a caveat for masks of this network's outputs; None where the promise is about them.
 
         Raises:
             MismatchError: another network made the outputs, and `other_network` is false.
         """
-        return check_network(self.network, network, "the promise", other_network=other_network)
+        return check_network(
+            self.network, network, "the promise", allow_network_mismatch=allow_network_mismatch
+        )
 
     @property
     def unknown_network(self) -> str | None:

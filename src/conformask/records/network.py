@@ -31,7 +31,7 @@ class Caveat:
 
 
 def check_network(
-    promised: Network | None, shown: Network | None, what: str, *, other_network: bool
+    promised: Network | None, shown: Network | None, what: str, *, allow_network_mismatch: bool
 ) -> Caveat | None:
     """Check that y_hat was made by the network that a promise, or a scorer, is about.
 
@@ -55,7 +55,7 @@ def check_network(
         )
     else:
         return None
-    if caveat.other and not other_network:
+    if caveat.other and not allow_network_mismatch:
         raise MismatchError(
             f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
             "--other-network (other_network=True)"

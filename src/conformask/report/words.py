@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import guarantee
-from conformask.conformal.promise import Promise
 from conformask.conformal.units import Unit
 from conformask.records.card import EVERY_IMAGE, CalibrationCard
 from conformask.records.change import Change
@@ -82,7 +82,7 @@ def network_label(network: Network | None) -> str:
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
-def promise_of(about: Promised) -> Promise:
+def promise_of(about: Promised) -> Guarantee:
     """Return the promise with its usual confidence."""
     return guarantee(about.guarantee, unit=about.unit, share=about.share, within=about.within)
 

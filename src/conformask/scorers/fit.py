@@ -15,9 +15,9 @@ from conformask.calibration import GRID_POINTS
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.losses import Chosen, code_of, where
-from conformask.losses import loss as loss_by_name
-from conformask.losses.masked import Masked
+from conformask.losses import AnyLoss, code_of
+from conformask.losses import loss as loss_from
+from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks import FAMILIES, family
 from conformask.networks.stored import settings_of
 from conformask.records.network import check_network
@@ -27,7 +27,6 @@ from conformask.scorers.benchmark import CLEARLY, ScoreBenchmark, warn_if_useles
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
 from conformask.scorers.initial_network import (
-    FROM_SCRATCH,
     NetworkOptions,
     is_packaged,
     network_for,
@@ -38,9 +37,9 @@ from conformask.scorers.packaged import packaged_hashes
 from conformask.scorers.selection import selection_record, unmasked_losses
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
-from conformask.training.fit import TrainingConfig, default_epochs, fit
+from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
-from conformask.training.processes import is_first_process
+from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
 from conformask.training.progress import StatusCallback
 from conformask.types import Family, Images, Loss
 
@@ -51,78 +50,38 @@ HELD_OUT = 0.1
 def fit_scorer(
     train: Triplets,
     *,
-    selection: Triplets | None = None,
-    distance: Chosen = "l1",
-    over: names.Over | None = None,
-    window: int | str | None = None,
-    tolerance: float | None = None,
     out: str | Path,
+    selection: Triplets | None = None,
+    loss: AnyLoss = "l1",
     scorer: names.Scorer | None = None,
-    per_channel: bool = False,
-    network: nn.Module | None = None,
-    width: int | None = None,
-    by: names.By | None = None,
-    paper_form: bool = False,
-    scratch: bool = False,
+    network: nn.Module | NetworkOptions | None = None,
     threshold: float | str = "q0.1",
-    epochs: int | None = None,
-    max_minutes: float | None = None,
-    patience: int | None = None,
-    batch_size: int = 16,
-    learning_rate: float | None = None,
-    seed: int = 0,
-    devices: int | str = "auto",
-    nodes: int = 1,
-    resume: bool = False,
-    grid_points: int = GRID_POINTS,
+    training: TrainingConfig = DEFAULT_TRAINING,
+    compute: Compute = ALL_DEVICES,
 ) -> NetworkScorer:
     """Train a score network on (x, y_hat, y) and write a run folder.
 
     Args:
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
-        selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
-        distance: a name, an object or a callable, as `conformask.losses.loss` takes it; the scorer is fitted
-            for it ("quantile" ignores it in training, and uses it for the record of the selection images).
-        over: how an error map is aggregated under a mask: image, trusted, window, missed or wrong.
-        window: for over="window", its side in pixels, or a length such as "5mm" where images have a spacing.
-        tolerance: the error above which a pixel is wrong, where over counts wrong pixels.
         out: the run folder.
+        selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
+        loss: a loss such as `Window("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
+            for it ("quantile" ignores it in training, and uses it for the record of the selection images).
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            missed of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged", "residual"
-            (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window) train
-            nothing; if None "error" for losses of error maps, "mask" for l1 and for distances of the paper's
-            form.
-        per_channel: a score with the channels of y_hat instead of one.
-        network: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile"
-            to 2 * C; it is trained on images and their mirror images, built-in ones on all flips and turns.
-            The default, for one-channel scores of mask or error, is the packaged network with its weights;
-            else a U-Net of four levels with residual blocks, from scratch.
-        width: channels of the first level of that U-Net, 32 if None; if given, the U-Net is used.
-        by: how the network sees volumes: "slices" (one after the other, from scratch each with its
-            neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
-            is more than twice that of the finest); "slices" if None.
-        paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
-        scratch: start from random weights.
+            a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
+            "residual" (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window)
+            train nothing; if None "error" for losses of error maps, "mask" for l1 and for distances of the
+            paper's form.
+        network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel. The
+            default, for one-channel scores of mask or error, is the packaged network with its weights; else a
+            U-Net of four levels with residual blocks, from scratch.
         threshold: the threshold at which the score is judged on the selection images; as for calibrate.
-        epochs: how long to train; if neither this nor max_minutes nor patience is given 30, or as many as it
-            takes to see 6400 images.
-        max_minutes: how long to train, in minutes.
-        patience: stop when the selection loss has not improved for this many epochs.
-        batch_size: images per step, on each device.
-        learning_rate: the peak rate; if None 5e-4 from scratch and 1e-2 from the packaged weights. It
-            falls as a cosine, or with patience is reduced when that runs out.
-        seed: decides weights and order.
-        devices: passed to Lightning, which starts this program again for each device; all of them run it
-            to its end, and the first writes.
-        nodes: passed to Lightning.
-        resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
-            patience; the run must then be calibrated again.
-        grid_points: lambdas at which curves of the selection images are known, those of the scorer's own
-            family and, for lp distances, of all others.
+        training: how long to train, and its settings.
+        compute: the devices; all processes run this program to its end, and the first writes.
 
     Warns:
-        UserWarning: time ran out while the loss was still falling; no epoch improved on the initial network;
-        or, on the selection images, an untrained or constant score does about as well.
+        UserWarning: the time was up while the loss still fell; no epoch was better than the start; or on the
+            selection images a score without training gives masks as small, or one value everywhere nearly so.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
@@ -130,27 +89,26 @@ def fit_scorer(
         MismatchError: out holds another run.
     """
     refuse_others(train, selection)
-    out, used = Path(out), loss_by_name(distance, over, train.window(window), tolerance)
-    asked = NetworkOptions(per_channel, width, by, paper_form, scratch)
+    out, used = Path(out), loss_from(loss).with_pixels(train.window)
+    options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     is_quantile(threshold)
-    rate = FROM_SCRATCH if learning_rate is None else learning_rate
-    epochs = default_epochs(epochs, max_minutes, patience, len(train))
-    plan = TrainingConfig(epochs, max_minutes, batch_size, rate, seed, devices, nodes, patience)
+    seed, per_channel = training.seed, options.per_channel
+    rate, training = training.learning_rate, training.resolved(len(train))
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    used = used if isinstance(used, Masked) else where(used, selection.has_regions)
+    used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
     used_head = head(scorer, used)
     _check_loss(used, used_head, train)
-    check_network(train.network, selection.network, "training", other_network=False)
+    check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)
     trains = used_head.name not in names.UNTRAINED
     surveys = [seen, held_out] if trains else [held_out]
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
-    own = network is None and not paper_form
-    network = network_for(seen, used_head, asked, seed) if network is None else network
-    plan = plan if learning_rate is not None else replace(plan, learning_rate=rate_for(network))
-    card = replace(card, unet=settings_of(network), sizes=seen.sizes if trains else ())
+    module = network_for(seen, used_head, options, seed)
+    if rate is None:
+        training = replace(training, learning_rate=rate_for(module))
+    card = replace(card, unet=settings_of(module), sizes=seen.sizes if trains else ())
     objective = objective_of(used_head)
     datasets = (
         TripletDataset(train, seen.smallest, seed),
@@ -166,14 +124,17 @@ def fit_scorer(
         )
         if trains:
             fit(
-                network, objective, *datasets, out, plan,
-                title="scorer", identity=identity, turns=own, resume=resume, status_callback=status_callback,
-                is_worse_than_start=is_worse_than_start if is_packaged(network) else None,
+                module, objective, *datasets, out, training, compute,
+                title="scorer", identity=identity, turns=options.module is None and not options.paper_form,
+                status_callback=status_callback,
+                is_worse_than_start=is_worse_than_start if is_packaged(module) else None,
             )  # fmt: skip
-        known = [packaged_hashes()] if is_packaged(network) else []
+        known = [packaged_hashes()] if is_packaged(module) else []
         perceptual_hashes = np.concatenate([*known, *(each.perceptual_hashes for each in surveys)])
-        fitted = NetworkScorer(ready(network), used_head, card, perceptual_hashes=perceptual_hashes)
-        record = selection_record(fitted, selection, used, families, grid_points, unmasked)
+        fitted = NetworkScorer(ready(module), used_head, card, perceptual_hashes=perceptual_hashes)
+        record = selection_record(
+            fitted, selection, used, families, training.grid_points or GRID_POINTS, unmasked
+        )
         comparison = None if benchmark is None else benchmark.compare(fitted)
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
         if is_first_process():

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses import Chosen, stored_loss
+from conformask.losses import AnyLoss, stored_loss
 from conformask.records.loss import LossTerms
 from conformask.scorers.error_network import ErrorNetwork
 from conformask.scorers.mask_network import MaskNetwork
@@ -81,7 +81,7 @@ def suited(loss: Loss) -> str:
     return "mask" if loss.terms.over is None and (loss.exponent or 1.0) == 1 else "error"
 
 
-def stored_head(name: str, stored: LossTerms, given: Chosen | None, code: str | None) -> Head:
+def stored_head(name: str, stored: LossTerms, given: AnyLoss | None, code: str | None) -> Head:
     """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it.
 
     Raises:

@@ -6,40 +6,56 @@ from typing import get_args
 
 from torch import nn
 
+from conformask import names
 from conformask.data.scan import DatasetSummary
 from conformask.errors import InvalidArgumentError
-from conformask.names import By
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.scorers.dataset import crop_of
 from conformask.scorers.heads import Head
 from conformask.scorers.untrained import NETWORKS
-from conformask.training.fit import seeded
+from conformask.training.fit import FROM_SCRATCH, seeded
 
-FROM_SCRATCH, FROM_PACKAGED = 5e-4, 1e-2
-"""Learning rates: from random weights, and from the packaged network."""
+FROM_PACKAGED = 1e-2
+"""Learning rate from the packaged network."""
 WIDTH, LEVELS = 32, 4
 """Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
 
 
 @dataclass(frozen=True)
 class NetworkOptions:
-    """The options of `fit_scorer` that determine the network.
+    """The score network that `fit_scorer` trains.
+
+    Args:
+        module: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile" to
+            2 * C; it is trained on images and their mirror images, built-in ones on all flips and turns.
+        per_channel: a score with the channels of y_hat instead of one.
+        width: channels of the first level of a U-Net, 32 if None; if given, the U-Net is used.
+        by: how the network sees volumes: "slices" (one after the other, from scratch each with its
+            neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
+            is more than twice that of the finest); "slices" if None.
+        paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
+        scratch: start from random weights.
 
     Raises:
         InvalidArgumentError: an unknown name for by.
+
+    Example:
+        >>> NetworkOptions(width=16).by is None
+        True
     """
 
+    module: nn.Module | None = None
     per_channel: bool = False
     width: int | None = None
-    by: str | None = None
+    by: names.By | None = None
     paper_form: bool = False
     scratch: bool = False
 
     def __post_init__(self) -> None:
-        if self.by is not None and self.by not in get_args(By):
-            raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(By))}")
+        if self.by is not None and self.by not in get_args(names.By):
+            raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(names.By))}")
 
     def fits_packaged(self, used_head: Head, outputs: int) -> bool:
         """Return whether training can start from the packaged network."""
@@ -47,23 +63,25 @@ class NetworkOptions:
         return not other and outputs == 1 and used_head.name in ("mask", "error")
 
 
-def network_for(seen: DatasetSummary, used_head: Head, asked: NetworkOptions, seed: int) -> nn.Module:
-    """Return the network for images like these: the packaged one where it fits, else one from scratch.
+def network_for(seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int) -> nn.Module:
+    """Return the user's network, else the packaged one where it fits, else one from scratch.
 
     Raises:
         InvalidArgumentError: `by` is given and the images are planes.
     """
+    if options.module is not None:
+        return options.module
     dimensions = len(seen.smallest)
-    if asked.by is not None and dimensions == 2:
+    if options.by is not None and dimensions == 2:
         raise InvalidArgumentError(
-            f"by {asked.by!r} is for volumes, but these images are planes: leave it out"
+            f"by {options.by!r} is for volumes, but these images are planes: leave it out"
         )
-    outputs = used_head.outputs(seen.channels, asked.per_channel)
-    name = "packaged" if asked.fits_packaged(used_head, outputs) else used_head.name
+    outputs = used_head.outputs(seen.channels, options.per_channel)
+    name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
     if name in NETWORKS:
         return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
     with seeded(seed):
-        return unet_for(seen, outputs, asked, used_head.start)
+        return unet_for(seen, outputs, options, used_head.start)
 
 
 def rate_for(network: nn.Module) -> float:
@@ -76,17 +94,17 @@ def is_packaged(network: nn.Module) -> bool:
     return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
 
 
-def unet_for(seen: DatasetSummary, outputs: int, asked: NetworkOptions, start: float) -> UNet | SliceWise:
+def unet_for(seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float) -> UNet | SliceWise:
     """Make a U-Net whose initial output is `start` everywhere."""
     volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
-    width = WIDTH if asked.width is None else asked.width
-    unet = partial(UNet, width=width, paper_form=asked.paper_form, residual=not asked.paper_form)
-    if asked.by == "volume":
+    width = WIDTH if options.width is None else options.width
+    unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
+    if options.by == "volume":
         spacing = None if seen.geometry is None else seen.geometry.spacing
         halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
         return unet(channels, outputs, halvings=halvings).start_at(start)
     levels = levels_for(min(crop_of(seen.smallest)[-2:]))
-    levels = levels if asked.paper_form else min(LEVELS, levels)
+    levels = levels if options.paper_form else min(LEVELS, levels)
     planes = unet(channels_of(channels) if volumes else channels, outputs, levels=levels)
     planes.start_at(start)
     return SliceWise(planes) if volumes else planes

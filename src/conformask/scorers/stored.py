@@ -5,7 +5,7 @@ from pathlib import Path
 from torch import nn
 
 from conformask.errors import MismatchError
-from conformask.losses import Chosen
+from conformask.losses import AnyLoss
 from conformask.networks.stored import stored_network
 from conformask.records.curves import Selection
 from conformask.scorers.heads import stored_head
@@ -19,21 +19,21 @@ from conformask.types import Scorer
 
 
 def load_scorer(
-    folder: str | Path, *, distance: Chosen | None = None, network: nn.Module | None = None
+    folder: str | Path, *, loss: AnyLoss | None = None, network: nn.Module | None = None
 ) -> NetworkScorer:
     """Load the scorer of a run folder, which need not be calibrated yet: `calibrate` takes it.
 
-    Components that a user brought as code (distance, network) are passed as arguments, never imported from a
+    Components that a user brought as code (loss, network) are passed as arguments, never imported from a
     file.
 
     Raises:
         MissingFileError: the folder holds no scorer.
-        MismatchError: the training was not finished, or the folder needs a distance or module that was not
-            given, or that does not fit; a scorer that was fitted for no distance takes any.
+        MismatchError: the training was not finished, or the folder needs a loss or module that was not
+            given, or that does not fit; a scorer that was fitted for no loss takes any.
     """
     folder = Path(folder)
     card = stored_card(folder)
-    stored = stored_head(card.scorer, card.loss_terms, distance, card.distance_code)
+    stored = stored_head(card.scorer, card.loss_terms, loss, card.distance_code)
     if network is None and isinstance(stored, Simple):
         network = SimpleNetwork(stored.name, card.channels)
     if network is None:

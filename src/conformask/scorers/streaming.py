@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from conformask.storage.as_json import claim
 from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder, remove_if_empty
-from conformask.training.processes import check_devices, together
+from conformask.training.processes import Compute, launch_fabric
 from conformask.types import Array, Batch, Scorer
 
 RECORD, CONTENTS = "parts.json", "contents"
@@ -28,49 +27,42 @@ PART = 64
 Measure = Callable[[ScoredBatch], dict[str, Array]]
 
 
-@dataclass(frozen=True)
-class Streaming:
-    """The folder of finished parts, and the devices for the work, which are passed to Lightning.
+def check_parts(compute: Compute) -> None:
+    """Refuse several processes without a folder that they share.
 
     Raises:
-        InvalidArgumentError: several processes without a folder that they share, or too many devices.
+        InvalidArgumentError: there are several, and there is no folder for their parts.
     """
+    if compute.parts is None and (compute.devices not in (1, "1") or compute.nodes > 1):
+        raise InvalidArgumentError("several devices need a folder for their parts: Compute(parts=...)")
 
-    folder: Path | None = None
-    """Folder of parts; None keeps their measures in memory, which are small. Images are never kept."""
-    devices: int | str = 1
-    nodes: int = 1
-    batch_size: int = BATCH_SIZE
 
-    def __post_init__(self) -> None:
-        check_devices(self.devices)
-        if self.folder is None and (self.devices not in (1, "1") or self.nodes > 1):
-            raise InvalidArgumentError("several devices need a folder for their parts")
+@contextmanager
+def parts_folder(compute: Compute) -> Iterator[None]:
+    """Own the folder of parts while they are made and used; keep it where a run can be resumed.
 
-    @contextmanager
-    def parts(self) -> Iterator[None]:
-        """Own the folder of parts while they are made and used; keep it where a run can be resumed.
+    Without a folder the measures are kept in memory, which are small. Images are never kept.
 
-        Raises:
-            OutputError: another process makes parts in it, or something else lies there.
-        """
-        if self.folder is None:
+    Raises:
+        OutputError: another process makes parts in it, or something else lies there.
+    """
+    if compute.parts is None:
+        yield
+        return
+    used, folder = False, Path(compute.parts)
+    refuse_unclaimed_in(folder)
+    try:
+        with exclusive_folder(folder):
             yield
-            return
-        used, record = False, self.folder / RECORD
-        refuse_unclaimed_in(self.folder)
-        try:
-            with exclusive_folder(self.folder):
-                yield
-                used = True
-        finally:
-            if main_process() and (used or not any(self.folder.glob("part-*"))):
-                remove_claimed(record)
-                remove_if_empty(self.folder)
+            used = True
+    finally:
+        if main_process() and (used or not any(folder.glob("part-*"))):
+            remove_claimed(folder / RECORD)
+            remove_if_empty(folder)
 
 
 def gathered(
-    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, streaming: Streaming
+    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, compute: Compute
 ) -> dict[str, Array]:
     """Compute the measures of all images, in their order, whatever the batches and processes.
 
@@ -81,20 +73,21 @@ def gathered(
         MismatchError: parts that another process should have written are not there.
     """
     starts = range(0, len(triplets), PART)
-    if streaming.folder is None:
-        items = _batches(scorer, triplets, starts, streaming.batch_size)
+    if compute.parts is None:
+        items = _batches(scorer, triplets, starts)
         return joined(measure(item) for item in tracked(items, title, len(triplets), len))
     fingerprint = _fingerprint(scorer, triplets, key)
-    files = [streaming.folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
-    fabric = together(streaming.devices, streaming.nodes)
+    folder = Path(compute.parts)
+    files = [folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
+    fabric = launch_fabric(compute)
     if fabric.is_global_zero:
-        claim(streaming.folder / RECORD, {}, [file.name for file in files])
+        claim(folder / RECORD, {}, [file.name for file in files])
     fabric.barrier()
     mine = range(fabric.global_rank, len(files), fabric.world_size)
     for place in tracked(mine, title, len(mine)):
         own = starts[place : place + 1]
         if not _is_of(files[place], _part(triplets, own[0])):
-            items = _batches(scorer, triplets, own, streaming.batch_size)
+            items = _batches(scorer, triplets, own)
             write_arrays(files[place], joined(_with_contents(measure, item) for item in items))
     fabric.barrier()
     columns = joined(map(read_arrays, files))
@@ -103,9 +96,9 @@ def gathered(
     return columns
 
 
-def _batches(scorer: Scorer, triplets: Triplets, starts: range, batch_size: int) -> Iterator[ScoredBatch]:
+def _batches(scorer: Scorer, triplets: Triplets, starts: range) -> Iterator[ScoredBatch]:
     for start in starts:
-        yield from scored_batches(scorer, _part(triplets, start), batch_size)
+        yield from scored_batches(scorer, _part(triplets, start), BATCH_SIZE)
 
 
 def _part(triplets: Triplets, start: int) -> Triplets:

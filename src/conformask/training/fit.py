@@ -11,7 +11,7 @@ import signal
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,9 +27,9 @@ from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
 from conformask.training.memory import workers_for
-from conformask.training.module import Objective, Training
+from conformask.training.module import Objective, TrainingModule
 from conformask.training.precision import best_precision
-from conformask.training.processes import check_devices, check_torchrun
+from conformask.training.processes import ALL_DEVICES, Compute, check_torchrun
 from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record, load_into
 
@@ -47,43 +47,66 @@ HOW_LONG = ("epochs", "max_minutes", "patience")
 """Settings that may be changed to make training longer."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
 """Passes over the selection images after training, and the largest share of max_minutes for them."""
+FROM_SCRATCH = 5e-4
+"""Learning rate from random weights."""
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """Training settings; training ends with the first of epochs, max_minutes and patience that is spent.
 
-    patience counts epochs in which the selection loss has not improved; with it the learning rate is cut
-    whenever a third of them has passed, else it falls as a cosine. batch_size is per device. devices and
-    nodes are passed to Lightning; nodes need a run folder that all of them can access.
+    Args:
+        epochs: how often to see every image; if neither this nor max_minutes nor patience is given 30, or as
+            many as it takes to see 6400 images.
+        max_minutes: how long to train, in minutes; with resume those of earlier runs count.
+        batch_size: images per step, on each device.
+        learning_rate: the peak rate; if None 5e-4 from scratch and 1e-2 from the packaged weights. It falls
+            as a cosine, or with patience is cut whenever a third of it has passed.
+        seed: decides initial weights and the order of images.
+        patience: stop when the selection loss has not improved for this many epochs.
+        grid_points: number of lambdas at which the curves of a scorer's selection images are known; 256 if
+            None.
+        resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
+            patience; the run must then be calibrated again.
 
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
+
+    Example:
+        >>> TrainingConfig(max_minutes=20, seed=1).batch_size
+        16
     """
 
     epochs: int | None = None
     max_minutes: float | None = None
     batch_size: int = 16
-    learning_rate: float = 5e-4
+    learning_rate: float | None = None
     seed: int = 0
-    devices: int | str = "auto"
-    nodes: int = 1
     patience: int | None = None
+    grid_points: int | None = None
+    resume: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "nodes", "patience"):
+        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "patience", "grid_points"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InvalidArgumentError(f"{name} = {value}: must be a number above 0")
         if not 0 <= self.seed <= LARGEST_SEED:
             raise InvalidArgumentError(f"seed = {self.seed}: must be from 0 to 2**63 - 1")
-        check_devices(self.devices)
-        if self.epochs is None and self.max_minutes is None and self.patience is None:
-            raise InvalidArgumentError("say how long to train: epochs, max_minutes or patience")
+
+    def resolved(self, n: int, learning_rate: float = FROM_SCRATCH) -> "TrainingConfig":
+        """Return the settings for n training images, with epochs and learning rate where none are given."""
+        used = self if self.learning_rate is not None else replace(self, learning_rate=learning_rate)
+        if (self.epochs, self.max_minutes, self.patience) == (None, None, None):
+            return replace(used, epochs=max(DEFAULT_EPOCHS, math.ceil(SEEN / n)))
+        return used
 
     def settings(self) -> dict[str, Json]:
-        """Return the settings that determine the result: all but devices and nodes."""
-        return {key: value for key, value in asdict(self).items() if key not in ("devices", "nodes")}
+        """Return the settings that determine the result: all but resume and grid_points."""
+        return {key: value for key, value in asdict(self).items() if key not in ("resume", "grid_points")}
+
+
+DEFAULT_TRAINING = TrainingConfig()
 
 
 class ShuffledByEpoch(Sampler[int]):
@@ -109,13 +132,6 @@ class ShuffledByEpoch(Sampler[int]):
         return self.n
 
 
-def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None, n: int) -> int | None:
-    """Return the epochs asked for; DEFAULT_EPOCHS, or more for few images, where no budget is given."""
-    asked = (epochs, max_minutes, patience)
-    default = max(DEFAULT_EPOCHS, math.ceil(SEEN / n))
-    return default if all(budget is None for budget in asked) else epochs
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch inside the context, and restore its state after."""
@@ -130,45 +146,47 @@ def fit(
     train: TensorDataset,
     selection: TensorDataset,
     out: Path,
-    plan: TrainingConfig,
+    config: TrainingConfig,
+    compute: Compute = ALL_DEVICES,
     *,
     title: str,
     identity: dict[str, Json],
     turns: bool = False,
-    resume: bool = False,
     status_callback: StatusCallback | None = None,
     is_worse_than_start: Callable[[nn.Module], bool] | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or its initial ones.
 
-    `identity` describes what is trained on what; a run is resumed only if it and the plan are the same,
+    `identity` describes what is trained on what; a run is resumed only if it and the settings are the same,
     except for how long. Images are mirrored at random, and with `turns` flipped both ways and rotated. A part
     of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
-    `standing` about the network is shown beside the progress. The initial weights are restored if they were
-    better on the selection images: by their loss, or if `hides_more` is true of the trained network.
+    `status_callback` about the network is shown beside the progress. The initial weights are restored if they
+    were better on the selection images: by their loss, or if `is_worse_than_start` is true of the trained network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
-    module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed, turns=turns)
+    config = config.resolved(len(train))  # type: ignore[arg-type]
+    rate = config.learning_rate or FROM_SCRATCH
+    module = TrainingModule(network, objective, learning_rate=rate, seed=config.seed, turns=turns)
     start = {name: value.clone() for name, value in network.state_dict().items()}
     started = time.monotonic()
-    loss_before = _mean_loss(module, selection, plan)
+    loss_before = _mean_loss(module, selection, config)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
     fit_module(
         module,
         train,
         selection,
         out,
-        plan,
+        config,
+        compute,
         title=title,
         identity=identity,
-        resume=resume,
         minutes_after=after,
         status_callback=status_callback,
     )
-    worse = not _mean_loss(module, selection, plan) <= loss_before
+    worse = not _mean_loss(module, selection, config) <= loss_before
     if is_worse_than_start is not None and not worse:
         worse = _in_use(module, lambda: is_worse_than_start(network))
     if worse:
@@ -179,14 +197,14 @@ def fit(
         )
 
 
-def _mean_loss(module: Training, dataset: TensorDataset, plan: TrainingConfig) -> float:
-    batches = _loader(dataset, plan, 1, shuffle=False)
+def _mean_loss(module: TrainingModule, dataset: TensorDataset, config: TrainingConfig) -> float:
+    batches = _loader(dataset, config, 1, shuffle=False)
     losses = _in_use(module, lambda: [module.objective(module.network, batch) for batch in batches])
     return float(torch.cat(losses).mean())
 
 
 @torch.no_grad()
-def _in_use(module: Training, measure: Callable[[], T]) -> T:
+def _in_use(module: TrainingModule, measure: Callable[[], T]) -> T:
     """Measure in evaluation mode, then restore the previous modes."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
@@ -197,35 +215,40 @@ def _in_use(module: Training, measure: Callable[[], T]) -> T:
 
 
 def fit_module(
-    module: Training | Adversarial,
+    module: TrainingModule | Adversarial,
     train: TensorDataset,
     selection: TensorDataset,
     out: Path,
-    plan: TrainingConfig,
+    config: TrainingConfig,
+    compute: Compute = ALL_DEVICES,
     *,
     title: str,
     identity: dict[str, Json],
-    resume: bool = False,
     minutes_after: float = 0.0,
     status_callback: StatusCallback | None = None,
 ) -> None:
     """Train module.network in place, like fit; a GAN ends with the weights of its last epoch."""
-    minutes = plan.max_minutes
+    config = config.resolved(len(train))  # type: ignore[arg-type]
+    minutes = config.max_minutes
     budget = Budget(
-        epochs=plan.epochs,
+        epochs=config.epochs,
         max_minutes=None if minutes is None else minutes - min(minutes_after, MOST_AFTER * minutes),
-        learning_rate=plan.learning_rate,
-        patience=plan.patience,
+        learning_rate=config.learning_rate or FROM_SCRATCH,
+        patience=config.patience,
     )
     record = Record(out, budget)
     with _quiet(), _interruptible():
-        trainer = _trainer(plan, [budget, record, ProgressBar(title, budget, status_callback)], module)
-        _claim(out, {**identity, "plan": plan.settings()}, record, resume, writes=trainer.is_global_zero)
+        trainer = _trainer(
+            config, compute, [budget, record, ProgressBar(title, budget, status_callback)], module
+        )
+        _claim(
+            out, {**identity, "plan": config.settings()}, record, config.resume, writes=trainer.is_global_zero
+        )
         to_channels_last(module)
         trainer.fit(
             module,
-            _loader(train, plan, trainer.world_size, shuffle=True),
-            _loader(selection, plan, trainer.world_size, shuffle=False),
+            _loader(train, config, trainer.world_size, shuffle=True),
+            _loader(selection, config, trainer.world_size, shuffle=False),
             ckpt_path=record.to_resume(),
             weights_only=True,
         )
@@ -244,11 +267,13 @@ def fit_module(
     module.network.eval().requires_grad_(False)
 
 
-def _trainer(plan: TrainingConfig, callbacks: list[L.Callback], module: L.LightningModule) -> L.Trainer:
+def _trainer(
+    config: TrainingConfig, compute: Compute, callbacks: list[L.Callback], module: L.LightningModule
+) -> L.Trainer:
     settings: dict[str, Any] = {
-        "max_epochs": plan.epochs or -1,
-        "devices": plan.devices,
-        "num_nodes": plan.nodes,
+        "max_epochs": config.epochs or -1,
+        "devices": compute.devices,
+        "num_nodes": compute.nodes,
         "precision": best_precision(),
         "callbacks": callbacks,
         "logger": False,
@@ -290,7 +315,7 @@ def _flat(identity: dict[str, Json]) -> dict[str, Json]:
 
 
 def _loader(
-    dataset: TensorDataset, plan: TrainingConfig, processes: int, *, shuffle: bool
+    dataset: TensorDataset, config: TrainingConfig, processes: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Return the batches of a process; Lightning assigns the sampler's indices to the processes in turn."""
     n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]
@@ -298,8 +323,8 @@ def _loader(
         dataset,
         num_workers=workers,
         persistent_workers=workers > 0,
-        batch_size=min(plan.batch_size, -(-n // processes)),
-        sampler=ShuffledByEpoch(n, plan.seed) if shuffle else None,
+        batch_size=min(config.batch_size, -(-n // processes)),
+        sampler=ShuffledByEpoch(n, config.seed) if shuffle else None,
         drop_last=shuffle,
     )
 

@@ -15,7 +15,7 @@ Objective = Callable[[nn.Module, TensorBatch], Tensor]
 """A callable (network, batch) -> loss of each image, (N,)."""
 
 
-class Training(L.LightningModule):
+class TrainingModule(L.LightningModule):
     """AdamW on mean(objective), with random flips that depend only on seed, step and process: see flipped."""
 
     losses: ClassVar[tuple[str, ...]] = ("loss",)

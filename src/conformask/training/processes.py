@@ -1,6 +1,8 @@
 """Several processes that share one training run."""
 
 import os
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
@@ -17,17 +19,48 @@ def is_first_process() -> bool:
     With several devices Lightning starts the same command again for each, and all run the same lines. This
     asks torch, not the environment: a file that no process writes is lost.
     """
-    launch_fabric = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not launch_fabric or torch.distributed.get_rank() == 0
+    several = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not several or torch.distributed.get_rank() == 0
 
 
-def together(devices: int | str, nodes: int) -> Fabric:
+@dataclass(frozen=True)
+class Compute:
+    """The devices that share the work, and the folder of its finished parts.
+
+    Args:
+        devices: passed to Lightning, which starts this program again for each device; "auto" takes all.
+        nodes: number of machines, passed to Lightning.
+        parts: a folder for finished parts, from which a killed run resumes; it is removed at the end. Several
+            devices share the work through it. Training has its run folder instead.
+
+    Raises:
+        InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
+
+    Example:
+        >>> Compute(parts="parts").devices
+        1
+    """
+
+    devices: int | str = 1
+    nodes: int = 1
+    parts: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        check_devices(self.devices)
+        if self.nodes < 1:
+            raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
+
+
+ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")
+
+
+def launch_fabric(compute: Compute) -> Fabric:
     """Start the processes that share the work, one for each device on each node; this one may be all.
 
     Raises:
         InvalidArgumentError: torchrun started another number of processes.
     """
-    fabric = Fabric(devices=devices, num_nodes=nodes)
+    fabric = Fabric(devices=compute.devices, num_nodes=compute.nodes)
     check_torchrun(fabric.world_size)
     fabric.launch()
     return fabric

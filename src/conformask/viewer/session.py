@@ -108,14 +108,16 @@ class CollectionImage:
 class Session:
     """Images of one viewer; any thread may ask for them, and one at a time runs the network."""
 
-    def __init__(self, masker: Masker, triplets: Triplets, *, other_network: bool = False) -> None:
+    def __init__(self, masker: Masker, triplets: Triplets, *, allow_network_mismatch: bool = False) -> None:
         """Show triplets; outputs of another network than the calibration's only with `other_network`.
 
         Raises:
             MismatchError: they are outputs of another network.
         """
         self.masker = masker
-        self.network_caveat = masker.card.check_network(triplets.network, other_network=other_network)
+        self.network_caveat = masker.card.check_network(
+            triplets.network, allow_network_mismatch=allow_network_mismatch
+        )
         self._triplets = triplets
         self._distances: dict[str, float] = {}
         self._measured: tuple[int, Measurement | None] = 0, None

@@ -29,7 +29,6 @@ from conformask.deployment.whole import (
     windows_of,
 )
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.losses import where
 from conformask.masker.masker import Masker
 from conformask.progress import Tell
 from conformask.records.size import Size
@@ -229,7 +228,7 @@ def distance_of(masker: Masker, image: ViewedImage) -> float:
 
 def _exponent(masker: Masker) -> float | None:
     """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
-    return exponent_by_blocks(where(masker.loss, regions=False))
+    return exponent_by_blocks(masker.loss.in_regions(False))
 
 
 def _by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:

@@ -380,7 +380,7 @@ def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path: Path, mor
     stated = Reading(data_range=(-1500, 7400)) if more else PLAIN
     files = Triplets.from_folder(tmp_path, reading=stated)
     scorer = Heuristic(lambda x, y_hat: (x - y_hat).abs() + y_hat / 9, channels=1)
-    masker = calibrate(scorer, files, threshold=0.004, distance="l1")
+    masker = calibrate(scorer, files, threshold=0.004, loss="l1")
     assert masker.card.turned == ("x", "y_hat")
     of_files = np.stack([np.squeeze(masker(files[index])) for index in range(9)])
     values = [slope * each[:9].astype(np.int32) + intercept for each in (x, y_hat)]

@@ -2,25 +2,29 @@
 
 from dataclasses import dataclass
 
-import torch
-
 from conformask.arithmetic import image_means, per_image
 from conformask.distances.lp import Lp
+from conformask.losses.map_loss import MapLoss
 from conformask.losses.maps import errors_for
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
-from conformask.types import ErrorMap, Images
+from conformask.types import Images
 
 
-@dataclass(frozen=True)
-class OverImage:
-    """The loss sum(r m^p e) / sum(r), where p is the exponent of lp, else 1."""
+@dataclass(frozen=True, init=False)
+class Mean(MapLoss):
+    """The loss sum(r m^p e) / sum(r), where p is the exponent of lp, else 1.
 
-    errors: ErrorMap
-    regional: bool = False
+    Args:
+        errors: the name of an error map ("l1", "l2", "l1.5", "ssim_map", "lpips_map", ...), an object, or a
+            `CustomErrorMap`.
+
+    Example:
+        >>> Mean("l1").terms.loss_name
+        'l1'
+    """
+
     monotone = True
-    relative = False
-    family = None
 
     @property
     def terms(self) -> LossTerms:
@@ -32,11 +36,6 @@ class OverImage:
     def exponent(self) -> float:
         """The exponent p of the mask."""
         return self.errors.exponent
-
-    @property
-    def upper_bound(self) -> float | None:
-        """The largest value of the error map, if it has one."""
-        return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""
@@ -51,8 +50,3 @@ class OverImage:
 def weighted(errors: Images, region: Images | None) -> Images:
     """Return r e / mean(r), whose mean is the mean of e over the region."""
     return errors if region is None else region * errors / per_image(image_means(region), region)
-
-
-def within(region: Images | None, errors: Images) -> Images:
-    """Return the region with the shape of the errors, (N, C, *space); ones where there is none."""
-    return torch.ones_like(errors) if region is None else region.float().expand_as(errors)

@@ -8,27 +8,38 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.losses.image import within
-from conformask.losses.maps import wrong_pixels
+from conformask.losses.map_loss import MapLoss, within
+from conformask.losses.maps import AnyMap, checked_tolerance, wrong_pixels
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
-from conformask.types import ErrorMap, Images
+from conformask.types import Images
 
 
-@dataclass(frozen=True)
-class Missed:
-    """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong."""
+@dataclass(frozen=True, init=False)
+class MissRate(MapLoss):
+    """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong.
 
-    errors: ErrorMap
+    Args:
+        errors: an error map, as for `Mean`.
+        tolerance: the error above which a pixel is wrong, at least 0.
+
+    Raises:
+        InvalidArgumentError: the tolerance is negative, or the error map is not known.
+
+    Example:
+        >>> MissRate("l1", 0.1).terms.loss_name
+        'missed(l1 > 0.1)'
+    """
+
     tolerance: float
-    regional: bool = False
     monotone = True
-    relative = False
-    own_bounds = False
     family: ClassVar[Mapping[str, Json]] = {"name": "water_filling", "kappa": 1.0}
     exponent = 1.0
     upper_bound = 1.0
+
+    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
+        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
 
     @property
     def terms(self) -> LossTerms:

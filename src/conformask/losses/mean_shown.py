@@ -4,35 +4,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from conformask.losses.image import within
+from conformask.losses.map_loss import MapLoss, within
 from conformask.losses.maps import errors_for
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
-from conformask.types import ErrorMap, Images
+from conformask.types import Images
 
 
-@dataclass(frozen=True)
-class Trusted:
-    """The loss sum(r m e) / sum(r m); 0 where nothing is shown. Not monotone under nested masks."""
+@dataclass(frozen=True, init=False)
+class MeanShown(MapLoss):
+    """The loss sum(r m e) / sum(r m); 0 where nothing is shown. Not monotone under nested masks.
 
-    errors: ErrorMap
-    regional: bool = False
-    monotone = False
+    Args:
+        errors: an error map, as for `Mean`.
+
+    Example:
+        >>> MeanShown("l1").terms.loss_name
+        'trusted(l1)'
+    """
+
     relative = True
-    own_bounds = False
     family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
-    exponent = None
 
     @property
     def terms(self) -> LossTerms:
         """The terms of this loss, as records keep them."""
         return LossTerms(distance=self.errors.name, over="trusted", region=self.regional)
-
-    @property
-    def upper_bound(self) -> float | None:
-        """The largest value of the error map, if it has one."""
-        return self.errors.upper_bound
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

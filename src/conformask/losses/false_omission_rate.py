@@ -4,27 +4,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from conformask.losses.image import within
-from conformask.losses.maps import wrong_pixels
+from conformask.losses.map_loss import MapLoss, within
+from conformask.losses.maps import AnyMap, checked_tolerance, wrong_pixels
 from conformask.losses.sums import Sums
 from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
-from conformask.types import ErrorMap, Images
+from conformask.types import Images
 
 
-@dataclass(frozen=True)
-class Wrong:
-    """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone."""
+@dataclass(frozen=True, init=False)
+class FalseOmissionRate(MapLoss):
+    """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone.
 
-    errors: ErrorMap
+    Args:
+        errors: an error map, as for `Mean`.
+        tolerance: the error above which a pixel is wrong, at least 0.
+
+    Raises:
+        InvalidArgumentError: the tolerance is negative, or the error map is not known.
+
+    Example:
+        >>> FalseOmissionRate("l1", 0.1).terms.loss_name
+        'wrong(l1 > 0.1)'
+    """
+
     tolerance: float
-    regional: bool = False
-    monotone = False
     relative = True
-    own_bounds = False
     family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
-    exponent = None
     upper_bound = 1.0
+
+    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
+        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
 
     @property
     def terms(self) -> LossTerms:

@@ -1,0 +1,56 @@
+"""conformask thresholds: what each threshold would mean, on the selection images."""
+
+from pathlib import Path
+
+from conformask import names
+from conformask.cli.options import MARGINAL, AsJson, Promised
+from conformask.cli.output import show, table
+
+BAR = 30
+"""Length of the bar of a mask of size 1, in characters."""
+
+
+def thresholds(
+    run: Path,
+    /,
+    *,
+    promise: Promised = MARGINAL,
+    family: names.Family | None = None,
+    json: AsJson = False,
+) -> None:
+    """Show what each threshold would mean on the selection images, before a calibration.
+
+    Parameters
+    ----------
+    run
+        The run folder of conformask train.
+    family
+        How a score becomes a mask; if not given, the family that suits the loss and the scorer.
+    """
+    from conformask.masker.thresholds import threshold_choices
+    from conformask.scorers.stored import load_scorer
+
+    scorer, stated = load_scorer(run), promise.promise()
+    choices = threshold_choices(scorer, promise=stated, family=family)
+    at = (
+        stated.guarantee
+        if stated.confidence is None
+        else f"{stated.guarantee}, confidence {stated.confidence:g}"
+    )
+    rows = [
+        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))
+        for c in choices
+    ]
+    record = {
+        **vars(scorer.card.loss_terms), "confidence": stated.confidence,
+        "choices": [vars(choice) for choice in choices],
+    }  # fmt: skip
+    show(
+        record,
+        f"What a threshold on {scorer.card.loss_name} would mean ({at}), on the selection images:",
+        "",
+        table(("threshold", "pass unmasked", "mask size", ""), rows),
+        "",
+        f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T",
+        as_json=json,
+    )

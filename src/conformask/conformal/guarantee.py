@@ -1,0 +1,124 @@
+"""Promises: one value with axes; rule, claim and meaning follow from them."""
+
+from dataclasses import dataclass, replace
+
+from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.certainty import Certainty, Marginal, Simultaneous
+from conformask.conformal.lambdas import Adaptive, Constant, Lambda
+from conformask.conformal.populations import Population, SamePopulation
+from conformask.conformal.procedures import Axes, Procedure, procedure_for
+from conformask.conformal.rules import Rule
+from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, Statement
+from conformask.conformal.units import Columns, Image, Unit
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """A promise about losses, and the theorem behind it.
+
+    Raises:
+        InvalidArgumentError: axes for which no theorem is known.
+    """
+
+    name: str
+    """The name of the guarantee, in `presets`."""
+    statement: Statement
+    """The statement about new images: a share that meets the threshold, or a mean."""
+    certainty: Certainty = Marginal()
+    """The calibration sets for which the statement holds."""
+    unit: Unit = Image()
+    """The unit counted: an image, a group, or an image of a new group."""
+    population: Population = SamePopulation()
+    """The population of images that the statement is about."""
+    lam: Lambda = Constant()
+    """Whether all images have the same lambda, or each its own."""
+
+    def __post_init__(self) -> None:
+        procedure_for(self.axes)
+
+    @property
+    def axes(self) -> Axes:
+        """The axes: all fields but the name."""
+        return Axes(self.statement, self.certainty, self.unit, self.population, self.lam)
+
+    @property
+    def procedure(self) -> Procedure:
+        """The theorem by which the promise can be given."""
+        return procedure_for(self.axes)
+
+    @property
+    def confidence(self) -> float | None:
+        """The promised probability; None for a mean."""
+        return self.statement.confidence
+
+    @property
+    def delta(self) -> float | None:
+        """The share of calibration sets for which the promise may fail; None where it averages over them."""
+        return self.certainty.delta
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns needed for each image: group, category, weight."""
+        return self.unit.reads | self.population.reads
+
+    @property
+    def by_group(self) -> bool:
+        """Whether groups are counted, all alike, however many images they have."""
+        return "group" in self.unit.reads
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether lambda is a point of the grid, even where critical lambdas are exact."""
+        return self.procedure.on_grid
+
+    @property
+    def own_bounds(self) -> bool:
+        """Whether the promise uses each image's own bound, where there is one."""
+        return "bound_curve" in self.procedure.reads
+
+    @property
+    def needs_selection(self) -> bool:
+        """Whether the promise needs choices made on selection images; see `fixed`."""
+        return self.statement.needs_selection or self.certainty.needs_selection or self.lam.needs_selection
+
+    @property
+    def plural(self) -> str:
+        """The name of the units counted: images, groups, ..."""
+        return self.population.plural(self.unit)
+
+    def counted(self, n: int, columns: Columns) -> tuple[int, str]:
+        """Return the number of units in n images with these groups, categories and weights, and a name."""
+        return self.population.count(self.unit, n, columns)
+
+    def claim(self, distance: str, threshold: float) -> str:
+        """Return the promise as a formula."""
+        given = self.population.given
+        if self.statement.bounds_a_mean:
+            distance = self.unit.distance(distance)
+        else:
+            given = self.unit.given + given
+        claim = self.certainty.claim(self.statement.claim(distance, threshold, given))
+        return claim if self.delta is None else self.population.by_itself + claim
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the smallest number of units that can suffice; see `Theorem`."""
+        return self.procedure.smallest_calibration_set(threshold, upper_bound)
+
+    def rank(self, n: int) -> int | None:
+        """Return which of n ascending critical lambdas is deployed; None where it is not one of them."""
+        return self.procedure.rank(n)
+
+    def fit_on_selection(self, selection: CalibrationData, n: int) -> "Guarantee":
+        """Return the promise with every choice made that must not see the n calibration images."""
+        statement, certainty, lam = self.statement, self.certainty, self.lam
+        if isinstance(statement, ConditionalExpectedLoss):
+            statement = statement.fit_on_selection(selection, n)
+        if isinstance(certainty, Simultaneous):
+            certainty = certainty.fit_on_selection(selection)
+        if isinstance(lam, Adaptive) and isinstance(statement, Coverage):
+            lam = lam.fit_on_selection(selection, statement.confidence)
+        return replace(self, statement=statement, certainty=certainty, lam=lam)
+
+    def rule(self, evidence: CalibrationData) -> Rule:
+        """Return the rule from facts about images to their lambdas; void if the promise cannot be given."""
+        return self.procedure.rule(evidence)
