@@ -31,7 +31,8 @@ from conformask.masks import family
 from conformask.records.curves import Curves
 from conformask.records.reading import PLAIN, Reading
 from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.streaming import gathered
+from conformask.training.processes import Compute
 from conformask.types import Batch
 
 RESULT = Path(__file__).parent / "results" / "growth.json"
@@ -97,7 +98,7 @@ def calibrate(name: str, n: int) -> dict[str, float]:
             lambda item: measures(item, chosen, used, grid, threshold),
             "calibrating",
             name,
-            Streaming(Path(folder) / "parts"),
+            Compute(parts=Path(folder) / "parts"),
         )
         elapsed = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB

@@ -20,16 +20,20 @@ from scipy.ndimage import gaussian_filter
 
 from conformask.calibration import HALVINGS, ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
+from conformask.losses.false_omission_rate import FalseOmissionRate
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.miss_rate import MissRate
+from conformask.losses.window import Window
 from conformask.masks import family
 from conformask.types import Batch, Loss, Score
 
 RESULT = Path(__file__).parent / "results" / "losses.json"
 LOSSES = (
     loss("l1"),
-    loss("l1", "missed", tolerance=0.05),
-    loss("l1", "window", 9),
-    loss("l1", "trusted"),
-    loss("l1", "wrong", tolerance=0.05),
+    MissRate("l1", 0.05),
+    Window("l1", 9),
+    MeanShown("l1"),
+    FalseOmissionRate("l1", 0.05),
 )
 
 

@@ -36,7 +36,10 @@ from conformask.conformal.order import marginal_rank, smallest
 from conformask.data.triplets import Triplets
 from conformask.distances.ssim import Ssim
 from conformask.losses import loss
-from conformask.losses.window import around
+from conformask.losses.false_omission_rate import FalseOmissionRate
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.miss_rate import MissRate
+from conformask.losses.window import Window, around
 from conformask.masks.power import Power
 from conformask.masks.reciprocal import Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
@@ -111,7 +114,15 @@ def triplets_of(work: Path, task: str, data: str, folder: Path) -> Triplets:
     if not (where / "data" / "manifest.csv").is_file():
         stride, split = (SIZE, "tile") if data == "cells" else (None, "file")
         images = true_images(folder, SIZE, stride, split, 0)
-        predictor = fit_predictor(images.part("train"), images.part("selection"), task=task_by_name(task), size=SIZE, out=where / "predictor", training=TrainingConfig(epochs=PREDICTOR_EPOCHS), width=WIDTH, resume=True)  # fmt: skip
+        predictor = fit_predictor(
+            images.part("train"),
+            images.part("selection"),
+            task=task_by_name(task),
+            size=SIZE,
+            out=where / "predictor",
+            training=TrainingConfig(epochs=PREDICTOR_EPOCHS, resume=True),
+            width=WIDTH,
+        )
         write_triplets(images, where / "data", task=predictor.task, predictor=predictor)
     return Triplets.from_folder(where / "data")
 
@@ -152,10 +163,10 @@ def predicted(network: torch.nn.Module, head: Several, batch: Batch) -> Tensor:
 
 def losses() -> Iterator[tuple[str, Loss]]:
     yield "image", loss("l1")
-    yield "trusted", loss("l1", "trusted")
-    yield "window", loss("l1", "window", WINDOW)
-    yield "missed", loss("l1", "missed", tolerance=TOLERANCE)
-    yield "wrong", loss("l1", "wrong", tolerance=TOLERANCE)
+    yield "trusted", MeanShown("l1")
+    yield "window", Window("l1", WINDOW)
+    yield "missed", MissRate("l1", TOLERANCE)
+    yield "wrong", FalseOmissionRate("l1", TOLERANCE)
     yield "ssim_map", loss("ssim_map")
 
 

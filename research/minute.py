@@ -206,7 +206,14 @@ def trained(train: cm.Triplets, run: Path, count: int, how: str, epochs: int | N
 
 def measured(scorer: Scorer, parts: dict[str, cm.Triplets], threshold: float) -> dict[str, Any]:
     """What its masks hide, once on the test images and over deals of calibration and test images."""
-    masker = cm.calibrate(scorer, parts["calibration"], threshold=threshold, loss="l1", promise=cm.Promise(confidence=CONFIDENCE), family="water_filling")  # fmt: skip
+    masker = cm.calibrate(
+        scorer,
+        parts["calibration"],
+        threshold=threshold,
+        loss="l1",
+        promise=cm.Promise(confidence=CONFIDENCE),
+        family="water_filling",
+    )
     evaluation = cm.evaluate(masker, parts["test"])
     return {
         "size": evaluation.mask_size,

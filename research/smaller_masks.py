@@ -66,6 +66,7 @@ from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
 from conformask.storage.as_arrays import Array
+from conformask.training.processes import ALL_DEVICES
 from conformask.types import Batch, Family, Loss, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
@@ -470,7 +471,7 @@ def shops(given: argparse.Namespace) -> Iterator[RowStages]:
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], "auto", 1)
+        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], ALL_DEVICES)
 
 
 def run_options() -> argparse.ArgumentParser:

@@ -30,6 +30,9 @@ from conformask.conformal.presets import guarantee
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss
+from conformask.losses.false_omission_rate import FalseOmissionRate
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.window import Window
 from conformask.masks import FAMILIES, family
 from conformask.masks.difficulty import KAPPA
 from conformask.types import Batch, Family, Loss, Score
@@ -303,7 +306,7 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
 def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() -> None:
     """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
     item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
-    used, whole = loss("l1", "window", 5), torch.ones_like(item.score.map)
+    used, whole = Window("l1", 5), torch.ones_like(item.score.map)
     threshold = 0.5 * float(masked(used, whole, item.batch.truth(), item.batch.y_hat).min())
     found = critical_lambdas(item, family("water_filling"), used, np.array([0.0, np.inf]), threshold)
     assert found[0] == 0
@@ -314,7 +317,7 @@ def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() ->
 @pytest.mark.parametrize("name", FAMILIES)
 def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name: str, over: str) -> None:
     chosen, item = family(name), next(items())
-    used = loss("l1", over, tolerance=0.1 if over == "wrong" else None)
+    used = FalseOmissionRate("l1", 0.1) if over == "wrong" else MeanShown("l1")
     grid = grid_of(chosen, used, 24)
     by_kernels, by_masks = batch_curves(item, chosen, used, grid), measured_curves(item, chosen, used, grid)
     np.testing.assert_allclose(by_kernels[0], by_masks[0], rtol=2e-4, atol=1e-7)

@@ -7,8 +7,10 @@ from torch import Tensor
 from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
-from conformask.losses import in_region, loss
+from conformask.losses import loss, loss_of_terms
+from conformask.losses.window import Window
 from conformask.oracle import _descend, exact_oracle, oracle, paper_oracle
+from conformask.records.loss import LossTerms
 from conformask.types import Batch, Loss
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -106,10 +108,10 @@ def of_loss(used: Loss, threshold: float, region: Tensor | None = None) -> Tenso
 @pytest.mark.parametrize("regional", [False, True])
 @pytest.mark.parametrize("over", ["trusted", "wrong", "missed"])
 def test_of_losses_the_linear_program(over: str, regional: bool) -> None:
-    used = loss("l1", over, tolerance=None if over == "trusted" else 0.1)
+    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=None if over == "trusted" else 0.1))
     threshold = {"missed": 0.3}.get(over, 0.05)
     region = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1)) if regional else None
-    mask = of_loss(in_region(used) if regional else used, threshold, region)
+    mask = of_loss(used.in_regions(True) if regional else used, threshold, region)
     error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True).double().flatten(1).numpy()
     r = np.ones_like(error) if region is None else region.double().flatten(1).numpy()
     e = error if over == "trusted" else (error > 0.1).astype(float)
@@ -121,7 +123,7 @@ def test_of_losses_the_linear_program(over: str, regional: bool) -> None:
 
 
 def test_of_a_window_keeps_the_threshold_and_hides_less_than_everything() -> None:
-    mask = of_loss(loss("l1", "window", 5), 0.05)
+    mask = of_loss(Window("l1", 5), 0.05)
     assert 0 < float(size(mask).mean()) < 1
 
 

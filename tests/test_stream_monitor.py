@@ -19,6 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.report.words import stream_text
 from conformask.scorers.selection import selection_record
+from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = cm.Heuristic(scale_of, channels=1)
@@ -29,7 +30,7 @@ KNOWING = replace(
 
 def made(images: cm.Triplets, **more) -> Masker:
     given = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", **more}
-    return cm.calibrate(KNOWING, images, **given)
+    return calibrated(KNOWING, images, **given)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,7 @@ def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -
     assert f"that more than {share} fail, which happens by chance under 0.5" in said
     grouped = made(triplets(100, 3, groups=[f"patient {k // 2}" for k in range(100)]), guarantee="groups")
     assert cm.StreamMonitor(grouped).add(triplets(10, 71)).most_failing > 0.2, "by the bootstrap"
-    within = made(triplets(100, 3, categories=["a", "b"] * 50), within=True)
+    within = made(triplets(100, 3, categories=["a", "b"] * 50), per_category=True)
     labelled = triplets(10, 71, categories=["a", "b"] * 5)
     assert cm.StreamMonitor(within).add(labelled).most_failing == pytest.approx(
         stats.beta.ppf(0.9975, 10, 41)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 import conformask as cm
-from conformask.losses import loss
+from conformask.losses.mean_shown import MeanShown
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.progress import tracked
@@ -248,7 +248,7 @@ class Found:
 def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, Any]:
     """Calibrate so many sets, and judge the masks of new images by each."""
     generator, found = np.random.default_rng(seed), Found()
-    used = loss("l1", "trusted")
+    used = MeanShown("l1")
     plain = cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1)
     alone = "groups" not in combination.columns
     selection = _triplets(world(generator, 60, alone=alone))

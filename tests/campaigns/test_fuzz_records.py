@@ -45,8 +45,11 @@ SIZE = 8
 
 
 def fitted(out: Path, *, resume: bool) -> NetworkScorer:
-    given = {"epochs": 1, "width": 2, "grid_points": 8, "resume": resume}
-    return cm.fit_scorer(triplets(12, 0), selection=triplets(12, 1), out=out, **given)
+    training = TrainingConfig(epochs=1, grid_points=8, resume=resume)
+    network = cm.NetworkOptions(width=2)
+    return cm.fit_scorer(
+        triplets(12, 0), selection=triplets(12, 1), out=out, training=training, network=network
+    )
 
 
 def predictor(out: Path) -> NetworkPredictor:

@@ -67,7 +67,7 @@ def test_threads_give_the_mask_of_the_same_tiles_bit_for_bit(family: str, channe
 
 @pytest.mark.parametrize("guarantee", ["adaptive", "expected", "categories"])
 def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
-    asked = {"guarantee": guarantee, "selection": known()} if guarantee != "categories" else {}
+    asked = {"promise": guarantee, "selection": known()} if guarantee != "categories" else {}
     facts = {}
     if guarantee == "categories":
         x, y_hat, y = (np.stack([np.moveaxis(getattr(t, role), 0, -1) for t in known()]) for role in ROLES)

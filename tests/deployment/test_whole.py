@@ -14,6 +14,7 @@ import zarr
 from PIL import Image
 
 import conformask as cm
+import stated
 from conformask.data.formats import scratch
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
@@ -34,7 +35,7 @@ FAMILIES = ["reciprocal", "water_filling", "power"]
 def calibrated(scorer=None, count: int = 40, size: tuple[int, int] = (150, 140), **how) -> Masker:
     """On images of one size, by tiles of 128 unless a scorer is given."""
     how = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", "family": "water_filling"} | how
-    return cm.calibrate(scorer or Tiled(SCORER, 128, 32), triplets(count, 0, size), **how)
+    return stated.calibrated(scorer or Tiled(SCORER, 128, 32), triplets(count, 0, size), **how)
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +210,7 @@ def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest
 def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """mean((m |y - y_hat|)^2) over the values of all channels, of a mask that has one."""
     monkeypatch.setattr("conformask.data.mask_files.BLOCK", 64)
-    how = {"threshold": 0.002, "confidence": 0.8, "distance": "l2", "family": "reciprocal"}
+    how = {"threshold": 0.002, "promise": cm.Promise(confidence=0.8), "loss": "l2", "family": "reciprocal"}
     scorer = Tiled(Heuristic(scale_of, channels=3), 128, 32)
     masker = cm.calibrate(scorer, triplets(10, 0, (90, 80), 3), **how)
     x, y_hat, y = arrays(1, 9, (140, 100), 3)
@@ -275,7 +276,7 @@ def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
     x, y_hat, y = arrays(40, 0, (20, 20))
     kinds = ["a", "b"] * 20
     labelled = Triplets.from_arrays(x, y_hat, y, categories=kinds)
-    how = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", "guarantee": "categories"}
+    how = {"threshold": 0.03, "promise": cm.Promise("categories", confidence=0.8), "loss": "l1"}
     masker = cm.calibrate(Tiled(SCORER, 128, 32), labelled, **how)
     x, y_hat, _ = arrays(1, 9, SIZE)
     write_masks(masker, Triplets.from_arrays(x, y_hat, categories=["b"]), tmp_path)

@@ -168,7 +168,7 @@ def test_every_family_runs_in_onnxruntime(settings, tmp_path: Path) -> None:
         return (y_hat * 8).floor() / 8
 
     own = Heuristic(coarse, channels=3, per_channel=True)
-    made = exported(calibrated(own, family=family(settings), confidence=0.5), tmp_path)
+    made = exported(calibrated(own, family=family(settings), promise=Promise(confidence=0.5)), tmp_path)
     y_hat = torch.cat([TEST.y_hat, torch.zeros(1, 3, SIDE, SIDE), torch.full((1, 3, SIDE, SIDE), 0.3)])
     x, score = y_hat[:, :1], coarse(y_hat, y_hat)
     for lam in (0.0, 1e-30, 0.01, 0.1, 0.2, 0.5, 1.0, 5.0, 1e300, math.inf):
@@ -282,7 +282,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=r"ends with \.onnx"):
         export(plain_masker, tmp_path / "masker.pt")
-    adaptive = calibrated(scorer(unet()), selection=SELECTION, guarantee="adaptive")
+    adaptive = calibrated(scorer(unet()), selection=SELECTION, promise="adaptive")
     refused(adaptive, tmp_path, InvalidArgumentError, "adaptive promise .* features, .* conformask mask")
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else object())
     refused(plain_masker, tmp_path, MissingFileError, r"needs onnxscript: pip install 'conformask\[onnx\]'")

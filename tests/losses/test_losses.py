@@ -12,11 +12,16 @@ from conformask.calibration import ScoredBatch, critical_lambdas
 from conformask.distances.lp import Lp
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses import code_of, in_region, loss, paper_distance, stored_loss
+from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stored_loss
 from conformask.losses.custom import CustomLoss
+from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.maps import CustomErrorMap
-from conformask.losses.window import around
+from conformask.losses.mean import Mean
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.miss_rate import MissRate
+from conformask.losses.window import Window, around
 from conformask.masks import family
+from conformask.records.geometry import PhysicalWindow
 from conformask.records.loss import LossTerms
 from conformask.types import Batch, Loss, Score
 
@@ -30,10 +35,10 @@ ALL = [
     loss("l2"),
     loss("ssim_map"),
     loss("ssim"),
-    *(loss(errors, "trusted") for errors in ("l1", "ssim_map")),
-    loss("l1", "window", 5),
-    loss("l1", "missed", tolerance=0.1),
-    loss("ssim_map", "wrong", tolerance=0.13),
+    *(MeanShown(errors) for errors in ("l1", "ssim_map")),
+    Window("l1", 5),
+    MissRate("l1", 0.1),
+    FalseOmissionRate("ssim_map", 0.13),
 ]
 SUMS_OF_ERRORS = [used for used in ALL if used.errors is not None]
 
@@ -68,7 +73,7 @@ def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float
 def test_each_is_its_formula(used: Loss, regional: bool) -> None:
     errors = used.errors.error_map(Y, Y_HAT).double().mean(dim=1).numpy()
     region = REGION if regional else torch.ones_like(REGION)
-    found = under(in_region(used) if regional else used, MASK, region if regional else None)
+    found = under(used.in_regions(True) if regional else used, MASK, region if regional else None)
     for k in range(len(Y)):
         arrays = (MASK[k, 0].double().numpy(), errors[k], region[k, 0].double().numpy())
         assert found[k] == pytest.approx(by_formula(used, *arrays), rel=1e-5)
@@ -91,7 +96,7 @@ def test_monotone_ones_never_fall_as_the_mask_opens(used: Loss) -> None:
 
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
 def test_relative_ones_fall_where_right_pixels_open(over: str) -> None:
-    used = loss("l1", over, tolerance=0.1 if over == "wrong" else None)
+    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.1 if over == "wrong" else None))
     error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True)
     worst = (error >= error.amax(dim=(2, 3), keepdim=True)).float()
     assert not used.monotone
@@ -104,7 +109,7 @@ def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels: in
     error = error.mean(dim=1, keepdim=True) if channels == 1 else error
     mask = torch.ones_like(error)
     wrong = (error > 0.1).double().mean(dim=(1, 2, 3)).numpy()
-    np.testing.assert_allclose(under(loss("l1", "wrong", tolerance=0.1), mask), wrong, rtol=1e-12)
+    np.testing.assert_allclose(under(FalseOmissionRate("l1", 0.1), mask), wrong, rtol=1e-12)
 
 
 @pytest.mark.parametrize(("over", "share"), [("wrong", 1 / 2), ("missed", 1 / 4)])
@@ -119,20 +124,20 @@ def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
             [0.0, 0.5, 0.5, 0.0, 1.0, 1.0],
         )
     )
-    used = in_region(loss("l1", over, tolerance=0.1))
+    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.1, region=True))
     assert used.on(y, y_hat, region, 1).of(mask).tolist() == pytest.approx([share], rel=2e-7)
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.25])
 def test_an_error_at_the_tolerance_is_not_wrong(tolerance: float) -> None:
     y_hat = torch.tensor([0.0, tolerance, 0.5, 0.75]).reshape(1, 1, 2, 2)
-    used = loss("l1", "wrong", tolerance=tolerance)
+    used = FalseOmissionRate("l1", tolerance)
     assert used.on(torch.zeros_like(y_hat), y_hat, None, 1).of(torch.ones_like(y_hat)).tolist() == [0.5]
 
 
 def test_without_any_wrong_pixel_nothing_is_missed() -> None:
     for over in ("missed", "wrong"):
-        used = loss("l1", over, tolerance=0.5)
+        used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.5))
         assert (used.on(Y, Y, None, 1).of(torch.ones_like(MASK)) == 0).all()
 
 
@@ -144,7 +149,7 @@ def test_an_image_repeated_is_itself() -> None:
 
 
 def test_a_window_larger_than_the_image_is_the_image() -> None:
-    np.testing.assert_allclose(under(loss("l1", "window", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
+    np.testing.assert_allclose(under(Window("l1", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
 
 
 def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
@@ -156,7 +161,7 @@ def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
 def test_a_volume_has_windows_of_cubes() -> None:
     y, y_hat = torch.zeros(1, 1, 6, 8, 8), torch.zeros(1, 1, 6, 8, 8)
     y_hat[..., 2:4, 3:5, 5:7] = 0.5
-    found = loss("l1", "window", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
+    found = Window("l1", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
     assert found.tolist() == [0.5]
 
 
@@ -165,15 +170,15 @@ def test_names_and_labels() -> None:
         "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
         "missed(l1 > 0.1)", "wrong(ssim_map > 0.13)",
     ]  # fmt: skip
-    assert in_region(loss("l1")).terms.loss_name == "l1 in the region"
-    assert loss("l1", "image").terms == loss("l1").terms, "the paper's form of lp"
-    assert loss("l1", "window", 9).terms.loss_label == "mean L1 shown in any 9 x 9 pixels"
+    assert loss("l1").in_regions(True).terms.loss_name == "l1 in the region"
+    assert Mean("l1").terms == loss("l1").terms, "the paper's form of lp"
+    assert Window("l1", 9).terms.loss_label == "mean L1 shown in any 9 x 9 pixels"
 
 
 def test_what_the_paper_knows() -> None:
     assert paper_distance(loss("l2")) == Lp(2.0)
     assert paper_distance(loss("ssim")) == Ssim()
-    assert all(paper_distance(used) is None for used in [*ALL[4:], ALL[2], in_region(loss("l1"))])
+    assert all(paper_distance(used) is None for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
 
 
 @pytest.mark.parametrize(
@@ -183,9 +188,9 @@ def test_what_the_paper_knows() -> None:
         (("dists", "trusted"), "'dists' compares whole images: use l1"),
         (("l1", "window"), "over 'window' needs a window, such as 9"),
         (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
-        (("l1", "trusted", 9), "over 'trusted' takes no window, 9 was given"),
-        (("l1", None, None, 0.1), "over 'image' takes no tolerance"),
-        (("ssim", None, 9), "distance 'ssim' takes no window"),
+        (("l1", "trusted", 9), "over 'trusted' does not accept a window, but 9 was given"),
+        (("l1", None, None, 0.1), "over 'image' does not accept a tolerance"),
+        (("ssim", None, 9), "distance 'ssim' does not accept a window"),
         (("l1", "window", 0), "window = 0: must be a whole number of pixels, at least 1"),
         (("l1", "wrong", None, -0.1), "tolerance = -0.1: must be an error of at least 0"),
         (("l1", "windows", 9), "did you mean 'window'"),
@@ -193,13 +198,42 @@ def test_what_the_paper_knows() -> None:
     ],
 )
 def test_what_is_refused(words: tuple, message: str) -> None:
+    names = ("distance", "over", "window", "tolerance")
     with pytest.raises(InvalidArgumentError, match=message):
-        loss(*words)
+        loss_of_terms(LossTerms(**dict(zip(names, words, strict=False))))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Window("ssim", 9), "'ssim' is not an error map but compares whole images: use ssim_map"),
+        (lambda: Window("l1", 2.5), "window = 2.5: must be a whole number of pixels, at least 1"),
+        (lambda: Window("l1", "5 apples"), "give a number of pixels, such as 9, or a length"),
+        (lambda: Window("l1", None), "a window needs a side, such as 9"),
+        (lambda: MissRate("l1", -0.1), "tolerance = -0.1: must be an error of at least 0"),
+        (lambda: Mean("ssim_mapp"), "did you mean 'ssim_map'"),
+        (lambda: MeanShown(Ssim()), "'ssim' is not an error map"),
+        (lambda: loss("ssim_mapp"), "did you mean 'ssim_map'"),
+    ],
+)
+def test_values_are_checked_when_they_are_made(make: Callable[[], Loss], message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        make()
+
+
+def test_a_window_by_length_waits_for_the_spacing() -> None:
+    used = Window("l1", "5mm")
+    assert (used.terms.window, used.terms.length) == (None, "5mm")
+    with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
+        under(used, MASK)
+    converted = used.with_pixels(lambda length: PhysicalWindow((5, 3), "5 mm"))
+    assert (converted.terms.window, converted.terms.length) == ((5, 3), "5 mm")
+    assert Window("l1", "9") == Window("l1", 9)
 
 
 def test_a_region_takes_a_map() -> None:
     with pytest.raises(InvalidArgumentError, match="cannot use a region: use ssim_map, or leave"):
-        in_region(loss("ssim"))
+        loss("ssim").in_regions(True)
 
 
 def squared(y: Tensor, y_hat: Tensor) -> Tensor:
@@ -211,16 +245,14 @@ def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tenso
 
 
 def test_ones_own() -> None:
-    used = loss(CustomErrorMap(squared, upper_bound=1.0), "trusted")
+    used = MeanShown(CustomErrorMap(squared, upper_bound=1.0))
     assert (used.terms.loss_name, used.upper_bound) == ("trusted(squared)", 1.0)
     own = CustomLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
     inside = (REGION * MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3))
-    np.testing.assert_allclose(under(in_region(own), MASK, REGION), inside, rtol=1e-6)
-    assert (under(in_region(own), MASK, REGION) < under(own, MASK)).any()
-    with pytest.raises(InvalidArgumentError, match="the loss 'shown_edges' takes no window"):
-        loss(own, None, 9)
+    np.testing.assert_allclose(under(own.in_regions(True), MASK, REGION), inside, rtol=1e-6)
+    assert (under(own.in_regions(True), MASK, REGION) < under(own, MASK)).any()
 
 
 @pytest.mark.parametrize(
@@ -233,7 +265,7 @@ def test_ones_own() -> None:
 )
 def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
-        under(loss(CustomErrorMap(function), "trusted"), MASK)
+        under(MeanShown(CustomErrorMap(function)), MASK)
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])
@@ -245,17 +277,17 @@ def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
 def test_stored() -> None:
     for used in ALL:
         assert stored_loss(used.terms).terms == used.terms
-    assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == in_region(loss("l1"))
-    terms = loss(CustomErrorMap(squared), "trusted").terms
+    assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == loss("l1").in_regions(True)
+    terms = MeanShown(CustomErrorMap(squared)).terms
     with pytest.raises(MismatchError, match="your own distance 'squared': pass it again"):
         stored_loss(terms)
     assert stored_loss(terms, CustomErrorMap(squared)).terms == terms
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
         stored_loss(LossTerms(distance="l1.5"), "l1")
-    with pytest.raises(MismatchError, match="the code of distance 'squared' is not that"):
+    with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
     assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
-    assert code_of(loss("l1", "window", 9)) is None
+    assert code_of(Window("l1", 9)) is None
 
 
 def test_names_of_ours_are_taken() -> None:
@@ -279,7 +311,7 @@ def test_error_maps(name: str) -> None:
 @pytest.mark.parametrize("name", ["water_filling", "trusted_mean"])
 def test_just_as_many_wrong_pixels_are_shown_as_may_be(name: str) -> None:
     """j of k are j / k, though float32 weights of 1 / k summed exceeded it in a third of the cases."""
-    generator, used, masks = np.random.default_rng(0), loss("l1", "missed", tolerance=0.5), family(name)
+    generator, used, masks = np.random.default_rng(0), MissRate("l1", 0.5), family(name)
     score = torch.arange(1, 401, dtype=torch.float32).reshape(1, 1, 20, 20) / 400
     for k in range(2, 52, 7):
         places = np.sort(generator.choice(400, k, replace=False))

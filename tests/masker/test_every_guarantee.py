@@ -26,6 +26,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
 from conformask.storage.as_json import to_jsonable
 from conformask.types import Batch
+from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 COUNT = 120
@@ -53,7 +54,7 @@ def calibration_for(guarantee: str) -> Triplets:
 def made(guarantee: str, calibration: Triplets | None = None, **more) -> Masker:
     given = {"threshold": 0.04, "distance": "l1", **more}
     images = calibration_for(guarantee) if calibration is None else calibration
-    return calibrate(KNOWING, images, promise=guarantee, **given)
+    return calibrated(KNOWING, images, guarantee=guarantee, **given)
 
 
 def masked(masker: Masker, batch: Batch) -> Tensor:

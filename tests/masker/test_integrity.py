@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from conformask.calibration import loss_under, measures
-from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
 from conformask.losses import loss
@@ -22,6 +21,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
 from conformask.scorers.tiled import Tiled
 from conformask.training.processes import Compute
+from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 CALIBRATION, SELECTION, TEST = triplets(40, 0), triplets(30, 1), next(triplets(200, 2).batches(200))
@@ -38,7 +38,7 @@ def quarter(x: Tensor, y_hat: Tensor) -> Tensor:
 
 
 def saved(folder: Path, scorer=SCORER, distance="l1", **more) -> Masker:
-    return calibrate(scorer, CALIBRATION, threshold=0.03, loss=distance, **more).save(folder)
+    return calibrated(scorer, CALIBRATION, threshold=0.03, distance=distance, **more).save(folder)
 
 
 def test_a_changed_score_is_refused_under_the_same_name(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_another_distance_of_the_same_name_is_refused(tmp_path: Path) -> None:
     def other(a: Tensor, b: Tensor) -> Tensor:
         return signed(a, b) / 4
 
-    with pytest.raises(MismatchError, match="distance="):
+    with pytest.raises(MismatchError, match="loss="):
         load(tmp_path, scorer=SCORER, loss=named(other, "signed"))
 
 
@@ -161,7 +161,7 @@ def interrupted(out: Path, calibration: Triplets, **more) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("conformask.masker.calibrate.measures", once)
         with pytest.raises(StoppedError):
-            calibrate(SCORER, calibration, threshold=0.03, loss="l1", compute=Compute(parts=out), **more)
+            calibrated(SCORER, calibration, threshold=0.03, compute=Compute(parts=out), **more)
     assert len(list(out.glob("part-*"))) == 1
 
 
@@ -189,19 +189,9 @@ def test_a_resumed_calibration_takes_up_no_parts_of_other_weights(parts: Path) -
     def light(x: Tensor, y_hat: Tensor) -> Tensor:
         return 1 + y_hat.mean((1, 2, 3))
 
-    weighted = {"guarantee": "weighted", "selection": SELECTION}
-    interrupted(parts, CALIBRATION, weight=heavy, **weighted)
+    weighted = {"threshold": 0.03, "guarantee": "weighted", "selection": SELECTION}
+    interrupted(parts, CALIBRATION, weight=heavy, guarantee="weighted", selection=SELECTION)
     changed = named(light, "heavy")
-    resumed = calibrate(
-        SCORER,
-        CALIBRATION,
-        threshold=0.03,
-        loss="l1",
-        promise=Promise(weight=changed),
-        compute=Compute(parts=parts),
-        **weighted,
-    )
-    anew = calibrate(
-        SCORER, CALIBRATION, threshold=0.03, loss="l1", promise=Promise(weight=changed), **weighted
-    )
+    resumed = calibrated(SCORER, CALIBRATION, weight=changed, compute=Compute(parts=parts), **weighted)
+    anew = calibrated(SCORER, CALIBRATION, weight=changed, **weighted)
     np.testing.assert_array_equal(resumed.curves.weight, anew.curves.weight)

@@ -12,13 +12,16 @@ from torch import Tensor
 
 from conformask.calibration import ScoredBatch, critical_lambdas, loss_of_batch, loss_under
 from conformask.conformal.order import marginal_rank, smallest
+from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.evaluation.evaluate import evaluate
-from conformask.losses import in_region, loss
 from conformask.losses.custom import CustomLoss
+from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.maps import CustomErrorMap
+from conformask.losses.mean import Mean
 from conformask.losses.mean_shown import MeanShown
+from conformask.losses.miss_rate import MissRate
 from conformask.losses.window import Window
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
@@ -35,11 +38,11 @@ from synthetic_triplets import arrays, scale_of, signed, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
 LOSSES = {
-    "image": loss("l1", "image"),
-    "trusted": loss("l1", "trusted"),
-    "window": loss("l1", "window", 3),
-    "missed": loss("l1", "missed", tolerance=0.08),
-    "wrong": loss("l1", "wrong", tolerance=0.08),
+    "image": Mean("l1"),
+    "trusted": MeanShown("l1"),
+    "window": Window("l1", 3),
+    "missed": MissRate("l1", 0.08),
+    "wrong": FalseOmissionRate("l1", 0.08),
 }
 
 
@@ -180,7 +183,7 @@ def test_with_probability_of_the_calibration_set() -> None:
     new = next(collection(uneven(400, 77), slice(None)).batches(400))
     for draw in simulated(draws):
         calibration = collection(uneven(60, 2000 + draw), slice(None))
-        how = {"threshold": threshold, "guarantee": "ltt", "delta": 0.1, "distance": used}
+        how = {"threshold": threshold, "promise": Promise("ltt", delta=0.1), "loss": used}
         losses = loss_under(used, calibrate(scorer, calibration, **how).masks(new.x, new.y_hat), new)
         below += float((losses <= threshold * (1 + 1e-6)).double().mean()) < 0.9 - 0.03
     assert below <= 9
@@ -207,7 +210,7 @@ def regions(count: int, seed: int) -> np.ndarray:
 @pytest.mark.parametrize("over", ["image", "trusted", "window", "missed"])
 def test_a_promise_about_a_region(over: str) -> None:
     """Errors lie in the region only: the promise about it needs larger masks than one about the image."""
-    used, met = in_region(LOSSES[over]), []
+    used, met = LOSSES[over].in_regions(True), []
     inside = regions(300, 1)
     x, y_hat, y = uneven(300, 2)
     y_hat = np.where(inside[..., None], y_hat, y)
@@ -217,9 +220,8 @@ def test_a_promise_about_a_region(over: str) -> None:
         for name, part in places.items()
     }
     threshold = 0.3 if over == "missed" else 0.05
-    how = {"threshold": threshold, "selection": parts["selection"], "distance": "l1"}
-    words = {"over": over, "window": used.terms.window, "tolerance": used.terms.tolerance}
-    masker = calibrate(SCORER, parts["calibration"], **how, **words)
+    how = {"threshold": threshold, "selection": parts["selection"], "loss": LOSSES[over]}
+    masker = calibrate(SCORER, parts["calibration"], **how)
     assert masker.loss == used
     assert masker.promise.startswith(f"P({used.terms.loss_name} <= ")
     new = next(parts["new"].batches(200))
@@ -242,7 +244,9 @@ def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
     with pytest.raises(ImageError, match=r"has shape \(7, 8\) and its image \(8, 8\)"):
         Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)[:, 1:])[0]
     with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and cannot use a region"):
-        calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05, loss=signed)  # fmt: skip
+        calibrate(
+            SCORER, Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)), threshold=0.05, loss=signed
+        )
 
 
 # records and words
@@ -302,7 +306,13 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="your own distance 'largest'"):
         load(tmp_path, scorer=SCORER)
     assert load(tmp_path, scorer=SCORER, loss=own).card == masker.card
-    mapped = calibrate(SCORER, triplets(60, 2), threshold=0.002, loss=MeanShown(CustomErrorMap(squares)), selection=triplets(40, 1))  # fmt: skip
+    mapped = calibrate(
+        SCORER,
+        triplets(60, 2),
+        threshold=0.002,
+        loss=MeanShown(CustomErrorMap(squares)),
+        selection=triplets(40, 1),
+    )
     assert mapped.promise.startswith("P(trusted(squares) <= 0.002)")
     assert mapped.family.name == "trusted_mean"
 
@@ -355,6 +365,6 @@ def test_masks_that_hide_nearly_everything_are_warned_about() -> None:
         a, b = (((mask * each).diff(dim=3).abs() > 0.05).flatten(1).float() for each in (y, y_hat))
         return 1 - (2 * (a * b).sum(dim=1) + 1e-3) / (a.sum(dim=1) + b.sum(dim=1) + 1e-3)
 
-    how = {"distance": CustomLoss(dice), "selection": triplets(40, 1)}
+    how = {"loss": CustomLoss(dice), "selection": triplets(40, 1)}
     with pytest.warns(UserWarning, match=r"hide \d+% of an image on average: .* or use another loss"):
         calibrate(SCORER, triplets(60, 2), threshold=0.2, **how)

@@ -44,6 +44,7 @@ from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Distance, Family, Images, Score
 from simulation import simulated
+from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
@@ -56,7 +57,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more) -> Masker:
-    return calibrate(scorer, calibration, threshold=threshold, loss=distance, **more)
+    return calibrated(scorer, calibration, threshold=threshold, distance=distance, **more)
 
 
 def far(a: Images, b: Images) -> Distance:
@@ -468,7 +469,7 @@ def test_what_load_refuses(tmp_path) -> None:
     with pytest.raises(MismatchError, match="'l1', not 'ssim'"):
         load(tmp_path / "l1", scorer=SCORER, loss=loss_by_name("ssim"))
     made(distance=signed, selection=SELECTION).save(tmp_path / "own")
-    with pytest.raises(MismatchError, match=r"'signed'.*distance="):
+    with pytest.raises(MismatchError, match=r"'signed'.*loss="):
         load(tmp_path / "own", scorer=SCORER)
     again = load(tmp_path / "own", scorer=SCORER, loss=signed)
     assert again.loss.distance.name == "signed"
@@ -795,7 +796,7 @@ def test_another_distance() -> None:
     scorer = Fitted(scale_of, channels=1)
     assert made(scorer, distance="l2", threshold=0.003).card.distance == "l2", "any score keeps any promise"
     assert made(scorer, distance=None).card.distance == "l1"
-    refused(InvalidArgumentError, "fitted for no distance: pass distance=", scorer=SCORER, distance=None)
+    refused(InvalidArgumentError, "fitted for no loss: pass loss=", scorer=SCORER, distance=None)
     assert made(distance=None).card.distance == "l1", "that of the selection images which it keeps"
     refused(InvalidArgumentError, "did you mean 'ssim'", distance="sim")
 

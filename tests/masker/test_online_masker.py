@@ -10,7 +10,7 @@ from conformask.masker.online import OnlineMasker
 from conformask.scorers.heuristic import Heuristic
 from synthetic_triplets import arrays, scale_of, triplets
 
-SETTINGS = {"threshold": 0.03, "distance": "l1", "confidence": 0.8}
+SETTINGS = {"threshold": 0.03, "loss": "l1", "promise": Promise(confidence=0.8)}
 MASKER = calibrate(Heuristic(scale_of, channels=1), triplets(40, 0), **SETTINGS)
 
 

@@ -9,12 +9,11 @@ from scipy import stats
 from torch import Tensor
 
 from conformask.calibration import loss_under
-from conformask.conformal.promise import stated_promise
+from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.evaluation.evaluate import evaluate
 from conformask.losses import loss
-from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
@@ -26,6 +25,7 @@ from conformask.report.promise_status import meaning_of
 from conformask.report.words import headline, measurement_text, numbers
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
+from stated import calibrated
 from synthetic_triplets import scale_of, triplets
 
 SELECTION = triplets(60, 1, groups=[f"chosen {k // 3}" for k in range(60)])
@@ -44,8 +44,8 @@ ASKED = [
     {"guarantee": "simultaneous", "unit": "group", "share": 0.7},
     {"guarantee": "expected", "unit": "member", "confidence": None},
     {"guarantee": "rcps", "unit": "group", "confidence": None},
-    {"guarantee": "groups", "within": True},
-    {"guarantee": "pac", "unit": "group", "within": True},
+    {"guarantee": "groups", "per_category": True},
+    {"guarantee": "pac", "unit": "group", "per_category": True},
     {"guarantee": "weighted", "unit": "group"},
 ]
 
@@ -66,7 +66,7 @@ CALIBRATION, TEST, FEW = patients(150, 3), patients(60, 4), patients(40, 3)
 
 def made(asked: dict, images: Triplets = CALIBRATION) -> Masker:
     given = {"confidence": 0.8, "threshold": THRESHOLD, "distance": "l1", **asked}
-    return calibrate(KNOWING, images, **given)
+    return calibrated(KNOWING, images, **given)
 
 
 @pytest.fixture(scope="module", params=ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
@@ -145,7 +145,7 @@ def test_what_is_said_of_patients() -> None:
         "Draw calibration groups and a new group from the same source, again and again: in at least "
         "80\N{NO-BREAK SPACE}% of these draws every image of the new group meets the threshold."
     )
-    sure = made({"guarantee": "pac", "unit": "group", "share": 0.7, "within": True}, FEW)
+    sure = made({"guarantee": "pac", "unit": "group", "share": 0.7, "per_category": True}, FEW)
     assert (
         "For each category by itself, except for a small share of calibration sets (delta), the following "
         "holds for this calibration: in at least 80\N{NO-BREAK SPACE}% of new groups, at least 70"
@@ -162,11 +162,11 @@ def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     assert made({"unit": "group", "share": 0.5}, FEW).save(tmp_path).card.exploratory
     assert (
         made({"unit": "group"}, FEW)
-        .recalibrate(promise=stated_promise(made({"unit": "group"}, FEW).card).changed(share=0.5))
+        .recalibrate(promise=Promise(confidence=0.8, unit="group", share=0.5))
         .card.exploratory
     )
     other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(
-        promise=stated_promise(made({"unit": "group", "share": 0.5}, FEW).card).changed(unit="member")
+        promise=Promise(confidence=0.8, unit="member")
     )
     assert (other.card.unit, other.card.share) == ("member", None)
     assert other.card.claim == "P(l1 <= 0.03 in a new group) >= 0.80"

@@ -225,14 +225,18 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
 
 
 def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
-    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
+    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "network": cm.NetworkOptions(width=4)}
     with warnings.catch_warnings(action="ignore"):
-        cm.fit_scorer(triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4), **settings)
+        cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8), **settings
+        )
     with pytest.warns(
         UserWarning, match="nothing was trained: the 0.0001 minutes, which include earlier runs"
     ):
         cm.fit_scorer(
-            triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4, resume=True), **settings
+            triplets(16, 0, SIZE),
+            training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8, resume=True),
+            **settings,
         )
 
 
@@ -247,29 +251,31 @@ def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
 
 
 def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
-    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "width": 4, "batch_size": 8}
+    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "network": cm.NetworkOptions(width=4)}
 
     def epochs() -> list[int]:
         with (tmp_path / "metrics.csv").open(newline="") as file:
             return [int(row["epoch"]) for row in csv.DictReader(file)]
 
     with warnings.catch_warnings(action="ignore"):
-        first = cm.fit_scorer(triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2), **settings)
+        first = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, batch_size=8), **settings
+        )
         same = cm.fit_scorer(
-            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, resume=True), **settings
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, batch_size=8, resume=True), **settings
         )
         assert same.fingerprint == first.fingerprint
         assert epochs() == [0, 1]
         longer = cm.fit_scorer(
-            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=4, resume=True), **settings
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=4, batch_size=8, resume=True), **settings
         )
     assert epochs() == [0, 1, 2, 3]
     assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
     with pytest.raises(MismatchError, match="another batch_size"):
         cm.fit_scorer(
             triplets(16, 0, SIZE),
-            training=cm.TrainingConfig(epochs=6, resume=True),
-            **{**settings, "batch_size": 4},
+            training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True),
+            **settings,
         )
 
 
@@ -281,7 +287,14 @@ def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> 
 
 def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
-        scorer = cm.fit_scorer(triplets(16, 0, SIZE), selection=triplets(20, 1, SIZE), out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4), threshold=0.03)  # fmt: skip
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            selection=triplets(20, 1, SIZE),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(width=4),
+            threshold=0.03,
+        )
     comparison = scorer.selection.comparison
     assert comparison.threshold == 0.03
     assert 0 < comparison.oracle <= 1

@@ -13,6 +13,7 @@ from conformask.scorers.heads import head
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.stored import load_scorer
+from conformask.training.fit import TrainingConfig
 from conformask.training.losses import pinball
 
 LOUD, QUIET, BIAS = 0.2, 0.05, 0.1
@@ -34,16 +35,17 @@ def world(count: int, seed: int, channels: int = 1) -> Triplets:
     return Triplets.from_arrays(x, y_hat, y)
 
 
-def fitted(out, channels: int = 1, *, per_channel: bool = False, **settings) -> NetworkScorer:
-    short = {"epochs": 25, "batch_size": 8, "learning_rate": 5e-3, "width": 8}
+def fitted(
+    out, channels: int = 1, *, per_channel: bool = False, module: nn.Module | None = None, epochs: int = 25
+) -> NetworkScorer:
     return fit_scorer(
         world(32, 0, channels),
         selection=world(8, 1, channels),
         loss="l1",
-        network=NetworkOptions(per_channel=per_channel),
+        network=NetworkOptions(module, per_channel=per_channel, width=8),
+        training=TrainingConfig(epochs=epochs, batch_size=8, learning_rate=5e-3),
         out=out,
         scorer="quantile",
-        **{**short, **settings},
     )
 
 
@@ -138,7 +140,7 @@ def test_every_channel_has_an_interval_and_one_score_is_their_mean(tmp_path) -> 
 
 def test_a_network_of_ones_own_has_two_outputs_a_channel(tmp_path) -> None:
     network = nn.Conv2d(4, 6, 3, padding=1)
-    scorer = fitted(tmp_path, 3, network=network, epochs=1)
+    scorer = fitted(tmp_path, 3, module=network, epochs=1)
     with pytest.raises(MismatchError, match="load it with network="):
         load_scorer(tmp_path)
     again = load_scorer(tmp_path, network=nn.Conv2d(4, 6, 3, padding=1))

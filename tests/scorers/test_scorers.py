@@ -10,19 +10,28 @@ from conformask.data.triplets import Triplets
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.losses import loss
+from conformask.losses.false_omission_rate import FalseOmissionRate
+from conformask.losses.mean_shown import MeanShown
+from conformask.losses.miss_rate import MissRate
+from conformask.losses.window import Window
 from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head, suited
 from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.scoring import scored
 from conformask.scorers.simple import local_spread
 from conformask.scorers.stored import load_scorer
+from conformask.training.fit import TrainingConfig
 
 LOUD, QUIET = 0.3, 0.02
-SHORT = {"epochs": 12, "batch_size": 8, "learning_rate": 5e-3, "width": 8}
+SHORT = {
+    "training": TrainingConfig(epochs=12, batch_size=8, learning_rate=5e-3),
+    "network": NetworkOptions(width=8),
+}
 
 
 def world(count: int, seed: int, size: tuple[int, int] = (16, 16), channels: int = 1) -> Triplets:
@@ -254,7 +263,7 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
         network=cm.NetworkOptions(width=4),
         out=tmp_path,
     )
-    with pytest.raises(MismatchError, match="distance="):
+    with pytest.raises(MismatchError, match="loss="):
         load_scorer(tmp_path)
     again = load_scorer(tmp_path, loss=brightness)
     assert again.card.distance == scorer.card.distance == "brightness"
@@ -263,22 +272,23 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
 def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
     def refused(error: type[Exception], message: str, train: Triplets = TEST, **settings) -> None:
         with pytest.raises(error, match=message):
-            fit_scorer(train, **{"selection": HELD_OUT, "out": tmp_path / "out", "epochs": 1, **settings})
+            fit_scorer(train, **{"selection": HELD_OUT, "out": tmp_path / "out", **settings})
         assert not (tmp_path / "out").exists()
 
     refused(InvalidArgumentError, "'msk' is unknown.*did you mean 'mask'", scorer="msk")
-    refused(InvalidArgumentError, "'l1x' is unknown", distance="l1x")
-    refused(InvalidArgumentError, "epochs = 0", epochs=0)
+    refused(InvalidArgumentError, "'l1x' is unknown", loss="l1x")
+    with pytest.raises(InvalidArgumentError, match="epochs = 0"):
+        TrainingConfig(epochs=0)
     refused(ImageError, "other channels", selection=world(3, 0, channels=3))
     far = lambda a, b: (a - b).abs().mean((1, 2, 3)) + 1  # noqa: E731
-    refused(InvalidArgumentError, "is not 0 between two empty images", distance=far)
+    refused(InvalidArgumentError, "is not 0 between two empty images", loss=far)
     counted = lambda a, b: ((a - b).abs() > 0.1).float().mean((1, 2, 3))  # noqa: E731
     by_numpy = lambda a, b: torch.from_numpy(np.abs(a.numpy() - b.numpy())).mean((1, 2, 3))  # noqa: E731
     for blunt in (counted, by_numpy):
-        refused(InvalidArgumentError, "has no gradient in torch.*use scorer 'quantile'", distance=blunt)
+        refused(InvalidArgumentError, "has no gradient in torch.*use scorer 'quantile'", loss=blunt)
     blind = Triplets.from_arrays(*[[np.zeros((16, 16), np.float32)] * 3] * 2)
     refused(InvalidArgumentError, "no y", train=blind)
-    refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), distance="ssim")
+    refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), loss="ssim")
 
 
 def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
@@ -342,16 +352,16 @@ def test_what_a_score_learns_for_each_loss() -> None:
     def least(target: Tensor) -> Tensor:
         return ((0.3 - target) ** 2 + 2 * target - target**2).mean((1, 2, 3))
 
-    for words in (("l1", "trusted"), ("l1", "window", 3), ("l1", "wrong", None, 0.3), ("l2", "trusted")):
-        torch.testing.assert_close(head(None, loss(*words)).loss(output, y, y_hat), least(error))
-    missed = head(None, loss("l1", "missed", None, 0.3))
+    for used in (MeanShown("l1"), Window("l1", 3), FalseOmissionRate("l1", 0.3), MeanShown("l2")):
+        torch.testing.assert_close(head(None, used).loss(output, y, y_hat), least(error))
+    missed = head(None, MissRate("l1", 0.3))
     torch.testing.assert_close(missed.loss(output, y, y_hat), least((error > 0.3).float()))
     torch.testing.assert_close(missed.score(output), output)
-    assert suited(loss("ssim_map")) == suited(loss("l1", "window", 3)) == "error"
+    assert suited(loss("ssim_map")) == suited(Window("l1", 3)) == "error"
     with pytest.raises(
         InvalidArgumentError, match=r"trained with a mean over the image, but 'trusted\(l1\)' is not one"
     ):
-        head("mask", loss("l1", "trusted"))
+        head("mask", MeanShown("l1"))
 
 
 def test_the_local_spread_needs_no_training(tmp_path) -> None:

@@ -8,7 +8,8 @@ from conformask.calibration import ScoredBatch
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.streaming import Streaming, gathered
+from conformask.scorers.streaming import gathered, parts_folder
+from conformask.training.processes import Compute
 from conformask.types import Images
 
 COUNT = 37
@@ -45,20 +46,20 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conformask.scorers.streaming.PART", 8)
 
 
-def gather(measure: Measure, how: Streaming, key: object = "key", triplets: Triplets = TRIPLETS):
-    with how.parts():
-        return gathered(SCORER, triplets, measure, "measuring", key, how)
+def gather(measure: Measure, compute: Compute, key: object = "key", triplets: Triplets = TRIPLETS):
+    with parts_folder(compute):
+        return gathered(SCORER, triplets, measure, "measuring", key, compute)
 
 
 @pytest.fixture(name="folder")
-def parts_folder(tmp_path: Path) -> Path:
+def folder_of_parts(tmp_path: Path) -> Path:
     return tmp_path / "parts"
 
 
 def test_parts_are_the_whole(folder: Path) -> None:
     expected = ((Y_HAT + 0.1) * (Y - Y_HAT)).astype(np.float64).mean((1, 2))
-    in_memory = gather(Measure(), Streaming())
-    on_disk = gather(Measure(), Streaming(folder))
+    in_memory = gather(Measure(), Compute())
+    on_disk = gather(Measure(), Compute(parts=folder))
     for found in (in_memory, on_disk):
         assert found["names"].tolist() == list(TRIPLETS.names)
         np.testing.assert_allclose(found["rows"][:, 0], expected, rtol=1e-4, atol=1e-8)
@@ -66,25 +67,28 @@ def test_parts_are_the_whole(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8, 50])
-def test_the_batch_size_does_not_matter(batch_size: int, folder: Path) -> None:
-    expected = gather(Measure(), Streaming())["rows"]
+def test_the_batch_size_does_not_matter(
+    batch_size: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = gather(Measure(), Compute())["rows"]
+    monkeypatch.setattr("conformask.scorers.streaming.BATCH_SIZE", batch_size)
     for where in (None, folder):
-        found = gather(Measure(), Streaming(where, batch_size=batch_size))["rows"]
+        found = gather(Measure(), Compute(parts=where))["rows"]
         np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def killed(folder: Path, after: int = 20) -> None:
     with pytest.raises(KeyboardInterrupt):
-        gather(Measure(killed_at=after), Streaming(folder))
+        gather(Measure(killed_at=after), Compute(parts=folder))
 
 
 def test_a_killed_run_goes_on(folder: Path) -> None:
     killed(folder)
     assert len(list(folder.glob("*.npz"))) == 3
     again = Measure()
-    found = gather(again, Streaming(folder))
+    found = gather(again, Compute(parts=folder))
     assert again.seen == list(TRIPLETS.names[24:]), "three parts of eight were finished"
-    np.testing.assert_array_equal(found["rows"], gather(Measure(), Streaming())["rows"])
+    np.testing.assert_array_equal(found["rows"], gather(Measure(), Compute())["rows"])
 
 
 def test_a_damaged_part_is_made_again(folder: Path) -> None:
@@ -92,16 +96,16 @@ def test_a_damaged_part_is_made_again(folder: Path) -> None:
     first = min(folder.glob("*.npz"))
     first.write_bytes(first.read_bytes()[:40])
     again = Measure()
-    found = gather(again, Streaming(folder))
+    found = gather(again, Compute(parts=folder))
     assert again.seen == [*TRIPLETS.names[:8], *TRIPLETS.names[24:]]
-    np.testing.assert_array_equal(found["rows"], gather(Measure(), Streaming())["rows"])
+    np.testing.assert_array_equal(found["rows"], gather(Measure(), Compute())["rows"])
 
 
 def test_parts_of_something_else_are_not_taken(folder: Path) -> None:
     for key, triplets in (("another", TRIPLETS), ("key", TRIPLETS.select(range(30)))):
         killed(folder)
         again = Measure()
-        gather(again, Streaming(folder), key, triplets)
+        gather(again, Compute(parts=folder), key, triplets)
         assert len(again.seen) == len(triplets)
 
 
@@ -111,13 +115,12 @@ def test_parts_of_another_score_are_not_taken(folder: Path) -> None:
 
     killed(folder)
     again = Measure()
-    with Streaming(folder).parts():
-        gathered(Heuristic(doubt, channels=1), TRIPLETS, again, "measuring", "key", Streaming(folder))
+    with parts_folder(Compute(parts=folder)):
+        gathered(Heuristic(doubt, channels=1), TRIPLETS, again, "measuring", "key", Compute(parts=folder))
     assert len(again.seen) == COUNT
 
 
 def test_several_devices_need_a_folder() -> None:
-    with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
-        Streaming(None, devices=2)
-    with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
-        Streaming(None, nodes=2)
+    for several in (Compute(devices=2), Compute(nodes=2)):
+        with pytest.raises(InvalidArgumentError, match="several devices need a folder"):
+            gather(Measure(), several)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from conformask.training.budget import CUT, MARGIN, Budget
-from conformask.training.fit import DEFAULT_EPOCHS, TrainingConfig, default_epochs, fit
+from conformask.training.fit import DEFAULT_EPOCHS, TrainingConfig, fit
 from conformask.training.module import TensorBatch
 
 PATIENCE = 3
@@ -44,7 +45,7 @@ def rising(network: nn.Module, batch: TensorBatch) -> Tensor:
 
 def train(out: Path, plan: TrainingConfig = PLAN, *, resume: bool = False) -> Level:
     network = Level()
-    fit(network, rising, WORLD, WORLD, out, plan, title="test", identity={}, resume=resume)
+    fit(network, rising, WORLD, WORLD, out, replace(plan, resume=resume), title="test", identity={})
     return network
 
 
@@ -127,8 +128,8 @@ def test_a_finished_run_by_minutes_is_finished(tmp_path: Path) -> None:
 
 
 def test_epochs_are_thirty_only_where_nothing_else_is_said() -> None:
-    assert default_epochs(None, None, None, 1000) == DEFAULT_EPOCHS
-    assert default_epochs(None, None, None, 100) == 64
-    assert default_epochs(None, 1.0, None, 100) is None
-    assert default_epochs(None, None, 5, 100) is None
-    assert default_epochs(7, 1.0, 5, 100) == 7
+    assert TrainingConfig().resolved(1000).epochs == DEFAULT_EPOCHS
+    assert TrainingConfig().resolved(100).epochs == 64
+    assert TrainingConfig(max_minutes=1.0).resolved(100).epochs is None
+    assert TrainingConfig(patience=5).resolved(100).epochs is None
+    assert TrainingConfig(7, 1.0, patience=5).resolved(100).epochs == 7

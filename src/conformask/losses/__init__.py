@@ -47,7 +47,7 @@ def loss(choice: AnyLoss, weights_path: str | Path | None = None) -> Loss:
     """
     if isinstance(choice, Loss):
         return choice
-    if is_map(choice) or (isinstance(choice, str) and choice in MAPS):
+    if is_map(choice) or (isinstance(choice, str) and (choice in MAPS or not is_built_in(choice))):
         return Mean(error_map(choice, weights_path))
     compared = distance(choice, weights_path)  # type: ignore[arg-type]
     return Mean(compared) if is_map(compared) else MaskedDistance(compared)
@@ -69,7 +69,7 @@ def loss_of_terms(
     """
     used = terms.distance if part is None else part
     plain = loss(used, weights_path)
-    numbers = {"window": terms.window or terms.length, "tolerance": terms.tolerance}
+    numbers = {"window": terms.length if terms.window is None else terms.window, "tolerance": terms.tolerance}
     if plain.errors is None:
         if terms.over is not None:
             raise InvalidArgumentError(

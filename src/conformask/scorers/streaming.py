@@ -44,8 +44,10 @@ def parts_folder(compute: Compute) -> Iterator[None]:
     Without a folder the measures are kept in memory, which are small. Images are never kept.
 
     Raises:
+        InvalidArgumentError: several processes without a folder that they share.
         OutputError: another process makes parts in it, or something else lies there.
     """
+    check_parts(compute)
     if compute.parts is None:
         yield
         return
