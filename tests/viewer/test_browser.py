@@ -59,7 +59,7 @@ def open_image(page, address, name, view="overlay", more=""):
 
 def canvas(page, which="front") -> np.ndarray:
     """What a canvas shows, (H, W, 3)."""
-    url = page.evaluate("(which) => document.getElementById(which).toDataURL('image/png')", which)
+    url = page.locator(f"#{which}-canvas").evaluate("canvas => canvas.toDataURL('image/png')")
     shown = Image.open(io.BytesIO(b64decode(url.partition(",")[2])))
     return np.asarray(shown.convert("RGB")).astype(np.int64)
 
@@ -162,14 +162,14 @@ def test_hidden_pixels_are_hatched_or_outlined_in_a_colour(page, address, world)
     page.locator("#mark-colour").fill("#00ff00")
     page.locator("#mark-opacity").fill("1")
     size, mask = triplet.y_hat.shape[1:], gray(mask_bytes(world.masker, triplet))
-    stage, places = page.locator("#viewport").bounding_box(), where(page, triplet.y_hat.shape[1:])
+    viewport, places = page.locator("#viewport").bounding_box(), where(page, triplet.y_hat.shape[1:])
     half = int(page.locator("#plane").bounding_box()["width"] / size[1] / 2) - 1
 
     def cells():
         """The mask of pixels, and the marks on them."""
         drawn = marks(page)
         for (row, column), (x, y) in places.items():
-            down, right = round(y - stage["y"]), round(x - stage["x"])
+            down, right = round(y - viewport["y"]), round(x - viewport["x"])
             yield mask[row, column], drawn[down - half : down + half, right - half : right + half]
 
     strength = np.array([(255 - trusted, cell[..., 3].mean()) for trusted, cell in cells()])
@@ -247,11 +247,11 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         page.keyboard.press("2")
         page.wait_for_selector(DRAWN.format("overlay"))
         close(canvas(page), np.rint(veiled))
-        plane, stage = (page.locator(part).bounding_box() for part in ("#plane", "#viewport"))
+        plane, viewport = (page.locator(part).bounding_box() for part in ("#plane", "#viewport"))
         cell = plane["width"] / 48
         marks = page.locator("canvas.hidden-marks").first.evaluate(
             "(c, [left, top, side]) => [...c.getContext('2d').getImageData(left, top, side, side).data]",
-            [round(plane["x"] - stage["x"]), round(plane["y"] - stage["y"]), round(plane["width"])],
+            [round(plane["x"] - viewport["x"]), round(plane["y"] - viewport["y"]), round(plane["width"])],
         )
         marked = np.array(marks).reshape(round(plane["width"]), -1, 4)[..., 3] > 0
         inner = (np.array([8, 36]) * cell + [2, -2]).astype(int)
@@ -346,20 +346,20 @@ def test_swipe_shows_one_view_left_and_the_other_right(page, address, world):
     page.locator("#left-view").select_option("truth")
     page.wait_for_selector(DRAWN.format("truth"))
     close(canvas(page, "front"), as_bytes(triplet.y))
-    stage, handle = page.locator("#viewport").bounding_box(), page.locator("#swipe-handle").bounding_box()
+    viewport, handle = page.locator("#viewport").bounding_box(), page.locator("#swipe-handle").bounding_box()
     page.mouse.move(handle["x"] + 20, handle["y"] + 40)
     page.mouse.down()
-    page.mouse.move(stage["x"] + 0.4 * stage["width"], stage["y"] + 60, steps=4)
+    page.mouse.move(viewport["x"] + 0.4 * viewport["width"], viewport["y"] + 60, steps=4)
     page.mouse.up()
     expect(page.locator("#swipe-handle")).to_have_attribute("aria-valuenow", "40")
     page.locator("#swipe-handle").press("ArrowRight")
     expect(page.locator("#swipe-handle")).to_have_attribute("aria-valuenow", "42")
     seen, places = screen(page), where(page, triplet.y_hat.shape[1:])
-    border = stage["x"] + 0.42 * stage["width"]
+    border = viewport["x"] + 0.42 * viewport["width"]
     mask, truth = gray(mask_bytes(world.masker, triplet)), as_bytes(triplet.y)
     sides = {True: 0, False: 0}
     for (row, column), (x, y) in places.items():
-        if abs(x - border) < 30 or y > stage["y"] + stage["height"] - 60:
+        if abs(x - border) < 30 or y > viewport["y"] + viewport["height"] - 60:
             continue
         expected = truth[row, column] if x < border else np.repeat(mask[row, column], 3)
         assert np.abs(seen[round(y), round(x)].astype(int) - expected).max() <= 2
@@ -381,19 +381,19 @@ def where(page, size) -> dict[tuple[int, int], tuple[float, float]]:
 
 def test_zoom_and_pan(page, address, world):
     open_image(page, address, world.partly.name)
-    plane, stage = page.locator("#plane"), page.locator("#viewport").bounding_box()
+    plane, viewport = page.locator("#plane"), page.locator("#viewport").bounding_box()
     fitted = plane.bounding_box()
-    page.mouse.move(stage["x"] + 200, stage["y"] + 150)
+    page.mouse.move(viewport["x"] + 200, viewport["y"] + 150)
     page.mouse.wheel(0, -400)
     page.wait_for_function(
         "width => document.querySelector('#plane').getBoundingClientRect().width > width", arg=fitted["width"]
     )
     zoomed = plane.bounding_box()
     assert zoomed["width"] > 2 * fitted["width"]
-    under = [(stage["x"] + 200 - box["x"]) / box["width"] for box in (fitted, zoomed)]
+    under = [(viewport["x"] + 200 - box["x"]) / box["width"] for box in (fitted, zoomed)]
     assert under[1] == pytest.approx(under[0], abs=0.01)
     page.mouse.down()
-    page.mouse.move(stage["x"] + 150, stage["y"] + 120, steps=3)
+    page.mouse.move(viewport["x"] + 150, viewport["y"] + 120, steps=3)
     page.mouse.up()
     panned = plane.bounding_box()
     assert (panned["x"] - zoomed["x"], panned["y"] - zoomed["y"]) == (pytest.approx(-50), pytest.approx(-30))

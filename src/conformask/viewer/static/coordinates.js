@@ -10,10 +10,10 @@ const reversedIndex = ({ axis, backwards }, size, index) => (backwards ? size[ax
 /** Return the numbers of rows and columns of the planes of an orientation. */
 export const planeShape = (orientation, size) => [size[orientation.down.axis], size[orientation.right.axis]];
 
-/** Return the width and height of a pixel, in units of the image's smallest step along any axis. */
-export function pixelSize(orientation, steps) {
-  const smallest = Math.min(...steps);
-  return [steps[orientation.right.axis] / smallest, steps[orientation.down.axis] / smallest];
+/** Return the width and height of a pixel, in units of the smallest spacing of the image along any axis. */
+export function pixelSize(orientation, spacing) {
+  const smallest = Math.min(...spacing);
+  return [spacing[orientation.right.axis] / smallest, spacing[orientation.down.axis] / smallest];
 }
 
 /** Return the pixel [row, column] in which a voxel is shown. */

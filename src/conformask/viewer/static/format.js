@@ -1,4 +1,4 @@
-// Numbers as text, and in the units of the files.
+// Numbers as text, rounded, and in the range of values that a file states for black and white.
 
 const RANGE_DIGITS = 4; // digits that distinguish values of a range, such as 0.0001 in a range of 1
 
@@ -14,8 +14,8 @@ export function roundInRange(value, [low, high]) {
   return Number(value.toFixed(Math.min(decimals, 20)));
 }
 
-/** Return a value of [0, 1] in the units of a range [low, high], rounded. */
-export const inStatedUnits = (value, [low, high]) => roundInRange(low + (high - low) * value, [low, high]);
+/** Return the value of a range [low, high] that a share in [0, 1] stands for, rounded. */
+export const valueInRange = (share, [low, high]) => roundInRange(low + (high - low) * share, [low, high]);
 
 /** Return how far an image is scored, in words. */
 export const progressText = ({ done, total }) => `Scored ${done} of ${total} tiles`;

@@ -131,7 +131,7 @@ export class ImagePage {
 
   /** Zoom so that the plane of each pane just fits. */
   zoomToFit() {
-    for (const pane of this.#panes) pane.zoom(0);
+    for (const pane of this.#panes) pane.zoomToFit();
   }
 
   /** Move a number of slices through a volume, in the large pane. */

@@ -17,6 +17,7 @@ import { Viewport } from "./viewport.js";
 export const TITLES = {
   output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error",
 };
+
 const LAYERS = ["front", "back"];
 const DETAIL_DELAY = 120; // milliseconds without a move before the detail is requested
 const MAX_DETAIL_PIXELS = 2 ** 25; // that the server would have to read for it
@@ -36,7 +37,7 @@ export class Pane {
   #request = null; // the last argument of draw
   #detailPart = null; // { top, bottom, left, right, step } of the plane; null where the reduced plane is enough
   #detailTimer;
-  #lastMask = {}; // { score, maskLevel, bytes }, for both sides of a swipe
+  #lastMask = {}; // { score, maskLevel, bytes }, kept since both sides of a swipe and every redraw need it
   #hiddenParts = []; // for drawHiddenMarks
 
   // callbacks: onVoxelClick(voxel), onHover(voxel or null), onSliceStep(axis, steps), onSliceChange(axis, index),
@@ -66,7 +67,7 @@ export class Pane {
     return position && this.#voxelAt(position);
   }
 
-  /** The zoom: screen pixels per pixel of the image, along its axis with the smallest step. */
+  /** The zoom: screen pixels per pixel of the image, along the axis with the smallest spacing. */
   get scale() {
     return this.#viewport.transform.scale;
   }
@@ -77,10 +78,14 @@ export class Pane {
     return layers.map((layer) => this.#find(`canvas.${layer}`).ariaLabel);
   }
 
-  /** Zoom by a factor around the middle; 0 fits the plane into the viewport. */
+  /** Zoom by a factor, around the middle. */
   zoom(factor) {
-    if (factor === 0) this.#viewport.fit();
-    else this.#viewport.zoom(factor);
+    this.#viewport.zoom(factor);
+  }
+
+  /** Zoom so that the plane just fits. */
+  zoomToFit() {
+    this.#viewport.fit();
   }
 
   /** Take an image in an orientation; the main pane is the large one, whose button has nothing to enlarge. */
@@ -319,11 +324,11 @@ export class Pane {
 
   // At most a third of the visible plane; null where the size of a pixel is unknown.
   #scaleBar() {
-    const { steps, unit } = this.#image;
+    const { steps: spacing, unit } = this.#image;
     if (unit === null) return null;
     const [left, , right] = this.#viewport.visibleRect;
     const maxWidth = Math.min(MAX_BAR_WIDTH, (this.scale * (right - left)) / 3);
-    return scaleBar(steps[this.#orientation.right.axis], unit, this.scale * this.#pixelSize[0], maxWidth);
+    return scaleBar(spacing[this.#orientation.right.axis], unit, this.scale * this.#pixelSize[0], maxWidth);
   }
 
   #updateDetail() {

@@ -2,7 +2,7 @@
 
 import * as api from "./api.js";
 import { createElement } from "./dom.js";
-import { inStatedUnits } from "./format.js";
+import { valueInRange } from "./format.js";
 import { LatestTask } from "./latest_task.js";
 import { maskValue } from "./mask.js";
 
@@ -71,13 +71,13 @@ export class Readout {
     const indices = [["x", x], ["y", y], ...(size[0] > 1 ? [["z", z]] : [])];
     const textOf = (picture) =>
       this.#values[picture]
-        .map((value) => inStatedUnits(value, picture === "input" ? inputRange : range))
+        .map((value) => valueInRange(value, picture === "input" ? inputRange : range))
         .join(" ");
     const pictures = PICTURES.filter(([picture]) => this.#values[picture]);
     const rows = [...indices, ...pictures.map(([picture, label]) => [label, textOf(picture)])];
     const [low, high] = range;
     // An error is a difference of values: in their units, but counted from 0.
-    if (this.#values.error) rows.push(["Error", inStatedUnits(this.#values.error[0], [0, high - low])]);
+    if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
     if (this.#maskLevel) {
       const isOutside = this.#values.region?.[0] === 0;
       const value = maskValue(this.#values.score, this.#maskLevel, this.#family).toFixed(2);

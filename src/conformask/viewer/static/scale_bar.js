@@ -14,9 +14,9 @@ const LINE_HEIGHT = 14;
 const FONT = "12px/1.2 system-ui, sans-serif";
 
 /** Return the longest round length that fits into a width, or the shortest there is, as { text, width }. */
-export function scaleBar(step, unit, scale, maxWidth) {
-  // A pixel of the image measures `step` in `unit`, and takes `scale` screen pixels.
-  const metresPerScreenPixel = (step * METRES[unit]) / scale;
+export function scaleBar(spacing, unit, scale, maxWidth) {
+  // A pixel of the image measures `spacing` in `unit`, and takes `scale` screen pixels.
+  const metresPerScreenPixel = (spacing * METRES[unit]) / scale;
   const fitting = LENGTHS.filter(({ metres }) => metres <= maxWidth * metresPerScreenPixel);
   const { text, metres } = fitting.at(-1) ?? LENGTHS[0];
   return { text, width: metres / metresPerScreenPixel };

@@ -1,6 +1,6 @@
 // The state of the page and its form in the address (after #), so that a link or the back button restores it.
 //
-// The names of the state are those of the address, which are kept: links to them are in other people's notes.
+// The state has the names of the parameters in the address, which must not change: people keep links.
 
 /** What can be shown of an image, in the order of the buttons and of the keys 1 to 6. */
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
