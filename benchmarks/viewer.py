@@ -81,7 +81,7 @@ def times(page: Page, address: str, name: str) -> dict[str, float]:
     page.wait_for_selector("#plane:not([hidden])")
     page.evaluate("performance.setResourceTimingBufferSize(10000)")
     shares = np.random.default_rng(0).uniform(0.3, 0.9, MOVES + 5)
-    sliders = ("#threshold", "#confidence")
+    sliders = ("#threshold-slider", "#confidence-slider")
     found = [page.evaluate(MOVE, [sliders[k % 2], float(share)]) for k, share in enumerate(shares)][5:]
     redraw, server = np.array(found).T
     return {

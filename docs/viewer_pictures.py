@@ -27,8 +27,8 @@ def main(demo: Path, out: Path = Path("docs/images")) -> None:
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        photograph(browser, url + GALLERY, "#grid li", out / "viewer-gallery.png", "light")
-        photograph(browser, url + IMAGE, "#back[data-view]", out / "viewer-image.png", "dark")
+        photograph(browser, url + GALLERY, "#image-grid li", out / "viewer-gallery.png", "light")
+        photograph(browser, url + IMAGE, "#back-canvas[data-view]", out / "viewer-image.png", "dark")
         browser.close()
         running.should_exit = True
         thread.join()

@@ -19,13 +19,13 @@ def open_place(page, address, world, place):
     """The gallery or an image, with a dialog where that is asked for."""
     image = f"#/image/{world.partly.name}?threshold=0.03&swipe=truth,overlay"
     page.goto(address + (image if place == "image" else ""))
-    page.wait_for_selector("#plane:not([hidden])" if place == "image" else ".frame img")
+    page.wait_for_selector("#plane:not([hidden])" if place == "image" else ".thumbnail img")
     if place in ("upload", "help"):
         page.locator(f"#open-{place}").click()
     if place == "image":
-        expect(page.locator("#facts .met").nth(1)).to_contain_text("threshold")
+        expect(page.locator("#facts .verdict").nth(1)).to_contain_text("threshold")
         for panel in ("contrast", "marks"):
-            page.locator(f"#open-{panel}").click()
+            page.locator(f"#toggle-{panel}").click()
         page.locator("summary").click()
 
 
@@ -48,25 +48,25 @@ def test_fingers_meet_every_target(page, address, world, place, size):
 
 def test_keys_can_be_turned_off_and_stay_off(page, address, world):
     page.goto(address)
-    page.wait_for_selector("#grid li")
+    page.wait_for_selector("#image-grid li")
     page.keyboard.press("?")
-    page.locator("#keys").uncheck()
-    page.locator("#help-dialog .main").click()
+    page.locator("#shortcuts-enabled").uncheck()
+    page.locator("#help-dialog .primary").click()
     page.reload()
-    page.wait_for_selector("#grid li")
+    page.wait_for_selector("#image-grid li")
     page.keyboard.press("u")
     expect(page.locator("#upload-dialog")).not_to_be_visible()
     page.locator("#open-help").click()
-    page.locator("#keys").check()
-    page.locator("#help-dialog .main").click()
+    page.locator("#shortcuts-enabled").check()
+    page.locator("#help-dialog .primary").click()
     page.keyboard.press("u")
     expect(page.locator("#upload-dialog")).to_be_visible()
 
 
 def test_a_link_to_an_image_leads_to_the_image(page, address, world):
     page.goto(f"{address}#/image/{world.partly.name}")
-    expect(page.locator("#front")).to_be_focused()
+    expect(page.locator("#front-canvas")).to_be_focused()
     page.locator("#next").click()
-    expect(page.locator("#name")).not_to_have_text(world.partly.name)
-    expect(page.locator("#waiting")).to_be_hidden()
+    expect(page.locator("#image-name")).not_to_have_text(world.partly.name)
+    expect(page.locator("#loading")).to_be_hidden()
     expect(page.locator("#next")).to_be_focused()

@@ -22,7 +22,7 @@ from conformask.viewer.uploads import MOST_BYTES
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
-DRAWN = "#front[data-view={}]"
+DRAWN = "#front-canvas[data-view={}]"
 SLID = "() => performance.getEntriesByName('slider to redraw').length"
 ATTACK = """async ([address, name, bytes]) => {
   const form = new FormData();
@@ -59,7 +59,7 @@ def open_image(page, address, name, view="overlay", more=""):
 
 def canvas(page, which="front") -> np.ndarray:
     """What a canvas shows, (H, W, 3)."""
-    url = page.evaluate("(which) => document.getElementById(which).toDataURL('image/png')", which)
+    url = page.locator(f"#{which}-canvas").evaluate("canvas => canvas.toDataURL('image/png')")
     shown = Image.open(io.BytesIO(b64decode(url.partition(",")[2])))
     return np.asarray(shown.convert("RGB")).astype(np.int64)
 
@@ -84,18 +84,18 @@ def setting(page) -> dict[str, float]:
 
 
 def names(page) -> list[str]:
-    return page.locator("#grid .label").all_text_contents()
+    return page.locator("#image-grid .card-title").all_text_contents()
 
 
 def test_the_gallery_opens(page, address, world):
     page.goto(address)
-    expect(page.locator("#grid li")).to_have_count(len(world.shown))
+    expect(page.locator("#image-grid li")).to_have_count(len(world.shown))
     assert names(page) == list(world.shown.names)
     expect(page.locator("#gallery-promise code")).to_have_text(world.masker.promise)
-    expect(page.locator("#gallery .standing")).to_have_text("As calibrated")
-    expect(page.locator("#gallery .measured")).to_contain_text("of 12 images within the threshold")
+    expect(page.locator("#gallery .promise-status")).to_have_text("As calibrated")
+    expect(page.locator("#gallery .measurement")).to_contain_text("of 12 images within the threshold")
     page.wait_for_function(
-        "() => [...document.querySelectorAll('.frame img')].every(i => i.naturalWidth > 0)"
+        "() => [...document.querySelectorAll('.thumbnail img')].every(i => i.naturalWidth > 0)"
     )
 
 
@@ -110,10 +110,10 @@ def test_search_and_sorting(page, address, world):
     assert found == sorted((n for n in sizes if wanted in n), key=lambda name: -sizes[name])
     assert 0 < len(found) < len(sizes)
     page.reload()
-    expect(page.locator("#grid li")).to_have_count(len(found))
+    expect(page.locator("#image-grid li")).to_have_count(len(found))
     assert names(page) == found
     page.locator("#search").fill("nobody")
-    expect(page.locator("#count")).to_have_text(f"0 of {len(sizes)} images")
+    expect(page.locator("#image-count")).to_have_text(f"0 of {len(sizes)} images")
 
 
 def test_images_beyond_the_threshold_are_found(page, address, world):
@@ -123,12 +123,12 @@ def test_images_beyond_the_threshold_are_found(page, address, world):
     beyond = [name for name, loss in losses.items() if loss > world.masker.card.threshold]
     assert 0 < len(beyond) < len(losses)
     page.goto(address)
-    page.locator("#beyond").check()
+    page.locator("#beyond-only").check()
     assert names(page) == beyond
-    expect(page.locator("#grid .size").first).to_contain_text("✗ beyond the threshold")
+    expect(page.locator("#image-grid .mask-size").first).to_contain_text("✗ beyond the threshold")
     page.reload()
-    expect(page.locator("#grid li")).to_have_count(len(beyond))
-    page.locator("#beyond").uncheck()
+    expect(page.locator("#image-grid li")).to_have_count(len(beyond))
+    page.locator("#beyond-only").uncheck()
     page.locator("#sort").select_option("loss")
     assert names(page) == sorted(losses, key=lambda name: -losses[name])
 
@@ -151,7 +151,7 @@ def test_the_mask_is_the_library_s(page, address, world):
 
 def marks(page) -> np.ndarray:
     """The canvas over the plane, (H, W, 4)."""
-    url = page.evaluate("document.querySelector('#stage .marks').toDataURL('image/png')")
+    url = page.evaluate("document.querySelector('#viewport .hidden-marks').toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(b64decode(url.partition(",")[2])))).astype(np.int64)
 
 
@@ -159,17 +159,17 @@ def test_hidden_pixels_are_hatched_or_outlined_in_a_colour(page, address, world)
     triplet = world.partly
     open_image(page, address, triplet.name)
     page.keyboard.press("h")
-    page.locator("#colour").fill("#00ff00")
-    page.locator("#opacity").fill("1")
+    page.locator("#mark-colour").fill("#00ff00")
+    page.locator("#mark-opacity").fill("1")
     size, mask = triplet.y_hat.shape[1:], gray(mask_bytes(world.masker, triplet))
-    stage, places = page.locator("#stage").bounding_box(), where(page, triplet.y_hat.shape[1:])
+    viewport, places = page.locator("#viewport").bounding_box(), where(page, triplet.y_hat.shape[1:])
     half = int(page.locator("#plane").bounding_box()["width"] / size[1] / 2) - 1
 
     def cells():
         """The mask of pixels, and the marks on them."""
         drawn = marks(page)
         for (row, column), (x, y) in places.items():
-            down, right = round(y - stage["y"]), round(x - stage["x"])
+            down, right = round(y - viewport["y"]), round(x - viewport["x"])
             yield mask[row, column], drawn[down - half : down + half, right - half : right + half]
 
     strength = np.array([(255 - trusted, cell[..., 3].mean()) for trusted, cell in cells()])
@@ -177,20 +177,20 @@ def test_hidden_pixels_are_hatched_or_outlined_in_a_colour(page, address, world)
     assert np.corrcoef(strength.T)[0, 1] > 0.97
     opaque = marks(page)[..., 3] == 255
     assert [marks(page)[opaque][:, channel].max() for channel in (1, 2)] == [255, 0]
-    page.locator("#outline").click()
+    page.locator("#mark-outline").click()
     assert all(cell[..., 3].max() == 0 for trusted, cell in cells() if trusted < 100)
     assert marks(page)[..., 3].max() == 255
     page.reload()
-    expect(page.locator("#outline")).to_have_attribute("aria-pressed", "true")
-    expect(page.locator("#colour")).to_have_value("#00ff00")
+    expect(page.locator("#mark-outline")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#mark-colour")).to_have_value("#00ff00")
 
 
 def test_the_picture_is_saved_with_its_caption(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name)
-    expect(page.locator("#facts .met").nth(1)).to_contain_text("threshold")
+    expect(page.locator("#facts .verdict").nth(1)).to_contain_text("threshold")
     with page.expect_download() as download:
-        page.locator("#save").click()
+        page.locator("#save-png").click()
     assert download.value.suggested_filename == f"{triplet.name}.png"
     saved = np.asarray(Image.open(download.value.path()).convert("RGB")).astype(int)
     box = page.locator("#plane").bounding_box()
@@ -212,7 +212,7 @@ def test_channels_are_switched_and_coloured(browser, serving, stained):
         page = browser.new_page(viewport={"width": 1280, "height": 800})
         open_image(page, url, stained.shown.names[0], "output")
         close(canvas(page), as_bytes(np.stack([second, first, second])))
-        page.locator("#open-channels").click()
+        page.locator("#toggle-channels").click()
         page.get_by_label("Channel 1", exact=True).uncheck()
         page.get_by_label("Colour of channel 2").fill("#00ffff")
         page.wait_for_url("**channels=-00ff00,00ffff")
@@ -226,9 +226,9 @@ def test_channels_are_switched_and_coloured(browser, serving, stained):
         page.wait_for_selector(f"#plane:not([hidden]) {DRAWN.format('output')}")
         close(canvas(page), expected)
         page.keyboard.press("ArrowRight")
-        expect(page.locator("#name")).to_have_text(stained.shown.names[1])
+        expect(page.locator("#image-name")).to_have_text(stained.shown.names[1])
         expect(page.get_by_label("Channel 1", exact=True)).not_to_be_checked()
-        page.locator("#usual-colours").click()
+        page.locator("#default-colours").click()
         expect(page.get_by_label("Colour of channel 2")).to_have_value("#ff00ff")
         page.close()
 
@@ -247,11 +247,11 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         page.keyboard.press("2")
         page.wait_for_selector(DRAWN.format("overlay"))
         close(canvas(page), np.rint(veiled))
-        plane, stage = (page.locator(part).bounding_box() for part in ("#plane", "#stage"))
+        plane, viewport = (page.locator(part).bounding_box() for part in ("#plane", "#viewport"))
         cell = plane["width"] / 48
-        marks = page.locator("canvas.marks").first.evaluate(
+        marks = page.locator("canvas.hidden-marks").first.evaluate(
             "(c, [left, top, side]) => [...c.getContext('2d').getImageData(left, top, side, side).data]",
-            [round(plane["x"] - stage["x"]), round(plane["y"] - stage["y"]), round(plane["width"])],
+            [round(plane["x"] - viewport["x"]), round(plane["y"] - viewport["y"]), round(plane["width"])],
         )
         marked = np.array(marks).reshape(round(plane["width"]), -1, 4)[..., 3] > 0
         inner = (np.array([8, 36]) * cell + [2, -2]).astype(int)
@@ -269,14 +269,18 @@ def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name, "mask")
     before = canvas(page)
-    for slider, share in (("#threshold", 0.35), ("#confidence", 0.3), ("#threshold", 0.8)):
+    for slider, share in (
+        ("#threshold-slider", 0.35),
+        ("#confidence-slider", 0.3),
+        ("#threshold-slider", 0.8),
+    ):
         slide(page, slider, share)
         moved = world.masker.recalibrate(**setting(page))
         mask = mask_bytes(moved, triplet)
         close(canvas(page), gray(mask))
         assert np.abs(canvas(page) - before).max() > 10
         expect(page.locator("#image code")).to_have_text(moved.promise)
-        expect(page.locator("#image .standing")).to_have_text("Exploratory")
+        expect(page.locator("#image .promise-status")).to_have_text("Exploratory")
         mask = np.asarray(moved(pixels(triplet.x), pixels(triplet.y_hat)))
         expect(page.locator("#facts")).to_contain_text(f"{100 * (1 - mask.mean(dtype=np.float64)):.1f} %")
         distance = np.abs(mask * (triplet.y - triplet.y_hat)).mean()
@@ -284,11 +288,11 @@ def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
         told = float(page.locator("#facts div:nth-child(2) dd").first.inner_text())
         assert told == pytest.approx(distance, rel=6e-3)
         within = distance <= moved.card.threshold * (1 + 1e-6)
-        expect(page.locator("#facts .met.yes, #facts .met.no").filter(has_text="threshold")).to_have_text(
-            "✓ within the threshold" if within else "✗ beyond the threshold"
-        )
+        expect(
+            page.locator("#facts .verdict.pass, #facts .verdict.fail").filter(has_text="threshold")
+        ).to_have_text("✓ within the threshold" if within else "✗ beyond the threshold")
     page.locator("#reset").click()
-    expect(page.locator("#image .standing")).to_have_text("As calibrated")
+    expect(page.locator("#image .promise-status")).to_have_text("As calibrated")
     expect(page.locator("#image code")).to_have_text(world.masker.promise)
     np.testing.assert_array_equal(canvas(page), before)
     assert setting(page) == {}
@@ -317,20 +321,20 @@ def test_no_promise_stands_beside_a_number_that_is_out_of_range(page, address, w
     for leave in ("Enter", "Tab"):
         field.fill(typed)
         field.press(leave)
-        expect(page.locator("#image .standing")).to_have_text("No promise here")
+        expect(page.locator("#image .promise-status")).to_have_text("No promise here")
         expect(page.locator("#image code")).to_have_count(0)
         expect(field).to_have_value(typed)
         expect(field).to_have_attribute("aria-invalid", "true")
         expect(page.locator(f"#{slider}-note")).to_contain_text("Must be above 0")
     page.reload()
-    expect(page.locator("#image .standing")).to_have_text("No promise here")
+    expect(page.locator("#image .promise-status")).to_have_text("No promise here")
     assert (setting(page), field.input_value()) == ({slider: asked}, typed)
 
 
 def test_where_nothing_can_be_promised_the_page_says_so(page, address, world):
     open_image(page, address, world.partly.name, "mask", "&confidence=0.9999")
-    expect(page.locator("#image .standing")).to_have_text("No promise here")
-    expect(page.locator("#image .why")).to_contain_text("too few for confidence 0.9999")
+    expect(page.locator("#image .promise-status")).to_have_text("No promise here")
+    expect(page.locator("#image .explanation")).to_contain_text("too few for confidence 0.9999")
     assert canvas(page).max() == 0
 
 
@@ -338,24 +342,24 @@ def test_swipe_shows_one_view_left_and_the_other_right(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name, "mask")
     page.keyboard.press("s")
-    page.wait_for_selector("#back[data-view=mask]")
-    page.locator("#left").select_option("truth")
+    page.wait_for_selector("#back-canvas[data-view=mask]")
+    page.locator("#left-view").select_option("truth")
     page.wait_for_selector(DRAWN.format("truth"))
     close(canvas(page, "front"), as_bytes(triplet.y))
-    stage, handle = page.locator("#stage").bounding_box(), page.locator("#handle").bounding_box()
+    viewport, handle = page.locator("#viewport").bounding_box(), page.locator("#swipe-handle").bounding_box()
     page.mouse.move(handle["x"] + 20, handle["y"] + 40)
     page.mouse.down()
-    page.mouse.move(stage["x"] + 0.4 * stage["width"], stage["y"] + 60, steps=4)
+    page.mouse.move(viewport["x"] + 0.4 * viewport["width"], viewport["y"] + 60, steps=4)
     page.mouse.up()
-    expect(page.locator("#handle")).to_have_attribute("aria-valuenow", "40")
-    page.locator("#handle").press("ArrowRight")
-    expect(page.locator("#handle")).to_have_attribute("aria-valuenow", "42")
+    expect(page.locator("#swipe-handle")).to_have_attribute("aria-valuenow", "40")
+    page.locator("#swipe-handle").press("ArrowRight")
+    expect(page.locator("#swipe-handle")).to_have_attribute("aria-valuenow", "42")
     seen, places = screen(page), where(page, triplet.y_hat.shape[1:])
-    border = stage["x"] + 0.42 * stage["width"]
+    border = viewport["x"] + 0.42 * viewport["width"]
     mask, truth = gray(mask_bytes(world.masker, triplet)), as_bytes(triplet.y)
     sides = {True: 0, False: 0}
     for (row, column), (x, y) in places.items():
-        if abs(x - border) < 30 or y > stage["y"] + stage["height"] - 60:
+        if abs(x - border) < 30 or y > viewport["y"] + viewport["height"] - 60:
             continue
         expected = truth[row, column] if x < border else np.repeat(mask[row, column], 3)
         assert np.abs(seen[round(y), round(x)].astype(int) - expected).max() <= 2
@@ -377,19 +381,19 @@ def where(page, size) -> dict[tuple[int, int], tuple[float, float]]:
 
 def test_zoom_and_pan(page, address, world):
     open_image(page, address, world.partly.name)
-    plane, stage = page.locator("#plane"), page.locator("#stage").bounding_box()
+    plane, viewport = page.locator("#plane"), page.locator("#viewport").bounding_box()
     fitted = plane.bounding_box()
-    page.mouse.move(stage["x"] + 200, stage["y"] + 150)
+    page.mouse.move(viewport["x"] + 200, viewport["y"] + 150)
     page.mouse.wheel(0, -400)
     page.wait_for_function(
         "width => document.querySelector('#plane').getBoundingClientRect().width > width", arg=fitted["width"]
     )
     zoomed = plane.bounding_box()
     assert zoomed["width"] > 2 * fitted["width"]
-    under = [(stage["x"] + 200 - box["x"]) / box["width"] for box in (fitted, zoomed)]
+    under = [(viewport["x"] + 200 - box["x"]) / box["width"] for box in (fitted, zoomed)]
     assert under[1] == pytest.approx(under[0], abs=0.01)
     page.mouse.down()
-    page.mouse.move(stage["x"] + 150, stage["y"] + 120, steps=3)
+    page.mouse.move(viewport["x"] + 150, viewport["y"] + 120, steps=3)
     page.mouse.up()
     panned = plane.bounding_box()
     assert (panned["x"] - zoomed["x"], panned["y"] - zoomed["y"]) == (pytest.approx(-50), pytest.approx(-30))
@@ -415,7 +419,7 @@ def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
         triplet, **{role: np.rint(getattr(triplet, role) * 255) / 255 for role in ("x", "y_hat")}
     )
     page.goto(address)
-    page.wait_for_selector("#grid li")
+    page.wait_for_selector("#image-grid li")
     page.keyboard.press("u")
     give(page, "x", "low.png", png(triplet.x))
     give(page, "y_hat", "my tile #1.png", png(triplet.y_hat))
@@ -427,8 +431,8 @@ def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
     close(canvas(page), gray(mask_bytes(world.masker, triplet)))
     expect(page.locator("[data-view=truth]").first).to_be_disabled()
     page.keyboard.press("Escape")
-    expect(page.locator("#grid .label").first).to_have_text("my tile #1")
-    expect(page.locator("#grid .size").first).to_contain_text("uploaded")
+    expect(page.locator("#image-grid .card-title").first).to_have_text("my tile #1")
+    expect(page.locator("#image-grid .mask-size").first).to_contain_text("uploaded")
 
 
 @pytest.mark.parametrize(
@@ -442,7 +446,7 @@ def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
 )
 def test_a_bad_upload_is_told_where_it_was_chosen(page, address, world, name, content, told):
     page.goto(address)
-    page.wait_for_selector("#grid li")
+    page.wait_for_selector("#image-grid li")
     page.locator("#open-upload").click()
     good = png(world.partly.y_hat)
     give(page, "x", "x.png", good)
@@ -451,7 +455,7 @@ def test_a_bad_upload_is_told_where_it_was_chosen(page, address, world, name, co
     expect(page.locator("#upload-error")).to_contain_text(told)
     expect(page.locator("#upload-dialog")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(page.locator("#grid")).not_to_contain_text(name)
+    expect(page.locator("#image-grid")).not_to_contain_text(name)
 
 
 def test_too_large_an_upload_is_told_before_it_is_sent(page, address, tmp_path):
@@ -459,7 +463,7 @@ def test_too_large_an_upload_is_told_before_it_is_sent(page, address, tmp_path):
     with large.open("wb") as file:
         file.truncate(MOST_BYTES + 1)
     page.goto(address)
-    page.wait_for_selector("#grid li")
+    page.wait_for_selector("#image-grid li")
     sent = []
     page.on("request", lambda request: sent.append(request.method))
     page.locator("#open-upload").click()
@@ -476,53 +480,53 @@ def test_a_deep_link_restores_everything_and_back_goes_back(page, address, world
     link = f"#/image/{first}?threshold={threshold}&confidence=0.8&swipe=truth,overlay"
     page.goto(address + link)
     page.wait_for_selector(DRAWN.format("truth"))
-    page.wait_for_selector("#back[data-view=overlay]")
-    expect(page.locator("#name")).to_have_text(first)
+    page.wait_for_selector("#back-canvas[data-view=overlay]")
+    expect(page.locator("#image-name")).to_have_text(first)
     expect(page.locator("#threshold-number")).to_have_value(f"{threshold:g}")
     expect(page.locator("#confidence-number")).to_have_value("80")
     moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
     expect(page.locator("#image code")).to_have_text(moved.promise)
     page.locator("#next").click()
-    expect(page.locator("#name")).to_have_text(second)
+    expect(page.locator("#image-name")).to_have_text(second)
     expect(page.locator("#image code")).to_have_text(moved.promise)
     page.go_back()
-    expect(page.locator("#name")).to_have_text(first)
+    expect(page.locator("#image-name")).to_have_text(first)
 
 
 def test_a_link_to_an_image_that_is_not_there_is_told(browser, address, world):
     lost = browser.new_page()
     lost.goto(f"{address}#/image/nobody")
-    expect(lost.locator("#failure")).to_have_text("there is no image 'nobody' here")
-    expect(lost.locator("#waiting")).to_be_hidden()
+    expect(lost.locator("#page-error")).to_have_text("there is no image 'nobody' here")
+    expect(lost.locator("#loading")).to_be_hidden()
     lost.keyboard.press("Escape")
-    expect(lost.locator("#failure")).to_be_hidden()
-    lost.locator("#grid a").first.click()
+    expect(lost.locator("#page-error")).to_be_hidden()
+    lost.locator("#image-grid a").first.click()
     expect(lost.locator("#image code")).to_have_text(world.masker.promise)
     lost.close()
 
 
 def test_keys(page, address, world):
     page.goto(address)
-    page.locator("#grid a").first.focus()
+    page.locator("#image-grid a").first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    expect(page.locator("#image-name")).to_have_text(world.shown.names[0])
     page.wait_for_selector("#plane:not([hidden])")
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#name")).to_have_text(world.shown.names[1])
+    expect(page.locator("#image-name")).to_have_text(world.shown.names[1])
     page.keyboard.press("ArrowLeft")
-    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    expect(page.locator("#image-name")).to_have_text(world.shown.names[0])
     page.wait_for_selector("#plane:not([hidden])")
     for number, view in enumerate(("output", "overlay", "mask", "truth", "input", "error"), start=1):
         page.keyboard.press(str(number))
         page.wait_for_selector(DRAWN.format(view))
-        expect(page.locator(f"#views [data-view={view}]")).to_have_attribute("aria-pressed", "true")
-    page.locator("#threshold").focus()
+        expect(page.locator(f"#view-buttons [data-view={view}]")).to_have_attribute("aria-pressed", "true")
+    page.locator("#threshold-slider").focus()
     before = page.evaluate(SLID)
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(f"before => ({SLID})() > before", arg=before)
-    expect(page.locator("#name")).to_have_text(world.shown.names[0])
+    expect(page.locator("#image-name")).to_have_text(world.shown.names[0])
     page.keyboard.press("c")
-    expect(page.locator("#image .standing")).to_have_text("As calibrated")
+    expect(page.locator("#image .promise-status")).to_have_text("As calibrated")
     page.keyboard.press("?")
     expect(page.locator("#help-dialog")).to_be_visible()
     page.keyboard.press("Escape")
@@ -531,7 +535,7 @@ def test_keys(page, address, world):
     page.keyboard.press("/")
     expect(page.locator("#search")).to_be_focused()
     page.keyboard.type("zzz?u")
-    expect(page.locator("#grid li")).to_have_count(0)
+    expect(page.locator("#image-grid li")).to_have_count(0)
 
 
 def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, origin, world):
@@ -543,7 +547,7 @@ def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, ori
     answers = evil.evaluate(ATTACK, [origin, world.shown.names[0], list(png(world.partly.y_hat))])
     assert answers[1:] == ["TypeError: Failed to fetch", "TypeError: Failed to fetch", "refused"]
     mine.reload()
-    mine.wait_for_selector("#grid li")
+    mine.wait_for_selector("#image-grid li")
     assert "evil" not in names(mine)
     context.close()
 
@@ -577,7 +581,7 @@ def test_the_file_that_view_opens_leads_to_the_gallery(browser, address, origin,
     Thread(target=open_browser, args=(address, stopped)).start()
     opened = browser.new_page()
     opened.goto(files.get(timeout=5))
-    opened.wait_for_selector("#grid li")
+    opened.wait_for_selector("#image-grid li")
     stopped.set()
     assert opened.url == origin
     opened.close()
@@ -590,7 +594,7 @@ def test_a_link_on_another_site_opens_the_viewer(browser, address, origin, place
     for link in (address, origin):
         elsewhere(opened, f"<a href='{link}{place}'>view</a>")
         opened.locator("a").click()
-        opened.wait_for_selector("#grid li")
+        opened.wait_for_selector("#image-grid li")
         assert opened.url == origin
     opened.close()
 
@@ -601,11 +605,11 @@ def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
     with serving(broken) as url:
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.goto(url)
-        expect(page.locator("#gallery-promise .why")).to_contain_text("BROKEN: 0.0 % of 12 images")
-        expect(page.locator("#gallery .measured")).to_have_count(0)
+        expect(page.locator("#gallery-promise .explanation")).to_contain_text("BROKEN: 0.0 % of 12 images")
+        expect(page.locator("#gallery .measurement")).to_have_count(0)
         expect(page.locator(".headline")).to_have_count(0)
         open_image(page, url.partition("?")[0], broken.entries()[0].name)
-        for status in page.locator(".standing").all():
-            expect(status).to_have_class("standing broken")
+        for status in page.locator(".promise-status").all():
+            expect(status).to_have_class("promise-status broken")
             expect(status).to_have_text("Broken here")
         page.close()

@@ -18,11 +18,11 @@ def test_it_fits_and_can_be_read(page, address, world, size, scheme):
     page.emulate_media(color_scheme=scheme)
     for place in ("", f"#/image/{world.shown.names[0]}"):
         page.goto(address + place)
-        page.wait_for_selector("#grid li" if not place else "#plane:not([hidden])", state="visible")
+        page.wait_for_selector("#image-grid li" if not place else "#plane:not([hidden])", state="visible")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         paper, ink = (brightness(page, what) for what in ("background-color", "color"))
         assert paper - ink > 0.5 if scheme == "light" else ink - paper > 0.5
-    for what in ("#threshold", "#confidence", "#stage", "#image .headline"):
+    for what in ("#threshold-slider", "#confidence-slider", "#viewport", "#image .headline"):
         box = page.locator(what).bounding_box()
         assert box["y"] + min(box["height"], 60) <= size[1], what
         assert box["width"] > 150, what

@@ -38,14 +38,14 @@ def test_every_family_is_drawn_as_the_library_does(page, address, settings, chan
     score = torch.from_numpy(np.round(generator.gamma(1, 0.02, (1, channels, 24, 20)), 3).astype(np.float32))
     chosen = family(settings)
     page.goto(address)
-    trust = """async ([score, channels, level, family]) => Array.from(
-      (await import('/static/mask.js')).trust(Float32Array.from(score), channels, level, family))"""
+    script = """async ([score, channels, level, family]) => Array.from(
+      (await import('/static/mask.js')).maskBytes(Float32Array.from(score), channels, level, family))"""
     seen = set()
     for lam in (0.0, 1e-4, 3e-3, 2e-2, 0.3, np.inf):
         level = chosen.level(score, torch.tensor([lam]))
         expected = gray(as_bytes(chosen.apply(score, level)[0].numpy())).ravel().astype(int)
         sent = to_jsonable(level[0].tolist())
-        drawn = page.evaluate(trust, [score.flatten().tolist(), channels, sent, chosen.settings()])
+        drawn = page.evaluate(script, [score.flatten().tolist(), channels, sent, chosen.settings()])
         assert np.abs(np.array(drawn) - expected).max() <= LEVEL
         seen.add(int(expected.sum()))
     assert len(seen) > 3

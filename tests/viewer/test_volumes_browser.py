@@ -37,18 +37,18 @@ STEPS = {
     "Sagittal": (SUPERIOR, POSTERIOR),
 }
 """Of a row and of a column."""
-DRAWN = "#front[data-view={}]"
+DRAWN = "#front-canvas[data-view={}]"
 LEVEL = 1
 """How far a byte may be off, by rounding."""
 
 
 def open_volume(page, address, name="v50", more="?view=mask"):
     page.goto(f"{address}#/image/{name}{more}")
-    page.wait_for_selector("#plane:not([hidden]) #front[data-view]")
+    page.wait_for_selector("#plane:not([hidden]) #front-canvas[data-view]")
 
 
 def pane(page, name):
-    return page.locator(".pane").filter(has=page.locator(".name", has_text=name))
+    return page.locator(".pane").filter(has=page.locator(".orientation-name", has_text=name))
 
 
 def canvas(where, selector="canvas.front:not(.detail)") -> np.ndarray:
@@ -80,7 +80,7 @@ def start(volumes) -> tuple[int, int, int]:
 
 def wait_for(page, name: str, at: int) -> None:
     front = pane(page, name).locator("canvas.front:not(.detail)")
-    expect(front).to_have_attribute("data-at", str(at))
+    expect(front).to_have_attribute("data-slice", str(at))
 
 
 def place(page) -> list[int]:
@@ -105,7 +105,7 @@ def test_three_views_show_the_library_s_mask_in_true_proportions(volume_page, vo
         box = pane(page, name).locator(".plane").bounding_box()
         (rows, columns), (down, right) = expected.shape, STEPS[name]
         assert box["width"] / box["height"] == pytest.approx(columns * right / (rows * down), rel=0.01)
-    letters = {name: pane(page, name).locator(".letter").all_text_contents() for name in VIEWS}
+    letters = {name: pane(page, name).locator(".direction").all_text_contents() for name in VIEWS}
     assert letters == {"Axial": [*"RLAP"], "Coronal": [*"RLSI"], "Sagittal": [*"APSI"]}
 
 
@@ -127,7 +127,7 @@ def test_a_swipe_is_in_every_view(volume_page, volume_address, volumes):
         close(canvas(pane(volume_page, name)), as_bytes(TURNED[name](triplet.y[0], at)[None]))
         back = canvas(pane(volume_page, name), "canvas.back:not(.detail)")
         close(back, as_bytes(TURNED[name](mask_of(volumes), at)[None]))
-        expect(pane(volume_page, name).locator(".handle")).to_be_visible()
+        expect(pane(volume_page, name).locator(".swipe-handle")).to_be_visible()
 
 
 def middle_of(where, row: int, column: int, shape: tuple[int, int]) -> tuple[float, float]:
@@ -157,7 +157,8 @@ def test_a_click_moves_the_crosshair_and_the_other_views(volume_page, volume_add
         ((row_of, column_of),) = np.argwhere(marks == mark)
         x, y = middle_of(pane(page, other), row_of, column_of, marks.shape)
         down, across = (
-            pane(page, other).locator(f".cross.{line}").bounding_box() for line in ("down", "across")
+            pane(page, other).locator(f".crosshair.{line}").bounding_box()
+            for line in ("vertical", "horizontal")
         )
         assert down["x"] == pytest.approx(x, abs=1.01)
         assert across["y"] == pytest.approx(y, abs=1.01)
@@ -166,9 +167,9 @@ def test_a_click_moves_the_crosshair_and_the_other_views(volume_page, volume_add
 def test_wheel_arrows_and_slider_turn_the_slices(volume_page, volume_address, volumes):
     page, (_, y, x) = volume_page, start(volumes)
     open_volume(page, volume_address)
-    stage = page.locator("#stage").bounding_box()
+    viewport = page.locator("#viewport").bounding_box()
     fitted = page.locator("#plane").bounding_box()
-    page.mouse.move(stage["x"] + 30, stage["y"] + 30)
+    page.mouse.move(viewport["x"] + 30, viewport["y"] + 30)
     page.mouse.wheel(0, -120)
     wait_for(page, "Axial", y + 1)
     page.mouse.wheel(0, 120)
@@ -185,7 +186,7 @@ def test_wheel_arrows_and_slider_turn_the_slices(volume_page, volume_address, vo
     wait_for(page, "Axial", SPACE[1] - 1)
     page.keyboard.press("PageDown")
     wait_for(page, "Axial", SPACE[1] - 11)
-    slider = pane(page, "Sagittal").locator(".slice input")
+    slider = pane(page, "Sagittal").locator(".slice-control input")
     slider.focus()
     page.keyboard.press("Home")
     wait_for(page, "Sagittal", 0)
@@ -210,18 +211,18 @@ def test_another_view_is_enlarged_and_the_next_image_starts_at_its_own_slice(
 ):
     page = volume_page
     open_volume(page, volume_address, more="?view=mask&at=1,2,3")
-    expect(page.locator(".pane").first.locator(".name")).to_have_text("Axial")
+    expect(page.locator(".pane").first.locator(".orientation-name")).to_have_text("Axial")
     page.keyboard.press("v")
-    expect(page.locator(".pane").first.locator(".name")).to_have_text("Coronal")
+    expect(page.locator(".pane").first.locator(".orientation-name")).to_have_text("Coronal")
     page.get_by_role("button", name="Sagittal").click()
-    expect(page.locator(".pane").first.locator(".name")).to_have_text("Sagittal")
-    page.wait_for_selector("#front[data-axis='0'][data-at='1']")
-    close(canvas(page, "#front"), as_bytes(TURNED["Sagittal"](mask_of(volumes), (1, 2, 3))[None]))
+    expect(page.locator(".pane").first.locator(".orientation-name")).to_have_text("Sagittal")
+    page.wait_for_selector("#front-canvas[data-axis='0'][data-slice='1']")
+    close(canvas(page, "#front-canvas"), as_bytes(TURNED["Sagittal"](mask_of(volumes), (1, 2, 3))[None]))
     page.keyboard.press("ArrowRight")
-    expect(page.locator("#name")).to_have_text("v51")
+    expect(page.locator("#image-name")).to_have_text("v51")
     at = most_hidden(mask_of(volumes, 1))
-    page.wait_for_selector(f"#front[data-axis='0'][data-at='{at}'][aria-label*=v51]")
-    close(canvas(page, "#front"), as_bytes(TURNED["Sagittal"](mask_of(volumes, 1), (at, 7, 9))[None]))
+    page.wait_for_selector(f"#front-canvas[data-axis='0'][data-slice='{at}'][aria-label*=v51]")
+    close(canvas(page, "#front-canvas"), as_bytes(TURNED["Sagittal"](mask_of(volumes, 1), (at, 7, 9))[None]))
     assert parse_qs(page.url.partition("?")[2])["plane"] == ["Sagittal"]
 
 
@@ -302,51 +303,53 @@ def drawn(page, contrast: str) -> None:
 def test_a_contrast_window_by_number_preset_and_right_drag(volume_page, volume_address, volumes):
     page, at = volume_page, (7, 5, 11)
     open_volume(page, volume_address, more="?view=output&at=7,5,11")
-    whole = canvas(page, "#front")
-    expect(page.locator("#contrast")).to_be_visible()
+    whole = canvas(page, "#front-canvas")
+    expect(page.locator("#contrast-panel")).to_be_visible()
     expect(page.locator("#width-number")).to_have_value("4095")
     page.locator("#level-number").fill("20")
     page.locator("#level-number").press("Enter")
     page.locator("#width-number").fill("300")
     page.locator("#width-number").press("Enter")
     drawn(page, "20,300")
-    close(canvas(page, "#front"), np.rint(windowed(volumes, at, 20, 300)))
-    page.locator("#preset").select_option(label="Soft tissue")
+    close(canvas(page, "#front-canvas"), np.rint(windowed(volumes, at, 20, 300)))
+    page.locator("#contrast-preset").select_option(label="Soft tissue")
     drawn(page, "40,400")
-    close(canvas(page, "#front"), np.rint(windowed(volumes, at, 40, 400)))
+    close(canvas(page, "#front-canvas"), np.rint(windowed(volumes, at, 40, 400)))
     expect(page.locator("#level-number")).to_have_value("40")
     page.get_by_role("button", name="Truth y").click()
     page.wait_for_selector(DRAWN.format("truth"))
     stored = nibabel.load(volumes.folder / "y" / "v50.nii.gz").get_fdata().T
-    close(canvas(page, "#front"), np.rint(255 * np.clip((TURNED["Axial"](stored, at) + 160) / 400, 0, 1)))
+    close(
+        canvas(page, "#front-canvas"), np.rint(255 * np.clip((TURNED["Axial"](stored, at) + 160) / 400, 0, 1))
+    )
     page.keyboard.press("1")
     page.wait_for_selector(DRAWN.format("output"))
-    stage, before = page.locator("#stage").bounding_box(), page.locator("#plane").bounding_box()
-    page.mouse.move(stage["x"] + 100, stage["y"] + 100)
+    viewport, before = page.locator("#viewport").bounding_box(), page.locator("#plane").bounding_box()
+    page.mouse.move(viewport["x"] + 100, viewport["y"] + 100)
     page.mouse.down(button="right")
-    page.mouse.move(stage["x"] + 140, stage["y"] + 80, steps=4)
+    page.mouse.move(viewport["x"] + 140, viewport["y"] + 80, steps=4)
     page.mouse.up(button="right")
     drawn(page, "2")
     level, width = (float(value) for value in parse_qs(page.url.partition("?")[2])["contrast"][0].split(","))
     step = (HU[1] - HU[0]) / 400
     assert (level, width) == (pytest.approx(40 + 20 * step, abs=3), pytest.approx(400 + 40 * step, abs=3))
-    close(canvas(page, "#front"), np.rint(windowed(volumes, at, level, width)))
+    close(canvas(page, "#front-canvas"), np.rint(windowed(volumes, at, level, width)))
     assert page.locator("#plane").bounding_box() == before
-    page.locator("#whole-range").click()
+    page.locator("#full-range").click()
     page.wait_for_url(lambda url: "contrast" not in url)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(100)
-    np.testing.assert_array_equal(canvas(page, "#front"), whole)
+    np.testing.assert_array_equal(canvas(page, "#front-canvas"), whole)
 
 
 def test_without_hu_there_are_no_presets(page, address, world):
     page.goto(f"{address}#/image/{world.shown.names[0]}")
     page.wait_for_selector("#plane:not([hidden])")
-    expect(page.locator("#contrast")).to_be_hidden()
+    expect(page.locator("#contrast-panel")).to_be_hidden()
     page.keyboard.press("w")
-    expect(page.locator("#contrast")).to_be_visible()
-    expect(page.locator("#preset")).to_be_hidden()
-    for part in (".slice", ".name", ".cross", ".scale"):
+    expect(page.locator("#contrast-panel")).to_be_visible()
+    expect(page.locator("#contrast-preset")).to_be_hidden()
+    for part in (".slice-control", ".orientation-name", ".crosshair", ".scale-bar"):
         for each in page.locator(part).all():
             expect(each).to_be_hidden()
 
@@ -364,7 +367,7 @@ def test_without_hu_there_are_no_presets(page, address, world):
 )
 def test_a_scale_bar_has_a_round_length(page, address, step, unit, scale, room, text, width):
     page.goto(address)
-    ask = "async (given) => (await import('/static/units.js')).scaleBar(...given)"
+    ask = "async (given) => (await import('/static/scale_bar.js')).scaleBar(...given)"
     bar = page.evaluate(ask, [step, unit, scale, room])
     assert bar["text"] == text
     assert bar["width"] == pytest.approx(width)
@@ -376,13 +379,13 @@ def test_the_scale_bar_is_as_long_as_it_says(volume_page, volume_address):
     for _ in range(2):
         for name in VIEWS:
             where = pane(page, name)
-            count, unit = where.locator(".scale span").inner_text().split()
+            count, unit = where.locator(".scale-bar span").inner_text().split()
             assert unit in ("mm", "µm")
             millimetres = float(count) * {"mm": 1, "µm": 1e-3}[unit]
             columns = where.locator("canvas.front").first.evaluate("canvas => canvas.width")
             pixel = where.locator(".plane").bounding_box()["width"] / columns
             expected = millimetres / STEPS[name][1] * pixel
-            assert where.locator(".scale i").bounding_box()["width"] == pytest.approx(expected, abs=1)
+            assert where.locator(".scale-bar i").bounding_box()["width"] == pytest.approx(expected, abs=1)
         page.keyboard.press("+")
         page.keyboard.press("+")
 
@@ -394,10 +397,10 @@ def test_it_fits_a_phone_and_a_laptop(volume_page, volume_address, size):
     open_volume(page, volume_address, more="?swipe=output,mask&contrast=40,400")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     for name in VIEWS:
-        box = pane(page, name).locator(".stage").bounding_box()
+        box = pane(page, name).locator(".viewport").bounding_box()
         assert min(box["width"], box["height"]) >= 120, name
-        assert pane(page, name).locator(".slice input").bounding_box()["width"] >= 70
-    for part in ("#level-number", "#width-number", "#preset", "#readout"):
+        assert pane(page, name).locator(".slice-control input").bounding_box()["width"] >= 70
+    for part in ("#level-number", "#width-number", "#contrast-preset", "#readout"):
         box = page.locator(part).bounding_box()
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= size[0]
@@ -416,12 +419,12 @@ def test_a_large_image_is_sharp_where_one_looks_closely(browser, reduced, world)
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     name, triplet = world.partly.name, world.partly
     page.goto(f"{reduced}#/image/{name}?view=mask")
-    page.wait_for_selector("#plane:not([hidden]) #front[data-view=mask]")
+    page.wait_for_selector("#plane:not([hidden]) #front-canvas[data-view=mask]")
     mask = as_bytes(world.masker(*(np.moveaxis(i, 0, -1) for i in (triplet.x, triplet.y_hat)))[None])
-    close(canvas(page, "#front"), mask[::4, ::4])
+    close(canvas(page, "#front-canvas"), mask[::4, ::4])
     detail = page.locator(".pane:first-child canvas.front.detail")
-    stage = page.locator("#stage").bounding_box()
-    page.mouse.move(stage["x"] + 0.3 * stage["width"], stage["y"] + 0.3 * stage["height"])
+    viewport = page.locator("#viewport").bounding_box()
+    page.mouse.move(viewport["x"] + 0.3 * viewport["width"], viewport["y"] + 0.3 * viewport["height"])
     page.mouse.wheel(0, -600)
     expect(detail).to_be_visible()
     page.wait_for_function("() => document.querySelector('canvas.front.detail').width < 40")
@@ -448,12 +451,12 @@ def test_the_page_counts_the_tiles_of_a_large_image(browser, serving, world, mon
     with serving(Session(world.masker, Triplets.from_arrays([image], [image], names=["strip"]))) as url:
         page = browser.new_page(viewport={"width": 390, "height": 800})
         page.goto(f"{url}#/image/strip")
-        expect(page.locator("#tiles span")).to_have_text("Scored 1 of 2 tiles")
-        assert page.locator("#tiles progress").evaluate("bar => bar.value / bar.max") == 0.5
+        expect(page.locator("#tile-progress span")).to_have_text("Scored 1 of 2 tiles")
+        assert page.locator("#tile-progress progress").evaluate("bar => bar.value / bar.max") == 0.5
         assert violations(page) == []
         go_on.set()
         page.wait_for_selector("#plane:not([hidden])")
-        expect(page.locator("#tiles")).to_be_hidden()
+        expect(page.locator("#tile-progress")).to_be_hidden()
         page.close()
 
 
@@ -473,15 +476,15 @@ def test_a_plane_image_with_a_spacing_has_a_scale_bar_and_true_proportions(brows
         page.wait_for_selector("#plane:not([hidden])")
         box = page.locator("#plane").bounding_box()
         assert box["height"] / box["width"] == pytest.approx(2, rel=0.01)
-        count, unit = page.locator("#stage .scale span").inner_text().split()
+        count, unit = page.locator("#viewport .scale-bar span").inner_text().split()
         assert unit == "µm"
         expected = float(count) / 0.5 * box["width"] / 48
-        length = page.locator("#stage .scale i").bounding_box()["width"]
+        length = page.locator("#viewport .scale-bar i").bounding_box()["width"]
         assert length == pytest.approx(expected, abs=1)
         page.keyboard.press("1")
         page.wait_for_selector(DRAWN.format("output"))
         with page.expect_download() as download:
-            page.locator("#save").click()
+            page.locator("#save-png").click()
         saved = np.asarray(Image.open(download.value.path()).convert("RGB"))
         right, middle = (saved.shape[1] / 2 + box["width"], round(2 * (box["height"] - 10 - 14 - 5 / 2)))
         bar = saved[middle, round(right - 2 * (12 + length)) : round(right - 2 * 12)]
@@ -498,8 +501,10 @@ def test_a_plane_image_with_a_spacing_has_a_scale_bar_and_true_proportions(brows
 def test_thumbnails_are_not_cropped(volume_page, volume_address):
     page = volume_page
     page.goto(volume_address)
-    page.wait_for_function("() => [...document.querySelectorAll('.frame img')].some(i => i.naturalWidth > 0)")
-    picture, frame = page.locator(".frame img").first, page.locator(".frame").first
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('.thumbnail img')].some(i => i.naturalWidth > 0)"
+    )
+    picture, frame = page.locator(".thumbnail img").first, page.locator(".thumbnail").first
     width, height = picture.evaluate("i => [i.naturalWidth, i.naturalHeight]")
     assert width != height
     inside, around = picture.bounding_box(), frame.bounding_box()

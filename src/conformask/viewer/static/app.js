@@ -1,131 +1,146 @@
-// Start: what the server is about, the address, and the keys.
+// Entry point: the state of the page, which is kept in its address, and the keyboard shortcuts.
 
 import * as api from "./api.js";
+import { $, togglePanel } from "./dom.js";
 import { Gallery } from "./gallery.js";
-import { ImagePage } from "./image.js";
-import { prefer, preference } from "./preferences.js";
+import { ImagePage } from "./image_page.js";
+import { readPreference, writePreference } from "./preferences.js";
 import { Sliders } from "./sliders.js";
-import { read, VIEWS, write } from "./state.js";
-import { openUpload, prepareUpload } from "./upload.js";
+import { hashFromState, stateFromHash, VIEWS } from "./state.js";
+import { openUploadDialog, setUpUploadDialog } from "./upload.js";
 
-const by = (id) => document.querySelector(id);
-let state = read(location.hash);
-let gallery, page;
-let galleryAddress = "#/";
-let saving;
-const OFTEN = 150; // milliseconds between moves whose address is written
-const MOVED = ["at", "contrast", "channels"];
+const ADDRESS_DELAY = 150; // milliseconds without a change before these keys are written into the address
+const DELAYED_KEYS = ["at", "contrast", "channels"]; // which a drag or the wheel changes many times a second
 
-const fail = (error) => {
-  by("#failure").hidden = !error;
-  by("#failure").textContent = error ? error.message : "";
-};
+let state = stateFromHash(location.hash);
+let gallery;
+let imagePage;
+let galleryHash = "#/"; // of the gallery as it was last shown, with its search
+let addressTimer;
 
-// Change the state without a new entry in the history; browsers allow few entries a second.
-function change(changes, moved) {
+function showError(error) {
+  $("#page-error").hidden = !error;
+  $("#page-error").textContent = error ? error.message : "";
+}
+
+// Replaces the entry of the history, so that the back button leads to the page before, not through every move.
+const writeAddress = () => history.replaceState(null, "", hashFromState(state));
+
+// Browsers refuse replaceState when it is called too often, hence the delay.
+function updateState(changes, inputTime) {
   state = { ...state, ...changes };
-  clearTimeout(saving);
-  if (Object.keys(changes).some((key) => MOVED.includes(key))) saving = setTimeout(save, OFTEN);
-  else save();
-  show(moved);
+  clearTimeout(addressTimer);
+  if (Object.keys(changes).some((key) => DELAYED_KEYS.includes(key)))
+    addressTimer = setTimeout(writeAddress, ADDRESS_DELAY);
+  else writeAddress();
+  render(inputTime);
 }
 
-const save = () => history.replaceState(null, "", write(state));
-
-// The place in a volume is that of the image.
-function walk(step) {
+// The address of the image some places further in the gallery, with the same settings; null where there is none. The
+// crosshair belongs to an image.
+function neighbourHash(offset) {
   const names = gallery.names();
-  const at = names.indexOf(state.name);
-  const near = at + step >= 0 && at + step < names.length;
-  return near ? write({ ...state, name: names[at + step], at: null }) : null;
+  const index = names.indexOf(state.name) + offset;
+  return index >= 0 && index < names.length ? hashFromState({ ...state, name: names[index], at: null }) : null;
 }
 
-function show(moved) {
-  fail(null);
-  const single = state.name !== null;
-  by("#gallery").hidden = single;
-  by("#image").hidden = !single;
-  by(".walk").hidden = !single;
-  by("#save").hidden = !single;
-  document.title = single ? `${state.name} · conformask` : "conformask";
-  if (!single) {
-    galleryAddress = write(state);
-    gallery.show(state);
-    return;
+function render(inputTime) {
+  showError(null);
+  const isImage = state.name !== null;
+  $("#gallery").hidden = isImage;
+  for (const selector of ["#image", ".image-nav", "#save-png"]) $(selector).hidden = !isImage;
+  document.title = isImage ? `${state.name} · conformask` : "conformask";
+  if (isImage) {
+    renderImageNav();
+    imagePage.render(state, inputTime).catch(showError);
+  } else {
+    galleryHash = hashFromState(state);
+    gallery.render(state);
   }
-  by(".brand").href = galleryAddress;
-  by("#name").textContent = state.name;
+}
+
+function renderImageNav() {
+  $(".brand").href = galleryHash;
+  $("#image-name").textContent = state.name;
   const names = gallery.names();
-  by("#place").textContent = names.includes(state.name) ? `${names.indexOf(state.name) + 1} of ${names.length}` : "";
-  for (const [id, step] of [["#previous", -1], ["#next", 1]]) {
-    const to = walk(step);
-    if (to) by(id).href = to;
-    else by(id).removeAttribute("href");
+  const index = names.indexOf(state.name);
+  $("#image-position").textContent = index >= 0 ? `${index + 1} of ${names.length}` : "";
+  for (const [selector, offset] of [["#previous", -1], ["#next", 1]]) {
+    const hash = neighbourHash(offset);
+    if (hash) $(selector).href = hash;
+    else $(selector).removeAttribute("href"); // a link without an address is disabled
   }
-  page.show(state, moved).catch(fail);
 }
 
-const opened = () => document.querySelector("dialog[open]");
-const KEYS = {
-  "?": () => by("#help-dialog").showModal(),
+function openNeighbour(offset) {
+  const hash = neighbourHash(offset);
+  if (hash) location.hash = hash;
+}
+
+const SHORTCUTS = {
+  "?": () => $("#help-dialog").showModal(),
   "/": () => {
-    if (state.name !== null) location.hash = galleryAddress;
-    setTimeout(() => by("#search").focus());
+    if (state.name !== null) location.hash = galleryHash;
+    setTimeout(() => $("#search").focus()); // once the gallery is shown
   },
-  u: openUpload,
+  u: openUploadDialog,
 };
-const IMAGE_KEYS = {
-  ArrowLeft: () => walk(-1) && (location.hash = walk(-1)),
-  ArrowRight: () => walk(1) && (location.hash = walk(1)),
-  Escape: () => (location.hash = galleryAddress),
-  ArrowUp: () => page.turn(1),
-  ArrowDown: () => page.turn(-1),
-  PageUp: () => page.turn(10),
-  PageDown: () => page.turn(-10),
-  v: () => page.turnRound(),
-  w: () => page.toggleContrast(),
-  h: () => page.toggleMarks(),
-  s: () => page.toggleSwipe(),
-  c: () => change({ threshold: null, confidence: null }),
-  "+": () => page.zoom(1.25),
-  "-": () => page.zoom(0.8),
-  0: () => page.zoom(0),
+const IMAGE_SHORTCUTS = {
+  ArrowLeft: () => openNeighbour(-1),
+  ArrowRight: () => openNeighbour(1),
+  Escape: () => (location.hash = galleryHash),
+  ArrowUp: () => imagePage.stepSlices(1),
+  ArrowDown: () => imagePage.stepSlices(-1),
+  PageUp: () => imagePage.stepSlices(10),
+  PageDown: () => imagePage.stepSlices(-10),
+  v: () => imagePage.enlargeNext(),
+  w: () => togglePanel("contrast"),
+  h: () => togglePanel("marks"),
+  s: () => imagePage.toggleSwipe(),
+  c: () => updateState({ threshold: null, confidence: null }),
+  "+": () => imagePage.zoomIn(),
+  "-": () => imagePage.zoomOut(),
+  0: () => imagePage.zoomToFit(),
 };
-VIEWS.forEach((view, at) => (IMAGE_KEYS[at + 1] = () => page.look(view)));
+VIEWS.forEach((view, index) => (IMAGE_SHORTCUTS[index + 1] = () => imagePage.selectView(view)));
 
-function key(event) {
-  if (!by("#keys").checked || opened() || event.ctrlKey || event.metaKey || event.altKey) return;
+// Shortcuts of a single character get in the way of speech input, so that they can be turned off (WCAG 2.1.4).
+function handleKey(event) {
+  if (!$("#shortcuts-enabled").checked || $("dialog[open]")) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   const field = event.target.closest("input, select, textarea");
   if (field && event.key === "Escape") return field.blur();
+  // A field needs all keys, but for a slider, which needs the arrows only.
   if (field && !(field.type === "range" && !event.key.startsWith("Arrow"))) return;
-  const act = KEYS[event.key] ?? (state.name !== null ? IMAGE_KEYS[event.key] : undefined);
-  if (!act) return;
+  const action = SHORTCUTS[event.key] ?? (state.name !== null ? IMAGE_SHORTCUTS[event.key] : undefined);
+  if (!action) return;
   event.preventDefault();
-  act();
+  action();
 }
 
 async function start() {
-  const about = await api.session();
-  const sliders = new Sliders(about, change);
-  gallery = new Gallery(change);
-  page = new ImagePage(about, sliders, change, fail);
-  by("#fingerprint").textContent = about.fingerprint;
-  prepareUpload(about.upload, async (name) => {
+  const session = await api.fetchSession();
+  const sliders = new Sliders(session, updateState);
+  gallery = new Gallery(updateState);
+  imagePage = new ImagePage(session, sliders, updateState, showError);
+  $("#fingerprint").textContent = session.fingerprint;
+  setUpUploadDialog(session.upload, async (name) => {
     await gallery.refresh();
-    location.hash = write({ name });
+    location.hash = hashFromState({ name });
   });
-  by("#open-upload").addEventListener("click", openUpload);
-  by("#open-help").addEventListener("click", KEYS["?"]);
-  by("#keys").checked = preference("keys", true);
-  by("#keys").addEventListener("change", () => prefer("keys", by("#keys").checked));
-  document.addEventListener("keydown", key);
+  $("#open-upload").addEventListener("click", openUploadDialog);
+  $("#open-help").addEventListener("click", SHORTCUTS["?"]);
+  $("#shortcuts-enabled").checked = readPreference("keys", true);
+  $("#shortcuts-enabled").addEventListener("change", () =>
+    writePreference("keys", $("#shortcuts-enabled").checked));
+  document.addEventListener("keydown", handleKey);
   window.addEventListener("hashchange", () => {
-    clearTimeout(saving);
-    state = read(location.hash);
-    show();
+    clearTimeout(addressTimer); // else it would write the state that is left
+    state = stateFromHash(location.hash);
+    render();
   });
   await gallery.refresh();
-  show();
+  render();
 }
 
-start().catch(fail);
+start().catch(showError);

@@ -1,103 +1,122 @@
-// All images: search, sorting by mask size, thumbnails as they get ready.
+// Gallery of all images: search, sorting by mask size or loss, and thumbnails as they become ready.
 
 import * as api from "./api.js";
-import { showPromise } from "./promise.js";
-import { write } from "./state.js";
+import { $, createElement } from "./dom.js";
+import { formatPercent } from "./format.js";
+import { BEYOND_THRESHOLD, renderPromise } from "./promise.js";
+import { hashFromState } from "./state.js";
 
-const LOOK_AGAIN = 700; // milliseconds
-const grid = document.querySelector("#grid");
-const search = document.querySelector("#search");
-const sort = document.querySelector("#sort");
-const beyond = document.querySelector("#beyond");
-const count = document.querySelector("#count");
+const REFRESH_INTERVAL = 700; // milliseconds
 
-export const BEYOND = "✗ beyond the threshold";
-export const percent = (share) => `${(100 * share).toFixed(1)} %`;
-const by = (fact, sign) => (a, b) => (a[fact] === null) - (b[fact] === null) || sign * (a[fact] - b[fact]);
-const ORDERS = { name: () => 0, largest: by("size", -1), smallest: by("size", 1), loss: by("loss", -1) };
+const grid = $("#image-grid");
+const searchField = $("#search");
+const sortSelect = $("#sort");
+const beyondCheckbox = $("#beyond-only");
 
+// Entries whose value is unknown come last in either order.
+const compareBy = (key, sign) => (a, b) => (a[key] === null) - (b[key] === null) || sign * (a[key] - b[key]);
+const COMPARATORS = {
+  name: () => 0, // the order of the server
+  largest: compareBy("size", -1),
+  smallest: compareBy("size", 1),
+  loss: compareBy("loss", -1),
+};
+
+// The server opens images in the background: until then an entry has neither a mask size nor an error.
+const isReady = (entry) => entry.size !== null || entry.error !== null;
+
+/** The gallery, which fetches its entries and shows those that match the search of a state. */
 export class Gallery {
-  entries = [];
-  #cards = new Map();
+  #entries = [];
+  #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
   #state = { search: "", sort: "name", beyond: false };
 
-  constructor(change) {
-    search.addEventListener("input", () => change({ search: search.value }));
-    sort.addEventListener("change", () => change({ sort: sort.value }));
-    beyond.addEventListener("change", () => change({ beyond: beyond.checked }));
+  constructor(updateState) {
+    searchField.addEventListener("input", () => updateState({ search: searchField.value }));
+    sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
+    beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
   }
 
-  // Ask for the entries until every mask size is known.
+  /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
-    const told = await api.gallery();
-    this.entries = told.images;
-    showPromise(document.querySelector("#gallery-promise"), told.promised, told.measured);
-    this.#draw();
-    const open = this.entries.some((entry) => entry.size === null && entry.error === null);
-    if (open) setTimeout(() => this.refresh().catch(() => {}), LOOK_AGAIN);
+    const { images, promised, measured } = await api.fetchGallery();
+    this.#entries = images;
+    renderPromise($("#gallery-promise"), promised, measured);
+    this.#renderGrid();
+    if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
   }
 
-  show(state) {
+  /** Show the search and the order of a state. */
+  render(state) {
     this.#state = state;
-    if (search.value !== state.search) search.value = state.search;
-    sort.value = state.sort;
-    beyond.checked = state.beyond;
-    this.#draw();
+    if (searchField.value !== state.search) searchField.value = state.search; // else the caret would jump
+    sortSelect.value = state.sort;
+    beyondCheckbox.checked = state.beyond;
+    this.#renderGrid();
   }
 
-  // The names in the order shown.
+  /** Return the names of the images that match the search, in the order shown. */
   names() {
-    const wanted = this.#state.search.toLowerCase();
-    const named = this.entries.filter((entry) => entry.name.toLowerCase().includes(wanted));
-    const found = this.#state.beyond ? named.filter((entry) => entry.met === false) : named;
-    return found.sort(ORDERS[this.#state.sort]).map((entry) => entry.name);
+    return this.#matchingEntries().map((entry) => entry.name);
   }
 
-  #draw() {
-    const truth = this.entries.some((entry) => entry.truth);
-    for (const element of document.querySelectorAll(".measurable")) element.hidden = !truth;
-    const entries = new Map(this.entries.map((entry) => [entry.name, entry]));
-    const names = this.names();
-    const cards = names.map((name) => this.#card(entries.get(name)));
-    const same = cards.length === grid.children.length && cards.every((card, at) => grid.children[at] === card);
-    if (!same) grid.replaceChildren(...cards);
-    const ready = this.entries.filter((entry) => entry.size !== null || entry.error !== null).length;
-    const looking = ready < this.entries.length ? ` · mask sizes of ${ready} so far` : "";
-    const shown = names.length === this.entries.length ? `${names.length}` : `${names.length} of ${this.entries.length}`;
-    count.textContent = `${shown} images${looking}`;
+  #matchingEntries() {
+    const { search, beyond, sort } = this.#state;
+    const text = search.toLowerCase();
+    return this.#entries
+      .filter((entry) => entry.name.toLowerCase().includes(text) && (!beyond || entry.met === false))
+      .sort(COMPARATORS[sort]);
+  }
+
+  #renderGrid() {
+    const hasTruth = this.#entries.some((entry) => entry.truth);
+    for (const element of document.querySelectorAll(".needs-truth")) element.hidden = !hasTruth;
+    const cards = this.#matchingEntries().map((entry) => this.#card(entry));
+    // Replacing the same cards would take the focus from the one that has it.
+    const shown = [...grid.children];
+    const isSame = cards.length === shown.length && cards.every((card, index) => card === shown[index]);
+    if (!isSame) grid.replaceChildren(...cards);
+    const total = this.#entries.length;
+    const readyCount = this.#entries.filter(isReady).length;
+    const progress = readyCount < total ? ` · mask sizes of ${readyCount} so far` : "";
+    const count = cards.length === total ? `${total}` : `${cards.length} of ${total}`;
+    $("#image-count").textContent = `${count} images${progress}`;
   }
 
   #card(entry) {
     let card = this.#cards.get(entry.name);
     if (!card) {
-      card = document.createElement("li");
-      card.innerHTML =
-        '<a><span class="frame"></span><span class="label"></span><span class="measure"><i></i></span>' +
-        '<span class="size"></span></a>';
-      card.querySelector("a").href = write({ name: entry.name });
-      card.querySelector(".label").textContent = entry.name;
-      card.querySelector(".label").title = entry.name;
+      card = createCard(entry.name);
       this.#cards.set(entry.name, card);
     }
-    if (card.dataset.known !== `${entry.size}${entry.error}`) this.#fill(card, entry);
+    const content = `${entry.size}${entry.error}`;
+    if (card.dataset.content !== content) fillCard(card, entry);
+    card.dataset.content = content;
     return card;
   }
+}
 
-  #fill(card, entry) {
-    card.dataset.known = `${entry.size}${entry.error}`;
-    const text = card.querySelector(".size");
-    if (entry.size === null) {
-      text.textContent = entry.error || "…";
-      card.classList.toggle("broken", entry.error !== null);
-      return;
-    }
-    const picture = new Image();
-    picture.loading = "lazy";
-    picture.alt = "";
-    picture.src = api.address(entry.name, "thumbnail.jpg");
-    card.querySelector(".frame").replaceChildren(picture);
-    card.querySelector(".measure i").style.width = `${100 * entry.size}%`;
-    text.textContent = `${percent(entry.size)} hidden${entry.uploaded ? " · uploaded" : ""}`;
-    if (entry.met === false) text.append(Object.assign(document.createElement("b"), { textContent: BEYOND }));
+function createCard(name) {
+  const card = createElement("li");
+  card.innerHTML =
+    '<a><span class="thumbnail"></span><span class="card-title"></span><span class="mask-size-bar"><i></i></span>' +
+    '<span class="mask-size"></span></a>';
+  $("a", card).href = hashFromState({ name });
+  Object.assign($(".card-title", card), { textContent: name, title: name });
+  return card;
+}
+
+function fillCard(card, { name, size, error, uploaded, met }) {
+  const sizeLabel = $(".mask-size", card);
+  if (size === null) {
+    sizeLabel.textContent = error || "…";
+    card.classList.toggle("unreadable", error !== null);
+    return;
   }
+  // The picture is decorative: the link is named by its text.
+  const picture = createElement("img", { loading: "lazy", alt: "", src: api.imagePath(name, "thumbnail.jpg") });
+  $(".thumbnail", card).replaceChildren(picture);
+  $(".mask-size-bar i", card).style.width = `${100 * size}%`;
+  sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}`;
+  if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }

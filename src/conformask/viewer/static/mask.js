@@ -1,46 +1,53 @@
-// The mask, pixel by pixel, from the score map and the level that the server computed of the whole image:
-// the same formulas as conformask.masks. 255 = trusted.
+// The mask of a plane, from its score and the level of the mask, by the formulas of the package conformask.masks.
+//
+// The level holds the few numbers that turn a score into a mask: the server computes it from the whole image, and the
+// page applies it pixel by pixel. A move of a slider therefore needs only a new level, and no new picture.
+// Mask values are in [0, 1], or bytes: 1 or 255 = trusted, 0 = hidden.
 
-const upTo = ([boundary, fraction]) => (s) => (s < boundary ? 1 : s === boundary ? fraction : 0);
+// Scores below the boundary are trusted; scores equal to it share what remains of the budget.
+const stepMask = ([boundary, fraction]) => (score) => (score < boundary ? 1 : score === boundary ? fraction : 0);
+
 const FAMILIES = {
-  reciprocal: ({ epsilon }, [lam]) => (s) => Math.min(1, lam / (epsilon + s)),
-  power: ({ epsilon, gamma }, [lam]) => (s) => (epsilon + s <= lam ? 1 : (lam / (epsilon + s)) ** gamma),
-  trusted_mean: (settings, level) => upTo(level),
+  reciprocal: ({ epsilon }, [lambda]) => (score) => Math.min(1, lambda / (epsilon + score)),
+  power: ({ epsilon, gamma }, [lambda]) => (score) =>
+    epsilon + score <= lambda ? 1 : (lambda / (epsilon + score)) ** gamma,
+  trusted_mean: (settings, level) => stepMask(level),
   water_filling: ({ exponent }, level) => {
-    if (exponent === 1) return upTo(level);
+    if (exponent === 1) return stepMask(level);
     const [sigma] = level;
-    return (s) => (sigma <= 0 ? 0 : s <= sigma ? 1 : (sigma / s) ** (1 / (exponent - 1)));
+    return (score) => (sigma <= 0 ? 0 : score <= sigma ? 1 : (sigma / score) ** (1 / (exponent - 1)));
   },
 };
-const number = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
+const parseNumber = (value) => (value === "inf" ? Infinity : value); // JSON has no infinity
 
-const maskOf = (level, family) => FAMILIES[family.name](family, level.map(number));
+const maskFunction = (level, family) => FAMILIES[family.name](family, level.map(parseNumber));
 
-// The mask at one pixel, averaged over channels.
-export function openness(score, level, family) {
-  const opened = maskOf(level, family);
-  return score.reduce((sum, value) => sum + opened(value), 0) / score.length;
+/** Return the mask at one pixel, in [0, 1], from its score in each channel: the mean over channels. */
+export function maskValue(scores, level, family) {
+  const maskOf = maskFunction(level, family);
+  return scores.reduce((sum, score) => sum + maskOf(score), 0) / scores.length;
 }
 
-// The mask of a score (channels, pixels) as one byte a pixel, averaged over channels.
-export function trust(score, channels, level, family) {
-  const opened = maskOf(level, family);
+/** Return the mask of a score, which holds channel after channel, as one byte per pixel: the mean over channels. */
+export function maskBytes(score, channels, level, family) {
+  const maskOf = maskFunction(level, family);
   const pixels = score.length / channels;
-  const bytes = new Uint8ClampedArray(pixels);
+  const bytes = new Uint8ClampedArray(pixels); // rounds and clamps what is assigned
   if (channels === 1) {
-    for (let i = 0; i < pixels; i++) bytes[i] = 255 * opened(score[i]);
+    for (let i = 0; i < pixels; i++) bytes[i] = 255 * maskOf(score[i]);
     return bytes;
   }
   for (let i = 0; i < pixels; i++) {
     let sum = 0;
-    for (let at = i; at < score.length; at += pixels) sum += Math.round(255 * opened(score[at]));
+    // Each channel is rounded before the mean, as the Python package does.
+    for (let j = i; j < score.length; j += pixels) sum += Math.round(255 * maskOf(score[j]));
     bytes[i] = sum / channels;
   }
   return bytes;
 }
 
-// Grey pixels of the mask, into RGBA.
-export function grey(rgba, bytes) {
-  const words = new Uint32Array(rgba.buffer);
-  for (let i = 0; i < bytes.length; i++) words[i] = 0xff000000 | (bytes[i] * 0x010101);
+/** Write a mask of one byte per pixel into RGBA pixels, as opaque grey. */
+export function paintGrey(rgba, bytes) {
+  const pixels = new Uint32Array(rgba.buffer); // 0xAABBGGRR, as platforms are little-endian
+  for (let i = 0; i < bytes.length; i++) pixels[i] = 0xff000000 | (bytes[i] * 0x010101);
 }

@@ -1,292 +1,352 @@
-// One view of an image: a plane with its mask, crosshair, letters and scale bar.
+// Pane: one plane of an image in a viewport, with the marks of hidden pixels, crosshair, directions and scale bar.
+//
+// A plane is drawn in two layers, of which the front one lies over the back one. Outside a swipe comparison there is
+// only the front; in one, the front is the left view, clipped at the border, and the back is the right view.
+// A plane of too many pixels arrives reduced: each layer has a second canvas (.detail) over the first, for the visible
+// part at a smaller reduction.
+//
+// Plane positions [x, y], as in viewport.js, are pixels of the plane, before any reduction, times the pixel size.
 
-import { drawHidden, hiding } from "./hidden.js";
-import { grey, trust } from "./mask.js";
-import { drawScaleBar } from "./scale.js";
-import { Stage } from "./stage.js";
-import { scaleBar } from "./units.js";
-import { cellOf, pixelOf, pointOf, sidesOf } from "./views.js";
+import { pixelSize, pixelToVoxel, planeShape, voxelToPixel } from "./coordinates.js";
+import { drawHiddenMarks, hiddenCanvas } from "./hidden_marks.js";
+import { maskBytes, paintGrey } from "./mask.js";
+import { drawScaleBar, scaleBar } from "./scale_bar.js";
+import { Viewport } from "./viewport.js";
 
-export const TITLES = { output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error" };
-const REST = 120; // milliseconds without a move before a closer look is asked for
-const CLOSEST = 2 ** 25; // pixels that the server reads for it
-const LONGEST_BAR = 140; // screen pixels
+/** The titles of views, by view. */
+export const TITLES = {
+  output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error",
+};
 
+const LAYERS = ["front", "back"];
+const DETAIL_DELAY = 120; // milliseconds without a move before the detail is requested
+const MAX_DETAIL_PIXELS = 2 ** 25; // that the server would have to read for it
+const MAX_BAR_WIDTH = 140; // screen pixels
+
+/** A pane, which draws what it is asked to and reports what the user does in it. */
 export class Pane {
   #root;
-  #stage;
-  #about;
-  #acts;
-  #told = null;
-  #planes;
-  #view;
-  #cell = [1, 1];
-  #wanted = null;
-  #closer = null; // the part of a reduced plane that is shown at a smaller step
-  #timer;
-  #trusted = {}; // what was last computed, for both sides of a swipe
-  #hidden = []; // parts of the plane as drawHidden takes them
+  #viewport;
+  #session;
+  #callbacks;
+  #image = null;
+  #planeCache;
+  #orientation;
+  #isVolume = false;
+  #pixelSize = [1, 1];
+  #request = null; // the last argument of draw
+  #detailPart = null; // { top, bottom, left, right, step } of the plane; null where the reduced plane is enough
+  #detailTimer;
+  #lastMask = {}; // { score, maskLevel, bytes }, kept since both sides of a swipe and every redraw need it
+  #hiddenParts = []; // for drawHiddenMarks
 
-  // acts: go(point), place(axis, at), hover(point or null), contrast(right, down), enlarge(view), placed().
-  constructor(root, about, acts) {
+  // callbacks: onVoxelClick(voxel), onHover(voxel or null), onSliceStep(axis, steps), onSliceChange(axis, index),
+  // onWindowDrag(right, down), onEnlarge(orientation name), onTransform().
+  constructor(root, session, callbacks) {
     this.#root = root;
-    this.#about = about;
-    this.#acts = acts;
-    this.#stage = new Stage(root.querySelector(".stage"), {
-      placed: () => this.#placed(),
-      click: (point) => acts.go(this.#pixel(point)),
-      hover: (point) => acts.hover(point && this.#pixel(point)),
-      turn: null,
-      drag: acts.contrast,
+    this.#session = session;
+    this.#callbacks = callbacks;
+    this.#viewport = new Viewport(this.#find(".viewport"), {
+      onTransform: () => this.#handleTransform(),
+      onClick: (position) => callbacks.onVoxelClick(this.#voxelAt(position)),
+      onHover: (position) => callbacks.onHover(position && this.#voxelAt(position)),
+      onWindowDrag: callbacks.onWindowDrag,
     });
-    this.#by(".slice input").addEventListener("input", (event) => acts.place(this.#view.axis, Number(event.target.value)));
-    this.#by(".name").addEventListener("click", () => acts.enlarge(this.#view.name));
+    this.#find(".slice-control input").addEventListener("input", (event) =>
+      callbacks.onSliceChange(this.#orientation.axis, Number(event.target.value)));
+    this.#find(".orientation-name").addEventListener("click", () => callbacks.onEnlarge(this.#orientation.name));
   }
 
-  #by(selector) {
+  #find(selector) {
     return this.#root.querySelector(selector);
   }
 
-  get view() {
-    return this.#view;
+  /** The voxel under the pointer; null outside the plane. */
+  get hoveredVoxel() {
+    const position = this.#viewport.hoveredPosition;
+    return position && this.#voxelAt(position);
   }
 
-  // The pixel under the mouse; null elsewhere.
-  get pointed() {
-    const point = this.#stage.pointed;
-    return point && this.#pixel(point);
-  }
-
+  /** The zoom: screen pixels per pixel of the image, along the axis with the smallest spacing. */
   get scale() {
-    return this.#stage.scale;
+    return this.#viewport.transform.scale;
   }
 
+  /** The text alternatives of what is shown: one, or those of the left and right view of a swipe. */
+  get descriptions() {
+    const layers = this.#request.views[1] ? LAYERS : ["front"];
+    return layers.map((layer) => this.#find(`canvas.${layer}`).ariaLabel);
+  }
+
+  /** Zoom by a factor, around the middle. */
   zoom(factor) {
-    if (factor === 0) this.#stage.fit();
-    else this.#stage.zoom(factor);
+    this.#viewport.zoom(factor);
   }
 
-  // Show another image, or another view of it; `turn` moves along the axis, null where there is one plane.
-  hold(told, planes, view, { main, turn }) {
-    this.#told = told;
-    this.#planes = planes;
-    this.#view = view;
-    this.#closer = null;
-    this.#hidden = [];
-    this.#cell = cellOf(view, told.steps);
-    this.#stage.acts.turn = turn && ((steps) => turn(view.axis, steps));
-    const [rows, columns] = sidesOf(view, told.size);
-    const side = told.size[view.axis];
-    Object.assign(this.#by(".slice input"), { max: side - 1, ariaLabel: `${view.name} slice` });
-    this.#by(".slice .tick").style.setProperty("--at", side > 1 ? told.most_hidden[view.axis] / (side - 1) : 0);
-    this.#by(".slice").hidden = !turn;
-    Object.assign(this.#by(".name"), { textContent: view.name, hidden: !turn, disabled: main });
-    ["left", "right", "top", "bottom"].forEach((side, at) => {
-      this.#by(`.letter.${side}`).textContent = view.letters[at] ?? "";
+  /** Zoom so that the plane just fits. */
+  zoomToFit() {
+    this.#viewport.fit();
+  }
+
+  /** Take an image in an orientation; the main pane is the large one, whose button has nothing to enlarge. */
+  setImage(image, planeCache, orientation, { isMain, isVolume }) {
+    this.#image = image;
+    this.#planeCache = planeCache;
+    this.#orientation = orientation;
+    this.#isVolume = isVolume;
+    this.#detailPart = null;
+    this.#hiddenParts = [];
+    this.#pixelSize = pixelSize(orientation, image.steps);
+    const { axis, name, letters } = orientation;
+    this.#viewport.onSliceStep = isVolume ? (steps) => this.#callbacks.onSliceStep(axis, steps) : null;
+    const sliceCount = image.size[axis];
+    Object.assign(this.#find(".slice-control input"), { max: sliceCount - 1, ariaLabel: `${name} slice` });
+    const tickPosition = sliceCount > 1 ? image.most_hidden[axis] / (sliceCount - 1) : 0;
+    this.#find(".slice-control .tick").style.setProperty("--tick-position", tickPosition);
+    this.#find(".slice-control").hidden = !isVolume;
+    Object.assign(this.#find(".orientation-name"), { textContent: name, hidden: !isVolume, disabled: isMain });
+    ["left", "right", "top", "bottom"].forEach((side, index) => {
+      this.#find(`.direction.${side}`).textContent = letters[index] ?? "";
     });
-    this.#stage.hold(columns * this.#cell[0], rows * this.#cell[1]);
+    const [rows, columns] = planeShape(orientation, image.size);
+    this.#viewport.setPlaneSize(columns * this.#pixelSize[0], rows * this.#pixelSize[1]);
   }
 
-  // wanted: { point, shown: [left, right or null], tones, level, marks }.
-  async draw(wanted) {
-    this.#wanted = wanted;
-    const whole = { ...this.#plane(), step: this.#view.step };
-    const closer = this.#closer && { ...this.#plane(), ...this.#closer };
-    const sharper = closer && this.#layer(closer).catch(() => null); // the reduced plane is shown without it
-    const drawn = await Promise.all([this.#layer(whole), sharper]);
-    if (wanted !== this.#wanted) return;
-    this.#paint("", whole, drawn[0]);
-    this.#paint(".detail", drawn[1] && closer, drawn[1]);
-    this.#hidden = drawn.flatMap((layer, at) => (layer?.hidden ? { canvas: layer.hidden, ...this.#box([whole, closer][at]) } : []));
-    this.#by(".side.under").hidden = !wanted.shown[1];
-    this.#stage.swipe(Boolean(wanted.shown[1]));
-    this.#say();
-    this.#placed();
+  // A request is { voxel, views, displayOptions, maskLevel, markStyle }, where views are [only one, null], or the left
+  // and the right one of a swipe. Nothing changes before everything has been fetched, and nothing if another request
+  // has come meanwhile: requests that overtake each other must not mix the mask of one with the picture of another.
+
+  /** Draw what a request describes. */
+  async draw(request) {
+    this.#request = request;
+    const whole = { ...this.#plane(), step: this.#orientation.step };
+    const detail = this.#detailPart && { ...this.#plane(), ...this.#detailPart };
+    const [wholeContent, detailContent] = await Promise.all([
+      this.#fetchContent(whole),
+      detail && this.#fetchContent(detail).catch(() => null), // without the detail, the reduced plane is shown
+    ]);
+    if (request !== this.#request) return;
+    this.#paint("", whole, wholeContent);
+    this.#paint(".detail", detailContent && detail, detailContent);
+    this.#hiddenParts = [[whole, wholeContent], [detail, detailContent]].flatMap(([plane, content]) =>
+      content?.hidden ? { canvas: content.hidden, ...this.#boxOf(plane) } : []);
+    this.#find(".back-layer").hidden = !request.views[1];
+    this.#viewport.setSwiping(Boolean(request.views[1]));
+    this.#renderLabels();
+    this.#handleTransform();
   }
 
-  // Fetch what the next planes will need.
-  ahead() {
-    for (const step of [1, -1]) {
-      const at = this.#wanted.point[this.#view.axis] + step;
-      if (at >= 0 && at < this.#told.size[this.#view.axis])
-        this.#layer({ axis: this.#view.axis, at, step: this.#view.step }).catch(() => {});
+  /** Fetch the planes on both sides of the one that is shown, for the next move. */
+  prefetch() {
+    const { axis, step } = this.#orientation;
+    for (const offset of [1, -1]) {
+      const at = this.#request.voxel[axis] + offset;
+      if (at >= 0 && at < this.#image.size[axis]) this.#fetchContent({ axis, at, step }).catch(() => {});
     }
   }
 
+  // As the server takes it, see api.js.
   #plane() {
-    return { axis: this.#view.axis, at: this.#wanted.point[this.#view.axis] };
+    const { axis } = this.#orientation;
+    return { axis, at: this.#request.voxel[axis] };
   }
 
-  // What each side shows, what hides in an overlay, and what lies outside the region.
-  async #layer(plane) {
-    const { shown, level, marks } = this.#wanted;
-    const [outside, score, ...sides] = await Promise.all([
-      this.#told.region && this.#planes.outside(plane),
-      shown.includes("overlay") && this.#planes.score(plane),
-      ...shown.map((what) => what && this.#drawn(what, plane)),
+  // What a plane, or a part of it, needs: a picture for each layer, a canvas of what is hidden if there is an overlay,
+  // and a picture of what lies outside the region that the promise is about, if there is one.
+  async #fetchContent(plane) {
+    const { views, maskLevel, markStyle } = this.#request;
+    const [outside, score, ...pictures] = await Promise.all([
+      this.#image.region && this.#planeCache.outside(plane),
+      views.includes("overlay") && this.#planeCache.score(plane),
+      ...views.map((view) => view && this.#fetchPicture(view, plane)),
     ]);
-    return { outside, hidden: score && hiding(this.#trust(score, level), ...this.#sides(plane), marks.mode, outside), sides };
+    const hidden =
+      score && hiddenCanvas(this.#maskOf(score, maskLevel), ...this.#sizeOf(plane), markStyle.mode, outside);
+    return { outside, hidden, pictures };
   }
 
-  // A picture, or pixels where the mask is drawn.
-  async #drawn(what, plane) {
-    const { tones, level } = this.#wanted;
-    if (what !== "mask") return this.#planes.picture(what === "overlay" ? "output" : what, plane, tones);
-    const score = await this.#planes.score(plane);
-    const drawn = new ImageData(...this.#sides(plane));
-    grey(drawn.data, this.#trust(score, level));
-    return drawn;
+  // The mask is drawn here, from its score; every other picture comes from the server.
+  async #fetchPicture(view, plane) {
+    const { displayOptions, maskLevel } = this.#request;
+    if (view !== "mask")
+      return this.#planeCache.picture(view === "overlay" ? "output" : view, plane, displayOptions);
+    const score = await this.#planeCache.score(plane);
+    const image = new ImageData(...this.#sizeOf(plane));
+    paintGrey(image.data, this.#maskOf(score, maskLevel));
+    return image;
   }
 
-  #trust(score, level) {
-    if (this.#trusted.score !== score || this.#trusted.level !== level)
-      this.#trusted = { score, level, bytes: trust(score, this.#told.channels, level, this.#about.family) };
-    return this.#trusted.bytes;
+  #maskOf(score, maskLevel) {
+    if (this.#lastMask.score !== score || this.#lastMask.maskLevel !== maskLevel) {
+      const bytes = maskBytes(score, this.#image.channels, maskLevel, this.#session.family);
+      this.#lastMask = { score, maskLevel, bytes };
+    }
+    return this.#lastMask.bytes;
   }
 
-  // Width and height of what the server sends of a plane, or a part of it.
-  #sides({ top = 0, left = 0, bottom, right, step }) {
-    const [rows, columns] = sidesOf(this.#view, this.#told.size);
-    return [(right ?? columns) - left, (bottom ?? rows) - top].map((side) => Math.ceil(side / step));
+  // Width and height of the picture of a plane, or a part of it. The server rounds up: at the right and bottom, a
+  // pixel of a reduced picture may stand for fewer than step x step pixels.
+  #sizeOf({ top = 0, left = 0, bottom, right, step }) {
+    const [rows, columns] = planeShape(this.#orientation, this.#image.size);
+    return [(right ?? columns) - left, (bottom ?? rows) - top].map((length) => Math.ceil(length / step));
   }
 
-  #paint(kind, plane, drawn) {
-    ["front", "back"].forEach((side, at) => {
-      const canvas = this.#by(`.${side}${kind}`);
-      const picture = plane && drawn.sides[at];
+  // Where the picture of a plane, or a part of it, lies, in plane positions.
+  #boxOf(plane) {
+    const [pixelWidth, pixelHeight] = this.#pixelSize;
+    const [width, height] = this.#sizeOf(plane).map((length) => length * plane.step);
+    return {
+      left: (plane.left ?? 0) * pixelWidth,
+      top: (plane.top ?? 0) * pixelHeight,
+      width: width * pixelWidth,
+      height: height * pixelHeight,
+    };
+  }
+
+  // Paint the canvases of both layers that match a selector: "" for the plane, ".detail" for the part. Without a
+  // picture a canvas is hidden.
+  #paint(selector, plane, content) {
+    LAYERS.forEach((layer, index) => {
+      const canvas = this.#find(`canvas.${layer}${selector}`);
+      const picture = plane && content.pictures[index];
       canvas.hidden = !picture;
       if (canvas.hidden) return;
-      const [width, height] = this.#sides(plane);
+      const [width, height] = this.#sizeOf(plane);
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      for (const [name, value] of Object.entries(this.#box(plane))) canvas.style[name] = `${value}px`;
+      for (const [property, value] of Object.entries(this.#boxOf(plane))) canvas.style[property] = `${value}px`;
       const context = canvas.getContext("2d");
       if (picture instanceof ImageData) context.putImageData(picture, 0, 0);
       else context.drawImage(picture, 0, 0);
-      if (drawn.outside) veiled(context, drawn.outside, this.#about.veil);
-      Object.assign(canvas.dataset, { view: this.#wanted.shown[at], at: plane.at, axis: plane.axis });
+      if (content.outside) drawTranslucent(context, content.outside, this.#session.veil);
+      Object.assign(canvas.dataset, { view: this.#request.views[index], slice: plane.at, axis: plane.axis });
     });
   }
 
-  // Where a plane, or a part of it, lies on the stage's plane.
-  #box(plane) {
-    const [wide, high] = this.#cell;
-    const [width, height] = this.#sides(plane).map((side) => side * plane.step);
-    return { left: (plane.left ?? 0) * wide, top: (plane.top ?? 0) * high, width: width * wide, height: height * high };
-  }
-
-  // Mark what is hidden on the stage.
-  #mark() {
-    const canvas = this.#by(".marks");
+  // The canvas of the marks has the size of the viewport in device pixels.
+  #renderMarks() {
+    const canvas = this.#find(".hidden-marks");
     const density = devicePixelRatio;
     Object.assign(canvas, { width: density * canvas.clientWidth, height: density * canvas.clientHeight });
-    if (canvas.width * canvas.height > 0) this.#markOn(canvas.getContext("2d"), { ...this.#stage.place, density });
+    if (canvas.width * canvas.height > 0)
+      this.#drawMarks(canvas.getContext("2d"), { ...this.#viewport.transform, density });
   }
 
-  // On the sides of a swipe that show it.
-  #markOn(context, place) {
-    if (this.#hidden.length === 0) return;
-    this.#wanted.shown.forEach((what, at) => {
-      if (what !== "overlay") return;
+  // Draw the marks at a placement, see hidden_marks.js, on the sides of a swipe that show an overlay.
+  #drawMarks(context, placement) {
+    if (this.#hiddenParts.length === 0) return;
+    this.#request.views.forEach((view, index) => {
+      if (view !== "overlay") return;
       context.save();
-      this.#clip(context, place, at);
-      drawHidden(context, this.#hidden, this.#wanted.marks, place);
+      this.#clipToSide(context, placement, index);
+      drawHiddenMarks(context, this.#hiddenParts, this.#request.markStyle, placement);
       context.restore();
     });
   }
 
-  // To the left or right of a swipe's border, where there is one.
-  #clip(context, { x, density }, at) {
+  // Clip to the left (0) or right (1) side of a swipe; without a swipe the left side is everything. The border is
+  // known in the viewport, whose plane may have another offset than the placement.
+  #clipToSide(context, { x, density }, sideIndex) {
     const { width, height } = context.canvas;
-    const border = this.#wanted.shown[1] ? density * (this.#stage.border - this.#stage.place.x + x) : width;
+    const isSwiping = this.#request.views[1];
+    const border = isSwiping ? density * (this.#viewport.borderX - this.#viewport.transform.x + x) : width;
     context.beginPath();
-    context.rect(...(at === 0 ? [0, 0, border, height] : [border, 0, width - border, height]));
+    context.rect(...(sideIndex === 0 ? [0, 0, border, height] : [border, 0, width - border, height]));
     context.clip();
   }
 
-  // What is in sight of the plane, with its marks and scale bar, this many times as dense as the screen.
-  picture(density) {
-    const { x, y, scale } = this.#stage.place;
-    const [left, top, right, bottom] = this.#stage.sight;
-    const place = { x: -left * scale, y: -top * scale, scale, density };
-    const sides = [right - left, bottom - top].map((side) => Math.max(1, Math.round(side * scale * density)));
-    const context = new OffscreenCanvas(...sides).getContext("2d");
-    context.imageSmoothingEnabled = scale <= 1;
-    ["front", "back"].forEach((side, at) => {
+  /** Return a canvas of the visible plane, with marks and scale bar, at `density` pixels per screen pixel. */
+  exportPicture(density) {
+    const { scale } = this.#viewport.transform;
+    const [left, top, right, bottom] = this.#viewport.visibleRect;
+    const placement = { x: -left * scale, y: -top * scale, scale, density };
+    const size = [right - left, bottom - top].map((length) => Math.max(1, Math.round(length * scale * density)));
+    const context = new OffscreenCanvas(...size).getContext("2d");
+    context.imageSmoothingEnabled = scale <= 1; // as the class "pixelated" has it on the screen
+    LAYERS.forEach((layer, index) => {
       context.save();
-      this.#clip(context, place, at);
-      for (const canvas of this.#root.querySelectorAll(`canvas.${side}:not([hidden])`)) {
+      this.#clipToSide(context, placement, index);
+      for (const canvas of this.#root.querySelectorAll(`canvas.${layer}:not([hidden])`)) {
         const { left, top, width, height } = canvas.style;
-        const [a, b, c, d] = [left, top, width, height].map(parseFloat);
-        context.drawImage(canvas, ...[place.x + scale * a, place.y + scale * b, scale * c, scale * d].map((value) => density * value));
+        const [x, y, w, h] = [left, top, width, height].map((length) => scale * parseFloat(length));
+        context.drawImage(canvas, ...[placement.x + x, placement.y + y, w, h].map((value) => density * value));
       }
       context.restore();
     });
-    this.#markOn(context, place);
-    const bar = this.#bar();
+    this.#drawMarks(context, placement);
+    const bar = this.#scaleBar();
     if (bar) drawScaleBar(context, bar, density);
     return context.canvas;
   }
 
-  // What it shows, in words: a text for each side of a swipe.
-  get titles() {
-    return ["front", "back"].slice(0, this.#wanted.shown[1] ? 2 : 1).map((side) => this.#by(`.${side}`).ariaLabel);
-  }
-
-  #say() {
-    const { axis, name } = this.#view;
-    const [at, side] = [this.#wanted.point[axis], this.#told.size[axis]];
-    const slice = `${at + 1} of ${side}`;
-    Object.assign(this.#by(".slice input"), { value: at, ariaValueText: slice });
-    this.#by(".slice output").textContent = slice;
-    const where = side > 1 ? `, ${name} slice ${slice}` : "";
-    ["front", "back"].forEach((kind, index) => {
-      const what = this.#wanted.shown[index];
-      if (what) this.#by(`.${kind}`).setAttribute("aria-label", `${TITLES[what]} of ${this.#told.name}${where}`);
+  // A canvas is an image to assistive technology: its label says what it shows, of which image, in which slice.
+  #renderLabels() {
+    const { axis, name } = this.#orientation;
+    const [index, sliceCount] = [this.#request.voxel[axis], this.#image.size[axis]];
+    const sliceText = `${index + 1} of ${sliceCount}`;
+    Object.assign(this.#find(".slice-control input"), { value: index, ariaValueText: sliceText });
+    this.#find(".slice-control output").textContent = sliceText;
+    const suffix = sliceCount > 1 ? `, ${name} slice ${sliceText}` : "";
+    LAYERS.forEach((layer, side) => {
+      const view = this.#request.views[side];
+      if (view) this.#find(`canvas.${layer}`).ariaLabel = `${TITLES[view]} of ${this.#image.name}${suffix}`;
     });
   }
 
-  // What lies over the plane at a zoom: crosshair and scale bar; and soon the pixels that can be seen now.
-  #placed() {
-    if (!this.#wanted) return;
-    const [row, column] = pixelOf(this.#view, this.#told.size, this.#wanted.point);
-    const [x, y] = this.#stage.onStage([(column + 0.5) * this.#cell[0], (row + 0.5) * this.#cell[1]]);
-    for (const line of this.#root.querySelectorAll(".cross")) line.hidden = !this.#stage.acts.turn;
-    this.#by(".cross.down").style.left = `${x}px`;
-    this.#by(".cross.across").style.top = `${y}px`;
-    const bar = this.#bar();
-    this.#by(".scale").hidden = bar === null;
-    if (bar) {
-      this.#by(".scale i").style.width = `${bar.width}px`;
-      this.#by(".scale span").textContent = bar.text;
-    }
-    this.#mark();
-    this.#acts.placed();
-    if (this.#view.step === 1) return;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), REST);
+  // Whatever lies over the plane, at sizes that do not zoom, follows it; then the detail, once the zoom rests.
+  #handleTransform() {
+    if (!this.#request) return;
+    this.#renderCrosshair();
+    this.#renderScaleBar();
+    this.#renderMarks();
+    this.#callbacks.onTransform();
+    if (this.#orientation.step === 1) return; // the whole plane is there in full
+    clearTimeout(this.#detailTimer);
+    this.#detailTimer = setTimeout(() => this.#updateDetail(), DETAIL_DELAY);
   }
 
-  // The scale bar for what is in sight; null where the size of a pixel is unknown.
-  #bar() {
-    const { steps, unit } = this.#told;
+  // Through the middle of the pixel.
+  #renderCrosshair() {
+    const [row, column] = voxelToPixel(this.#orientation, this.#image.size, this.#request.voxel);
+    const middle = [(column + 0.5) * this.#pixelSize[0], (row + 0.5) * this.#pixelSize[1]];
+    const [x, y] = this.#viewport.toViewport(middle);
+    for (const line of this.#root.querySelectorAll(".crosshair")) line.hidden = !this.#isVolume;
+    this.#find(".crosshair.vertical").style.left = `${x}px`;
+    this.#find(".crosshair.horizontal").style.top = `${y}px`;
+  }
+
+  #renderScaleBar() {
+    const bar = this.#scaleBar();
+    this.#find(".scale-bar").hidden = bar === null;
+    if (bar === null) return;
+    this.#find(".scale-bar i").style.width = `${bar.width}px`;
+    this.#find(".scale-bar span").textContent = bar.text;
+  }
+
+  // At most a third of the visible plane; null where the size of a pixel is unknown.
+  #scaleBar() {
+    const { steps: spacing, unit } = this.#image;
     if (unit === null) return null;
-    const { scale, sight: [left, , right] } = this.#stage;
-    const room = Math.min(LONGEST_BAR, (scale * (right - left)) / 3);
-    return scaleBar(steps[this.#view.right.axis], unit, scale * this.#cell[0], room);
+    const [left, , right] = this.#viewport.visibleRect;
+    const maxWidth = Math.min(MAX_BAR_WIDTH, (this.scale * (right - left)) / 3);
+    return scaleBar(spacing[this.#orientation.right.axis], unit, this.scale * this.#pixelSize[0], maxWidth);
   }
 
-  // Ask for the part in sight, where the reduced plane shows less than the screen could.
-  #look() {
-    const part = this.#inSight();
-    if (JSON.stringify(part) === JSON.stringify(this.#closer)) return;
-    this.#closer = part;
-    this.draw(this.#wanted).catch(() => {});
+  #updateDetail() {
+    const part = this.#visibleDetail();
+    if (JSON.stringify(part) === JSON.stringify(this.#detailPart)) return;
+    this.#detailPart = part;
+    this.draw(this.#request).catch(() => {});
   }
 
-  #inSight() {
-    const step = Math.max(1, Math.floor(1 / this.#stage.scale));
-    const [rows, columns] = sidesOf(this.#view, this.#told.size);
-    const [left, top, right, bottom] = this.#stage.sight.map((at, side) => at / this.#cell[side % 2] / step);
+  // The visible part of the plane at the smallest reduction that the screen can resolve; null where the reduced plane
+  // is as good, or where the part is too large. Its edges are multiples of the reduction, rounded outwards, so that
+  // its pixels lie on those of the plane.
+  #visibleDetail() {
+    const step = Math.max(1, Math.floor(1 / this.scale));
+    const [rows, columns] = planeShape(this.#orientation, this.#image.size);
+    const [left, top, right, bottom] = this.#viewport.visibleRect.map(
+      (edge, index) => edge / this.#pixelSize[index % 2] / step,
+    );
     const part = {
       top: step * Math.floor(top),
       bottom: Math.min(rows, step * Math.ceil(bottom)),
@@ -295,18 +355,17 @@ export class Pane {
       step,
     };
     const pixels = (part.bottom - part.top) * (part.right - part.left);
-    return step < this.#view.step && pixels > 0 && pixels <= CLOSEST ? part : null;
+    return step < this.#orientation.step && pixels > 0 && pixels <= MAX_DETAIL_PIXELS ? part : null;
   }
 
-  // The pixel under a point of the plane.
-  #pixel([x, y]) {
-    const place = [Math.floor(y / this.#cell[1]), Math.floor(x / this.#cell[0])];
-    return pointOf(this.#view, this.#told.size, this.#wanted.point, place);
+  #voxelAt([x, y]) {
+    const pixel = [Math.floor(y / this.#pixelSize[1]), Math.floor(x / this.#pixelSize[0])];
+    return pixelToVoxel(this.#orientation, this.#image.size, this.#request.voxel, pixel);
   }
 }
 
-function veiled(context, outside, opacity) {
+function drawTranslucent(context, picture, opacity) {
   context.globalAlpha = opacity;
-  context.drawImage(outside, 0, 0);
+  context.drawImage(picture, 0, 0);
   context.globalAlpha = 1;
 }

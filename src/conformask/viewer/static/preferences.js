@@ -1,19 +1,21 @@
-// What this browser remembers of its user's wishes: how hidden pixels are marked, whether keys act.
+// Preferences that this browser keeps in localStorage: how hidden pixels are marked, whether shortcuts are on.
 
-const key = (name) => `conformask.${name}`;
+const storageKey = (name) => `conformask.${name}`;
 
-export function preference(name, usual) {
+/** Return a stored preference, or the fallback where none can be read. */
+export function readPreference(name, fallback) {
   try {
-    return JSON.parse(localStorage.getItem(key(name))) ?? usual;
+    return JSON.parse(localStorage.getItem(storageKey(name))) ?? fallback;
   } catch {
-    return usual; // nothing may be kept here, or something else wrote it
+    return fallback; // storage is blocked, or its content is not JSON
   }
 }
 
-export function prefer(name, value) {
+/** Store a preference, if the browser allows it. */
+export function writePreference(name, value) {
   try {
-    localStorage.setItem(key(name), JSON.stringify(value));
+    localStorage.setItem(storageKey(name), JSON.stringify(value));
   } catch {
-    // it lasts as long as the page
+    // Storage is blocked or full: the preference lasts until the page is closed.
   }
 }

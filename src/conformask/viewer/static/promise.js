@@ -1,23 +1,28 @@
-// What is promised and what was measured, in the words that the server sends.
+// The promise about an image or a gallery, and the words for whether an image keeps it.
 
-const make = (tag, className, text) => {
-  const element = document.createElement(tag);
-  element.className = className;
-  element.textContent = text;
-  return element;
-};
+import { createElement } from "./dom.js";
 
-export function showPromise(element, promised, measured) {
-  const { name, title, text } = promised.status;
-  const parts = [make("p", `standing ${name}`, title)];
-  if (promised.headline) parts.push(make("p", "headline", promised.headline));
-  parts.push(make("p", "why", text));
-  if (measured !== null && measured !== text) parts.push(make("p", "measured", measured));
-  if (promised.promise) {
-    const formal = make("p", "formal", "");
-    formal.append(make("code", "", promised.promise));
-    parts.push(formal);
+/** The words for an image whose loss is within the threshold. */
+export const WITHIN_THRESHOLD = "✓ within the threshold";
+
+/** The words for an image whose loss is above the threshold. */
+export const BEYOND_THRESHOLD = "✗ beyond the threshold";
+
+const paragraph = (className, textContent = "") => createElement("p", { className, textContent });
+
+/** Show a promise and the measurement of it, in the words of the server, as the content of an element. */
+export function renderPromise(element, promise, measurement) {
+  const { name, title, text } = promise.status;
+  const children = [paragraph(`promise-status ${name}`, title)];
+  if (promise.headline) children.push(paragraph("headline", promise.headline));
+  children.push(paragraph("explanation", text));
+  // Where the measurement contradicts the promise, it is the explanation already.
+  if (measurement !== null && measurement !== text) children.push(paragraph("measurement", measurement));
+  if (promise.promise) {
+    const formalPromise = paragraph("formal-promise");
+    formalPromise.append(createElement("code", { textContent: promise.promise }));
+    children.push(formalPromise);
   }
-  if (promised.about_masks) parts.push(make("p", "why", promised.about_masks));
-  element.replaceChildren(...parts);
+  if (promise.about_masks) children.push(paragraph("explanation", promise.about_masks));
+  element.replaceChildren(...children);
 }

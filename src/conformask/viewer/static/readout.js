@@ -1,74 +1,88 @@
-// What the images have at a pixel, in stated units.
+// Readout of the values at a voxel, in the units of the files.
 
 import * as api from "./api.js";
-import { Latest } from "./latest.js";
-import { openness } from "./mask.js";
-import { stated } from "./units.js";
+import { createElement } from "./dom.js";
+import { valueInRange } from "./format.js";
+import { LatestTask } from "./latest_task.js";
+import { maskValue } from "./mask.js";
 
-const ROWS = [["input", "Input"], ["output", "Output"], ["truth", "Truth"]];
+const PICTURES = [["input", "Input"], ["output", "Output"], ["truth", "Truth"]];
 
+/** The values of the pictures, of the error and of the mask at the voxel under the pointer. */
 export class Readout {
   #element;
-  #ask;
   #family;
-  #image = null; // name, size, ranges
-  #point = null;
-  #values = null;
-  #level = null;
+  #requests;
+  #image = null;
+  #voxel = null; // [z, y, x]
+  #values = null; // as the server sent them, by picture: an array over channels
+  #maskLevel = null;
 
   constructor(element, family) {
     this.#element = element;
     this.#family = family;
-    this.#ask = new Latest(async (image, point) => {
-      const values = await api.values(image.name, point);
-      if (image !== this.#image || point !== this.#point) return;
-      this.#values = values;
-      this.#say();
-    }, () => {});
+    this.#requests = new LatestTask((image, voxel) => this.#fetch(image, voxel), () => {});
   }
 
-  // Another image; nothing is shown of it before a pixel is chosen.
-  hold(told) {
-    this.#image = told;
-    this.show(null);
+  /** Take another image; its readout is empty until a voxel is chosen. */
+  setImage(image) {
+    this.#image = image;
+    this.setVoxel(null);
   }
 
-  mask(level) {
-    this.#level = level;
-    this.#say();
+  /** Take the level of the mask at the setting that is drawn. */
+  setMaskLevel(maskLevel) {
+    this.#maskLevel = maskLevel;
+    this.#render();
   }
 
-  show(point) {
-    if (point && this.#point && point.every((at, axis) => at === this.#point[axis])) return;
-    this.#point = point;
-    if (point) this.#ask.want(this.#image, point);
+  /** Show the values at a voxel [z, y, x], or nothing for null. */
+  setVoxel(voxel) {
+    const isSame = voxel && this.#voxel && voxel.every((index, axis) => index === this.#voxel[axis]);
+    if (isSame) return;
+    this.#voxel = voxel;
+    if (voxel) this.#requests.request(this.#image, voxel); // the last values are shown until the new ones come
     else this.#values = null;
-    this.#say();
+    this.#render();
   }
 
-  #say() {
-    const parts = this.#point && this.#values ? this.#parts() : [];
+  async #fetch(image, voxel) {
+    const values = await api.fetchValues(image.name, voxel);
+    if (image !== this.#image || voxel !== this.#voxel) return; // the pointer has moved on
+    this.#values = values;
+    this.#render();
+  }
+
+  #render() {
+    const rows = this.#voxel && this.#values ? this.#rows() : [];
     this.#element.replaceChildren(
-      ...parts.map(([label, text]) => {
-        const part = document.createElement("span");
-        part.append(`${label} `, Object.assign(document.createElement("b"), { textContent: text }));
-        return part;
+      ...rows.map(([label, text]) => {
+        const row = createElement("span");
+        row.append(`${label} `, createElement("b", { textContent: text }));
+        return row;
       }),
     );
   }
 
-  #parts() {
-    const { range, x_range: rangeOfX, size } = this.#image;
-    const [z, y, x] = this.#point;
-    const place = [["x", x], ["y", y], ...(size[0] > 1 ? [["z", z]] : [])];
-    const said = (what) => this.#values[what].map((value) => stated(value, what === "input" ? rangeOfX : range)).join(" ");
-    const parts = ROWS.filter(([what]) => this.#values[what]).map(([what, label]) => [label, said(what)]);
+  // Pairs of a label and a text.
+  #rows() {
+    const { range, x_range: inputRange, size } = this.#image;
+    const [z, y, x] = this.#voxel;
+    const indices = [["x", x], ["y", y], ...(size[0] > 1 ? [["z", z]] : [])];
+    const textOf = (picture) =>
+      this.#values[picture]
+        .map((value) => valueInRange(value, picture === "input" ? inputRange : range))
+        .join(" ");
+    const pictures = PICTURES.filter(([picture]) => this.#values[picture]);
+    const rows = [...indices, ...pictures.map(([picture, label]) => [label, textOf(picture)])];
     const [low, high] = range;
-    if (this.#values.error) parts.push(["Error", stated(this.#values.error[0], [0, high - low])]);
-    if (this.#level) {
-      const mask = openness(this.#values.score, this.#level, this.#family).toFixed(2);
-      parts.push(["Mask", this.#values.region?.[0] === 0 ? "outside the region" : mask]);
+    // An error is a difference of values: in their units, but counted from 0.
+    if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
+    if (this.#maskLevel) {
+      const isOutside = this.#values.region?.[0] === 0;
+      const value = maskValue(this.#values.score, this.#maskLevel, this.#family).toFixed(2);
+      rows.push(["Mask", isOutside ? "outside the region" : value]);
     }
-    return [...place, ...parts];
+    return rows;
   }
 }

@@ -1,42 +1,36 @@
-// What the page shows, kept in its address, so that a link or the back button restores it.
+// The state of the page and its form in the address (after #), so that a link or the back button restores it.
+//
+// The state has the names of the parameters in the address, which must not change: people keep links.
 
+/** What can be shown of an image, in the order of the buttons and of the keys 1 to 6. */
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
+
 const SORTS = ["name", "largest", "smallest", "loss"];
-const KEPT = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
+const GALLERY_KEYS = ["search", "beyond", "sort"];
+const IMAGE_KEYS = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
+const DEFAULTS = { view: "overlay", sort: "name" };
 
-const number = (text) => numbers(text, 1)?.[0] ?? null;
-const among = (values, value, otherwise) => (values.includes(value) ? value : otherwise);
-const numbers = (text, count) => {
-  const found = (text || "").split(",").map((part) => (part ? Number(part) : NaN));
-  return found.length === count && found.every(Number.isFinite) ? found : null;
-};
-const colours = (text) => {
-  const found = (text || "").split(",");
-  return found.every((part) => /^-?[0-9a-f]{6}$/.test(part)) ? found : null;
-};
+const oneOf = (values, value, fallback) => (values.includes(value) ? value : fallback);
 
-export function read(hash) {
-  const [path, query] = hash.replace(/^#/, "").split("?");
-  const given = new URLSearchParams(query || "");
-  const match = path.match(/^\/image\/(.+)$/);
-  const swipe = (given.get("swipe") || "").split(",").filter((view) => VIEWS.includes(view));
-  return {
-    name: match ? decoded(match[1]) : null,
-    threshold: number(given.get("threshold")),
-    confidence: number(given.get("confidence")),
-    view: among(VIEWS, given.get("view"), "overlay"),
-    swipe: swipe.length === 2 ? swipe : null,
-    plane: given.get("plane"), // the name of the large view of a volume
-    at: numbers(given.get("at"), 3), // z, y, x
-    contrast: numbers(given.get("contrast"), 2), // level, width
-    channels: colours(given.get("channels")), // rrggbb of each, after a minus where it is off
-    search: given.get("search") || "",
-    beyond: given.has("beyond"), // only images beyond the threshold
-    sort: among(SORTS, given.get("sort"), "name"),
-  };
+function parseNumbers(text, count) {
+  const numbers = (text || "").split(",").map((part) => (part ? Number(part) : NaN));
+  return numbers.length === count && numbers.every(Number.isFinite) ? numbers : null;
 }
 
-function decoded(text) {
+const parseNumber = (text) => parseNumbers(text, 1)?.[0] ?? null;
+
+function parseColours(text) {
+  const colours = (text || "").split(",");
+  return colours.every((colour) => /^-?[0-9a-f]{6}$/.test(colour)) ? colours : null;
+}
+
+function parseSwipe(text) {
+  const views = (text || "").split(",").filter((view) => VIEWS.includes(view));
+  return views.length === 2 ? views : null;
+}
+
+// The text as it is where it has a stray %, as in a name that somebody typed.
+function decode(text) {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -44,11 +38,34 @@ function decoded(text) {
   }
 }
 
-export function write(state) {
-  const kept = state.name === null ? ["search", "beyond", "sort"] : KEPT;
-  const usual = { view: "overlay", sort: "name" };
-  const said = kept.filter((key) => (state[key] || state[key] === 0) && state[key] !== usual[key]);
-  const query = said.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
+/** Return the state that an address describes; whatever in it has no meaning is ignored. */
+export function stateFromHash(hash) {
+  const [path, query] = hash.replace(/^#/, "").split("?");
+  const parameters = new URLSearchParams(query || "");
+  const imagePath = path.match(/^\/image\/(.+)$/);
+  return {
+    name: imagePath ? decode(imagePath[1]) : null, // of the image; null in the gallery
+    threshold: parseNumber(parameters.get("threshold")), // null = as calibrated
+    confidence: parseNumber(parameters.get("confidence")), // null = as calibrated
+    view: oneOf(VIEWS, parameters.get("view"), DEFAULTS.view),
+    swipe: parseSwipe(parameters.get("swipe")), // [left view, right view], or null
+    plane: parameters.get("plane"), // the name of the orientation that is large, of a volume
+    at: parseNumbers(parameters.get("at"), 3), // the voxel of the crosshair: z, y, x
+    contrast: parseNumbers(parameters.get("contrast"), 2), // level and width of the window
+    channels: parseColours(parameters.get("channels")), // rrggbb for each, after a minus where it is off
+    search: parameters.get("search") || "",
+    beyond: parameters.has("beyond"), // only images beyond the threshold
+    sort: oneOf(SORTS, parameters.get("sort"), DEFAULTS.sort),
+  };
+}
+
+/** Return the address of a state, without the parameters that are at their defaults. */
+export function hashFromState(state) {
+  const keys = (state.name === null ? GALLERY_KEYS : IMAGE_KEYS).filter(
+    (key) => (state[key] || state[key] === 0) && state[key] !== DEFAULTS[key],
+  );
+  // Commas need no escape, and lists are easier to read with them.
+  const query = keys.map((key) => `${key}=${encodeURIComponent(state[key]).replaceAll("%2C", ",")}`).join("&");
   const path = state.name === null ? "/" : `/image/${encodeURIComponent(state.name)}`;
   return `#${path}${query ? `?${query}` : ""}`;
 }

@@ -1,55 +1,67 @@
-// The dialog that takes a pair; what cannot be used is said where it was chosen.
+// Dialog for the upload of a pair: input and output of a network, and the truth if there is one.
 
 import * as api from "./api.js";
-import { followed, tiles } from "./progress.js";
+import { $ } from "./dom.js";
+import { progressText } from "./format.js";
 
 const MIB = 2 ** 20;
-const READING = "Reading …";
-const dialog = document.querySelector("#upload-dialog");
-const form = document.querySelector("#upload-form");
-const error = document.querySelector("#upload-error");
-const submit = form.querySelector("[type=submit]");
+const SUBMIT_TEXT = "Show it";
+const LOADING_TEXT = "Reading …";
+const dialog = $("#upload-dialog");
+const form = $("#upload-form");
+const submitButton = $("[type=submit]", form);
 
-const say = (text) => {
-  error.hidden = !text;
-  error.textContent = text;
-};
-
-export function openUpload() {
-  say("");
+/** Open the dialog, without an error of an earlier upload. */
+export function openUploadDialog() {
+  showError("");
   dialog.showModal();
 }
 
-export function prepareUpload({ most_bytes: most, suffixes, needs }, done) {
-  document.querySelector("#upload-limits").textContent =
-    `${suffixes.join(", ")}; up to ${most / MIB} MiB together. The files stay on this machine, in memory.`;
+/** Fit the dialog to the server's limits and to the facts that the promise needs; report each image it uploaded. */
+export function setUpUploadDialog({ most_bytes: maxBytes, suffixes, needs }, onUploaded) {
+  const limit = `${maxBytes / MIB} MiB together`;
+  $("#upload-limits").textContent =
+    `${suffixes.join(", ")}; up to ${limit}. The files stay on this machine, in memory.`;
   for (const label of form.querySelectorAll("[data-fact]")) {
     label.hidden = !needs.includes(label.dataset.fact);
-    label.querySelector("input").required = !label.hidden;
+    $("input", label).required = !label.hidden;
   }
-  document.querySelector("#close-upload").addEventListener("click", () => dialog.close());
-  form.addEventListener("change", () => say(""));
-  form.addEventListener("submit", async (event) => {
+  $("#close-upload").addEventListener("click", () => dialog.close());
+  form.addEventListener("change", () => showError(""));
+  form.addEventListener("submit", (event) => {
     event.preventDefault();
-    const data = new FormData(form);
-    if (!form.elements.y.files.length) data.delete("y");
-    const bytes = [...form.querySelectorAll("[type=file]")].flatMap((field) => [...field.files]).map((file) => file.size);
-    if (bytes.reduce((sum, size) => sum + size, 0) > most)
-      return say(`the files are larger than ${most / MIB} MiB together: cut the images`);
-    submit.disabled = true;
-    submit.textContent = READING;
-    try {
-      const { name } = await followed(api.upload(data), (progress) => {
-        submit.textContent = progress ? tiles(progress) : READING;
-      });
-      form.reset();
-      dialog.close();
-      await done(name);
-    } catch (refusal) {
-      say(refusal.message);
-    } finally {
-      submit.disabled = false;
-      submit.textContent = "Show it";
-    }
+    // The server refuses it too, but this saves the transfer.
+    if (totalFileSize() > maxBytes) showError(`the files are larger than ${limit}: cut the images`);
+    else submit(onUploaded);
   });
+}
+
+const totalFileSize = () =>
+  [...form.querySelectorAll("[type=file]")]
+    .flatMap((input) => [...input.files])
+    .reduce((sum, file) => sum + file.size, 0);
+
+async function submit(onUploaded) {
+  const formData = new FormData(form);
+  if (!form.elements.y.files.length) formData.delete("y"); // a browser would send an empty file
+  submitButton.disabled = true;
+  submitButton.textContent = LOADING_TEXT;
+  try {
+    const { name } = await api.withProgress(api.uploadPair(formData), (progress) => {
+      submitButton.textContent = progress ? progressText(progress) : LOADING_TEXT;
+    });
+    form.reset();
+    dialog.close();
+    await onUploaded(name);
+  } catch (error) {
+    showError(error.message);
+  } finally {
+    submitButton.disabled = false;
+    submitButton.textContent = SUBMIT_TEXT;
+  }
+}
+
+function showError(message) {
+  $("#upload-error").hidden = !message;
+  $("#upload-error").textContent = message;
 }

@@ -1,0 +1,103 @@
+// Marks over the pixels that a mask hides: hatched or outlined, in lines that are equally wide at every zoom.
+//
+// The marks are drawn on a canvas over the viewport. Their placement { x, y, scale, density } says where the plane lies
+// on it: at the offset (x, y), enlarged by scale, all in screen pixels, of which each has `density` canvas pixels.
+
+// Screen pixels.
+const HATCH_PERIOD = 12; // from stripe to stripe, along a row
+const STRIPE_WIDTH = 2.5;
+const EDGE_WIDTH = 1; // dark, on both sides of a stripe or line, so that it is seen on every colour
+const EDGE_COLOUR = "rgb(0 0 0 / .55)";
+
+const HALF_TRUSTED = 128; // byte of a mask below which an outline counts a pixel as hidden
+const OUTLINE_DIRECTIONS = Array.from({ length: 16 }, (_, index) => {
+  const angle = (index * Math.PI) / 8;
+  return [Math.cos(angle), Math.sin(angle)];
+});
+
+/** Return a canvas that is opaque where a mask of one byte per pixel hides: in part, or for outlines all or nothing. */
+export function hiddenCanvas(maskBytes, width, height, mode, outside) {
+  const image = new ImageData(width, height);
+  for (let i = 0; i < maskBytes.length; i++)
+    image.data[4 * i + 3] = mode === "outline" ? (maskBytes[i] < HALF_TRUSTED) * 255 : 255 - maskBytes[i];
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.putImageData(image, 0, 0);
+  // Nothing is hidden where `outside`, a picture of the same size, is opaque; images without a region have none.
+  context.globalCompositeOperation = "destination-out";
+  if (outside) context.drawImage(outside, 0, 0);
+  return canvas;
+}
+
+// Parts are { canvas, left, top, width, height }: canvases of hidden pixels, and where they lie on the plane.
+
+/** Draw the marks of a style { mode, colour, opacity } over parts of a plane, onto a canvas at a placement. */
+export function drawHiddenMarks(context, parts, { mode, colour, opacity }, placement) {
+  const hidden = createContextLike(context);
+  drawParts(hidden, parts, placement);
+  context.globalAlpha = opacity;
+  for (const layer of mode === "hatch" ? [hatched(hidden, colour, placement)] : outlined(hidden, colour, placement))
+    context.drawImage(layer.canvas, 0, 0);
+  context.globalAlpha = 1;
+}
+
+const createContextLike = ({ canvas }) => new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
+
+function drawParts(context, parts, { x, y, scale, density }) {
+  context.imageSmoothingEnabled = scale < 1;
+  for (const { canvas, left, top, width, height } of parts) {
+    const box = [x + scale * left, y + scale * top, scale * width, scale * height].map((value) => density * value);
+    context.clearRect(...box); // a later part, which is sharper, replaces what earlier ones have there
+    context.drawImage(canvas, ...box);
+  }
+}
+
+// Replace the colour of what is drawn, and keep its opacity.
+function recolour(context, style) {
+  context.globalCompositeOperation = "source-in";
+  context.fillStyle = style;
+  context.fillRect(0, 0, context.canvas.width, context.canvas.height);
+}
+
+function hatched(hidden, colour, placement) {
+  recolour(hidden, hatchPattern(hidden, colour, placement));
+  return hidden;
+}
+
+// A dark line, and a narrower one in the colour on it.
+function outlined(hidden, colour, { density }) {
+  return [
+    outline(hidden, (STRIPE_WIDTH / 2 + EDGE_WIDTH) * density, EDGE_COLOUR),
+    outline(hidden, (STRIPE_WIDTH / 2) * density, colour),
+  ];
+}
+
+// Dilate the shape by drawing it shifted in all directions, then remove the shape: a line around it remains.
+function outline(hidden, lineWidth, style) {
+  const context = createContextLike(hidden);
+  for (const [right, down] of OUTLINE_DIRECTIONS)
+    context.drawImage(hidden.canvas, lineWidth * right, lineWidth * down);
+  context.globalCompositeOperation = "destination-out";
+  context.drawImage(hidden.canvas, 0, 0);
+  recolour(context, style);
+  return context;
+}
+
+// A tile of diagonal stripes, which continue across its edges. It is anchored to the plane's offset, so that the
+// stripes move with the image when it is panned.
+function hatchPattern(context, colour, { x, y, density }) {
+  const side = Math.round(HATCH_PERIOD * density);
+  const tile = new OffscreenCanvas(side, side).getContext("2d");
+  for (const [style, width] of [[EDGE_COLOUR, STRIPE_WIDTH + 2 * EDGE_WIDTH], [colour, STRIPE_WIDTH]]) {
+    Object.assign(tile, { strokeStyle: style, lineWidth: width * density });
+    for (const sum of [0, side, 2 * side]) { // the points where column + row is this sum
+      tile.beginPath();
+      tile.moveTo(sum + side, -side);
+      tile.lineTo(sum - 2 * side, 2 * side);
+      tile.stroke();
+    }
+  }
+  const pattern = context.createPattern(tile.canvas, "repeat");
+  pattern.setTransform(new DOMMatrix().translate(density * x, density * y));
+  return pattern;
+}

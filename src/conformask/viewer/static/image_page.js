@@ -1,0 +1,391 @@
+// Page of one image: its views, the mask and the promise at the setting of the sliders, and the loss if it has a truth.
+//
+// By the time an answer of the server comes, the user may have moved on: an answer about another image or setting than
+// the current one is dropped.
+
+import * as api from "./api.js";
+import { ChannelPanel } from "./channel_panel.js";
+import { contrastBounds, ContrastPanel } from "./contrast_panel.js";
+import { planeShape } from "./coordinates.js";
+import { $, createElement } from "./dom.js";
+import { formatPercent, progressText, roundToDigits } from "./format.js";
+import { LatestTask } from "./latest_task.js";
+import { MarkPanel } from "./mark_panel.js";
+import { Pane, TITLES } from "./pane.js";
+import { PlaneCache } from "./plane_cache.js";
+import { addCaption, downloadPng, EXPORT_DENSITY } from "./png_export.js";
+import { BEYOND_THRESHOLD, renderPromise, WITHIN_THRESHOLD } from "./promise.js";
+import { Readout } from "./readout.js";
+import { VIEWS } from "./state.js";
+
+const PANE_COUNT = 3; // a volume has three orientations
+const NEEDS_TRUTH = ["truth", "error"];
+const LEGENDS = {
+  mask: "White = trusted, black = hidden.",
+  input: "What the network was given, at the size of its output.",
+};
+const REGION_LEGEND = "Grey: outside the region that the promise is about.";
+const PENDING = "…";
+const DISTANCE_DELAY = 120; // milliseconds without a move before the distance, which reads the truth, is requested
+const ZOOM_IN = 1.25;
+const ZOOM_OUT = 0.8;
+
+const formatNumber = (value) => roundToDigits(value, 3).toString();
+
+/** The page of an image, which follows the state of the application. */
+export class ImagePage {
+  #updateState;
+  #sliders;
+  #panes; // the first is the large one; the others are shown for volumes
+  #contrastPanel;
+  #channelPanel;
+  #markPanel;
+  #readout;
+  #promiseTask;
+  #distanceTask;
+  #drawTask;
+  #distanceTimer;
+  #state = null;
+  #name = null; // of the image that is shown or being loaded
+  #image = null; // as the server describes it; null while it is loaded
+  #planeCache = null;
+  #promise = null; // at the setting that is drawn
+  #maskLevel = null; // at the setting that is drawn
+
+  constructor(session, sliders, updateState, showError) {
+    this.#updateState = updateState;
+    this.#sliders = sliders;
+    this.#promiseTask = new LatestTask((...request) => this.#updatePromise(...request), showError);
+    this.#distanceTask = new LatestTask((...request) => this.#updateDistance(...request), showError);
+    this.#drawTask = new LatestTask(() => this.#draw(), showError);
+    this.#contrastPanel = new ContrastPanel(updateState);
+    this.#channelPanel = new ChannelPanel(updateState);
+    this.#markPanel = new MarkPanel(session.hatch, () => this.#drawTask.request());
+    this.#readout = new Readout($("#readout"), session.family);
+    this.#panes = this.#createPanes(session);
+    $("#view-buttons").replaceChildren(...VIEWS.map((view, index) => this.#createViewButton(view, index + 1)));
+    for (const side of ["left", "right"]) {
+      $(`#${side}-view`).replaceChildren(...VIEWS.map((view) => new Option(TITLES[view], view)));
+      $(`#${side}-view`).addEventListener("change", () =>
+        updateState({ swipe: [$("#left-view").value, $("#right-view").value] }));
+    }
+    $("#toggle-swipe").addEventListener("click", () => this.toggleSwipe());
+    $("#save-png").addEventListener("click", () => this.#savePng().catch(showError));
+    $("#zoom-in").addEventListener("click", () => this.zoomIn());
+    $("#zoom-out").addEventListener("click", () => this.zoomOut());
+    $("#zoom-fit").addEventListener("click", () => this.zoomToFit());
+  }
+
+  // The pane of the HTML is the large one. Its copies leave out what is there once: ids, the choice of the views of a
+  // swipe, and the progress of loading.
+  #createPanes(session) {
+    const mainRoot = $(".pane");
+    const roots = [mainRoot, ...Array.from({ length: PANE_COUNT - 1 }, () => mainRoot.cloneNode(true))];
+    for (const root of roots.slice(1)) {
+      for (const element of root.querySelectorAll("select, #loading")) element.remove();
+      for (const element of root.querySelectorAll("[id]")) element.removeAttribute("id");
+    }
+    $("#panes").replaceChildren(...roots);
+    const callbacks = {
+      onVoxelClick: (voxel) => this.#selectVoxel(voxel),
+      onHover: (voxel) => this.#image && this.#readout.setVoxel(voxel ?? this.#restingVoxel),
+      onSliceStep: (axis, steps) => this.#moveCrosshair(axis, steps),
+      onSliceChange: (axis, index) => this.#selectVoxel(this.#voxel.with(axis, index)),
+      onWindowDrag: (right, down) => this.#contrastPanel.drag(right, down),
+      onEnlarge: (orientationName) => this.#updateState({ plane: orientationName }),
+      onTransform: () => ($("#zoom-fit").textContent = `${Math.round(100 * this.#panes[0].scale)} %`),
+    };
+    return roots.map((root) => new Pane(root, session, callbacks));
+  }
+
+  #createViewButton(view, key) {
+    const title = `${TITLES[view]} (${key})`;
+    const button = createElement("button", { type: "button", textContent: TITLES[view], title });
+    button.dataset.view = view;
+    button.addEventListener("click", () => this.selectView(view));
+    return button;
+  }
+
+  /** Show a view, in a swipe on the right. */
+  selectView(view) {
+    if (!this.#isAvailable(view)) return;
+    const { swipe } = this.#state;
+    this.#updateState(swipe ? { swipe: [swipe[0], view] } : { view });
+  }
+
+  /** Begin a swipe comparison of the output with the current view, or end it. */
+  toggleSwipe() {
+    const { swipe, view } = this.#state;
+    this.#updateState({ swipe: swipe ? null : ["output", view === "output" ? "overlay" : view] });
+  }
+
+  /** Zoom into the large pane. */
+  zoomIn() {
+    this.#panes[0].zoom(ZOOM_IN);
+  }
+
+  /** Zoom out of the large pane. */
+  zoomOut() {
+    this.#panes[0].zoom(ZOOM_OUT);
+  }
+
+  /** Zoom so that the plane of each pane just fits. */
+  zoomToFit() {
+    for (const pane of this.#panes) pane.zoomToFit();
+  }
+
+  /** Move a number of slices through a volume, in the large pane. */
+  stepSlices(steps) {
+    if (this.#isVolume) this.#moveCrosshair(this.#orientations[0].axis, steps);
+  }
+
+  /** Enlarge the next orientation of a volume. */
+  enlargeNext() {
+    if (this.#isVolume) this.#updateState({ plane: this.#orientations[1].name });
+  }
+
+  #moveCrosshair(axis, steps) {
+    const last = this.#image.size[axis] - 1;
+    this.#selectVoxel(this.#voxel.with(axis, Math.min(Math.max(this.#voxel[axis] + steps, 0), last)));
+  }
+
+  // In a volume the crosshair moves there; in an image of one plane, where a tap has no pointer that hovers, the voxel
+  // is read out.
+  #selectVoxel(voxel) {
+    if (this.#isVolume) this.#updateState({ at: voxel });
+    else this.#readout.setVoxel(voxel);
+  }
+
+  get #isVolume() {
+    return this.#image?.views.length > 1;
+  }
+
+  // The crosshair: that of the state, if it lies in the image, else the middle of the most hidden slice.
+  get #voxel() {
+    const { size, most_hidden: mostHidden } = this.#image;
+    const voxel = this.#isVolume ? this.#state.at : null;
+    const isInside = voxel?.every((index, axis) => Number.isInteger(index) && index >= 0 && index < size[axis]);
+    return isInside ? voxel : [mostHidden[0], Math.floor(size[1] / 2), Math.floor(size[2] / 2)];
+  }
+
+  // What is read out while no pointer hovers.
+  get #restingVoxel() {
+    return this.#isVolume ? this.#voxel : null;
+  }
+
+  // As the panes show them: the chosen one first, then the others in cyclic order.
+  get #orientations() {
+    const orientations = this.#image.views;
+    const first = Math.max(0, orientations.findIndex(({ name }) => name === this.#state.plane));
+    return [...orientations.slice(first), ...orientations.slice(0, first)];
+  }
+
+  /** Show a state; inputTime is the time stamp of a slider's event, from which the time to the redraw is measured. */
+  async render(state, inputTime) {
+    const setting = settingOf(state);
+    const previous = this.#state;
+    this.#state = state;
+    this.#sliders.render(setting);
+    if (state.name !== this.#name) return this.#open(state.name, setting).catch((error) => this.#close(error));
+    if (this.#image === null) return undefined;
+    if (previous.plane !== state.plane) this.#assignPanes();
+    this.#contrastPanel.render(state.contrast);
+    this.#channelPanel.render(state.channels);
+    if (!isSameSetting(previous, state)) return this.#promiseTask.request(state.name, setting, inputTime);
+    return this.#drawTask.request();
+  }
+
+  async #open(name, setting) {
+    this.#name = name;
+    this.#image = this.#maskLevel = this.#promise = null;
+    $("#loading").hidden = false;
+    $("#panes").dataset.layout = "empty";
+    $("#plane").hidden = true;
+    this.#renderProgress(name, null);
+    const image = await api.withProgress(api.fetchImage(name), (progress) => this.#renderProgress(name, progress));
+    if (name !== this.#name) return;
+    this.#image = image;
+    this.#planeCache = new PlaneCache(name, Math.max(...image.views.map((view) => pixelCount(view, image.size))));
+    this.#contrastPanel.setImage(image);
+    this.#contrastPanel.render(this.#state.contrast);
+    this.#channelPanel.setImage(image);
+    this.#channelPanel.render(this.#state.channels);
+    this.#readout.setImage(image);
+    for (const [id, text] of [["not-covered", image.not_covered], ["caveat", image.caveat]])
+      Object.assign($(`#${id}`), { hidden: text === null, textContent: text ?? "" });
+    this.#disableUnavailableViews();
+    this.#assignPanes();
+    await this.#updatePromise(name, setting);
+    if (name !== this.#name) return;
+    $("#loading").hidden = true;
+    $("#plane").hidden = false;
+    // The link that was followed in the gallery is hidden now: the focus would be lost.
+    if (document.activeElement === document.body) $("#front-canvas").focus({ preventScroll: true });
+  }
+
+  // After a failure, so that the image can be opened again; nothing is promised about it.
+  #close(error) {
+    this.#name = null;
+    $("#loading").hidden = true;
+    for (const selector of ["#image-promise", "#facts"]) $(selector).replaceChildren();
+    throw error;
+  }
+
+  // Images are scored one after the other: the progress may be that of an image that was opened before.
+  #renderProgress(name, progress) {
+    if (name !== this.#name) return;
+    $("#tile-progress").hidden = progress === null;
+    if (progress === null) return;
+    Object.assign($("#tile-progress progress"), { max: progress.total, value: progress.done });
+    const text = progressText(progress);
+    $("#tile-progress span").textContent = progress.name === name ? text : `First ${progress.name}: ${text}`;
+  }
+
+  #assignPanes() {
+    const isVolume = this.#isVolume;
+    $("#panes").dataset.layout = isVolume ? "volume" : "single";
+    this.#orientations.forEach((orientation, index) =>
+      this.#panes[index].setImage(this.#image, this.#planeCache, orientation, { isMain: index === 0, isVolume }));
+  }
+
+  #disableUnavailableViews() {
+    for (const view of VIEWS) {
+      const controls = `#view-buttons [data-view=${view}], #left-view [value=${view}], #right-view [value=${view}]`;
+      for (const control of document.querySelectorAll(controls)) control.disabled = !this.#isAvailable(view);
+    }
+  }
+
+  #isAvailable(view) {
+    return this.#image !== null && (this.#image.truth || !NEEDS_TRUTH.includes(view));
+  }
+
+  // The promise and the mask change together: the texts come with the answer, the drawing follows at once, and the
+  // distance when the slider rests.
+  async #updatePromise(name, setting, inputTime) {
+    const promise = await api.fetchPromise(name, setting);
+    if (name !== this.#name || this.#image === null) return;
+    this.#promise = promise;
+    this.#maskLevel = promise.opening.level;
+    this.#sliders.render(settingOf(this.#state), promise);
+    this.#renderPromise();
+    await this.#draw();
+    if (inputTime !== undefined) performance.measure("slider to redraw", { start: inputTime });
+    clearTimeout(this.#distanceTimer);
+    if (this.#image?.measurable)
+      this.#distanceTimer = setTimeout(() => this.#distanceTask.request(name, setting), DISTANCE_DELAY);
+  }
+
+  #renderPromise() {
+    const promise = this.#promise;
+    renderPromise($("#image-promise"), promise, promise.measured);
+    $("#meaning").hidden = !promise.holds;
+    $("#holds").textContent = promise.holds ?? "";
+    $("#silent").textContent = promise.silent ?? "";
+    this.#renderFacts(this.#image.measurable ? { distance: PENDING, unmasked: PENDING, met: null } : null);
+  }
+
+  async #updateDistance(name, setting) {
+    const { distance, unmasked, met } = await api.fetchDistance(name, setting);
+    if (name !== this.#name || this.#promise === null || !isSameSetting(setting, this.#state)) return;
+    this.#renderFacts({ distance: formatNumber(distance), unmasked: formatNumber(unmasked), met });
+  }
+
+  // losses: { distance, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
+  // for an image whose losses cannot be measured.
+  #renderFacts(losses) {
+    const { region, bound } = this.#image;
+    const facts = [[region ? "Mask size in the region" : "Mask size", formatPercent(this.#promise.opening.size)]];
+    if (losses !== null)
+      facts.push(["Loss under the mask", losses.distance, losses.met], ["Without a mask", losses.unmasked]);
+    if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
+    $("#facts").replaceChildren(...facts.map((fact) => createFactRow(...fact)));
+  }
+
+  // Save the large picture as it is seen, with all that the page says about it.
+  async #savePng() {
+    if (this.#promise === null) return;
+    const [left, right] = this.#panes[0].descriptions;
+    const { status, headline, promise, measured } = this.#promise;
+    const textOf = (row) => [...row.children].map((element) => element.textContent).join(" ").trim();
+    const paragraphs = [
+      right ? `Left: ${left}. Right: ${right}.` : `${left}.`,
+      $("#legend").textContent,
+      `${status.title}: ${headline ?? status.text}`,
+      measured === status.text ? null : measured,
+      promise,
+      [...$("#facts").children].map(textOf).join(" · "),
+      this.#image.not_covered,
+      this.#image.caveat,
+    ].filter(Boolean);
+    const canvas = addCaption(this.#panes[0].exportPicture(EXPORT_DENSITY), paragraphs);
+    await downloadPng(canvas, `${this.#name}.png`);
+  }
+
+  async #draw() {
+    if (this.#maskLevel === null) return;
+    const { swipe, view, contrast } = this.#state;
+    // A link, or the view of the last image, may name a view that this image does not have.
+    const views = (swipe ?? [view, null]).map((name) => (name && !this.#isAvailable(name) ? "output" : name));
+    this.#renderViewControls(views);
+    this.#readout.setMaskLevel(this.#maskLevel);
+    const panes = this.#panes.slice(0, this.#image.views.length);
+    const request = {
+      voxel: this.#voxel,
+      views,
+      displayOptions: { ...contrastBounds(contrast, this.#image.range), ...this.#channelPanel.queryParameters },
+      maskLevel: this.#maskLevel,
+      markStyle: this.#markPanel.style,
+    };
+    const drawn = Promise.all(panes.map((pane) => pane.draw(request)));
+    // The pointer may rest on a pane whose slice has changed.
+    const hoveredVoxel = panes.map((pane) => pane.hoveredVoxel).find(Boolean);
+    if (hoveredVoxel || this.#isVolume) this.#readout.setVoxel(hoveredVoxel ?? this.#voxel);
+    await drawn;
+    if (this.#isVolume) panes[0].prefetch();
+  }
+
+  #renderViewControls([left, right]) {
+    $("#toggle-swipe").setAttribute("aria-pressed", Boolean(right));
+    for (const [select, view] of [[$("#left-view"), left], [$("#right-view"), right]]) {
+      select.hidden = !right;
+      if (right) select.value = view;
+    }
+    const buttonView = right ?? left; // which the buttons change
+    for (const button of $("#view-buttons").children)
+      button.setAttribute("aria-pressed", button.dataset.view === buttonView);
+    const usesChannels = [left, right].some((view) => view && !["mask", "error"].includes(view));
+    $("#legend").textContent = [
+      this.#legendOf(buttonView),
+      usesChannels ? this.#channelPanel.legend : "",
+      this.#image.region ? REGION_LEGEND : "",
+    ].filter(Boolean).join(" ");
+  }
+
+  #legendOf(view) {
+    if (view === "overlay") return this.#markPanel.legend;
+    if (view !== "error") return LEGENDS[view] ?? "";
+    const [low, high] = this.#image.range;
+    return `|y − ŷ|, black = 0 to bright = ${formatNumber(this.#image.error_scale * (high - low))} and more.`;
+  }
+}
+
+const settingOf = ({ threshold, confidence }) => ({ threshold, confidence });
+const isSameSetting = (a, b) => a.threshold === b.threshold && a.confidence === b.confidence;
+
+// Of a plane as the server sends it whole, which is reduced if it is large.
+function pixelCount(orientation, size) {
+  const [rows, columns] = planeShape(orientation, size);
+  return (rows * columns) / orientation.step ** 2;
+}
+
+// A term, its value and a verdict, which is empty where isMet is undefined or null.
+function createFactRow(label, value, isMet = null) {
+  const verdict = createElement("dd", { className: "verdict" });
+  if (isMet !== null) {
+    verdict.classList.add(isMet ? "pass" : "fail");
+    verdict.textContent = isMet ? WITHIN_THRESHOLD : BEYOND_THRESHOLD;
+  }
+  const row = createElement("div");
+  row.append(createElement("dt", { textContent: label }), createElement("dd", { textContent: value }), verdict);
+  return row;
+}
