@@ -140,6 +140,7 @@ async function start() {
     render();
   });
   await gallery.refresh();
+  state = stateFromHash(location.hash); // a link may have been followed meanwhile
   render();
 }
 

@@ -186,7 +186,7 @@ export class ImagePage {
     const previous = this.#state;
     this.#state = state;
     this.#sliders.render(setting);
-    if (state.name !== this.#name) return this.#open(state.name, setting).catch((error) => this.#close(error));
+    if (state.name !== this.#name) return this.#open(state.name).catch((error) => this.#close(state.name, error));
     if (this.#image === null) return undefined;
     if (previous.plane !== state.plane) this.#assignPanes();
     this.#contrastPanel.render(state.contrast);
@@ -195,7 +195,7 @@ export class ImagePage {
     return this.#drawTask.request();
   }
 
-  async #open(name, setting) {
+  async #open(name) {
     this.#name = name;
     this.#image = this.#maskLevel = this.#promise = null;
     $("#loading").hidden = false;
@@ -215,7 +215,7 @@ export class ImagePage {
       Object.assign($(`#${id}`), { hidden: text === null, textContent: text ?? "" });
     this.#disableUnavailableViews();
     this.#assignPanes();
-    await this.#updatePromise(name, setting);
+    await this.#updatePromise(name, settingOf(this.#state)); // a slider may have moved while it loaded
     if (name !== this.#name) return;
     $("#loading").hidden = true;
     $("#plane").hidden = false;
@@ -223,8 +223,10 @@ export class ImagePage {
     if (document.activeElement === document.body) $("#front-canvas").focus({ preventScroll: true });
   }
 
-  // After a failure, so that the image can be opened again; nothing is promised about it.
-  #close(error) {
+  // After a failure, so that the image can be opened again; nothing is promised about it. The failure of an image that
+  // was left meanwhile is not that of the image which is open now.
+  #close(name, error) {
+    if (name !== this.#name) return;
     this.#name = null;
     $("#loading").hidden = true;
     for (const selector of ["#image-promise", "#facts"]) $(selector).replaceChildren();
