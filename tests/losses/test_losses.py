@@ -183,7 +183,7 @@ def test_what_the_paper_knows() -> None:
         (("dists", "trusted"), "'dists' compares whole images: use l1"),
         (("l1", "window"), "over 'window' needs a window, such as 9"),
         (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
-        (("l1", "trusted", 9), "over 'trusted' takes no window, 9 was given"),
+        (("l1", "trusted", 9), "over 'trusted' takes no window, but 9 was given"),
         (("l1", None, None, 0.1), "over 'image' takes no tolerance"),
         (("ssim", None, 9), "distance 'ssim' takes no window"),
         (("l1", "window", 0), "window = 0: must be a whole number of pixels, at least 1"),
@@ -252,7 +252,7 @@ def test_stored() -> None:
     assert stored_loss(terms, CustomErrorMap(squared)).terms == terms
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
         stored_loss(LossTerms(distance="l1.5"), "l1")
-    with pytest.raises(MismatchError, match="the code of distance 'squared' is not that"):
+    with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
     assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
     assert code_of(loss("l1", "window", 9)) is None

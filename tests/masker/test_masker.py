@@ -256,7 +256,7 @@ def test_integers_of_another_type_are_refused(top: int, dtype: type, refused: bo
 def test_integers_for_a_calibration_on_floats() -> None:
     masker, image = made(SCORER), np.full((8, 8), 100, np.uint8)
     assert masker(image, image).shape == (8, 8)
-    with pytest.raises(MismatchError, match=r"x holds uint16, .* values from 0 to 1: give arrays"):
+    with pytest.raises(MismatchError, match=r"x contains uint16, .* values from 0 to 1: give arrays"):
         masker(image.astype(np.uint16), image)
 
 
