@@ -122,7 +122,7 @@ def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path: Path, versi
     assert raster.read((slice(0, 16), slice(0, 50))).shape == (1, 16, 50)
     with pytest.raises(
         ImageError,
-        match=r"rows 10 to 20 cannot be read \(chunk .* has \d+ bytes, but its header states \d+\)",
+        match=r"rows 10 to 20 cannot be read \(chunk .* header states \d+\)",
     ):
         raster.read((slice(10, 20), slice(0, 50)))
 

@@ -898,7 +898,7 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
         written(tmp_path / "m.dcm", mask[:, 1:], folder)
     with pytest.raises(ImageError, match="must refer to a DICOM image, but the image under it is an array"):
         write_segmentation(tmp_path / "m.dcm", mask, SourceImage(None, None, PLAIN))
-    with pytest.raises(ImageError, match=r"and that is .*a\.npy: choose another suffix"):
+    with pytest.raises(ImageError, match=r"under it is .*a\.npy: choose another suffix"):
         write_segmentation(tmp_path / "m.dcm", mask, SourceImage(tmp_path / "a.npy", None, PLAIN))
     with pytest.raises(InvalidArgumentError, match="at is 0"):
         write_segmentation(tmp_path / "m.dcm", mask, SourceImage(folder, None, PLAIN), 0)
