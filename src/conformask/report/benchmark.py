@@ -21,8 +21,8 @@ def comparison_text(comparison: ScoreComparison) -> str:
     follows = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
         f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
-        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of an image; {best}those "
-        f"{shares}.{follows}"
+        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of an image; "
+        f"{best}those {shares}.{follows}"
     )
 
 
