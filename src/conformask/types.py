@@ -144,7 +144,7 @@ class Distance(Protocol):
 
     @property
     def monotone(self) -> bool:
-        """Whether the distance never grows when a nested mask shrinks."""
+        """True if the distance never grows when a nested mask shrinks."""
 
     @property
     def exponent(self) -> float | None:
@@ -199,11 +199,11 @@ class Loss(Protocol):
 
     @property
     def monotone(self) -> bool:
-        """Whether the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+        """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
 
     @property
     def relative(self) -> bool:
-        """Whether the loss is divided by what the mask shows: few pixels decide where little is shown."""
+        """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
 
     @property
     def exponent(self) -> float | None:
@@ -226,7 +226,7 @@ class Loss(Protocol):
 
     @property
     def own_bounds(self) -> bool:
-        """Whether y_hat alone determines the largest loss of an image under a mask."""
+        """True if y_hat alone determines the largest loss of an image under a mask."""
 
 
 @runtime_checkable
@@ -282,7 +282,7 @@ class Scorer(Protocol):
 
     @property
     def per_channel(self) -> bool:
-        """Whether the score has the channels of y_hat."""
+        """True if the score has the channels of y_hat."""
 
     @property
     def family(self) -> str:

@@ -16,9 +16,9 @@ class _Words:
 
     ends: ClassVar[str] = ""
     by_itself: ClassVar[str] = ""
-    """Begins a promise that holds for all but a share delta of calibration sets."""
+    """Beginning of a promise that holds for all but a share delta of calibration sets."""
     within: ClassVar[str] = ""
-    """Begins a promise that holds on average over calibration sets."""
+    """Beginning of a promise that holds on average over calibration sets."""
 
     def plural(self, unit: Unit) -> str:
         """Return the name of the units counted."""

@@ -26,7 +26,7 @@ class Masked:
 
     @property
     def monotone(self) -> bool:
-        """Whether the distance is monotone."""
+        """True if the distance is monotone."""
         return self.distance.monotone
 
     @property

@@ -39,7 +39,7 @@ class OnlineMasker:
 
     masker: Masker
     eta: float = 0.05
-    """How far a failure moves the level of the quantile: a larger value adapts faster and fluctuates more."""
+    """Step by which a failure moves the level of the quantile: larger adapts faster and fluctuates more."""
     state: OnlineLambda = field(init=False)
     waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
     """Images whose truth is not yet known."""

@@ -77,12 +77,12 @@ class Monitoring:
 
     @property
     def shifted(self) -> bool:
-        """Whether the new images no longer look exchangeable; false in at most a share `level` of cases."""
+        """True if the new images no longer look exchangeable; false in at most a share `level` of cases."""
         return self.p_value < self.level
 
     @property
     def failing(self) -> bool:
-        """Whether the promise is broken on the new images; false in at most a share `level` of cases."""
+        """True if the promise is broken on the new images; false in at most a share `level` of cases."""
         return self.measurement is not None and self.measurement.broken
 
 

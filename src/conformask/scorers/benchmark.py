@@ -78,7 +78,7 @@ class ScoreBenchmark:
     family: Family
     threshold: float
     counts: Array
-    """How often each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
+    """Number of times that each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
     others: Mapping[str, HiddenShares]
     """Mask sizes of scores without training, and of a constant score, by name."""
     unmasked: Array

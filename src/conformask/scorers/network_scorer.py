@@ -84,7 +84,7 @@ class NetworkScorer:
 
     @property
     def per_channel(self) -> bool:
-        """Whether the score has the channels of y_hat."""
+        """True if the score has the channels of y_hat."""
         return self.card.per_channel
 
     @property
