@@ -12,7 +12,7 @@ from conformask.conformal.units import Columns, Unit
 
 
 class _Words:
-    """Phrases about a population that are those of its unit."""
+    """Phrases about a population that are taken from its unit."""
 
     ends: ClassVar[str] = ""
     by_itself: ClassVar[str] = ""

@@ -78,7 +78,7 @@ class Promise:
 
     @property
     def needs_selection(self) -> bool:
-        """True if the promise needs choices made on selection images; see `fixed`."""
+        """True if the promise needs choices made on selection images; see `fit_on_selection`."""
         return self.statement.needs_selection or self.certainty.needs_selection or self.lam.needs_selection
 
     @property

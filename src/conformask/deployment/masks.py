@@ -92,7 +92,7 @@ def write_masks(
             something that is in the way.
         ImageError: an image that cannot be used.
         InvalidArgumentError: an invalid seg, images that are not DICOM, or too many devices.
-        MismatchError: other channels than those of the calibration images, outputs of another network, masks
+        MismatchError: channels that differ from the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")

@@ -65,7 +65,7 @@ class OnlineMasker:
 
         Raises:
             InvalidArgumentError: an image with the same name still waits for its truth.
-            MismatchError: other channels than those of the calibration images.
+            MismatchError: channels that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
         check_name(name, "name")

@@ -96,7 +96,7 @@ def monitor(
     devices: int | str = 1,
     nodes: int = 1,
 ) -> Monitoring:
-    """Compare scores and mask sizes of new images with those of the calibration images.
+    """Compare the scores and mask sizes of new images with the calibration images.
 
     Both are computed without the truth, so a shift is seen before any truth is known; a shift that changes
     none of them goes unseen. One image per group is compared. Mask sizes are those at the grid point below

@@ -1,4 +1,4 @@
-"""Benchmark of a score: its masks on selection images beside the best ones and those of other scores."""
+"""Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
 
 import warnings
 from collections.abc import Mapping, Sequence

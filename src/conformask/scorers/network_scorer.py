@@ -117,7 +117,7 @@ class NetworkScorer:
         """Compute the score of each image in float32, independently of the batch, on the images' device.
 
         Raises:
-            MismatchError: other channels than those of the training images.
+            MismatchError: channels that differ from the training images.
         """
         if (x.shape[1], y_hat.shape[1]) != (self.card.x_channels, self.channels):
             raise MismatchError(
