@@ -91,8 +91,8 @@ def train(
     paper_form
         Use the U-Net of the paper, with transposed convolutions.
     scratch
-        Train a U-Net from random weights. Otherwise, training starts from the packaged network if it fits, that
-        is, for the scorers mask and error, without --width, --per-channel and --by volume.
+        Train a U-Net from random weights. Otherwise, training starts from the packaged network if it fits,
+        that is, for the scorers mask and error, without --width, --per-channel and --by volume.
     seed
         Seed of the weights and of the order of images.
     """
