@@ -21,13 +21,13 @@ TEXT = """# Gallery
 
 Five scripts that run from a fresh clone, download nothing and take one to four minutes on two cores. Open
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
-an argument. What they show (network, distance, number of images) was chosen with earlier runs in view; the
-numbers are those of one run of each afterwards, on another split, written here by `docs/gallery.py`. In the
-pictures, black in the mask and hatched in the last column is hidden. Of planes the last row is the test
-image of the largest loss; those above it are within the threshold, easy ones first.
+an argument. Their settings (network, distance, number of images) were chosen with earlier runs in view; the
+numbers are from one later run of each, on another split, written here by `docs/gallery.py`. In the
+pictures, hidden pixels are black in the mask and hatched in the last column. For planes, the last row is
+the test image with the largest loss; the rows above it are within the threshold, easy images first.
 
-A promise is about an average over calibration sets and new images, so the coverage of one run lies above or
-below it; an interval that contains the promised 90 % agrees with it.
+A promise is about an average over calibration sets and new images, so the coverage of one run may lie above
+or below it; an interval that contains the promised 90 % agrees with the promise.
 
 ## Photographs
 
@@ -44,8 +44,8 @@ a stricter promise afterwards without touching an image.
 ![A small picture, what a network painted from it, what is hidden of that, the photograph](images/hero.png)
 
 [examples/real_network.py](../examples/real_network.py) enlarges photographs by Real-ESRGAN, whose weights
-come with a package of its own, and asks how much of what is shown is visibly wrong. The script says how loss
-and crops were chosen, with masks of them in view: an illustration, not a proof.
+come with a package of its own, and asks how much of what is shown is visibly wrong. The script explains how
+loss and crops were chosen, with their masks in view: it is an illustration, not a proof.
 
 {real_network}
 
@@ -55,8 +55,8 @@ and crops were chosen, with masks of them in view: an illustration, not a proof.
 
 [examples/microscopy.py](../examples/microscopy.py) restores fields of cells, taken in little light, from
 16-bit TIFF files of a 12-bit camera. Tiles of one field resemble each other, so whole fields are assigned to
-training and calibration, and the promise is about a tile of a new field. The fields are synthetic; give it
-your own folder. The interval below counts tiles as if they were independent, so it is too narrow.
+training and calibration, and the promise is about a tile of a new field. The fields are synthetic; give the
+script your own folder. The interval below counts tiles as if they were independent, so it is too narrow.
 
 {microscopy}
 
@@ -65,13 +65,13 @@ your own folder. The interval below counts tiles as if they were independent, so
 ![A few sharpened tiles, their errors and masks](images/example-own-onnx.png)
 
 [examples/own_onnx.py](../examples/own_onnx.py) runs an `.onnx` file on a folder of inputs, calibrates masks
-for it and watches whether new images still look like those of the calibration. Your file and your folder
-take the place of the stand-ins by `--model` and an argument.
+for it and watches whether new images still look like the calibration images. Replace the stand-ins with
+your own file by `--model` and with your own folder by an argument.
 
 {own_onnx}
 
-`cm.monitor` found p = {unshifted:.2g} for the test images, no sign that they differ from those of the
-calibration, and p = {shifted:.2g} for the same images darker and with twice the blur: time to calibrate
+`cm.monitor` found p = {unshifted:.2g} for the test images, no sign that they differ from the calibration
+images, and p = {shifted:.2g} for the same images made darker and with twice the blur: time to calibrate
 again.
 
 ## Volumes
@@ -80,7 +80,8 @@ again.
 
 [examples/volumes.py](../examples/volumes.py) removes noise from MR volumes, from NIfTI to masks in NIfTI that
 lie over the scans. The loss is the largest mean error in any window of 15 mm, and the promise is about every
-scan of a new patient. The heads are synthetic; give it your own folder. The interval below counts patients.
+scan of a new patient. The heads are synthetic; give the script your own folder. The interval below counts
+patients.
 
 {volumes}
 
@@ -90,10 +91,11 @@ scan of a new patient. The heads are synthetic; give it your own folder. The int
 
 What a mask covers depends on [what it promises](promises/what-may-be-wrong.md). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
-costs most. `window` dims every place where the error is large. `trusted` hides most, because little that is
-shown may be wrong. `ssim_map` covers what is structurally wrong, however dim.
-**`ssim` compares the masked images, and a few dots make two images alike: its masks keep their promise and
-cover little of what is wrong.** Bicubic enlargement of packaged photographs, by `docs/losses_picture.py`.
+contributes most to the error. `window` dims every place where the error is large. `trusted` hides most,
+because little of what is shown may be wrong. `ssim_map` covers what is structurally wrong, however faint.
+**`ssim` compares the masked images, and a few hidden dots make them similar: its masks keep their promise
+but cover little of what is wrong.** Bicubic enlargement of packaged photographs, by
+`docs/losses_picture.py`.
 
 | loss | promise | measured | hidden | oracle |
 | --- | --- | --- | --- | --- |

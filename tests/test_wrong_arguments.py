@@ -56,7 +56,7 @@ def test_what_are_no_triplets(masker: cm.Masker, tmp_path: Path) -> None:
         lambda: cm.calibrate(SCORER, tmp_path, threshold=0.03),
         lambda: cm.fit_scorer(tmp_path, out=tmp_path / "run"),
     ):
-        with pytest.raises(InvalidArgumentError, match=r"Path is given .*\.from_folder\(PATH\)"):
+        with pytest.raises(InvalidArgumentError, match=r"Path: give .*\.from_folder\(PATH\)"):
             call()
     assert not list(tmp_path.iterdir())
 

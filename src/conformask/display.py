@@ -53,7 +53,7 @@ def show(
 
     Raises:
         InvalidArgumentError: different numbers of images, or y with another shape than y_hat.
-        MismatchError: other channels than those of the calibration images.
+        MismatchError: channels that differ from the calibration images.
         ImageError: values outside the range, NaN or infinity.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")

@@ -17,7 +17,7 @@ UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 By = Literal["slices", "volume"]
-"""How a network processes volumes."""
+"""Ways in which a network processes volumes."""
 Export = Literal["onnx", "bioimageio", "huggingface"]
 """Formats for exporting a masker."""
 Split = Literal["file", "within", "tile"]
@@ -36,9 +36,9 @@ class NamedDistance:
     upper_bound: float | None = None
     """The largest value on images in [0, 1], if there is one."""
     by_image: bool = False
-    """Whether every image has its own bound."""
+    """True if every image has its own bound."""
     is_map: bool = False
-    """Whether it is an error map: one value per pixel, on the unmasked images."""
+    """True if it is an error map: one value per pixel, on the unmasked images."""
 
 
 DISTANCES: Mapping[str, NamedDistance] = {

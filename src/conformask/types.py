@@ -145,7 +145,7 @@ class Distance(Protocol):
 
     @property
     def monotone(self) -> bool:
-        """Whether the distance never grows when a nested mask shrinks."""
+        """True if the distance never grows when a nested mask shrinks."""
 
     @property
     def exponent(self) -> float | None:
@@ -216,12 +216,12 @@ class Loss(ABC):
 
     @property
     def monotone(self) -> bool:
-        """Whether the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+        """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
         return False
 
     @property
     def relative(self) -> bool:
-        """Whether the loss is divided by what the mask shows: few pixels decide where little is shown."""
+        """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
         return False
 
     @property
@@ -249,7 +249,7 @@ class Loss(ABC):
 
     @property
     def own_bounds(self) -> bool:
-        """Whether y_hat alone determines the largest loss of an image under a mask."""
+        """True if y_hat alone determines the largest loss of an image under a mask."""
         return False
 
 
@@ -306,7 +306,7 @@ class Scorer(Protocol):
 
     @property
     def per_channel(self) -> bool:
-        """Whether the score has the channels of y_hat."""
+        """True if the score has the channels of y_hat."""
 
     @property
     def family(self) -> str:

@@ -146,7 +146,7 @@ def zarr_of(codec: str) -> Make:
 
 
 for codec in CHUNKS:
-    BOMBS[f"zarr of {codec}"] = ".ome.zarr", zarr_of(codec), "holds more than its"
+    BOMBS[f"zarr of {codec}"] = ".ome.zarr", zarr_of(codec), "contains more than its"
 
 
 def dicom(**more: object) -> Dataset:

@@ -75,7 +75,7 @@ def test_different_shapes(refused, data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "contains infinite values")])
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "contains NaN"), (np.inf, "contains infinite values")])
 def test_nan_and_infinity(refused, data, value, said):
     spoilt = np.full((32, 32, 3), 0.5, np.float32)
     spoilt[3, 4, 1] = value
@@ -278,7 +278,7 @@ def test_nothing_is_overwritten(refused, made):
 def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
     cm.load(made / "run").save(tmp_path / "masker")
     before = snapshot(tmp_path / "masker")
-    refused(["train", made / "data", tmp_path / "masker", "--epochs", "1"], "masker holds scorer.json")
+    refused(["train", made / "data", tmp_path / "masker", "--epochs", "1"], "masker contains scorer.json")
     assert snapshot(tmp_path / "masker") == before
 
 

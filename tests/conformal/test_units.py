@@ -290,5 +290,5 @@ def test_a_share_outside_its_range(share: float) -> None:
     ],
 )
 def test_what_has_no_theorem_is_refused(name: str, arguments: dict) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"no theorem is known for .* take .* instead"):
+    with pytest.raises(InvalidArgumentError, match=r"no theorem is known for .* use .* instead"):
         guarantee(name, **arguments)

@@ -65,8 +65,8 @@ def test_errors_and_lookalikes_of_a_manifest(tmp_path: Path) -> None:
 def test_names_that_tell_of_stacks_are_asked_about(names: list[str], told: str | None) -> None:
     images = list(np.random.default_rng(0).random((len(names), 8, 8), np.float32))
     found = check_triplets(Triplets.from_arrays(images, images, images, names=names), needed=2)
-    asked = [warning for warning in found.warnings if "by their names" in warning]
+    asked = [warning for warning in found.warnings if "their names suggest" in warning]
     assert bool(asked) == (told is not None)
     assert told is None or told in asked[0]
     grouped = Triplets.from_arrays(images, images, images, names=names, groups=["one"] * len(names))
-    assert not any("by their names" in warning for warning in check_triplets(grouped, needed=2).warnings)
+    assert not any("their names suggest" in warning for warning in check_triplets(grouped, needed=2).warnings)

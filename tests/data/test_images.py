@@ -273,7 +273,7 @@ def test_rounding_noise_is_clipped():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_nan_and_infinity_are_refused(tmp_path, bad):
     np.save(tmp_path / "hole.npy", np.array([[0.1, bad]]))
-    with pytest.raises(ImageError, match=r"hole\.npy holds (NaN|infinite)"):
+    with pytest.raises(ImageError, match=r"hole\.npy contains (NaN|infinite)"):
         read_image(tmp_path / "hole.npy")
     with pytest.raises(ImageError, match="NaN or infinite"):
         write_image(tmp_path / "out.png", np.full((1, 2, 2), bad, np.float32))
@@ -310,12 +310,12 @@ def test_arrays_that_are_no_images(array, message):
     ids=lambda array: array.dtype.kind,
 )
 def test_a_stated_range_makes_no_numbers_of_other_types(tmp_path, array):
-    with pytest.raises(ImageError, match=r"mine holds .*integers or floats"):
+    with pytest.raises(ImageError, match=r"mine contains .*integers or floats"):
         from_user_array(array, Reading((0, 9999)), "mine")
     if array.dtype.kind != "O":
         np.save(tmp_path / "a.npy", array)
         for read in (lambda path: read_image(path, Reading((0, 9999))), read_header):
-            with pytest.raises(ImageError, match=r"a\.npy holds .*integers or floats"):
+            with pytest.raises(ImageError, match=r"a\.npy contains .*integers or floats"):
                 read(tmp_path / "a.npy")
 
 

@@ -85,7 +85,7 @@ def test_each_time_point_is_an_image_of_one_group(tmp_path: Path) -> None:
 
 def test_times_that_do_not_agree(tmp_path: Path) -> None:
     folder = write(tmp_path, {"x": [np.zeros((3, 8, 8))], "y_hat": [np.zeros((2, 8, 8))]})
-    with pytest.raises(ImageError, match=r"x/sub-00_a\.npy has 3 time points and .*y_hat.* 2"):
+    with pytest.raises(ImageError, match=r"x/sub-00_a\.npy has 3 time points, but .*y_hat.* has 2"):
         Triplets.from_folder(folder, reading=Reading(axes="TYX"))
 
 
@@ -161,7 +161,7 @@ def test_images_that_lie_in_other_places(tmp_path: Path) -> None:
         Triplets.from_folder(tmp_path)[0]
     nifti(tmp_path, "x", "a", y)
     nifti(tmp_path, "y", "a", y, np.diag([1.0, 2.0, 3.0, 1.0]))
-    with pytest.raises(ImageError, match="y and y_hat have a spacing of 3 x 2 x 1 mm and 3 x 2 x 2 mm"):
+    with pytest.raises(ImageError, match="y_hat have different spacings, 3 x 2 x 1 mm and 3 x 2 x 2 mm"):
         Triplets.from_folder(tmp_path)[0]
     nifti(tmp_path, "y", "a", y)
     nifti(tmp_path, "region", "a", np.ones(SHAPE, np.uint8), shifted)
@@ -252,7 +252,7 @@ def test_datasets_that_cannot_be_used() -> None:
     items = [(torch.rand(1, 8, 8),) * 3]
     loader = torch.utils.data.DataLoader(items)
     for bad, match in (
-        (loader, r"DataLoader has no items by index .* its \.dataset"),
+        (loader, r"DataLoader has no items by index: .* its \.dataset"),
         ([], "is empty"),
         ([(torch.rand(1, 8, 8),) * 4], "tuple of 4"),
         ([{"input": 0, "target": 1}], r"mapping with \['input', 'target'\]"),

@@ -145,7 +145,7 @@ def test_images_that_are_too_small(tmp_path):
 
 def test_mixed_channels():
     arrays = {"grey": field(20, 20), "colour": field(20, 20, 3)}
-    with pytest.raises(ImageError, match="mixed channels: 'colour' has 3, 'grey' has 1"):
+    with pytest.raises(ImageError, match="mixed channels: 'colour' has 3, but 'grey' has 1"):
         TrueImages.from_arrays(arrays, 16)
     images = TrueImages.from_arrays(arrays, 16, colour=True)
     assert images.channels == 3

@@ -126,7 +126,7 @@ GOOD = "x/a.png,y_hat/a.tif"
         ("", r"line 1: no column 'x'"),
         ("x,y_hat\n", "lists no triplets"),
         (f"x,y_hat,spilt\n{GOOD},train\n", "line 1: unknown column 'spilt'; did you mean 'split'"),
-        (f"x,y_hat\n{GOOD}\n{GOOD}\n", r"line 3: the name 'a' is taken"),
+        (f"x,y_hat\n{GOOD}\n{GOOD}\n", r"line 3: the name 'a' is already used"),
         (f"x,y_hat,split\n{GOOD},tests\n", r"line 2: split is 'tests'; choose from \['train'"),
         (f"x,y_hat,split\n{GOOD},\n", r"line 2: split is ''"),
         (f"x,y_hat,category\n{GOOD},\n", "line 2: category is empty"),
@@ -166,7 +166,7 @@ def test_arrays_by_the_rules_of_files():
     [
         ({"groups": ["a"]}, "groups has 1 items but x has 2"),
         ({"categories": list("abc")}, "categories has 3 items"),
-        ({"names": ["a", "a"]}, "'a' is taken"),
+        ({"names": ["a", "a"]}, "'a' is already used"),
         ({"names": ["a", "b/c"]}, "'b/c'"),
         ({"weights": [1, 0]}, "weight is 0"),
         ({"weights": [1, np.nan]}, "weight is nan"),
@@ -189,7 +189,7 @@ def test_no_arrays_and_lost_arrays():
 
 def test_y_and_y_hat_of_different_shapes():
     triplets = Triplets.from_arrays(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)), np.zeros((1, 4, 5)))
-    with pytest.raises(ImageError, match=r"'00000': y has shape \(1, 4, 5\) and y_hat \(1, 4, 4\)"):
+    with pytest.raises(ImageError, match=r"'00000': y has shape \(1, 4, 5\), but y_hat has \(1, 4, 4\)"):
         triplets[0]
 
 
@@ -240,14 +240,14 @@ def test_a_split_in_numbers(seed):
     assert [len(set(getattr(enough, name).groups)) for name in PARTS] == [4, 1, 4, 1]
     images = triplets.split(seed, guarantee="marginal")
     assert len(images.calibration) == 12, "three slides hold the nine images that it takes"
-    with pytest.raises(InvalidArgumentError, match=r"40 images in 10 groups .* 9 groups or more"):
+    with pytest.raises(InvalidArgumentError, match=r"40 images in 10 groups .* at least 9 groups"):
         triplets.split(seed, guarantee="groups")
 
 
 def test_what_cannot_be_dealt():
     triplets = arrays(8)
     for wrong in ((0.5, 0.5), (0.4, 0.0, 0.4, 0.2), (0.4, 0.2, 0.4, 0.2)):
-        with pytest.raises(InvalidArgumentError, match="which sum to 1"):
+        with pytest.raises(InvalidArgumentError, match="that sum to 1"):
             triplets.split(fractions=wrong)
     with pytest.raises(InvalidArgumentError, match="3 images in 3 groups are too few for four parts"):
         triplets.select(range(3)).split(fractions=(0.25, 0.25, 0.25, 0.25))
@@ -312,7 +312,7 @@ def test_validate_tells_its_progress(folder):
 
 def test_what_is_no_triplets_is_told_what_to_give() -> None:
     refuse_others(arrays(2), None)
-    with pytest.raises(InvalidArgumentError, match=r"a DataLoader is .*from_dataset\(LOADER.dataset\)"):
+    with pytest.raises(InvalidArgumentError, match=r"not a DataLoader: .*from_dataset\(LOADER.dataset\)"):
         refuse_others(torch.utils.data.DataLoader([1, 2]))
-    with pytest.raises(InvalidArgumentError, match=r"a list is .*from_dataset\(DATASET\)"):
+    with pytest.raises(InvalidArgumentError, match=r"not a list: .*from_dataset\(DATASET\)"):
         refuse_others(arrays(2), [1, 2])

@@ -197,7 +197,7 @@ def test_masks_of_images_that_are_gone(masker: Masker, data: Path, tmp_path: Pat
     out = tmp_path / "out"
     write_masks(masker, Triplets.from_folder(data), out)
     some = Triplets.from_folder(data).select(range(5))
-    with pytest.raises(MismatchError, match=r"holds masks of 15 other images, such as 05\.png"):
+    with pytest.raises(MismatchError, match=r"contains masks of 15 other images, such as 05\.png"):
         write_masks(masker, some, out)
     write_masks(masker, some, out, overwrite=True)
     assert len(list((out / "masks").iterdir())) == len(list((out / "overlays").iterdir())) == 5

@@ -224,7 +224,7 @@ def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch
 def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ".ome.zarr", 3)
     zarr.open_array(folder / "y_hat" / "1.ome.zarr" / "0", mode="r+")[250, 150] = np.nan
-    with pytest.raises(ImageError, match=r"1\.ome\.zarr \(rows .* holds NaN"):
+    with pytest.raises(ImageError, match=r"1\.ome\.zarr \(rows .* contains NaN"):
         write_masks(masker, Triplets.from_folder(folder), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["0.ome.zarr"]
     assert (tmp_path / "out" / "sizes.csv").read_text().splitlines()[1].startswith("0,")

@@ -228,7 +228,7 @@ def test_what_is_refused() -> None:
 
 @pytest.mark.parametrize("choice", ["l1", "l1.5", "ssim", brightness, Ssim()])
 def test_weights_for_a_distance_without_a_network(choice) -> None:
-    with pytest.raises(InvalidArgumentError, match=rf"names \['lpips', .*not with '{distance(choice).name}'"):
+    with pytest.raises(InvalidArgumentError, match=rf"\['lpips', .*not to '{distance(choice).name}'"):
         distance(choice, weights_path="folder")
     with pytest.raises(InvalidArgumentError, match="did you mean 'lpips'"):
         distance("lpisp", weights_path="folder")

@@ -202,7 +202,7 @@ def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
     ("make", "message"),
     [
         (lambda x, y: (x, y[:3]), "each input needs its output"),
-        (lambda x, y: (x, y.astype(np.int64)), "holds int64, and the calibration"),
+        (lambda x, y: (x, y.astype(np.int64)), "contains int64, but the calibration"),
         (lambda x, y: (x, np.where(y > 99, np.nan, y / 255)), "contains NaN: replace it before use"),
     ],
 )

@@ -470,7 +470,7 @@ def test_too_large_an_upload_is_told_before_it_is_sent(page, address, tmp_path):
     for role in ("x", "y_hat"):
         page.locator(f"[name={role}]").set_input_files(large)
     page.locator("#upload-form [type=submit]").click()
-    expect(page.locator("#upload-error")).to_contain_text("larger than 64 MiB together")
+    expect(page.locator("#upload-error")).to_contain_text("larger than 64 MiB in total")
     assert "POST" not in sent
 
 

@@ -144,7 +144,7 @@ def test_no_form_at_all_is_refused(client):
 def test_too_much_is_refused_in_words(client, pair):
     answer = send(client, pair | {"x": bytes(uploads.MOST_BYTES)})
     assert answer.status_code == 400
-    assert "larger than 64 MiB together" in answer.json()["error"]
+    assert "larger than 64 MiB in total" in answer.json()["error"]
 
 
 def run(coroutine):

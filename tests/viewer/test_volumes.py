@@ -232,7 +232,7 @@ def test_values_beside_the_image_are_refused(volume_client, place):
 @pytest.mark.parametrize(
     ("asked", "status", "told"),
     [
-        ({"axis": 0, "at": 10}, 404, "there is no plane 10 along axis 0: it has 10"),
+        ({"axis": 0, "at": 10}, 404, "there is no plane 10 along axis 0: the image has 10"),
         ({"axis": 1, "at": -1}, 404, "there is no plane -1"),
         ({"axis": 3}, 404, "there is no view along axis 3"),
         ({"axis": -1}, 404, "there is no view along axis -1"),

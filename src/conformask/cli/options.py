@@ -62,8 +62,8 @@ class ReadingOptions:
     group_from: Annotated[
         str | None,
         Parameter(
-            help="How to find the group of an image: a regular expression with one group, matched to file "
-            r"names, such as 'sub-([^_]+)', or patient, for the PatientID of DICOM files."
+            help="How to find the group of an image: a regular expression for names with one part in "
+            r"brackets, such as 'sub-([^_]+)', or patient, for the PatientID of DICOM files."
         ),
     ] = None
 

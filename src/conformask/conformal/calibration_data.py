@@ -21,9 +21,9 @@ class CalibrationData:
     upper_bound: float | None = None
     """The largest possible value of the loss."""
     own_bound: bool = False
-    """Whether each image has its own bound at every lambda (lp distances)."""
+    """True if each image has its own bound at every lambda (lp distances)."""
     monotone: bool = True
-    """Whether the loss never grows when a nested mask shrinks."""
+    """True if the loss never grows when a nested mask shrinks."""
 
     @property
     def n(self) -> int:

@@ -31,7 +31,7 @@ class Guarantee:
     population: Population = SamePopulation()
     """The population of images that the statement is about."""
     lam: Lambda = Constant()
-    """Whether all images have the same lambda, or each its own."""
+    """True if all images have the same lambda, or each its own."""
 
     def __post_init__(self) -> None:
         procedure_for(self.axes)
@@ -63,22 +63,22 @@ class Guarantee:
 
     @property
     def by_group(self) -> bool:
-        """Whether groups are counted, all alike, however many images they have."""
+        """True if groups are counted, all alike, however many images they have."""
         return "group" in self.unit.reads
 
     @property
     def on_grid(self) -> bool:
-        """Whether lambda is a point of the grid, even where critical lambdas are exact."""
+        """True if lambda is a point of the grid, even where critical lambdas are exact."""
         return self.procedure.on_grid
 
     @property
     def own_bounds(self) -> bool:
-        """Whether the promise uses each image's own bound, where there is one."""
+        """True if the promise uses each image's own bound, where there is one."""
         return "bound_curve" in self.procedure.reads
 
     @property
     def needs_selection(self) -> bool:
-        """Whether the promise needs choices made on selection images; see `fixed`."""
+        """True if the promise needs choices made on selection images; see `fixed`."""
         return self.statement.needs_selection or self.certainty.needs_selection or self.lam.needs_selection
 
     @property

@@ -23,7 +23,7 @@ class OnlineLambda:
 
     confidence: float
     eta: float = 0.05
-    """How far one failure moves gamma."""
+    """The step by which one failure moves gamma."""
     gamma: float | None = None
     """The level of the quantile; None starts at 1 - confidence."""
     past: list[float] = field(default_factory=list)

@@ -12,13 +12,13 @@ from conformask.conformal.units import Columns, Unit
 
 
 class _Words:
-    """Phrases about a population that are those of its unit."""
+    """Phrases about a population that are taken from its unit."""
 
     ends: ClassVar[str] = ""
     by_itself: ClassVar[str] = ""
-    """Begins a promise that holds for all but a share delta of calibration sets."""
+    """Beginning of a promise that holds for all but a share delta of calibration sets."""
     within: ClassVar[str] = ""
-    """Begins a promise that holds on average over calibration sets."""
+    """Beginning of a promise that holds on average over calibration sets."""
 
     def plural(self, unit: Unit) -> str:
         """Return the name of the units counted."""

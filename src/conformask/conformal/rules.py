@@ -27,7 +27,7 @@ class Rule(Protocol):
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether some images are masked whatever they look like: the promise cannot be given."""
+        """True if some images are masked whatever they look like: the promise cannot be given."""
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
         """Return the lambda of each image."""
@@ -46,7 +46,7 @@ class ConstantLambda:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether lambda is 0."""
+        """True if lambda is 0."""
         return self.lam <= 0
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
@@ -73,7 +73,7 @@ class CategoryLambda:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether the lambda of any category is 0."""
+        """True if the lambda of any category is 0."""
         return min(self.lambdas.values()) <= 0
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
@@ -126,7 +126,7 @@ class WeightedLambda:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether even an image of weight 0 gets lambda 0."""
+        """True if even an image of weight 0 gets lambda 0."""
         return bool(self._lambdas(np.zeros(1))[0] <= 0)
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
@@ -168,7 +168,7 @@ class AdaptiveLambda:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether every image gets lambda 0."""
+        """True if every image gets lambda 0."""
         return self.shift == -math.inf
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
@@ -210,7 +210,7 @@ class BoundedRisk:
 
     @property
     def is_vacuous(self) -> bool:
-        """Whether even an image without any possible error gets lambda 0."""
+        """True if even an image without any possible error gets lambda 0."""
         return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:

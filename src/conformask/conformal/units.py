@@ -34,7 +34,7 @@ class Image:
     given: ClassVar[str] = ""
     singular: ClassVar[str] = "image"
     is_group: ClassVar[bool] = False
-    """Whether a whole group is judged as one."""
+    """True if a whole group is judged as one."""
     plural: ClassVar[str] = "images"
     drawn: ClassVar[str] = "calibration images and a new image from the same source"
     new: ClassVar[str] = "the new image"

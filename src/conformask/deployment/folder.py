@@ -33,7 +33,7 @@ class MaskRow:
     distance: float | None = None
     """Loss under the mask."""
     within: bool | None = None
-    """Whether the loss meets the threshold."""
+    """True if the loss meets the threshold."""
     bound: float | None = None
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
 

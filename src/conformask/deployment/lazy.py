@@ -72,7 +72,7 @@ def masked(
 
     Raises:
         MissingFileError: dask is not installed.
-        MismatchError: your own family without passes, other channels than those of the calibration, or an x
+        MismatchError: your own family without passes, channels that differ from the calibration, or an x
             that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.

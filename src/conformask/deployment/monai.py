@@ -47,7 +47,7 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
 
         Raises:
             KeyError: x or y_hat is missing.
-            MismatchError: other channels than those of the calibration images.
+            MismatchError: channels that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
         x, y_hat = (data[key] for key in self.keys)

@@ -82,7 +82,7 @@ def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> di
 
     Raises:
         ImageError: a header cannot be read, or chunks of a zarr are missing.
-        MismatchError: other channels than those of the calibration images, or an x that tiles cannot follow.
+        MismatchError: channels that differ from the calibration images, or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
     """
     by_tiles, images = tiled_scorer(masker), {}

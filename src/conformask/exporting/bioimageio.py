@@ -57,7 +57,7 @@ def export_bioimageio(
 
     Inputs are x and y_hat; with a predictor x alone, and y_hat is an output. Tensors are as in `export`, with
     the size of a calibration image, since the promise covers no other. The test tensors, from which the cover
-    is made, are waves: no image of yours is in the folder.
+    is made, are waves: the folder contains none of your images.
 
     Args:
         masker: from calibrate() or load().

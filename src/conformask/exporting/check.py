@@ -35,7 +35,7 @@ class Difference:
     score: float = 0.0
     """Difference of a pixel's score, as a share of the image's largest score."""
     mask: float = 0.0
-    """Difference of a pixel's mask from those of lambdas within LAMBDA_TOLERANCE, given the same score."""
+    """Difference of a pixel's mask from the masks at lambdas within LAMBDA_TOLERANCE, for the same score."""
     size: float = 0.0
     """End-to-end difference of an image's mask size."""
     output: float = 0.0

@@ -19,7 +19,7 @@ It uses code of its author that is not in this repository; pass that code to `cm
 def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits = NOTHING) -> ExportedFolder:
     """Write a masker as a folder for the Hugging Face Hub: what `load` reads, and README.md, a model card.
 
-    It contains no image, but the names of the calibration images (curves-*.npz).
+    It contains no images, but the names of the calibration images (curves-*.npz).
 
     Args:
         masker: from calibrate() or load().

@@ -131,6 +131,4 @@ def paper_distance(used: Loss) -> Distance | None:
 def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None = None) -> None:
     for name, value in numbers.items():
         if value is not None and name != taken:
-            raise InvalidArgumentError(
-                f"{what} does not accept a {name}, but {value} was given: leave it out"
-            )
+            raise InvalidArgumentError(f"{what} takes no {name}, but {value} was given: leave it out")

@@ -54,7 +54,7 @@ class MaskedDistance(Loss):
 
     @property
     def monotone(self) -> bool:
-        """Whether the distance is monotone."""
+        """True if the distance is monotone."""
         return self.distance.monotone
 
     @property

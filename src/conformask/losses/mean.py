@@ -43,7 +43,7 @@ class Mean(MapLoss):
 
     @property
     def own_bounds(self) -> bool:
-        """Whether y_hat alone bounds the loss: for lp, unless it depends on a region."""
+        """True if y_hat alone bounds the loss: for lp, unless it depends on a region."""
         return isinstance(self.errors, Lp) and not self.regional
 
 

@@ -1,4 +1,4 @@
-"""Detect calibration or test images that were learnt from, or that occur twice."""
+"""Detection of calibration or test images that were used in training, or that occur twice."""
 
 import warnings
 from collections.abc import Iterable

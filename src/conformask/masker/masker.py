@@ -146,7 +146,7 @@ class Masker:
             of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
         Raises:
-            MismatchError: other channels than those of the calibration images.
+            MismatchError: channels that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
         if isinstance(x, Triplet):
@@ -190,7 +190,7 @@ class Masker:
 
         Raises:
             ImageError: values outside the range, NaN that means nothing, or infinity.
-            MismatchError: integers of another type or range than those of the calibration.
+            MismatchError: integers whose type or range differs from the calibration.
         """
         array = np.asarray(image)
         reading = self.card.reading_of(role, array.dtype)

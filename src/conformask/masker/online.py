@@ -39,7 +39,7 @@ class OnlineMasker:
 
     masker: Masker
     eta: float = 0.05
-    """How far a failure moves the level of the quantile: a larger value adapts faster and fluctuates more."""
+    """Step by which a failure moves the level of the quantile: larger adapts faster and fluctuates more."""
     state: OnlineLambda = field(init=False)
     waiting: dict[str, dict[str, Array]] = field(init=False, default_factory=dict)
     """Images whose truth is not yet known."""
@@ -65,7 +65,7 @@ class OnlineMasker:
 
         Raises:
             InvalidArgumentError: an image with the same name still waits for its truth.
-            MismatchError: other channels than those of the calibration images.
+            MismatchError: channels that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
         check_name(name, "name")

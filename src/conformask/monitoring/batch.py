@@ -76,12 +76,12 @@ class Monitoring:
 
     @property
     def shifted(self) -> bool:
-        """Whether the new images no longer look exchangeable; false in at most a share `level` of cases."""
+        """True if the new images no longer look exchangeable; false in at most a share `level` of cases."""
         return self.p_value < self.level
 
     @property
     def failing(self) -> bool:
-        """Whether the promise is broken on the new images; false in at most a share `level` of cases."""
+        """True if the promise is broken on the new images; false in at most a share `level` of cases."""
         return self.measurement is not None and self.measurement.broken
 
 
@@ -93,7 +93,7 @@ def monitor(
     allow_network_mismatch: bool = False,
     compute: Compute = ONE_DEVICE,
 ) -> Monitoring:
-    """Compare scores and mask sizes of new images with those of the calibration images.
+    """Compare the scores and mask sizes of new images with the calibration images.
 
     Both are computed without the truth, so a shift is seen before any truth is known; a shift that changes
     none of them goes unseen. One image per group is compared. Mask sizes are those at the grid point below

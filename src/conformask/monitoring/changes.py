@@ -1,4 +1,4 @@
-"""How new images differ: darker, noisier, blurred. Describes a shift; alarms do not depend on it."""
+"""Descriptions of how new images differ (darker, noisier, blurred); alarms do not depend on them."""
 
 from dataclasses import dataclass
 

@@ -64,7 +64,7 @@ class Frames:
 
         Raises:
             ImageError: the layer holds neither integers nor floats.
-            MismatchError: integers of another type or range than those of the calibration.
+            MismatchError: integers whose type or range differs from the calibration.
         """
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
         array = finest(self.layer)

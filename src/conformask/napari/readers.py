@@ -110,7 +110,7 @@ def _counted(file: Path) -> list[str | int]:
 
 
 def _films(files: Sequence[Path]) -> list[MaskSeries]:
-    """Return masks by name; those of the time points of one file together, in their order, joined or not."""
+    """Return masks by name; the time points of one file stay together, in order, joined or not."""
     films: dict[tuple[str, Shape, Geometry | None], MaskSeries] = {}
     for point in (point for file in files for point in _points(file)):
         header, name = read_header(point), name_and_suffix(point)[0]

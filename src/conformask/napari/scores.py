@@ -38,7 +38,7 @@ class Scores:
 
     @property
     def in_one_pass(self) -> bool:
-        """Whether one tile holds an image, so that its mask follows a slider at once."""
+        """True if one tile holds an image, so that its mask follows a slider at once."""
         return tiled_scorer(self.masker).holds(self.images[0].size)
 
     def bound(self, image: ScoredImage) -> str | None:

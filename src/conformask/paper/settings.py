@@ -73,7 +73,7 @@ class Method:
     family: str | None
     """Family; None for the one that suits the scorer."""
     own_network: bool
-    """Whether the score network is conformask's own instead of a U-Net with as many levels as the paper's."""
+    """True if the score network is conformask's own instead of a U-Net with as many levels as the paper's."""
 
 
 METHODS: Mapping[str, Method] = {

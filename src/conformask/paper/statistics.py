@@ -22,7 +22,7 @@ class Estimate:
 
     @property
     def known(self) -> bool:
-        """Whether the number exists."""
+        """True if the number exists."""
         return bool(np.isfinite(self.value))
 
 

@@ -24,7 +24,7 @@ ORACLES = ("exact", "opt")
 class TableLine:
     """A line of paper.csv.
 
-    Sizes, their bootstrap interval (95 %, over images) and correlations are those of the test images of the
+    Sizes, their bootstrap interval (95 %, over images) and correlations are from the test images of the
     one split; coverage is the mean over resplits, for an oracle the share of images on which it reached the
     threshold. A value that does not exist is NaN, and empty in the file.
     """

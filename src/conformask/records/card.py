@@ -27,9 +27,9 @@ class Terms(LossTerms):
     family: Mapping[str, Json]
     rule: Mapping[str, Json]
     exact: bool
-    """Whether critical lambdas were solved exactly; otherwise on a grid, which is conservative."""
+    """True if critical lambdas were solved exactly; otherwise on a grid, which is conservative."""
     exploratory: bool
-    """Whether the terms or the images were changed after a calibration on some of the same images."""
+    """True if the terms or the images were changed after a calibration on some of the same images."""
     thresholds: tuple[float, ...] | None
     """Thresholds declared before the calibration, for a simultaneous promise."""
     unit: str | None = None
@@ -37,7 +37,7 @@ class Terms(LossTerms):
     share: float | None = None
     """The share of a group's images that must meet the threshold; None is all, or another unit."""
     within: bool = False
-    """Whether each category gets the promise by itself, in addition to what the guarantee says."""
+    """True if each category gets the promise by itself, in addition to what the guarantee says."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 
@@ -60,7 +60,7 @@ class Sample:
     hidden: float | None = None
     """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
     own_grid: bool = False
-    """Whether the grid was made from the calibration images; promises that need a fixed one are refused."""
+    """True if the grid was made from the calibration images; promises that need a fixed one are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

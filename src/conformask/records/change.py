@@ -1,4 +1,4 @@
-"""Changes between new images and those of the calibration."""
+"""Changes between new images and the calibration images."""
 
 from dataclasses import dataclass
 
@@ -12,6 +12,6 @@ class Change:
     role: str
     """The images that changed: x or y_hat."""
     ratio: float
-    """The median of new images divided by that of the calibration images."""
+    """The median of new images divided by the median of the calibration images."""
     text: str
     """The change in words, such as "darker by a fifth"."""

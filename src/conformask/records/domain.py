@@ -19,7 +19,7 @@ UNIT = (0.0, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Domain(ReadAs):
-    """The domain of a promise: images like those of the calibration."""
+    """The domain of a promise: images like the calibration images."""
 
     channels: int
     sizes: tuple[Size, ...]

@@ -42,7 +42,7 @@ class Measurement:
     p_worse: float | None
     """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
     broken: bool
-    """Whether less is kept than was promised, by more than chance explains."""
+    """True if less is kept than was promised, by more than chance explains."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class ImageRecords:
     category: Array | None = None
     """Categories, as strings, empty where there is none; None in conformask 0.1."""
     passed: Array | None = None
-    """Whether each loss meets the threshold; None in conformask 0.1."""
+    """True where the loss meets the threshold; None in conformask 0.1."""
 
     def columns(self) -> dict[str, list[Json]]:
         """Return plain values by name; None where there is no group or category, or it was not recorded."""
@@ -190,13 +190,13 @@ class Evaluation(LossTerms):
     share: float | None = None
     """The share of a group's images that must meet the threshold."""
     within: bool = False
-    """Whether each category gets the promise by itself, in addition to what the guarantee says."""
+    """True if each category gets the promise by itself, in addition to what the guarantee says."""
     n_groups: int | None = None
     """Number of groups of the test images, where the promise counts groups."""
     comparison: ScoreComparison | None = None
     """The benchmark of the score on the selection images, where it was compared there."""
     exploratory: bool = False
-    """Whether the terms or images of the promise were changed after a calibration on the same images."""
+    """True if the terms or images of the promise were changed after a calibration on the same images."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
     made: EvaluationProvenance | None = None

@@ -9,7 +9,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
 CLOSE = 1e-3
-"""Position tolerance in pixels, for images that are said to be in the same place."""
+"""Position tolerance in pixels, for images that should be in the same place."""
 ENDS = ("LR", "PA", "IS")
 """Letters for the right, anterior and superior axes: the negative and the positive direction."""
 OTHER = 1.1

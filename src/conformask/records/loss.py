@@ -20,7 +20,7 @@ class LossTerms:
     tolerance: float | None = None
     """The error above which a pixel is wrong."""
     region: bool = False
-    """Whether only the region of each image counts."""
+    """True if only the region of each image counts."""
 
     @property
     def loss_terms(self) -> "LossTerms":

@@ -27,7 +27,7 @@ class Caveat:
 
     text: str
     other: bool
-    """Whether another network made the outputs; otherwise it is unknown."""
+    """True if another network made the outputs; otherwise it is unknown."""
 
 
 def check_network(

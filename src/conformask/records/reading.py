@@ -1,4 +1,4 @@
-"""How files and arrays are read if they do not specify it themselves."""
+"""Settings for reading files and arrays that do not define these themselves."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -28,9 +28,9 @@ class Reading:
     nan: Literal["outside"] | None = None
     """"outside" if NaN marks pixels outside the region of an image."""
     empty_chunks: bool = False
-    """Whether a zarr may leave out chunks, which are read as its fill value."""
+    """True if a zarr may leave out chunks, which are read as its fill value."""
     turned: bool = False
-    """Whether the smallest value is the brightest; only a file itself specifies it."""
+    """True if the smallest value is the brightest; only a file itself specifies it."""
 
     def __post_init__(self) -> None:
         axes = self.axes

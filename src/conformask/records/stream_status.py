@@ -38,12 +38,12 @@ class StreamStatus:
 
     @property
     def shifted(self) -> bool:
-        """Whether images ever differed from the calibration's by more than chance explains."""
+        """True if images ever differed from the calibration's by more than chance explains."""
         return self.evidence >= 1 / self.level
 
     @property
     def failing(self) -> bool:
-        """Whether more images ever failed than promised, by more than chance explains.
+        """True if more images ever failed than promised, by more than chance explains.
 
         The other half of the level is for calibration sets under which more than `most_failing` fail.
         """

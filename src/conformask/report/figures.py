@@ -103,7 +103,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
         svg.group([svg.points(on, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
         svg.along(on, (0, 0), (high, high), "as good as the oracle"),
     ]
-    return svg.document(f"Scatter of our mask size against that of {name}, {known.size} images", marks)
+    return svg.document(f"Scatter plot of our mask size against {name}, {known.size} images", marks)
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:

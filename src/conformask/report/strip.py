@@ -36,7 +36,7 @@ class StripRow:
     """Pictures by label, uint8 (H, W) or (H, W, 3)."""
     facts: tuple[str, ...]
     met: bool | None
-    """Whether the loss is within the threshold; None where the truth is unknown."""
+    """True if the loss is within the threshold; None where the truth is unknown."""
 
 
 @dataclass(frozen=True)

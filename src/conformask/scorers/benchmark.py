@@ -1,4 +1,4 @@
-"""Benchmark of a score: its masks on selection images beside the best ones and those of other scores."""
+"""Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,7 @@ class ScoreBenchmark:
     family: Family
     threshold: float
     counts: Array
-    """How often each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
+    """Number of times that each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
     others: Mapping[str, HiddenShares]
     """Mask sizes of scores without training, and of a constant score, by name."""
     unmasked: Array

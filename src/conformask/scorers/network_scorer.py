@@ -84,7 +84,7 @@ class NetworkScorer:
 
     @property
     def per_channel(self) -> bool:
-        """Whether the score has the channels of y_hat."""
+        """True if the score has the channels of y_hat."""
         return self.card.per_channel
 
     @property
@@ -117,7 +117,7 @@ class NetworkScorer:
         """Compute the score of each image in float32, independently of the batch, on the images' device.
 
         Raises:
-            MismatchError: other channels than those of the training images.
+            MismatchError: channels that differ from the training images.
         """
         if (x.shape[1], y_hat.shape[1]) != (self.card.x_channels, self.channels):
             raise MismatchError(

@@ -31,7 +31,7 @@ GRAIN = 32
 Places = tuple[slice, ...]
 """The position of a window: a slice along each spatial axis of y_hat."""
 Factors = tuple[int, ...]
-"""How many times smaller x is than y_hat, along each axis."""
+"""Ratios of y_hat's size to x's, along each axis."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Adversarial(L.LightningModule):
     losses: ClassVar[tuple[str, ...]] = ("loss", "adversarial_loss", "discriminator_loss")
     """Losses logged once per epoch, in addition to selection_loss."""
     keeps_last: ClassVar[bool] = True
-    """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
+    """True if training ends with the last epoch's weights, not with those of the lowest selection loss."""
 
     def __init__(
         self,

@@ -48,12 +48,12 @@ class Budget(L.Callback):
 
     @property
     def out_of_time(self) -> bool:
-        """Whether max_minutes ended training."""
+        """True if max_minutes ended training."""
         return self.seconds is not None and self.elapsed() >= self.seconds
 
     @property
     def spent_before(self) -> bool:
-        """Whether nothing was left of max_minutes when the run was resumed."""
+        """True if nothing was left of max_minutes when the run was resumed."""
         return self.seconds is not None and self.elapsed_before >= self.seconds
 
     def remaining(self) -> float:

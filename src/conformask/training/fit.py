@@ -304,7 +304,7 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
         changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
-                f"{out} was started with a different {', '.join(changed)}: use the same to resume it"
+                f"{out} was started with different settings ({', '.join(changed)}): use the same to resume it"
             )
     if writes:
         write_json(path, identity)

@@ -21,7 +21,7 @@ class TrainingModule(L.LightningModule):
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     """Losses logged once per epoch, in addition to selection_loss."""
     keeps_last: ClassVar[bool] = False
-    """Whether training ends with the last epoch's weights, not with those of the lowest selection loss."""
+    """True if training ends with the last epoch's weights, not with those of the lowest selection loss."""
 
     def __init__(
         self,

@@ -27,7 +27,7 @@ class PlaneSource:
     read: Callable[[Places], Array]
     """Function that reads a window, float32 (C, D, H, W)."""
     thinned: bool = False
-    """Whether reduction takes the first of several pixels, as masks need, instead of their mean."""
+    """True if reduction takes the first of several pixels, as masks need, instead of their mean."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class GalleryEntry:
     loss: float | None
     """Loss as calibrated; None before it is computed, or if it cannot be computed."""
     met: bool | None
-    """Whether the loss is within the threshold; None if the loss is not known."""
+    """True if the loss is within the threshold; None if the loss is not known."""
     error: str | None
     """Reason why the image cannot be shown; None if it can."""
 

@@ -327,7 +327,7 @@ def test_nan_outside_the_body(tmp_path: Path) -> None:
     unit = read_image(path, Reading(nan="outside"))
     np.testing.assert_array_equal(unit[0], ours(array))
     assert np.isnan(unit).sum() == 2 * 6 * 5
-    with pytest.raises(ImageError, match=r"a\.nii\.gz holds NaN"):
+    with pytest.raises(ImageError, match=r"a\.nii\.gz contains NaN"):
         read_image(path)
 
 
@@ -365,7 +365,7 @@ def test_a_truncated_compressed_file_is_noticed_when_it_is_decoded(tmp_path: Pat
     os.truncate(path, path.stat().st_size - missing)
     assert read_header(path).space == LARGE
     for read in (decode, open_window):
-        with pytest.raises(ImageError, match=r"a\.nii\.gz cannot be read .*; it may be truncated"):
+        with pytest.raises(ImageError, match=r"a\.nii\.gz cannot be read .*: it may be truncated"):
             read(path)
 
 

@@ -24,7 +24,7 @@ class PerGroup:
 
     @property
     def on_grid(self) -> bool:
-        """Whether lambda is a point of the grid, as for the inner theorem."""
+        """True if lambda is a point of the grid, as for the inner theorem."""
         return self.inner.on_grid
 
     @property

@@ -12,7 +12,7 @@ class Procedure(Protocol):
 
     @property
     def on_grid(self) -> bool:
-        """Whether lambda is a point of the grid, even where critical lambdas are exact."""
+        """True if lambda is a point of the grid, even where critical lambdas are exact."""
 
     @property
     def reads(self) -> frozenset[str]:

@@ -76,7 +76,7 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
 
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
     type Imaging Region of Interest (NCIt C85402): it says where a network's output may be far from the truth,
-    and calling that a lesion, a tissue or an artefact would be a claim about the patient that nobody made.
+    and calling that a lesion, a tissue or an artefact would be an unfounded claim about the patient.
 
     Raises:
         MissingFileError: the extra dicom is not installed.

@@ -35,12 +35,12 @@ class Sources:
     patient: dict[str, Any]
     """Original values of PATIENT, which are emptied in `images`."""
     has_frames: bool
-    """Whether the image is one file of a multi-frame kind."""
+    """True if the image is one file of a multi-frame kind."""
     is_placed: bool
-    """Whether the slices have positions; a slice without one is put at the origin for now."""
+    """True if the slices have positions; a slice without one is put at the origin for now."""
     has_spacing: bool
     has_reference: bool
-    """Whether the slices name their frame of reference; if not, a new one is used."""
+    """True if the slices name their frame of reference; if not, a new one is used."""
 
     @property
     def positions(self) -> list[Any]:
