@@ -29,8 +29,8 @@ WRITING = {name: verb.action for name, verb in VERBS.items()} | {
         "calibrate", "/first", "--scorer", "packaged", "--threshold", "0.05", "--out", "/new"
     ),
     "monitor": command("monitor", "/run", "/test", "--state", "/watch.json"),
-    "export for the Hub": command("export", "/run", "/new", "--as", "huggingface"),
-    "export for bioimage.io": command("export", "/run", "/new", "--as", "bioimageio"),
+    "export for the Hub": command("export", "/run", "/new", "--format", "huggingface"),
+    "export for bioimage.io": command("export", "/run", "/new", "--format", "bioimageio"),
 }
 MASKS = ("masks/mine.png", "overlays/mine.jpg", "segmentations/mine.dcm", "sizes_mine.csv", "notes.txt")
 """Files of the user's beside masks of another promise, which --overwrite is asked to replace."""

@@ -1,4 +1,4 @@
-"""Whole images by the command line: calibrate --whole, and masks from OME-Zarr to OME-Zarr."""
+"""Whole images by the command line: calibrate --tiled, and masks from OME-Zarr to OME-Zarr."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def whole(own: Path) -> Path:
 
 
 def test_calibrated_whole_it_masks_whole(conformask, whole):
-    how = ("--threshold", "0.03", "--confidence", "0.8", "--whole", "--json")
+    how = ("--threshold", "0.03", "--confidence", "0.8", "--tiled", "--json")
     calibrated = conformask("calibrate", whole / "run", whole / "whole", *how)
     assert calibrated.status == 0, calibrated.err
     assert "for whole images, like the" in calibrated.record["promise"]
@@ -65,7 +65,7 @@ def test_calibrated_on_tiles_it_warns(conformask, whole):
 
 
 def test_whole_without_images_is_bad_usage(conformask, whole):
-    answer = conformask("calibrate", whole / "run", "--threshold", "0.1", "--whole")
+    answer = conformask("calibrate", whole / "run", "--threshold", "0.1", "--tiled")
     assert answer.status == 2
     assert "give DATA" in answer.err
 

@@ -329,9 +329,9 @@ class Masker:
 
         Arguments left out keep their values; a name of a guarantee keeps the other terms of the promise. The
         rule is found on the grid of the curves, which is slightly conservative where the loss has an exact
-        solution; the same settings return the same masker. A simultaneous promise covers every confidence and, snapped
-        down to a declared one, every threshold at its delta; any other change makes the masker exploratory,
-        permanently.
+        solution; the same settings return the same masker. A simultaneous promise covers every confidence
+        and, snapped down to a declared one, every threshold at its delta; any other change makes the masker
+        exploratory, permanently.
 
         Raises:
             MismatchError: no curves are stored.

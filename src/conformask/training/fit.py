@@ -161,7 +161,8 @@ def fit(
     except for how long. Images are mirrored at random, and with `turns` flipped both ways and rotated. A part
     of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
     `status_callback` about the network is shown beside the progress. The initial weights are restored if they
-    were better on the selection images: by their loss, or if `is_worse_than_start` is true of the trained network.
+    were better on the selection images: by their loss, or if `is_worse_than_start` is true of the trained
+    network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.

@@ -51,9 +51,6 @@ class Compute:
             raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
 
 
-ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")
-
-
 def launch_fabric(compute: Compute) -> Fabric:
     """Start the processes that share the work, one for each device on each node; this one may be all.
 
@@ -96,3 +93,6 @@ def check_devices(devices: int | str) -> None:
         asked = 0
     if not 0 < asked <= there:
         raise InvalidArgumentError(f"devices = {devices}: this machine has {there}; give a number, or auto")
+
+
+ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")
