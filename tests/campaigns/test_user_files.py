@@ -151,7 +151,7 @@ def campaign(names: Sequence[str]) -> None:
         before = prepared(Path(temporary).resolve() / "before")
         work = before.with_name("work")
         done(before, command("mask", "/run", "/test", "/masked"))
-        done(before, command("calibrate", "/run", "--confidence", "0.5"))
+        done(before, command("recalibrate", "/run", "--confidence", "0.5"))
         shutil.copytree(before / "images", before / "photos")
         works: dict[str, Callable[[], int]] = {
             name: lambda action=action: walk(before, work, action) for name, action in WRITING.items()
