@@ -200,7 +200,7 @@ def trained(train: cm.Triplets, run: Path, count: int, how: str, epochs: int | N
         some,
         out=run,
         training=cm.TrainingConfig(epochs=epochs, resume=True),
-        network=cm.NetworkOptions(scratch=how == "scratch"),
+        network=cm.NetworkOptions(from_scratch=how == "scratch"),
     )
 
 

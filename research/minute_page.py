@@ -31,7 +31,7 @@ resplits of calibration and test.
 {sizes}
 
 *Fine-tuned* is `conformask train` on that many triplets; *scratch* is `conformask train
---scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
+--from-scratch`. The best simple score is the smallest of local spread, the length of y_hat's gradient, and |x
 - y_hat|.
 
 {ratios}

@@ -94,7 +94,7 @@ def measured(data: cm.Triplets, run: Path, scorer: str, by: str | None, width: i
         out=run,
         scorer=scorer,
         training=cm.TrainingConfig(epochs=EPOCHS, resume=(run / "checkpoints").exists()),
-        network=cm.NetworkOptions(width=width, by=by),
+        network=cm.NetworkOptions(width=width, volume_mode=by),
     )
     minutes = (process_time() - started) / 60
     calibration, test = data.part("calibration"), data.part("test")

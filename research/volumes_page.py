@@ -107,8 +107,8 @@ def conclusion(results: Mapping[str, Any]) -> str:
             )
     lines.append(
         "\nThe default is the packaged network, slice by slice: it works on a stack of any depth and on any "
-        "spacing, and is tiled with hardly any overlap between slices. `--by volume` is there where a volume "
-        "is near isotropic."
+        "spacing, and is tiled with hardly any overlap between slices. `--volume-mode volume` is there where "
+        "a volume is near isotropic."
     )
     return "\n".join(lines)
 

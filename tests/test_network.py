@@ -65,7 +65,7 @@ def test_the_rule() -> None:
         assert caveat is not None
         assert told in caveat.text
         assert not caveat.other
-    with pytest.raises(MismatchError, match=r"another network with that name.*--other-network"):
+    with pytest.raises(MismatchError, match=r"another network with that name.*--allow-network-mismatch"):
         check_network(A, B, "it", allow_network_mismatch=False)
     caveat = check_network(A, B, "it", allow_network_mismatch=True)
     assert caveat is not None
@@ -94,7 +94,7 @@ def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         USES[use](masker, made_by(A, 2), tmp_path / "same")
-    with pytest.raises(MismatchError, match="--other-network"):
+    with pytest.raises(MismatchError, match="--allow-network-mismatch"):
         USES[use](masker, made_by(B, 2), tmp_path / "other")
     assert not (tmp_path / "other").exists()
     with pytest.warns(UserWarning, match="another network"):
@@ -162,7 +162,7 @@ def test_the_command_line_repeats_no_promise_for_another_network(
             write_image(tmp_path / "data" / role / f"{triplet.name}.npy", getattr(triplet, role))
     Provenance(network=B).save(tmp_path / "data")
     out = [str(tmp_path / "masks")] if verb == "mask" else []
-    main([verb, str(tmp_path / "run"), str(tmp_path / "data"), *out, "--other-network"])
+    main([verb, str(tmp_path / "run"), str(tmp_path / "data"), *out, "--allow-network-mismatch"])
     told = capsys.readouterr().out
     assert "P(l1 <=" not in told
     assert "agreement" not in told

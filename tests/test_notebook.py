@@ -14,7 +14,7 @@ import conformask as cm
 y = np.random.default_rng(0).uniform(0.2, 0.8, (30, 16, 16, 1)).astype(np.float32)
 known = cm.Triplets.from_arrays(y, y + 0.02, y)
 scorer = cm.Heuristic(cm.local_spread, channels=1)
-masker = cm.calibrate(scorer, known, threshold=0.01, distance="l1")
+masker = cm.calibrate(scorer, known, threshold=0.01, loss="l1")
 """,
     "cm.show(masker, y[0, ..., 0], y[0, ..., 0] + np.float32(0.02), y[0, ..., 0])",
     "cm.evaluate(masker, cm.Triplets.from_arrays(y[:, ::-1], y[:, ::-1] + 0.02, y[:, ::-1]))",

@@ -54,7 +54,7 @@ NO_MEMORY = (
 """Phrases, in lower case, by which torch, oneDNN, onnxruntime and the system report a lack of memory."""
 MEMORY = (
     "there is not enough memory: close other programs, use a machine with more, or use smaller images, "
-    "tiles (--whole) or smaller batches (--batch-size)"
+    "tiles (--tiled) or smaller batches (--batch-size)"
 )
 
 

@@ -16,8 +16,8 @@ Untrained = Literal["packaged", "spread", "residual", "gradient"]
 UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
-By = Literal["slices", "volume"]
-"""Ways in which a network processes volumes."""
+VolumeMode = Literal["slices", "volume"]
+"""How a network processes volumes."""
 Export = Literal["onnx", "bioimageio", "huggingface"]
 """Formats for exporting a masker."""
 Split = Literal["file", "within", "tile"]

@@ -185,7 +185,7 @@ VERBS = {
     "predictor": Verb(command(*NET), predictor, command(*NET, "--resume")),
     "train": Verb(command(*TRAIN), scorer, command(*TRAIN, "--resume")),
     "calibrate": Verb(command("calibrate", "/run", "/other", "--threshold", "0.03"), promise),
-    "recalibrate": Verb(command("calibrate", "/run", "--confidence", "0.6"), promise),
+    "recalibrate": Verb(command("recalibrate", "/run", "--confidence", "0.6"), promise),
     "evaluate": Verb(command("evaluate", "/run", "/test", "--report", "/report.html"), evaluation),
     "mask": Verb(command("mask", "/run", "/test", "/new"), masks, grows=True),
     "export": Verb(command("export", "/run", "/masker.onnx"), exported, slow=True),

@@ -29,8 +29,8 @@ WRITING = {name: verb.action for name, verb in VERBS.items()} | {
         "calibrate", "/first", "--scorer", "packaged", "--threshold", "0.05", "--out", "/new"
     ),
     "monitor": command("monitor", "/run", "/test", "--state", "/watch.json"),
-    "export for the Hub": command("export", "/run", "/new", "--as", "huggingface"),
-    "export for bioimage.io": command("export", "/run", "/new", "--as", "bioimageio"),
+    "export for the Hub": command("export", "/run", "/new", "--format", "huggingface"),
+    "export for bioimage.io": command("export", "/run", "/new", "--format", "bioimageio"),
 }
 MASKS = ("masks/mine.png", "overlays/mine.jpg", "segmentations/mine.dcm", "sizes_mine.csv", "notes.txt")
 """Files of the user's beside masks of another promise, which --overwrite is asked to replace."""
@@ -151,7 +151,7 @@ def campaign(names: Sequence[str]) -> None:
         before = prepared(Path(temporary).resolve() / "before")
         work = before.with_name("work")
         done(before, command("mask", "/run", "/test", "/masked"))
-        done(before, command("calibrate", "/run", "--confidence", "0.5"))
+        done(before, command("recalibrate", "/run", "--confidence", "0.5"))
         shutil.copytree(before / "images", before / "photos")
         works: dict[str, Callable[[], int]] = {
             name: lambda action=action: walk(before, work, action) for name, action in WRITING.items()

@@ -164,19 +164,24 @@ def test_losses_that_are_none(refused, conformask, made):
     refused([*calibrate, "--distance=ssim", "--over=window", "--window=5"], "ssim_map")
     refused([*calibrate, "--over=window"], "needs a window")
     refused([*calibrate, "--over=missed", "--tolerance=-1"], "tolerance", "at least 0")
-    answer = conformask("calibrate", made / "run", "--over=window", "--window=5")
-    assert (answer.status, "give DATA" in answer.err) == (2, True)
+    for verb in ("recalibrate", "thresholds"):
+        answer = conformask(verb, made / "run", "--over=window", "--window=5")
+        assert (answer.status, "Unknown option: --over" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize("threshold", ["0", "-1", "nan", "inf", "abc", "q0", "q2", "q"])
 def test_bad_thresholds(refused, made, threshold):
     refused(["calibrate", made / "run", made / "data", f"--threshold={threshold}"], "threshold", "above 0")
-    refused(["calibrate", made / "run", f"--threshold={threshold}"], "threshold", "above 0")
+    refused(["recalibrate", made / "run", f"--threshold={threshold}"], "threshold", "above 0")
 
 
 @pytest.mark.parametrize("confidence", ["0", "1", "1.5", "-0.1", "nan"])
 def test_bad_confidences(refused, made, confidence):
-    for tokens in (calibrating(made / "run", made / "data"), ["calibrate", made / "run", made / "data"]):
+    for tokens in (
+        calibrating(made / "run", made / "data"),
+        ["thresholds", made / "run"],
+        ["recalibrate", made / "run"],
+    ):
         refused([*tokens, f"--confidence={confidence}"], "confidence", "between 0 and 1")
     refused(["check", made / "data", f"--confidence={confidence}"], "confidence", "between 0 and 1")
 
@@ -192,7 +197,7 @@ def test_a_write_that_fails_leaves_nothing(refused, own, monkeypatch, error):
     monkeypatch.setattr(Path, "replace", full)
     out = own / "out"
     refused(["mask", own / "run", own / "data", out], "cannot write", out, error.strerror, "another folder")
-    refused(["calibrate", own / "run", "--threshold", "0.1"], "cannot write", own / "run")
+    refused(["recalibrate", own / "run", "--threshold", "0.1"], "cannot write", own / "run")
     refused(["train", own / "data", own / "new", "--width", "4", "--epochs", "1"], own / "new")
     refused(["evaluate", own / "run", own / "data"], "cannot write", own / "run")
     assert snapshot(own / "run") == before
@@ -245,8 +250,8 @@ def test_a_missing_file_of_a_run(refused, own, file):
 def test_what_is_no_run_folder(refused, made, tmp_path):
     for tokens in (
         ["info", tmp_path],
-        ["calibrate", tmp_path],
-        ["calibrate", tmp_path, "--threshold", "0.1"],
+        ["thresholds", tmp_path],
+        ["recalibrate", tmp_path, "--threshold", "0.1"],
         ["mask", tmp_path, made / "data", tmp_path / "out"],
         ["evaluate", tmp_path / "nowhere", made / "data"],
     ):
@@ -258,7 +263,7 @@ def test_a_run_that_is_not_calibrated(refused, own):
     for tokens in (["mask", own / "run", own / "data", own / "out"], ["evaluate", own / "run", own / "data"]):
         refused(tokens, own / "run", "calibrate it first")
     for change in (["--guarantee", "pac"], ["--threshold", "0.1"]):
-        refused(["calibrate", own / "run", *change], own / "run", "no calibration", "give DATA")
+        refused(["recalibrate", own / "run", *change], own / "run", "no calibration", "conformask calibrate")
     assert not (own / "out").exists()
 
 
@@ -357,7 +362,7 @@ def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
 def test_a_terminal_that_is_not_utf_8(made, encoding):
     """The table of thresholds has bars, which neither encoding holds."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
-    command = [Path(sys.executable).with_name("conformask"), "calibrate", made / "run"]
+    command = [Path(sys.executable).with_name("conformask"), "thresholds", made / "run"]
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert b"\\u2588" in done.stdout

@@ -40,20 +40,22 @@ def test_what_is_refused(conformask, own) -> None:
 
 def test_another_network_is_refused_as_mask_refuses_it(conformask, made, tmp_path) -> None:
     network = enlarging(tmp_path / "network.onnx", 4, 3)
-    answer = conformask("export", made / "run", tmp_path / "whole.onnx", "--with", network)
+    answer = conformask("export", made / "run", tmp_path / "whole.onnx", "--predictor", network)
     assert answer.status == 1
     assert "about outputs of bicubic, but these were made by network.onnx" in answer.err
-    assert "--other-network" in answer.err
+    assert "--allow-network-mismatch" in answer.err
     assert not (tmp_path / "whole.onnx").exists()
 
 
 def test_a_folder_says_what_nobody_gave(conformask, made, tmp_path) -> None:
-    answer = conformask("export", made / "run", tmp_path / "hub", "--as", "huggingface", "--author", "Ada L.")
+    answer = conformask(
+        "export", made / "run", tmp_path / "hub", "--format", "huggingface", "--author", "Ada L."
+    )
     assert answer.status == 0, answer.err
     assert "Missing, because only you know it: license (--license), cite (--cite)." in answer.out
     assert load(tmp_path / "hub").promise == load(made / "run").promise
     whole = ("--license", "MIT", "--cite", "Doe 10.1000/182", "--author", "Ada L.", "--author", "Bo M.")
-    answer = conformask("export", made / "run", tmp_path / "two", "--as", "huggingface", *whole, "--json")
+    answer = conformask("export", made / "run", tmp_path / "two", "--format", "huggingface", *whole, "--json")
     assert answer.record["missing"] == []
     assert "Authors: Ada L., Bo M." in (tmp_path / "two" / "README.md").read_text()
 
@@ -61,8 +63,11 @@ def test_a_folder_says_what_nobody_gave(conformask, made, tmp_path) -> None:
 def test_options_of_another_form_are_bad_usage(conformask, made, tmp_path) -> None:
     for tokens, words in (
         (["--license", "MIT"], "describe a folder"),
-        (["--as", "huggingface", "--with", "network.onnx"], "--with puts a network into an ONNX file"),
-        (["--as", "zoo"], "onnx"),
+        (
+            ["--format", "huggingface", "--predictor", "network.onnx"],
+            "--predictor puts a network into an ONNX file",
+        ),
+        (["--format", "zoo"], "onnx"),
     ):
         answer = conformask("export", made / "run", tmp_path / "out", *tokens)
         assert answer.status == 2

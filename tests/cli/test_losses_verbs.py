@@ -25,7 +25,7 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
     assert (evaluated["over"], evaluated["window"]) == ("window", 5)
     assert "in mean L1 over any 5 x 5 pixels" in (own / "report.html").read_text(encoding="utf-8")
-    again = conformask("calibrate", run, "--threshold", "0.2", "--json").record
+    again = conformask("recalibrate", run, "--threshold", "0.2", "--json").record
     assert again["promise"].startswith("P(window(l1, 5 px) <= 0.2)")
     conformask("mask", run, data, own / "masks")
     with (own / "masks" / "sizes.csv").open(newline="", encoding="utf-8") as file:
@@ -38,7 +38,7 @@ def test_a_score_for_each_loss(conformask, own: Path) -> None:
     tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
     record = conformask(*tokens, "--width", "4", "--epochs", "1", "--json").record
     assert (record["scorer"], record["over"], record["tolerance"]) == ("error", "missed", 0.05)
-    chosen = conformask("calibrate", own / "missed")
+    chosen = conformask("thresholds", own / "missed")
     assert "What a threshold on missed(l1 > 0.05) would mean" in chosen.out
     promise = conformask(
         "calibrate", own / "missed", own / "data", "--threshold", "0.5", "--confidence", "0.8"
@@ -73,4 +73,4 @@ def test_the_caveat_of_ssim_stands_beside_its_promise(conformask, own: Path) -> 
     assert conformask(*tokens).out.startswith("P(ssim <= 0.3)")
     conformask("evaluate", run, data, "--report", own / "report.html")
     for file in (own / "report.html", run / "CARD.md"):
-        assert "A promise about ssim_map does." in file.read_text(encoding="utf-8")
+        assert "A promise about ssim_map requires that." in file.read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from conformask.cli import EXAMPLES, GROUPS, VERBS, build
+from conformask.cli import EXAMPLES, GROUPS, RENAMED, VERBS, build
 
 LOOK = """
 import sys
@@ -84,7 +84,45 @@ def test_bad_usage_is_2_and_says_so_on_standard_error(conformask, tokens):
     assert "Error" in answer.err
 
 
-@pytest.mark.parametrize("tokens", [("--help",), ("--version",), ("calibrate", "--help")])
+@pytest.mark.parametrize(
+    ("tokens", "verb"),
+    [
+        (("calibrate", "run"), "thresholds"),
+        (("calibrate", "run", "--threshold", "0.1"), "recalibrate"),
+        (("calibrate", "run", "--confidence", "0.8"), "recalibrate"),
+        (("calibrate", "run", "data", "--confidence", "0.8"), "thresholds"),
+    ],
+)
+def test_calibrate_without_images_or_threshold_names_the_verb_for_it(conformask, tokens, verb):
+    answer = conformask(*tokens)
+    assert (answer.status, answer.out) == (2, "")
+    assert f"conformask {verb} run" in answer.err
+
+
+RENAMED_IN = {
+    "--as": "export", "--by": "train", "--like": "mask", "--nan": "check", "--other-network": "mask",
+    "--scratch": "train", "--seg": "mask", "--whole": "calibrate", "--with": "export", "--within": "plan",
+}  # fmt: skip
+"""For each renamed option, a verb that has it."""
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_option_is_answered_with_its_new_name(conformask, old):
+    folders = [] if RENAMED_IN[old] == "plan" else ["folder"]
+    for tokens in ([old], [f"{old}=1"], [old, "1"]):
+        answer = conformask(RENAMED_IN[old], *folders, *tokens)
+        assert (answer.status, answer.out) == (2, "")
+        assert f"Unknown option: {old}. It is now called {RENAMED[old]}." in answer.err
+
+
+def test_a_verb_that_has_no_such_option_names_none(conformask):
+    answer = conformask("info", "run", "--whole")
+    assert answer.status == 2
+    assert "Unknown option: --whole." in answer.err
+    assert "--tiled" not in answer.err
+
+
+@pytest.mark.parametrize("tokens", [("--help",), ("--version",), *((verb, "--help") for verb in VERBS)])
 def test_help_and_version_load_nothing_heavy(tokens):
     answer = fresh(*tokens)
     assert answer.stderr.strip() == "[]"
@@ -102,8 +140,8 @@ def test_info_loads_no_torch(made):
     [
         (("info", "run"), {"run", "promise", "scorer", "calibration"}),
         (("check", "data"), {"n", "groups", "parts", "duplicates", "warnings", "mean_error"}),
-        (("calibrate", "run", "data"), {"choices", "distance", "confidence"}),
-        (("calibrate", "run", "--threshold", "0.05"), {"promise", "threshold", "lam", "exact"}),
+        (("thresholds", "run"), {"choices", "distance", "confidence"}),
+        (("recalibrate", "run", "--threshold", "0.05"), {"promise", "threshold", "lam", "exact"}),
         (("mask", "run", "data", "out"), {"out", "n", "mask_size", "promise"}),
         (("evaluate", "run", "data"), {"coverage", "coverage_interval", "mask_size", "ratio_to_oracle"}),
     ],
@@ -141,16 +179,16 @@ def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkey
     monkeypatch.chdir(own)
     assert conformask("evaluate", "run", "data").status == 0
     assert "earlier promise" not in conformask("info", "run").out
-    assert conformask("calibrate", "run", "--threshold", "0.2").status == 0
+    assert conformask("recalibrate", "run", "--threshold", "0.2").status == 0
     assert "earlier promise" in conformask("info", "run").out
 
 
 def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
-    choices = conformask("calibrate", "run", "data")
+    choices = conformask("thresholds", "run")
     assert "pass unmasked" in choices.out
     assert "Nothing is calibrated yet" in choices.out
-    recalibrated = conformask("calibrate", "run", "--threshold", "q0.5")
+    recalibrated = conformask("recalibrate", "run", "--threshold", "q0.5")
     assert "on a grid" in recalibrated.out
     assert "P(l1 <= " in recalibrated.out
     assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out

@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-READ = ("--clip", "x", "--nan", "outside", "--group-from", r"sub-(\d+)")
+READ = ("--clip", "x", "--nan-is-outside", "--group-from", r"sub-(\d+)")
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path
 
 def test_in_three_dimensions(conformask, parts: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
-    tokens = ("train", parts["train"], run, *READ, "--by", "volume", "--width", "4", "--epochs", "1")
+    tokens = ("train", parts["train"], run, *READ, "--volume-mode", "volume", "--width", "4", "--epochs", "1")
     assert conformask(*tokens).status == 0
     promised = conformask(
         "calibrate", run, parts["calibration"], *READ, "--threshold", "q0.3", "--unit", "group"
@@ -97,9 +97,9 @@ def test_in_three_dimensions(conformask, parts: dict[str, Path], tmp_path: Path)
 
 
 def test_a_network_is_told_of_planes_only_what_they_have(conformask, made: Path, tmp_path: Path) -> None:
-    answer = conformask("train", made / "data", tmp_path / "run", "--by", "slices", "--epochs", "1")
+    answer = conformask("train", made / "data", tmp_path / "run", "--volume-mode", "slices", "--epochs", "1")
     assert answer.status == 1
-    assert "by 'slices' is for volumes, but these images are planes" in answer.err
+    assert "volume_mode 'slices' is for volumes, but these images are planes" in answer.err
 
 
 def test_windows_as_lengths_need_a_spacing(conformask, made: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def test_a_stream_from_one_call_to_the_next(conformask, own: Path) -> None:
 def test_a_state_goes_with_its_calibration(conformask, own: Path) -> None:
     asked = ("monitor", own / "run", own / "data", "--state", own / "state.json")
     assert conformask(*asked).status == 0
-    assert conformask("calibrate", own / "run", "--confidence", "0.7").status == 0
+    assert conformask("recalibrate", own / "run", "--confidence", "0.7").status == 0
     refused = conformask(*asked)
     assert refused.status == 1
     assert "start a new state after each calibration" in refused.err

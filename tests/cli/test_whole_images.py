@@ -1,4 +1,4 @@
-"""Whole images by the command line: calibrate --whole, and masks from OME-Zarr to OME-Zarr."""
+"""Whole images by the command line: calibrate --tiled, and masks from OME-Zarr to OME-Zarr."""
 
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def whole(own: Path) -> Path:
 
 
 def test_calibrated_whole_it_masks_whole(conformask, whole):
-    how = ("--threshold", "0.03", "--confidence", "0.8", "--whole", "--json")
+    how = ("--threshold", "0.03", "--confidence", "0.8", "--tiled", "--json")
     calibrated = conformask("calibrate", whole / "run", whole / "whole", *how)
     assert calibrated.status == 0, calibrated.err
     assert "for whole images, like the" in calibrated.record["promise"]
@@ -52,7 +52,7 @@ def test_calibrated_whole_it_masks_whole(conformask, whole):
     written = zarr.open_group(whole / "out" / "masks" / "slide.ome.zarr", mode="r")["0"][:]
     assert written.shape == (1, *LARGE)
     assert masked.record["mask_size"] == pytest.approx(1 - written.mean() / 65535, abs=1e-4)
-    recalibrated = conformask("calibrate", whole / "run", "--threshold", "0.05", "--json")
+    recalibrated = conformask("recalibrate", whole / "run", "--threshold", "0.05", "--json")
     assert recalibrated.record["tiles"] == [1024, 64]
     assert conformask("evaluate", whole / "run", whole / "data").status == 0
 
@@ -64,10 +64,13 @@ def test_calibrated_on_tiles_it_warns(conformask, whole):
     assert (whole / "out" / "masks" / "slide.ome.zarr").is_dir()
 
 
-def test_whole_without_images_is_bad_usage(conformask, whole):
-    answer = conformask("calibrate", whole / "run", "--threshold", "0.1", "--whole")
+def test_tiles_without_images_are_bad_usage(conformask, whole):
+    answer = conformask("calibrate", whole / "run", "--threshold", "0.1", "--tiled")
     assert answer.status == 2
-    assert "give DATA" in answer.err
+    assert (
+        f"no DATA is given: for what needs no images, use conformask recalibrate {whole / 'run'}"
+        in answer.err
+    )
 
 
 def test_a_missing_chunk_stops_it_at_once(conformask, whole):

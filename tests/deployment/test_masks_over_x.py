@@ -72,7 +72,7 @@ def test_a_parametric_map_refers_to_the_series_of_x(tmp_path: Path, scorer: Heur
     uid = write_series(tmp_path / "x" / "p1")
     write_y_hat(tmp_path / "y_hat" / "p1.nii.gz", volume(1))
     triplets = Triplets.from_folder(tmp_path, reading=HU)
-    written = cm.write_masks(masker, triplets, tmp_path / "out", like="x", seg=0.5)
+    written = cm.write_masks(masker, triplets, tmp_path / "out", mask_geometry="x", dicom_seg_below=0.5)
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["p1.dcm"]
     data = hd.pm.ParametricMap.from_dataset(pydicom.dcmread(tmp_path / "out" / "masks" / "p1.dcm"))
     assert data.ReferencedSeriesSequence[0].SeriesInstanceUID == uid
@@ -97,7 +97,7 @@ FLIPPED = AFFINE @ np.array([[1, 0, 0, 0], [0, -1, 0, SPACE[1] - 1], [0, 0, 1, 0
 @pytest.mark.parametrize(
     ("array", "affine", "message"),
     [
-        (volume(1), MOVED, "x and y_hat have affines that differ by 1 mm; leave out like='x'"),
+        (volume(1), MOVED, "x and y_hat have affines that differ by 1 mm; leave out mask_geometry='x'"),
         (volume(1)[:, ::-1], FLIPPED, "affines that differ by .* mm, axes towards LPS and LAS"),
         (volume(1)[:, :-1], AFFINE, r"x has \(4, 20, 130\) pixels, but y_hat has \(4, 19, 130\)"),
         (volume(1), None, "do not both state their position"),
@@ -110,5 +110,7 @@ def test_masks_over_an_x_elsewhere_are_refused(
     write_y_hat(tmp_path / "y_hat" / "p1.nii.gz", array, affine)
     masker = masker_of(SCORER)
     with pytest.raises(MismatchError, match=f"mask of 'p1' cannot be placed over x: .*{message}"):
-        cm.write_masks(masker, Triplets.from_folder(tmp_path, reading=HU), tmp_path / "out", like="x")
+        cm.write_masks(
+            masker, Triplets.from_folder(tmp_path, reading=HU), tmp_path / "out", mask_geometry="x"
+        )
     assert not (tmp_path / "out").exists()

@@ -160,7 +160,7 @@ def test_the_network_is_that_of_the_calibration(masker: Masker, tmp_path: Path, 
     assert caveat(Network("unet-2026"), "unet-2026") is None
     assert not recwarn
     for other in (Network("p.onnx", "another"), Network("unet-2026")):
-        with pytest.raises(MismatchError, match=r"is about outputs of .*--other-network"):
+        with pytest.raises(MismatchError, match=r"is about outputs of .*--allow-network-mismatch"):
             caveat(other)
         with pytest.warns(UserWarning, match="these were made by"):
             found = caveat(other, allow_network_mismatch=True)

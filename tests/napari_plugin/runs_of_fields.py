@@ -37,6 +37,7 @@ def run_of(folder: Path, shape: tuple[int, ...], channels: int = 1, **asked: obj
     axes = "ZYX"[-len(shape) :] + ("C" if channels > 1 else "")
     triplets = cm.Triplets.from_arrays(*columns, reading=cm.Reading(axes=axes))
     calibration, selection = triplets.select(range(14)), triplets.select(range(14, 24))
-    settings = {"scorer": cm.packaged_scorer(), "threshold": 0.01, "confidence": 0.8} | asked
-    cm.calibrate(calibration=calibration, selection=selection, **settings).save(folder)
+    promise = cm.Promise(confidence=0.8)
+    settings = {"scorer": cm.packaged_scorer(), "threshold": 0.01, "promise": promise} | asked
+    cm.calibrate(images=calibration, selection=selection, **settings).save(folder)
     return Run(folder, cm.load(folder))

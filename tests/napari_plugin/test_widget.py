@@ -150,8 +150,8 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
 
 
 def test_a_simultaneous_promise_holds_wherever_the_slider_is(widget, masked, tmp_path):
-    asked = {"threshold": "q0.5", "confidence": 0.5, "guarantee": "simultaneous", "delta": 0.3}
-    run = run_of(tmp_path, (48, 40), **asked)
+    promise = cm.Promise("simultaneous", confidence=0.5, delta=0.3)
+    run = run_of(tmp_path, (48, 40), threshold="q0.5", promise=promise)
     x, y_hat, _ = pair(50, (48, 40))
     masked(run, *layers_of(widget, x, y_hat))
     for place in (widget.threshold.value, 300):

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import lightning as L
@@ -26,7 +27,7 @@ from conformask.training.budget import Budget
 from conformask.training.fit import TrainingConfig
 
 SIZE = 16
-PLAN = TrainingConfig(epochs=3, batch_size=4, learning_rate=2e-3)
+TRAINING = TrainingConfig(epochs=3, batch_size=4, learning_rate=2e-3)
 COLUMNS = ["loss", "adversarial_loss", "discriminator_loss", "selection_loss"]
 
 
@@ -45,9 +46,19 @@ ALL = images()
 TRAIN, SELECTION = ALL.part("train"), ALL.part("selection")
 
 
-def train(out: Path, kind: str = "gan", name: str = "completion", plan: TrainingConfig = PLAN, **settings):
+def train(
+    out: Path, kind: str = "gan", name: str = "completion", training: TrainingConfig = TRAINING, **settings
+):
     return fit_predictor(
-        TRAIN, SELECTION, task=task(name), size=SIZE, out=out, training=plan, kind=kind, width=4, **settings
+        TRAIN,
+        SELECTION,
+        task=task(name),
+        size=SIZE,
+        out=out,
+        training=training,
+        kind=kind,
+        width=4,
+        **settings,
     )
 
 
@@ -64,8 +75,7 @@ def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["completion", "super_resolution", "colorization"])
 def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None:
-    plan = TrainingConfig(epochs=1, batch_size=8)
-    predictor = train(tmp_path, kind, name, plan)
+    predictor = train(tmp_path, kind, name, TrainingConfig(epochs=1, batch_size=8))
     assert (predictor.name, predictor.kind, predictor.task.name) == (kind, kind, name)
     card = json.loads((tmp_path / "predictor.json").read_text())
     assert card["kind"] == kind
@@ -81,7 +91,7 @@ def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None
 
 
 def test_both_losses_are_recorded_and_the_generator_learns(tmp_path: Path) -> None:
-    train(tmp_path, plan=TrainingConfig(epochs=8, batch_size=4, learning_rate=2e-3))
+    train(tmp_path, training=TrainingConfig(epochs=8, batch_size=4, learning_rate=2e-3))
     written = rows(tmp_path)
     assert list(written[0]) == ["epoch", "step", *COLUMNS, "learning_rate"]
     assert all(math.isfinite(float(row[column])) for row in written for column in COLUMNS)
@@ -104,7 +114,10 @@ def test_only_the_generator_is_stored_for_use(tmp_path: Path) -> None:
     assert prefixes == {"network", "discriminator"}
     assert [len(state["state"]) for state in kept["optimizer_states"]] == [
         len(list(network.parameters()))
-        for network in (predictor.network, adversarial(predictor.network, predictor.task, PLAN).discriminator)
+        for network in (
+            predictor.network,
+            adversarial(predictor.network, predictor.task, TRAINING).discriminator,
+        )
     ]
 
 
@@ -134,7 +147,10 @@ def test_a_killed_gan_resumes_to_the_same_state(tmp_path: Path, monkeypatch: pyt
         patch.setattr(Budget, "on_train_batch_start", killed)
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "killed")
-    resumed, whole = train(tmp_path / "killed", resume=True), train(tmp_path / "whole")
+    resumed, whole = (
+        train(tmp_path / "killed", training=replace(TRAINING, resume=True)),
+        train(tmp_path / "whole"),
+    )
     assert_same(resumed.network, whole.network)
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     one, two = (
@@ -149,7 +165,7 @@ def test_a_killed_gan_resumes_to_the_same_state(tmp_path: Path, monkeypatch: pyt
 
 
 def test_patience_of_a_gan_is_by_the_l1_of_the_generator(tmp_path: Path) -> None:
-    train(tmp_path, plan=TrainingConfig(epochs=12, patience=1, batch_size=4, learning_rate=0.1))
+    train(tmp_path, training=TrainingConfig(epochs=12, patience=1, batch_size=4, learning_rate=0.1))
     losses = [float(row["selection_loss"]) for row in rows(tmp_path)]
     assert len(losses) < 12
     assert losses[-1] >= min(losses[:-1])
@@ -157,7 +173,7 @@ def test_patience_of_a_gan_is_by_the_l1_of_the_generator(tmp_path: Path) -> None
 
 def test_the_discriminator_sees_what_the_task_composes() -> None:
     completion = task("completion")
-    module = adversarial(UNet(1, 1, width=4, levels=2), completion, PLAN)
+    module = adversarial(UNet(1, 1, width=4, levels=2), completion, TRAINING)
     y = torch.rand(2, 1, SIZE, SIZE)
     x = completion.degrade(y)
     seen = []
@@ -189,14 +205,14 @@ def test_losses_are_finite_in_bfloat16(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match=r"kind 'gna' is unknown.*did you mean 'gan'"):
         train(tmp_path / "a", "gna")
-    plan = TrainingConfig(epochs=1)
-    train(tmp_path / "b", "gan", plan=plan)
+    training = TrainingConfig(epochs=1)
+    train(tmp_path / "b", "gan", training=training)
     with pytest.raises(MismatchError, match="another kind"):
-        train(tmp_path / "b", "regressor", plan=plan, resume=True)
+        train(tmp_path / "b", "regressor", training=replace(training, resume=True))
 
 
 def test_a_card_without_a_kind_is_a_regressor(tmp_path: Path) -> None:
-    train(tmp_path, "regressor", plan=TrainingConfig(epochs=1), paper_form=True)
+    train(tmp_path, "regressor", training=TrainingConfig(epochs=1), paper_form=True)
     card = json.loads((tmp_path / "predictor.json").read_text())
     assert card["network"]["paper_form"]
     del card["kind"]

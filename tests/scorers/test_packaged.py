@@ -76,7 +76,7 @@ def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> Non
             selection=triplets(4, 1, SIZE),
             out=tmp_path / f"{scratch}",
             training=cm.TrainingConfig(epochs=1),
-            network=cm.NetworkOptions(scratch=scratch),
+            network=cm.NetworkOptions(from_scratch=scratch),
         )
         assert made.perceptual_hashes is not None
         assert len(made.perceptual_hashes) == known + 10

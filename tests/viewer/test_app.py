@@ -248,8 +248,14 @@ def test_the_bound_of_an_image_is_the_masker_s(client, world, broken):
 
 def test_the_caveat_of_ssim_stands_beside_its_promise(world, tiles):
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
-    how = {"selection": parts[1], "distance": "ssim", "threshold": "q0.5", "confidence": 0.6}
-    ssim = calibrate(world.masker.scorer, parts[0], **how)
+    ssim = calibrate(
+        world.masker.scorer,
+        parts[0],
+        selection=parts[1],
+        loss="ssim",
+        promise=Promise(confidence=0.6),
+        threshold="q0.5",
+    )
     client = TestClient(application(Session(ssim, world.shown), 8000, None), base_url=OURS)
     told = promise(client, image=world.shown.names[0])
     assert "the mask need not cover what is wrong" in told["about_masks"]

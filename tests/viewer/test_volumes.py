@@ -13,6 +13,7 @@ from hand_made_volumes import AFFINE, HU, SPACE
 from PIL import Image
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
+from conformask.conformal.promise import Promise
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
 from conformask.deployment import scored_image
@@ -385,8 +386,14 @@ def test_while_an_image_is_scored_its_tiles_are_counted(world, strip, monkeypatc
 
 def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(2)]
-    how = {"selection": parts[1], "distance": "ssim", "threshold": "q0.5", "confidence": 0.6}
-    masker = calibrate(world.masker.scorer, parts[0], **how)
+    masker = calibrate(
+        world.masker.scorer,
+        parts[0],
+        selection=parts[1],
+        loss="ssim",
+        promise=Promise(confidence=0.6),
+        threshold="q0.5",
+    )
     client, name = asking(masker, world.shown), world.shown.names[0]
     told = client.get(f"/api/images/{name}").json()
     assert (told["truth"], told["measurable"]) == (True, False)

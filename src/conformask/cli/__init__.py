@@ -4,11 +4,21 @@ import ctypes
 import io
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from cyclopts import App, CycloptsError, Group, MissingArgumentError, Parameter, Token, convert
+from cyclopts import (
+    App,
+    CycloptsError,
+    CycloptsPanel,
+    Group,
+    MissingArgumentError,
+    Parameter,
+    Token,
+    UnknownOptionError,
+    convert,
+)
 
 from conformask.errors import ConformaskError, failure_of_system
 
@@ -43,7 +53,8 @@ VERBS = {
     Stores curves, from which conformask recalibrate makes another promise in milliseconds.""",
     "recalibrate": """Change the promise of a run, without reading any image.
 
-    Another threshold, confidence or kind of promise, from the curves that the calibration stored.""",
+    Another threshold, confidence or kind of promise, from the curves that the calibration stored. Terms that
+    are not given stay as they are.""",
     "plan": """Show how many calibration images a promise needs.
 
     Also shows how much coverage varies from one calibration set to the next.""",
@@ -52,7 +63,7 @@ VERBS = {
     Writes a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is; 1 = trusted) and an overlay for each image,
     and a CSV file of mask sizes. Images larger than 1024 pixels, and OME-Zarr images, are masked whole, by
     overlapping tiles, with bounded memory. A promise calibrated on tiles does not cover whole images; a
-    promise calibrated with --whole does.""",
+    promise calibrated with --tiled does.""",
     "evaluate": """Measure coverage and mask sizes on test images.
 
     No earlier step may have used these images. Writes evaluation.json into RUN.""",
@@ -72,8 +83,9 @@ VERBS = {
     each image's own lambda. The guarantee adaptive, and expected and conditional_mean with l1 or l2, are
     refused, because only conformask can find their lambda.
 
-    With your network (--with), the file takes x alone and returns y_hat, mask and score, at the calibrated
-    lambda. --as bioimageio and --as huggingface write a folder that the libraries of these sites read.""",
+    With your network (--predictor), the file takes x alone and returns y_hat, mask and score, at the
+    calibrated lambda. --format bioimageio and --format huggingface write a folder that the libraries of these
+    sites read.""",
     "paper": """Reproduce the paper's experiments on your images.
 
     Runs all sixteen rows of its Table 1 (predictors, masks, baselines and oracles) and makes the table and
@@ -109,7 +121,19 @@ EXAMPLES = {
     "paper": ("paper --photos photographs --out runs/paper --rows 9", "results/paper.md"),
 }
 """For each verb, an example and the page of docs/ with the details."""
-
+RENAMED: Mapping[str, str] = {
+    "--as": "--format",
+    "--by": "--volume-mode",
+    "--like": "--mask-geometry",
+    "--nan": "--nan-is-outside",
+    "--other-network": "--allow-network-mismatch",
+    "--scratch": "--from-scratch",
+    "--seg": "--dicom-seg-below",
+    "--whole": "--tiled",
+    "--with": "--predictor",
+    "--within": "--per-category",
+}
+"""New names of options by the names that they had up to 0.2, for the errors about these."""
 
 WITH_RESUME = "stopped; to resume, repeat the command with --resume"
 AGAIN = "stopped; to resume, repeat the command"
@@ -129,6 +153,7 @@ def build() -> App:
         help_format="plaintext",
         group_commands=Group("More", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), converter=_converted),
+        error_formatter=_error_panel,
     )
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
     for place, (title, verbs) in enumerate(GROUPS.items()):
@@ -146,6 +171,17 @@ def _help(verb: str) -> str:
     example, page = EXAMPLES[verb]
     paragraphs = [*VERBS[verb].split("\n\n"), f"Example: conformask {example}", f"More: docs/{page}"]
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+
+def _error_panel(error: CycloptsError) -> Any:
+    """Return the error as cyclopts shows it; an option that was renamed comes with its new name."""
+    if not isinstance(error, UnknownOptionError):
+        return CycloptsPanel(error)
+    old = (error.token.keyword or error.token.value).split("=")[0]
+    new = RENAMED.get(old)
+    if new not in {name for argument in error.argument_collection for name in argument.names}:
+        return CycloptsPanel(error)
+    return CycloptsPanel(f"Unknown option: {old}. It is now called {new}.")
 
 
 def _converted(kind: Any, tokens: Sequence[Token]) -> Any:

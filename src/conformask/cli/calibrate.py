@@ -15,15 +15,16 @@ from conformask.cli.options import (
     AboutLoss,
     AsJson,
     Devices,
+    FamilyName,
     NetworkName,
     OtherNetwork,
     Promised,
     Read,
+    Threshold,
     loss_of,
 )
 from conformask.cli.output import bad_usage, range_text, show
 from conformask.progress import main_process
-from conformask.storage.claims import places, refuse_unclaimed
 
 if TYPE_CHECKING:
     from conformask.masker.masker import Masker
@@ -37,22 +38,24 @@ def calibrate(
     data: Path | None = None,
     /,
     *,
-    scorer: Annotated[names.Untrained | None, Parameter(show_default=False)] = None,
-    out: Path | None = None,
-    threshold: Annotated[
-        str | None,
+    scorer: Annotated[
+        names.Untrained | None,
         Parameter(
-            help="The largest acceptable loss (the paper's alpha), or a quantile of the loss without a mask "
-            "on the selection images, such as q0.1."
+            show_default=False,
+            help="A score that needs no training: packaged (the score network that comes with conformask), "
+            "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a "
+            "window).",
         ),
     ] = None,
+    out: Annotated[Path | None, Parameter(help="The new run folder; only with --scorer.")] = None,
+    threshold: Threshold = None,
     promise: Promised = MARGINAL,
-    family: names.Family | None = None,
+    family: FamilyName = None,
     about: AboutLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
-    whole: Annotated[
+    tiled: Annotated[
         bool,
         Parameter(
             show_default=False,
@@ -73,21 +76,15 @@ def calibrate(
         The run folder of conformask train; with --scorer, give DATA in its place.
     data
         A folder of triplets; its calibration part is used, or all of it if it is not split.
-    scorer
-        A score that needs no training: packaged (the score network that comes with conformask), residual
-        (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a window).
-    out
-        The new run folder; only with --scorer.
-    family
-        How a score becomes a mask; if not given, the family that suits the loss and the scorer.
     """
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.resolve import family_for, loss_for
     from conformask.masker.serialization import CALIBRATION
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.stored import load_scorer
-    from conformask.scorers.tiled import tiled
+    from conformask.scorers.tiled import tiled as tiled_scorer
     from conformask.scorers.untrained import Untrained, for_images
+    from conformask.storage.claims import places, refuse_unclaimed
 
     if scorer is not None:
         if out is None or data is not None or threshold is None:
@@ -113,7 +110,7 @@ def calibrate(
     name = family_for(used_scorer, loss, family).name
     has_curves = selection is not None and selection.of == loss.terms and name in selection.curves
     masker = calibrate_scorer(
-        tiled(used_scorer, triplets.dimensions) if whole else used_scorer,
+        tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer,
         triplets.part("calibration"),
         threshold=threshold,
         loss=loss,

@@ -1,7 +1,7 @@
 """conformask evaluate: measure a calibrated masker on test triplets."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -19,9 +19,9 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, show, table
 from conformask.progress import main_process
-from conformask.records.evaluation import FILE, Evaluation
-from conformask.report.words import figure, promised_here, verdict
-from conformask.storage.claims import refuse_unclaimed
+
+if TYPE_CHECKING:
+    from conformask.records.evaluation import Evaluation
 
 
 def evaluate(
@@ -48,7 +48,10 @@ def evaluate(
     """
     from conformask.evaluation.evaluate import evaluate as evaluate_masker
     from conformask.masker.load import load
+    from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
+    from conformask.report.words import promised_here, verdict
+    from conformask.storage.claims import refuse_unclaimed
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
@@ -71,8 +74,10 @@ def evaluate(
     show(record, *text, f"Written: {written}", as_json=json)
 
 
-def summary_table(evaluation: Evaluation) -> Table:
+def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
+    from conformask.report.words import figure
+
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
@@ -90,7 +95,7 @@ def _between(interval: tuple[float, float]) -> str:
     return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
 
 
-def _groups(evaluation: Evaluation) -> str:
+def _groups(evaluation: "Evaluation") -> str:
     return "" if evaluation.n_groups is None else f"in {evaluation.n_groups} groups"
 
 

@@ -9,7 +9,6 @@ from cyclopts import Parameter
 from conformask import names
 from conformask.cli.options import AsJson, NetworkName, OtherNetwork
 from conformask.cli.output import bad_usage, facts, show, sizes_text
-from conformask.report.words import promised_here
 
 if TYPE_CHECKING:
     from conformask.exporting.export import Export
@@ -22,17 +21,15 @@ def export(
     out: Path,
     /,
     *,
-    form: Annotated[
+    format: Annotated[
         names.Export,
         Parameter(
-            name="--as",
             help="What to write: an ONNX file, or a model folder for bioimage.io or the Hugging Face Hub.",
         ),
     ] = "onnx",
     predictor: Annotated[
         Path | None,
         Parameter(
-            name="--with",
             help="Your network, an ONNX file: the export then takes x alone, and returns y_hat, mask and "
             "score.",
         ),
@@ -58,7 +55,7 @@ def export(
     run
         A calibrated run folder or a saved masker.
     out
-        The file to write, whose name ends with .onnx; with --as bioimageio or huggingface, a new folder.
+        The file to write, whose name ends with .onnx; with --format bioimageio or huggingface, a new folder.
     """
     from conformask.exporting.bioimageio import export_bioimageio
     from conformask.exporting.export import export as export_onnx
@@ -67,14 +64,17 @@ def export(
     from conformask.masker.load import load
 
     credits = Credits(author, license, cite)
-    if form == "onnx" and credits != Credits():
-        bad_usage("--author, --license and --cite describe a folder: add --as bioimageio or --as huggingface")
-    if form == "huggingface" and predictor is not None:
-        bad_usage("--with puts a network into an ONNX file: use --as onnx or --as bioimageio")
+    if format == "onnx" and credits != Credits():
+        bad_usage(
+            "--author, --license and --cite describe a folder: add --format bioimageio or --format "
+            "huggingface"
+        )
+    if format == "huggingface" and predictor is not None:
+        bad_usage("--predictor puts a network into an ONNX file: use --format onnx or --format bioimageio")
     loaded = load(run)
-    if form == "huggingface":
+    if format == "huggingface":
         _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
-    elif form == "bioimageio":
+    elif format == "bioimageio":
         folder = export_bioimageio(
             loaded,
             out,
@@ -92,6 +92,8 @@ def export(
 
 
 def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> None:
+    from conformask.report.words import promised_here
+
     record = {
         "out": str(done.path),
         "promise": masker.promise,
@@ -108,6 +110,7 @@ def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> 
 
 def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
     from conformask.exporting.check import TOLERANCE
+    from conformask.report.words import promised_here
 
     difference, sizes = done.agreement.difference, done.agreement.sizes
     lam = f"depends on the {', '.join(sorted(masker.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"

@@ -21,7 +21,13 @@ from conformask.cli.output import show
 
 def mask(
     run: Path,
-    data: Path,
+    data: Annotated[
+        Path,
+        Parameter(
+            help="A folder with x/ and y_hat/, or with a manifest.csv; with y/, the masks are measured too. "
+            "A split is ignored."
+        ),
+    ],
     out: Path,
     /,
     *,
@@ -32,13 +38,13 @@ def mask(
         bool,
         Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
     ] = False,
-    seg: Annotated[
+    dicom_seg_below: Annotated[
         float | None,
         Parameter(
             help="For DICOM series, also write a DICOM SEG of the pixels with a mask value below this."
         ),
     ] = None,
-    like: Annotated[
+    mask_geometry: Annotated[
         Literal["x", "y_hat"],
         Parameter(
             help="Whose file type and geometry the masks have: use x, for example, for a DICOM series whose "
@@ -53,15 +59,12 @@ def mask(
 
     Images larger than a tile of 1024 pixels, and OME-Zarr folders, are masked whole, by overlapping tiles,
     with bounded memory. A promise that was calibrated on tiles does not cover them, and the output says so;
-    calibrate with --whole for one that does.
+    calibrate with --tiled for one that does.
 
     Parameters
     ----------
     run
         A calibrated run folder.
-    data
-        A folder with x/ and y_hat/, or with a manifest.csv; with y/, the masks are measured too. A split is
-        ignored.
     out
         The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
     """
@@ -77,8 +80,8 @@ def mask(
         out,
         allow_network_mismatch=allow_network_mismatch,
         overwrite=overwrite,
-        seg=seg,
-        like=like,
+        dicom_seg_below=dicom_seg_below,
+        mask_geometry=mask_geometry,
         compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 
 from conformask import names
 
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from conformask.training.processes import Compute
     from conformask.types import Loss
 
+PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
+    Group(title, sort_key=place)
+    for place, title in enumerate(
+        ("Promise", "Loss", "Score network", "Training", "Images", "Devices"), start=1
+    )
+)
+"""Groups of options in the help of a verb, after those of the verb itself."""
 AsJson = Annotated[
     bool,
     Parameter(
@@ -25,7 +32,11 @@ AsJson = Annotated[
 ]
 DataRange = Annotated[
     tuple[float, float] | None,
-    Parameter(name="--data-range", help="Values of black and white, if the file type does not define them."),
+    Parameter(
+        name="--data-range",
+        group=IMAGES,
+        help="Values of black and white, if the file type does not define them.",
+    ),
 ]
 
 
@@ -49,10 +60,14 @@ class ReadingOptions:
         Literal["x", "all"] | None,
         Parameter(help="Clip values outside the range, in x or in all images; otherwise they are refused."),
     ] = None
-    nan: Annotated[
-        Literal["outside"] | None,
-        Parameter(help="outside: treat NaN pixels as outside the region that the promise is about."),
-    ] = None
+    nan_is_outside: Annotated[
+        bool,
+        Parameter(
+            name="--nan-is-outside",
+            show_default=False,
+            help="Treat NaN pixels as outside the region that the promise is about.",
+        ),
+    ] = False
     empty_chunks: Annotated[
         bool,
         Parameter(
@@ -84,14 +99,14 @@ class ReadingOptions:
             self.x_range or base.x_range,
             self.axes or base.axes,
             self.clip or base.clip,
-            self.nan or base.nan,
+            "outside" if self.nan_is_outside else base.nan,
             self.empty_chunks,
         )
 
 
-Read = Annotated[ReadingOptions, Parameter(name="*")]
+Read = Annotated[ReadingOptions, Parameter(name="*", group=IMAGES)]
 AS_FILES_SAY = ReadingOptions()
-Images = Annotated[Path, Parameter(help="A folder of true images; subfolders are included.")]
+TrueImages = Annotated[Path, Parameter(help="A folder of true images; subfolders are included.")]
 Size = Annotated[
     int,
     Parameter(
@@ -115,13 +130,16 @@ Split = Annotated[
 NetworkName = Annotated[
     str | None,
     Parameter(
-        name="--network", help="Name of the network that made y_hat, if triplets.json does not record it."
+        name="--network",
+        group=IMAGES,
+        help="Name of the network that made y_hat, if triplets.json does not record it.",
     ),
 ]
 OtherNetwork = Annotated[
     bool,
     Parameter(
         name="--allow-network-mismatch",
+        group=IMAGES,
         show_default=False,
         help="Continue even if y_hat was made by a network other than the one that the promise is about.",
     ),
@@ -131,6 +149,22 @@ WeightsPath = Annotated[
     Parameter(
         name="--weights-path",
         help="For distances with a network: the file or folder of its weights, if there is no internet.",
+    ),
+]
+
+
+Threshold = Annotated[
+    str | None,
+    Parameter(
+        group=PROMISE,
+        help="The largest acceptable loss (the paper's alpha), or a quantile of the loss without a mask on "
+        "the selection images, such as q0.1.",
+    ),
+]
+FamilyName = Annotated[
+    names.Family | None,
+    Parameter(
+        help="How a score becomes a mask; if not given, the family that suits the loss and the scorer."
     ),
 ]
 
@@ -308,10 +342,10 @@ class TrainingOptions:
         return TrainingConfig(**vars(self))
 
 
-AboutLoss = Annotated[LossOptions, Parameter(name="*")]
-Promised = Annotated[PromiseOptions, Parameter(name="*")]
-Devices = Annotated[ComputeOptions, Parameter(name="*")]
-Training = Annotated[TrainingOptions, Parameter(name="*")]
+AboutLoss = Annotated[LossOptions, Parameter(name="*", group=LOSS)]
+Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]
+Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
+Training = Annotated[TrainingOptions, Parameter(name="*", group=TRAINING)]
 SAME_LOSS, MARGINAL, DEFAULT_DEVICES, DEFAULT_TRAINING = (
     LossOptions(), PromiseOptions(), ComputeOptions(), TrainingOptions(),
 )  # fmt: skip

@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from conformask.progress import main_process
-from conformask.storage.as_json import to_jsonable
 
 
 def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
@@ -17,6 +16,8 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
     if not main_process():
         return
     if as_json:
+        from conformask.storage.as_json import to_jsonable  # loads numpy, which help and text do without
+
         json.dump(to_jsonable(record), sys.stdout, indent=2)
         sys.stdout.write("\n")
         return

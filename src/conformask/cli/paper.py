@@ -12,7 +12,14 @@ from conformask.cli.output import show
 def paper(
     *,
     out: Path,
-    preset: Literal["smoke", "cpu", "long", "paper"] = "cpu",
+    preset: Annotated[
+        Literal["smoke", "cpu", "long", "paper"],
+        Parameter(
+            help="smoke: minutes, to check that everything works; cpu: 128 pixels, about two hours on two "
+            "cores; long: as cpu, but each network trains until it no longer improves; paper: the paper's "
+            "settings, for GPUs."
+        ),
+    ] = "cpu",
     photos: Annotated[
         Path | None, Parameter(help="A folder of photographs, such as Places365; subfolders are included.")
     ] = None,
@@ -39,9 +46,6 @@ def paper(
     ----------
     out
         The folder for paper.csv, paper.md, the figures and the finished stages.
-    preset
-        smoke: minutes, to check that everything works; cpu: 128 pixels, about two hours on two cores; long:
-        as cpu, but each network trains until it no longer improves; paper: the paper's settings, for GPUs.
     """
     from conformask.paper.reproduce import reproduce
     from conformask.paper.table import lines

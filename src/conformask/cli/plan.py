@@ -6,7 +6,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask import names
-from conformask.cli.options import MARGINAL, AsJson, Promised
+from conformask.cli.options import LOSS, MARGINAL, PROMISE, AsJson, Promised
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen
 from conformask.names import BOUNDED, SHARES
@@ -14,13 +14,18 @@ from conformask.names import BOUNDED, SHARES
 
 def plan(
     *,
+    threshold: Annotated[
+        float | None, Parameter(group=PROMISE, help="For promises about a mean: the threshold.")
+    ] = None,
     promised: Promised = MARGINAL,
     n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
-    threshold: Annotated[float | None, Parameter(help="For promises about a mean: the threshold.")] = None,
     distance: Annotated[
-        str, Parameter(help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
+        str, Parameter(group=LOSS, help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
     ] = "l1",
-    over: names.Over | None = None,
+    over: Annotated[
+        names.Over | None,
+        Parameter(group=LOSS, help="For promises about a mean: how an error map becomes one number."),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""

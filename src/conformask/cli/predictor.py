@@ -12,18 +12,18 @@ from conformask.cli.options import (
     AsJson,
     DataRange,
     Devices,
-    Images,
     Size,
     Split,
     Stride,
     TaskName,
     Training,
+    TrueImages,
 )
 from conformask.cli.output import show
 
 
 def predictor(
-    images: Images,
+    images: TrueImages,
     run: Path,
     /,
     *,

@@ -2,12 +2,9 @@
 
 import warnings
 from pathlib import Path
-from typing import Annotated
-
-from cyclopts import Parameter
 
 from conformask.cli.calibrate import show_calibration
-from conformask.cli.options import MARGINAL, AsJson, Promised, WeightsPath, loss_of
+from conformask.cli.options import MARGINAL, AsJson, Promised, Threshold, WeightsPath, loss_of
 from conformask.cli.output import bad_usage
 from conformask.progress import main_process
 
@@ -16,13 +13,7 @@ def recalibrate(
     run: Path,
     /,
     *,
-    threshold: Annotated[
-        str | None,
-        Parameter(
-            help="The largest acceptable loss (the paper's alpha), or a quantile of the loss without a mask "
-            "on the selection images, such as q0.1; the present one if not given."
-        ),
-    ] = None,
+    threshold: Threshold = None,
     promise: Promised = MARGINAL,
     weights_path: WeightsPath = None,
     json: AsJson = False,

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from conformask import names
-from conformask.cli.options import MARGINAL, AsJson, Promised
+from conformask.cli.options import MARGINAL, AsJson, FamilyName, Promised
 from conformask.cli.output import show, table
 
 BAR = 30
@@ -15,7 +14,7 @@ def thresholds(
     /,
     *,
     promise: Promised = MARGINAL,
-    family: names.Family | None = None,
+    family: FamilyName = None,
     json: AsJson = False,
 ) -> None:
     """Show what each threshold would mean on the selection images, before a calibration.
@@ -24,8 +23,6 @@ def thresholds(
     ----------
     run
         The run folder of conformask train.
-    family
-        How a score becomes a mask; if not given, the family that suits the loss and the scorer.
     """
     from conformask.masker.thresholds import threshold_choices
     from conformask.scorers.stored import load_scorer

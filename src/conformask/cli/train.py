@@ -12,6 +12,7 @@ from conformask.cli.options import (
     DEFAULT_DEVICES,
     DEFAULT_TRAINING,
     SAME_LOSS,
+    SCORE_NETWORK,
     AboutLoss,
     AsJson,
     Devices,
@@ -35,8 +36,8 @@ class ScoreNetworkOptions:
         bool,
         Parameter(show_default=False, help="Make a mask with the channels of y_hat instead of one channel."),
     ] = False
-    by: Annotated[
-        names.By | None,
+    volume_mode: Annotated[
+        names.VolumeMode | None,
         Parameter(
             show_default=False,
             help="How the network sees volumes: slice by slice (if trained from scratch, each with its "
@@ -50,12 +51,13 @@ class ScoreNetworkOptions:
     width: Annotated[int | None, Parameter(help="Channels of the first level of a U-Net from scratch.")] = (
         None
     )
-    scratch: Annotated[
+    from_scratch: Annotated[
         bool,
         Parameter(
             show_default=False,
             help="Train a U-Net from random weights. Otherwise, training starts from the packaged network "
-            "where it fits: for the scorers mask and error, without --width, --per-channel and --by volume.",
+            "where it fits: for the scorers mask and error, without --width, --per-channel and --volume-mode "
+            "volume.",
         ),
     ] = False
 
@@ -72,8 +74,20 @@ def train(
     /,
     *,
     about: AboutLoss = SAME_LOSS,
-    scorer: Annotated[names.Scorer | None, Parameter(show_default=False)] = None,
-    score_network: Annotated[ScoreNetworkOptions, Parameter(name="*")] = ScoreNetworkOptions(),
+    scorer: Annotated[
+        names.Scorer | None,
+        Parameter(
+            show_default=False,
+            help="mask: the paper's mask network; error: least squares of the error map, or with --over "
+            "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
+            "distance. Scores that need no training: packaged, the network that comes with conformask; "
+            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for distances of the "
+            "paper's form, else error.",
+        ),
+    ] = None,
+    score_network: Annotated[
+        ScoreNetworkOptions, Parameter(name="*", group=SCORE_NETWORK)
+    ] = ScoreNetworkOptions(),
     threshold: Annotated[
         str, Parameter(help="Threshold at which the score is judged, in the form that calibrate takes.")
     ] = "q0.1",
@@ -91,11 +105,6 @@ def train(
         A folder with x/, y_hat/ and y/, or a manifest.csv.
     run
         A new folder for the scorer and its training run.
-    scorer
-        mask: the paper's mask network; error: least squares of the error map, or with --over missed of
-        whether a pixel is wrong; quantile: the width of intervals, fitted without a distance. Scores that
-        need no training: packaged, the network that comes with conformask; residual, |x - y_hat|; gradient
-        and spread, of y_hat. If not given, mask for l1 and for distances of the paper's form, else error.
     """
     from conformask.records.loss import LossTerms
     from conformask.report.benchmark import comparison_text

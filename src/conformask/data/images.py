@@ -104,7 +104,7 @@ def _finite(block: Array, name: str, *, nan: bool) -> Array:
     if not nan and np.isnan(values).any():
         raise ImageError(
             f"{name} contains NaN: replace it before use, or declare it to be outside the region that the "
-            "promise is about, nan='outside' (--nan outside)"
+            "promise is about, nan='outside' (--nan-is-outside)"
         )
     if np.isinf(values).any():
         raise ImageError(f"{name} contains infinite values; replace them before use")

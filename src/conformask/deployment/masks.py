@@ -63,8 +63,8 @@ def write_masks(
     *,
     allow_network_mismatch: bool = False,
     overwrite: bool = False,
-    seg: float | None = None,
-    like: Literal["x", "y_hat"] = "y_hat",
+    dicom_seg_below: float | None = None,
+    mask_geometry: Literal["x", "y_hat"] = "y_hat",
     compute: Compute = ONE_DEVICE,
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
@@ -78,35 +78,36 @@ def write_masks(
         masker: a calibrated masker.
         triplets: images (x, y_hat); if y is known, the masks are measured.
         out: a folder that is empty, or holds masks of these images by exactly this masker.
-        other_network: mask outputs of another network than the calibration's.
+        allow_network_mismatch: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
-        seg: also write segmentations/NAME.dcm for DICOM series: the region where the mask is below seg.
-        like: the role whose file type and geometry the masks have; x, such as a DICOM series whose y_hat is
-        NIfTI, only if both files state that they lie in the same place.
+        dicom_seg_below: also write segmentations/NAME.dcm for DICOM series: a DICOM SEG of the pixels with a
+            mask value below this.
+        mask_geometry: the role whose file type and geometry the masks have; x, such as a DICOM series whose
+            y_hat is NIfTI, only if both files state that they lie in the same place.
         compute: the devices; each is a process that masks its share of the images.
 
     Raises:
         OutputError: out cannot be written to, another process writes it, or its masks.json does not claim
             something that is in the way.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: an invalid seg, or images that are not DICOM.
+        InvalidArgumentError: an invalid dicom_seg_below, or images that are not DICOM.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(triplets)
-    if like == "x":
+    if mask_geometry == "x":
         _check_over_x(triplets)
-    if seg is not None:
-        _check_seg(seg, triplets, like)
+    if dicom_seg_below is not None:
+        _check_seg(dicom_seg_below, triplets, mask_geometry)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
     fabric = launch_fabric(compute)
-    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), like)
+    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), mask_geometry)
     with exclusive_folder(work.folder.path):
         if fabric.is_global_zero:
-            files = [*work.files, *(work.segmentations.values() if seg is not None else ())]
+            files = [*work.files, *(work.segmentations.values() if dicom_seg_below is not None else ())]
             work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
             work.remove_outdated_films()
         fabric.barrier()
@@ -121,8 +122,8 @@ def write_masks(
         if fabric.is_global_zero:
             work.folder.write(ordered)
             work.join_films()
-            if seg is not None:
-                work.write_segmentations(seg)
+            if dicom_seg_below is not None:
+                work.write_segmentations(dicom_seg_below)
     sizes = {line.name: line.mask_size for line in ordered}
     return WrittenMasks(sizes, _measurement(work, ordered), caveat)
 
@@ -130,18 +131,18 @@ def write_masks(
 class _Work:
     """A run of write_masks: what is to be masked, and where it goes."""
 
-    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, like: Role) -> None:
-        self.masker, self.triplets, self.folder, self._like = masker, triplets, folder, like
-        self._whole = whole_images(masker, triplets, like)
+    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, mask_geometry: Role) -> None:
+        self.masker, self.triplets, self.folder, self._mask_geometry = masker, triplets, folder, mask_geometry
+        self._whole = whole_images(masker, triplets, mask_geometry)
         by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
         self._measures = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         volumes = triplets.dimensions == 3
         self.places = {
-            name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, like), volumes)}"
+            name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
             for name, index in self._indices.items()
         }
-        self._films = time_series_of(triplets, self.places, like)
+        self._films = time_series_of(triplets, self.places, mask_geometry)
         self._joined = {name: film.path for film in self._films for name in film.names}
 
     @property
@@ -250,7 +251,7 @@ class _Work:
         return self.triplets.source(self._indices[name])
 
     def _under(self, name: str, geometry: Geometry | None) -> SourceImage:
-        file = self.triplets.file(self._indices[name], self._like)
+        file = self.triplets.file(self._indices[name], self._mask_geometry)
         return SourceImage(file, geometry, self.triplets.reading)
 
     def _overlay(self, name: str) -> Path:
@@ -286,7 +287,8 @@ def _check_over_x(triplets: Triplets) -> None:
         reason = _apart(triplets.header(index, "x"), triplets.header(index, "y_hat"))
         if reason:
             raise MismatchError(
-                f"the mask of {name!r} cannot be placed over x: {reason}; leave out like='x' (--like x)"
+                f"the mask of {name!r} cannot be placed over x: {reason}; leave out "
+                "mask_geometry='x' (--mask-geometry x)"
             )
 
 
@@ -301,14 +303,18 @@ def _apart(x: Header, y_hat: Header) -> str | None:
     return difference and f"x and y_hat have {difference}"
 
 
-def _check_seg(seg: float, triplets: Triplets, like: Role) -> None:
-    if not 0 < seg <= 1:
-        raise InvalidArgumentError(f"seg = {seg}: give a mask value in (0, 1], such as 0.5")
-    others = [name for index, name in enumerate(triplets.names) if triplets.suffix(index, like) not in DICOM]
+def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
+    if not 0 < below <= 1:
+        raise InvalidArgumentError(f"dicom_seg_below = {below}: give a mask value in (0, 1], such as 0.5")
+    others = [
+        name
+        for index, name in enumerate(triplets.names)
+        if triplets.suffix(index, mask_geometry) not in DICOM
+    ]
     if others:
         raise InvalidArgumentError(
-            f"seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: leave "
-            "out seg"
+            f"dicom_seg_below writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not "
+            "one: leave out dicom_seg_below"
         )
 
 

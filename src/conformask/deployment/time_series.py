@@ -55,7 +55,7 @@ class TimeSeries:
                 yield (slice(time, time + 1), *places), raster.read(places)[:, None]
 
 
-def time_series_of(triplets: Triplets, places: Mapping[str, Path], like: Role) -> list[TimeSeries]:
+def time_series_of(triplets: Triplets, places: Mapping[str, Path], mask_geometry: Role) -> list[TimeSeries]:
     """Return the files whose time points are all among the images, with the names that the file gives them.
 
     Time points of other files, and of types whose masks have no axis of time, keep their own masks.
@@ -63,11 +63,11 @@ def time_series_of(triplets: Triplets, places: Mapping[str, Path], like: Role) -
     Args:
         triplets: the images.
         places: the path of the mask of each image, by name.
-        like: the role whose file type and place the masks have.
+        mask_geometry: the role whose file type and place the masks have.
     """
     files: dict[Path, dict[int, str]] = defaultdict(dict)
     for index, name in enumerate(triplets.names):
-        path = triplets.file(index, like)
+        path = triplets.file(index, mask_geometry)
         if path is not None and name == name_and_suffix(path)[0]:
             file, time = at_time(path)
             if time is not None:

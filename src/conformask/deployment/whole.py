@@ -77,7 +77,7 @@ def tiled_scorer(masker: Masker) -> Tiled:
     return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
-def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> dict[int, WholeImage]:
+def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
     """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work.
 
     Raises:
@@ -90,16 +90,16 @@ def whole_images(masker: Masker, triplets: Triplets, like: Role = "y_hat") -> di
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_shape(y_hat.header.shape, f"{y_hat.name}: ")
         if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
-            images[index] = whole_image(triplets, index, y_hat, like)
+            images[index] = whole_image(triplets, index, y_hat, mask_geometry)
             check_whole(masker, images[index])
             warn_whole(masker, images[index])
     return images
 
 
-def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_hat") -> WholeImage:
+def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Role = "y_hat") -> WholeImage:
     """Return a triplet to be read window by window, whose y_hat is open; with its truth if all have one.
 
-    Its mask has the type and the place of `like`.
+    Its mask has the type and the place of `mask_geometry`.
 
     Raises:
         ImageError: a header cannot be read, or chunks of a zarr are missing.
@@ -111,7 +111,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, like: Role = "y_h
         triplets.raster(index, "y") if triplets.has_truth else None,
         triplets.categories[index],
         triplets.weights[index],
-        SourceImage(triplets.file(index, like), y_hat.header.geometry, triplets.reading),
+        SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),
     )
 
 
@@ -280,7 +280,7 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
     elif reason:
         warnings.warn(
             (
-                f"{reason}, not whole images scored by tiles: calibrate whole images with --whole for a "
+                f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a "
                 "promise that does"
             ),
             stacklevel=4,

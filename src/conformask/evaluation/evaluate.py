@@ -52,8 +52,8 @@ def evaluate(
 
     The paper's Opt is solved for lp distances; for others it is iterated, on the first `opt_images` images.
     If its mask sizes are known, give them as `opt_sizes`, (n_test,), with NaN where they are not. Outputs of
-    another network than the calibration's are measured only with `other_network`. The results of a killed
-    evaluation are kept in out, and it resumes from them; several devices share the images through that
+    another network than the calibration's are measured only with `allow_network_mismatch`. The results of a
+    killed evaluation are kept in out, and it resumes from them; several devices share the images through that
     folder, or that of `compute`.
 
     Raises:

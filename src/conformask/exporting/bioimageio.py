@@ -63,7 +63,7 @@ def export_bioimageio(
         masker: from calibrate() or load().
         folder: a new one, or an empty one.
         credits: authors, license and citation; missing ones stay empty.
-        predictor: as in `export`, like network and other_network.
+        predictor: as in `export`, like network and allow_network_mismatch.
 
     Raises:
         MissingFileError: bioimageio.spec, or what `export` takes, is not installed.

@@ -64,7 +64,7 @@ def export(
             the shape of y_hat, is used.
         network: the name of the predictor at the calibration, if that recorded no fingerprint; by default
             the name of its file.
-        other_network: use another network than the calibration's.
+        allow_network_mismatch: use another network than the calibration's.
 
     Raises:
         InvalidArgumentError: another suffix, a promise whose lambda only conformask can find or, with a
@@ -169,12 +169,12 @@ def refuse(masker: Masker) -> None:
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "
-            "without --whole, or use conformask mask"
+            "without --tiled, or use conformask mask"
         )
     unknown = masker.rule.needs - OF_IMAGE
     if unknown:
         raise InvalidArgumentError(
             f"the {masker.card.guarantee} promise derives each image's lambda from its "
             f"{', '.join(unknown)}, which a graph alone cannot do: export a marginal promise (conformask "
-            "calibrate RUN --guarantee marginal), or use conformask mask"
+            "recalibrate RUN --guarantee marginal), or use conformask mask"
         )

@@ -377,5 +377,5 @@ def _refuse_unfit(
         raise MismatchError(
             f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, but these have "
             f"{', '.join(map(size_text, seen.sizes))}: crop or scale them to that size, or score them by "
-            "tiles, --whole (cm.Tiled(scorer))"
+            "tiles, --tiled (cm.Tiled(scorer))"
         )

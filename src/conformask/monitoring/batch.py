@@ -104,7 +104,7 @@ def monitor(
         masker: a calibrated masker with stored curves.
         new: images (x, y_hat), with y where it is known.
         level: how often images that are exchangeable may be called shifted, and how often failing.
-        other_network: compare outputs of another network than the calibration's.
+        allow_network_mismatch: compare outputs of another network than the calibration's.
         compute: the devices, and a folder for finished parts, from which a killed run resumes.
 
     Raises:

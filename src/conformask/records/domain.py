@@ -114,7 +114,7 @@ class Domain(ReadAs):
         """Return a caveat for masks of this network's outputs; None where the promise is about them.
 
         Raises:
-            MismatchError: another network made the outputs, and `other_network` is false.
+            MismatchError: another network made the outputs, and `allow_network_mismatch` is false.
         """
         return check_network(
             self.network, network, "the promise", allow_network_mismatch=allow_network_mismatch

@@ -39,7 +39,7 @@ def check_network(
         promised: the network that the promise or scorer is about; None where unknown.
         shown: the network of the images.
         what: the name of the subject in messages, such as "the promise".
-        other_network: whether to continue with a warning if it was another network.
+        allow_network_mismatch: whether to continue with a warning if it was another network.
 
     Raises:
         MismatchError: another network made it.
@@ -58,7 +58,7 @@ def check_network(
     if caveat.other and not allow_network_mismatch:
         raise MismatchError(
             f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
-            "--other-network (other_network=True)"
+            "--allow-network-mismatch (allow_network_mismatch=True)"
         )
     warnings.warn(caveat.text, stacklevel=4)
     return caveat

@@ -32,34 +32,37 @@ class NetworkOptions:
             2 * C; it is trained on images and their mirror images, built-in ones on all flips and turns.
         per_channel: a score with the channels of y_hat instead of one.
         width: channels of the first level of a U-Net, 32 if None; if given, the U-Net is used.
-        by: how the network sees volumes: "slices" (one after the other, from scratch each with its
+        volume_mode: how the network sees volumes: "slices" (one after the other, from scratch each with its
             neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
             is more than twice that of the finest); "slices" if None.
         paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
-        scratch: start from random weights.
+        from_scratch: start from random weights.
 
     Raises:
-        InvalidArgumentError: an unknown name for by.
+        InvalidArgumentError: an unknown volume_mode.
 
     Example:
-        >>> NetworkOptions(width=16).by is None
+        >>> NetworkOptions(width=16).volume_mode is None
         True
     """
 
     module: nn.Module | None = None
     per_channel: bool = False
     width: int | None = None
-    by: names.By | None = None
+    volume_mode: names.VolumeMode | None = None
     paper_form: bool = False
-    scratch: bool = False
+    from_scratch: bool = False
 
     def __post_init__(self) -> None:
-        if self.by is not None and self.by not in get_args(names.By):
-            raise InvalidArgumentError(f"by {self.by!r} is unknown; choose from {list(get_args(names.By))}")
+        modes = get_args(names.VolumeMode)
+        if self.volume_mode is not None and self.volume_mode not in modes:
+            raise InvalidArgumentError(
+                f"volume_mode {self.volume_mode!r} is unknown; choose from {list(modes)}"
+            )
 
     def fits_packaged(self, used_head: Head, outputs: int) -> bool:
         """Return whether training can start from the packaged network."""
-        other = self.scratch or self.paper_form or self.width is not None or self.by == "volume"
+        other = self.from_scratch or self.paper_form or self.width is not None or self.volume_mode == "volume"
         return not other and outputs == 1 and used_head.name in ("mask", "error")
 
 
@@ -67,14 +70,14 @@ def network_for(seen: DatasetSummary, used_head: Head, options: NetworkOptions, 
     """Return the user's network, else the packaged one where it fits, else one from scratch.
 
     Raises:
-        InvalidArgumentError: `by` is given and the images are planes.
+        InvalidArgumentError: `volume_mode` is given and the images are planes.
     """
     if options.module is not None:
         return options.module
     dimensions = len(seen.smallest)
-    if options.by is not None and dimensions == 2:
+    if options.volume_mode is not None and dimensions == 2:
         raise InvalidArgumentError(
-            f"by {options.by!r} is for volumes, but these images are planes: leave it out"
+            f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
         )
     outputs = used_head.outputs(seen.channels, options.per_channel)
     name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
@@ -99,7 +102,7 @@ def unet_for(seen: DatasetSummary, outputs: int, options: NetworkOptions, start:
     volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
     width = WIDTH if options.width is None else options.width
     unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
-    if options.by == "volume":
+    if options.volume_mode == "volume":
         spacing = None if seen.geometry is None else seen.geometry.spacing
         halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
         return unet(channels, outputs, halvings=halvings).start_at(start)

@@ -109,7 +109,7 @@ class Session:
     """Images of one viewer; any thread may ask for them, and one at a time runs the network."""
 
     def __init__(self, masker: Masker, triplets: Triplets, *, allow_network_mismatch: bool = False) -> None:
-        """Show triplets; outputs of another network than the calibration's only with `other_network`.
+        """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
 
         Raises:
             MismatchError: they are outputs of another network.
