@@ -34,7 +34,7 @@ from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, in_colors, overlay
-from conformask.report.slices import planes_of
+from conformask.report.views import planes_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import check_devices, together

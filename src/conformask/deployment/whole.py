@@ -31,7 +31,6 @@ from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.size import size_text
-from conformask.report.overview import Overview
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Loss, Score
 
@@ -39,6 +38,8 @@ IN_MEMORY = 2**26
 """Largest image, in pixels, of which a rule may use all pixels, such as for its features."""
 BYTES = 6
 """Bytes on disk for each pixel: a score of 32 and a mask of 16 bits."""
+LONGEST, LONGEST_IN_VOLUMES = 2048, 256
+"""Longest side of an overview, in pixels, of a plane and of a volume."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,32 @@ def exponent_by_blocks(loss: Loss) -> float | None:
     """Return p if a loss can be summed over the blocks of a whole image; else None."""
     distance = paper_distance(loss)
     return None if distance is None else distance.exponent
+
+
+class Overview:
+    """Mean over squares or cubes of pixels of an image (C, *space), to a limited longest side."""
+
+    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
+        self.step = math.ceil(max(size) / (LONGEST if len(size) == 2 else LONGEST_IN_VOLUMES))
+        sides = [math.ceil(side / self.step) for side in size]
+        self._sums = np.zeros((channels, *sides), np.float32)
+        self._counts = np.zeros(sides, np.float32)
+
+    def add(self, places: tuple[slice, ...], block: Array) -> None:
+        """Add a block (C, *window) that lies at these places; each pixel once."""
+        sums, counts, where = block, np.ones((), np.float32), []
+        for axis, side in enumerate(places, start=1):
+            cells = np.arange(side.start, side.stop) // self.step
+            sums = np.add.reduceat(sums, np.flatnonzero(np.diff(cells, prepend=-1)), axis=axis)
+            counts = np.multiply.outer(counts, np.bincount(cells - cells[0]).astype(np.float32))
+            where.append(slice(cells[0], cells[-1] + 1))
+        self._sums[:, *where] += sums
+        self._counts[*where] += counts
+
+    @property
+    def image(self) -> Array:
+        """Overview, (C, *space) float32."""
+        return self._sums / self._counts
 
 
 class _BlockwiseMask:

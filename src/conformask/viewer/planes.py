@@ -75,7 +75,7 @@ def plane(source: PlaneSource, size: Size, view: View, at: int, part: Part) -> A
     strips = []
     for top in range(part.top, part.bottom, rows):
         places = view.places(size, at, (top, min(top + rows, part.bottom)), columns)
-        strips.append(_reduced(view.turned(_under(source, size, places)), part.step, source.thinned))
+        strips.append(_reduced(view.orient(_under(source, size, places)), part.step, source.thinned))
     return np.ascontiguousarray(np.concatenate(strips, axis=1))
 
 

@@ -18,9 +18,8 @@ from conformask.masker.validation import measurement_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.promise_status import PromiseStatus, broken, of_another_network
-from conformask.report.slices import telling
-from conformask.report.views import Point, View, views_of
+from conformask.report.promise_status import PromiseStatus, broken_status, other_network_status
+from conformask.report.views import Point, View, select_slices, views_of
 from conformask.report.words import measurement_text
 from conformask.types import Array
 from conformask.viewer.cache import ByteCache
@@ -220,9 +219,13 @@ class Session:
     def doubt(self) -> PromiseStatus | None:
         """Standing of every promise if the images contradict all of them, such as broken; else None."""
         if self.network_caveat is not None and self.network_caveat.other:
-            return of_another_network(self.network_caveat.text)
+            return other_network_status(self.network_caveat.text)
         measured = self.measured()
-        return broken(measurement_text(self.masker.card, measured)) if measured and measured.broken else None
+        return (
+            broken_status(measurement_text(self.masker.card, measured))
+            if measured and measured.broken
+            else None
+        )
 
     def caveat(self, name: str) -> str | None:
         """Return a warning if another network than the calibration's may have made the image; else None."""
@@ -320,7 +323,7 @@ class Session:
 def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
     """Return the planes across z, y and x with the smallest mean of the mask; the middle if all are alike."""
     z, y, x = (
-        len(share) // 2 if np.ptp(share) == 0 else next(iter(telling(share[None, :, None, None])))
+        len(share) // 2 if np.ptp(share) == 0 else next(iter(select_slices(share[None, :, None, None])))
         for share in shares
     )
     return z, y, x
