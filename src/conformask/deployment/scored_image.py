@@ -109,7 +109,7 @@ def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[A
     for window, mask in masks_of(family, image, level):
         if region is not None:
             mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
-        for axis, (sums, places) in enumerate(zip((z, y, x), deep(window), strict=True), start=1):
+        for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
             others = tuple(other for other in range(4) if other != axis)
             sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
     values = image.item.score.map.numel()
@@ -123,6 +123,6 @@ def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tupl
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 
-def deep(window: Window) -> Places:
+def add_depth(window: Window) -> Places:
     """Return the window with three axes, the first one plane deep if it has only two."""
     return (slice(0, 1), *window)[-3:]
