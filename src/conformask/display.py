@@ -20,8 +20,8 @@ from conformask.report.pictures import (
     in_colors,
     shrunk_overlay,
 )
-from conformask.report.slices import planes_of
 from conformask.report.strip import LONGEST, Strip, StripRow
+from conformask.report.views import planes_of
 from conformask.types import Array, Batch, Images
 
 

@@ -193,7 +193,7 @@ def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: 
 
 
 def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("conformask.report.overview.LONGEST", 50)
+    monkeypatch.setattr("conformask.deployment.whole.LONGEST", 50)
     monkeypatch.setattr("conformask.data.mask_files.BLOCK", 64)
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
     written = whole.write_whole(masker, whole.whole_images(masker, data)[0], tmp_path / "m.ome.zarr")

@@ -19,9 +19,9 @@ from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.evaluation.evaluate import evaluate
+from conformask.evaluation.evaluate import provenance_of_evaluation as made_by
 from conformask.evaluation.examples import gain_of
 from conformask.evaluation.measures import measures_of
-from conformask.evaluation.provenance import provenance_of_evaluation as made_by
 from conformask.evaluation.resplits import resplit
 from conformask.masker import validation as agreement
 from conformask.masker.calibrate import calibrate

@@ -272,8 +272,8 @@ def test_a_file_that_differs_is_not_written(plain_masker: Masker, tmp_path: Path
         opened = graphs_opening(chosen)
         return lambda score, lam: opened(score, 1.01 * lam)
 
-    graphs_opening = graphs.opening
-    monkeypatch.setattr(graphs, "opening", looser)
+    graphs_opening = graphs.mask_function
+    monkeypatch.setattr(graphs, "mask_function", looser)
     refused(plain_masker, tmp_path, MismatchError, r"onnxruntime differs from PyTorch .* 0.0001 is allowed")
 
 

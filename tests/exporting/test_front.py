@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.exporting.check import checked
-from conformask.exporting.export import Export, export, fitting, metadata
+from conformask.exporting.check import check_file
+from conformask.exporting.export import Export, export, load_predictor, metadata
 from conformask.exporting.graph import OPSET, AfterPredictor
 from conformask.exporting.predictor_graph import predictor_graph
 from conformask.masker.calibrate import calibrate
@@ -99,7 +99,7 @@ def test_what_pytorch_refuses_is_masked(masker: Masker, whole) -> None:
 def test_another_predictor_is_noticed(masker: Masker, whole, tmp_path: Path) -> None:
     other = predictor_graph(masker, blurring(tmp_path / "p.onnx", gain=1.9))
     with pytest.raises(MismatchError, match=r"0\.\d+ in y_hat; 0\.0001 is allowed"):
-        checked(masker, whole[1].path, other)
+        check_file(masker, whole[1].path, other)
 
 
 def identity(path: Path, **more) -> Path:
@@ -154,7 +154,7 @@ def test_the_network_is_that_of_the_calibration(masker: Masker, tmp_path: Path, 
 
     def caveat(made_by: Network, network: str | None = None, *, allow_network_mismatch: bool = False):
         about = replace(masker, card=replace(masker.card, network=made_by))
-        return fitting(about, path, network, allow_network_mismatch=allow_network_mismatch)[1]
+        return load_predictor(about, path, network, allow_network_mismatch=allow_network_mismatch)[1]
 
     assert caveat(Network("any name", fingerprint)) is None
     assert caveat(Network("unet-2026"), "unet-2026") is None

@@ -342,7 +342,7 @@ def test_layers_that_lie_apart_are_named_and_can_be_laid_over_the_output(widget,
     lines = re.findall(r"viewer\.layers\[[^<;]*", about)
     for line in lines:
         exec(line, {"viewer": widget._viewer})
-    widget._say_of_image()
+    widget._show_image_facts()
     assert "does not lie over" not in widget.about_image.value
     layers = widget._viewer.layers
     np.testing.assert_array_equal(layers["mask of cell"].scale, (0.5, 0.25))

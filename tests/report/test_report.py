@@ -21,9 +21,9 @@ from conformask.errors import OutputError
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.network import Caveat, Network
 from conformask.report import figures, pictures, svg, words
+from conformask.report.methods import references
 from conformask.report.page import FIGURES, render, write_report
 from conformask.report.promise_status import EXPLORATORY, meaning_of
-from conformask.report.references import references
 
 DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from conformask.records.geometry import Geometry, affine_of
-from conformask.report.slices import planes_of, telling
+from conformask.report.views import planes_of, select_slices
 
 SIDES = {"R": 5, "A": 6, "S": 7}
 """Voxels from left to right, from posterior to anterior, from inferior to superior."""
@@ -61,4 +61,4 @@ def test_planes_are_shown_as_they_are() -> None:
 def test_one_slice_may_be_telling_in_several_ways() -> None:
     mask = np.ones((1, 3, 2, 2), np.float32)
     mask[:, 1] = 0.5
-    assert telling(mask, 1 - mask) == {1: "most hidden, largest error, middle"}
+    assert select_slices(mask, 1 - mask) == {1: "most hidden, largest error, middle"}

@@ -166,7 +166,7 @@ def test_too_much_is_refused_while_it_is_read():
 
     async def read():
         headers = [(b"content-type", b"multipart/form-data; boundary=b")]
-        async with uploads.UploadReceiver(2**20).received(
+        async with uploads.UploadReceiver(2**20).receive(
             Request({"type": "http", "headers": headers}, receive)
         ):
             pass
@@ -202,7 +202,7 @@ def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
 
     async def take() -> None:
         nonlocal now
-        async with intake.received(request_of(body)):
+        async with intake.receive(request_of(body)):
             now += 1
             together.append(now)
             await asyncio.sleep(0.01)
@@ -223,8 +223,8 @@ def test_an_upload_that_does_not_say_its_length_takes_all_the_room(pair, length)
 
     async def two() -> None:
         async with (
-            intake.received(request_of(body, **{"content-length": length})),
-            intake.received(request_of(body)),
+            intake.receive(request_of(body, **{"content-length": length})),
+            intake.receive(request_of(body)),
         ):
             pass
 

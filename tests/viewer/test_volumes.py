@@ -304,7 +304,7 @@ def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):
     really = opened.scored_batches
     monkeypatch.setattr(opened, "scored_batches", lambda *given: calls.append(given) or really(*given))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(session.opened, ["v51"] * 4))
+        found = list(pool.map(session.viewed_image, ["v51"] * 4))
     assert len(calls) == 1
     assert all(image is found[0] for image in found)
 
@@ -437,7 +437,7 @@ def test_a_large_plane_is_sent_reduced_and_in_parts(world, monkeypatch):
 def test_reduced_planes_are_read_once(world, monkeypatch):
     session, reads = Session(world.masker, world.shown), []
     name = world.shown.names[0]
-    image = session.opened(name)
+    image = session.viewed_image(name)
     really = image.sources["output"].read
     image.sources["output"] = replace(
         image.sources["output"], read=lambda places: reads.append(places) or really(places)

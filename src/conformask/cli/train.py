@@ -81,8 +81,8 @@ def train(
             help="mask: the paper's mask network; error: least squares of the error map, or with --over "
             "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
             "distance. Scores that need no training: packaged, the network that comes with conformask; "
-            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for distances of the "
-            "paper's form, else error.",
+            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for "
+            "distances of the paper's form, else error.",
         ),
     ] = None,
     score_network: Annotated[

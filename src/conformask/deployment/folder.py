@@ -38,7 +38,7 @@ class MaskRow:
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
 
 
-COLUMNS = tuple(each.name for each in fields(MaskRow))
+COLUMNS = tuple(column.name for column in fields(MaskRow))
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class MaskFolder:
 
     def _trouble(self, fingerprint: str, names: set[str]) -> str | None:
         record = self.path / CLAIM
-        there = [name for name in claimed_by(record) if (self.path / name).exists()]
+        existing = [name for name in claimed_by(record) if (self.path / name).exists()]
         if record.is_file() and read_json(record).get("fingerprint") != fingerprint:
-            return "contains masks of another promise" if there else None
-        strays = sorted(name for name in there if name.startswith(f"{MASKS}/") and name not in names)
+            return "contains masks of another promise" if existing else None
+        stray_names = sorted(name for name in existing if name.startswith(f"{MASKS}/") and name not in names)
         return (
-            (f"contains masks of {len(strays)} other images, such as {Path(strays[0]).name}")
-            if strays
+            (f"contains masks of {len(stray_names)} other images, such as {Path(stray_names[0]).name}")
+            if stray_names
             else None
         )
 
@@ -142,7 +142,7 @@ class MaskFolder:
 
 
 def _write(path: Path, lines: Sequence[MaskRow]) -> None:
-    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, lines))
@@ -153,8 +153,8 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: MaskRow) -> list[str]:
-    measured = ["" if value is None else str(value) for value in (line.distance, line.within, line.bound)]
-    return [line.name, f"{line.mask_size:.6f}", line.source, *measured]
+    measures = ["" if value is None else str(value) for value in (line.distance, line.within, line.bound)]
+    return [line.name, f"{line.mask_size:.6f}", line.source, *measures]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:

@@ -84,24 +84,27 @@ def masked(
         raise MissingFileError("masked needs dask: pip install 'conformask[dask]'") from error
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     reading = masker.card.reading
-    x, y_hat = _arranged("x", x, reading), _arranged("y_hat", y_hat, reading)
+    x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
     image = WholeImage("the image", *rasters, None, category, weight, SourceImage(None, None, reading))
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     check_whole(masker, image)
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)
-    scores, known = _scores(masker, image, x, y_hat), partial(_passes, masker, channels * math.prod(size))
+    scores = _scores(masker, image, x, y_hat)
+    make_passes = partial(_passes, masker, channels * math.prod(size))
     if asks_for_pixels(masker):
-        passes = delayed(partial(_passes_by_pixels, image, known))(x, y_hat, scores)
+        passes = delayed(partial(_passes_by_pixels, image, make_passes))(x, y_hat, scores)
     else:
         passes = delayed(
-            known(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
+            make_passes(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
         )
     level = _level(passes, passes_of(masker.family, 1.0, math.prod(size)).count, scores)
     blocks = [
         from_delayed(
-            delayed(partial(_opened, masker.family))(score, level), (channels, *_sides(places)), np.float32
+            delayed(partial(_mask_block, masker.family))(score, level),
+            (channels, *_sides(places)),
+            np.float32,
         )
         for score, places in zip(scores, _blocks(image), strict=True)
     ]
@@ -109,7 +112,7 @@ def masked(
     return mask[0] if channels == 1 else mask.transpose(*range(1, mask.ndim), 0)
 
 
-def _arranged(role: str, image: "dask.array.Array", reading: Reading) -> "dask.array.Array":
+def _arrange(role: str, image: "dask.array.Array", reading: Reading) -> "dask.array.Array":
     """Return a view (*space, C)."""
     if reading.axes is not None:
         return arranged(image, reading.axes, role)
@@ -132,15 +135,18 @@ def _scores(
 
     windows, under = windows_of(masker, image), under_tiles(masker, image)
     scorer = delayed(tiled_scorer(masker), traverse=False)
-    units = [partial(_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)]
+    units = [
+        partial(_to_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)
+    ]
     tiles = [
         delayed(partial(_score_of_tile, window, units))(scorer, x[under(window)], y_hat[window.places])
         for window in windows
     ]
     blocks, channels = [], shape_of_score(masker, image)[1]
     for block in _blocks(image):
-        met = [place for place, window in enumerate(windows) if _meet(window.places, block)]
-        places, parts = [windows[place].places for place in met], [tiles[place] for place in met]
+        overlapping = [index for index, window in enumerate(windows) if _overlap(window.places, block)]
+        places = [windows[index].places for index in overlapping]
+        parts = [tiles[index] for index in overlapping]
         blocks.append(delayed(partial(_score_of_block, channels, block, places))(parts))
     return blocks
 
@@ -150,12 +156,12 @@ def _score_of_tile(
 ) -> Array:
     """Return the weighted score of a tile, (1 or C, *space)."""
     images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
-    given, output = (torch.from_numpy(image)[None].to(best_device()) for image in images)
-    part: Array = scorer.part(window, given, output)[0].cpu().numpy()
+    x_tensor, y_hat_tensor = (torch.from_numpy(image)[None].to(best_device()) for image in images)
+    part: Array = scorer.part(window, x_tensor, y_hat_tensor)[0].cpu().numpy()
     return part
 
 
-def _unit(header: Header, reading: Reading, name: str, array: Array) -> Image:
+def _to_unit(header: Header, reading: Reading, name: str, array: Array) -> Image:
     """Convert a window (*space, C) to (C, *space) in [0, 1], with 0 for NaN where NaN is allowed."""
     unit: Image = np.nan_to_num(to_unit(array, header, reading, name))
     return unit
@@ -166,7 +172,9 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
     for tile, part in zip(tiles, parts, strict=True):
         sides = zip(tile, block, strict=True)
         common = tuple(slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in sides)
-        score[window_index(_within(common, block))] += part[window_index(_within(common, tile))]
+        # tiles are added in the order of one pass over the image: the sum has the same last bits
+        source = part[window_index(_relative_places(common, tile))]
+        score[window_index(_relative_places(common, block))] += source
     return score
 
 
@@ -178,7 +186,7 @@ def _passes(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> Passes:
 
 def _passes_by_pixels(
     image: WholeImage,
-    known: Callable[[Batch, Tensor], Passes],
+    make_passes: Callable[[Batch, Tensor], Passes],
     x: Array,
     y_hat: Array,
     parts: Sequence[Array],
@@ -187,32 +195,32 @@ def _passes_by_pixels(
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
         score[window_index(block)] = part
-    given, output = (
-        torch.from_numpy(_unit(raster.header, raster.reading, raster.name, array))[None]
+    x_tensor, y_hat_tensor = (
+        torch.from_numpy(_to_unit(raster.header, raster.reading, raster.name, array))[None]
         for raster, array in ((image.x, x), (image.y_hat, y_hat))
     )
-    return known(facts_of_pixels(image, given, output), torch.from_numpy(score)[None])
+    return make_passes(facts_of_pixels(image, x_tensor, y_hat_tensor), torch.from_numpy(score)[None])
 
 
 def _level(passes: "Delayed", count: int, scores: Sequence["Delayed"]) -> "Delayed":
     """Return the passes after the last; each maps all blocks and adds up their sums, FAN_IN at a time."""
     from dask.delayed import delayed
 
-    known: Any = passes
+    state: Any = passes
     for _ in range(count):
-        sums = [known.sums_of(score) for score in scores]
+        sums = [state.sums_of(score) for score in scores]
         while len(sums) > 1:
-            sums = [delayed(_added)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
-        known = known.after(sums[0])
-    return known
+            sums = [delayed(_add)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
+        state = state.after(sums[0])
+    return state
 
 
-def _added(sums: Sequence[Array]) -> Array:
+def _add(sums: Sequence[Array]) -> Array:
     total: Array = np.sum(sums, axis=0)
     return total
 
 
-def _opened(family: Family, score: Array, passes: Passes) -> Array:
+def _mask_block(family: Family, score: Array, passes: Passes) -> Array:
     """Return the mask of a block, (1 or C, *space)."""
     assert passes.level is not None
     mask: Array = family.apply(torch.from_numpy(score)[None], torch.from_numpy(passes.level)[None])[0].numpy()
@@ -228,13 +236,13 @@ def _sides(places: Places) -> tuple[int, ...]:
     return tuple(side.stop - side.start for side in places)
 
 
-def _within(places: Places, window: Places) -> Places:
+def _relative_places(places: Places, window: Places) -> Places:
     """Return the places, counted from the start of a window."""
     sides = zip(places, window, strict=True)
-    return tuple(slice(side.start - of.start, side.stop - of.start) for side, of in sides)
+    return tuple(slice(side.start - origin.start, side.stop - origin.start) for side, origin in sides)
 
 
-def _meet(one: Places, other: Places) -> bool:
+def _overlap(one: Places, other: Places) -> bool:
     return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
 
 

@@ -34,7 +34,7 @@ from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
 from conformask.report.pictures import as_bytes, in_colors, overlay
-from conformask.report.slices import planes_of
+from conformask.report.views import planes_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
@@ -111,21 +111,21 @@ def write_masks(
             work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
             work.remove_outdated_films()
         fabric.barrier()
-        left = work.left()
+        unfinished = work.unfinished()
         fabric.barrier()
-        work.write(left, fabric.global_rank, fabric.world_size)
+        work.write(unfinished, fabric.global_rank, fabric.world_size)
         fabric.barrier()
         lines = work.folder.lines()
         _check_complete(lines, triplets.names, work.folder.path)
-        ordered = [lines[name] for name in triplets.names]
+        rows = [lines[name] for name in triplets.names]
         fabric.barrier()
         if fabric.is_global_zero:
-            work.folder.write(ordered)
+            work.folder.write(rows)
             work.join_films()
             if dicom_seg_below is not None:
                 work.write_segmentations(dicom_seg_below)
-    sizes = {line.name: line.mask_size for line in ordered}
-    return WrittenMasks(sizes, _measurement(work, ordered), caveat)
+    sizes = {line.name: line.mask_size for line in rows}
+    return WrittenMasks(sizes, _measurement(work, rows), caveat)
 
 
 class _Work:
@@ -135,7 +135,7 @@ class _Work:
         self.masker, self.triplets, self.folder, self._mask_geometry = masker, triplets, folder, mask_geometry
         self._whole = whole_images(masker, triplets, mask_geometry)
         by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
-        self._measures = by_blocks and _measurable(masker, triplets)
+        self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         volumes = triplets.dimensions == 3
         self.places = {
@@ -143,7 +143,7 @@ class _Work:
             for name, index in self._indices.items()
         }
         self._films = time_series_of(triplets, self.places, mask_geometry)
-        self._joined = {name: film.path for film in self._films for name in film.names}
+        self._joined_paths = {name: film.path for film in self._films for name in film.names}
 
     @property
     def files(self) -> list[Path]:
@@ -160,7 +160,7 @@ class _Work:
         """Remove joined masks with a time point that has to be masked again, so that the others are whole."""
         lines = self.folder.lines()
         for film in self._films:
-            if not all(self._done(name, lines.get(name)) for name in film.names):
+            if not all(self._is_done(name, lines.get(name)) for name in film.names):
                 film.remove()
 
     def join_films(self) -> None:
@@ -168,79 +168,82 @@ class _Work:
         for film in tracked(self._films, "films", len(self._films)):
             film.join(self.triplets.reading)
 
-    def left(self) -> list[int]:
+    def unfinished(self) -> list[int]:
         """Return the images whose masks are missing, or that have changed since."""
         lines = self.folder.lines()
         return [
-            index for index, name in enumerate(self.triplets.names) if not self._done(name, lines.get(name))
+            index
+            for index, name in enumerate(self.triplets.names)
+            if not self._is_done(name, lines.get(name))
         ]
 
-    def _done(self, name: str, line: MaskRow | None) -> bool:
-        joined = self._joined.get(name)
-        is_there = self.places[name].exists() or (joined is not None and joined.exists())
+    def _is_done(self, name: str, line: MaskRow | None) -> bool:
+        joined_path = self._joined_paths.get(name)
+        is_there = self.places[name].exists() or (joined_path is not None and joined_path.exists())
         if line is None or not (is_there and self._overlay(name).exists()):
             return False
-        return line.source == self._source(name) and (line.distance is not None or not self._measures)
+        return line.source == self._source(name) and (line.distance is not None or not self._is_measured)
 
-    def write(self, left: Sequence[int], process: int, processes: int) -> None:
+    def write(self, unfinished: Sequence[int], process: int, processes: int) -> None:
         """Write masks, overlays and lines for this process's share of the images at these places.
 
         Threads read and write beside the network. Images are scored in the same batches however many
-        processes share them and whichever are left: the last bits of a score depend on its batch's size.
+        processes share them and whichever are unfinished: the last bits of a score depend on its batch's
+        size.
         """
         small = [index for index in range(len(self.triplets)) if index not in self._whole]
-        wanted = set(left)
-        parts = [small[start : start + BATCH_SIZE] for start in range(0, len(small), BATCH_SIZE)]
-        parts = [part for part in parts if not wanted.isdisjoint(part)][process::processes]
-        mine = self.triplets.select(index for part in parts for index in part)
-        names = {self.triplets.names[index] for index in left}
-        opened = (self._opened(batch) for batch in mine.batches(BATCH_SIZE))
-        written = prefetch(partial(self._write_batch, names), opened)
-        for _ in tracked(written, "masks", len(mine), len):
+        pending = set(unfinished)
+        batches = [small[start : start + BATCH_SIZE] for start in range(0, len(small), BATCH_SIZE)]
+        batches = [batch for batch in batches if not pending.isdisjoint(batch)][process::processes]
+        triplets = self.triplets.select(index for batch in batches for index in batch)
+        names = {self.triplets.names[index] for index in unfinished}
+        masked_batches = (self._mask_batch(batch) for batch in triplets.batches(BATCH_SIZE))
+        finished = prefetch(partial(self._write_batch, names), masked_batches)
+        for _ in tracked(finished, "masks", len(triplets), len):
             pass
-        for index in [index for index in left if index in self._whole][process::processes]:
+        for index in [index for index in unfinished if index in self._whole][process::processes]:
             self._write_whole(self._whole.pop(index))  # frees what it decoded and opened
 
-    def _opened(self, batch: Batch) -> "_MaskedBatch":
+    def _mask_batch(self, batch: Batch) -> "_MaskedBatch":
         """Compute the masks of a batch, on the accelerator if there is one."""
-        masker, there = self.masker, batch.to(best_device())
-        item = masker.scored(there.x, there.y_hat, batch.weight, batch.category)
+        masker, on_device = self.masker, batch.to(best_device())
+        item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category)
         masks, bounds, distances = masker.open(item), masker.bounds_of(item), None
-        if self._measures:
-            distances = loss_under(masker.loss, masks, there).double().tolist()
+        if self._is_measured:
+            distances = loss_under(masker.loss, masks, on_device).double().tolist()
         return _MaskedBatch(
             batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist()
         )
 
-    def _write_batch(self, names: set[str], opened: "_MaskedBatch") -> Batch:
+    def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:
         """Write masks, overlays and lines of the images with these names; return the batch."""
-        batch, distances, bounds = opened.batch, opened.distances, opened.bounds
+        batch, distances, bounds = masked.batch, masked.distances, masked.bounds
         for index, name in enumerate(batch.names):
             if name not in names:
                 continue
             self.folder.check_claimed()
-            mask, y_hat = opened.masks[index], batch.y_hat[index].numpy()
+            mask, y_hat = masked.masks[index], batch.y_hat[index].numpy()
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
             geometry = None if batch.geometry is None else batch.geometry[index]
-            write_blocks(self.places[name], mask.shape, blocks, self._under(name, geometry))
+            write_blocks(self.places[name], mask.shape, blocks, self._source_image(name, geometry))
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
-            measured_of = (None if values is None else values[index] for values in (distances, bounds))
-            self.folder.add(self._line(name, size, *measured_of))
+            measures = (None if values is None else values[index] for values in (distances, bounds))
+            self.folder.add(self._line(name, size, *measures))
         return batch
 
     def _write_whole(self, image: WholeImage) -> None:
         self.folder.check_claimed()
-        written = write_whole(self.masker, image, self.places[image.name])
-        self._write_overlay(image.name, written.y_hat, written.mask, image.under.geometry)
-        self.folder.add(self._line(image.name, written.size, written.distance))
+        summary = write_whole(self.masker, image, self.places[image.name])
+        self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
+        self.folder.add(self._line(image.name, summary.size, summary.distance))
 
-    def write_segmentations(self, at: float) -> None:
+    def write_segmentations(self, level: float) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            with atomic_write(path) as aside:
-                write_segmentation(aside, mask, self._under(name, None), at)
+            with atomic_write(path) as temporary:
+                write_segmentation(temporary, mask, self._source_image(name, None), level)
 
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
@@ -250,7 +253,7 @@ class _Work:
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
 
-    def _under(self, name: str, geometry: Geometry | None) -> SourceImage:
+    def _source_image(self, name: str, geometry: Geometry | None) -> SourceImage:
         file = self.triplets.file(self._indices[name], self._mask_geometry)
         return SourceImage(file, geometry, self.triplets.reading)
 
@@ -258,8 +261,8 @@ class _Work:
         return self.folder.path / OVERLAYS / f"{name}.jpg"
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
-        with atomic_write(self._overlay(name)) as aside:
-            write_jpeg(aside, _drawn(y_hat, mask, geometry))
+        with atomic_write(self._overlay(name)) as temporary:
+            write_jpeg(temporary, _draw_overlay(y_hat, mask, geometry))
 
 
 @dataclass(frozen=True)
@@ -273,10 +276,10 @@ class _MaskedBatch:
 
 
 def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Path) -> None:
-    lost = [name for name in names if name not in lines]
-    if lost:
+    missing = [name for name in names if name not in lines]
+    if missing:
         raise OutputError(
-            f"{out} was changed during the run: {SIZES} has no line for {lost[0]!r}, which was masked; "
+            f"{out} was changed during the run: {SIZES} has no line for {missing[0]!r}, which was masked; "
             "repeat the command"
         )
 
@@ -284,7 +287,7 @@ def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Pat
 def _check_over_x(triplets: Triplets) -> None:
     """Raise for images whose files do not say that x lies where y_hat does."""
     for index, name in enumerate(triplets.names):
-        reason = _apart(triplets.header(index, "x"), triplets.header(index, "y_hat"))
+        reason = _placement_difference(triplets.header(index, "x"), triplets.header(index, "y_hat"))
         if reason:
             raise MismatchError(
                 f"the mask of {name!r} cannot be placed over x: {reason}; leave out "
@@ -292,7 +295,7 @@ def _check_over_x(triplets: Triplets) -> None:
             )
 
 
-def _apart(x: Header, y_hat: Header) -> str | None:
+def _placement_difference(x: Header, y_hat: Header) -> str | None:
     """Return why two images may not lie in the same place; None where they do."""
     one, other = x.geometry, y_hat.geometry
     if one is None or other is None or one.affine is None or other.affine is None:
@@ -318,10 +321,12 @@ def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
         )
 
 
-def _drawn(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
+def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     """Return the overlay, uint8 (H, W, 3); for a volume, those of its selected slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
-    return np.concatenate([overlay(in_colors(plane), as_bytes(over)) for over, plane in pairs], axis=1)
+    return np.concatenate(
+        [overlay(in_colors(plane), as_bytes(mask_plane)) for mask_plane, plane in pairs], axis=1
+    )
 
 
 def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
@@ -337,9 +342,9 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """Return whether the loss can be measured: truth and region are known, and its packages are installed."""
     if not triplets.has_truth or (masker.card.region and not triplets.has_regions):
         return False
-    nothing = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
+    zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:
-        masker.loss.on(nothing, nothing, None, 1).of(nothing[:, :1])
+        masker.loss.on(zeros, zeros, None, 1).of(zeros[:, :1])
     except MissingFileError as error:
         warnings.warn(f"the masks are not measured: {error}", stacklevel=3)
         return False

@@ -52,9 +52,12 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         """
         x, y_hat = (data[key] for key in self.keys)
         mask = self.masker(self._batch(x), self._batch(y_hat))
-        made = MetaTensor(in_order(mask, self.reversed_axes)[0].to(y_hat.device))
-        return {**data, self.mask_key: made.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else made}
+        meta_mask = MetaTensor(in_order(mask, self.reversed_axes)[0].to(y_hat.device))
+        return {
+            **data,
+            self.mask_key: meta_mask.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else meta_mask,
+        }
 
     def _batch(self, image: Any) -> Images:
-        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
-        return in_order(plain[None].float(), self.reversed_axes).contiguous()
+        tensor = image.as_tensor() if isinstance(image, MetaTensor) else image
+        return in_order(tensor[None].float(), self.reversed_axes).contiguous()

@@ -58,17 +58,17 @@ class MaskLevel:
     """Mask size, mean(1 - m), in the region that the promise is about."""
 
 
-def zeros_on_disk(what: str, shape: tuple[int, ...]) -> Array:
+def zeros_on_disk(label: str, shape: tuple[int, ...]) -> Array:
     """Return zeros in a temporary file, whose pages the system may drop from memory.
 
     Raises:
-        OutputError: the disk has no room for them; the message calls them `what`.
+        OutputError: the disk has no room for them; the message calls them `label`.
     """
-    folder, needed = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
+    folder, n_bytes = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
     free = shutil.disk_usage(folder).free
-    if free < needed:
+    if free < n_bytes:
         raise OutputError(
-            f"{what} takes {needed / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are free: set "
+            f"{label} takes {n_bytes / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are free: set "
             "TMPDIR to another folder"
         )
     with tempfile.TemporaryFile() as file:
@@ -109,9 +109,9 @@ def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[A
     for window, mask in masks_of(family, image, level):
         if region is not None:
             mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
-        for axis, (sums, places) in enumerate(zip((z, y, x), deep(window), strict=True), start=1):
-            others = tuple(other for other in range(4) if other != axis)
-            sums[places] += mask.sum(dim=others, dtype=torch.float64).cpu().numpy()
+        for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
+            other_axes = tuple(other for other in range(4) if other != axis)
+            sums[places] += mask.sum(dim=other_axes, dtype=torch.float64).cpu().numpy()
     values = image.item.score.map.numel()
     return z * len(z) / values, y * len(y) / values, x * len(x) / values
 
@@ -123,6 +123,6 @@ def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tupl
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 
-def deep(window: Window) -> Places:
+def add_depth(window: Window) -> Places:
     """Return the window with three axes, the first one plane deep if it has only two."""
     return (slice(0, 1), *window)[-3:]

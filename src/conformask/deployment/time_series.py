@@ -82,8 +82,8 @@ def time_series_of(triplets: Triplets, places: Mapping[str, Path], mask_geometry
 def _is_film(file: Path, count: int, triplets: Triplets) -> bool:
     name, suffix = name_and_suffix(file)
     kind = format_of(Path(f"mask{mask_suffix(suffix, volume=True)}"))
-    can_be = kind is not None and kind.films and name not in triplets.names
-    return can_be and times_of(file, triplets.reading) == count
+    joinable = kind is not None and kind.films and name not in triplets.names
+    return joinable and times_of(file, triplets.reading) == count
 
 
 def _film(file: Path, names: list[str], places: Mapping[str, Path]) -> TimeSeries:

@@ -31,7 +31,6 @@ from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.size import size_text
-from conformask.report.overview import Overview
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.types import Array, Batch, Loss, Score
 
@@ -39,6 +38,8 @@ IN_MEMORY = 2**26
 """Largest image, in pixels, of which a rule may use all pixels, such as for its features."""
 BYTES = 6
 """Bytes on disk for each pixel: a score of 32 and a mask of 16 bits."""
+LONGEST, LONGEST_IN_VOLUMES = 2048, 256
+"""Longest side of an overview, in pixels, of a plane and of a volume."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class WholeImage:
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenMask:
     """Summary of a mask that was written to disk."""
 
     size: float
@@ -85,11 +86,11 @@ def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_ha
         MismatchError: channels that differ from the calibration images, or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
     """
-    by_tiles, images = tiled_scorer(masker), {}
+    scorer, images = tiled_scorer(masker), {}
     for index, suffix in enumerate(triplets.suffixes):
         y_hat = triplets.raster(index, "y_hat")
         masker.card.check_shape(y_hat.header.shape, f"{y_hat.name}: ")
-        if not by_tiles.holds(y_hat.size) or suffix.endswith("zarr"):
+        if not scorer.holds(y_hat.size) or suffix.endswith("zarr"):
             images[index] = whole_image(triplets, index, y_hat, mask_geometry)
             check_whole(masker, images[index])
             warn_whole(masker, images[index])
@@ -115,7 +116,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
     )
 
 
-def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
+def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
     """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all.
 
     Raises:
@@ -130,9 +131,9 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> Written:
         count = len(windows_of(masker, image))
         for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
             score[window_index(places)] += part
-        opened = _BlockwiseMask(masker, image, torch.from_numpy(score))
-        write_blocks(path, score.shape[1:], opened.blocks(), image.under)
-        return opened.written
+        mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
+        write_blocks(path, score.shape[1:], mask.blocks(), image.under)
+        return mask.summary
 
 
 def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
@@ -146,16 +147,16 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     Raises:
         ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
     """
-    device, by_tiles, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
+    device, scorer, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
     under = under_tiles(masker, image)
 
     def read(window: Tile) -> tuple[Array, Array]:
         return _read(image.x, under(window)), _read(image.y_hat, window.places)
 
-    images = prefetch(read, windows, lambda both: sum(each.nbytes for each in both), threads=1)
-    for window, both in zip(windows, images, strict=True):
-        x, y_hat = (torch.from_numpy(each)[None].to(device) for each in both)
-        yield window.places, by_tiles.part(window, x, y_hat, image.name).cpu().numpy()
+    images = prefetch(read, windows, lambda pair: sum(array.nbytes for array in pair), threads=1)
+    for window, pair in zip(windows, images, strict=True):
+        x, y_hat = (torch.from_numpy(array)[None].to(device) for array in pair)
+        yield window.places, scorer.part(window, x, y_hat, image.name).cpu().numpy()
 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
@@ -181,6 +182,33 @@ def exponent_by_blocks(loss: Loss) -> float | None:
     return None if distance is None else distance.exponent
 
 
+class Overview:
+    """Mean over squares or cubes of pixels of an image (C, *space), to a limited longest side."""
+
+    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
+        self.step = math.ceil(max(size) / (LONGEST if len(size) == 2 else LONGEST_IN_VOLUMES))
+        sides = [math.ceil(side / self.step) for side in size]
+        self._sums = np.zeros((channels, *sides), np.float32)
+        self._counts = np.zeros(sides, np.float32)
+
+    def add(self, places: tuple[slice, ...], block: Array) -> None:
+        """Add a block (C, *window) that lies at these places; each pixel once."""
+        sums, counts, window = block, np.ones((), np.float32), []
+        for axis, side in enumerate(places, start=1):
+            cells = np.arange(side.start, side.stop) // self.step
+            # one sum for each run of pixels in a cell; a block may begin and end inside a cell
+            sums = np.add.reduceat(sums, np.flatnonzero(np.diff(cells, prepend=-1)), axis=axis)
+            counts = np.multiply.outer(counts, np.bincount(cells - cells[0]).astype(np.float32))
+            window.append(slice(cells[0], cells[-1] + 1))
+        self._sums[:, *window] += sums
+        self._counts[*window] += counts
+
+    @property
+    def image(self) -> Array:
+        """Overview, (C, *space) float32."""
+        return self._sums / self._counts
+
+
 class _BlockwiseMask:
     """The mask of a scored image, block by block, with its size, its loss and overviews."""
 
@@ -188,7 +216,7 @@ class _BlockwiseMask:
         self._family, self._image, self._score = masker.family, image, score
         lam = torch.from_numpy(masker.lambdas(ScoredBatch(facts_of(masker, image), Score(score))))
         self._level = masker.family.level(score, lam)
-        self._open, self._lost = 0.0, 0.0
+        self._trusted_sum, self._loss_sum = 0.0, 0.0
         self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None
         self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
         self._mask = Overview(score.shape[1], image.y_hat.size)
@@ -199,20 +227,20 @@ class _BlockwiseMask:
         title = f"mask of {self._image.name}"
         for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
             mask = self._family.apply(self._score[window_index(window)], self._level)[0].numpy()
-            self._open += float(mask.sum(dtype=np.float64))
-            self._lost += self._lost_at(window, mask, y_hat)
+            self._trusted_sum += float(mask.sum(dtype=np.float64))
+            self._loss_sum += self._block_loss(window, mask, y_hat)
             self._mask.add(window, mask)
             self._y_hat.add(window, y_hat)
             yield window, mask
 
     @property
-    def written(self) -> Written:
+    def summary(self) -> WrittenMask:
         header = self._image.y_hat.header
-        distance = None if self._exponent is None else self._lost / header.values
-        size = 1 - self._open / self._score.numel()
-        return Written(size, distance, self._y_hat.image, self._mask.image)
+        distance = None if self._exponent is None else self._loss_sum / header.values
+        size = 1 - self._trusted_sum / self._score.numel()
+        return WrittenMask(size, distance, self._y_hat.image, self._mask.image)
 
-    def _lost_at(self, window: Places, mask: Array, y_hat: Array) -> float:
+    def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
         """Return the sum of m^p |y - y_hat|^p over a block."""
         if self._exponent is None or self._image.y is None:
             return 0.0
@@ -287,10 +315,10 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
         )
 
 
-def _check_room(path: Path, needed: int) -> None:
+def _check_room(path: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(path.parent).free
-    if free < needed:
+    if free < n_bytes:
         raise OutputError(
-            f"{path} needs {needed / 1e9:.1f} GB in its folder for scores and mask, but only "
+            f"{path} needs {n_bytes / 1e9:.1f} GB in its folder for scores and mask, but only "
             f"{free / 1e9:.1f} GB are free: choose another folder"
         )

@@ -1,8 +1,12 @@
 """Evaluation of a masker: from per-image measures to evaluation.json."""
 
+import platform
+import shlex
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +22,14 @@ from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, expect
 from conformask.evaluation.examples import examples_of, gain_of
 from conformask.evaluation.measures import measures_of
-from conformask.evaluation.provenance import provenance_of_evaluation
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import check_window
 from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
-from conformask.records.evaluation import CategoryCoverage, Evaluation, ImageRecords
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance, ImageRecords
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
@@ -36,6 +40,8 @@ PARTS = "evaluating"
 """Folder, in the run folder, of the finished parts of an evaluation."""
 OPT_IMAGES = 40
 """Number of images on which the paper's Opt is iterated; each takes seconds."""
+LIBRARIES = ("conformask", "torch", "numpy")
+"""Libraries whose version can change a measurement."""
 
 
 def evaluate(
@@ -68,7 +74,7 @@ def evaluate(
     check_parts(compute)
     refuse_others(test)
     caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
-    seen = _refuse_unfit(masker, test)
+    summary = _refuse_unfit(masker, test)
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
@@ -82,6 +88,7 @@ def evaluate(
     met = meets_threshold(records.distance, masker.card.threshold)
     labels = np.array(["" if category is None else category for category in test.categories])
     records = replace(records, group=groups, category=labels, passed=met)
+    # stable, so that images with equal scores fall into the same tenths at every run
     order = np.argsort(records.difficulty, kind="stable")
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
@@ -121,7 +128,9 @@ def evaluate(
         mean_distance_interval=bootstrap(records.distance, groups=groups),
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
-        coverage_by_category=_by_category(promise.unit, met, groups, categories) if by_category else (),
+        coverage_by_category=_coverage_by_category(promise.unit, met, groups, categories)
+        if by_category
+        else (),
         network=test.network,
         caveat=caveat,
         fingerprint=masker.fingerprint,
@@ -131,20 +140,20 @@ def evaluate(
         within=card.within,
         exploratory=card.exploratory,
         hides=card.hides,
-        made=provenance_of_evaluation(card, seen.contents),
+        made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
-        again=partial(_recalibrated, masker, test, opt_images, allow_network_mismatch),
+        again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
     )
     if out is not None and main_process():
         evaluation.save(Path(out))
     return evaluation
 
 
-def _recalibrated(
+def _recalibrate(
     masker: Masker, test: Triplets, opt_images: int, allow_network_mismatch: bool, promise: Mapping[str, Any]
 ) -> Evaluation:
-    changed = masker.recalibrate(**promise)
-    return evaluate(changed, test, opt_images=opt_images, allow_network_mismatch=allow_network_mismatch)
+    recalibrated = masker.recalibrate(**promise)
+    return evaluate(recalibrated, test, opt_images=opt_images, allow_network_mismatch=allow_network_mismatch)
 
 
 def _records(masker: Masker, test: Triplets, opt_images: int, compute: Compute) -> ImageRecords:
@@ -153,33 +162,55 @@ def _records(masker: Masker, test: Triplets, opt_images: int, compute: Compute) 
     return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, compute))
 
 
-def _by_category(unit: Unit, met: Array, groups: Array, categories: Array) -> tuple[CategoryCoverage, ...]:
+def _coverage_by_category(
+    unit: Unit, met: Array, groups: Array, categories: Array
+) -> tuple[CategoryCoverage, ...]:
     parts = {str(category): categories == category for category in np.unique(categories)}
-    intervals = {category: unit.coverage(met[own], groups[own]) for category, own in parts.items()}
-    return tuple(CategoryCoverage(name, int(parts[name].sum()), *both) for name, both in intervals.items())
+    intervals = {
+        category: unit.coverage(met[members], groups[members]) for category, members in parts.items()
+    }
+    return tuple(
+        CategoryCoverage(name, int(parts[name].sum()), *estimate) for name, estimate in intervals.items()
+    )
 
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     """Read the test images, and raise if they are not fit for a test."""
-    seen = scan(test, "reading test images")
+    summary = scan(test, "reading test images")
     image_ids = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
-    leaked = seen.among(image_ids)
-    if leaked:
+    leaked_names = summary.among(image_ids)
+    if leaked_names:
         raise CalibrationError(
-            f"{len(leaked)} of {len(test)} test images were used for training, selection or calibration: an "
-            "evaluation needs images that no step has seen. One of them, recognised by its pixels or its "
-            f"group, is {leaked[0]!r}"
+            f"{len(leaked_names)} of {len(test)} test images were used for training, selection or "
+            "calibration: an evaluation needs images that no step has seen. One of them, recognised by its "
+            f"pixels or its group, is {leaked_names[0]!r}"
         )
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
-        warn_of_learnt(seen, masker.scorer, "test")
-        warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.card.check_shape((seen.channels, *seen.sizes[0]))
-    masker.card.check_sizes(seen.sizes)
-    masker.card.check_spacing(zip(seen.names, seen.geometries, strict=True))
-    check_window(masker.card, seen.geometry)
-    return seen
+        warn_of_learnt(summary, masker.scorer, "test")
+        warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")
+    masker.card.check_shape((summary.channels, *summary.sizes[0]))
+    masker.card.check_sizes(summary.sizes)
+    masker.card.check_spacing(zip(summary.names, summary.geometries, strict=True))
+    check_window(masker.card, summary.geometry)
+    return summary
 
 
 def _mean(values: Array) -> float | None:
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
+
+
+def provenance_of_evaluation(card: CalibrationCard, images: str) -> EvaluationProvenance:
+    """Return the provenance of an evaluation by this process, on images with this hash."""
+    versions = {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+    return EvaluationProvenance(card.calibrated, images, versions, _command())
+
+
+def _command() -> str | None:
+    """Return the command that started this process; None in a notebook or an interactive session."""
+    program, *arguments = sys.argv or [""]
+    if Path(program).stem == "conformask":
+        return shlex.join(["conformask", *arguments])
+    if program.endswith(".py") and "ipykernel" not in sys.modules:
+        return shlex.join(["python", program, *arguments])
+    return None

@@ -9,7 +9,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Example, ImageRecords
 from conformask.report.pictures import as_bytes, error_bytes, in_colors
-from conformask.report.slices import planes_of
+from conformask.report.views import planes_of
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
@@ -22,8 +22,8 @@ def gain_of(records: ImageRecords, met: Array) -> Array:
 
     Images that need no mask gain nothing, nor do images that are hidden altogether.
     """
-    of_one_value = (1 - records.size) * records.unmasked_distance
-    return np.where(met, of_one_value - records.distance, -np.inf)
+    uniform_loss = (1 - records.size) * records.unmasked_distance
+    return np.where(met, uniform_loss - records.distance, -np.inf)
 
 
 def examples_of(
@@ -34,20 +34,21 @@ def examples_of(
     For volumes it takes one of each kind, and shows selected slices of it.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
-    each = EACH if test.dimensions == 2 else 1
-    middle = max(0, (len(order) - each) // 2)
+    count = EACH if test.dimensions == 2 else 1
+    middle = max(0, (len(order) - count) // 2)
     kinds = {
-        "best": best[:each][gain[best[:each]] > -np.inf],
-        "typical": order[middle : middle + each],
-        "worst": order[::-1][:each],
+        "best": best[:count][gain[best[:count]] > -np.inf],
+        "typical": order[middle : middle + count],
+        "worst": order[::-1][:count],
     }
-    chosen: dict[int, str] = {}
+    kind_by_index: dict[int, str] = {}
+    # an image is shown once; one that is among the worst must not be shown as typical
     for kind in ("worst", "best", "typical"):
         for index in kinds[kind]:
-            chosen.setdefault(int(index), kind)
+            kind_by_index.setdefault(int(index), kind)
     return tuple(
         example
-        for index, kind in chosen.items()
+        for index, kind in kind_by_index.items()
         for example in _examples(masker, test[index], kind, records, index)
     )
 
@@ -60,12 +61,12 @@ def _examples(
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)
-    roles = triplet.x, triplet.y_hat, truth
-    for (over, x, y_hat, y), what in planes_of(mask, *roles, geometry=triplet.geometry, error=error):
-        name = triplet.name if what is None else f"{triplet.name}, {what}"
+    images = triplet.x, triplet.y_hat, truth
+    for (mask_plane, x, y_hat, y), label in planes_of(mask, *images, geometry=triplet.geometry, error=error):
+        name = triplet.name if label is None else f"{triplet.name}, {label}"
         yield picture_of(
             replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None),
-            over,
+            mask_plane,
             kind=kind,
             size=float(records.size[index]),
             distance=float(records.distance[index]),

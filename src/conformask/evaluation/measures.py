@@ -19,8 +19,8 @@ from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
 
 
-def measures_of(masker: Masker, opt_on: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, with the paper's Opt only for the names in `opt_on`."""
+def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
+    """Return the columns of ImageRecords for a batch, with the paper's Opt for the names in `opt_names`."""
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
@@ -28,7 +28,7 @@ def measures_of(masker: Masker, opt_on: frozenset[str], item: ScoredBatch) -> di
         "unmasked_distance": _array(unmasked_loss(masker.loss, item.batch)),
         "size": _array(mask_size(mask)),
         "oracle_size": _oracle_sizes(masker, item),
-        "paper_oracle_size": _paper_sizes(masker, item, opt_on),
+        "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(image_means(item.score.map)),
     }
@@ -44,14 +44,14 @@ def _oracle_sizes(masker: Masker, item: ScoredBatch) -> Array:
     return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask))
 
 
-def _paper_sizes(masker: Masker, item: ScoredBatch, opt_on: frozenset[str]) -> Array:
+def _paper_sizes(masker: Masker, item: ScoredBatch, opt_names: frozenset[str]) -> Array:
     distance, sizes = paper_distance(masker.loss), np.full(len(item.batch), np.nan)
-    places = [place for place, name in enumerate(item.batch.names) if name in opt_on]
-    if distance is not None and places:
-        y, y_hat = item.batch.truth()[places], item.batch.y_hat[places]
+    indices = [place for place, name in enumerate(item.batch.names) if name in opt_names]
+    if distance is not None and indices:
+        y, y_hat = item.batch.truth()[indices], item.batch.y_hat[indices]
         per_channel = item.score.map.shape[1] > 1
         mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)
-        sizes[places] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
+        sizes[indices] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
     return sizes
 
 

@@ -74,25 +74,30 @@ def resplit(
         )
     critical = _critical(masker, calibration, test, evaluated)
     rank = promise.certainty.rank(len(calibration), promise.confidence)
-    deals = list(_deals(len(critical), len(calibration), n, seed))
-    lambdas = np.array([smallest(critical[dealt], rank) for dealt, _ in deals])
-    grid, place = np.unique(lambdas, return_inverse=True)
-    measured = [
+    splits = list(_splits(len(critical), len(calibration), n, seed))
+    lambdas = np.array([smallest(critical[drawn], rank) for drawn, _ in splits])
+    grid, columns = np.unique(lambdas, return_inverse=True)
+    curves_by_part = [
         curves(scored(masker.scorer, part, "resplits"), masker.family, masker.loss, grid)
         for part in (calibration, test)
     ]
-    met = meets_threshold(np.concatenate([part.distance for part in measured]), masker.card.threshold)
-    size = np.concatenate([part.size for part in measured])
+    met = meets_threshold(np.concatenate([part.distance for part in curves_by_part]), masker.card.threshold)
+    size = np.concatenate([part.size for part in curves_by_part])
+    # the rank-th of n exchangeable critical lambdas: see law_mean
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
     if not masker.loss.monotone:
-        direct = met[:, place[:MEASURED]]
+        measured_met = met[:, columns[:MEASURED]]
     else:
         distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
-        direct = meets_threshold(distances, masker.card.threshold)
+        measured_met = meets_threshold(distances, masker.card.threshold)
     return Resplits(
-        measured=np.array([direct[left, column].mean() for column, (_, left) in enumerate(deals[:MEASURED])]),
-        coverage=np.array([met[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
-        size=np.array([size[left, at].mean() for (_, left), at in zip(deals, place, strict=True)]),
+        measured=np.array(
+            [measured_met[rest, column].mean() for column, (_, rest) in enumerate(splits[:MEASURED])]
+        ),
+        coverage=np.array(
+            [met[rest, column].mean() for (_, rest), column in zip(splits, columns, strict=True)]
+        ),
+        size=np.array([size[rest, column].mean() for (_, rest), column in zip(splits, columns, strict=True)]),
         law_mean=float(law.mean() / len(test)),
         law_std=float(law.std() / len(test)),
     )
@@ -115,7 +120,7 @@ def _measured(
     return np.concatenate(distances)
 
 
-def _deals(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:
+def _splits(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:
     generator = np.random.default_rng(seed)
     for _ in range(n):
         order = generator.permutation(total)

@@ -13,9 +13,9 @@ from PIL import Image, ImageOps
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.exporting.check import Case, InferenceSession
-from conformask.exporting.export import fitting, refuse, refuse_varying, write_checked
+from conformask.exporting.export import load_predictor, refuse, refuse_varying, write_checked
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, check_free, whole_folder
-from conformask.exporting.graph import AtLambda, calibrated_shapes, translated
+from conformask.exporting.graph import AtLambda, calibrated_shapes, translate
 from conformask.exporting.predictor_graph import append_masker
 from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
@@ -77,25 +77,25 @@ def export_bioimageio(
     check_free(Path(folder))
     refuse(masker)
     refuse_varying(masker)
-    cited = [] if credits.cite is None else [citation(credits.cite)]
-    front, caveat = fitting(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
-    model = translated(masker, AtLambda) if front is None else append_masker(masker, front)
-    with whole_folder(Path(folder)) as aside, TemporaryDirectory() as made:
-        sources = Path(made)
+    citations = [] if credits.cite is None else [citation(credits.cite)]
+    front, caveat = load_predictor(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
+    model = translate(masker, AtLambda) if front is None else append_masker(masker, front)
+    with whole_folder(Path(folder)) as target, TemporaryDirectory() as work:
+        sources = Path(work)
         write_checked(sources / WEIGHTS, masker, model, front, caveat)
-        inputs, outputs = tested(masker, sources / WEIGHTS)
+        inputs, outputs = run_on_waves(masker, sources / WEIGHTS)
         for name, tensor in (inputs | outputs).items():
             np.save(sources / f"{name}.npy", tensor)
         cover(inputs | outputs).save(sources / COVER)
         text = documentation(masker, inputs, outputs, caveat)
         (sources / DOCUMENTATION).write_text(text, encoding="utf-8")
-        stated = described(model, inputs, outputs) | {
+        description = describe(model, inputs, outputs) | {
             "description": promised_here(masker.promise, caveat),
             "authors": [{"name": name} for name in credits.authors],
             "license": credits.license,
-            "cite": cited,
+            "cite": citations,
         }
-        package(stated, sources, aside)
+        package(description, sources, target)
     return ExportedFolder(Path(folder), credits.missing, caveat)
 
 
@@ -105,16 +105,16 @@ def citation(cite: str) -> dict[str, Json]:
     Raises:
         InvalidArgumentError: it ends with neither.
     """
-    found = CITED.fullmatch(cite.strip())
-    if found is None:
+    match = CITED.fullmatch(cite.strip())
+    if match is None:
         raise InvalidArgumentError(
             f"cite {cite!r}: give a text that ends with a DOI or an address, such as 'Doe et al., 2026, "
             "https://doi.org/10.1000/182'"
         )
-    return {name: value for name, value in found.groupdict().items() if value}
+    return {name: value for name, value in match.groupdict().items() if value}
 
 
-def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, Array]]:
+def run_on_waves(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, Array]]:
     """Run the file on waves, one image of the calibration's size; return inputs and outputs by name."""
     x, y_hat = (waves(shape, place) for place, shape in enumerate(calibrated_shapes(masker)))
     run, case = InferenceSession(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
@@ -122,13 +122,13 @@ def tested(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[str, A
     return inputs, {name: tensor.numpy() for name, tensor in run(case).items()}
 
 
-def described(
+def describe(
     model: "ModelProto", inputs: Mapping[str, Array], outputs: Mapping[str, Array]
 ) -> dict[str, Json]:
     """Return the part of the description that follows from the tensors and the weights."""
     from bioimageio.spec.model.v0_5 import ModelDescr
 
-    opset = next(each.version for each in model.opset_import if each.domain == "")
+    opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     dimensions = inputs["x"].ndim - 2
     single = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
     return {
@@ -142,7 +142,7 @@ def described(
         "outputs": [_tensor(name, tensor, single) for name, tensor in outputs.items()],
         "weights": {"onnx": {"source": WEIGHTS, "opset_version": opset}},
         "config": {
-            "bioimageio": {"reproducibility_tolerance": [_tolerance(*each) for each in outputs.items()]}
+            "bioimageio": {"reproducibility_tolerance": [_tolerance(*entry) for entry in outputs.items()]}
         },
     }
 
@@ -187,7 +187,7 @@ def documentation(
     card = masker.card
     notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
     low, high = card.reading.of("y_hat").data_range or ("black", "white")
-    low_of_x, high_of_x = card.reading.of("x").data_range or (low, high)
+    x_low, x_high = card.reading.of("x").data_range or (low, high)
     rows = "\n".join(
         f"| {'in' if name in inputs else 'out'} | {name} | {' x '.join(map(str, tensor.shape[1:]))} | "
         f"{TENSORS[name]} |"
@@ -201,7 +201,7 @@ def documentation(
 {rows}
 
 Scale images like the calibration images: y_hat so that {low} becomes 0 and {high} becomes 1, x so that
-{low_of_x} and {high_of_x} do. The weights take other sizes if the network does, but the promise does not
+{x_low} and {x_high} do. The weights take other sizes if the network does, but the promise does not
 cover them.
 
 ## Validation
@@ -212,7 +212,7 @@ On images with a reference that were used neither for training nor for calibrati
 """
 
 
-def package(stated: Mapping[str, Json], sources: Path, folder: Path) -> None:
+def package(description: Mapping[str, Json], sources: Path, folder: Path) -> None:
     """Validate a description, and write it with the files that it names.
 
     Raises:
@@ -222,8 +222,8 @@ def package(stated: Mapping[str, Json], sources: Path, folder: Path) -> None:
     from bioimageio.spec import save_bioimageio_package_as_folder as save
 
     with ValidationContext(root=sources, file_name=DESCRIPTION):
-        description = build_description(stated)
-        if isinstance(description, InvalidDescr):
-            reason = one_line(ValueError(description.get_reason()))
+        descr = build_description(description)
+        if isinstance(descr, InvalidDescr):
+            reason = one_line(ValueError(descr.get_reason()))
             raise MismatchError(f"bioimageio.spec finds the description invalid: {reason}")
-        save(description, output_path=folder)
+        save(descr, output_path=folder)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
 from conformask.errors import MismatchError
-from conformask.exporting.graph import constant_lambda, noise, scorable
+from conformask.exporting.graph import check_scorable, constant_lambda, noise
 from conformask.exporting.predictor_graph import PredictorGraph
 from conformask.masker.masker import Masker
 from conformask.progress import tracked
@@ -79,7 +79,7 @@ class InferenceSession:
         except Exception as error:  # onnxruntime's own errors share no type
             raise MismatchError(f"onnxruntime cannot read the exported graph: {error}") from error
         self.inputs: Mapping[str, Sequence[int | str]] = {
-            each.name: each.shape for each in self._session.get_inputs()
+            node.name: node.shape for node in self._session.get_inputs()
         }
         """Shapes of the inputs by name; an axis of any length has a name."""
 
@@ -89,16 +89,16 @@ class InferenceSession:
         Raises:
             MismatchError: onnxruntime cannot run it.
         """
-        given = {name: getattr(case, name).numpy() for name in self.inputs}
+        inputs = {name: getattr(case, name).numpy() for name in self.inputs}
         try:
-            returned = self._session.run(None, given)
+            outputs = self._session.run(None, inputs)
         except Exception as error:
             raise MismatchError(f"onnxruntime cannot run the exported graph: {error}") from error
-        names = (each.name for each in self._session.get_outputs())
-        return dict(zip(names, map(torch.from_numpy, returned), strict=True))
+        names = (node.name for node in self._session.get_outputs())
+        return dict(zip(names, map(torch.from_numpy, outputs), strict=True))
 
 
-def checked(masker: Masker, path: Path, front: PredictorGraph | None = None) -> ExportCheck:
+def check_file(masker: Masker, path: Path, front: PredictorGraph | None = None) -> ExportCheck:
     """Compare on random images of two sizes and batch sizes; at several lambdas if the file takes lambda.
 
     Args:
@@ -127,48 +127,50 @@ def cases_of(
     masker: Masker, inputs: Mapping[str, Sequence[int | str]], front: PredictorGraph | None
 ) -> Iterator[Case]:
     """Yield images and lambdas; a second size, twice as wide, only if the network takes it."""
-    constant = None if "lam" in inputs else constant_lambda(masker)
-    lambdas = [reference_lambda(masker) * each for each in FACTORS] if constant is None else [constant]
-    for count, wider in ((1 if inputs["x"][0] == 1 else 2, 1), (1, 2)):
+    deployed = None if "lam" in inputs else constant_lambda(masker)
+    lambdas = [reference_lambda(masker) * factor for factor in FACTORS] if deployed is None else [deployed]
+    for count, width_factor in ((1 if inputs["x"][0] == 1 else 2, 1), (1, 2)):
         try:
-            x, y_hat = _images(masker, front, count, wider)
+            x, y_hat = _images(masker, front, count, width_factor)
         except MismatchError:
-            if wider == 1:
+            if width_factor == 1:
                 raise
             return
         for lam in lambdas:
             yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64))
 
 
-def _images(masker: Masker, front: PredictorGraph | None, count: int, wider: int) -> tuple[Images, Images]:
+def _images(
+    masker: Masker, front: PredictorGraph | None, count: int, width_factor: int
+) -> tuple[Images, Images]:
     if front is not None:
-        return scorable(masker, *front.images(count, wider))
+        return check_scorable(masker, *front.images(count, width_factor))
     *sides, last = masker.card.sizes[0]
-    return noise(masker, count, (*sides, wider * last), seed=1)
+    return noise(masker, count, (*sides, width_factor * last), seed=1)
 
 
 def reference_lambda(masker: Masker) -> float:
     """Return the calibrated lambda; if it varies with the image or is inf, a median of critical lambdas."""
     critical = masker.critical_lambdas
-    usual = critical[(critical > 0) & np.isfinite(critical)]
-    calibrated = constant_lambda(masker)
-    if calibrated is not None and math.isfinite(calibrated):
-        return calibrated
-    return float(np.median(usual)) if usual.size else 1.0
+    finite = critical[(critical > 0) & np.isfinite(critical)]
+    deployed = constant_lambda(masker)
+    if deployed is not None and math.isfinite(deployed):
+        return deployed
+    return float(np.median(finite)) if finite.size else 1.0
 
 
 def difference(masker: Masker, run: InferenceSession, case: Case) -> Difference:
     """Return the differences of one batch; NaN counts as infinite."""
-    returned, family = run(case), masker.family
-    mask, score = returned["mask"], returned["score"]
-    own_score = score_of(masker.scorer, case.x, case.y_hat).map
-    below, above = (
+    outputs, family = run(case), masker.family
+    mask, score = outputs["mask"], outputs["score"]
+    expected_score = score_of(masker.scorer, case.x, case.y_hat).map
+    lower, upper = (
         family.apply(score, family.level(score, case.lam * (1 + sign * LAMBDA_TOLERANCE))) for sign in (-1, 1)
     )
-    own = family.apply(own_score, family.level(own_score, case.lam))
-    scale = own_score.flatten(1).amax(1).clamp(min=1e-30)
-    sizes = (image_means(mask, torch.float64) - image_means(own, torch.float64)).abs()
-    output = (returned.get("y_hat", case.y_hat) - case.y_hat).abs()
-    outside = torch.maximum(below - mask, mask - above).clamp(min=0)
-    gaps = ((score - own_score).abs() / per_image(scale, score), outside, sizes, output)
+    expected_mask = family.apply(expected_score, family.level(expected_score, case.lam))
+    scale = expected_score.flatten(1).amax(1).clamp(min=1e-30)
+    sizes = (image_means(mask, torch.float64) - image_means(expected_mask, torch.float64)).abs()
+    output = (outputs.get("y_hat", case.y_hat) - case.y_hat).abs()
+    outside = torch.maximum(lower - mask, mask - upper).clamp(min=0)
+    gaps = ((score - expected_score).abs() / per_image(scale, score), outside, sizes, output)
     return Difference(*(float(gap.nan_to_num(math.inf).max()) for gap in gaps))

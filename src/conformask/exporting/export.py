@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
-from conformask.exporting.check import TOLERANCE, ExportCheck, checked
-from conformask.exporting.graph import constant_lambda, translated
+from conformask.exporting.check import TOLERANCE, ExportCheck, check_file
+from conformask.exporting.graph import constant_lambda, translate
 from conformask.exporting.predictor_graph import PredictorGraph, append_masker, predictor_graph
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
@@ -83,14 +83,14 @@ def export(
     if predictor is not None:
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
     refuse(masker)
-    front, caveat = fitting(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
-    model = translated(masker) if front is None else append_masker(masker, front)
-    with atomic_write(path) as aside:
-        agreement = write_checked(aside, masker, model, front, caveat)
+    front, caveat = load_predictor(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
+    model = translate(masker) if front is None else append_masker(masker, front)
+    with atomic_write(path) as temporary:
+        agreement = write_checked(temporary, masker, model, front, caveat)
     return Export(path, constant_lambda(masker), agreement, caveat)
 
 
-def fitting(
+def load_predictor(
     masker: Masker, predictor: str | Path | None, network: str | None, *, allow_network_mismatch: bool
 ) -> tuple[PredictorGraph | None, Caveat | None]:
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
@@ -129,20 +129,22 @@ def write_checked(
         MismatchError: onnxruntime differs from PyTorch, or the file would be too large.
     """
     model.producer_name, model.producer_version = "conformask", version("conformask")
-    stated = metadata(masker, caveat) | ({} if front is None else {"predictor": network_label(front.network)})
-    for key, text in stated.items():
+    entries = metadata(masker, caveat) | (
+        {} if front is None else {"predictor": network_label(front.network)}
+    )
+    for key, text in entries.items():
         model.metadata_props.add(key=key, value=text)
     try:
         path.write_bytes(model.SerializeToString())
     except ValueError as error:
         raise MismatchError(f"the network is too large for one ONNX file of 2 GB ({error})") from error
-    return checked(masker, path, front)
+    return check_file(masker, path, front)
 
 
 def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
     """Return the metadata of the file; every value is a string, with numbers and records in JSON."""
     lam = constant_lambda(masker)
-    stated = {
+    entries = {
         "conformask": version("conformask"),
         "promise": promised_here(masker.promise, caveat),
         "fingerprint": masker.fingerprint,
@@ -151,8 +153,8 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "tolerance": repr(TOLERANCE),
     }
     if lam is None:
-        return stated | {"lambda_depends_on": ", ".join(sorted(masker.rule.needs))}
-    return stated | {"lambda": repr(lam)}
+        return entries | {"lambda_depends_on": ", ".join(sorted(masker.rule.needs))}
+    return entries | {"lambda": repr(lam)}
 
 
 def refuse(masker: Masker) -> None:
@@ -163,18 +165,18 @@ def refuse(masker: Masker) -> None:
         InvalidArgumentError: a promise whose lambda only conformask can find, or one about whole images
             scored by tiles.
     """
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        raise MissingFileError(f"export needs {', '.join(missing)}: pip install 'conformask[onnx]'")
+    missing_packages = [name for name in PACKAGES if find_spec(name) is None]
+    if missing_packages:
+        raise MissingFileError(f"export needs {', '.join(missing_packages)}: pip install 'conformask[onnx]'")
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "
             "without --tiled, or use conformask mask"
         )
-    unknown = masker.rule.needs - OF_IMAGE
-    if unknown:
+    unavailable = masker.rule.needs - OF_IMAGE
+    if unavailable:
         raise InvalidArgumentError(
             f"the {masker.card.guarantee} promise derives each image's lambda from its "
-            f"{', '.join(unknown)}, which a graph alone cannot do: export a marginal promise (conformask "
+            f"{', '.join(unavailable)}, which a graph alone cannot do: export a marginal promise (conformask "
             "recalibrate RUN --guarantee marginal), or use conformask mask"
         )

@@ -62,6 +62,6 @@ def whole_folder(path: Path) -> Iterator[Path]:
         OutputError: the folder holds something already, or cannot be written.
     """
     check_free(path)
-    with atomic_write(path) as aside:
-        aside.mkdir()
-        yield aside
+    with atomic_write(path) as temporary:
+        temporary.mkdir()
+        yield temporary

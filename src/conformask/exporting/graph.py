@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -14,19 +14,20 @@ from conformask.arithmetic import per_image
 from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
 from conformask.errors import ConformaskError, MismatchError
-from conformask.exporting.families import opening
 from conformask.masker.integrity import Shape
 from conformask.masker.masker import Masker
 from conformask.predictors.custom import FAR
 from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
-from conformask.types import Images, PerImage
+from conformask.types import Family, Images, PerImage
 
 if TYPE_CHECKING:
     from onnx import ModelProto
     from torch.onnx import ONNXProgram
 
 Names = tuple[str, ...]
+MaskFunction = Callable[[Images, PerImage], Images]
+"""Function (score float32, lam float64) -> mask."""
 SIDES = "dhw"
 """Names of spatial axes of any length; planes use the last two."""
 OPSET = 20
@@ -46,14 +47,14 @@ class Graph(nn.Module):
         self.network = getattr(masker.scorer, "network", None)
         """Network of the scorer; set here to register its weights."""
         self.score_map = getattr(masker.scorer, "score_map", lambda x, y_hat: masker.scorer(x, y_hat).map)
-        self.opened = opening(masker.family)
+        self.mask_function = mask_function(masker.family)
 
     def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
         """Return mask and score of each image at its lambda."""
         score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, but needs its own name
-        usable = within(x, -SLACK, 1 + SLACK) & within(y_hat, -SLACK, 1 + SLACK)
-        usable = usable & within(score, 0, torch.finfo(torch.float32).max)
-        return torch.where(per_image(usable, score), self.opened(score, lam.double()), 0.0), score
+        usable = lie_within(x, -SLACK, 1 + SLACK) & lie_within(y_hat, -SLACK, 1 + SLACK)
+        usable = usable & lie_within(score, 0, torch.finfo(torch.float32).max)
+        return torch.where(per_image(usable, score), self.mask_function(score, lam.double()), 0.0), score
 
 
 class AtLambda(nn.Module):
@@ -69,8 +70,8 @@ class AtLambda(nn.Module):
     def forward(self, x: Images, y_hat: Images) -> tuple[Images, ...]:
         """Return mask and score of each image."""
         lam = torch.full(x.shape[:1], self.lam, dtype=torch.float64)
-        masked: tuple[Images, ...] = self.at(x, y_hat, lam)
-        return masked
+        outputs: tuple[Images, ...] = self.at(x, y_hat, lam)
+        return outputs
 
 
 class AfterPredictor(AtLambda):
@@ -86,6 +87,25 @@ class AfterPredictor(AtLambda):
         """Return y_hat, mask and score of each image."""
         y_hat = torch.where(output.abs() <= FAR, output.clamp(0, 1), torch.nan)
         return y_hat, *super().forward(x, y_hat)
+
+
+def mask_function(family: Family) -> MaskFunction:
+    """Return the function that computes a family's masks; they are 0 where lambda is 0, negative or NaN.
+
+    Raises:
+        MismatchError: your own family does not find its level in a graph.
+    """
+    level_in_graph = getattr(family, "level_in_graph", None)
+    if level_in_graph is None:
+        raise MismatchError(
+            f"your own family {family.name!r} needs a method level_in_graph(score, lam), which computes its "
+            "level in operations of an ONNX graph"
+        )
+
+    def apply_masks(score: Images, lam: PerImage) -> Images:
+        return torch.where(per_image(lam > 0, score), family.apply(score, level_in_graph(score, lam)), 0.0)
+
+    return apply_masks
 
 
 def constant_lambda(masker: Masker) -> float | None:
@@ -105,7 +125,7 @@ def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
     return x, y_hat
 
 
-def within(images: Images, low: float, high: float) -> Tensor:
+def lie_within(images: Images, low: float, high: float) -> Tensor:
     """Return, for each image, (N,), whether all its values lie in [low, high]; NaN does not."""
     return ((images >= low) & (images <= high)).flatten(1).all(dim=1)
 
@@ -121,17 +141,17 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
     if masker.probe is not None:
         channels = calibrated_shapes(masker)[0][0]
     y_hat = torch.rand(count, masker.card.channels, *size, generator=generator)
-    halved = tuple((side + 1) // 2 for side in size)
-    for of_x in (halved, size):
-        x = torch.rand(count, channels, *of_x, generator=generator)
+    half_size = tuple((side + 1) // 2 for side in size)
+    for x_size in (half_size, size):
+        x = torch.rand(count, channels, *x_size, generator=generator)
         try:
-            return scorable(masker, x, y_hat)
+            return check_scorable(masker, x, y_hat)
         except MismatchError as error:
-            failed = error
-    raise failed
+            last_error = error
+    raise last_error
 
 
-def scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
+def check_scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
     """Return the images, if they can be scored.
 
     Raises:
@@ -145,21 +165,21 @@ def scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
     return x, y_hat
 
 
-def translated(
-    masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET
-) -> "ModelProto":
+def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET) -> "ModelProto":
     """Translate the graph to ONNX, with sizes and batch as open as the network permits.
 
     Raises:
         MismatchError: the network or the family cannot be exported; the message quotes torch.
     """
     images = _example(masker)
-    given = (*images, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)]
-    free = tuple({axis: Dim.AUTO for axis in range(each.ndim) if axis != 1} for each in given)
+    example_inputs = (*images, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)]
+    dynamic_axes = tuple(
+        {axis: Dim.AUTO for axis in range(tensor.ndim) if axis != 1} for tensor in example_inputs
+    )
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         try:
             graph = kind(masker).eval()
-            program = torch.export.export(graph, given, dynamic_shapes=free, strict=False)
+            program = torch.export.export(graph, example_inputs, dynamic_shapes=dynamic_axes, strict=False)
             exported = torch.onnx.export(
                 program,
                 input_names=kind.inputs,
@@ -175,7 +195,7 @@ def translated(
             raise MismatchError(
                 f"{masker.scorer.name!r} cannot be exported to ONNX; torch reports: {first_line(error)}"
             ) from error
-    return named(without_traces(model))
+    return name_axes(without_traces(model))
 
 
 def _example(masker: Masker) -> tuple[Images, Images]:
@@ -195,21 +215,21 @@ def without_traces(model: "ModelProto") -> "ModelProto":
     return model
 
 
-def named(model: "ModelProto") -> "ModelProto":
+def name_axes(model: "ModelProto") -> "ModelProto":
     """Name the axes of x and y_hat, the first two inputs, in place of torch's symbols."""
-    of_x, of_y_hat = (tensor.type.tensor_type.shape.dim for tensor in model.graph.input[:2])
-    names: dict[str, str] = {of_y_hat[0].dim_param: "n"}
-    for (_, _, *sides), suffix in ((of_y_hat, ""), (of_x, "x")):
+    x_dims, y_hat_dims = (tensor.type.tensor_type.shape.dim for tensor in model.graph.input[:2])
+    names: dict[str, str] = {y_hat_dims[0].dim_param: "n"}
+    for (_, _, *sides), suffix in ((y_hat_dims, ""), (x_dims, "x")):
         for side, name in zip(sides, SIDES[-len(sides) :], strict=True):
             names.setdefault(side.dim_param, f"{name}{suffix}")
     for tensor in (*model.graph.input, *model.graph.output):
         for dim in tensor.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = renamed(dim.dim_param, names)
+                dim.dim_param = replace_symbols(dim.dim_param, names)
     return model
 
 
-def renamed(expression: str, names: Mapping[str, str]) -> str:
+def replace_symbols(expression: str, names: Mapping[str, str]) -> str:
     """Replace each symbol of the expression by its name."""
     return re.sub(r"\w+", lambda symbol: names.get(symbol[0], symbol[0]), expression)
 

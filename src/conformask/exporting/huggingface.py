@@ -32,11 +32,11 @@ def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits =
     """
     if find_spec("huggingface_hub") is None:
         raise MissingFileError("this export needs huggingface_hub: pip install 'conformask[hub]'")
-    with whole_folder(Path(folder)) as aside:
-        masker.save(aside)
-        (aside / LOCK).unlink(missing_ok=True)
-        text = f"{_head(masker, credits)}\n{_body(masker, credits, needs_code=not _loads(aside))}"
-        (aside / README).write_text(text, encoding="utf-8")
+    with whole_folder(Path(folder)) as target:
+        masker.save(target)
+        (target / LOCK).unlink(missing_ok=True)
+        text = f"{_head(masker, credits)}\n{_body(masker, credits, needs_code=not _loads(target))}"
+        (target / README).write_text(text, encoding="utf-8")
     return ExportedFolder(Path(folder), credits.missing)
 
 

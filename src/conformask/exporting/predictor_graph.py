@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from conformask.errors import ConformaskError, InvalidArgumentError, MismatchError, one_line
-from conformask.exporting.graph import OPSET, SIDES, AfterPredictor, calibrated_shapes, translated
+from conformask.exporting.graph import OPSET, SIDES, AfterPredictor, calibrated_shapes, translate
 from conformask.masker.integrity import Shape
 from conformask.masker.masker import Masker
 from conformask.predictors.custom import CustomPredictor, custom_predictor, onnx_run
@@ -32,13 +32,13 @@ class PredictorGraph:
     x: Shape
     """Shape of x of a calibration image, (Cx, *space)."""
 
-    def images(self, count: int, wider: int = 1) -> tuple[Images, Images]:
+    def images(self, count: int, width_factor: int = 1) -> tuple[Images, Images]:
         """Return random x of the calibration's size, or some times as wide, and the predictor's outputs.
 
         Raises:
             MismatchError: the predictor fails on them; the message quotes onnxruntime.
         """
-        shape = (*self.x[:-1], wider * self.x[-1])
+        shape = (*self.x[:-1], width_factor * self.x[-1])
         x = torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
         try:
             return x, self.predictor(x)
@@ -70,13 +70,13 @@ def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> P
         )
     predictor = replace(custom_predictor(str(path)), run=onnx_run(str(path), ["CPUExecutionProvider"]))
     x, y_hat = calibrated_shapes(masker)
-    made_by = Network(network or predictor.name, predictor.fingerprint)
-    front = PredictorGraph(predictor, made_by, onnx.load(path), x)
+    network_record = Network(network or predictor.name, predictor.fingerprint)
+    front = PredictorGraph(predictor, network_record, onnx.load(path), x)
     _refuse_other_inputs(path.name, _input(front.model), x)
-    returned = tuple(front.images(1)[1].shape[1:])
-    if returned != y_hat:
+    y_shape = tuple(front.images(1)[1].shape[1:])
+    if y_shape != y_hat:
         raise MismatchError(
-            f"{path.name} makes y_hat of shape {returned} (C, *space) from x of shape {x}, but y_hat of the "
+            f"{path.name} makes y_hat of shape {y_shape} (C, *space) from x of shape {x}, but y_hat of the "
             f"calibration has {y_hat}"
         )
     return front
@@ -85,14 +85,14 @@ def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> P
 def _input(model: "ModelProto") -> "ValueInfoProto":
     """Return the input that is not a weight; old files list weights, too."""
     weights = {weight.name for weight in model.graph.initializer}
-    return next(each for each in model.graph.input if each.name not in weights)
+    return next(value for value in model.graph.input if value.name not in weights)
 
 
-def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
+def _refuse_other_inputs(name: str, value_info: "ValueInfoProto", x: Shape) -> None:
     """Raise if the declared input does not fit x, with more detail than onnxruntime's error."""
     from onnx import TensorProto
 
-    kind, dims = given.type.tensor_type.elem_type, given.type.tensor_type.shape.dim
+    kind, dims = value_info.type.tensor_type.elem_type, value_info.type.tensor_type.shape.dim
     if kind != TensorProto.FLOAT:
         raise MismatchError(
             f"{name} takes {TensorProto.DataType.Name(kind).lower()}; in one file, it must take float "
@@ -107,10 +107,10 @@ def _refuse_other_inputs(name: str, given: "ValueInfoProto", x: Shape) -> None:
     channels, *sides = (dim.dim_value for dim in dims[1:])
     if channels and channels != x[0]:
         raise MismatchError(f"{name} takes {channels} channels, but x of the calibration has {x[0]}")
-    if any(fixed and fixed != side for fixed, side in zip(sides, x[1:], strict=True)):
-        fixed = " x ".join(str(side or "any") for side in sides)
+    if any(size_text and size_text != side for size_text, side in zip(sides, x[1:], strict=True)):
+        size_text = " x ".join(str(side or "any") for side in sides)
         raise MismatchError(
-            f"{name} takes only images of {fixed} pixels, but x of the calibration has "
+            f"{name} takes only images of {size_text} pixels, but x of the calibration has "
             f"{' x '.join(map(str, x[1:]))}: export it with dynamic sides"
         )
 
@@ -123,16 +123,20 @@ def append_masker(masker: Masker, front: PredictorGraph) -> "ModelProto":
     """
     from onnx import compose, version_converter
 
-    stated = [each.version for each in front.model.opset_import if each.domain in ("", "ai.onnx")]
-    opset = max([OPSET, *stated])
-    after = translated(masker, AfterPredictor, opset)
+    opsets = [entry.version for entry in front.model.opset_import if entry.domain in ("", "ai.onnx")]
+    opset = max([OPSET, *opsets])
+    masker_model = translate(masker, AfterPredictor, opset)
     try:
-        before = _opened(version_converter.convert_version(front.model, opset), front.x)
-        after = compose.add_prefix(after, "masker/", rename_outputs=False)
-        for each in [each for each in after.opset_import if each in before.opset_import]:
-            after.opset_import.remove(each)  # both lists go into the joined file
-        before.ir_version = after.ir_version = max(before.ir_version, after.ir_version)
-        return compose.merge_models(before, after, [(X, "masker/x"), (OUTPUT, "masker/output")])
+        predictor_model = _expose_input(version_converter.convert_version(front.model, opset), front.x)
+        masker_model = compose.add_prefix(masker_model, "masker/", rename_outputs=False)
+        for entry in [entry for entry in masker_model.opset_import if entry in predictor_model.opset_import]:
+            masker_model.opset_import.remove(entry)  # both lists go into the joined file
+        predictor_model.ir_version = masker_model.ir_version = max(
+            predictor_model.ir_version, masker_model.ir_version
+        )
+        return compose.merge_models(
+            predictor_model, masker_model, [(X, "masker/x"), (OUTPUT, "masker/output")]
+        )
     except Exception as error:  # onnx's own share no type
         raise MismatchError(
             f"{front.predictor.name} cannot be joined with the masker ({one_line(error)}): export it with "
@@ -140,29 +144,32 @@ def append_masker(masker: Masker, front: PredictorGraph) -> "ModelProto":
         ) from error
 
 
-def _opened(model: "ModelProto", x: Shape) -> "ModelProto":
+def _expose_input(model: "ModelProto", x: Shape) -> "ModelProto":
     """Return the model x -> (x, first output), float32, with names that the masker does not use."""
     from onnx import TensorProto, compose, helper
 
     model = compose.add_prefix(model, "predictor/")
-    graph, given = model.graph, _input(model)
+    graph, value_info = model.graph, _input(model)
     names = ("n", x[0], *(f"{side}x" for side in SIDES[-len(x[1:]) :]))
-    fixed = [dim.dim_value for dim in given.type.tensor_type.shape.dim] or [0] * len(names)
-    shape = [stated or named for stated, named in zip(fixed, names, strict=True)]
+    declared_sizes = [dim.dim_value for dim in value_info.type.tensor_type.shape.dim] or [0] * len(names)
+    shape = [declared or name for declared, name in zip(declared_sizes, names, strict=True)]
     nodes = [
         helper.make_node("Identity", ["x"], [X]),
-        helper.make_node("Identity", ["x"], [given.name]),
+        helper.make_node("Identity", ["x"], [value_info.name]),
         *graph.node,
         helper.make_node("Cast", [graph.output[0].name], [OUTPUT], to=TensorProto.FLOAT),
     ]
-    opened = helper.make_graph(
+    exposed_graph = helper.make_graph(
         nodes,
         "predictor",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-        [helper.make_tensor_value_info(each, TensorProto.FLOAT, None) for each in (X, OUTPUT)],
+        [helper.make_tensor_value_info(tensor, TensorProto.FLOAT, None) for tensor in (X, OUTPUT)],
         initializer=graph.initializer,
         sparse_initializer=graph.sparse_initializer,
     )
     return helper.make_model(
-        opened, opset_imports=model.opset_import, functions=model.functions, ir_version=model.ir_version
+        exposed_graph,
+        opset_imports=model.opset_import,
+        functions=model.functions,
+        ir_version=model.ir_version,
     )

@@ -32,8 +32,7 @@ from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
-from conformask.report.card import card_text
-from conformask.report.notebook import masker_html
+from conformask.report.card import card_text, masker_html
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
 from conformask.storage.as_arrays import hash_of_arrays

@@ -117,33 +117,34 @@ def monitor(
     check_level(level)
     measures = measures_of(masker, new, compute, allow_network_mismatch=allow_network_mismatch)
     first = first_of_each(np.array(new.groups))
-    before, now = measures.calibration, measures.new[first]
+    old_measures, new_measures = measures.calibration, measures.new[first]
     comparisons = tuple(
-        _compared(name, *pair) for name, *pair in zip(measures.names, before.T, now.T, strict=True)
+        _compare(name, *pair)
+        for name, *pair in zip(measures.names, old_measures.T, new_measures.T, strict=True)
     )
-    found = Monitoring(
+    result = Monitoring(
         comparisons=comparisons,
-        n_calibration=len(before),
-        n_new=len(now),
-        p_value=min(1.0, len(comparisons) * min(each.p_value for each in comparisons)),
+        n_calibration=len(old_measures),
+        n_new=len(new_measures),
+        p_value=min(1.0, len(comparisons) * min(comparison.p_value for comparison in comparisons)),
         level=level,
         changes=None,
         measurement=None if measures.distances is None else _measured(masker, new, measures.distances, level),
         caveat=measures.caveat,
     )
-    if not found.shifted or measures.appearance is None:
-        return found
-    known, seen = measures.appearance
-    return replace(found, changes=changes_of(known, seen[first], level))
+    if not result.shifted or measures.appearance is None:
+        return result
+    old_appearance, new_appearance = measures.appearance
+    return replace(result, changes=changes_of(old_appearance, new_appearance[first], level))
 
 
 def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], level: float) -> Measurement:
     return measurement_of(masker, distances, np.array(new.groups), np.array(new.categories), level)
 
 
-def _compared(name: str, before: Array, now: Array) -> Comparison:
-    p_value = float(stats.ks_2samp(before, now).pvalue)
-    medians = [float(np.median(values)) for values in (before, now)]
+def _compare(name: str, old: Array, new: Array) -> Comparison:
+    p_value = float(stats.ks_2samp(old, new).pvalue)
+    medians = [float(np.median(values)) for values in (old, new)]
     if name in LOOKS:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
     return Comparison(name, medians[0], medians[1], p_value)

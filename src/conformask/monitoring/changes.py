@@ -35,7 +35,7 @@ NEAR = 2
 
 
 @dataclass(frozen=True)
-class _Found:
+class _RankedChange:
     change: Change
     strength: tuple[float, float]
     """Separation of new images from the calibration's, and the logarithmic change of the median.
@@ -52,61 +52,66 @@ def changes_of(
     A change is clear if a Mann-Whitney test is significant at the level divided by the number of comparisons
     (Bonferroni), and the median changes enough to be reported.
     """
-    found = [
-        each
+    changes = [
+        change
         for row, role in enumerate(ROLES)
-        for each in _found_in(role, calibration[:, row], new[:, row], level / COMPARISONS)
+        for change in _changes_of_role(role, calibration[:, row], new[:, row], level / COMPARISONS)
     ]
-    return tuple(each.change for each in sorted(found, key=lambda each: each.strength, reverse=True))
+    return tuple(
+        ranked.change for ranked in sorted(changes, key=lambda ranked: ranked.strength, reverse=True)
+    )
 
 
-def _found_in(
+def _changes_of_role(
     role: str, calibration: Float[np.ndarray, "n 4"], new: Float[np.ndarray, "k 4"], level: float
-) -> list[_Found]:
-    def compared(measure: _Measure, *weights: int) -> _Found | None:
-        return _compared(measure, role, calibration @ weights, new @ weights, level)
+) -> list[_RankedChange]:
+    def compare(measure: _Measure, *weights: int) -> _RankedChange | None:
+        return _compare(measure, role, calibration @ weights, new @ weights, level)
 
-    brightness, contrast = compared(BRIGHTNESS, 1, 0, 0, 0), compared(CONTRAST, 0, 1, 0, 0)
-    noise, sharpness = compared(NOISE, 0, 0, 1, 0), compared(SHARPNESS, 0, 0, 0, 1)
-    to_signal = compared(NOISE, -1, -1, 1, 0)  # divided by brightness times contrast
-    found = brightness, contrast, *_told_apart(noise, to_signal, sharpness)
-    return [each for each in found if each is not None]
+    brightness, contrast = compare(BRIGHTNESS, 1, 0, 0, 0), compare(CONTRAST, 0, 1, 0, 0)
+    noise, sharpness = compare(NOISE, 0, 0, 1, 0), compare(SHARPNESS, 0, 0, 0, 1)
+    to_signal = compare(NOISE, -1, -1, 1, 0)  # divided by brightness times contrast
+    changes = brightness, contrast, *_explain_noise_and_sharpness(noise, to_signal, sharpness)
+    return [change for change in changes if change is not None]
 
 
-def _told_apart(
-    noise: _Found | None, to_signal: _Found | None, sharpness: _Found | None
-) -> tuple[_Found | None, _Found | None]:
+def _explain_noise_and_sharpness(
+    noise: _RankedChange | None, to_signal: _RankedChange | None, sharpness: _RankedChange | None
+) -> tuple[_RankedChange | None, _RankedChange | None]:
     """Return changes of noise and sharpness, without those that another change explains.
 
     Fine structure counts as both: a blurred image has less noise, and where both grow the clearer one is
     reported. A change of gain changes noise alone, a duller scene noise divided by the signal: noise has
     changed where both have.
     """
-    if to_signal is not None and sharpness is not None and _together(to_signal, sharpness):
+    if to_signal is not None and sharpness is not None and _same_direction(to_signal, sharpness):
         if sharpness.change.ratio < 1 or sharpness.strength > to_signal.strength:
             return None, sharpness
         sharpness = None
-    if noise is None or to_signal is None or not _together(noise, to_signal):
+    if noise is None or to_signal is None or not _same_direction(noise, to_signal):
         return None, sharpness
-    return min(noise, to_signal, key=lambda each: each.strength), sharpness
+    return min(noise, to_signal, key=lambda change: change.strength), sharpness
 
 
-def _together(one: _Found, other: _Found) -> bool:
+def _same_direction(one: _RankedChange, other: _RankedChange) -> bool:
     return (one.change.ratio > 1) == (other.change.ratio > 1)
 
 
-def _compared(
-    measure: _Measure, role: str, before: Float[np.ndarray, "n"], now: Float[np.ndarray, "k"], level: float
-) -> _Found | None:
-    logarithm = float(np.median(now) - np.median(before))
+def _compare(
+    measure: _Measure, role: str, old: Float[np.ndarray, "n"], new: Float[np.ndarray, "k"], level: float
+) -> _RankedChange | None:
+    logarithm = float(np.median(new) - np.median(old))
     if abs(logarithm) < np.log(measure.smallest):
         return None
-    test = stats.mannwhitneyu(now, before)
+    test = stats.mannwhitneyu(new, old)
     if not test.pvalue < level:
         return None
     ratio = float(np.exp(logarithm))
-    order = abs(2 * float(test.statistic) / (len(before) * len(now)) - 1)
-    return _Found(Change(measure.name, role, ratio, _text(measure, ratio)), (order, abs(logarithm)))
+    # Cliff's delta, 2 U / (n k) - 1
+    separation = abs(2 * float(test.statistic) / (len(old) * len(new)) - 1)
+    return _RankedChange(
+        Change(measure.name, role, ratio, _text(measure, ratio)), (separation, abs(logarithm))
+    )
 
 
 def _text(measure: _Measure, ratio: float) -> str:
@@ -114,11 +119,11 @@ def _text(measure: _Measure, ratio: float) -> str:
     if measure is SHARPNESS:  # its ratio has no familiar unit
         return word
     if measure is BRIGHTNESS and ratio < 2:
-        return f"{word} by {_part(abs(ratio - 1))}"
+        return f"{word} by {_fraction_text(abs(ratio - 1))}"
     return f"{word} ({ratio:.2g} times)"
 
 
-def _part(part: float) -> str:
-    percent = 100 * part
-    nearest = min(FRACTIONS, key=lambda each: abs(each - percent))
+def _fraction_text(fraction: float) -> str:
+    percent = 100 * fraction
+    nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
     return FRACTIONS[nearest] if abs(nearest - percent) <= NEAR else f"{percent:.0f}\N{NO-BREAK SPACE}%"

@@ -85,28 +85,28 @@ def measures_of(
     with parts_folder(compute):
         measure, key = partial(_measures, masker), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
-    places = _places(masker, masker.rule(covariates_of(curves)))
-    before = np.column_stack([features, curves.size[np.arange(len(places)), places]])
+    points = _grid_points(masker, masker.rule(covariates_of(curves)))
+    old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     first = first_of_each(curves.names if curves.group is None else curves.group)
-    known = curves.appearance
+    old_appearance = curves.appearance
     return Measures(
-        names=tuple(_names(before.shape[1])),
-        calibration=before[first],
+        names=tuple(_names(old_measures.shape[1])),
+        calibration=old_measures[first],
         new=np.column_stack([measures["features"], measures["size"]]),
-        appearance=None if known is None else (known[first], measures["appearance"]),
+        appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         distances=measures.get("distance"),
         caveat=caveat,
     )
 
 
 def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
-    lambdas, places = np.unique(masker.grid[_places(masker, masker.lambdas(item))], return_inverse=True)
-    unknown = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
+    lambdas, points = np.unique(masker.grid[_grid_points(masker, masker.lambdas(item))], return_inverse=True)
+    without_truth = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
     # computed like the calibration's curves: sizes of float32 masks would break ties with them
-    sizes = batch_curves(unknown, masker.family, masker.loss, lambdas)[1]
+    sizes = batch_curves(without_truth, masker.family, masker.loss, lambdas)[1]
     measures = {
         "features": features_of(item.score),
-        "size": sizes[np.arange(len(places)), places.ravel()],
+        "size": sizes[np.arange(len(points)), points.ravel()],
     }
     if masker.stored_curves().appearance is not None:
         measures["appearance"] = appearance(item.batch)
@@ -116,7 +116,7 @@ def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
     return measures | {"distance": loss.detach().double().cpu().numpy()}
 
 
-def _places(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
+def _grid_points(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
     """Return the grid points at or below lambda."""
     return np.searchsorted(masker.grid, lam, side="right") - 1
 

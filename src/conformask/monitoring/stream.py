@@ -73,13 +73,13 @@ class StreamMonitor:
                 name: ExchangeabilityMartingale(sorted(column.tolist()))
                 for name, column in zip(measures.names, measures.calibration.T, strict=True)
             }
-            mean = statement.bounds_a_mean
+            about_mean = statement.bounds_a_mean
             self.stream = StreamTest(
-                past, None if mean else FailureMartingale(most_failing(self.masker, self.level / 2))
+                past, None if about_mean else FailureMartingale(most_failing(self.masker, self.level / 2))
             )
-        stream, before = self.stream, len(self.stream.seen)
-        groups, entered = np.array(new.groups), []
-        for places in sorted(members(groups), key=lambda own: int(own[0])):
+        stream, n_before = self.stream, len(self.stream.seen)
+        groups, new_places = np.array(new.groups), []
+        for places in sorted(members(groups), key=lambda places: int(places[0])):
             key = _key(new, int(places[0]))
             loss = None
             if measures.distances is not None:
@@ -87,17 +87,17 @@ class StreamMonitor:
                 loss = float(unit.losses(losses, groups[places])[0])
             values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))
             if stream.add(key, values, loss, [uniform("stream", key, name) for name in measures.names]):
-                entered.append(int(places[0]))
+                new_places.append(int(places[0]))
         if measures.appearance is not None:
-            shown = measures.appearance[1][entered].tolist()
-            self.latest = [*self.latest, *shown][-max(LATEST, len(shown)) :]
-        return self._watched(len(stream.seen) - before, measures)
+            looks = measures.appearance[1][new_places].tolist()
+            self.latest = [*self.latest, *looks][-max(LATEST, len(looks)) :]
+        return self._status(len(stream.seen) - n_before, measures)
 
-    def _watched(self, n_new: int, measures: Measures) -> StreamStatus:
+    def _status(self, n_new: int, measures: Measures) -> StreamStatus:
         stream = self.stream
         assert stream is not None
         failures = stream.failures
-        watched = StreamStatus(
+        status = StreamStatus(
             n_new=n_new,
             n_seen=len(stream.seen),
             evidence=stream.peak,
@@ -110,10 +110,10 @@ class StreamMonitor:
             level=self.level,
             caveat=measures.caveat,
         )
-        if not watched.shifted or not self.latest or measures.appearance is None:
-            return watched
+        if not status.shifted or not self.latest or measures.appearance is None:
+            return status
         changes = changes_of(measures.appearance[0], np.array(self.latest), self.level)
-        return replace(watched, changes=changes)
+        return replace(status, changes=changes)
 
     def save(self, path: str | Path) -> None:
         """Write the state to one JSON file, atomically.
@@ -139,10 +139,10 @@ class StreamMonitor:
         path, stored = Path(path), State()
         record = stored.read(path, ()).record
         refuse_other_masker(path, record, masker.fingerprint)
-        watch = cls(masker, float(record["level"]))
-        watch.stream, watch._stored = StreamTest.from_json(record["stream"]), stored
-        watch.latest = list(record.get("latest", []))  # missing in states of earlier versions
-        return watch
+        monitor = cls(masker, float(record["level"]))
+        monitor.stream, monitor._stored = StreamTest.from_json(record["stream"]), stored
+        monitor.latest = list(record.get("latest", []))  # missing in states of earlier versions
+        return monitor
 
 
 def _key(new: Triplets, index: int) -> str:

@@ -24,7 +24,7 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import MismatchError
 from conformask.masker.masker import Masker
-from conformask.napari.layers import Index, finest
+from conformask.napari.layers import Index, finest_array
 from conformask.napari.register import size_of
 from conformask.records.domain import Domain
 from conformask.records.size import Size
@@ -52,7 +52,7 @@ class Frames:
     @property
     def lead(self) -> Size:
         """Number of images along each axis before the spatial ones."""
-        return tuple(finest(self.layer).shape[: self.layer.ndim - self.dimensions])
+        return tuple(finest_array(self.layer).shape[: self.layer.ndim - self.dimensions])
 
     @property
     def size(self) -> Size:
@@ -67,17 +67,17 @@ class Frames:
             MismatchError: integers whose type or range differs from the calibration.
         """
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
-        array = finest(self.layer)
+        array = finest_array(self.layer)
         dtype = np.dtype(array.dtype)
         channels = RGB if self.layer.rgb else 1
         header = Header(channels, self.size, bits_of(dtype), range_of(dtype, name))
 
-        def window(places: Places) -> Array:
+        def read_window(places: Places) -> Array:
             values = np.asarray(array[(*index, *places)])
             return values[..., :RGB] if self.layer.rgb else values
 
-        stated = replace(card.reading, data_range=data_range, turned=role in card.turned).of(role)
-        return Raster(name, header, stated if data_range else card.reading_of(role, dtype), window)
+        reading = replace(card.reading, data_range=data_range, turned=role in card.turned).of(role)
+        return Raster(name, header, reading if data_range else card.reading_of(role, dtype), read_window)
 
 
 def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None) -> list[WholeImage]:
@@ -113,7 +113,7 @@ def _image(
     return WholeImage(y_hat.name, x, y_hat, None, None, None, SourceImage(None, None, y_hat.reading))
 
 
-def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
+def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
     """Score images of one size into one temporary file; yield, at each tile, the total number of tiles.
 
     Raises:
@@ -123,12 +123,12 @@ def scored(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None,
     _, *shape = shape_of_score(masker, images[0])
     scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
     total = len(images) * len(windows_of(masker, images[0]))
-    for place, image in enumerate(images):
+    for index, image in enumerate(images):
         for window, part in parts_of_score(masker, image):
-            scores[place : place + 1][window_index(window)] += part
+            scores[index : index + 1][window_index(window)] += part
             yield total
-    return [_scored(masker, image, scores[place : place + 1]) for place, image in enumerate(images)]
+    return [_scored_image(masker, image, scores[index : index + 1]) for index, image in enumerate(images)]
 
 
-def _scored(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
+def _scored_image(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
     return ScoredImage(ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score))), image.y_hat.size)

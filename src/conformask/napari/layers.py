@@ -25,34 +25,35 @@ SIDE = 1024
 TRUSTED, HIDDEN = (np.array([*HATCH, 255 * opacity]) / 255 for opacity in (0, DENSITY))
 
 
-def lazy(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
+def lazy_masks(read: ReadMask, lead: Size, size: Size, channels: int) -> da.Array:
     """Return masks as one array (*lead, *size) or (*lead, *size, C), read plane by plane on demand."""
-    last = () if channels == 1 else (channels,)
-    shape = (*lead, *size, *last)
-    sides = (*(1,) * (len(lead) + len(size) - 2), SIDE, SIDE, *last)
+    channel_axis = () if channels == 1 else (channels,)
+    shape = (*lead, *size, *channel_axis)
+    sides = (*(1,) * (len(lead) + len(size) - 2), SIDE, SIDE, *channel_axis)
 
-    def part(block_info: Mapping[Any, Any]) -> Array:
+    def read_block(block_info: Mapping[Any, Any]) -> Array:
         spans = block_info[None]["array-location"]
         index = tuple(start for start, _ in spans[: len(lead)])
         places = tuple(slice(*span) for span in spans[len(lead) : len(lead) + len(size)])
         mask = read(index, places)
-        window: Array = np.moveaxis(mask, 0, -1) if last else mask[0]
+        window: Array = np.moveaxis(mask, 0, -1) if channel_axis else mask[0]
         return window[(None,) * len(lead)]
 
     chunks = da.core.normalize_chunks(sides, shape)
-    masks: da.Array = da.map_blocks(part, chunks=chunks, dtype=np.float32, name=f"masks-{uuid4().hex}")
+    masks: da.Array = da.map_blocks(read_block, chunks=chunks, dtype=np.float32, name=f"masks-{uuid4().hex}")
     return masks
 
 
-def drawn(channels: int) -> dict[str, Any]:
+def layer_style(channels: int) -> dict[str, Any]:
     """Return how to draw a mask layer: yellow where it hides; several channels each darken their own."""
     common: dict[str, Any] = {"contrast_limits": (0.0, 1.0)}
     if channels > 1:
         return {**common, "rgb": True, "blending": "multiply"}
     hidden = Colormap([HIDDEN, TRUSTED], name="conformask hidden", display_name="hidden")
+    # minip shows the smallest value along a ray through a volume: wherever something is hidden
     return {**common, "colormap": hidden, "blending": "translucent", "rendering": "minip"}
 
 
-def finest(layer: Image) -> Any:
+def finest_array(layer: Image) -> Any:
     """Return the array of a layer, for a pyramid that of its finest resolution."""
     return layer.data[0] if layer.multiscale else layer.data

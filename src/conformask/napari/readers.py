@@ -18,10 +18,9 @@ from conformask.data.images import list_images
 from conformask.data.rasters import Raster, open_raster
 from conformask.deployment.folder import CLAIM, MASKS, MaskFolder
 from conformask.masker.serialization import CALIBRATION
-from conformask.napari.layers import Index, Places, drawn, lazy
-from conformask.napari.register import over, placed, with_size
-from conformask.napari.roles import images_in, mask_folder
-from conformask.napari.runs import is_run
+from conformask.napari.layers import Index, Places, layer_style, lazy_masks
+from conformask.napari.register import align_to, placement_from_geometry, with_size
+from conformask.napari.roles import images_in, is_run, mask_folder
 from conformask.records.geometry import Geometry
 from conformask.storage.as_json import Json, read_json
 from conformask.types import Array
@@ -61,18 +60,18 @@ class MaskSeries:
 
 def reader_of(path: str | Sequence[str]) -> Read | None:
     """Return a reader of this path, or these; None for anything but a run or masks that conformask wrote."""
-    paths = [Path(each) for each in ([path] if isinstance(path, str) else path)]
+    paths = [Path(entry) for entry in ([path] if isinstance(path, str) else path)]
     run = paths[0].parent if paths[0].name == CALIBRATION else paths[0]
     if len(paths) == 1 and is_run(run):
-        return lambda *_, **__: _of_run(run)
-    folder, *others = {mask_folder(each) for each in paths}
+        return lambda *_, **__: _open_run(run)
+    folder, *others = {mask_folder(entry) for entry in paths}
     if folder is None or others:
         return None
-    chosen = [each for each in paths if each.parent == folder / MASKS]
-    return lambda *_, **__: _of_masks(folder, chosen or list_images(folder / MASKS))
+    masks = [entry for entry in paths if entry.parent == folder / MASKS]
+    return lambda *_, **__: _mask_layers(folder, masks or list_images(folder / MASKS))
 
 
-def _of_run(folder: Path) -> list[LayerData]:
+def _open_run(folder: Path) -> list[LayerData]:
     """Choose a run in the widget, opening the widget first; it reports problems of the run."""
     viewer = current_viewer()
     if viewer is not None:
@@ -81,30 +80,30 @@ def _of_run(folder: Path) -> list[LayerData]:
     return NOTHING
 
 
-def _of_masks(folder: Path, files: Sequence[Path]) -> list[LayerData]:
+def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
     """Return a layer for each set of images, or films, with masks of one size and scale; show the first.
 
     Raises:
         ImageError: the header of a mask cannot be read.
     """
     claim, sizes = read_json(folder / CLAIM), MaskFolder(folder).lines()
-    alike: dict[tuple[object, ...], list[MaskSeries]] = {}
-    for film in _films(sorted(files, key=_counted)):
-        alike.setdefault(film.kind, []).append(film)
+    films_by_kind: dict[tuple[object, ...], list[MaskSeries]] = {}
+    for film in _films(sorted(files, key=_natural_sort_key)):
+        films_by_kind.setdefault(film.kind, []).append(film)
     layers: list[LayerData] = []
-    for films in alike.values():
-        points = [name for film in films for name in film.points]
+    for films in films_by_kind.values():
+        names = [name for film in films for name in film.points]
         metadata = {
             "promise": claim.get("promise"),
             "masker": claim.get("fingerprint"),
             "names": [film.name for film in films],
-            "mask_sizes": {name: sizes[name].mask_size for name in points if name in sizes},
+            "mask_sizes": {name: sizes[name].mask_size for name in names if name in sizes},
         }
         layers.append(_layer(films, metadata, visible=not layers))
     return layers
 
 
-def _counted(file: Path) -> list[str | int]:
+def _natural_sort_key(file: Path) -> list[str | int]:
     """Return a sort key with 2 before 10, as napari sorts a folder, so that place n is the same image."""
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)]
 
@@ -112,7 +111,7 @@ def _counted(file: Path) -> list[str | int]:
 def _films(files: Sequence[Path]) -> list[MaskSeries]:
     """Return masks by name; the time points of one file stay together, in order, joined or not."""
     films: dict[tuple[str, Shape, Geometry | None], MaskSeries] = {}
-    for point in (point for file in files for point in _points(file)):
+    for point in (point for file in files for point in _time_points(file)):
         header, name = read_header(point), name_and_suffix(point)[0]
         match = TIME.fullmatch(name)
         file = name if match is None else match[1]
@@ -121,7 +120,7 @@ def _films(files: Sequence[Path]) -> list[MaskSeries]:
     return list(films.values())
 
 
-def _points(file: Path) -> list[Path]:
+def _time_points(file: Path) -> list[Path]:
     """Return the time points of a file; the file where it has no axis of time."""
     times = times_of(file)
     return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
@@ -133,34 +132,39 @@ def _layer(films: Sequence[MaskSeries], metadata: dict[str, Json], *, visible: b
     lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]
 
     @lru_cache(maxsize=1)
-    def raster(place: int) -> Raster:  # keeps no pixels and open files of the others
-        return open_raster(files[place])
+    def raster(index: int) -> Raster:  # keeps no pixels and open files of the others
+        return open_raster(files[index])
 
     def read(index: Index, places: Places) -> Array:
         return raster(int(np.ravel_multi_index(index, lead)) if index else 0).read(places)
 
-    data = lazy(read, lead, header.space, header.channels)
+    data = lazy_masks(read, lead, header.space, header.channels)
     name = films[0].name if len(films) == 1 else f"{len(films)} images"
-    where = _in_register(placed(header.geometry, tuple(sides), header.space), header, films[0].name)
-    about = {
+    placement = _align(
+        placement_from_geometry(header.geometry, tuple(sides), header.space), header, films[0].name
+    )
+    properties = {
         "name": f"mask{'s' if len(films) > 1 else ''} of {name}",
         "metadata": metadata,
         "visible": visible,
     }
-    return data, {**where, **drawn(header.channels), **about}, "image"
+    return data, {**placement, **layer_style(header.channels), **properties}, "image"
 
 
-def _in_register(where: dict[str, Any], header: Header, name: str) -> dict[str, Any]:
+def _align(placement: dict[str, Any], header: Header, name: str) -> dict[str, Any]:
     """Place masks over an open layer of their size, best with their name; else as their files say."""
     viewer = current_viewer()
     images = with_size(images_in(viewer.layers), header.space) if viewer is not None else []
     if not images:
-        return where
-    layer = max(reversed(images), key=lambda each: name_and_suffix(Path(each.source.path or ""))[0] == name)
-    moved = over(layer, where)
-    if header.geometry is not None and not np.allclose(moved["scale"], where["scale"]):
-        stated = header.geometry.text
+        return placement
+    # max returns the first of equals: reversed, so that the topmost layer wins
+    layer = max(
+        reversed(images), key=lambda candidate: name_and_suffix(Path(candidate.source.path or ""))[0] == name
+    )
+    aligned = align_to(layer, placement)
+    if header.geometry is not None and not np.allclose(aligned["scale"], placement["scale"]):
+        scale_text = header.geometry.text
         show_info(
-            f"The masks lie over layer {layer.name!r} and have its scale, not the {stated} of their files"
+            f"The masks lie over layer {layer.name!r} and have its scale, not the {scale_text} of their files"
         )
-    return moved
+    return aligned

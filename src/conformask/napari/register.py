@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from napari.layers import Image
 
-from conformask.napari.layers import finest
+from conformask.napari.layers import finest_array
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
 from conformask.types import Array
 
 
-def beside(layer: Image) -> dict[str, Any]:
+def placement_of(layer: Image) -> dict[str, Any]:
     """Return the placement of a layer, for a mask of it."""
     names = ("scale", "translate", "rotate", "shear", "units", "axis_labels")
     shared = {name: getattr(layer, name) for name in names}
     return {**shared, "affine": np.array(layer.affine.affine_matrix)}
 
 
-def placed(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[str, Any]:
+def placement_from_geometry(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[str, Any]:
     """Return the placement of masks according to their files.
 
     Args:
@@ -36,14 +36,14 @@ def placed(geometry: Geometry | None, lead: Sequence[str], size: Size) -> dict[s
     }
 
 
-def over(layer: Image, where: dict[str, Any]) -> dict[str, Any]:
+def align_to(layer: Image, placement: dict[str, Any]) -> dict[str, Any]:
     """Move masks to where a layer lies, along the axes that both have, counted from the last."""
 
-    def replaced(name: str) -> tuple[Any, ...]:
-        mine, theirs = tuple(where[name]), tuple(getattr(layer, name))
-        return (*mine[: -len(theirs)], *theirs[-len(mine) :])
+    def align_values(name: str) -> tuple[Any, ...]:
+        values, layer_values = tuple(placement[name]), tuple(getattr(layer, name))
+        return (*values[: -len(layer_values)], *layer_values[-len(values) :])
 
-    return {**where, **{name: replaced(name) for name in ("scale", "translate", "units")}}
+    return {**placement, **{name: align_values(name) for name in ("scale", "translate", "units")}}
 
 
 def with_size(layers: Iterable[Image], size: Size) -> list[Image]:
@@ -53,22 +53,24 @@ def with_size(layers: Iterable[Image], size: Size) -> list[Image]:
 
 def size_of(layer: Image, axes: int) -> Size:
     """Return the number of pixels of a layer along its last axes, at its finest resolution."""
-    return tuple(finest(layer).shape[layer.ndim - axes : layer.ndim])
+    return tuple(finest_array(layer).shape[layer.ndim - axes : layer.ndim])
 
 
-def apart(layer: Image, other: Image, axes: int) -> str | None:
+def explain_offset(layer: Image, other: Image, axes: int) -> str | None:
     """Explain how to lay a layer over another, if their ends along the last axes differ by over a pixel."""
-    ends, target = (_ends(each, axes) for each in (layer, other))
+    ends, target = _ends(layer, axes), _ends(other, axes)
     in_units_of_other = _ratios(layer.units[-axes:], other.units[-axes:])
     if (abs(ends * in_units_of_other - target) <= other.scale[-axes:]).all():
         return None
     scale = (target[1] - target[0]) / size_of(layer, axes)
-    moves = {
+    assignments = {
         "scale": _numbers((*layer.scale[:-axes], *scale)),
         "translate": _numbers((*layer.translate[:-axes], *target[0])),
         "units": repr(tuple(map(str, (*layer.units[:-axes], *other.units[-axes:])))),
     }
-    lines = "; ".join(f"viewer.layers[{layer.name!r}].{name} = {value}" for name, value in moves.items())
+    lines = "; ".join(
+        f"viewer.layers[{layer.name!r}].{name} = {value}" for name, value in assignments.items()
+    )
     return (
         f"Layer {layer.name!r} does not lie over {other.name!r}, because its scale or translation differs. "
         f"To place it over {other.name!r}, type into napari's console: {lines}"

@@ -1,4 +1,4 @@
-"""Roles of layers: images, masks of conformask, and the probable output among two images."""
+"""Roles of layers and folders: images, masks of conformask, runs, and the probable output of two images."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -7,9 +7,12 @@ from pathlib import Path
 from napari.layers import Image, Layer
 
 from conformask.deployment.folder import CLAIM, MASKS
+from conformask.errors import ConformaskError
+from conformask.masker.serialization import CALIBRATION, SCORER_FILES, read_promise
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
 """Pattern of probable names of a network's output, or of its folder."""
+CHOOSE = "choose the folder that `conformask calibrate` or `masker.save` wrote"
 
 
 def mask_folder(path: Path) -> Path | None:
@@ -33,7 +36,7 @@ def is_mask(layer: Layer) -> bool:
     return "masker" in layer.metadata or (path is not None and mask_folder(Path(path)) is not None)
 
 
-def paired(
+def guess_pair(
     layers: Sequence[Image], x: Image | None, y_hat: Image | None
 ) -> tuple[Image | None, Image | None]:
     """Return input and output as chosen; guess missing ones, the input first, never one layer as both.
@@ -52,3 +55,25 @@ def paired(
 def _sounds_like_output(layer: Image) -> bool:
     folder = Path(layer.source.path).parent.name if layer.source.path else ""
     return any(OUTPUT.search(name) for name in (layer.name, folder))
+
+
+def is_run(folder: Path) -> bool:
+    """Return whether something was calibrated in this folder, or at least trained."""
+    return any((folder / name).is_file() for name in (CALIBRATION, SCORER_FILES[0]))
+
+
+def trouble_of(run: Path | None) -> str | None:
+    """Return why masks cannot be made with this run, and what to do; None if they can, or without a run."""
+    if run is None:
+        return None
+    if not run.is_dir():
+        return f"{run} {'is not a folder' if run.exists() else 'does not exist'}: {CHOOSE}"
+    if not is_run(run):
+        return f"{run} is not a run, because it contains no {CALIBRATION}: {CHOOSE}"
+    if not (run / CALIBRATION).is_file():
+        return f"{run} is not calibrated: run `conformask calibrate {run} DATA --threshold ...` first"
+    try:
+        read_promise(run)
+    except ConformaskError as error:
+        return str(error)
+    return None

@@ -11,15 +11,15 @@ BAD = "#b84500"
 MARKS = {"calibrated": "✓", "simultaneous": "✓", "exploratory": "~"}
 
 
-def promise_html(promised: SliderState) -> str:
+def promise_html(state: SliderState) -> str:
     """Return the promise at a setting, and how far it can be relied on."""
-    name, title = promised.status.name, escape(promised.status.title)
+    name, title = state.status.name, escape(state.status.title)
     tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
     badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
-    headline = "" if promised.headline is None else f"<big>{escape(promised.headline)}</big>"
-    formal = "" if promised.promise is None else f"<code>{escape(promised.promise)}</code>"
-    said = (badge, headline, escape(promised.status.text), formal, escape(promised.about_masks or ""))
-    return "".join(f"<p>{part}</p>" for part in said if part)
+    headline = "" if state.headline is None else f"<big>{escape(state.headline)}</big>"
+    formal = "" if state.promise is None else f"<code>{escape(state.promise)}</code>"
+    paragraphs = (badge, headline, escape(state.status.text), formal, escape(state.about_masks or ""))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph)
 
 
 def trouble_html(trouble: str | None) -> str:
@@ -28,9 +28,9 @@ def trouble_html(trouble: str | None) -> str:
     return "" if trouble is None else f'<span style="{tone}">&nbsp;✗ {escape(trouble)}&nbsp;</span>'
 
 
-def image_html(which: str, size: float, bound: str | None, *notes: str | None) -> str:
+def image_html(title: str, size: float, bound: str | None, *notes: str | None) -> str:
     """Return the mask size of an image, its bound, and further notes on its mask."""
-    facts = [f"{which}: <b>mask size {share(size)}</b>"]
+    facts = [f"{title}: <b>mask size {share(size)}</b>"]
     if bound is not None:
         facts.append(f"Promised without a mask: {escape(bound)}")
-    return "".join(f"<p>{part}</p>" for part in (*facts, *(escape(note) for note in notes if note)))
+    return "".join(f"<p>{paragraph}</p>" for paragraph in (*facts, *(escape(note) for note in notes if note)))

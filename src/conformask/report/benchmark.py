@@ -13,16 +13,18 @@ LABELS = {
 
 def comparison_text(comparison: ScoreComparison) -> str:
     """Return how much a score's masks hide on the selection images, compared with others and the best."""
-    others = {label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others}
-    shares = ", ".join(f"{label} {percent_of(share)}" for label, share in others.items())
+    shares_by_label = {
+        label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others
+    }
+    shares = ", ".join(f"{label} {percent_of(share)}" for label, share in shares_by_label.items())
     best = (
         "" if comparison.oracle is None else f"the best possible masks hide {percent_of(comparison.oracle)}, "
     )
-    follows = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
+    correlation = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
         f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
         f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of an image; "
-        f"{best}those {shares}.{follows}"
+        f"{best}those {shares}.{correlation}"
     )
 
 

@@ -24,17 +24,24 @@ MOST_POINTS = 1500
 
 def distances(evaluation: Evaluation) -> str | None:
     """Draw histograms of the loss with and without a mask, against the threshold."""
-    masked, unmasked = _finite(evaluation.images.distance), _finite(evaluation.images.unmasked_distance)
+    masked, unmasked = (
+        _finite_values(evaluation.images.distance),
+        _finite_values(evaluation.images.unmasked_distance),
+    )
     if not masked.size:
         return None
     threshold, missed = evaluation.threshold, words.share(1 - evaluation.coverage)
     edges = _edges(masked, unmasked, threshold)
-    before, after = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
-    on = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*before, *after) * 1.05), top=68)
-    late = [left >= threshold * (1 - 1e-9) for left in edges[:-1]]
-    parts = {
-        svg.OURS: [0 if beyond else count for count, beyond in zip(after, late, strict=True)],
-        svg.LIMIT: [count if beyond else 0 for count, beyond in zip(after, late, strict=True)],
+    unmasked_counts, masked_counts = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
+    plot = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*unmasked_counts, *masked_counts) * 1.05), top=68)
+    beyond_threshold = [left >= threshold * (1 - 1e-9) for left in edges[:-1]]
+    counts_by_colour = {
+        svg.OURS: [
+            0 if beyond else count for count, beyond in zip(masked_counts, beyond_threshold, strict=True)
+        ],
+        svg.LIMIT: [
+            count if beyond else 0 for count, beyond in zip(masked_counts, beyond_threshold, strict=True)
+        ],
     }
     keys = [
         ("masked, within the threshold", svg.OURS, ""),
@@ -43,12 +50,15 @@ def distances(evaluation: Evaluation) -> str | None:
     ]
     marks = [
         svg.key(keys),
-        svg.axes(on, f"{evaluation.loss_label}, of an image", "images", (svg.plain, svg.whole)),
-        svg.bars(on, edges, before, _spans(edges, before, "unmasked"), svg.BEHIND),
-        *(svg.bars(on, edges, part, _spans(edges, part, "masked"), fill) for fill, part in parts.items()),
-        svg.upright(on, threshold, f"threshold {svg.plain(threshold)}"),
-        svg.text(on.x.end, on.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
-        _further(on, int((unmasked > edges[-1]).sum())),
+        svg.axes(plot, f"{evaluation.loss_label}, of an image", "images", (svg.plain, svg.whole)),
+        svg.bars(plot, edges, unmasked_counts, _bar_titles(edges, unmasked_counts, "unmasked"), svg.BEHIND),
+        *(
+            svg.bars(plot, edges, counts, _bar_titles(edges, counts, "masked"), fill)
+            for fill, counts in counts_by_colour.items()
+        ),
+        svg.upright(plot, threshold, f"threshold {svg.plain(threshold)}"),
+        svg.text(plot.x.end, plot.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
+        _overflow_note(plot, int((unmasked > edges[-1]).sum())),
     ]
     label = f"Histogram of loss: {missed} of {masked.size} images lie beyond the threshold"
     return svg.document(label, marks)
@@ -57,28 +67,28 @@ def distances(evaluation: Evaluation) -> str | None:
 def sizes(evaluation: Evaluation) -> str | None:
     """Draw histograms of mask sizes: ours filled, the oracles' as outlines."""
     images = evaluation.images
-    kinds = [
-        ("ours", _finite(images.size), svg.OURS, ""),
-        ("oracle", _finite(images.oracle_size), svg.ORACLE, "none"),
-        ("the paper's Opt", _finite(images.paper_oracle_size), svg.OPT, "5 3"),
+    series = [
+        ("ours", _finite_values(images.size), svg.OURS, ""),
+        ("oracle", _finite_values(images.oracle_size), svg.ORACLE, "none"),
+        ("the paper's Opt", _finite_values(images.paper_oracle_size), svg.OPT, "5 3"),
     ]
-    kinds = [kind for kind in kinds if kind[1].size]
-    if not kinds or kinds[0][0] != "ours":
+    series = [entry for entry in series if entry[1].size]
+    if not series or series[0][0] != "ours":
         return None
-    high = min(max(1.05 * max(values.max() for _, values, _, _ in kinds), 0.05), 1.0)
+    high = min(max(1.05 * max(values.max() for _, values, _, _ in series), 0.05), 1.0)
     edges = [float(edge) for edge in np.linspace(0, high, 31)]
-    counts = [_histogram(values, edges) for _, values, _, _ in kinds]
-    on = svg.plot((0, high), (0, max(map(max, counts)) * 1.05), top=68)
-    means = [(f"{name} {values.mean():.3f}", colour, dash) for name, values, colour, dash in kinds]
+    counts = [_histogram(values, edges) for _, values, _, _ in series]
+    plot = svg.plot((0, high), (0, max(map(max, counts)) * 1.05), top=68)
+    keys = [(f"{name} {values.mean():.3f}", colour, dash) for name, values, colour, dash in series]
     marks = [
-        svg.key(means),
-        svg.axes(on, "mask size, the share hidden", "images", (svg.plain, svg.whole)),
+        svg.key(keys),
+        svg.axes(plot, "mask size, the share hidden", "images", (svg.plain, svg.whole)),
     ]
-    ours = svg.bars(on, edges, counts[0], _spans(edges, counts[0], "mask size"), svg.OURS)
+    ours = svg.bars(plot, edges, counts[0], _bar_titles(edges, counts[0], "mask size"), svg.OURS)
     marks.append(svg.group([ours], "fill-opacity:.55"))
-    for (_, _, colour, dash), count in zip(kinds[1:], counts[1:], strict=True):
-        marks.append(svg.outline(on, edges, count, colour, dash))
-    return svg.document("Histograms of mask sizes: " + "; ".join(label for label, _, _ in means), marks)
+    for (_, _, colour, dash), count in zip(series[1:], counts[1:], strict=True):
+        marks.append(svg.outline(plot, edges, count, colour, dash))
+    return svg.document("Histograms of mask sizes: " + "; ".join(label for label, _, _ in keys), marks)
 
 
 def size_against_oracle(evaluation: Evaluation) -> str | None:
@@ -86,63 +96,65 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
     images = evaluation.images
     exact = bool(np.isfinite(images.oracle_size).any())
     oracle = images.oracle_size if exact else images.paper_oracle_size
-    known = np.flatnonzero(np.isfinite(oracle) & np.isfinite(images.size))
-    if not known.size:
+    indices = np.flatnonzero(np.isfinite(oracle) & np.isfinite(images.size))
+    if not indices.size:
         return None
-    known = known[np.linspace(0, known.size - 1, min(known.size, MOST_POINTS)).astype(int)]
-    xs, ys = oracle[known], images.size[known]
+    indices = indices[np.linspace(0, indices.size - 1, min(indices.size, MOST_POINTS)).astype(int)]
+    xs, ys = oracle[indices], images.size[indices]
     high = min(max(1.05 * max(xs.max(), ys.max()), 0.05), 1.0)
-    on = svg.plot((0, high), (0, high))
+    plot = svg.plot((0, high), (0, high))
     name = "the oracle" if exact else "the paper's Opt"
     titles = [
-        f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[known], xs, ys, strict=True)
+        f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[indices], xs, ys, strict=True)
     ]
     marks = [
-        svg.axes(on, f"mask size of {name}, which sees the truth", "our mask size"),
-        svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
-        svg.group([svg.points(on, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
-        svg.along(on, (0, 0), (high, high), "as good as the oracle"),
+        svg.axes(plot, f"mask size of {name}, which sees the truth", "our mask size"),
+        svg.line(plot, (0, high), (0, high), svg.QUIET, "2 4"),
+        svg.group([svg.points(plot, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
+        svg.along(plot, (0, 0), (high, high), "as good as the oracle"),
     ]
-    return svg.document(f"Scatter plot of our mask size against {name}, {known.size} images", marks)
+    return svg.document(f"Scatter of our mask size against that of {name}, {indices.size} images", marks)
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw coverage by tenths of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
-    parts = _parts(evaluation.coverage_by_difficulty)
-    if not parts:
+    deciles = _enumerate_finite(evaluation.coverage_by_difficulty)
+    if not deciles:
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
-    intervals = [clopper_pearson(round(share * count), count) for _, share in parts]
-    promised = words.promised_share(evaluation)
-    lowest = min([a for a, _ in intervals] + ([] if promised is None else [promised]))
+    intervals = [clopper_pearson(round(share * count), count) for _, share in deciles]
+    confidence = words.promised_share(evaluation)
+    lowest = min([a for a, _ in intervals] + ([] if confidence is None else [confidence]))
     low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
-    on = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
-    xs, ys = zip(*parts, strict=True)
+    plot = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
+    xs, ys = zip(*deciles, strict=True)
     titles = [
         f"tenth {x}: {y:.1%}, 95 % interval {a:.1%} to {b:.1%}"
-        for (x, y), (a, b) in zip(parts, intervals, strict=True)
+        for (x, y), (a, b) in zip(deciles, intervals, strict=True)
     ]
     marks = [
-        svg.axes(on, DIFFICULTY, "images within the threshold", (svg.plain, svg.percent), xs),
-        "" if promised is None else svg.band(on, promised, 1.0, svg.OURS),
-        svg.whiskers(on, xs, intervals, svg.OURS),
-        svg.points(on, xs, ys, titles, svg.OURS, 5.5),
-        "" if promised is None else svg.level(on, promised, f"promised on average, {svg.percent(promised)}"),
+        svg.axes(plot, DIFFICULTY, "images within the threshold", (svg.plain, svg.percent), xs),
+        "" if confidence is None else svg.band(plot, confidence, 1.0, svg.OURS),
+        svg.whiskers(plot, xs, intervals, svg.OURS),
+        svg.points(plot, xs, ys, titles, svg.OURS, 5.5),
+        ""
+        if confidence is None
+        else svg.level(plot, confidence, f"promised on average, {svg.percent(confidence)}"),
     ]
     return svg.document("Coverage by difficulty: " + "; ".join(titles), marks)
 
 
 def size_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw the mean mask size in each tenth of predicted difficulty."""
-    parts = _parts(evaluation.size_by_difficulty)
-    if not parts:
+    deciles = _enumerate_finite(evaluation.size_by_difficulty)
+    if not deciles:
         return None
-    top = min(1.0, 1.1 * max(max(y for _, y in parts), 0.05))
-    on = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
-    titles = [f"tenth {x}: mean mask size {y:.3f}" for x, y in parts]
-    marks = [svg.axes(on, DIFFICULTY, "mean mask size", x_ticks=[x for x, _ in parts])]
-    for (x, y), title in zip(parts, titles, strict=True):
-        marks.append(svg.bars(on, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
+    top = min(1.0, 1.1 * max(max(y for _, y in deciles), 0.05))
+    plot = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
+    titles = [f"tenth {x}: mean mask size {y:.3f}" for x, y in deciles]
+    marks = [svg.axes(plot, DIFFICULTY, "mean mask size", x_ticks=[x for x, _ in deciles])]
+    for (x, y), title in zip(deciles, titles, strict=True):
+        marks.append(svg.bars(plot, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
     return svg.document("Mask size by difficulty: " + "; ".join(titles), marks)
 
 
@@ -151,60 +163,60 @@ def size_by_threshold(evaluation: Evaluation) -> str | None:
     return size_curve(evaluation.size_by_threshold, evaluation)
 
 
-def size_curve(curve: Sequence[tuple[float, float]], about: Evaluation | CalibrationCard) -> str | None:
+def size_curve(curve: Sequence[tuple[float, float]], record: Evaluation | CalibrationCard) -> str | None:
     """Draw mean mask size against threshold, from pairs of them; mark the evaluation's or card's."""
     curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
     if len(curve) < 2:
         return None
     xs, ys = zip(*curve, strict=True)
-    threshold, cost = about.threshold, float(np.interp(about.threshold, xs, ys))
+    threshold, cost = record.threshold, float(np.interp(record.threshold, xs, ys))
     low, high = min(xs[0], threshold), max(xs[-1], threshold)
-    on = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
+    plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
     titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
     marks = [
-        svg.axes(on, f"threshold on {about.loss_label}", "mean mask size"),
-        svg.line(on, xs, ys, svg.OURS),
-        svg.points(on, xs, ys, titles, svg.OURS, 2.5),
-        svg.upright(on, threshold, f"chosen, {svg.plain(threshold)}"),
-        svg.points(on, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
+        svg.axes(plot, f"threshold on {record.loss_label}", "mean mask size"),
+        svg.line(plot, xs, ys, svg.OURS),
+        svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
+        svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
+        svg.points(plot, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
     ]
     return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
 
 
 def gauge(evaluation: Evaluation) -> str | None:
     """Draw the measured coverage with its interval on a line, beside the promised share."""
-    promised = words.promised_share(evaluation)
-    if promised is None:
+    confidence = words.promised_share(evaluation)
+    if confidence is None:
         return None
-    (low, high), measured = evaluation.coverage_interval, evaluation.coverage
-    counted = f"test {words.promise_of(evaluation).unit.singular}s"
-    start, end = min(low, promised), max(high, promised)
+    (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
+    units = f"test {words.promise_of(evaluation).unit.singular}s"
+    start, end = min(low, confidence), max(high, confidence)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)
-    on = svg.Plot(x, svg.Scale(0, 1, 90, 30))
+    plot = svg.Plot(x, svg.Scale(0, 1, 90, 30))
     labels = [svg.text(x(v), 110, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
-    title = f"measured {measured:.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    title = f"measured {coverage:.1%}, 95 % interval {low:.1%} to {high:.1%}"
     marks = [
         svg.group([svg.segment(x.start, 90, x.end, 90)], f"stroke:{svg.QUIET}"),
         svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
         svg.group([svg.segment(x(low), 72, x(high), 72)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
+        svg.text(x.end, 132, f"{units} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"),
+        svg.upright(plot, confidence, f"promised {svg.percent(confidence)}"),
+        svg.points(plot, (coverage,), (0.3,), (title,), svg.OURS, 7),
         svg.text(
-            x.end, 132, f"{counted} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"
+            x(coverage), 56, f"measured {words.share(coverage)}", svg.anchor(plot, x(coverage)), MEASURED
         ),
-        svg.upright(on, promised, f"promised {svg.percent(promised)}"),
-        svg.points(on, (measured,), (0.3,), (title,), svg.OURS, 7),
-        svg.text(x(measured), 56, f"measured {words.share(measured)}", svg.anchor(on, x(measured)), MEASURED),
     ]
-    return svg.document(f"Coverage: {title}; promised {svg.percent(promised)}", marks, 140)
+    return svg.document(f"Coverage: {title}; promised {svg.percent(confidence)}", marks, 140)
 
 
-def _finite(values: Array) -> Array:
+def _finite_values(values: Array) -> Array:
     return values[np.isfinite(values)]
 
 
-def _parts(values: Sequence[float]) -> list[tuple[int, float]]:
-    numbered = enumerate(values, start=1)
-    return [(i, value) for i, value in numbered if value is not None and math.isfinite(value)]
+def _enumerate_finite(values: Sequence[float]) -> list[tuple[int, float]]:
+    entries = enumerate(values, start=1)
+    return [(i, value) for i, value in entries if value is not None and math.isfinite(value)]
 
 
 def _histogram(values: Array, edges: Sequence[float]) -> list[float]:
@@ -216,25 +228,26 @@ def _edges(masked: Array, unmasked: Array, threshold: float) -> list[float]:
     tail = float(np.quantile(unmasked, 0.95)) if unmasked.size else 0.0
     high = max(1.2 * threshold, 1.02 * float(masked.max()), min(tail, 3 * threshold), 1e-12)
     width = high / BINS
+    # bins start at the threshold and go both ways, so that no bar straddles it
     if threshold > width:
         width = threshold / round(threshold / width)
-    below, above = math.floor(threshold / width + 1e-9), math.ceil((high - threshold) / width - 1e-9)
-    return [threshold + width * i for i in range(-below, max(above, 1) + 1)]
+    n_below, n_above = math.floor(threshold / width + 1e-9), math.ceil((high - threshold) / width - 1e-9)
+    return [threshold + width * i for i in range(-n_below, max(n_above, 1) + 1)]
 
 
 def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[float]:
     """Count images in each bin; one on the threshold meets it; those outside the bins are left out."""
     just_below = threshold - 0.5 * (edges[1] - edges[0]) * 1e-3
-    inside = np.where(meets_threshold(values, threshold), np.minimum(values, just_below), values)
-    return _histogram(np.maximum(inside, edges[0]), edges)
+    clipped = np.where(meets_threshold(values, threshold), np.minimum(values, just_below), values)
+    return _histogram(np.maximum(clipped, edges[0]), edges)
 
 
-def _further(on: svg.Plot, count: int) -> str:
+def _overflow_note(plot: svg.Plot, count: int) -> str:
     """Return a note on the unmasked images that the axis leaves out."""
     note = f"{count} unmasked further right →"
-    return svg.text(on.x.end, on.y.end + 34, note, "end", f"fill:{svg.QUIET}") if count else ""
+    return svg.text(plot.x.end, plot.y.end + 34, note, "end", f"fill:{svg.QUIET}") if count else ""
 
 
-def _spans(edges: Sequence[float], counts: Sequence[float], word: str) -> list[str]:
-    spans = zip(edges, edges[1:], counts, strict=False)
-    return [f"{word} {a:.4g} to {b:.4g}: {count:.0f} images" for a, b, count in spans]
+def _bar_titles(edges: Sequence[float], counts: Sequence[float], word: str) -> list[str]:
+    bins = zip(edges, edges[1:], counts, strict=False)
+    return [f"{word} {a:.4g} to {b:.4g}: {count:.0f} images" for a, b, count in bins]

@@ -1,26 +1,95 @@
-"""Methods section of a paper: a paragraph with the numbers, and facts that identify what was used."""
+"""Methods section of a paper: a paragraph with the numbers, references, and facts on what was used."""
 
+from collections.abc import Sequence
+
+from conformask.conformal.populations import EachCategory
 from conformask.records.evaluation import Evaluation
 from conformask.report.promise_status import EXPLORATORY
-from conformask.report.references import references
-from conformask.report.words import figure, interval_text, network_label, plural, promise_of, share, tested
+from conformask.report.words import (
+    figure,
+    interval_text,
+    network_label,
+    plural,
+    promise_of,
+    sample_text,
+    share,
+)
+
+MASKS = (
+    "Kutiel, Cohen, Elad, Freedman: What's behind the mask: estimating uncertainty in image-to-image "
+    "problems, 2022, arXiv:2211.15211"
+)
+SPLIT = (
+    "Papadopoulos, Proedrou, Vovk, Gammerman: Inductive confidence machines for regression, ECML 2002",
+    "Lei, G'Sell, Rinaldo, Tibshirani, Wasserman: Distribution-free predictive inference for regression, "
+    "JASA 2018",
+)
+CONDITIONAL = "Vovk: Conditional validity of inductive conformal predictors, ACML 2012, arXiv:1209.2673"
+RISK_CONTROL = (
+    "Angelopoulos, Bates, Fisch, Lei, Schuster: Conformal risk control, ICLR 2024, arXiv:2208.02814"
+)
+RISK_BOUND = (
+    "Bates, Angelopoulos, Lei, Malik, Jordan: Distribution-free, risk-controlling prediction sets, "
+    "J. ACM 2021, arXiv:2101.02703"
+)
+BETTING = (
+    "Waudby-Smith, Ramdas: Estimating means of bounded random variables by betting, JRSS B 2024, "
+    "arXiv:2010.09686"
+)
+MONDRIAN = "Vovk, Lindsay, Nouretdinov, Gammerman: Mondrian confidence machine, technical report, 2003"
+GUARANTEE_REFERENCES = {
+    "marginal": SPLIT,
+    "pac": (CONDITIONAL,),
+    "ltt": ("Angelopoulos, Bates, Candès, Jordan, Lei: Learn then test, 2021, arXiv:2110.01052",),
+    "simultaneous": (
+        CONDITIONAL,
+        "Moscovich, Nadler: Fast calculation of boundary crossing probabilities for Poisson processes, 2017",
+    ),
+    "expected": (RISK_CONTROL,),
+    "conditional_mean": (
+        RISK_CONTROL,
+        "Rockafellar, Uryasev: Optimization of conditional value-at-risk, 2000",
+    ),
+    "rcps": (RISK_BOUND, BETTING),
+    "rcps_hb": (RISK_BOUND,),
+    "groups": (
+        "Lee, Barber, Willett: Distribution-free inference with hierarchical data, 2023, arXiv:2306.06342",
+    ),
+    "categories": (MONDRIAN,),
+    "weighted": (
+        "Tibshirani, Barber, Candès, Ramdas: Conformal prediction under covariate shift, NeurIPS 2019, "
+        "arXiv:1904.06019",
+    ),
+    "adaptive": (
+        "Papadopoulos, Gammerman, Vovk: Normalized nonconformity measures for regression conformal "
+        "prediction, 2008",
+    ),
+}
+"""References by the name of the guarantee."""
+
+
+def references(evaluation: Evaluation) -> Sequence[str]:
+    """Return the reference for the masks, then those that prove the promise."""
+    by_category = isinstance(promise_of(evaluation).population, EachCategory)
+    proofs = [*GUARANTEE_REFERENCES[evaluation.guarantee], *([MONDRIAN] if by_category else [])]
+    return tuple(dict.fromkeys([MASKS, *proofs]))
 
 
 def methods_text(evaluation: Evaluation) -> str:
     """Return a paragraph for a methods section; numbers in brackets count the references."""
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
     images, family = plural(evaluation.n_calibration, "image"), evaluation.family.replace("_", " ")
-    between = "" if evaluation.over else " between masked output and masked reference"
+    operands = "" if evaluation.over else " between masked output and masked reference"
     sentences = [
         f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask assigns "
         f"each pixel a number between 0 (hidden) and 1 (trusted), computed from the input and the output of "
         f"the network by the scorer {evaluation.scorer} and the family {family}.",
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
         f"{evaluation.guarantee} [{proofs}], which promises {evaluation.promise}; the loss is "
-        f"{evaluation.loss_label}{between}.",
+        f"{evaluation.loss_label}{operands}.",
         *([EXPLORATORY.text] if evaluation.exploratory else []),
-        _measured(evaluation),
-        _hidden(evaluation),
+        _measurement_sentence(evaluation),
+        _size_sentence(evaluation),
     ]
     return " ".join(sentences)
 
@@ -28,14 +97,14 @@ def methods_text(evaluation: Evaluation) -> str:
 def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the facts that identify network, masker, images and software."""
     rows = [("Network", _network(evaluation)), ("Masker", evaluation.fingerprint or "–")]
-    made = evaluation.made
-    if made is None:
+    provenance = evaluation.made
+    if provenance is None:
         return rows
-    versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     return [
         *rows,
-        ("Test images", f"{evaluation.n_test:,}, SHA-256 of their pixels {made.images}"),
-        ("Calibrated", made.calibrated),
+        ("Test images", f"{evaluation.n_test:,}, SHA-256 of their pixels {provenance.images}"),
+        ("Calibrated", provenance.calibrated),
         ("Versions", versions),
     ]
 
@@ -55,18 +124,23 @@ def _network(evaluation: Evaluation) -> str:
     return "unknown" if network is None else f"{network.name} {network.fingerprint or ''}".rstrip()
 
 
-def _measured(evaluation: Evaluation) -> str:
+def _measurement_sentence(evaluation: Evaluation) -> str:
     promise = promise_of(evaluation)
-    whom = f"On {tested(evaluation)}, separate from all of these,"
+    start = f"On {sample_text(evaluation)}, separate from all of these,"
     if promise.statement.bounds_a_mean:
         low, high = map(figure, evaluation.mean_distance_interval)
         mean = figure(evaluation.mean_distance)
-        return f"{whom} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
+        return (
+            f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
+        )
     interval = interval_text(evaluation.coverage_interval)
-    return f"{whom} {share(evaluation.coverage)} were {promise.unit.kept} (Clopper-Pearson, {interval})."
+    return f"{start} {share(evaluation.coverage)} were {promise.unit.kept} (Clopper-Pearson, {interval})."
 
 
-def _hidden(evaluation: Evaluation) -> str:
+def _size_sentence(evaluation: Evaluation) -> str:
     interval, oracle = interval_text(evaluation.mask_size_interval), evaluation.mask_size_oracle
-    beside = "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
-    return f"Masks hid {share(evaluation.mask_size)} of an image on average (bootstrap, {interval}){beside}."
+    oracle_clause = (
+        "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
+    )
+    average = f"{share(evaluation.mask_size)} of an image on average (bootstrap, {interval})"
+    return f"Masks hid {average}{oracle_clause}."

@@ -1,5 +1,10 @@
 """The report: one self-contained HTML file."""
 
+import base64
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -13,12 +18,11 @@ from conformask.errors import expect
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
 from conformask.report.benchmark import comparison_text
-from conformask.report.images import image_table
-from conformask.report.methods import facts, methods_text
+from conformask.report.methods import facts, methods_text, references
 from conformask.report.pictures import HATCH, Picture, heat_gradient, pictures
 from conformask.report.promise_status import caveats, meaning_of
-from conformask.report.references import references
 from conformask.report.templates import template
+from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
 
 GALLERY, WHOLE = 640, 1600
@@ -28,6 +32,14 @@ KINDS = {
     "typical": "Typical: the middle of the test images",
     "worst": "Worst: the largest losses",
 }
+MEASURES = {
+    "distance": "loss",
+    "unmasked_distance": "without a mask",
+    "size": "mask size",
+    "oracle_size": "oracle’s size",
+    "difficulty": "mean score",
+}
+"""Columns of numbers, and their headings; the CSV file has all columns."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +63,28 @@ class GalleryRow:
     met: bool
 
 
+@dataclass(frozen=True)
+class ImageRow:
+    """Row of an image in the table: its names and its measures."""
+
+    names: list[str]
+    """Name, group and category of the image; without columns that are empty for all images."""
+    met: bool
+    numbers: list[tuple[str, str]]
+    """Pairs of a number to sort by and its text."""
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """Table of all test images."""
+
+    names: list[str]
+    measures: list[str]
+    rows: list[ImageRow]
+    csv: str
+    """CSV file of the whole record as a data URI."""
+
+
 def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     """Write the report of an evaluation to one HTML file, wholly or not at all, and return its path.
 
@@ -60,8 +94,8 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
     page = render(evaluation)
-    with atomic_write(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
@@ -75,7 +109,7 @@ def render(evaluation: Evaluation) -> str:
         caveats=caveats(evaluation),
         meaning=meaning_of(evaluation),
         distance=evaluation.loss_label,
-        tested=words.tested(evaluation),
+        sample=words.sample_text(evaluation),
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
@@ -102,7 +136,7 @@ def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
         for kind in kinds
         if kind != "whole"
     }
-    return [(heading, found) for heading, found in rows.items() if found]
+    return [(heading, section) for heading, section in rows.items() if section]
 
 
 def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
@@ -118,8 +152,46 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
 
 def _cards(evaluation: Evaluation) -> list[FigureCard]:
     """Return the figures that have data, in reading order."""
-    drawn = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
-    return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in drawn if svg]
+    charts = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
+    return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in charts if svg]
+
+
+def image_table(evaluation: Evaluation) -> ImageTable:
+    """Return rows in the order of the record, without columns that are empty for all images."""
+    columns = evaluation.images.columns()
+    label_names = [name for name in ("name", "group", "category") if any(columns[name])]
+    measure_names = [name for name in MEASURES if not np.isnan(columns[name]).all()]
+    met = meets_threshold(evaluation.images.distance, evaluation.threshold).tolist()
+    labels_by_row = zip(*(columns[name] for name in label_names), strict=True)
+    measures_by_row = zip(*(columns[name] for name in measure_names), strict=True)
+    rows = [
+        ImageRow(
+            [str(name or "") for name in labels],
+            within,
+            [(_sortable_text(value), words.figure(value)) for value in measures],
+        )
+        for labels, within, measures in zip(labels_by_row, met, measures_by_row, strict=True)
+    ]
+    return ImageTable(
+        ["image", *label_names[1:]],
+        [MEASURES[name] for name in measure_names],
+        rows,
+        _csv({**columns, "passed": met}),
+    )
+
+
+def _sortable_text(value: float) -> str:
+    """Return a number for scripts to sort by; empty for NaN."""
+    # JavaScript reads Infinity, not inf
+    return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
+
+
+def _csv(columns: Mapping[str, Sequence[Json]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values(), strict=True))
+    return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
 
 
 FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (

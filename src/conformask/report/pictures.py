@@ -65,11 +65,11 @@ def pictures(example: Example, longest: int) -> dict[str, Picture]:
         "mask": ("Mask m", gray(example.mask)),
         "error": (error_label(example.error_scale), heat(example.error)),
     }
-    shown = {
+    by_name = {
         name: picture(label, example.name, array, longest, small) for name, (label, array) in panels.items()
     }
-    over = shrunk_overlay(example.y_hat, example.mask, longest)
-    return shown | {"overlay": picture("Overlay", example.name, over, max(over.shape), False)}
+    hatched = shrunk_overlay(example.y_hat, example.mask, longest)
+    return by_name | {"overlay": picture("Overlay", example.name, hatched, max(hatched.shape), False)}
 
 
 def error_label(scale: float) -> str:
@@ -100,36 +100,39 @@ def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
     Returns:
         uint8 (H, W, 3); small images are enlarged, so that stripes are finer than their pixels.
     """
-    times = max(1, 2 * SMALL // max(mask.shape[:2]))
-    image, trusted = (each.repeat(times, 0).repeat(times, 1) for each in (y_hat, gray(mask)))
-    height, width = trusted.shape
-    along = np.arange(height + width - 1) % (density * PERIOD)
-    ink, cover = (sliding_window_view(each[along], width, axis=0) for each in _stripes(density))
-    hidden = (OPACITY - OPACITY / 255 * trusted.astype(np.float32))[:, None]
-    hatched = hidden * ink
-    hatched += (1 - hidden * cover) * np.moveaxis(image.reshape(height, width, -1), -1, 1)
+    factor = max(1, 2 * SMALL // max(mask.shape[:2]))
+    image, grey_mask = (array.repeat(factor, 0).repeat(factor, 1) for array in (y_hat, gray(mask)))
+    height, width = grey_mask.shape
+    # the hatch depends on row + column alone: a window on one row of phases is a row of the image
+    phases = np.arange(height + width - 1) % (density * PERIOD)
+    ink, cover = (sliding_window_view(array[phases], width, axis=0) for array in _stripes(density))
+    opacity = (OPACITY - OPACITY / 255 * grey_mask.astype(np.float32))[:, None]
+    hatched = opacity * ink
+    hatched += (1 - opacity * cover) * np.moveaxis(image.reshape(height, width, -1), -1, 1)
     return np.ascontiguousarray(np.moveaxis(np.rint(hatched, out=hatched).astype(np.uint8), 1, -1))
 
 
 def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:
     """Draw the overlay for a page that keeps at most `longest` pixels per side, and shows it smaller."""
-    image, trusted = _shrunk(y_hat, longest), _shrunk(mask, longest)
-    return overlay(image, trusted, density=max(1, round(2 * max(image.shape[:2]) / longest)))
+    image, shrunk_mask = _shrink(y_hat, longest), _shrink(mask, longest)
+    return overlay(image, shrunk_mask, density=max(1, round(2 * max(image.shape[:2]) / longest)))
 
 
 def _stripes(density: int) -> tuple[Array, Array]:
     """Return colour times opacity, (period, 3), and opacity, (period, 1), by the sum of row and column."""
-    at = np.arange(density * PERIOD, dtype=np.float32)
-    away = np.minimum(at, at[::-1] + 1) / np.sqrt(2)
-    stripe, both = (np.clip(density * width / 2 - away + 0.5, 0, 1) for width in (STRIPE, STRIPE + 2 * EDGE))
-    cover = stripe + SHADE * (1 - stripe) * both
-    return stripe[:, None] * np.array(HATCH, np.float32), cover[:, None]
+    positions = np.arange(density * PERIOD, dtype=np.float32)
+    distances = np.minimum(positions, positions[::-1] + 1) / np.sqrt(2)
+    stripe, edged = (
+        np.clip(density * width / 2 - distances + 0.5, 0, 1) for width in (STRIPE, STRIPE + 2 * EDGE)
+    )
+    opacity = stripe + SHADE * (1 - stripe) * edged
+    return stripe[:, None] * np.array(HATCH, np.float32), opacity[:, None]
 
 
 def heat(error: Array) -> Array:
     """Map bytes to colours of inferno: black = no error, pale yellow = the scale's end."""
-    at = np.linspace(0, 255, len(INFERNO))
-    table = np.stack([np.interp(np.arange(256), at, channel) for channel in INFERNO.T], axis=-1)
+    stops = np.linspace(0, 255, len(INFERNO))
+    table = np.stack([np.interp(np.arange(256), stops, channel) for channel in INFERNO.T], axis=-1)
     colors: Array = np.rint(table).astype(np.uint8)[gray(error)]
     return colors
 
@@ -155,12 +158,12 @@ def png(image: Image.Image) -> bytes:
 
 def picture(label: str, name: str, image: Array, longest: int, pixelated: bool) -> Picture:
     """Make a picture of a uint8 image, no side longer than `longest`, described as the label of the name."""
-    image = _shrunk(image, longest)
+    image = _shrink(image, longest)
     height, width = image.shape[:2]
     return Picture(label, f"{label} of {name}", data_uri(image), width, height, pixelated)
 
 
-def _shrunk(image: Array, longest: int) -> Array:
+def _shrink(image: Array, longest: int) -> Array:
     height, width = image.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:

@@ -39,12 +39,12 @@ EXPLORATORY = PromiseStatus(
 )
 
 
-def broken(text: str) -> PromiseStatus:
+def broken_status(text: str) -> PromiseStatus:
     """Return the standing of a promise that images with truth contradict."""
     return PromiseStatus("broken", "Broken here", text)
 
 
-def of_another_network(text: str) -> PromiseStatus:
+def other_network_status(text: str) -> PromiseStatus:
     """Return the standing of a promise for images that another network made."""
     return PromiseStatus("broken", "Not about these images", f"{text}. Nothing is promised for them.")
 
@@ -52,11 +52,14 @@ def of_another_network(text: str) -> PromiseStatus:
 EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
 
 
-def meaning_of(about: Evaluation | CalibrationCard) -> Meaning:
+def meaning_of(record: Evaluation | CalibrationCard) -> Meaning:
     """Return what the promise says, and what it does not say."""
-    level, parts = "" if about.confidence is None else percent(about.confidence), meaning(promise_of(about))
-    silent = parts.silent.format(c=level) + (level and EVENLY)
-    return Meaning(parts.holds.format(c=level), f"{silent} {about.loss_caveat or ''}".rstrip())
+    confidence, sentences = (
+        "" if record.confidence is None else percent(record.confidence),
+        meaning(promise_of(record)),
+    )
+    silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
+    return Meaning(sentences.holds.format(c=confidence), f"{silent} {record.loss_caveat or ''}".rstrip())
 
 
 def caveats(evaluation: Evaluation) -> list[str]:

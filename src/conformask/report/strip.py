@@ -54,7 +54,7 @@ class Strip:
         return template("strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
 
     def _repr_png_(self) -> bytes:
-        return png(_sheet(self))
+        return png(_draw_sheet(self))
 
     def save(self, path: Path | str) -> Path:
         """Write a .png or a self-contained .html, and return its path.
@@ -68,8 +68,8 @@ class Strip:
         if path.suffix.lower() not in contents:
             raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends with .png or .html")
         content = contents[path.suffix.lower()]()
-        with atomic_write(path) as aside:
-            aside.write_bytes(content)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
         return path
 
     def _page(self) -> bytes:
@@ -82,58 +82,59 @@ def _pictures(row: StripRow) -> Iterator[Picture]:
         yield picture(label, "this image", image, LONGEST, max(image.shape[:2]) <= SMALL)
 
 
-def _sheet(strip: Strip) -> Image.Image:
+def _draw_sheet(strip: Strip) -> Image.Image:
     """Draw all rows, from top to bottom, below the promise."""
     columns = max(len(row.pictures) for row in strip.rows)
     inner = columns * (TILE + GAP) - GAP
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
-    promise = _wrapped(strip.promise, bold, inner)
-    drawn = [_drawn(row, plain, inner) for row in strip.rows]
-    top = MARGIN + len(promise) * LINE + GAP
-    height = top + sum(row.height + GAP for row in drawn)
+    promise_lines = _wrap(strip.promise, bold, inner)
+    row_images = [_draw_row(row, plain, inner) for row in strip.rows]
+    top = MARGIN + len(promise_lines) * LINE + GAP
+    height = top + sum(row.height + GAP for row in row_images)
     sheet = Image.new("RGB", (inner + 2 * MARGIN, height), PAPER)
-    for index, line in enumerate(promise):
+    for index, line in enumerate(promise_lines):
         ImageDraw.Draw(sheet).text((MARGIN, MARGIN + index * LINE), line, fill=INK, font=bold)
-    for row in drawn:
+    for row in row_images:
         sheet.paste(row, (MARGIN, top))
         top += row.height + GAP
     return sheet
 
 
-def _drawn(row: StripRow, font: Font, width: int) -> Image.Image:
+def _draw_row(row: StripRow, font: Font, width: int) -> Image.Image:
     """Draw the pictures of a row, their labels, and the facts."""
-    tiles = [_tile(image) for image in row.pictures.values()]
-    below = max(tile.height for tile in tiles) + 4
+    tiles = [_draw_tile(image) for image in row.pictures.values()]
+    label_top = max(tile.height for tile in tiles) + 4
     verdict, colour = VERDICTS[row.met]
-    facts = _wrapped(verdict + "   ".join(row.facts), font, width)
-    sheet = Image.new("RGB", (width, below + (1 + len(facts)) * LINE), PAPER)
+    facts = _wrap(verdict + "   ".join(row.facts), font, width)
+    sheet = Image.new("RGB", (width, label_top + (1 + len(facts)) * LINE), PAPER)
     pen = ImageDraw.Draw(sheet)
     for column, (label, tile) in enumerate(zip(row.pictures, tiles, strict=True)):
         left = column * (TILE + GAP)
         sheet.paste(tile, (left, 0))
         pen.rectangle((left, 0, left + tile.width - 1, tile.height - 1), outline=EDGE)
-        pen.text((left, below), label.translate(ASCII), fill=QUIET, font=font)
-    pen.text((0, below + LINE), verdict, fill=colour, font=font)
+        pen.text((left, label_top), label.translate(ASCII), fill=QUIET, font=font)
+    pen.text((0, label_top + LINE), verdict, fill=colour, font=font)
+    # wrapped together with the facts to share their first line, but drawn in its own colour
     facts[0] = facts[0].removeprefix(verdict)
     for index, line in enumerate(facts):
         indent = 0.0 if index else font.getlength(verdict)
-        pen.text((indent, below + (1 + index) * LINE), line, fill=INK, font=font)
+        pen.text((indent, label_top + (1 + index) * LINE), line, fill=INK, font=font)
     return sheet
 
 
-def _tile(image: Array) -> Image.Image:
+def _draw_tile(image: Array) -> Image.Image:
     """Resize to the width of a tile: few pixels stay visible as squares, many are averaged."""
     size = (TILE, max(1, round(TILE * image.shape[0] / image.shape[1])))
     resampling = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.LANCZOS
     return Image.fromarray(image).convert("RGB").resize(size, resampling)
 
 
-def _wrapped(text: str, font: Font, width: int) -> list[str]:
+def _wrap(text: str, font: Font, width: int) -> list[str]:
     lines = [""]
     for word in text.translate(ASCII).split(" "):
-        longer = f"{lines[-1]} {word}" if lines[-1] else word
-        if lines[-1] and font.getlength(longer) > width:
+        candidate = f"{lines[-1]} {word}" if lines[-1] else word
+        if lines[-1] and font.getlength(candidate) > width:
             lines.append(word)
         else:
-            lines[-1] = longer
+            lines[-1] = candidate
     return lines

@@ -69,11 +69,12 @@ def whole(value: float) -> str:
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Return round numbers from low to high, about `count` of them."""
-    rough = (high - low) / count
-    if not (math.isfinite(rough) and rough > 0):
+    spacing = (high - low) / count
+    if not (math.isfinite(spacing) and spacing > 0):
         return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = power * min((s for s in (1, 2, 2.5, 5, 10) if s * power >= rough * (1 - 1e-9)), default=10)
+    power = 10.0 ** math.floor(math.log10(spacing))
+    step = power * min((s for s in (1, 2, 2.5, 5, 10) if s * power >= spacing * (1 - 1e-9)), default=10)
+    # 1e-9 keeps the last tick where low / step or high / step falls short by rounding
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{i * step:.12g}") for i in range(first, last + 1)]
 
@@ -104,20 +105,20 @@ def segment(x1: float, y1: float, x2: float, y2: float) -> str:
 
 
 def axes(
-    on: Plot,
+    plot: Plot,
     x_label: str,
     y_label: str,
     formats: tuple[Format, Format] = (plain, plain),
     x_ticks: Sequence[float] | None = None,
 ) -> str:
     """Draw quiet grid lines, tick labels and the two axis labels, the vertical one above its axis."""
-    left, right, bottom, top = on.x.start, on.x.end, on.y.start, on.y.end
-    ys = [v for v in ticks(on.y.low, on.y.high, 4) if formats[1](v)]
-    xs = ticks(on.x.low, on.x.high, 6) if x_ticks is None else x_ticks
-    grid = [segment(left, on.y(v), right, on.y(v)) for v in ys]
+    left, right, bottom, top = plot.x.start, plot.x.end, plot.y.start, plot.y.end
+    ys = [v for v in ticks(plot.y.low, plot.y.high, 4) if formats[1](v)]
+    xs = ticks(plot.x.low, plot.x.high, 6) if x_ticks is None else x_ticks
+    grid = [segment(left, plot.y(v), right, plot.y(v)) for v in ys]
     base = segment(left, bottom, right, bottom)
-    labels = [text(left - 8, on.y(v) + 4, formats[1](v), "end") for v in ys]
-    labels += [text(on.x(v), bottom + 18, formats[0](v), "middle") for v in xs]
+    labels = [text(left - 8, plot.y(v) + 4, formats[1](v), "end") for v in ys]
+    labels += [text(plot.x(v), bottom + 18, formats[0](v), "middle") for v in xs]
     labels += [text(right, bottom + 40, x_label, "end"), text(4, top - 16, y_label)]
     return (
         group(grid, f"stroke:{RULE}")
@@ -126,86 +127,90 @@ def axes(
     )
 
 
-def bars(on: Plot, edges: Sequence[float], heights: Sequence[float], titles: Sequence[str], fill: str) -> str:
+def bars(
+    plot: Plot, edges: Sequence[float], heights: Sequence[float], titles: Sequence[str], fill: str
+) -> str:
     """Draw one bar for each interval, with a tooltip; leave out empty ones."""
     marks = []
     for left, right, value, title in zip(edges, edges[1:], heights, titles, strict=False):
         if value > 0:
-            x, y = on.x(left), on.y(value)
-            width, height = max(on.x(right) - x - 1, 0.8), on.y.start - y
+            x, y = plot.x(left), plot.y(value)
+            width, height = max(plot.x(right) - x - 1, 0.8), plot.y.start - y
             box = f'x="{x + 0.5:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
             marks.append(f"<rect {box}><title>{escape(title)}</title></rect>")
     return group(marks, f"fill:{fill}")
 
 
-def line(on: Plot, xs: Iterable[float], ys: Iterable[float], stroke: str, dash: str = "none") -> str:
+def line(plot: Plot, xs: Iterable[float], ys: Iterable[float], stroke: str, dash: str = "none") -> str:
     """Draw a line of segments through points."""
-    path = " ".join(f"{on.x(x):g},{on.y(y):g}" for x, y in zip(xs, ys, strict=True))
+    path = " ".join(f"{plot.x(x):g},{plot.y(y):g}" for x, y in zip(xs, ys, strict=True))
     style = f"fill:none;stroke:{stroke};stroke-width:2.25;stroke-linejoin:round;stroke-dasharray:{dash}"
     return f'<polyline points="{path}" style="{style}"/>'
 
 
-def outline(on: Plot, edges: Sequence[float], heights: Sequence[float], stroke: str, dash: str) -> str:
+def outline(plot: Plot, edges: Sequence[float], heights: Sequence[float], stroke: str, dash: str) -> str:
     """Draw the contour of a histogram, so that another can be seen through it."""
     xs = [edge for edge in edges for _ in range(2)]
     ys = [0.0, *(height for height in heights for _ in range(2)), 0.0]
-    return line(on, xs, ys, stroke, dash)
+    return line(plot, xs, ys, stroke, dash)
 
 
 def points(
-    on: Plot, xs: Iterable[float], ys: Iterable[float], titles: Iterable[str], fill: str, r: float = 3.5
+    plot: Plot, xs: Iterable[float], ys: Iterable[float], titles: Iterable[str], fill: str, r: float = 3.5
 ) -> str:
     """Draw a dot for each pair, with a tooltip."""
     marks = [
-        f'<circle cx="{on.x(x):g}" cy="{on.y(y):g}" r="{r:g}"><title>{escape(title)}</title></circle>'
+        f'<circle cx="{plot.x(x):g}" cy="{plot.y(y):g}" r="{r:g}"><title>{escape(title)}</title></circle>'
         for x, y, title in zip(xs, ys, titles, strict=True)
     ]
     return group(marks, f"fill:{fill}")
 
 
-def band(on: Plot, low: float, high: float, fill: str) -> str:
+def band(plot: Plot, low: float, high: float, fill: str) -> str:
     """Shade a range of the vertical axis, over the whole width."""
-    y, height = on.y(high), on.y(low) - on.y(high)
-    box = f'x="{on.x.start:g}" y="{y:g}" width="{on.x.end - on.x.start:g}" height="{height:g}"'
+    y, height = plot.y(high), plot.y(low) - plot.y(high)
+    box = f'x="{plot.x.start:g}" y="{y:g}" width="{plot.x.end - plot.x.start:g}" height="{height:g}"'
     return f'<rect {box} style="fill:{fill};opacity:.12"/>'
 
 
-def whiskers(on: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke: str) -> str:
+def whiskers(plot: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke: str) -> str:
     """Draw a vertical interval at each x."""
-    marks = [segment(on.x(x), on.y(a), on.x(x), on.y(b)) for x, (a, b) in zip(xs, intervals, strict=True)]
+    marks = [
+        segment(plot.x(x), plot.y(a), plot.x(x), plot.y(b)) for x, (a, b) in zip(xs, intervals, strict=True)
+    ]
     return group(marks, f"stroke:{stroke};stroke-width:2;stroke-linecap:round;opacity:.5")
 
 
-def upright(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
+def upright(plot: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
     """Draw a vertical reference line with its label above the plot."""
-    x, top = on.x(value), on.y.end
-    mark = segment(x, on.y.start, x, top - 8)
+    x, top = plot.x(value), plot.y.end
+    mark = segment(x, plot.y.start, x, top - 8)
     return group([mark], f"stroke:{stroke};stroke-width:1.75") + text(
-        x, top - 14, label, anchor(on, x), f"fill:{stroke};font-weight:600"
+        x, top - 14, label, anchor(plot, x), f"fill:{stroke};font-weight:600"
     )
 
 
-def anchor(on: Plot, x: float) -> str:
+def anchor(plot: Plot, x: float) -> str:
     """Return the text anchor that keeps words at a horizontal position inside."""
-    share = (x - on.x.start) / (on.x.end - on.x.start)
+    share = (x - plot.x.start) / (plot.x.end - plot.x.start)
     return "middle" if 0.25 < share < 0.8 else ("start" if share <= 0.25 else "end")
 
 
-def level(on: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
+def level(plot: Plot, value: float, label: str, stroke: str = LIMIT) -> str:
     """Draw a horizontal reference line with its label above the plot, at the right."""
-    y = on.y(value)
-    mark = segment(on.x.start, y, on.x.end, y)
+    y = plot.y(value)
+    mark = segment(plot.x.start, y, plot.x.end, y)
     return group([mark], f"stroke:{stroke};stroke-width:1.75;stroke-dasharray:6 4") + text(
-        on.x.end, on.y.end - 16, label, "end", f"fill:{stroke};font-weight:600"
+        plot.x.end, plot.y.end - 16, label, "end", f"fill:{stroke};font-weight:600"
     )
 
 
-def along(on: Plot, start: Domain, end: Domain, label: str) -> str:
+def along(plot: Plot, start: Domain, end: Domain, label: str) -> str:
     """Draw words below the upper end of a rising line, rotated with it."""
-    x1, y1, x2, y2 = on.x(start[0]), on.y(start[1]), on.x(end[0]), on.y(end[1])
+    x1, y1, x2, y2 = plot.x(start[0]), plot.y(start[1]), plot.x(end[0]), plot.y(end[1])
     angle = math.degrees(math.atan2(y2 - y1, x2 - x1))
-    turned = text(-8, 17, label, "end", f"fill:{QUIET}")
-    return f'<g transform="translate({x2:g} {y2:g}) rotate({angle:.2f})">{turned}</g>'
+    mark = text(-8, 17, label, "end", f"fill:{QUIET}")
+    return f'<g transform="translate({x2:g} {y2:g}) rotate({angle:.2f})">{mark}</g>'
 
 
 def key(entries: Iterable[tuple[str, str, str]]) -> str:

@@ -82,24 +82,24 @@ def network_label(network: Network | None) -> str:
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
-def promise_of(about: Promised) -> Guarantee:
+def promise_of(record: Promised) -> Guarantee:
     """Return the promise with its usual confidence."""
-    return guarantee(about.guarantee, unit=about.unit, share=about.share, within=about.within)
+    return guarantee(record.guarantee, unit=record.unit, share=record.share, within=record.within)
 
 
-def promised_share(about: Promised) -> float | None:
+def promised_share(record: Promised) -> float | None:
     """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise_of(about).statement.bounds_a_mean else about.confidence
+    return None if promise_of(record).statement.bounds_a_mean else record.confidence
 
 
-def headline(about: Promised) -> str:
+def headline(record: Promised) -> str:
     """Return the promise in one sentence."""
-    promise = promise_of(about)
-    limit = about.limit(f"{about.threshold:.4g}")
-    if promised_share(about) is not None:
-        start = promise.unit.headline.format(c=percent(about.confidence or 0.0))
-    elif about.confidence is not None:
-        start = f"For at least {percent(about.confidence)} of new inputs, on average over possible truths"
+    promise = promise_of(record)
+    limit = record.limit(f"{record.threshold:.4g}")
+    if promised_share(record) is not None:
+        start = promise.unit.headline.format(c=percent(record.confidence or 0.0))
+    elif record.confidence is not None:
+        start = f"For at least {percent(record.confidence)} of new inputs, on average over possible truths"
     else:
         start = f"On average {promise.unit.on_average}"
     return f"{start}, {limit}."
@@ -128,27 +128,27 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
     return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
 
 
-def measurement_text(card: CalibrationCard, measured: Measurement, caveat: Caveat | None = None) -> str:
+def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
     """Return the measurement on images with truth, beside what was promised for them."""
-    unit, promised = promise_of(card).unit, promised_share(card)
-    images = plural(measured.n, unit.singular)
-    if promised is None:
-        finding = f"the mean loss of {images} is {figure(measured.mean_distance)}"
+    unit, confidence = promise_of(card).unit, promised_share(card)
+    images = plural(measurement.n, unit.singular)
+    if confidence is None:
+        finding = f"the mean loss of {images} is {figure(measurement.mean_distance)}"
         promise = f"at most {figure(card.threshold)}"
     else:
-        interval = interval_text(measured.coverage_interval)
-        finding = f"{share(measured.coverage)} of {images} are {unit.kept} ({interval})"
-        promise = f"at least {percent(promised)}"
+        interval = interval_text(measurement.coverage_interval)
+        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        promise = f"at least {percent(confidence)}"
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
-    if measured.broken:
+    if measurement.broken:
         warning = "Chance alone does not explain this: do not rely on these masks."
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
-    if promised is None or measured.p_worse is None:
+    if confidence is None or measurement.p_worse is None:
         return f"Measured: {finding}; the promise was {promise}."
-    above = measured.coverage_interval[0] > promised
-    ending = ", better than promised" if above else _as_expected(promised)
-    return f"{_compared(promised, measured, images, unit)}{ending}."
+    above = measurement.coverage_interval[0] > confidence
+    ending = ", better than promised" if above else _expectation_text(confidence)
+    return f"{_comparison_text(confidence, measurement, images, unit)}{ending}."
 
 
 def interval_text(interval: tuple[float, float]) -> str:
@@ -157,27 +157,27 @@ def interval_text(interval: tuple[float, float]) -> str:
     return f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
 
 
-def _compared(promised: float, measured: Measurement | Evaluation, counted: str, unit: Unit) -> str:
+def _comparison_text(confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit) -> str:
     """Return promise and measurement, in this order, so that neither is read as the other."""
     return (
-        f"Promised {percent(promised)}, measured {share(measured.coverage)} of {counted} {unit.kept} "
-        f"({interval_text(measured.coverage_interval)})"
+        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
+        f"({interval_text(measurement.coverage_interval)})"
     )
 
 
-def _as_expected(promised: float) -> str:
-    return f", as expected of a promise of {percent(promised)}"
+def _expectation_text(confidence: float) -> str:
+    return f", as expected of a promise of {percent(confidence)}"
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
     """Return whether a batch of new images looks like the calibration images."""
-    compared = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
+    p_text = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
     if shifted:
         return (
-            f"SHIFTED: these images do not look like the calibration images ({compared}). The promise does "
+            f"SHIFTED: these images do not look like the calibration images ({p_text}). The promise does "
             "not cover them: calibrate on images like these."
         )
-    return f"No shift is seen in scores and mask sizes ({compared})."
+    return f"No shift is seen in scores and mask sizes ({p_text})."
 
 
 def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
@@ -187,42 +187,47 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
         texts[change.role].append(change.text)
     if not any(texts.values()):
         return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
-    by_role = "; ".join(f"{role} {', '.join(each) or 'as before'}" for role, each in texts.items())
+    by_role = "; ".join(
+        f"{role} {', '.join(descriptions) or 'as before'}" for role, descriptions in texts.items()
+    )
     return f"What changed in {images}: {by_role}."
 
 
-def stream_text(card: CalibrationCard, watched: StreamStatus) -> list[str]:
+def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
     """Return the state of a stream: failures first, since scores can look the same while masks fail."""
-    unit, promised, level = promise_of(card).unit, promised_share(card), f"level {watched.level:g}"
+    unit, confidence, level = promise_of(card).unit, promised_share(card), f"level {status.level:g}"
     lines = []
-    if promised is not None and watched.failure_evidence is not None and watched.n_judged:
-        finding = f"{figure(watched.n_failed)} of {plural(watched.n_judged, unit.singular)} failed"
-        most, odds = watched.most_failing or 1 - promised, f"odds {figure(watched.failure_evidence)} to 1"
-        by_chance = f", which happens by chance under {percent(watched.level / 2)} of calibration sets"
-        tested = (
-            f"{odds} that more than {share(most)} fail{by_chance if most > 1 - promised else ''}; {level}"
+    if confidence is not None and status.failure_evidence is not None and status.n_judged:
+        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
+        limit, odds = (
+            status.most_failing or 1 - confidence,
+            f"odds {figure(status.failure_evidence)} to 1",
+        )
+        by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
+        evidence = (
+            f"{odds} that more than {share(limit)} fail{by_chance if limit > 1 - confidence else ''}; {level}"
         )
         lines.append(
-            f"BROKEN: {finding}, at most {percent(1 - promised)} was promised ({tested}). Do not rely on "
+            f"BROKEN: {finding}, at most {percent(1 - confidence)} was promised ({evidence}). Do not rely on "
             "these masks."
-            if watched.failing
-            else f"Measured: {finding}; at most {percent(1 - promised)} was promised ({tested})."
+            if status.failing
+            else f"Measured: {finding}; at most {percent(1 - confidence)} was promised ({evidence})."
         )
-    odds = f"odds {figure(watched.evidence)} to 1, {level}"
-    seen = f"of {watched.n_seen:,} so far, {watched.n_new:,} new"
-    if watched.shifted:
+    odds = f"odds {figure(status.evidence)} to 1, {level}"
+    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
+    if status.shifted:
         lines.append(
-            f"SHIFTED: the images ({seen}) no longer look like the calibration images ({odds}). The promise "
-            "does not cover them: calibrate on images like these."
+            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
+            "promise does not cover them: calibrate on images like these."
         )
     else:
-        lines.append(f"No shift is seen in scores and mask sizes ({seen}; {odds}).")
-    if watched.changes is not None:
-        lines.append(changes_text(watched.changes, f"the latest {plural(watched.n_latest, 'image')}"))
+        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
+    if status.changes is not None:
+        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
     return lines
 
 
-def tested(evaluation: Evaluation) -> str:
+def sample_text(evaluation: Evaluation) -> str:
     """Return what was counted in a test."""
     unit = promise_of(evaluation).unit
     groups = unit.is_group and evaluation.n_groups is not None
@@ -232,27 +237,27 @@ def tested(evaluation: Evaluation) -> str:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Return whether the test images agree with the promise, in plain words."""
-    promised, caveat = promised_share(evaluation), evaluation.caveat
+    confidence, caveat = promised_share(evaluation), evaluation.caveat
     if caveat is not None and caveat.other:
-        measured = f"Measured {share(evaluation.coverage)} of {tested(evaluation)}"
-        text = f"{measured} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
+        measurement = f"Measured {share(evaluation.coverage)} of {sample_text(evaluation)}"
+        text = f"{measurement} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
     if evaluation.hides == EVERY_IMAGE:
         return Verdict("open", "Everything is hidden", hidden_text(evaluation.hides))
-    if promised is None:
+    if confidence is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
-    below = evaluation.coverage < promised and _rare(evaluation.p_worse, high < promised)
-    above = evaluation.coverage > promised and _rare(evaluation.p_better, low > promised)
-    text = _compared(promised, evaluation, tested(evaluation), promise_of(evaluation).unit)
-    chance = _chance(evaluation) if evaluation.coverage < promised else ""
+    below = evaluation.coverage < confidence and _is_rare(evaluation.p_worse, high < confidence)
+    above = evaluation.coverage > confidence and _is_rare(evaluation.p_better, low > confidence)
+    text = _comparison_text(confidence, evaluation, sample_text(evaluation), promise_of(evaluation).unit)
+    chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
     if above:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if below:
         return Verdict(
             "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
         )
-    return Verdict("agrees", "Agrees with the promise", f"{text}{_as_expected(promised)}.{chance}")
+    return Verdict("agrees", "Agrees with the promise", f"{text}{_expectation_text(confidence)}.{chance}")
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
@@ -260,22 +265,22 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
     text = (
         "The promise is about a mean loss, not about a share of images: the mean loss of the test images "
         f"is {figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), and at most "
-        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of {tested(evaluation)} "
-        f"are {promise_of(evaluation).unit.kept}."
+        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of "
+        f"{sample_text(evaluation)} are {promise_of(evaluation).unit.kept}."
     )
-    if mean > evaluation.threshold and _rare(evaluation.p_worse, low > evaluation.threshold):
-        return Verdict("below", "Above the limit", text + _chance(evaluation) + ALIKE)
+    if mean > evaluation.threshold and _is_rare(evaluation.p_worse, low > evaluation.threshold):
+        return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
     if not promise_of(evaluation).statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
 
 
-def _rare(p_value: float | None, beyond: bool) -> bool:
+def _is_rare(p_value: float | None, beyond: bool) -> bool:
     """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
     return beyond if p_value is None else p_value < UNLIKELY
 
 
-def _chance(evaluation: Evaluation) -> str:
+def _chance_text(evaluation: Evaluation) -> str:
     """Return how often chance measures as bad as this, where that is known."""
     if evaluation.p_worse is None:
         return ""
@@ -288,10 +293,10 @@ def _chance(evaluation: Evaluation) -> str:
 def tiles(evaluation: Evaluation) -> list[Tile]:
     """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
-    share_promised = promised_share(evaluation)
-    promised = f"promised {percent(share_promised)}" if share_promised else "share within the threshold"
+    confidence = promised_share(evaluation)
+    note = f"promised {percent(confidence)}" if confidence else "share within the threshold"
     return [
-        Tile("Coverage", share(evaluation.coverage), promised),
+        Tile("Coverage", share(evaluation.coverage), note),
         Tile(
             "Mask size",
             figure(evaluation.mask_size),
@@ -328,20 +333,20 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     within = meets_threshold(images.unmasked_distance, evaluation.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
-    exact = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
+    oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
     return [
         (f"Coverage: test {unit.singular}s {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_distance(evaluation)),
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
-        ("Mean mask size of the oracle", exact),
+        ("Mean mask size of the oracle", oracle_size),
         ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),
-        ("Correlation of mask size with the unmasked loss", _pair(evaluation, "size_distance")),
-        ("Correlation of mask size with the paper’s Opt", _pair(evaluation, "size_oracle")),
+        ("Correlation of mask size with the unmasked loss", _correlations_text(evaluation, "size_distance")),
+        ("Correlation of mask size with the paper’s Opt", _correlations_text(evaluation, "size_oracle")),
         ("Loss, threshold", f"{evaluation.loss_label}, {evaluation.threshold:.6g}"),
-        ("Guarantee, confidence", f"{evaluation.guarantee}, {_level(evaluation)}"),
+        ("Guarantee, confidence", f"{evaluation.guarantee}, {_confidence_text(evaluation)}"),
         ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
         ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
         ("Network that made the test images", network_label(evaluation.network)),
@@ -355,12 +360,12 @@ def _mean_distance(evaluation: Evaluation) -> str:
 
 
 def _categories(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    for each in evaluation.coverage_by_category:
-        interval = " – ".join(map(share, each.interval))
-        yield f"Coverage of {each.category}", f"{share(each.coverage)} of {each.n} ({interval})"
+    for category in evaluation.coverage_by_category:
+        interval = " – ".join(map(share, category.interval))
+        yield f"Coverage of {category.category}", f"{share(category.coverage)} of {category.n} ({interval})"
 
 
-def _level(evaluation: Evaluation) -> str:
+def _confidence_text(evaluation: Evaluation) -> str:
     return "on the mean" if evaluation.confidence is None else percent(evaluation.confidence)
 
 
@@ -370,9 +375,9 @@ def _paper_oracle(evaluation: Evaluation) -> str:
     return f"{figure(evaluation.mask_size_paper_oracle)} (on {plural(evaluation.n_paper_oracle, 'image')})"
 
 
-def _pair(evaluation: Evaluation, what: str) -> str:
-    pearson: float | None = getattr(evaluation, f"correlation_{what}")
-    spearman: float | None = getattr(evaluation, f"spearman_{what}")
+def _correlations_text(evaluation: Evaluation, measures: str) -> str:
+    pearson: float | None = getattr(evaluation, f"correlation_{measures}")
+    spearman: float | None = getattr(evaluation, f"spearman_{measures}")
     if pearson is None and spearman is None:
         return "not defined"
     return f"{figure(pearson)} (Pearson), {figure(spearman)} (Spearman)"

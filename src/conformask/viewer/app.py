@@ -6,6 +6,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -13,17 +14,16 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from conformask.deployment.scored_image import mask_level
-from conformask.errors import ConformaskError, MissingFileError
+from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.report import pictures as report_pictures
 from conformask.report.views import View
 from conformask.storage.as_json import to_jsonable
 from conformask.types import Array
-from conformask.viewer.colors import parsed_colors, stated_colors
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
-from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside, picture, png
-from conformask.viewer.planes import Part, checked, reduction, values_at
+from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_layer, picture, png
+from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.viewer.viewed_image import distances_of, is_measurable
@@ -41,8 +41,8 @@ def application(session: Session, port: int, token: str | None) -> FastAPI:
     app.state.intake = UploadReceiver()
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
-    app.add_exception_handler(ConformaskError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
+    app.add_exception_handler(ConformaskError, _refusal_response)
+    app.add_exception_handler(RequestValidationError, _malformed_response)
     app.add_middleware(Guard, port=port, token=token)
     return app
 
@@ -64,23 +64,23 @@ class PlaneRequest:
     right: int | None = None
     step: int = 1
 
-    def of(self, session: Session, name: str) -> tuple[View, int, Part]:
+    def locate(self, session: Session, name: str) -> tuple[View, int, Part]:
         """Return the view, the place along its axis, and the part.
 
         Raises:
             MissingFileError: there is no such plane, or no such part of it.
             InvalidArgumentError: it is too large to be sent.
         """
-        view = next((view for view in session.shown(name).views if view.axis == self.axis), None)
+        view = next((view for view in session.collection_image(name).views if view.axis == self.axis), None)
         if view is None:
             raise MissingFileError(f"there is no view along axis {self.axis} of {name!r}")
-        size = session.opened(name).deep
+        size = session.viewed_image(name).deep
         rows, columns = view.sides(size)
         bottom, right = (
             side if end is None else end for end, side in ((self.bottom, rows), (self.right, columns))
         )
         part = Part(self.top or 0, bottom, self.left or 0, right, self.step)
-        checked(view, size, self.at, part)
+        check_part(view, size, self.at, part)
         return view, self.at, part
 
 
@@ -89,18 +89,30 @@ async def _contrast(low: float = 0.0, high: float = 1.0) -> Contrast:
 
 
 async def _colors(colors: str = "") -> Array | None:
-    return parsed_colors(colors)
+    """Parse rrggbb,rrggbb,... into a colour for each channel, (C, 3) in [0, 1]; return None for no text.
+
+    Raises:
+        InvalidArgumentError: it holds something else.
+    """
+    if not colors:
+        return None
+    try:
+        return np.array([list(bytes.fromhex(color)) for color in colors.split(",")]).reshape(-1, 3) / 255
+    except ValueError as error:
+        raise InvalidArgumentError(
+            f"colors={colors}: give rrggbb for each channel, such as 00ff00,ff00ff"
+        ) from error
 
 
 async def _setting(threshold: float | None = None, confidence: float | None = None) -> SliderSetting:
     return SliderSetting(threshold, confidence)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _refusal_response(request: Request, error: Exception) -> Response:
     return _json({"error": str(error)}, MISSING if isinstance(error, MissingFileError) else REFUSED)
 
 
-async def _malformed(request: Request, error: Exception) -> Response:
+async def _malformed_response(request: Request, error: Exception) -> Response:
     return _json({"error": f"this address is not understood: {request.url.query}"}, MALFORMED)
 
 
@@ -108,12 +120,17 @@ def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = No
     return JSONResponse(to_jsonable(record), status, headers)
 
 
+def _format_colors(colors: Array) -> list[str]:
+    """Return rrggbb for each colour, from (C, 3) in [0, 1]."""
+    return [bytes(color).hex() for color in np.rint(255 * colors).astype(np.uint8)]
+
+
 router = APIRouter()
-Shown = Annotated[Session, Depends(_session)]
-Wanted = Annotated[SliderSetting, Depends(_setting)]
-Plane = Annotated[PlaneRequest, Depends(PlaneRequest)]
-Window = Annotated[Contrast, Depends(_contrast)]
-Colors = Annotated[Array | None, Depends(_colors)]
+SessionDep = Annotated[Session, Depends(_session)]
+SettingDep = Annotated[SliderSetting, Depends(_setting)]
+PlaneDep = Annotated[PlaneRequest, Depends(PlaneRequest)]
+ContrastDep = Annotated[Contrast, Depends(_contrast)]
+ColorsDep = Annotated[Array | None, Depends(_colors)]
 
 
 @router.get("/")
@@ -129,7 +146,7 @@ def palette() -> Response:
 
 
 @router.get("/api/session")
-def about(session: Shown, request: Request) -> Response:
+def about(session: SessionDep, request: Request) -> Response:
     """Return what does not change: the masker and its promise, the sliders' ends, how masks are drawn."""
     masker = session.masker
     facts = {
@@ -150,7 +167,7 @@ def about(session: Shown, request: Request) -> Response:
 
 
 @router.get("/api/images")
-def gallery(session: Shown) -> Response:
+def gallery(session: SessionDep) -> Response:
     """Return the facts of every image, where known, and how those with truth agree with the promise."""
     facts = {
         "images": [asdict(entry) for entry in session.entries()],
@@ -161,107 +178,112 @@ def gallery(session: Shown) -> Response:
 
 
 @router.get("/api/progress")
-async def progress(session: Shown) -> Response:
+async def progress(session: SessionDep) -> Response:
     """Return how many tiles of an image are scored, else null; answered while other requests wait for it."""
     return _json(None if session.progress is None else asdict(session.progress))
 
 
 @router.get("/api/images/{name}")
-def image(name: str, session: Shown) -> Response:
+def image(name: str, session: SessionDep) -> Response:
     """Return what the page needs to draw an image."""
-    opened, shown, card = session.opened(name), session.shown(name), session.masker.card
-    colors = report_pictures.colors_of(shown.header.channels)
+    viewed_image, card = session.viewed_image(name), session.masker.card
+    collection_image = session.collection_image(name)
+    colors = report_pictures.colors_of(collection_image.header.channels)
     facts = {
         "name": name,
-        "size": opened.deep,
-        "channels": opened.item.score.map.shape[1],
-        "views": [asdict(view) | {"step": reduction(view, opened.deep)} for view in shown.views],
-        "steps": shown.steps,
-        "unit": None if shown.geometry is None else shown.geometry.unit,
-        "most_hidden": session.telling(name),
-        "range": shown.data_range,
-        "x_range": shown.x_range,
-        "colors": None if colors is None else stated_colors(colors),
-        "presets": [asdict(preset) for preset in presets(shown.data_range)],
-        "truth": "truth" in opened.sources,
-        "region": "region" in opened.sources,
-        "error_scale": opened.error_scale,
-        "measurable": is_measurable(session.masker, opened),
-        "not_covered": card.not_covered(opened.size),
+        "size": viewed_image.deep,
+        "channels": viewed_image.item.score.map.shape[1],
+        "views": [
+            asdict(view) | {"step": reduction(view, viewed_image.deep)} for view in collection_image.views
+        ],
+        "steps": collection_image.steps,
+        "unit": None if collection_image.geometry is None else collection_image.geometry.unit,
+        "most_hidden": session.most_hidden(name),
+        "range": collection_image.data_range,
+        "x_range": collection_image.x_range,
+        "colors": None if colors is None else _format_colors(colors),
+        "presets": [asdict(preset) for preset in presets(collection_image.data_range)],
+        "truth": "truth" in viewed_image.sources,
+        "region": "region" in viewed_image.sources,
+        "error_scale": viewed_image.error_scale,
+        "measurable": is_measurable(session.masker, viewed_image),
+        "not_covered": card.not_covered(viewed_image.size),
         "caveat": session.caveat(name),
-        "bound": None if session.doubt or not opened.in_memory else bound_text(session.masker, opened.item),
+        "bound": None
+        if session.doubt or not viewed_image.in_memory
+        else bound_text(session.masker, viewed_image.item),
     }
     return _json(facts)
 
 
 @router.get("/api/images/{name}/thumbnail.jpg")
-def thumbnail(name: str, session: Shown) -> Response:
+def thumbnail(name: str, session: SessionDep) -> Response:
     """Return a small picture of the output, hatched where hidden."""
     return Response(session.thumbnail(name), media_type="image/jpeg")
 
 
 @router.get("/api/images/{name}/score")
-def score(name: str, session: Shown, asked: Plane) -> Response:
+def score(name: str, session: SessionDep, plane: PlaneDep) -> Response:
     """Return the score of a plane as shown, float32 little-endian, channel by channel, row by row."""
-    values = session.plane(name, "score", *asked.of(session, name))
+    values = session.plane(name, "score", *plane.locate(session, name))
     return Response(values.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
 
 
 @router.get("/api/images/{name}/values")
-def values(name: str, x: int, y: int, session: Shown, z: int = 0) -> Response:
+def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Response:
     """Return the values of the images at a pixel, channel by channel, in [0, 1], and of its score."""
-    image = session.opened(name)
+    image = session.viewed_image(name)
     return _json(values_at(image.sources, image.deep, (z, y, x)))
 
 
 @router.get("/api/images/{name}/outside.png")
-def outside_picture(name: str, session: Shown, asked: Plane) -> Response:
+def outside_picture(name: str, session: SessionDep, plane: PlaneDep) -> Response:
     """Return a grey layer over what is outside the region of a plane, transparent inside."""
-    if "region" not in session.opened(name).sources:
+    if "region" not in session.viewed_image(name).sources:
         raise MissingFileError(f"there is no region of {name!r} that the promise is about")
-    region = session.plane(name, "region", *asked.of(session, name))
-    return Response(png(outside(region)), media_type="image/png")
+    region = session.plane(name, "region", *plane.locate(session, name))
+    return Response(png(outside_layer(region)), media_type="image/png")
 
 
-@router.get("/api/images/{name}/{what}.png")
+@router.get("/api/images/{name}/{kind}.png")
 def plane_picture(
-    name: str, what: str, session: Shown, asked: Plane, contrast: Window, colors: Colors
+    name: str, kind: str, session: SessionDep, plane: PlaneDep, contrast: ContrastDep, colors: ColorsDep
 ) -> Response:
     """Return a plane of input, output, truth or error as shown, at the size of the output."""
-    image = session.opened(name)
-    if what not in PICTURES or what not in image.sources:
-        raise MissingFileError(f"there is no picture {what!r} of {name!r}")
-    values, scale = session.plane(name, what, *asked.of(session, name)), image.error_scale
-    drawn = error_picture(values, scale) if what == "error" and scale else picture(values, contrast, colors)
-    return Response(png(drawn), media_type="image/png")
+    image = session.viewed_image(name)
+    if kind not in PICTURES or kind not in image.sources:
+        raise MissingFileError(f"there is no picture {kind!r} of {name!r}")
+    values, scale = session.plane(name, kind, *plane.locate(session, name)), image.error_scale
+    pixels = error_picture(values, scale) if kind == "error" and scale else picture(values, contrast, colors)
+    return Response(png(pixels), media_type="image/png")
 
 
 @router.get("/api/promise")
-def promise(image: str, setting: Wanted, session: Shown) -> Response:
+def promise(image: str, setting: SettingDep, session: SessionDep) -> Response:
     """Return the promise at a setting, the measurement at the calibrated one, and the mask's level."""
-    opened = session.opened(image)
-    started = perf_counter()
-    masker, promised = recalibrated_at(session.masker, setting, session.doubt)
-    measured = session.measurement_text if masker is session.masker else None
-    facts = asdict(promised) | {"measured": measured, "opening": asdict(mask_level(masker, opened))}
-    timing = f"promise;dur={1e3 * (perf_counter() - started):.2f}"
+    viewed_image = session.viewed_image(image)
+    start = perf_counter()
+    masker, state = recalibrated_at(session.masker, setting, session.doubt)
+    measurement = session.measurement_text if masker is session.masker else None
+    facts = asdict(state) | {"measured": measurement, "opening": asdict(mask_level(masker, viewed_image))}
+    timing = f"promise;dur={1e3 * (perf_counter() - start):.2f}"
     return _json(facts, headers={"Server-Timing": timing})
 
 
 @router.get("/api/distance")
-def distance(image: str, setting: Wanted, session: Shown) -> Response:
+def distance(image: str, setting: SettingDep, session: SessionDep) -> Response:
     """Return the distance of an image from its truth, masked and unmasked."""
-    opened = session.opened(image)
-    if "truth" not in opened.sources:
+    viewed_image = session.viewed_image(image)
+    if "truth" not in viewed_image.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
-    masker, promised = recalibrated_at(session.masker, setting)
-    return _json(asdict(distances_of(masker, opened, promised.threshold)))
+    masker, state = recalibrated_at(session.masker, setting)
+    return _json(asdict(distances_of(masker, viewed_image, state.threshold)))
 
 
 @router.post("/api/uploads")
-async def upload(request: Request, session: Shown) -> Response:
+async def upload(request: Request, session: SessionDep) -> Response:
     """Add a pair of images; return the name under which it is shown."""
-    intake: UploadReceiver = request.app.state.intake
-    async with intake.received(request) as files:
+    receiver: UploadReceiver = request.app.state.intake
+    async with receiver.receive(request) as files:
         pair = await run_in_threadpool(pair_of, files, session.reading)
         return _json({"name": await run_in_threadpool(session.add, pair)})

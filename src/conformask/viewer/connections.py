@@ -52,9 +52,9 @@ class PromptProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         waiting = {
-            each: each._clock.when()
-            for each in self.connections
-            if isinstance(each, PromptProtocol) and each._clock is not None
+            connection: connection._clock.when()
+            for connection in self.connections
+            if isinstance(connection, PromptProtocol) and connection._clock is not None
         }
         longest = min(waiting, key=waiting.__getitem__)
         longest._stop()

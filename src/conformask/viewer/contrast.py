@@ -49,8 +49,8 @@ class Contrast:
         """Map the window to [0, 1]: black becomes 0, white 1."""
         if (self.low, self.high) == UNIT:
             return values
-        shown: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
-        return shown
+        windowed: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
+        return windowed
 
 
 def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
@@ -58,10 +58,10 @@ def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
     low, high = data_range
     if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
         return ()
-    return tuple(_within(low, high))
+    return tuple(_visible_presets(low, high))
 
 
-def _within(low: float, high: float) -> Iterator[ContrastPreset]:
+def _visible_presets(low: float, high: float) -> Iterator[ContrastPreset]:
     for preset in PRESETS:
         start, end = preset.level - preset.width / 2, preset.level + preset.width / 2
         if min(end, high) - max(start, low) >= preset.width / 2:

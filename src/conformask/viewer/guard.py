@@ -41,7 +41,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
 
-        async def guarded(message: Message) -> None:
+        async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in OUR_HEADERS.items():
@@ -49,22 +49,22 @@ class Guard:
             await send(message)
 
         answer = self._answer(HTTPConnection(scope)) or self._app
-        await answer(scope, receive, guarded)
+        await answer(scope, receive, send_guarded)
 
     def _answer(self, request: HTTPConnection) -> Response | None:
         """Return a refusal, or the cookie in exchange for the token; None passes on to the application."""
         if refusal := self._refusal(request):
-            return _refused(request, refusal)
+            return _refusal_response(request, refusal)
         if self._token is None:
             return None
         if request.scope["method"] in READS and self._is_token(request.query_params.get("token")):
-            return self._admitted(request, self._token)
+            return self._admit(request, self._token)
         if self._is_token(request.cookies.get(self._cookie)):
             return None
-        refused = _refused(request, NO_TOKEN)
+        response = _refusal_response(request, NO_TOKEN)
         if request.headers.get("sec-fetch-site") == "cross-site":
-            refused.headers["Refresh"] = AGAIN
-        return refused
+            response.headers["Refresh"] = AGAIN
+        return response
 
     def _refusal(self, request: HTTPConnection) -> str | None:
         headers, scope = request.headers, request.scope
@@ -79,17 +79,18 @@ class Guard:
             return "this viewer takes uploads from its own page only"
         return None
 
-    def _is_token(self, given: str | None) -> bool:
-        return self._token is not None and compare_digest((given or "").encode(), self._token.encode())
+    def _is_token(self, token: str | None) -> bool:
+        # compare_digest takes the same time for any wrong token, so that it cannot be guessed byte by byte
+        return self._token is not None and compare_digest((token or "").encode(), self._token.encode())
 
-    def _admitted(self, request: HTTPConnection, token: str) -> Response:
+    def _admit(self, request: HTTPConnection, token: str) -> Response:
         """Redirect to the address without the token, which is in the cookie from now on."""
         response = RedirectResponse(str(request.url.remove_query_params("token")), 303)
         response.set_cookie(self._cookie, token, httponly=True, samesite="strict")
         return response
 
 
-def _refused(request: HTTPConnection, message: str) -> Response:
+def _refusal_response(request: HTTPConnection, message: str) -> Response:
     """Return 403 as a page for a browser, as JSON for the page's own requests; then close the connection."""
     headers = {"Connection": "close"}
     if "text/html" not in request.headers.get("accept", ""):

@@ -29,8 +29,8 @@ def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
     Colours are (C, 3) in [0, 1]. They belong to the output's channels: an input with another number of
     channels is shown without them.
     """
-    fitting = colors if colors is not None and len(colors) == len(values) else None
-    return in_colors(contrast(values), fitting)
+    channel_colors = colors if colors is not None and len(colors) == len(values) else None
+    return in_colors(contrast(values), channel_colors)
 
 
 def error_picture(error: Array, scale: float) -> Array:
@@ -38,14 +38,14 @@ def error_picture(error: Array, scale: float) -> Array:
     return heat(as_bytes(error / scale))
 
 
-def outside(region: Array) -> Array:
+def outside_layer(region: Array) -> Array:
     """Return grey and alpha, uint8 (H, W, 2), opaque where a region (1, H, W) is 0."""
     opacity = as_bytes(1 - region)
     return np.stack([np.full_like(opacity, OUTSIDE), opacity], axis=-1)
 
 
 def thumbnail(
-    image: ViewedImage, family: Family, level: Tensor, view: View, at: int, steps: tuple[float, ...]
+    image: ViewedImage, family: Family, level: Tensor, view: View, index: int, steps: tuple[float, ...]
 ) -> bytes:
     """Draw a plane of the output, hatched where hidden, grey outside its region, as a JPEG.
 
@@ -53,27 +53,33 @@ def thumbnail(
     """
     rows, columns = view.sides(image.deep)
     part = Part(0, rows, 0, columns, reduction(view, image.deep))
-    output, score = (plane(image.sources[what], image.deep, view, at, part) for what in ("output", "score"))
-    shown, mask = in_colors(output), family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
+    output, score = (
+        plane(image.sources[name], image.deep, view, index, part) for name in ("output", "score")
+    )
+    output_pixels, mask = (
+        in_colors(output),
+        family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy(),
+    )
     if "region" in image.sources:
-        region = plane(image.sources["region"], image.deep, view, at, part)
-        shown, mask = greyed(shown, region), 1 - region * (1 - mask)
+        region = plane(image.sources["region"], image.deep, view, index, part)
+        output_pixels, mask = grey_out(output_pixels, region), 1 - region * (1 - mask)
     height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
     sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
-    under, opened = (
-        np.asarray(Image.fromarray(each).convert(mode).resize(sides, Image.Resampling.BOX))
-        for each, mode in ((shown, "RGB"), (gray(as_bytes(mask)), "L"))
+    small_output, small_mask = (
+        np.asarray(Image.fromarray(array).convert(mode).resize(sides, Image.Resampling.BOX))
+        for array, mode in ((output_pixels, "RGB"), (gray(as_bytes(mask)), "L"))
     )
     buffer = io.BytesIO()
-    Image.fromarray(overlay(under, opened)).save(buffer, "JPEG", quality=QUALITY)
+    # the hatch is drawn after shrinking, or its stripes would blur into a tint
+    Image.fromarray(overlay(small_output, small_mask)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
 
 
-def greyed(image: Array, region: Array) -> Array:
+def grey_out(image: Array, region: Array) -> Array:
     """Draw grey over an image, uint8 (H, W) or (H, W, 3), outside a region (1, H, W)."""
     veil = VEIL * (1 - region.reshape(*image.shape[:2], *[1] * (image.ndim - 2)))
-    under: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
-    return under
+    pixels: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
+    return pixels
 
 
 def png(pixels: Array) -> bytes:

@@ -47,16 +47,16 @@ def reduction(view: View, size: Size) -> int:
     return 1 if rows * columns <= MOST_PIXELS else -(-max(rows, columns) // REDUCED_SIDE)
 
 
-def checked(view: View, size: Size, at: int, part: Part) -> None:
+def check_part(view: View, size: Size, index: int, part: Part) -> None:
     """Raise for a plane or part that an image does not have, or that is too large to be sent.
 
     Raises:
         MissingFileError: there is no such plane, or no such part of it.
         InvalidArgumentError: it has too many pixels.
     """
-    if not 0 <= at < size[view.axis]:
+    if not 0 <= index < size[view.axis]:
         raise MissingFileError(
-            f"there is no plane {at} along axis {view.axis}: the image has {size[view.axis]}"
+            f"there is no plane {index} along axis {view.axis}: the image has {size[view.axis]}"
         )
     rows, columns = view.sides(size)
     if not (0 <= part.top < part.bottom <= rows and 0 <= part.left < part.right <= columns and part.step > 0):
@@ -65,7 +65,7 @@ def checked(view: View, size: Size, at: int, part: Part) -> None:
         raise InvalidArgumentError(f"at most {MOST_PIXELS} pixels are sent at once: ask for a larger step")
 
 
-def plane(source: PlaneSource, size: Size, view: View, at: int, part: Part) -> Array:
+def plane(source: PlaneSource, size: Size, view: View, index: int, part: Part) -> Array:
     """Read a part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
 
     It reads strip by strip, so that a large plane is never in memory whole.
@@ -74,8 +74,8 @@ def plane(source: PlaneSource, size: Size, view: View, at: int, part: Part) -> A
     rows = max(1, STRIP // (part.right - part.left) // part.step) * part.step
     strips = []
     for top in range(part.top, part.bottom, rows):
-        places = view.places(size, at, (top, min(top + rows, part.bottom)), columns)
-        strips.append(_reduced(view.turned(_under(source, size, places)), part.step, source.thinned))
+        places = view.places(size, index, (top, min(top + rows, part.bottom)), columns)
+        strips.append(_reduce(view.orient(_read_resampled(source, size, places)), part.step, source.thinned))
     return np.ascontiguousarray(np.concatenate(strips, axis=1))
 
 
@@ -85,19 +85,23 @@ def values_at(sources: Mapping[str, PlaneSource], size: Size, point: Point) -> d
     Raises:
         MissingFileError: there is no such pixel.
     """
-    if not all(0 <= at < side for at, side in zip(point, size, strict=True)):
+    if not all(0 <= coordinate < side for coordinate, side in zip(point, size, strict=True)):
         z, y, x = point
         raise MissingFileError(f"there is no pixel x {x}, y {y}, z {z}: the image has {size} (D, H, W)")
-    places = tuple(slice(at, at + 1) for at in point)
-    return {name: _under(source, size, places).ravel().tolist() for name, source in sources.items()}
+    places = tuple(slice(coordinate, coordinate + 1) for coordinate in point)
+    return {name: _read_resampled(source, size, places).ravel().tolist() for name, source in sources.items()}
 
 
-def _under(source: PlaneSource, size: Size, places: Places) -> Array:
+def _read_resampled(source: PlaneSource, size: Size, places: Places) -> Array:
     """Read a window at this image size from a source of any size; each pixel is the nearest one."""
     if source.size == size:
         return source.read(places)
     sides = zip(places, source.size, size, strict=True)
-    nearest = [(2 * np.arange(at.start, at.stop) + 1) * mine // (2 * side) for at, mine, side in sides]
+    # pixel centres: (i + 1/2) / side of the shown image, times the side of the source, in integers
+    nearest = [
+        (2 * np.arange(window.start, window.stop) + 1) * source_side // (2 * side)
+        for window, source_side, side in sides
+    ]
     z, y, x = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in nearest)
     values = source.read((z, y, x))
     for axis, indices in enumerate(nearest, start=1):
@@ -105,7 +109,7 @@ def _under(source: PlaneSource, size: Size, places: Places) -> Array:
     return values
 
 
-def _reduced(values: Array, step: int, thinned: bool) -> Array:
+def _reduce(values: Array, step: int, thinned: bool) -> Array:
     if step == 1 or thinned:
         return values[:, ::step, ::step]
     for axis, side in enumerate(values.shape[1:], start=1):

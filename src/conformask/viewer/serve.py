@@ -32,30 +32,30 @@ def listening(port: int) -> socket.socket:
     if not 0 <= port <= HIGHEST_PORT:
         raise InvalidArgumentError(f"port {port}: give 0 (any free one) to {HIGHEST_PORT}")
     # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is stated
-    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((HOST, port))
-        bound.listen()
+        listener.bind((HOST, port))
+        listener.listen()
     except OSError as error:
-        bound.close()
+        listener.close()
         raise InvalidArgumentError(
             f"port {port} cannot be used ({error.strerror}); perhaps another viewer is running there: "
             "choose another with --port, or 0 for any free one"
         ) from error
-    return bound
+    return listener
 
 
-def url_of(bound: socket.socket, token: str | None) -> str:
+def url_of(listener: socket.socket, token: str | None) -> str:
     """Return the address of the page, with the token that it requires."""
     query = "" if token is None else f"?token={token}"
-    return f"http://{HOST}:{bound.getsockname()[1]}/{query}"
+    return f"http://{HOST}:{listener.getsockname()[1]}/{query}"
 
 
-def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn.Server:
-    """Return the server for a socket; its run(sockets=[bound]) returns when it is stopped."""
+def server(session: Session, listener: socket.socket, token: str | None) -> uvicorn.Server:
+    """Return the server for a socket; its run(sockets=[listener]) returns when it is stopped."""
     config = uvicorn.Config(
-        application(session, bound.getsockname()[1], token),
+        application(session, listener.getsockname()[1], token),
         http=PromptProtocol,
         ws="none",
         log_level="error",
@@ -68,22 +68,22 @@ def server(session: Session, bound: socket.socket, token: str | None) -> uvicorn
     return uvicorn.Server(config)
 
 
-def serve(session: Session, bound: socket.socket, token: str | None, *, browser: bool) -> None:
+def serve(session: Session, listener: socket.socket, token: str | None, *, browser: bool) -> None:
     """Serve until Ctrl-C, computing mask sizes and thumbnails meanwhile."""
-    running = server(session, bound, token)
-    stopped = threading.Event()
-    looking = threading.Thread(target=_look_through, args=(session, stopped), daemon=True)
-    looking.start()
+    uvicorn_server = server(session, listener, token)
+    stop = threading.Event()
+    scan_thread = threading.Thread(target=_look_through, args=(session, stop), daemon=True)
+    scan_thread.start()
     if browser:
-        opening = (url_of(bound, token), stopped)
-        threading.Thread(target=open_browser, args=opening, daemon=True).start()
+        browser_args = (url_of(listener, token), stop)
+        threading.Thread(target=open_browser, args=browser_args, daemon=True).start()
     with suppress(KeyboardInterrupt):
-        running.run(sockets=[bound])
-    stopped.set()
-    looking.join()
+        uvicorn_server.run(sockets=[listener])
+    stop.set()
+    scan_thread.join()
 
 
-def open_browser(url: str, stopped: threading.Event) -> None:
+def open_browser(url: str, stop: threading.Event) -> None:
     """Open the browser, if there is one, at a private file of the owner that leads to the address.
 
     Any account of the machine may read the browser's command line, so it must not hold the token.
@@ -92,10 +92,10 @@ def open_browser(url: str, stopped: threading.Event) -> None:
         page = Path(folder) / "conformask.html"
         page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}">')
         webbrowser.open(page.as_uri())
-        stopped.wait()
+        stop.wait()
 
 
-def _look_through(session: Session, stopped: threading.Event) -> None:
+def _look_through(session: Session, stop: threading.Event) -> None:
     for _ in tracked(session.look_through(), "mask sizes", len(session.entries())):
-        if stopped.is_set():
+        if stop.is_set():
             return

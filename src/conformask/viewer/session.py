@@ -18,9 +18,8 @@ from conformask.masker.validation import measurement_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.promise_status import PromiseStatus, broken, of_another_network
-from conformask.report.slices import telling
-from conformask.report.views import Point, View, views_of
+from conformask.report.promise_status import PromiseStatus, broken_status, other_network_status
+from conformask.report.views import Point, View, select_slices, views_of
 from conformask.report.words import measurement_text
 from conformask.types import Array
 from conformask.viewer.cache import ByteCache
@@ -71,13 +70,13 @@ class CollectionImage:
 
     triplets: Triplets
     index: int
-    of_upload: Header | None = None
+    upload_header: Header | None = None
     """Header of the file of an upload's y_hat, whose pixels are in memory now; else None."""
 
     @cached_property
     def header(self) -> Header:
         """Header of y_hat."""
-        return self.of_upload or self.triplets.header(self.index)
+        return self.upload_header or self.triplets.header(self.index)
 
     @property
     def geometry(self) -> Geometry | None:
@@ -120,14 +119,14 @@ class Session:
         )
         self._triplets = triplets
         self._distances: dict[str, float] = {}
-        self._measured: tuple[int, Measurement | None] = 0, None
+        self._cached_measurement: tuple[int, Measurement | None] = 0, None
         """Cached (number of images looked at, measurement)."""
-        self._shown = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
-        self._uploaded: list[str] = []
+        self._images = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
+        self._uploads: list[str] = []
         self._sizes: dict[str, float] = {}
         self._errors: dict[str, str] = {}
-        self._telling: dict[str, Point] = {}
-        self._opened: ByteCache[ViewedImage] = ByteCache(OPENED_BYTES, lambda image: image.bytes)
+        self._most_hidden_points: dict[str, Point] = {}
+        self._viewed_images: ByteCache[ViewedImage] = ByteCache(OPENED_BYTES, lambda image: image.bytes)
         self._reduced: ByteCache[Array] = ByteCache(REDUCED_BYTES, lambda values: values.nbytes)
         self._thumbnails: ByteCache[bytes] = ByteCache(THUMBNAIL_BYTES, len)
         self._network = Lock()
@@ -141,20 +140,20 @@ class Session:
 
     def entries(self) -> list[GalleryEntry]:
         """Return the entries of the gallery, uploads first."""
-        names = [*reversed(self._uploaded), *(name for name in self._shown if name not in self._uploaded)]
+        names = [*reversed(self._uploads), *(name for name in self._images if name not in self._uploads)]
         return [self._entry(name) for name in names]
 
     def _entry(self, name: str) -> GalleryEntry:
-        shown = self.shown(name)
-        truth = shown.triplets.select([shown.index]).has_truth
-        uploaded = name in self._uploaded
+        image = self.collection_image(name)
+        truth = image.triplets.select([image.index]).has_truth
+        uploaded = name in self._uploads
         loss = self._distances.get(name)
         met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
         return GalleryEntry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done."""
-        for name in list(self._shown):
+        for name in list(self._images):
             if name not in self._sizes:
                 with suppress(ConformaskError):  # kept for the gallery, which shows it
                     self._look_at(name)
@@ -162,73 +161,85 @@ class Session:
 
     def _look_at(self, name: str) -> bytes:
         try:
-            image = self._opened.get(name) or self._read(self.shown(name))
+            image = self._viewed_images.get(name) or self._read(self.collection_image(name))
             level = level_of(self.masker, image)[1]
         except ConformaskError as error:
             self._errors[name] = str(error)
             raise
         shares = trusted_shares(self.masker.family, image, level)
         self._sizes[name] = mask_size_by_planes(image, shares[0])
-        self._telling[name] = _most_hidden(shares)
+        self._most_hidden_points[name] = _most_hidden(shares)
         if is_measurable(self.masker, image):
             self._distances[name] = distance_of(self.masker, image)
-        shown = self.shown(name)
-        view = next(view for view in shown.views if view.axis == 0)
-        small = thumbnail(image, self.masker.family, level, view, self._telling[name][0], shown.steps)
-        return self._thumbnails.put(name, small)
+        collection_image = self.collection_image(name)
+        view = next(view for view in collection_image.views if view.axis == 0)
+        jpeg = thumbnail(
+            image, self.masker.family, level, view, self._most_hidden_points[name][0], collection_image.steps
+        )
+        return self._thumbnails.put(name, jpeg)
 
-    def telling(self, name: str) -> Point:
+    def most_hidden(self, name: str) -> Point:
         """Return the most hidden plane along each axis, as calibrated.
 
         Raises:
-            ConformaskError: as opened does.
+            ConformaskError: as viewed_image does.
         """
-        if name not in self._telling:
-            image = self.opened(name)
+        if name not in self._most_hidden_points:
+            image = self.viewed_image(name)
             level = level_of(self.masker, image)[1]
-            self._telling[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
-        return self._telling[name]
+            self._most_hidden_points[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
+        return self._most_hidden_points[name]
 
-    def measured(self) -> Measurement | None:
+    def measurement(self) -> Measurement | None:
         """Return how the masks of images with truth agree with the promise, where known; no uploads.
 
         It is updated only after further images were looked at, since every move of a slider asks for it.
         Whether the promise is broken is tested once, on all images: tested after each, chance would sooner or
         later say that it is.
         """
-        looked_at = self._sizes.keys() | self._errors.keys()
-        if len(looked_at) != self._measured[0]:
-            found = self._measurement()
-            if found is not None and not looked_at.issuperset(self._triplets.names):
-                found = replace(found, broken=False)
-            self._measured = len(looked_at), found
-        return self._measured[1]
+        viewed_names = self._sizes.keys() | self._errors.keys()
+        if len(viewed_names) != self._cached_measurement[0]:
+            measurement = self._measure()
+            if measurement is not None and not viewed_names.issuperset(self._triplets.names):
+                measurement = replace(measurement, broken=False)
+            self._cached_measurement = len(viewed_names), measurement
+        return self._cached_measurement[1]
 
-    def _measurement(self) -> Measurement | None:
-        places = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
-        if not places:
+    def _measure(self) -> Measurement | None:
+        indices = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
+        if not indices:
             return None
-        shown = self._triplets.select(places)
-        distances = np.array([self._distances[name] for name in shown.names])
-        return measurement_of(self.masker, distances, np.array(shown.groups), np.array(shown.categories))
+        measured_triplets = self._triplets.select(indices)
+        distances = np.array([self._distances[name] for name in measured_triplets.names])
+        return measurement_of(
+            self.masker, distances, np.array(measured_triplets.groups), np.array(measured_triplets.categories)
+        )
 
     @property
     def measurement_text(self) -> str | None:
         """Measurement as calibrated, in words; None before an image with truth was looked at."""
-        found = self.measured()
-        return None if found is None else measurement_text(self.masker.card, found, self.network_caveat)
+        measurement = self.measurement()
+        return (
+            None
+            if measurement is None
+            else measurement_text(self.masker.card, measurement, self.network_caveat)
+        )
 
     @property
     def doubt(self) -> PromiseStatus | None:
         """Standing of every promise if the images contradict all of them, such as broken; else None."""
         if self.network_caveat is not None and self.network_caveat.other:
-            return of_another_network(self.network_caveat.text)
-        measured = self.measured()
-        return broken(measurement_text(self.masker.card, measured)) if measured and measured.broken else None
+            return other_network_status(self.network_caveat.text)
+        measurement = self.measurement()
+        return (
+            broken_status(measurement_text(self.masker.card, measurement))
+            if measurement and measurement.broken
+            else None
+        )
 
     def caveat(self, name: str) -> str | None:
         """Return a warning if another network than the calibration's may have made the image; else None."""
-        if name in self._uploaded and self.masker.card.network is not None:
+        if name in self._uploads and self.masker.card.network is not None:
             return self.masker.card.unknown_network
         return None if self.network_caveat is None else self.network_caveat.text
 
@@ -236,26 +247,26 @@ class Session:
         """Return a small JPEG of the output, hatched where hidden.
 
         Raises:
-            ConformaskError: as opened does.
+            ConformaskError: as viewed_image does.
         """
         return self._thumbnails.get(name) or self._look_at(name)
 
-    def plane(self, name: str, what: str, view: View, at: int, part: Part) -> Array:
+    def plane(self, name: str, source: str, view: View, index: int, part: Part) -> Array:
         """Return a part of a plane of a source as shown, (C, rows, columns); reduced ones are cached.
 
         Raises:
-            ConformaskError: as opened does.
+            ConformaskError: as viewed_image does.
         """
-        image = self.opened(name)
+        image = self.viewed_image(name)
         if part.step == 1:
-            return plane(image.sources[what], image.deep, view, at, part)
-        key = f"{name} {what} {view.axis} {at} {part}"
-        kept = self._reduced.get(key)
-        if kept is not None:
-            return kept
-        return self._reduced.put(key, plane(image.sources[what], image.deep, view, at, part))
+            return plane(image.sources[source], image.deep, view, index, part)
+        key = f"{name} {source} {view.axis} {index} {part}"
+        cached = self._reduced.get(key)
+        if cached is not None:
+            return cached
+        return self._reduced.put(key, plane(image.sources[source], image.deep, view, index, part))
 
-    def opened(self, name: str) -> ViewedImage:
+    def viewed_image(self, name: str) -> ViewedImage:
         """Return an image and its score; threads that ask at the same time wait for one computation.
 
         Raises:
@@ -264,37 +275,38 @@ class Session:
             MismatchError: it has other channels or axes than those that the masker takes.
             OutputError: the disk has no room for its score or region.
         """
-        shown = self.shown(name)
-        return self._opened.get(name) or self._read(shown, name)
+        image = self.collection_image(name)
+        return self._viewed_images.get(name) or self._read(image, name)
 
-    def _read(self, shown: CollectionImage, name: str | None = None) -> ViewedImage:
+    def _read(self, image: CollectionImage, name: str | None = None) -> ViewedImage:
         """Score an image, and keep it under this name if there is one."""
+        # one lock for network and lookup: a second thread finds the image that the first has scored
         with self._network:
             if name is None:
-                return self._score(shown)
-            kept = self._opened.get(name)
-            return kept or self._opened.put(name, self._score(shown))
+                return self._score(image)
+            cached = self._viewed_images.get(name)
+            return cached or self._viewed_images.put(name, self._score(image))
 
-    def _score(self, shown: CollectionImage) -> ViewedImage:
-        name = shown.triplets.names[shown.index]
+    def _score(self, image: CollectionImage) -> ViewedImage:
+        name = image.triplets.names[image.index]
 
-        def tell(done: int, total: int) -> None:
+        def update_progress(done: int, total: int) -> None:
             self.progress = Progress(name, done, total)
 
         try:
-            return open_image(self.masker, shown.triplets, shown.index, tell)
+            return open_image(self.masker, image.triplets, image.index, update_progress)
         finally:
             self.progress = None
 
-    def shown(self, name: str) -> CollectionImage:
+    def collection_image(self, name: str) -> CollectionImage:
         """Return the image with this name.
 
         Raises:
             MissingFileError: there is no such image.
         """
-        if name not in self._shown:
+        if name not in self._images:
             raise MissingFileError(f"there is no image {name!r} here")
-        return self._shown[name]
+        return self._images[name]
 
     def add(self, pair: CollectionImage) -> str:
         """Show one more image; return the new name under which it is shown.
@@ -304,17 +316,17 @@ class Session:
             MismatchError: it has other channels or axes than those that the masker takes.
             InvalidArgumentError: the promise needs a fact that is missing, or there are too many uploads.
         """
-        if len(self._uploaded) >= MOST_UPLOADS:
+        if len(self._uploads) >= MOST_UPLOADS:
             raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
-        wanted, count = pair.triplets.names[pair.index], 1
+        stem, count = pair.triplets.names[pair.index], 1
         image = self._read(pair)
         self.masker.lambdas(image.item)
-        name = wanted
-        while name in self._shown:
-            name, count = f"{wanted}-{count + 1}", count + 1
-        self._shown[name] = pair
-        self._uploaded.append(name)
-        self._opened.put(name, image)
+        name = stem
+        while name in self._images:
+            name, count = f"{stem}-{count + 1}", count + 1
+        self._images[name] = pair
+        self._uploads.append(name)
+        self._viewed_images.put(name, image)
         self._look_at(name)
         return name
 
@@ -322,7 +334,7 @@ class Session:
 def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
     """Return the planes across z, y and x with the smallest mean of the mask; the middle if all are alike."""
     z, y, x = (
-        len(share) // 2 if np.ptp(share) == 0 else next(iter(telling(share[None, :, None, None])))
+        len(share) // 2 if np.ptp(share) == 0 else next(iter(select_slices(share[None, :, None, None])))
         for share in shares
     )
     return z, y, x

@@ -61,7 +61,7 @@ class UploadReceiver:
         self._decoding = asyncio.Lock()
 
     @asynccontextmanager
-    async def received(self, request: Request) -> AsyncIterator[Upload]:
+    async def receive(self, request: Request) -> AsyncIterator[Upload]:
         """Read a form with the files x, y_hat and perhaps y, and yield it when it is its turn to be decoded.
 
         Raises:
@@ -69,8 +69,8 @@ class UploadReceiver:
             InvalidArgumentError: no room beside other uploads, too slow, not such a form, or x or y_hat is
                 missing.
         """
-        with self._room_for(request) as size:
-            form = await _form(Request(request.scope, _limited(request.receive, size)))
+        with self._reserve(request) as size:
+            form = await _read_form(Request(request.scope, _limit(request.receive, size)))
             try:
                 upload = _upload_of(form)
                 async with self._decoding:
@@ -79,12 +79,12 @@ class UploadReceiver:
                 await form.close()
 
     @contextmanager
-    def _room_for(self, request: Request) -> Iterator[int]:
+    def _reserve(self, request: Request) -> Iterator[int]:
         """Reserve the bytes that the request announces, or the whole limit; yield their number."""
-        announced = request.headers.get("content-length", "")
-        size = int(announced) if announced.isdecimal() else self._most
+        length_header = request.headers.get("content-length", "")
+        size = int(length_header) if length_header.isdecimal() else self._most
         if size > self._most:
-            raise _too_large(self._most)
+            raise _too_large_error(self._most)
         if size > self._free:
             raise InvalidArgumentError("other uploads are being read: try again when they are done")
         self._free -= size
@@ -94,36 +94,36 @@ class UploadReceiver:
             self._free += size
 
 
-def _too_large(most: int) -> ImageError:
+def _too_large_error(most: int) -> ImageError:
     return ImageError(f"the files are larger than {most // MIB} MiB in total: crop the images")
 
 
-def _limited(receive: Receive, most: int) -> Receive:
+def _limit(receive: Receive, most: int) -> Receive:
     """Limit a request to this many bytes, and to SLOWEST; only the time that the sender takes counts."""
-    size, waited = 0, 0.0
+    size, waiting_time = 0, 0.0
 
-    async def counted() -> Message:
-        nonlocal size, waited
-        started = monotonic()
+    async def receive_limited() -> Message:
+        nonlocal size, waiting_time
+        start = monotonic()
         try:
-            message = await asyncio.wait_for(receive(), PATIENCE + size / SLOWEST - waited)
+            message = await asyncio.wait_for(receive(), PATIENCE + size / SLOWEST - waiting_time)
         except TimeoutError as error:
             raise InvalidArgumentError(
                 f"the upload is too slow, below {SLOWEST // 1024} KiB per second: try again, or copy the "
                 "files to a folder and view that"
             ) from error
-        waited += monotonic() - started
+        waiting_time += monotonic() - start
         if message["type"] == "http.disconnect":
             raise InvalidArgumentError("the upload was interrupted: try again")
         size += len(message.get("body", b""))
         if size > most:
-            raise _too_large(most)
+            raise _too_large_error(most)
         return message
 
-    return counted
+    return receive_limited
 
 
-async def _form(request: Request) -> FormData:
+async def _read_form(request: Request) -> FormData:
     if "charset" in request.headers.get("content-type", "").lower():  # some give invalid Unicode names
         raise InvalidArgumentError("the upload cannot be read: send it without a charset, as UTF-8")
     try:
@@ -152,11 +152,11 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
         InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
         ImageError: a file that is not an image, or images that cannot be used.
     """
-    names = {role: _checked_name(role, file.filename or "") for role, file in upload.files.items()}
+    names = {role: _validate_name(role, file.filename or "") for role, file in upload.files.items()}
     weight, category = upload.facts.get("weight"), upload.facts.get("category")
     name = name_and_suffix(Path(names["y_hat"]))[0]
     with TemporaryDirectory() as folder:
-        paths = {role: _written(upload.files[role], Path(folder) / role, names[role]) for role in names}
+        paths = {role: _write(upload.files[role], Path(folder) / role, names[role]) for role in names}
         header = partial(read_header, reading=reading)
         headers = {role: _read(header, paths[role], names[role]) for role in names}
         _check(name, headers)
@@ -176,10 +176,10 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
 
 def _check(name: str, headers: Mapping[str, Header]) -> None:
     """Raise for files that, by their headers, are too large for memory, or mix volumes and planes."""
-    decoded = FLOAT32 * sum(header.values for header in headers.values())
-    if decoded > MOST_DECODED:
+    n_bytes = FLOAT32 * sum(header.values for header in headers.values())
+    if n_bytes > MOST_DECODED:
         raise ImageError(
-            f"{', '.join(headers)} of {name} take {decoded // MIB} MiB as float32; an upload may take up to "
+            f"{', '.join(headers)} of {name} take {n_bytes // MIB} MiB as float32; an upload may take up to "
             f"{MOST_DECODED // MIB} MiB: crop them, or view them in a folder"
         )
     if len({len(header.space) for header in headers.values()}) > 1:
@@ -187,7 +187,7 @@ def _check(name: str, headers: Mapping[str, Header]) -> None:
         raise ImageError(f"{name} has {shapes} (C, *space); some are volumes, the others are not")
 
 
-def _checked_name(role: str, name: str) -> str:
+def _validate_name(role: str, name: str) -> str:
     check_name(name, f"the file of {role}")
     if name_and_suffix(Path(name))[1] not in _SUFFIXES:
         raise ImageError(
@@ -199,11 +199,11 @@ def _checked_name(role: str, name: str) -> str:
 _SUFFIXES = {*SUFFIXES, *(f".ome{suffix}" for suffix in SUFFIXES)}
 
 
-def _written(file: UploadFile, place: Path, name: str) -> Path:
+def _write(file: UploadFile, stem: Path, name: str) -> Path:
     """Write an upload to a file with a safe name and the uploaded suffix."""
-    path = place.with_suffix(name_and_suffix(Path(name))[1])
-    with path.open("wb") as aside:
-        shutil.copyfileobj(file.file, aside)
+    path = stem.with_suffix(name_and_suffix(Path(name))[1])
+    with path.open("wb") as output:
+        shutil.copyfileobj(file.file, output)
     return path
 
 

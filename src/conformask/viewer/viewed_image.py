@@ -17,7 +17,7 @@ from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.data.regions import check_not_empty
 from conformask.data.triplets import Triplets
-from conformask.deployment.scored_image import ScoredImage, deep, level_of, masks_of, zeros_on_disk
+from conformask.deployment.scored_image import ScoredImage, add_depth, level_of, masks_of, zeros_on_disk
 from conformask.deployment.whole import (
     WholeImage,
     exponent_by_blocks,
@@ -69,12 +69,12 @@ class ViewedImage(ScoredImage):
         blocks = list(grid(self.size))
         blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
         step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
-        errors = np.concatenate([error.read(deep(block)).ravel()[::step] for block in blocks])
+        errors = np.concatenate([error.read(add_depth(block)).ravel()[::step] for block in blocks])
         return float(np.quantile(errors, ERROR_QUANTILE)) or 1.0
 
 
 @dataclass(frozen=True)
-class Measured:
+class ImageDistances:
     """Distance of an image from its truth, and whether it is within the threshold."""
 
     distance: float
@@ -83,8 +83,8 @@ class Measured:
     met: bool
 
 
-def open_image(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> ViewedImage:
-    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `tell`.
+def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `report`.
 
     Raises:
         ImageError: the image cannot be used.
@@ -93,9 +93,9 @@ def open_image(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Vi
     """
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
-        return _in_files(masker, triplets, index, tell)
-    scoring = partial(tiled_scorer(masker), tell=tell)
-    return _in_memory(masker, next(scored_batches(scoring, triplets.select([index]), 1)))
+        return _open_in_files(masker, triplets, index, report)
+    scorer = partial(tiled_scorer(masker), tell=report)
+    return _open_in_memory(masker, next(scored_batches(scorer, triplets.select([index]), 1)))
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
@@ -104,29 +104,30 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
-def _in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
+def _open_in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
     batch = item.batch
     if not masker.card.region:
         batch = replace(batch, region=None)
     elif batch.region is None:
+        # a promise about regions promises nothing for an image without one: nothing is measured
         batch = replace(batch, y=None)
     images = {
         "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
         "region": batch.region,
     }  # fmt: skip
-    sources = {what: _of_tensor(image) for what, image in images.items() if image is not None}
+    sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
     item = replace(item, batch=batch)
-    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _with_error(sources), in_memory=True)
+    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), in_memory=True)
 
 
-def _of_tensor(images: Tensor) -> PlaneSource:
+def _tensor_source(images: Tensor) -> PlaneSource:
     """Return a source of windows of the one image of a batch."""
     (image,) = images.detach().cpu().numpy()
     deep = image.reshape(len(image), *(1, *image.shape[1:])[-3:])
     return PlaneSource(deep.shape[1:], lambda places: deep[:, *places])
 
 
-def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> ViewedImage:
+def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
     """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
     triplet = triplets.select([index])
     whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
@@ -136,13 +137,15 @@ def _in_files(masker: Masker, triplets: Triplets, index: int, tell: Tell) -> Vie
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
     region = _region(triplet, y_hat.size) if masker.card.region else None
-    score = torch.from_numpy(_scores(masker, whole, tell))
+    score = torch.from_numpy(_scores(masker, whole, report))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
-    sources = {what: _of_raster(raster) for what, raster in rasters.items()} | {"score": _of_tensor(score)}
+    sources = {name: _raster_source(raster) for name, raster in rasters.items()} | {
+        "score": _tensor_source(score)
+    }
     if region is not None:
-        sources["region"] = _of_tensor(region)
+        sources["region"] = _tensor_source(region)
     item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
-    return ViewedImage(item, y_hat.size, _with_error(sources), in_memory=False)
+    return ViewedImage(item, y_hat.size, _add_error(sources), in_memory=False)
 
 
 def _region(triplet: Triplets, size: Size) -> Tensor | None:
@@ -157,7 +160,7 @@ def _region(triplet: Triplets, size: Size) -> Tensor | None:
     return torch.from_numpy(region)
 
 
-def _of_raster(raster: Raster) -> PlaneSource:
+def _raster_source(raster: Raster) -> PlaneSource:
     size = (1, *raster.size)[-3:]
 
     def read(places: Places) -> Array:
@@ -167,25 +170,25 @@ def _of_raster(raster: Raster) -> PlaneSource:
     return PlaneSource(size, read)
 
 
-def _with_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
+def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
     """Add |y - y_hat|, averaged over channels, if y is known; have the score thinned, not averaged."""
-    found = {**sources, "score": replace(sources["score"], thinned=True)}
+    all_sources = {**sources, "score": replace(sources["score"], thinned=True)}
     if "truth" in sources:
         y, y_hat = sources["truth"].read, sources["output"].read
-        found["error"] = PlaneSource(
+        all_sources["error"] = PlaneSource(
             sources["output"].size,
-            lambda part: np.abs(y(part) - y_hat(part)).mean(axis=0, keepdims=True),
+            lambda window: np.abs(y(window) - y_hat(window)).mean(axis=0, keepdims=True),
         )
-    return found
+    return all_sources
 
 
-def _scores(masker: Masker, image: WholeImage, tell: Tell) -> Array:
+def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
     """Return the score of an image, (1, C, *size), computed tile by tile."""
     score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
     count = len(windows_of(masker, image))
-    tell(0, count)
+    report(0, count)
     for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
-        tell(done, count)
+        report(done, count)
         score[window_index(window)] += part
     return score
 
@@ -201,7 +204,7 @@ def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     return image.in_memory or _exponent(masker) is not None
 
 
-def distances_of(masker: Masker, image: ViewedImage, threshold: float) -> Measured:
+def distances_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageDistances:
     """Return the distance of an image from the truth, masked and unmasked.
 
     Raises:
@@ -211,8 +214,8 @@ def distances_of(masker: Masker, image: ViewedImage, threshold: float) -> Measur
         masked = distance_of(masker, image)
         unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
     else:
-        masked, unmasked = _by_blocks(masker, image)
-    return Measured(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+        masked, unmasked = _measure_by_blocks(masker, image)
+    return ImageDistances(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
 
 
 def distance_of(masker: Masker, image: ViewedImage) -> float:
@@ -222,7 +225,7 @@ def distance_of(masker: Masker, image: ViewedImage) -> float:
         InvalidArgumentError: the image is not measurable.
     """
     if not image.in_memory:
-        return _by_blocks(masker, image)[0]
+        return _measure_by_blocks(masker, image)[0]
     return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
 
 
@@ -231,7 +234,7 @@ def _exponent(masker: Masker) -> float | None:
     return exponent_by_blocks(masker.loss.in_regions(False))
 
 
-def _by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
+def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
     exponent = _exponent(masker)
     if exponent is None:
         raise InvalidArgumentError(
@@ -240,8 +243,8 @@ def _by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
     y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
     masked = unmasked = values = 0.0
     for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
-        error = np.abs(y.read(deep(window)).astype(np.float64) - y_hat.read(deep(window)))
-        inside = np.ones_like(error) if region is None else region.read(deep(window))
+        error = np.abs(y.read(add_depth(window)).astype(np.float64) - y_hat.read(add_depth(window)))
+        inside = np.ones_like(error) if region is None else region.read(add_depth(window))
         masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
         unmasked += float((inside * error**exponent).sum())
         values += len(error) * float(inside[:1].sum(dtype=np.float64))
