@@ -14,7 +14,7 @@ from torch import Tensor
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats.format import SourceImage
-from conformask.data.formats.nifti_masks import write_nifti
+from conformask.data.formats.nifti import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import FILE as PROVENANCE

@@ -8,7 +8,7 @@ from pathlib import Path
 from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
 from conformask.data.formats.format import at_time as at_time
 from conformask.data.formats.header import Header, ImageHandle, Places, Window, window_of
-from conformask.data.limits import FLOAT32, check_memory
+from conformask.data.memory import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
@@ -26,7 +26,7 @@ def decode(path: Path, reading: Reading = PLAIN) -> Array:
 
 def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Header]:
     """Return the pixels, as decode does, and the header of the file."""
-    with _opened(path, reading) as image:
+    with _open(path, reading) as image:
         return _whole(path, image), image.header
 
 
@@ -38,7 +38,7 @@ def read_header(path: Path, reading: Reading = PLAIN) -> Header:
         ImageError: its header cannot be read, it has several time points, or a PNG or JPEG that takes more
             memory than allowed.
     """
-    with _opened(path, reading) as image:
+    with _open(path, reading) as image:
         return image.header
 
 
@@ -52,13 +52,13 @@ def open_window(path: Path, reading: Reading = PLAIN) -> Window:
         MissingFileError: there is no such file.
         ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
     """
-    with _opened(path, reading) as image:
+    with _open(path, reading) as image:
         header, read = image.header, image.window() if image.window else window_of(_whole(path, image))
 
     def window(places: Places) -> Array:
         with _readable(path):
-            sides = zip(header.space, places, strict=True)
-            return _checked(path, read(places), header, tuple(len(range(side)[at]) for side, at in sides))
+            sides = tuple(len(range(side)[span]) for side, span in zip(header.space, places, strict=True))
+            return _checked(path, read(places), header, sides)
 
     return window
 
@@ -106,7 +106,7 @@ def is_image(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, reading: Reading) -> Iterator[ImageHandle]:
+def _open(path: Path, reading: Reading) -> Iterator[ImageHandle]:
     file, time = at_time(path)
     if not (os.path.isfile(file) or os.path.isdir(file)):
         raise MissingFileError(f"{path} does not exist")

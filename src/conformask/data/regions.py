@@ -130,7 +130,7 @@ def without_nan(
 
 def not_nan(images: Iterable[Array], region: Region | None) -> Region:
     """Return the region, or 1 if None, without the pixels where an image (C, *space) holds NaN."""
-    found = np.float32(1) if region is None else region
+    inside = np.float32(1) if region is None else region
     for image in images:
-        found = found * ~np.isnan(image).any(axis=0, keepdims=True)
-    return np.asarray(found, np.float32)
+        inside = inside * ~np.isnan(image).any(axis=0, keepdims=True)
+    return np.asarray(inside, np.float32)
