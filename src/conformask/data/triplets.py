@@ -31,7 +31,7 @@ from conformask.types import Array, Batch, Triplet
 class Triplets:
     """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from conformask import Triplets
         >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
@@ -493,7 +493,7 @@ def _bytes_of(triplet: Triplet) -> int:
 class Splits:
     """The four parts of a collection; whole groups stay together.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from conformask import Triplets
         >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
