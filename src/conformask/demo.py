@@ -139,7 +139,7 @@ def _refuse_unclaimed(out: Path) -> None:
 def tiles_of_photographs(seed: int = 0) -> TrueImages:
     """Return all tiles, each with its part."""
     tiles = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, split="tile")
-    return tiles.dealt(FRACTIONS, seed)
+    return tiles.reassigned(FRACTIONS, seed)
 
 
 def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Triplets:

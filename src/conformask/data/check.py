@@ -91,7 +91,7 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
         mean_error=float(np.mean(errors)) if errors else None,
         network=triplets.network,
         parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
-        error_quantiles=_quantiles(errors) if errors else None,
+        error_quantiles=tuple(np.quantile(errors, (0.1, 0.5, 0.9)).tolist()) if errors else None,
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
         duplicates=tuple((names[a], names[b]) for a, b in identical),
         near_duplicates=tuple((names[a], names[b]) for a, b in similar),
@@ -114,11 +114,6 @@ def _counts(values: Iterable[str | None]) -> dict[str, int]:
     """Count the values, the most frequent first; return an empty dict where none is known."""
     counts = Counter(value or "unknown" for value in values)
     return {} if set(counts) == {"unknown"} else dict(counts.most_common())
-
-
-def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
-    low, middle, high = np.quantile(errors, (0.1, 0.5, 0.9)).tolist()
-    return low, middle, high
 
 
 def _copies(perceptual_hashes: PerceptualHashes, parts: Sequence[str | None]) -> list[tuple[int, int]]:

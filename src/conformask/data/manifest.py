@@ -185,11 +185,11 @@ def _text(path: Path) -> str:
     encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = content.decode(encoding)
-        before, null, _ = text.partition("\0")
+        text_before, null, _ = text.partition("\0")
     except UnicodeDecodeError as error:
-        before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
+        text_before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
     if null:
-        line = len(f"{before}.".splitlines())
+        line = len(f"{text_before}.".splitlines())
         raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
     return text
 

@@ -33,7 +33,10 @@ Role = Literal["x", "y_hat", "y"]
 
 @dataclass(frozen=True, eq=False)
 class TripletRow:
-    """One triplet, not yet read: its images, name, group, category, weight and part."""
+    """One triplet, not yet read: its images, name, group, category, weight and part.
+
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
+    """
 
     name: str
     x: UnreadImage
@@ -75,27 +78,15 @@ class TripletRow:
         )
 
     def header(self, role: Role, reading: Reading) -> Header:
-        """Return the header of an image, which is not decoded.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Return the header of an image, which is not decoded."""
         return header_of_image(getattr(self, role), reading, self._text(role))
 
     def raster(self, role: Role, reading: Reading) -> Raster:
-        """Open an image to be read window by window; only its header is read now.
-
-        Raises:
-            ImageError: the header cannot be read, or chunks of a zarr are missing.
-        """
+        """Open an image to be read window by window; only its header is read now."""
         return open_raster(getattr(self, role), reading.of(role), self._text(role))
 
     def region_window(self, reading: Reading) -> RegionWindow | None:
-        """Open the region that `read` would return, to be read window by window; None where there is none.
-
-        Raises:
-            ImageError: a header cannot be read, or is not that of a region of this image.
-        """
+        """Open the region that `read` would return, to be read window by window; None where there is none."""
         y_hat = self.raster("y_hat", reading)
         region = None if self.region is None else self._region_window(reading, y_hat.header)
         if reading.nan is None:
@@ -108,11 +99,7 @@ class TripletRow:
         )
 
     def source(self, reading: Reading) -> str:
-        """Return a hash of the files or arrays and of how they are read.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
+        """Return a hash of the files or arrays and of how they are read."""
         images = (self.x, self.y_hat, self.y, *([] if self.region is None else [self.region]))
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]

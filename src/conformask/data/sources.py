@@ -65,11 +65,9 @@ class _Tiling:
             return
         for row, top in enumerate(range(0, header.space[0] - self.size + 1, self.stride)):
             for column, left in enumerate(range(0, header.space[1] - self.size + 1, self.stride)):
-                yield self._tile(file, f"{file}_r{row:02d}_c{column:02d}", (top, left))
-
-    def _tile(self, file: str, name: str, box: tuple[int, int]) -> Source:
-        part = part_of_tile(file, name, self.split, self.seed)
-        return Source(name, file, file if self.split == "file" else name, part, box)
+                name = f"{file}_r{row:02d}_c{column:02d}"
+                part = part_of_tile(file, name, self.split, self.seed)
+                yield Source(name, file, file if self.split == "file" else name, part, (top, left))
 
     def cut(self, image: Image, box: tuple[int, int] | None) -> Image:
         if box is not None:
@@ -218,7 +216,7 @@ class TrueImages:
         """Return the images at these places, in this order."""
         return self._with([self.sources[index] for index in indices])
 
-    def dealt(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
+    def reassigned(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
         """Return these images with whole groups assigned to the four parts again, near the fractions.
 
         Raises:

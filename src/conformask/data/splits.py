@@ -24,7 +24,7 @@ def uniform(*keys: object) -> float:
 
 def part_of(group: str, seed: int = 0) -> str:
     """Return the part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
-    return _deal(uniform(seed, group), PARTS, FRACTIONS)
+    return _part_at(uniform(seed, group), PARTS, FRACTIONS)
 
 
 def assign_parts(
@@ -92,7 +92,7 @@ def part_of_tile(file: str, tile: str, split: str = "file", seed: int = 0) -> st
     if split == "file" or part in PARTS[:2]:
         return part
     share = FRACTIONS[2] + FRACTIONS[3]
-    return _deal(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
+    return _part_at(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
 
 
 def check_split(split: str) -> None:
@@ -107,9 +107,10 @@ def check_part(name: str) -> None:
         raise InvalidArgumentError(f"part {name!r} is unknown; choose from {list(PARTS)}")
 
 
-def _deal(draw: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+def _part_at(number: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+    """Return the part in which a number lies, with parts as wide as their fractions, from 0 on."""
     for part, fraction in zip(parts[:-1], fractions[:-1], strict=True):
-        if draw < fraction:
+        if number < fraction:
             return part
-        draw -= fraction
+        number -= fraction
     return parts[-1]

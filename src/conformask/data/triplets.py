@@ -31,6 +31,8 @@ from conformask.types import Array, Batch, Triplet
 class Triplets:
     """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
 
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
+
     Examples:
         >>> import numpy as np
         >>> from conformask import Triplets
@@ -92,8 +94,7 @@ class Triplets:
         """Open the triplets of a CSV file, with paths relative to it.
 
         Columns: x, y_hat and optionally y, region, name (else the stem of y_hat), group, category, weight,
-        split.
-        An empty y means that the truth is unknown, an empty group that the image is its own group.
+        split. An empty y means that the truth is unknown, an empty group that the image is its own group.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
@@ -153,7 +154,7 @@ class Triplets:
         """Make triplets of a torch Dataset, or any sequence, of (x, y_hat[, y]): tensors or arrays.
 
         Images are (C, H, W) or (C, D, H, W), of float in [0, 1] or of `data_range`, such as (-1, 1). They are
-        read one by one on demand, and again each time.
+        read one by one on demand, and again each time. The other arguments are as for `from_arrays`.
 
         Args:
             dataset: has a length and returns an item for a number.
@@ -161,7 +162,6 @@ class Triplets:
                 in a tuple; by default these names, or their order.
             data_range: the values that become 0 and 1.
             reading: says more about how they are read than data_range alone; their axes are those above.
-            groups, categories, weights, names, network: as for `from_arrays`.
 
         Raises:
             InvalidArgumentError: a dataset without length, or items of other than two or three images.
@@ -228,11 +228,7 @@ class Triplets:
         return ".npy" if file is None else name_and_suffix(file)[1]
 
     def geometry(self, index: int) -> Geometry | None:
-        """Return the geometry of y_hat, where its file states it.
-
-        Raises:
-            ImageError: its header cannot be read.
-        """
+        """Return the geometry of y_hat, where its file states it."""
         return None if self.file(index) is None else self.header(index).geometry
 
     def geometries(self) -> Iterator[tuple[str, Geometry | None]]:
@@ -244,7 +240,6 @@ class Triplets:
 
         Raises:
             InvalidArgumentError: it is neither, or a length, and the first image has no spacing.
-            ImageError: its header cannot be read.
         """
         if not isinstance(window, str):
             return window
@@ -261,19 +256,11 @@ class Triplets:
 
     @property
     def dimensions(self) -> int:
-        """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header."""
         return len(self.header(0).space)
 
     def header(self, index: int, role: Role = "y_hat") -> Header:
-        """Return the header of an image, which is not decoded.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Return the header of an image, which is not decoded."""
         return self._rows[index].header(role, self.reading)
 
     def _shape_text(self, role: Role) -> str:
@@ -297,27 +284,15 @@ class Triplets:
         return Triplets(rows, self.reading, self.provenance)
 
     def raster(self, index: int, role: Role) -> Raster:
-        """Open an image of a triplet to be read window by window; only its header is read now.
-
-        Raises:
-            ImageError: the header cannot be read, or chunks of a zarr are missing.
-        """
+        """Open an image of a triplet to be read window by window; only its header is read now."""
         return self._rows[index].raster(role, self.reading)
 
     def region(self, index: int) -> RegionWindow | None:
-        """Open the region of a triplet, to be read window by window; None where it has none.
-
-        Raises:
-            ImageError: a header cannot be read, or is not that of a region of this image.
-        """
+        """Open the region of a triplet, to be read window by window; None where it has none."""
         return self._rows[index].region_window(self.reading)
 
     def source(self, index: int) -> str:
-        """Return a hash of the files or arrays of a triplet and of how they are read.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
+        """Return a hash of the files or arrays of a triplet and of how they are read."""
         return self._rows[index].source(self.reading)
 
     @cached_property
@@ -465,11 +440,7 @@ class Triplets:
         return batches_of(self.checked(), batch_size)
 
     def validate(self, progress: Callable[[int], None] | None = None) -> None:
-        """Read everything once, reporting to `progress` how many triplets are done; raise the first error.
-
-        Raises:
-            ImageError: as batches does.
-        """
+        """Read everything once, reporting to `progress` how many triplets are done; raise the first error."""
         for done, _ in enumerate(self.checked(), start=1):
             if progress is not None:
                 progress(done)

@@ -27,7 +27,7 @@ def decompressed_size(codec: str, content: bytes, largest: int) -> int:
     return len(content) if measure is None else measure(content, largest)
 
 
-def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
+def _stream_size(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
     """Return a measure for a decompressor that can stop early; several streams may follow each other."""
 
     def measure(content: bytes, largest: int) -> int:
@@ -46,7 +46,7 @@ def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
     return measure
 
 
-def _of_blosc(content: bytes, largest: int) -> int:
+def _blosc_size(content: bytes, largest: int) -> int:
     """Read the size from the header; raise for truncated chunks, since Blosc reads past their end."""
     stated, size = int.from_bytes(content[12:16], "little"), len(content)
     if max(stated, 16) != size:
@@ -54,11 +54,11 @@ def _of_blosc(content: bytes, largest: int) -> int:
     return int.from_bytes(content[4:8], "little")
 
 
-def _of_lz4(content: bytes, largest: int) -> int:
+def _lz4_size(content: bytes, largest: int) -> int:
     return int.from_bytes(content[:4], "little")
 
 
-def _of_zstd(content: bytes, largest: int) -> int:
+def _zstd_size(content: bytes, largest: int) -> int:
     """Read the size from the header of a frame, else decompress the frame into as many bytes as allowed."""
     import imagecodecs
 
@@ -78,10 +78,10 @@ def _of_zstd(content: bytes, largest: int) -> int:
 
 
 MEASURES: Mapping[str, Callable[[bytes, int], int]] = {
-    "gzip": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
-    "zlib": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
-    "bz2": _of_stream(bz2.BZ2Decompressor),
-    "blosc": _of_blosc,
-    "lz4": _of_lz4,
-    "zstd": _of_zstd,
+    "gzip": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "zlib": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "bz2": _stream_size(bz2.BZ2Decompressor),
+    "blosc": _blosc_size,
+    "lz4": _lz4_size,
+    "zstd": _zstd_size,
 }

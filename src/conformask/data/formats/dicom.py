@@ -104,7 +104,7 @@ def _header(stack: SortedSlices, frames: Sequence[DicomFrame]) -> Header:
 def _data_range(frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> DataRange | None:
     """Return the range by the bits of unsigned numbers that are not rescaled; (0, 1) for maps of floats."""
     data, bits = frames[0].data, max(_bits_stored(frame.data) for frame in frames)
-    if _is(data, PALETTE):
+    if data.PhotometricInterpretation == PALETTE:
         return range_of_bits(8 * dtype.itemsize)
     if str(data.get("SOPClassUID")) == PARAMETRIC_MAP or _holds_floats(data):
         return (0.0, 1.0) if dtype.kind == "f" else None
@@ -115,7 +115,7 @@ def _data_range(frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> DataRange
 def _dtype(frames: Sequence[DicomFrame]) -> np.dtype[Any]:
     """Return the type for all slices' values: integers if slopes and intercepts are whole, else floats."""
     data, transforms = frames[0].data, [_transform(frame) for frame in frames]
-    if _is(data, PALETTE):
+    if data.PhotometricInterpretation == PALETTE:
         return np.dtype(np.uint16 if data.RedPaletteColorLookupTableDescriptor[2] > 8 else np.uint8)
     if all(transform.is_identity for transform in transforms):
         return np.result_type(*(transform.stored for transform in transforms))
@@ -138,7 +138,8 @@ def _transform(frame: DicomFrame) -> ModalityTransform:
     slope, intercept = frame.value(f"{kind}Slope"), frame.value(f"{kind}Intercept")
     scaling = 1.0 if slope is None else float(slope), float(intercept or 0)
     tables = data.get("ModalityLUTSequence")
-    conversion = *scaling, int(tables[0].LUTDescriptor[2]) if tables else None, _is(data, INVERTED)
+    inverted = bool(data.PhotometricInterpretation == INVERTED)
+    conversion = *scaling, int(tables[0].LUTDescriptor[2]) if tables else None, inverted
     allocated, bits = int(data.BitsAllocated), _bits_stored(data)
     if _holds_floats(data):
         return ModalityTransform(np.dtype(f"f{allocated // 8}"), 0.0, 1.0, *conversion)
@@ -155,10 +156,6 @@ def _bits_stored(data: Any) -> int:
 def _holds_floats(data: Any) -> bool:
     """Return whether pixels are floats, which have no PixelRepresentation; the pixels are not read yet."""
     return "PixelRepresentation" not in data and data.BitsAllocated in (32, 64)
-
-
-def _is(data: Any, kind: str) -> bool:
-    return bool(data.PhotometricInterpretation == kind)
 
 
 def _pixels(path: Path, frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> Array:
@@ -206,7 +203,7 @@ def _values(frame: DicomFrame, stored: Array) -> Array:
     """Return the values of a slice, in float64 where they are not the stored numbers."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-    if _is(frame.data, PALETTE):
+    if frame.data.PhotometricInterpretation == PALETTE:
         return np.asarray(apply_color_lut(stored, frame.data))
     transform, values = _transform(frame), stored
     if transform.table is not None:

@@ -310,14 +310,12 @@ def _check_image(path: Path, data: Any) -> None:
             f"{path} is not an image of grey values ({name}): it has no {', '.join(missing)}. If it should "
             "be one, it may be truncated; copy it again"
         )
-    _check_colours(path, data)
-
-
-def _check_colours(path: Path, data: Any) -> None:
-    kind = str(data.PhotometricInterpretation)
-    if kind not in (*GREYS, *COLOURS) and not kind.startswith("YBR"):
-        raise ImageError(f"{path} contains {kind}; an image must contain grey values, RGB, YBR or a palette")
-    if kind in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
+    colours = str(data.PhotometricInterpretation)
+    if colours not in (*GREYS, *COLOURS) and not colours.startswith("YBR"):
+        raise ImageError(
+            f"{path} contains {colours}; an image must contain grey values, RGB, YBR or a palette"
+        )
+    if colours in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
         raise ImageError(
             f"{path} is not an image of grey values: some of its values stand for colours of a supplemental "
             "palette; export it as grey values or RGB"

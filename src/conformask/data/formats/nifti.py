@@ -138,6 +138,11 @@ class NiftiImage:
         return int(self.image.dataobj.offset)
 
     @property
+    def end(self) -> int:
+        """Byte after the last voxel."""
+        return self.offset + prod(self.shape) * self.dtype.itemsize
+
+    @property
     def is_colour(self) -> bool:
         """Whether each value is a colour, RGB or RGBA."""
         return self.dtype.names is not None
@@ -214,9 +219,7 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     axes, count = _axes_and_times(path, image, reading)
     stored = NiftiImage(path, image, axes, time_point(path, count, time, "XYZT"))
     header = stored.header()
-    _check_offset(stored)
-    if not _is_compressed(path):
-        _check_size(stored)
+    _check_extent(stored)
 
     def decode() -> Array:
         return _in_memory(stored)(header.everywhere)
@@ -248,7 +251,12 @@ def _axes(path: Path, shape: tuple[int, ...], stated: str | None) -> str:
     sides = shape[: max(length, 2)]
     if len(sides) < 2 or min(sides) < 1:
         raise ImageError(f"{path} has shape {shape}; an image has X and Y, of at least one pixel each")
-    letters = _usual_axes(path, sides) if stated is None else _in_order(path, stated)
+    if stated is not None and not ORDER.fullmatch(stated):
+        raise ImageError(
+            f"{path}: axes {stated} are not in the order of a NIfTI file, X, Y, Z, times and channels; "
+            f"{ADVICE}"
+        )
+    letters = stated or _usual_axes(path, sides)
     places = list(range(len(sides)))
     for place, axis in ((3, "T"), (2, "Z")):  # NIfTI leaves a place for them where they are missing
         if len(places) > max(len(letters), place) and sides[place] == 1 and axis not in letters:
@@ -273,29 +281,19 @@ def _usual_axes(path: Path, sides: tuple[int, ...]) -> str:
     raise ImageError(f"{path} has shape {sides}: name its axes, --axes {letters}; {ADVICE}")
 
 
-def _in_order(path: Path, axes: str) -> str:
-    if not ORDER.fullmatch(axes):
-        raise ImageError(
-            f"{path}: axes {axes} are not in the order of a NIfTI file, X, Y, Z, times and channels; {ADVICE}"
-        )
-    return axes
-
-
-def _check_offset(stored: NiftiImage) -> None:
-    """Raise for voxels that would begin within the header."""
+def _check_extent(stored: NiftiImage) -> None:
+    """Raise for voxels that would begin within the header, or end after a file that is not compressed."""
     header_size = int(stored.image.header.single_vox_offset)
     if stored.offset < header_size:
         raise ImageError(
             f"{stored.path} states that its voxels begin at byte {stored.offset}, within its header of "
             f"{header_size} bytes: write it again, with vox_offset"
         )
-
-
-def _check_size(stored: NiftiImage) -> None:
     size = stored.path.stat().st_size
-    expected = stored.offset + prod(stored.shape) * stored.dtype.itemsize
-    if size < expected:
-        raise ImageError(f"{stored.path} has only {size} of {expected} bytes: it is truncated; copy it again")
+    if size < stored.end and not _is_compressed(stored.path):
+        raise ImageError(
+            f"{stored.path} has only {size} of {stored.end} bytes: it is truncated; copy it again"
+        )
 
 
 def _window(stored: NiftiImage) -> Window:
@@ -316,8 +314,7 @@ def _in_memory(stored: NiftiImage) -> Window:
     check_memory(f"{stored.path}, {part} of {stored.dtype},", size)
     numbers = np.empty(prod(part), stored.dtype)
     skipped, time = (stored.time * size, 0) if contiguous else (0, stored.time)
-    end = stored.offset + prod(shape) * stored.dtype.itemsize
-    _fill(numbers, stored.path, stored.offset + skipped, end)
+    _fill(numbers, stored.path, stored.offset + skipped, stored.end)
     array = numbers.reshape(part, order="F")
     return lambda places: stored.window(array, places, time)
 
@@ -393,7 +390,9 @@ def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     file, _ = under.file_and_time
     if file is not None and file.name.lower().endswith(SUFFIXES):
         image = _load(file)
-        header, axes = _bare(image.header), min(len(image.shape), 3)
+        # without extensions, such as DICOM headers, which are about the image
+        header = type(image.header)(image.header.binaryblock, image.header.endianness, check=False)
+        axes = min(len(image.shape), 3)
     else:
         new = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
         header, axes = new(), 3
@@ -410,11 +409,6 @@ def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     if not times:
         header["pixdim"][4] = 1
     return header
-
-
-def _bare(header: Any) -> Any:
-    """Return a copy of the header without extensions, such as DICOM headers, which are about the image."""
-    return type(header)(header.binaryblock, header.endianness, check=False)
 
 
 def _place(header: Any, geometry: Geometry | None) -> None:

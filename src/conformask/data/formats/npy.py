@@ -29,14 +29,15 @@ def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextM
 
 def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the only array of a file, which is decompressed on demand."""
-    stated = _stated(path)
-    check_memory(f"{path}, {stated.shape} of {stated.dtype},", stated.size * stated.dtype.itemsize)
+    placeholder = _placeholder(path)
+    size = placeholder.size * placeholder.dtype.itemsize
+    check_memory(f"{path}, {placeholder.shape} of {placeholder.dtype},", size)
 
     def decode() -> Array:
         with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
             return _image(path, arrays[arrays.files[0]], reading, time)[0]
 
-    return nullcontext(ImageHandle(_image(path, stated, reading, time)[1], decode))
+    return nullcontext(ImageHandle(_image(path, placeholder, reading, time)[1], decode))
 
 
 def _image(path: Path, array: Array, reading: Reading, time: int | None) -> tuple[Array, Header]:
@@ -62,7 +63,7 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _stated(path: Path) -> Array:
+def _placeholder(path: Path) -> Array:
     """Return an array without memory that has the shape and type of the only one in an npz."""
     with _ONE_AT_A_TIME, zipfile.ZipFile(path) as file:
         names = file.namelist()
@@ -79,7 +80,7 @@ def _stated(path: Path) -> Array:
 
 def times_of_npy(path: Path, reading: Reading) -> int | None:
     """Return the length of the axis T, if the given axes have one; else None."""
-    array = _stated(path) if path.suffix.lower() == ".npz" else _mapped(path)
+    array = _placeholder(path) if path.suffix.lower() == ".npz" else _mapped(path)
     return _times(array, reading.axes)
 
 

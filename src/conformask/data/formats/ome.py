@@ -107,10 +107,10 @@ def check_planes(path: Path, xml: str, pages: int) -> None:
         ImageError: there are too many, or planes are said to lie outside the folder.
     """
     others = [file for file in other_files(path, xml) if file.is_file()]
-    most = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
+    most_planes = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
     for pixels in _root_of_xml(xml).iterfind("{*}Image/{*}Pixels"):
         planes = math.prod(_number(pixels.get(f"Size{axis}", 1)) for axis in "ZCT")
-        if not planes <= most:  # also where a size is not a number
+        if not planes <= most_planes:  # also where a size is not a number
             raise ImageError(f"{path} states {planes:,.0f} planes but contains {pages}: copy it again")
 
 

@@ -29,7 +29,7 @@ def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     try:
         import zarr
 
-        axes = _axes(shape, under)
+        axes = ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
         lead, spacing = axes.index("c") + 1, under.geometry.spacing if under.geometry else None
         steps = [(*(1,) * lead, *factors) for factors in halvings(shape[lead:], spacing)]
         attributes = {"ome": _metadata(axes, shape[0], steps, under)}
@@ -56,10 +56,6 @@ def _level(group: Any, number: int, shape: Shape, axes: list[str], block: int) -
     )
 
 
-def _axes(shape: Shape, under: SourceImage) -> list[str]:
-    return ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
-
-
 def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
     """Reorder C, [T], space to the order of the file: [T], C (`lead` axes), space."""
     return (*values[1:lead], values[0], *values[lead:])
@@ -71,7 +67,7 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
 
     base = _placement(under, axes)
     units = ({} if unit is None else {"unit": unit} for unit in base.units)
-    totals = accumulate(steps, _times, initial=(1,) * len(axes))
+    totals = accumulate(steps, lambda total, step: tuple(map(mul, total, step)), initial=(1,) * len(axes))
     image = {
         "name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
         "axes": [
@@ -90,10 +86,6 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
     model = Image.model_validate({"version": "0.5", "multiscales": [image], "omero": {"channels": channels}})
     metadata: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
     return metadata
-
-
-def _times(total: Factors, step: Factors) -> Factors:
-    return tuple(map(mul, total, step))
 
 
 def _placement(under: SourceImage, axes: list[str]) -> Placement:

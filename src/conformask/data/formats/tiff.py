@@ -101,13 +101,16 @@ def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
     if kind == "PALETTE" and samples == 1:
-        palette = _palette(page)
+        # 16 bits, of which some writers fill only the lower 8
+        entries = np.asarray(page.colormap)
+        palette = (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
         return 3, lambda array: np.take(palette, array, axis=0)
     if kind == "RGB" and samples >= 3:
         alpha = {3 + place for place, extra in enumerate(page.extrasamples) if extra in ALPHA}
         colours = [place for place in range(samples) if place not in alpha]
         return len(colours), lambda array: _without_alpha(stack.path, array, colours, sorted(alpha))
-    if kind not in ("MINISBLACK", "MINISWHITE") and not (kind == "YCBCR" and _becomes_rgb(page)):
+    becomes_rgb = kind == "YCBCR" and page.compression in JPEG and page.planarconfig == 1
+    if kind not in ("MINISBLACK", "MINISWHITE") and not becomes_rgb:
         raise ImageError(f"{stack.path} has {kind} colours; save it as grey or RGB")
     with_alpha = samples == 2 and any(extra in ALPHA for extra in page.extrasamples[:1])
     black = _black(stack) if kind == "MINISWHITE" else None
@@ -119,12 +122,6 @@ def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
     return 1 if with_alpha else samples, grey
 
 
-def _palette(page: Any) -> Array:
-    """Return the palette, (numbers, 3) of 8 bits; some writers fill only the lower 8 of its 16 bits."""
-    entries = np.asarray(page.colormap)
-    return (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
-
-
 def _without_alpha(path: Path, array: Array, colours: list[int], alpha: list[int]) -> Array:
     """Return the samples without alpha; warn where pixels are transparent."""
     if not alpha:
@@ -132,11 +129,6 @@ def _without_alpha(path: Path, array: Array, colours: list[int], alpha: list[int
     warn_transparent(path, array[..., alpha])
     alpha_is_last = colours == list(range(len(colours)))
     return array[..., : len(colours)] if alpha_is_last else array[..., colours]
-
-
-def _becomes_rgb(page: Any) -> bool:
-    """Return whether tifffile decodes YCbCr to RGB, which depends on compression and planes."""
-    return page.compression in JPEG and page.planarconfig == 1
 
 
 def _black(stack: PageStack) -> Any:

@@ -285,12 +285,13 @@ def _missing(stack: PageStack) -> Iterator[int]:
         if series.nbytes > size:
             yield size // first.nbytes * count
         return
-    least = first.nbytes if first.is_contiguous and count == 1 else 1
+    smallest = first.nbytes if first.is_contiguous and count == 1 else 1
     for plane in map(int, stack.numbers.ravel()):
         page = series[plane]
         segments = () if page is None else zip(page.dataoffsets, page.databytecounts, strict=False)
         complete = [
-            offset > 0 and least <= size <= page.parent.filehandle.size - offset for offset, size in segments
+            offset > 0 and smallest <= size <= page.parent.filehandle.size - offset
+            for offset, size in segments
         ]
         for index in range(count):
             if index >= len(complete) or not complete[index]:
