@@ -162,7 +162,7 @@ def test_mixed_channels():
     [
         ({"size": 0}, "size 0"),
         ({"size": 4, "stride": 0}, "stride 0"),
-        ({"size": 4, "how": "slide"}, "'slide' is unknown"),
+        ({"size": 4, "split": "slide"}, "'slide' is unknown"),
     ],
 )
 def test_bad_settings(settings, message):

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +38,6 @@ HASH_LEVELS = 65535
 """Largest integer to which pixels are rounded for hashes: 16 bits."""
 BLOCK = 2**20
 """Number of values that are worked on at once, in float64."""
-WRITERS = {suffix: (kind.write, kind.holds_floats) for suffix, kind in BY_SUFFIX.items() if kind.write}
 LONGEST_NAME = 255 - len(".ome.tiff")
 """Longest name, in bytes, that leaves room for a suffix."""
 
@@ -195,11 +193,16 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    write, holds_floats = _writer(path)
-    _check_writable(path, image, holds_floats)
-    content = image.astype(np.float32) if holds_floats else levels(image, bits, round_down)
+    kind = BY_SUFFIX.get(path.suffix.lower())
+    if kind is None or kind.write is None:
+        suffixes = sorted(suffix for suffix, kind in BY_SUFFIX.items() if kind.write)
+        raise InvalidArgumentError(
+            f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {suffixes}"
+        )
+    _check_writable(path, image, kind.holds_floats)
+    content = image.astype(np.float32) if kind.holds_floats else levels(image, bits, round_down)
     with atomic_write(path) as aside:
-        write(aside, channels_last(content))
+        kind.write(aside, channels_last(content))
 
 
 def quantised(image: Image, bits: int) -> Image:
@@ -215,15 +218,6 @@ def levels(image: Image, bits: int, round_down: bool) -> Array:
         return rounded_down(image, bits)
     nearest: Array = np.floor(np.clip(image, 0, 1).astype(np.float64) * (2.0**bits - 1) + 0.5)
     return nearest.astype(np.uint8 if bits == 8 else np.uint16)
-
-
-def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
-    """Return the function that writes a file of this suffix, and whether such files hold floats."""
-    if path.suffix.lower() not in WRITERS:
-        raise InvalidArgumentError(
-            f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {sorted(WRITERS)}"
-        )
-    return WRITERS[path.suffix.lower()]
 
 
 def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
