@@ -1,4 +1,8 @@
-"""Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright."""
+"""Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright.
+
+Whatever opens a file raises a MissingFileError if there is none, and an ImageError if it cannot be decoded,
+has several time points of which none is named, or takes more memory than allowed.
+"""
 
 import os
 from collections.abc import Iterator
@@ -15,12 +19,7 @@ from conformask.types import Array
 
 
 def decode(path: Path, reading: Reading = PLAIN) -> Array:
-    """Return the pixels of a file, in the file's own type, (*space) or (*space, C).
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
-    """
+    """Return the pixels of a file, in the file's own type, (*space) or (*space, C)."""
     return decode_with_header(path, reading)[0]
 
 
@@ -31,13 +30,7 @@ def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Hea
 
 
 def read_header(path: Path, reading: Reading = PLAIN) -> Header:
-    """Return the header of a file's image, as decode_with_header does.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: its header cannot be read, it has several time points, or a PNG or JPEG that takes more
-            memory than allowed.
-    """
+    """Return the header of a file's image, as decode_with_header does."""
     with _open(path, reading) as image:
         return image.header
 
@@ -47,10 +40,6 @@ def open_window(path: Path, reading: Reading = PLAIN) -> Window:
 
     OME-Zarr, npy and plain NIfTI are read on demand; a compressed TIFF is decoded once, into a
     temporary file; the others are decoded whole.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
     """
     with _open(path, reading) as image:
         header, read = image.header, image.window() if image.window else window_of(_whole(path, image))
@@ -79,11 +68,7 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
 
 
 def companions_of(path: Path) -> list[Path]:
-    """Return the other files in which pixels of a file lie.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
+    """Return the other files in which pixels of a file lie."""
     kind = format_of(path)
     if kind is None or kind.companions is None:
         return []

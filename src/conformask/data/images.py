@@ -78,23 +78,14 @@ def image_and_header(
 
 
 def header_of_image(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Header:
-    """Return the header of an image, which is not decoded.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: its header cannot be read; messages call an array `name`.
-    """
+    """Return the header of an image, which is not decoded; messages call an array `name`."""
     if isinstance(image, Path):
         return read_header(image, reading)
     return header_of(np.asarray(image), name, reading.axes)
 
 
 def image_hash(image: UnreadImage) -> str:
-    """Return a hash of the content of an image's file, or files, and of its time point; or of an array.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
+    """Return a hash of the content of an image's file, or files, and of its time point; or of an array."""
     if not isinstance(image, Path):
         return hash_of_arrays({"image": np.asarray(image)})
     file, time = at_time(image)
