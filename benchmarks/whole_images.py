@@ -165,7 +165,7 @@ def throughput(side: int, width: int, rounds: int) -> dict[str, float]:
 
 def seams(cells: Path) -> dict[str, float]:
     """A small scorer of cell images, trained on tiles of 128: its scores by tiles of 256 against one pass."""
-    images = TrueImages.from_folder(cells, 128, 256, how="tile")
+    images = TrueImages.from_folder(cells, 128, 256, split="tile")
     images = images.select(range(min(len(images), 160)))
     sr = task("super_resolution")
     made = [triplet for _, triplet in predicted(images, sr, Bicubic(sr))]

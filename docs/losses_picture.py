@@ -58,7 +58,7 @@ def maskers(work: Path, split: cm.Splits) -> dict[str, Masker]:
 def main(work: Path) -> None:
     data, enlarge = work / "data", task("super_resolution")
     if not (data / "manifest.csv").exists():
-        images = TrueImages.from_arrays(packaged_photographs(), SIZE, SIZE, how="tile", seed=0)
+        images = TrueImages.from_arrays(packaged_photographs(), SIZE, SIZE, split="tile", seed=0)
         write_triplets(images, data, task=enlarge, predictor=Bicubic(enlarge))
     split = cm.Triplets.from_folder(data).split()
     made = maskers(work, split)

@@ -27,7 +27,7 @@ COLOURS = 256
 
 def main() -> None:
     enlarge = task("super_resolution")
-    images = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, how="tile")
+    images = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, split="tile")
     made = {triplet.name: triplet for _, triplet in predicted(images, enlarge, Bicubic(enlarge))}
     shown, others = made.pop(SHOWN), list(made.values())
     selection, calibration = (arrays(others[start::2]) for start in (0, 1))

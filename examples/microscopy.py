@@ -76,7 +76,7 @@ if folder is None:
 # each tile.
 
 # %%
-tiles = TrueImages.from_folder(folder, TILE, TILE, how="file", data_range=data_range)
+tiles = TrueImages.from_folder(folder, TILE, TILE, split="file", data_range=data_range)
 part_of = {source.name: source.part for source in tiles.sources}
 group_of = {source.name: source.group for source in tiles.sources}
 sharp = {source.name: image for source, image in tiles}

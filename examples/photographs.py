@@ -37,9 +37,9 @@ TILE, STRIDE = 64, 80
 
 # %%
 if options.folder:
-    photographs = TrueImages.from_folder(options.folder, TILE, STRIDE, how="tile", seed=1, colour=True)
+    photographs = TrueImages.from_folder(options.folder, TILE, STRIDE, split="tile", seed=1, colour=True)
 else:
-    photographs = TrueImages.from_arrays(packaged_photographs(), TILE, STRIDE, how="tile", seed=1)
+    photographs = TrueImages.from_arrays(packaged_photographs(), TILE, STRIDE, split="tile", seed=1)
 super_resolution = task("super_resolution")
 data = options.out / "data"
 if not (data / "manifest.csv").exists():

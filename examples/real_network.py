@@ -80,7 +80,7 @@ for name, photograph in photographs.items():
 def crops(part: str, size: int, stride: int) -> cm.Triplets:
     """The crops of one part, cut at the same places of x, y_hat and y."""
     cut = [
-        TrueImages.from_arrays(images, size // by, stride // by, how="within", seed=1).part(part)
+        TrueImages.from_arrays(images, size // by, stride // by, split="within", seed=1).part(part)
         for images, by in ((x, SCALE), (y_hat, 1), (y, 1))
     ]
     columns = [[np.moveaxis(image, 0, -1) for _, image in images] for images in cut]

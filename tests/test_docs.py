@@ -26,7 +26,7 @@ from conformask.data.sources import TrueImages
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.tasks import task
-images = TrueImages.from_arrays(packaged_photographs(), 32, 96, how="tile")
+images = TrueImages.from_arrays(packaged_photographs(), 32, 96, split="tile")
 sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     folder = ("train-images", "calibration-images", "test-images")[index % 3]

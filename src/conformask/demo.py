@@ -137,8 +137,8 @@ def _refuse_unclaimed(out: Path) -> None:
 
 def tiles_of_photographs(seed: int = 0) -> TrueImages:
     """Return all tiles, each with its part."""
-    tiles = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, how="tile")
-    return tiles.dealt(FRACTIONS, seed)
+    tiles = TrueImages.from_arrays(packaged_photographs(), TILE, TILE, split="tile")
+    return tiles.reassigned(FRACTIONS, seed)
 
 
 def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Triplets:

@@ -14,7 +14,7 @@ from torch import Tensor
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats.format import SourceImage
-from conformask.data.formats.nifti_masks import write_nifti
+from conformask.data.formats.nifti import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import FILE as PROVENANCE
@@ -74,9 +74,10 @@ def write_triplets(
             source = hash_of([images.fingerprint, fingerprint_of(task)])
             _begin(out, images, replace(provenance, source=source, finished=False))
         fabric.barrier()
-        left = [part for part in _parts(len(images)) if not _lies_there(out, images, part)]
+        missing = [part for part in _parts(len(images)) if not _is_written(out, images, part)]
+        # nobody writes before everybody has listed what is missing, or the lists would differ
         fabric.barrier()
-        _write(out, images, task, predictor, left[fabric.global_rank :: fabric.world_size])
+        _write(out, images, task, predictor, missing[fabric.global_rank :: fabric.world_size])
         fabric.barrier()
         if fabric.is_global_zero:
             _write_manifest(out, images)
@@ -87,16 +88,17 @@ def write_triplets(
 
 def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
     """Keep what a killed run with this claim wrote, remove what another's wrote; raise for anything else."""
-    inside = [path for path in images.paths if path.resolve().parent in [(out / r).resolve() for r in ROLES]]
-    if inside:
+    folders = [(out / role).resolve() for role in ROLES]
+    endangered = [path for path in images.paths if path.resolve().parent in folders]
+    if endangered:
         raise OutputError(
-            f"{inside[0]} is a true image, but {out} is the folder for the triplets: choose another "
+            f"{endangered[0]} is a true image, but {out} is the folder for the triplets: choose another "
             "folder for them"
         )
-    before = unfinished(out)
-    if before == claim:
+    interrupted = unfinished(out)
+    if interrupted == claim:
         return
-    if before is not None:
+    if interrupted is not None:
         remove_claimed(out / PROVENANCE)
     for role in ROLES:
         refuse_unclaimed_in(out / role)
@@ -113,13 +115,13 @@ def _parts(count: int) -> list[range]:
     return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
 
 
-def _lies_there(out: Path, images: TrueImages, part: range) -> bool:
+def _is_written(out: Path, images: TrueImages, part: range) -> bool:
     return all((out / path).exists() for place in part for path in _paths(images.sources[place]).values())
 
 
 def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range]) -> None:
-    def write(made: tuple[Source, Triplet]) -> None:
-        source, triplet = made
+    def write(image: tuple[Source, Triplet]) -> None:
+        source, triplet = image
         for role, path in _paths(source).items():
             if not (out / path).exists():
                 write_image(out / path, getattr(triplet, role), bits=images.bits)
@@ -164,9 +166,9 @@ def predicted(
     parts = _parts(len(images)) if parts is None else parts
     pairs, places = Pairs(images, task), [place for part in parts for place in part]
     read = prefetch(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
-    shown = tracked(read, "triplets", len(places))
+    reported = tracked(read, "triplets", len(places))
     for part in parts:
-        batch = list(islice(shown, len(part)))
+        batch = list(islice(reported, len(part)))
         outputs = _outputs(predictor, {source.name: x for source, x, _ in batch})
         for (source, x, y), y_hat in zip(batch, outputs, strict=True):
             _check_output(source.name, y_hat, y.shape[1:])
@@ -200,32 +202,32 @@ def add_outputs(
     """
     fabric = launch_fabric(compute)
     folder, reading = Path(data), reading or Reading(data_range)
-    inputs, truths, done = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
+    inputs, truths, written = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
-    left = [name for name in inputs if name not in done]
-    mine = left[fabric.global_rank :: fabric.world_size]
+    missing = [name for name in inputs if name not in written]
+    names = missing[fabric.global_rank :: fabric.world_size]
 
     def read(name: str) -> Images:
         return torch.from_numpy(read_image(inputs[name], reading.of("x")))[None]
 
-    def write(made: tuple[str, Tensor]) -> None:
-        name, output = made
+    def write(result: tuple[str, Tensor]) -> None:
+        name, output = result
         expected = read_header(truths[name], reading).shape if name in truths else output.shape
         _check_output(name, output, expected)
         _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
 
     def outputs() -> Iterator[tuple[str, Tensor]]:
-        images = zip(mine, prefetch(read, mine, lambda image: image.nbytes), strict=True)
+        images = zip(names, prefetch(read, names, lambda image: image.nbytes), strict=True)
         while batch := dict(islice(images, batch_size)):
             yield from zip(batch, _outputs(predictor, batch), strict=True)
 
     with exclusive_folder(folder):
         fabric.barrier()
-        if left and fabric.is_global_zero:
-            _claim(folder, predictor, bool(done))
+        if missing and fabric.is_global_zero:
+            _claim(folder, predictor, bool(written))
         fabric.barrier()
-        for _ in tracked(prefetch(write, outputs()), "outputs", len(mine)):
+        for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
             pass
         fabric.barrier()
     return len(inputs)
@@ -233,15 +235,15 @@ def add_outputs(
 
 def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
     """Record in triplets.json which network made y_hat/, before the first output is written."""
-    before = Provenance.load(folder)
+    provenance = Provenance.load(folder)
     network = Network(predictor.name, predictor.fingerprint)
-    if started and (before.network is None or before.network.is_other(network)):
-        whose = "of an unknown network" if before.network is None else f"of {before.network.name}"
+    if started and (provenance.network is None or provenance.network.is_other(network)):
+        whose = "of an unknown network" if provenance.network is None else f"of {provenance.network.name}"
         raise MismatchError(
             f"{folder / 'y_hat'} already contains outputs {whose}, and those of {predictor.name} would be "
             "mixed with them: move them to another folder"
         )
-    replace(before, network=network, trained_on=predictor.trained_on).save(folder)
+    replace(provenance, network=network, trained_on=predictor.trained_on).save(folder)
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
@@ -254,7 +256,7 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
         return
     low, high = reading.data_range or (0.0, 1.0)
     values = low + (high - low) * output
-    if output.ndim == 4 and not _says_no_axes(x):
+    if output.ndim == 4 and x.suffix.lower() not in (".npy", ".npz"):
         with atomic_write(stem.with_name(f"{stem.name}.nii.gz")) as aside:
             write_nifti(aside, values, SourceImage(x, read_header(x, reading).geometry, reading))
         return
@@ -263,16 +265,12 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
         np.save(file, _with_axes(values, axes), allow_pickle=False)
 
 
-def _says_no_axes(x: Path) -> bool:
-    return x.suffix.lower() in (".npy", ".npz")
-
-
 def _with_axes(image: Image, axes: str) -> Image:
     """Convert (C, *space) to an array of these axes, without those that they do not name."""
-    own = "CZYX" if image.ndim == 4 else "CYX"
-    named = image if "C" in axes else image[0]
-    order = own if "C" in axes else own[1:]
-    return named.transpose([order.index(axis) for axis in axes if axis in order])
+    order = "CZYX" if image.ndim == 4 else "CYX"
+    if "C" not in axes:
+        image, order = image[0], order[1:]
+    return image.transpose([order.index(axis) for axis in axes if axis in order])
 
 
 def _images_of(folder: Path) -> dict[str, Path]:

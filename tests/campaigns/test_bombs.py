@@ -27,8 +27,8 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, 
 from test_known_pixels import chunk
 
 from conformask.data.images import read_image
-from conformask.data.limits import VARIABLE
 from conformask.data.manifest import rows_of_manifest
+from conformask.data.memory import VARIABLE
 from conformask.errors import ConformaskError
 
 ALLOWED, MORE = 2**24, 400 * 2**20

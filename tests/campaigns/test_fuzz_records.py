@@ -54,7 +54,7 @@ def fitted(out: Path, *, resume: bool) -> NetworkScorer:
 
 def predictor(out: Path) -> NetworkPredictor:
     grey = {f"{i}": np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for i in range(40)}
-    images = TrueImages.from_arrays(grey, SIZE, None, how="file", seed=0)
+    images = TrueImages.from_arrays(grey, SIZE, None, split="file", seed=0)
     parts = images.part("train"), images.part("selection")
     return fit_predictor(
         *parts, task=task("completion"), size=SIZE, out=out, training=TrainingConfig(epochs=1), width=2

@@ -551,7 +551,7 @@ def test_is_constant_looks_at_each_channel():
 
 
 def test_transparent_pixels_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "_SAID", set())
+    monkeypatch.setattr(opened, "_WARNED", set())
     for name, alpha in (("opaque", 255), ("clear", 0), ("half", 128)):
         rgba = np.full((4, 4, 4), 100, np.uint8)
         rgba[..., 3] = 255

@@ -33,23 +33,23 @@ def test_overlapping_tiles():
     assert len(images) == 4 * 5
     np.testing.assert_array_equal(images[0][1][:, :, 8:], images[1][1][:, :, :8])
     assert set(images.groups) == {"f"}
-    TrueImages.from_arrays({"f": field()}, 16, 8, how="within")
+    TrueImages.from_arrays({"f": field()}, 16, 8, split="within")
     with pytest.raises(InvalidArgumentError, match="stride 8 below size 16 makes tiles overlap"):
-        TrueImages.from_arrays({"f": field()}, 16, 8, how="tile")
+        TrueImages.from_arrays({"f": field()}, 16, 8, split="tile")
 
 
 def test_parts_are_dealt_in_numbers():
-    tiles = TrueImages.from_arrays({"wide": np.zeros((8, 400), np.uint8)}, 8, 8, how="tile")
-    dealt = tiles.dealt((0.3, 0.1, 0.2, 0.4))
+    tiles = TrueImages.from_arrays({"wide": np.zeros((8, 400), np.uint8)}, 8, 8, split="tile")
+    dealt = tiles.reassigned((0.3, 0.1, 0.2, 0.4))
     assert [len(dealt.part(part)) for part in PARTS] == [15, 5, 10, 20]
     assert (dealt.names, dealt.groups) == (tiles.names, tiles.groups)
-    assert dealt.sources != tiles.dealt((0.3, 0.1, 0.2, 0.4), seed=1).sources
+    assert dealt.sources != tiles.reassigned((0.3, 0.1, 0.2, 0.4), seed=1).sources
 
 
 def test_the_tile_is_its_own_group_where_tiles_are_dealt():
     arrays = {f"f{index}": field(64, 64) for index in range(30)}
-    for how in ("within", "tile"):
-        images = TrueImages.from_arrays(arrays, 8, 8, how=how)
+    for split in ("within", "tile"):
+        images = TrueImages.from_arrays(arrays, 8, 8, split=split)
         assert images.groups == images.names
     images = TrueImages.from_arrays(arrays, 8, 8)
     assert {source.part == part_of(source.file) for source in images.sources} == {True}
@@ -58,9 +58,9 @@ def test_the_tile_is_its_own_group_where_tiles_are_dealt():
 def test_parts_do_not_depend_on_the_other_files_and_cover_all():
     arrays = {f"f{index}": field(32, 32) for index in range(60)}
     few = dict(list(arrays.items())[:20])
-    for how in ("file", "within", "tile"):
-        many = {source.name: source for source in TrueImages.from_arrays(arrays, 16, 16, how=how).sources}
-        for source in TrueImages.from_arrays(few, 16, 16, how=how).sources:
+    for split in ("file", "within", "tile"):
+        many = {source.name: source for source in TrueImages.from_arrays(arrays, 16, 16, split=split).sources}
+        for source in TrueImages.from_arrays(few, 16, 16, split=split).sources:
             assert many[source.name] == source
     images = TrueImages.from_arrays(arrays, 16, 16)
     parts = [images.part(name) for name in PARTS]
@@ -129,8 +129,8 @@ def test_a_file_is_decoded_once_for_its_tiles(tmp_path, monkeypatch):
     images = TrueImages.from_folder(tmp_path, 5, 5)
     read = []
     monkeypatch.setattr(
-        "conformask.data.sources.read_image",
-        lambda path, data_range: read.append(path.stem) or np.zeros((1, 20, 20), np.float32),
+        "conformask.data.sources.image_and_header",
+        lambda path, *_: (read.append(path.stem) or np.zeros((1, 20, 20), np.float32), None),
     )
     assert len(list(images)) == 32
     assert read == ["a", "b"]
@@ -162,7 +162,7 @@ def test_mixed_channels():
     [
         ({"size": 0}, "size 0"),
         ({"size": 4, "stride": 0}, "stride 0"),
-        ({"size": 4, "how": "slide"}, "'slide' is unknown"),
+        ({"size": 4, "split": "slide"}, "'slide' is unknown"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -185,7 +185,7 @@ def test_packaged_photographs_are_real_and_in_colour():
     for name in COLOUR:
         photo = photographs[Path(name).stem].astype(int)
         assert np.abs(photo[..., 0] - photo[..., 2]).mean() > 3
-    tiles = TrueImages.from_arrays(photographs, 64, 64, how="tile")
+    tiles = TrueImages.from_arrays(photographs, 64, 64, split="tile")
     assert len(tiles) > 600
     assert min(len(tiles.part(name)) for name in PARTS) > 40
 

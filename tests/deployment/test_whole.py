@@ -15,7 +15,7 @@ from PIL import Image
 
 import conformask as cm
 import stated
-from conformask.data.formats import scratch
+from conformask.data import memory
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
 from conformask.deployment import masks, whole
@@ -68,7 +68,7 @@ def folder_of(folder: Path, suffix: str, count: int = 2) -> Path:
 def test_what_an_image_has_decoded_is_freed_with_its_mask(
     masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scratch, "SMALL", 0)  # every decoded array has a file
+    monkeypatch.setattr(memory, "SMALL", 0)  # every decoded array has a file
     held = []
 
     def counted(*given):
@@ -251,7 +251,7 @@ def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: 
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
-    with pytest.raises(OutputError, match=r"needs 0\.0 GB in its folder"):
+    with pytest.raises(OutputError, match=r"out.*needs 0\.0 GB in .*: choose another folder"):
         write_masks(masker, data, tmp_path / "out")
 
 

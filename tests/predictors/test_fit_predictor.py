@@ -39,7 +39,7 @@ def images(channels: int = 3) -> TrueImages:
         f"{index}": (np.stack([a * rows + b * columns] * 3, axis=-1) * 100 + 40).astype(np.uint8)
         for index, (a, b) in enumerate(generator.random((40, 2)))
     }
-    return TrueImages.from_arrays(slopes, SIZE, None, how="file", seed=0)
+    return TrueImages.from_arrays(slopes, SIZE, None, split="file", seed=0)
 
 
 ALL = images()

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.tasks import TASKS, task
+from conformask.tasks.colorization import luma
 from conformask.tasks.completion import Completion
-from conformask.tasks.luma import luma
 from conformask.tasks.super_resolution import SuperResolution
 
 

@@ -67,7 +67,7 @@ def tiles() -> Triplets:
     made = [
         triplet
         for _, triplet in predicted(
-            TrueImages.from_arrays(photographs, SIDE, SIDE, how="tile"), sr, Bicubic(sr)
+            TrueImages.from_arrays(photographs, SIDE, SIDE, split="tile"), sr, Bicubic(sr)
         )
     ]
     columns = ([np.moveaxis(getattr(t, role), 0, -1) for t in made] for role in ("x", "y_hat", "y"))

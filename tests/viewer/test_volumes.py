@@ -16,7 +16,6 @@ from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.promise import Promise
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
-from conformask.deployment import scored_image
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.calibrate import calibrate
@@ -403,7 +402,7 @@ def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):
 
 
 def test_where_the_disk_is_full_the_viewer_says_so(world, in_files, monkeypatch):
-    monkeypatch.setattr(scored_image.shutil, "disk_usage", lambda folder: type("Free", (), {"free": 0}))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Free", (), {"free": 0}))
     answer = asking(world.masker, world.shown).get(f"/api/images/{world.shown.names[0]}")
     assert answer.status_code == 400
     assert "set TMPDIR to another folder" in answer.json()["error"]

@@ -13,6 +13,8 @@ from conformask.types import Batch, Triplet
 
 BATCH_SIZE = 16
 """Images that are scored at once."""
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
+"""Shapes of x, y_hat and y."""
 PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
 """Pixels in the largest batch, with an accelerator and on the CPU, where larger ones are no quicker."""
 
@@ -26,11 +28,15 @@ def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Ite
     if batch_size < 1:
         raise InvalidArgumentError(f"batch_size is {batch_size}; give at least 1")
     pixels = PIXELS_OF_PROCESSOR if best_device().type == "cpu" else PIXELS
-    placed = enumerate(triplets)
-    for (_, shapes), alike in groupby(placed, key=lambda each: (each[0] // batch_size, _shapes(each[1]))):
-        most = max(1, min(batch_size, pixels // math.prod(shapes[1][1:])))
-        while chunk := list(islice(alike, most)):
-            yield _stacked([triplet for _, triplet in chunk])
+
+    def key(numbered: tuple[int, Triplet]) -> tuple[int, Shapes]:
+        number, triplet = numbered
+        return number // batch_size, _shapes(triplet)
+
+    for (_, shapes), members in groupby(enumerate(triplets), key):
+        largest = max(1, min(batch_size, pixels // math.prod(shapes[1][1:])))
+        while batch := list(islice(members, largest)):
+            yield _stacked([triplet for _, triplet in batch])
 
 
 def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
@@ -56,7 +62,7 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
             )
 
 
-def _shapes(triplet: Triplet) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]:
+def _shapes(triplet: Triplet) -> Shapes:
     return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
 
 

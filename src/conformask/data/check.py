@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformask.data.images import is_constant, pixel_hash
-from conformask.data.perceptual_hashes import Looks, find_copies, perceptual_hash
+from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
 from conformask.data.splits import PARTS
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
@@ -55,7 +55,7 @@ class CheckReport:
 
 
 def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
-    """Read every triplet once and return what was found.
+    """Read every triplet once and return the findings.
 
     `needed` is the number of calibration images that the promise requires. Triplets without a split are
     taken to be one part.
@@ -72,13 +72,13 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
         patients.append(triplet.patient)
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
-        shown = triplet.y_hat if triplet.y is None else triplet.y
-        perceptual_hashes.append(perceptual_hash(shown))
-        if not is_constant(shown):
-            by_hash[pixel_hash(shown)].append(index)
+        image = triplet.y_hat if triplet.y is None else triplet.y
+        perceptual_hashes.append(perceptual_hash(image))
+        if not is_constant(image):
+            by_hash[pixel_hash(image)].append(index)
     parts = triplets.parts
-    twins = [(group[0], other) for group in by_hash.values() for other in group[1:]]
-    alike = [pair for pair in _alike(np.stack(perceptual_hashes), parts) if pair not in twins]
+    identical = [(indices[0], index) for indices in by_hash.values() for index in indices[1:]]
+    similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
     return CheckReport(
         n=len(triplets),
@@ -91,35 +91,32 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
         mean_error=float(np.mean(errors)) if errors else None,
         network=triplets.network,
         parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
-        error_quantiles=_quantiles(errors) if errors else None,
+        error_quantiles=tuple(np.quantile(errors, (0.1, 0.5, 0.9)).tolist()) if errors else None,
         worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
-        duplicates=tuple((names[a], names[b]) for a, b in twins),
-        near_duplicates=tuple((names[a], names[b]) for a, b in alike),
-        spacings=_counted(None if each is None else each.text for each in geometries),
-        orientations=_counted(None if each is None else each.orientation for each in geometries),
+        duplicates=tuple((names[a], names[b]) for a, b in identical),
+        near_duplicates=tuple((names[a], names[b]) for a, b in similar),
+        spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
+        orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
         warnings=(
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
-            *_warnings(triplets, parts, twins, needed, sizes),
-            *_alike_warnings(names, alike),
+            *_identical_warnings(names, parts, identical),
+            *_group_warnings(triplets, parts),
+            *_count_warnings(triplets, needed, sizes),
+            *_similar_warnings(names, similar),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
         ),
     )
 
 
-def _counted(values: Iterable[str | None]) -> dict[str, int]:
+def _counts(values: Iterable[str | None]) -> dict[str, int]:
     """Count the values, the most frequent first; return an empty dict where none is known."""
     counts = Counter(value or "unknown" for value in values)
     return {} if set(counts) == {"unknown"} else dict(counts.most_common())
 
 
-def _quantiles(errors: Sequence[float]) -> tuple[float, float, float]:
-    low, middle, high = np.quantile(errors, (0.1, 0.5, 0.9)).tolist()
-    return low, middle, high
-
-
-def _alike(perceptual_hashes: Looks, parts: Sequence[str | None]) -> list[tuple[int, int]]:
+def _copies(perceptual_hashes: PerceptualHashes, parts: Sequence[str | None]) -> list[tuple[int, int]]:
     """Return pairs of places of copies that lie in different parts."""
     if len(set(parts)) < 2:
         return []
@@ -128,59 +125,52 @@ def _alike(perceptual_hashes: Looks, parts: Sequence[str | None]) -> list[tuple[
     ]
 
 
-def _warnings(
-    triplets: Triplets,
-    parts: Sequence[str | None],
-    twins: Sequence[tuple[int, int]],
-    needed: int,
-    sizes: Collection[Size],
-) -> Iterator[str]:
-    yield from _twin_warnings(triplets, parts, twins)
-    yield from _group_warnings(triplets, parts)
-    count = parts.count("calibration") if triplets.has_split else len(triplets)
+def _count_warnings(triplets: Triplets, needed: int, sizes: Collection[Size]) -> Iterator[str]:
+    count = triplets.parts.count("calibration") if triplets.has_split else len(triplets)
     if count < needed:
         yield f"{count} calibration images: this confidence needs at least {needed}"
     if len(sizes) > 1:
         yield f"images of several sizes: a promise calibrated on them covers only {covered(sorted(sizes))}"
 
 
-def _twin_warnings(
-    triplets: Triplets, parts: Sequence[str | None], twins: Sequence[tuple[int, int]]
+def _identical_warnings(
+    names: Sequence[str], parts: Sequence[str | None], identical: Sequence[tuple[int, int]]
 ) -> Iterator[str]:
-    across = [(a, b) for a, b in twins if parts[a] != parts[b]]
-    for pairs, where in ((across, " lie in different parts"), (twins, "")):
+    across_parts = [(a, b) for a, b in identical if parts[a] != parts[b]]
+    for pairs, where in ((across_parts, " lie in different parts"), (identical, "")):
         if pairs:
-            a, b = (triplets.names[index] for index in pairs[0])
+            a, b = (names[index] for index in pairs[0])
             yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
             return
 
 
-def _alike_warnings(names: Sequence[str], alike: Sequence[tuple[int, int]]) -> Iterator[str]:
-    if alike:
-        a, b = (names[index] for index in alike[0])
+def _similar_warnings(names: Sequence[str], similar: Sequence[tuple[int, int]]) -> Iterator[str]:
+    if similar:
+        a, b = (names[index] for index in similar[0])
         yield (
-            f"{len(alike)} pairs of images in different parts look alike, for example {a} and {b}: put "
+            f"{len(similar)} pairs of images in different parts look alike, for example {a} and {b}: put "
             "images of one patient or scene in one group, and keep only one of several copies"
         )
 
 
 def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None]) -> Iterator[str]:
-    known = [(name, each) for name, each in zip(names, geometries, strict=True) if each is not None]
+    pairs = zip(names, geometries, strict=True)
+    known = [(name, geometry) for name, geometry in pairs if geometry is not None]
     if not known:
         return
     if len(known) < len(names):
         missing = names[geometries.index(None)]
         yield f"{len(names) - len(known)} images have no spacing, for example {missing}"
-    first, like = known[0]
-    for what, is_other in (
-        ("spacing", lambda each: like.is_finer_or_coarser(each)),
-        ("orientation", lambda each: like.orientation != each.orientation),
+    first_name, first = known[0]
+    for aspect, differs in (
+        ("spacing", first.is_finer_or_coarser),
+        ("orientation", lambda geometry: geometry.orientation != first.orientation),
     ):
-        others = [name for name, each in known if is_other(each)]
+        others = [name for name, geometry in known if differs(geometry)]
         if others:
             yield (
-                f"{len(others)} images differ from {first} in {what}, for example {others[0]}: the promise "
-                "is about images like the calibration images, in the same mix"
+                f"{len(others)} images differ from {first_name} in {aspect}, for example {others[0]}: the "
+                "promise is about images like the calibration images, in the same mix"
             )
 
 
@@ -190,26 +180,26 @@ def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Ite
     for patient, group in zip(patients, triplets.groups, strict=True):
         if patient is not None:
             groups[patient].add(group)
-    several = [found for found in groups.values() if len(found) > 1]
-    if several:
-        one, other, *_ = sorted(several[0])
+    scattered = [of_patient for of_patient in groups.values() if len(of_patient) > 1]
+    if scattered:
+        one, other, *_ = sorted(scattered[0])
         yield (
-            f"images of {len(several)} patients are in several groups, for example {one} and {other}: put "
+            f"images of {len(scattered)} patients are in several groups, for example {one} and {other}: put "
             "each patient in one group (--group-from patient)"
         )
 
 
 def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator[str]:
-    spanning = defaultdict(set)
+    parts_of = defaultdict(set)
     for group, part in zip(triplets.groups, parts, strict=True):
-        spanning[group].add(part)
-    torn = [group for group, found in spanning.items() if len(found) > 1]
-    if torn:
+        parts_of[group].add(part)
+    divided = [group for group, of_group in parts_of.items() if len(of_group) > 1]
+    if divided:
         yield (
-            f"{len(torn)} groups are in more than one part, for example {torn[0]!r}: keep each group in one "
-            "part"
+            f"{len(divided)} groups are in more than one part, for example {divided[0]!r}: keep each group "
+            "in one part"
         )
-    if len(spanning) < len(triplets):
+    if len(parts_of) < len(triplets):
         yield "groups contain several images: the marginal promise needs one image per group"
     elif triplets.provenance.population is None:
         yield from _source_warnings(triplets.names)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ AXES = {3: "CYX", 4: "CZYX"}
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
-    """One image of a dataset item; np.asarray reads it."""
+class DatasetImage:
+    """One image of an item of a dataset; np.asarray reads it."""
 
     dataset: Any
     index: int
@@ -40,7 +41,11 @@ class Item:
         return array if dtype is None else array.astype(dtype)
 
 
-def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, list[Item]], str]:
+UnreadImage = Path | Array | DatasetImage
+"""The file of an image, an array, or an image of a dataset."""
+
+
+def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, list[DatasetImage]], str]:
     """Return the images of every item by role, and their axes, taken from the first item.
 
     Raises:
@@ -62,16 +67,16 @@ def items_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, 
             f"items are {_text(first)}: give items (x, y_hat) or (x, y_hat, y), or name their keys with "
             "keys=(...)"
         )
-    items = {
-        role: [Item(dataset, index, key) for index in range(len(dataset))]
+    images = {
+        role: [DatasetImage(dataset, index, key) for index in range(len(dataset))]
         for role, key in zip(ROLES, keys, strict=False)
     }
-    dimensions = np.asarray(items["y_hat"][0]).ndim
+    dimensions = np.asarray(images["y_hat"][0]).ndim
     if dimensions not in AXES:
         raise ImageError(
             f"y_hat of item 0 has {dimensions} axes: images of a dataset must be (C, H, W) or (C, D, H, W)"
         )
-    return items, AXES[dimensions]
+    return images, AXES[dimensions]
 
 
 def _text(item: Any) -> str:

@@ -1,4 +1,8 @@
-"""Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright."""
+"""Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright.
+
+Whatever opens a file raises a MissingFileError if there is none, and an ImageError if it cannot be decoded,
+has several time points of which none is named, or takes more memory than allowed.
+"""
 
 import os
 from collections.abc import Iterator
@@ -8,37 +12,26 @@ from pathlib import Path
 from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
 from conformask.data.formats.format import at_time as at_time
 from conformask.data.formats.header import Header, ImageHandle, Places, Window, window_of
-from conformask.data.limits import FLOAT32, check_memory
+from conformask.data.memory import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import PLAIN, Reading
 from conformask.types import Array
 
 
 def decode(path: Path, reading: Reading = PLAIN) -> Array:
-    """Return the pixels of a file, in the file's own type, (*space) or (*space, C).
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
-    """
+    """Return the pixels of a file, in the file's own type, (*space) or (*space, C)."""
     return decode_with_header(path, reading)[0]
 
 
 def decode_with_header(path: Path, reading: Reading = PLAIN) -> tuple[Array, Header]:
     """Return the pixels, as decode does, and the header of the file."""
-    with _opened(path, reading) as image:
+    with _open(path, reading) as image:
         return _whole(path, image), image.header
 
 
 def read_header(path: Path, reading: Reading = PLAIN) -> Header:
-    """Return the header of a file's image, as decode_with_header does.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: its header cannot be read, it has several time points, or a PNG or JPEG that takes more
-            memory than allowed.
-    """
-    with _opened(path, reading) as image:
+    """Return the header of a file's image, as decode_with_header does."""
+    with _open(path, reading) as image:
         return image.header
 
 
@@ -47,18 +40,14 @@ def open_window(path: Path, reading: Reading = PLAIN) -> Window:
 
     OME-Zarr, npy and plain NIfTI are read on demand; a compressed TIFF is decoded once, into a
     temporary file; the others are decoded whole.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has several time points, or takes more memory than allowed.
     """
-    with _opened(path, reading) as image:
+    with _open(path, reading) as image:
         header, read = image.header, image.window() if image.window else window_of(_whole(path, image))
 
     def window(places: Places) -> Array:
         with _readable(path):
-            sides = zip(header.space, places, strict=True)
-            return _checked(path, read(places), header, tuple(len(range(side)[at]) for side, at in sides))
+            sides = tuple(len(range(side)[span]) for side, span in zip(header.space, places, strict=True))
+            return _checked(path, read(places), header, sides)
 
     return window
 
@@ -79,11 +68,7 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
 
 
 def companions_of(path: Path) -> list[Path]:
-    """Return the other files in which pixels of a file lie.
-
-    Raises:
-        ImageError: the file cannot be read.
-    """
+    """Return the other files in which pixels of a file lie."""
     kind = format_of(path)
     if kind is None or kind.companions is None:
         return []
@@ -106,7 +91,7 @@ def is_image(path: Path) -> bool:
 
 
 @contextmanager
-def _opened(path: Path, reading: Reading) -> Iterator[ImageHandle]:
+def _open(path: Path, reading: Reading) -> Iterator[ImageHandle]:
     file, time = at_time(path)
     if not (os.path.isfile(file) or os.path.isdir(file)):
         raise MissingFileError(f"{path} does not exist")

@@ -2,22 +2,32 @@
 
 import hashlib
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from conformask.data.decoding import decode_with_header, is_image, name_and_suffix
+from conformask.data.datasets import UnreadImage
+from conformask.data.decoding import (
+    at_time,
+    companions_of,
+    decode_with_header,
+    is_image,
+    name_and_suffix,
+    read_header,
+)
 from conformask.data.formats import BY_SUFFIX
 from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from conformask.data.formats.format import rounded_down
 from conformask.data.formats.header import DataRange as DataRange
-from conformask.data.formats.header import Header, arranged, header_of
+from conformask.data.formats.header import Header, header_of, image_of_array
 from conformask.data.formats.header import channels_last as channels_last
-from conformask.data.formats.quantised import nearest, rounded_down
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
+from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
+from conformask.storage.sealed import path_hash
 from conformask.types import Array
 
 Image = Float[np.ndarray, "_ ..."]
@@ -28,17 +38,27 @@ HASH_LEVELS = 65535
 """Largest integer to which pixels are rounded for hashes: 16 bits."""
 BLOCK = 2**20
 """Number of values that are worked on at once, in float64."""
-WRITERS = {suffix: (each.write, each.holds_floats) for suffix, each in BY_SUFFIX.items() if each.write}
 LONGEST_NAME = 255 - len(".ome.tiff")
 """Longest name, in bytes, that leaves room for a suffix."""
 
 
 def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:
-    """Read an image of any type as float32 (C, *space) in [0, 1]; see `with_header`."""
-    return with_header(path, reading)[0]
+    """Read an image file of any type as float32 (C, *space) in [0, 1]; see `image_and_header`."""
+    return image_and_header(Path(path), reading)[0]
 
 
-def with_header(path: Path | str, reading: Reading = PLAIN) -> tuple[Image, Header]:
+def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the array") -> Image:
+    """Convert an image (H, W) or (H, W, C), or of the given axes, to float32 (C, *space) in [0, 1].
+
+    Raises:
+        ImageError: another shape or type, NaN, or values outside the range; its message names `name`.
+    """
+    return image_and_header(array, reading, name)[0]
+
+
+def image_and_header(
+    image: UnreadImage, reading: Reading = PLAIN, name: str = "the array"
+) -> tuple[Image, Header]:
     """Read an image as float32 (C, *space) in [0, 1], with its header; `reading` is that of its role.
 
     Alpha is dropped, palettes become RGB, the orientation is applied. The range follows from the bits of the
@@ -48,22 +68,30 @@ def with_header(path: Path | str, reading: Reading = PLAIN) -> tuple[Image, Head
     Raises:
         MissingFileError: there is no such file.
         ImageError: it cannot be decoded, has several time points, takes more memory than allowed, or holds
-            NaN or values outside the range.
+            NaN or values outside the range; messages call an array `name`.
     """
-    array, header = decode_with_header(Path(path), reading)
-    return to_unit(array, header, reading, str(path)), header
+    if isinstance(image, Path):
+        array, header = decode_with_header(image, reading)
+        return to_unit(array, header, reading, str(image)), header
+    array, header = image_of_array(np.asarray(image), name, reading.axes)
+    return to_unit(array, header, reading, name), header
 
 
-def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the array") -> Image:
-    """Convert an image (H, W) or (H, W, C), or of the given axes, to float32 (C, *space) in [0, 1].
+def header_of_image(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Header:
+    """Return the header of an image, which is not decoded; messages call an array `name`."""
+    if isinstance(image, Path):
+        return read_header(image, reading)
+    return header_of(np.asarray(image), name, reading.axes)
 
-    Raises:
-        ImageError: another shape or type, NaN, or values outside the range; its message names `name`.
-    """
-    array = np.asarray(array)
-    header = header_of(array, name, reading.axes)
-    array = array if reading.axes is None else arranged(array, reading.axes, name)
-    return to_unit(array, header, reading, name)
+
+def image_hash(image: UnreadImage) -> str:
+    """Return a hash of the content of an image's file, or files, and of its time point; or of an array."""
+    if not isinstance(image, Path):
+        return hash_of_arrays({"image": np.asarray(image)})
+    file, time = at_time(image)
+    hashes = [path_hash(part) for part in (file, *companions_of(file))]
+    digest = hashes[0] if len(hashes) == 1 else hash_of(hashes)
+    return digest if time is None else f"{digest}-{time}"
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows lies outside the range
@@ -77,17 +105,15 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
     low, high = _range_of(array, header, name) if data_range is None else _checked_range(data_range)
     pixels = array[..., None] if array.ndim == len(header.space) else array
     unit = np.empty((pixels.shape[-1], *pixels.shape[:-1]), np.float32)
-    least, most = math.inf, -math.inf
+    lowest, highest = math.inf, -math.inf
     for part, block in zip(_blocks(unit, 1), _blocks(pixels, 0), strict=True):
         values = _finite(block, name, nan=reading.nan is not None)
-        least, most = (
-            min(least, float(np.fmin.reduce(values, axis=None))),
-            max(most, float(np.fmax.reduce(values, axis=None))),
-        )
+        lowest = min(lowest, float(np.fmin.reduce(values, axis=None)))
+        highest = max(highest, float(np.fmax.reduce(values, axis=None)))
         inside = np.clip((values - low) / (high - low), 0, 1)
         part[...] = np.moveaxis(1 - inside if reading.turned else inside, -1, 0)
     if reading.clip != "all":
-        _check_inside(least, most, (low, high), name)
+        _check_inside(lowest, highest, (low, high), name)
     return unit
 
 
@@ -134,12 +160,12 @@ def _checked_range(data_range: DataRange) -> DataRange:
     return low, high
 
 
-def _check_inside(least: float, most: float, data_range: DataRange, name: str) -> None:
+def _check_inside(lowest: float, highest: float, data_range: DataRange, name: str) -> None:
     low, high = data_range
     slack = TOLERANCE * (high - low)
-    if least >= low - slack and most <= high + slack:
+    if lowest >= low - slack and highest <= high + slack:
         return
-    extreme = most if most - high > low - least else least
+    extreme = highest if highest - high > low - lowest else lowest
     raise ImageError(
         f"{name} contains the value {extreme:.6g}, outside its range ({low:g}, {high:g}); give the right "
         "range as data_range=(low, high) or --data-range LOW HIGH"
@@ -158,11 +184,16 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    write, holds_floats = _writer(path)
-    _check_writable(path, image, holds_floats)
-    content = image.astype(np.float32) if holds_floats else levels(image, bits, round_down)
+    kind = BY_SUFFIX.get(path.suffix.lower())
+    if kind is None or kind.write is None:
+        suffixes = sorted(suffix for suffix, kind in BY_SUFFIX.items() if kind.write)
+        raise InvalidArgumentError(
+            f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {suffixes}"
+        )
+    _check_writable(path, image, kind.holds_floats)
+    content = image.astype(np.float32) if kind.holds_floats else levels(image, bits, round_down)
     with atomic_write(path) as aside:
-        write(aside, channels_last(content))
+        kind.write(aside, channels_last(content))
 
 
 def quantised(image: Image, bits: int) -> Image:
@@ -174,16 +205,10 @@ def levels(image: Image, bits: int, round_down: bool) -> Array:
     """Convert [0, 1] to integers of 8 or 16 bits; rounded down, no value read back is above the one given."""
     if bits not in (8, 16):
         raise InvalidArgumentError(f"bits is {bits}; choose 8 or 16")
-    return rounded_down(image, bits) if round_down else nearest(image, bits)
-
-
-def _writer(path: Path) -> tuple[Callable[[Path, Array], None], bool]:
-    """Return the function that writes a file of this suffix, and whether such files hold floats."""
-    if path.suffix.lower() not in WRITERS:
-        raise InvalidArgumentError(
-            f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {sorted(WRITERS)}"
-        )
-    return WRITERS[path.suffix.lower()]
+    if round_down:
+        return rounded_down(image, bits)
+    nearest: Array = np.floor(np.clip(image, 0, 1).astype(np.float64) * (2.0**bits - 1) + 0.5)
+    return nearest.astype(np.uint8 if bits == 8 else np.uint16)
 
 
 def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
@@ -207,12 +232,13 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    found = {path for path in paths if _is_image(path, folder)}
-    images = sorted(path for path in found if found.isdisjoint(path.parents))
+    candidates = {path for path in paths if _is_image(path, folder)}
+    # a zarr or a series is one image, whatever lies in its folder
+    images = sorted(path for path in candidates if candidates.isdisjoint(path.parents))
     if not images:
-        deep = "" if recursive else " directly"
+        where = "" if recursive else " directly"
         raise MissingFileError(
-            f"{folder} contains no images{deep}: files that end with {', '.join(IMAGE_SUFFIXES)}, or "
+            f"{folder} contains no images{where}: files that end with {', '.join(IMAGE_SUFFIXES)}, or "
             "folders with one DICOM series each"
         )
     for path in images:

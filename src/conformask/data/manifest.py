@@ -5,19 +5,17 @@ import math
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from conformask.data.datasets import Item
 from conformask.data.decoding import at_time, is_image, name_and_suffix, times_of
 from conformask.data.images import check_name, list_images
+from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
-from conformask.types import Array
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
@@ -34,28 +32,12 @@ SHOWN = 5
 """Number of names that an error lists."""
 
 
-@dataclass(frozen=True, eq=False)
-class ManifestRow:
-    """One triplet, not yet read: its images or their files, name, group, category, weight and part."""
-
-    name: str
-    x: Path | Array | Item
-    y_hat: Path | Array | Item
-    y: Path | Array | Item | None = None
-    group: str | None = None
-    category: str | None = None
-    weight: float | None = None
-    part: str | None = None
-    region: Path | Array | None = None
-    """The pixels that the promise is about; None for all."""
-
-
-def check_rows(rows: Sequence[ManifestRow]) -> None:
+def check_rows(rows: Sequence[TripletRow]) -> None:
     """Raise for bad or repeated names, and weights that are not finite and above 0."""
-    seen: set[str] = set()
+    names: set[str] = set()
     for index, row in enumerate(rows):
         check_name(row.name, f"triplet {index}")
-        _check_new(row.name, seen, f"triplet {index}")
+        _check_new(row.name, names, f"triplet {index}")
         if row.weight is not None:
             parse_weight(row.weight, f"triplet {row.name!r}")
 
@@ -71,23 +53,23 @@ def parse_weight(value: str | float, where: str) -> float:
     return weight
 
 
-def _check_new(name: str, seen: set[str], where: str) -> None:
-    if name in seen:
+def _check_new(name: str, names: set[str], where: str) -> None:
+    if name in names:
         raise InvalidArgumentError(
             f"{where}: the name {name!r} is already used; give every triplet its own name"
         )
-    seen.add(name)
+    names.add(name)
 
 
-def rows_of_arrays(given: Mapping[str, Iterable[Any] | None]) -> list[ManifestRow]:
+def rows_of_arrays(arguments: Mapping[str, Iterable[Any] | None]) -> list[TripletRow]:
     """Make rows from columns x, y_hat, y, regions, groups, categories, weights, names (else numbered)."""
-    columns = {name: list(values) for name, values in given.items() if values is not None}
+    columns = {name: list(values) for name, values in arguments.items() if values is not None}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
     _check_lengths(columns, count)
     columns.setdefault("names", [f"{index:05d}" for index in range(count)])
-    named = {FIELDS.get(name, name): values for name, values in columns.items()}
-    rows = [ManifestRow(**{name: named[name][index] for name in named}) for index in range(count)]
+    fields = [FIELDS.get(name, name) for name in columns]
+    rows = [TripletRow(**dict(zip(fields, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     check_rows(rows)
     return rows
 
@@ -102,7 +84,7 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
             )
 
 
-def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:
+def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem.
 
     Each time point of a file is a row, and the file its group; a region without time applies to all of them.
@@ -124,12 +106,12 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[ManifestRow]:
     ]
 
 
-def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[ManifestRow]:
+def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[TripletRow]:
     """Yield one row, or one for each time point."""
     times = {role: times_of(path, reading) for role, path in files.items()}
     count = times["y_hat"]
     if count is None:
-        yield ManifestRow(stem, files["x"], files["y_hat"], files.get("y"), region=files.get("region"))
+        yield TripletRow(stem, files["x"], files["y_hat"], files.get("y"), region=files.get("region"))
         return
     for role, path in files.items():
         if times[role] != count and not (role == "region" and times[role] is None):
@@ -142,7 +124,7 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
             role: path if times[role] is None else path.with_name(f"{path.name}#t={time}")
             for role, path in files.items()
         }
-        yield ManifestRow(
+        yield TripletRow(
             f"{stem}_t{time:03d}",
             points["x"],
             points["y_hat"],
@@ -165,16 +147,16 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 def _check_partners(
     folder: Path, role: str, files: Mapping[str, Path], other: str, partners: Mapping[str, Path]
 ) -> None:
-    alone = [f"{role}/{path.name}" for stem, path in files.items() if stem not in partners]
-    if alone:
-        more = f" and {len(alone) - SHOWN} more" if len(alone) > SHOWN else ""
+    unmatched = [f"{role}/{path.name}" for stem, path in files.items() if stem not in partners]
+    if unmatched:
+        more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
         raise MissingFileError(
-            f"{folder}: {', '.join(alone[:SHOWN])}{more} have no partner of the same name in {other}/; add "
-            "the missing files or remove these"
+            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} have no partner of the same name in {other}/; "
+            "add the missing files or remove these"
         )
 
 
-def rows_of_manifest(path: Path) -> list[ManifestRow]:
+def rows_of_manifest(path: Path) -> list[TripletRow]:
     """Read and check every line of a manifest, as an editor or Excel saves it.
 
     Raises:
@@ -203,11 +185,11 @@ def _text(path: Path) -> str:
     encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = content.decode(encoding)
-        before, null, _ = text.partition("\0")
+        text_before, null, _ = text.partition("\0")
     except UnicodeDecodeError as error:
-        before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
+        text_before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
     if null:
-        line = len(f"{before}.".splitlines())
+        line = len(f"{text_before}.".splitlines())
         raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
     return text
 
@@ -232,15 +214,17 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             f"{list(COLUMNS)}"
         )
     for column in columns:
-        near = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
-        if column not in COLUMNS and near:
-            raise InvalidArgumentError(f"{path} line 1: unknown column {column!r}; did you mean {near[0]!r}?")
+        similar = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
+        if column not in COLUMNS and similar:
+            raise InvalidArgumentError(
+                f"{path} line 1: unknown column {column!r}; did you mean {similar[0]!r}?"
+            )
         if column and columns.count(column) > 1:
             raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
 
-def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[ManifestRow]:
-    seen: set[str] = set()
+def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[TripletRow]:
+    names: set[str] = set()
     for line in reader:
         where = f"{path} line {reader.line_num}"
         if None in line:
@@ -249,18 +233,19 @@ def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[ManifestRow]:
                 "quotation marks"
             )
         cells = {key: (value or "").strip() for key, value in line.items() if key}
+        # Excel writes semicolons where a comma is the decimal sign
         if "weight" in cells and reader.reader.dialect.delimiter != ",":
             cells["weight"] = cells["weight"].replace(",", ".")
         row = _parsed_line(path.parent, cells, where)
-        _check_new(row.name, seen, where)
+        _check_new(row.name, names, where)
         yield row
 
 
-def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> ManifestRow:
+def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> TripletRow:
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
     name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
-    return ManifestRow(
+    return TripletRow(
         name,
         x,
         y_hat,

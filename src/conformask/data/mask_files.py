@@ -1,7 +1,6 @@
 """Masks of 16 bits, written block by block, in the type and the place of the image that they lie over."""
 
 from collections.abc import Iterator
-from itertools import product
 from pathlib import Path
 
 from conformask.data.formats import BY_SUFFIX, format_of, known_suffix
@@ -9,6 +8,7 @@ from conformask.data.formats.dicom import DICOM_SERIES
 from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.formats.header import Places
 from conformask.data.formats.png_jpeg import PNG
+from conformask.data.formats.pyramid import blocks_of
 from conformask.errors import ImageError, chosen
 from conformask.records.size import Size
 from conformask.storage.atomic import atomic_write
@@ -24,9 +24,9 @@ OF_VOLUMES = ".ome.tif"
 def mask_suffix(suffix: str, volume: bool = False) -> str:
     """Return the suffix of masks of images with this suffix, such as .ome.tif; "" is a DICOM series."""
     kind = (format_of(Path(f"mask{suffix}")) if suffix else DICOM_SERIES) or PNG
-    mine = kind.mask_suffix or suffix
-    writer = format_of(Path(f"mask{mine}"))
-    return OF_VOLUMES if volume and not (writer and writer.volumes) else mine
+    own_suffix = kind.mask_suffix or suffix
+    writer = format_of(Path(f"mask{own_suffix}"))
+    return OF_VOLUMES if volume and not (writer and writer.volumes) else own_suffix
 
 
 def side_of_block(size: Size) -> int:
@@ -36,8 +36,7 @@ def side_of_block(size: Size) -> int:
 
 def grid(size: Size, block: int | None = None) -> Iterator[Places]:
     """Return the places of the blocks, row by row, plane by plane; their side defaults to that in files."""
-    block = block or side_of_block(size)
-    return product(*([slice(at, min(at + block, side)) for at in range(0, side, block)] for side in size))
+    return blocks_of(size, (block or side_of_block(size),) * len(size))
 
 
 def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -> None:
@@ -48,7 +47,7 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -
         ImageError: a mask of channels or axes that the file cannot hold.
         OutputError: the file cannot be written.
     """
-    writers = {suffix: each for suffix, each in BY_SUFFIX.items() if each.write_blocks}
+    writers = {suffix: kind for suffix, kind in BY_SUFFIX.items() if kind.write_blocks}
     kind = chosen(writers, known_suffix(path), "suffix")
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:

@@ -26,7 +26,7 @@ FAINT = 5e-4
 """Standard deviation, of images in [0, 1], below which signs are noise, as in an empty field."""
 CHUNK = 512
 """Number of images compared at once."""
-Looks = UInt8[np.ndarray, "_ w b"]
+PerceptualHashes = UInt8[np.ndarray, "_ w b"]
 Signs = Float[np.ndarray, "_ s"]
 
 
@@ -43,7 +43,9 @@ def perceptual_hash(image: Image) -> UInt8[np.ndarray, "w b"]:
     return np.packbits(np.column_stack([(waves > 0) & clear[:, None], clear]), axis=1)
 
 
-def find_copies(new: Looks, known: Looks, title: str = "looking for copies") -> list[tuple[int, int]]:
+def find_copies(
+    new: PerceptualHashes, known: PerceptualHashes, title: str = "looking for copies"
+) -> list[tuple[int, int]]:
     """Return the places (in new, in known) of images that are copies of each other."""
     starts = range(0, len(new), CHUNK)
     pairs = []
@@ -53,7 +55,7 @@ def find_copies(new: Looks, known: Looks, title: str = "looking for copies") -> 
     return pairs
 
 
-def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:
+def _agreement(new: PerceptualHashes, known: PerceptualHashes) -> Float[np.ndarray, "n m"]:
     """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
     best = np.zeros((len(new), len(known)), np.float32)
     for left, right in _compared(new, known):
@@ -61,21 +63,22 @@ def _agreement(new: Looks, known: Looks) -> Float[np.ndarray, "n m"]:
     return best
 
 
-def _compared(new: Looks, known: Looks) -> Iterator[tuple[Signs, Signs]]:
-    whole, of_known = _signs(new[:, 0]), _signs(known[:, 0])
-    yield from ((turned, of_known) for turned in _turns(whole))
+def _compared(new: PerceptualHashes, known: PerceptualHashes) -> Iterator[tuple[Signs, Signs]]:
+    whole, known_whole = _signs(new[:, 0]), _signs(known[:, 0])
+    yield from ((turned, known_whole) for turned in _turns(whole))
+    # a cropped copy resembles a window of the original
     for window in range(1, WINDOWS):
-        of_window = _signs(known[:, window])
+        known_window = _signs(known[:, window])
         for mirrored in (1.0, _MIRROR):
-            yield _signs(new[:, window]) * mirrored, of_known
-            yield whole * mirrored, of_window
+            yield _signs(new[:, window]) * mirrored, known_whole
+            yield whole * mirrored, known_window
 
 
 def _turns(signs: Signs) -> Iterator[Signs]:
     """Yield the signs under the eight symmetries of a square."""
-    for either in (signs, signs[:, _TRANSPOSED]):
+    for oriented in (signs, signs[:, _TRANSPOSED]):
         for flip in (1.0, _MIRROR, _UPSIDE_DOWN, _MIRROR * _UPSIDE_DOWN):
-            yield (either * flip).astype(np.float32)
+            yield (oriented * flip).astype(np.float32)
 
 
 def _signs(packed: UInt8[np.ndarray, "n b"]) -> Signs:
@@ -88,10 +91,11 @@ def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s 
     """Return the means of side x side parts; pixels on an edge count for both parts, by their shares."""
     for _ in range(2):
         length = len(grey)
+        # sums up to each edge, of which differences are the sums of parts
         total = np.concatenate([np.zeros((1, grey.shape[1])), grey.cumsum(axis=0)])
         edges = np.linspace(0, length, side + 1)
-        whole = np.minimum(edges.astype(int), length - 1)
-        at_edges = total[whole] + (edges - whole)[:, None] * grey[whole]
+        pixel = np.minimum(edges.astype(int), length - 1)
+        at_edges = total[pixel] + (edges - pixel)[:, None] * grey[pixel]
         grey = (np.diff(at_edges, axis=0) * side / length).T
     return grey
 
@@ -111,6 +115,7 @@ _PROJECTIONS = [
 ]
 WINDOWS = len(_PROJECTIONS)
 """Number of windows per image; the first is the whole image."""
+# mirroring an image changes the signs of its odd frequencies, and transposing it swaps the two frequencies
 _DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
 _BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
 _MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]

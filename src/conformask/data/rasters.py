@@ -6,17 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.data.datasets import Item
+from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import open_window, read_header
-from conformask.data.formats.header import Header, Places, Window, arranged, header_of, window_of
+from conformask.data.formats.header import Header, Places, Window, image_of_array, window_of
 from conformask.data.images import Image, to_unit
-from conformask.data.limits import FLOAT32, check_memory
+from conformask.data.memory import FLOAT32, check_memory
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.size import Size
 from conformask.types import Array
 
-KEPT = 2**27
-"""Most values in a slab of full width that is kept for the tiles beside each other."""
+LARGEST_SLAB = 2**27
+"""Most values in a slab of full width that stays in memory for the tiles beside each other."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class Raster:
             ImageError: it cannot be decoded, takes more memory than allowed, or holds NaN or values outside
                 the range; its message says where.
         """
-        sides = zip(("planes", "rows", "columns")[-len(places) :], places, strict=True)
-        name = f"{self.name} ({', '.join(f'{side} {at.start} to {at.stop}' for side, at in sides)})"
+        spans = zip(("planes", "rows", "columns")[-len(places) :], places, strict=True)
+        name = f"{self.name} ({', '.join(f'{axis} {span.start} to {span.stop}' for axis, span in spans)})"
         window = self.window(places)
         check_memory(name, FLOAT32 * window.size)
         return to_unit(window, self.header, self.reading, name)
 
 
-def open_raster(image: Path | Array | Item, reading: Reading = PLAIN, name: str = "the array") -> Raster:
+def open_raster(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Raster:
     """Open an image file of any type, or an array that messages call `name`, without decoding it yet.
 
     Raises:
@@ -56,20 +56,19 @@ def open_raster(image: Path | Array | Item, reading: Reading = PLAIN, name: str 
         ImageError: its header cannot be read, it has several time points, or a zarr lacks chunks.
     """
     if not isinstance(image, Path):
-        array = np.asarray(image)
-        header = header_of(array, name, reading.axes)
-        array = array if reading.axes is None else arranged(array, reading.axes)
+        array, header = image_of_array(np.asarray(image), name, reading.axes)
         return Raster(name, header, reading, window_of(array))
-    header, opened = read_header(image, reading), lru_cache(maxsize=1)(open_window)
+    header, windows = read_header(image, reading), lru_cache(maxsize=1)(open_window)
 
+    # tiles come row by row: those beside each other are cut from one slab, which is decoded once
     @lru_cache(maxsize=1)
     def slab(start: int, stop: int) -> Array:
-        return opened(image, reading)((slice(start, stop), *header.everywhere[1:]))
+        return windows(image, reading)((slice(start, stop), *header.everywhere[1:]))
 
     def window(places: Places) -> Array:
         first, *others = places
-        if (first.stop - first.start) * header.values // header.space[0] > KEPT:
-            return opened(image, reading)(places)
+        if (first.stop - first.start) * header.values // header.space[0] > LARGEST_SLAB:
+            return windows(image, reading)(places)
         return slab(first.start, first.stop)[:, *others]
 
     return Raster(str(image), header, reading, window)

@@ -97,17 +97,13 @@ def _of_another_shape(name: str, shape: tuple[int, ...], size: tuple[int, ...]) 
 
 
 def _weights(array: Array, name: str) -> Array:
-    if array.dtype.kind != "f" or _are_labels(array):
+    # NIfTI often holds labels as floats: whole numbers from 0 on
+    if array.dtype.kind != "f" or ((array >= 0) & (array == np.floor(array))).all():
         return np.asarray(array != 0, np.float32)
     region: Array = array.astype(np.float32)
     if not ((region >= 0) & (region <= 1)).all():
         raise ImageError(f"{name} has values outside [0, 1], or NaN: use 1 for inside and 0 for outside")
     return region
-
-
-def _are_labels(array: Array) -> bool:
-    """Return whether the values are whole numbers from 0 on, as NIfTI often keeps labels in floats."""
-    return bool(((array >= 0) & (array == np.floor(array))).all())
 
 
 def without_nan(
@@ -130,7 +126,7 @@ def without_nan(
 
 def not_nan(images: Iterable[Array], region: Region | None) -> Region:
     """Return the region, or 1 if None, without the pixels where an image (C, *space) holds NaN."""
-    found = np.float32(1) if region is None else region
+    inside = np.float32(1) if region is None else region
     for image in images:
-        found = found * ~np.isnan(image).any(axis=0, keepdims=True)
-    return np.asarray(found, np.float32)
+        inside = inside * ~np.isnan(image).any(axis=0, keepdims=True)
+    return np.asarray(inside, np.float32)

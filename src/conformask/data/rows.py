@@ -1,16 +1,16 @@
-"""One row of a collection of triplets: functions that read its images, headers and regions, or hash it."""
+"""The rows of a collection of triplets: where the images of each lie, and what is read of them."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from conformask.data.datasets import Item
-from conformask.data.decoding import at_time, companions_of, read_header
-from conformask.data.formats.header import Header, header_of
-from conformask.data.images import Image, from_user_array, with_header
-from conformask.data.manifest import ManifestRow
+from conformask.data.datasets import UnreadImage
+from conformask.data.formats.header import Header
+from conformask.data.images import header_of_image, image_and_header, image_hash
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.regions import (
     Region,
@@ -21,141 +21,157 @@ from conformask.data.regions import (
     region_window,
     without_nan,
 )
-from conformask.errors import ImageError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.records.size import Size
-from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
-from conformask.storage.sealed import path_hash
 from conformask.types import Array, Triplet
 
 Role = Literal["x", "y_hat", "y"]
 
 
-def read_row(row: ManifestRow, reading: Reading) -> Triplet:
-    """Read the triplet of a row.
+@dataclass(frozen=True, eq=False)
+class TripletRow:
+    """One triplet, not yet read: its images, name, group, category, weight and part.
 
-    Raises:
-        ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
-            or a region is empty.
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
     """
-    (x, of_x), (y_hat, of_y_hat) = _read(row, reading, "x"), _read(row, reading, "y_hat")
-    y, of_y = (None, None) if row.y is None else _read(row, reading, "y")
-    geometry, patient = (None, None) if of_y_hat is None else (of_y_hat.geometry, of_y_hat.patient)
-    if y is not None and y.shape != y_hat.shape:
-        raise ImageError(
-            f"triplet {row.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); they "
-            "must be the same"
-        )
-    if x.ndim != y_hat.ndim:
-        raise ImageError(
-            f"triplet {row.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one is "
-            "a volume, the other is not"
-        )
-    _check_places(row.name, {"x": of_x, "y": of_y}, of_y_hat)
-    region = None if row.region is None else _region(row, reading, y_hat.shape[1:], geometry)
-    if reading.nan is not None:
-        x, y_hat, y, region = without_nan(row.name, x, y_hat, y, region)
-    return Triplet(row.name, x, y_hat, y, row.group, row.category, row.weight, region, geometry, patient)
 
+    name: str
+    x: UnreadImage
+    y_hat: UnreadImage
+    y: UnreadImage | None = None
+    group: str | None = None
+    category: str | None = None
+    weight: float | None = None
+    part: str | None = None
+    region: Path | Array | None = None
+    """The pixels that the promise is about; None for all."""
 
-def header_of_row(row: ManifestRow, role: Role, reading: Reading) -> Header:
-    """Return the header of an image, which is not decoded.
+    def read(self, reading: Reading) -> Triplet:
+        """Read the triplet.
 
-    Raises:
-        ImageError: it cannot be read.
-    """
-    image: Path | Array | Item = getattr(row, role)
-    if isinstance(image, Path):
-        return read_header(image, reading)
-    return header_of(np.asarray(image), _name(row, role), reading.axes)
-
-
-def raster_of_row(row: ManifestRow, role: Role, reading: Reading) -> Raster:
-    """Open an image to be read window by window; only its header is read now.
-
-    Raises:
-        ImageError: the header cannot be read, or chunks of a zarr are missing.
-    """
-    return open_raster(getattr(row, role), reading.of(role), _name(row, role))
-
-
-def region_of_row(row: ManifestRow, reading: Reading) -> RegionWindow | None:
-    """Open the region that read_row would return, to be read window by window; None where there is none.
-
-    Raises:
-        ImageError: a header cannot be read, or is not that of a region of this image.
-    """
-    y_hat = raster_of_row(row, "y_hat", reading)
-    given = None if row.region is None else _region_window(row, reading, y_hat.header)
-    if reading.nan is None:
-        return given
-    x = raster_of_row(row, "x", reading)
-    y = [] if row.y is None else [raster_of_row(row, "y", reading)]
-    images = [image for image in (x, y_hat, *y) if image.size == y_hat.size]
-    return lambda places: not_nan(
-        (image.read(places) for image in images), None if given is None else given(places)
-    )
-
-
-def source_of_row(row: ManifestRow, reading: Reading) -> str:
-    """Return a hash of the files or arrays of a triplet and of how they are read.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    facts = [*reading.facts, row.category, row.weight]
-    images = (row.x, row.y_hat, row.y, *([] if row.region is None else [row.region]))
-    return hash_of([*facts, *map(_hash_of, images)])[:16]
-
-
-def _name(row: ManifestRow, role: str) -> str:
-    return f"{role} of triplet {row.name!r}"
-
-
-def _region(row: ManifestRow, reading: Reading, size: Size, geometry: Geometry | None) -> Region:
-    if isinstance(row.region, Path):
-        return read_region(row.region, size, reading, geometry)
-    return region_of_array(np.asarray(row.region), size, _name(row, "region"), reading.axes)
-
-
-def _region_window(row: ManifestRow, reading: Reading, y_hat: Header) -> RegionWindow:
-    if isinstance(row.region, Path):
-        return region_window(row.region, y_hat.space, reading, y_hat.geometry)
-    region = _region(row, reading, y_hat.space, y_hat.geometry)
-    return lambda places: region[:, *places]
-
-
-def _read(row: ManifestRow, reading: Reading, role: Role) -> tuple[Image, Header | None]:
-    image: Path | Array | Item = getattr(row, role)
-    reading = reading.of(role)
-    if isinstance(image, Path):
-        return with_header(image, reading)
-    return from_user_array(np.asarray(image), reading, _name(row, role)), None
-
-
-def _check_places(name: str, others: Mapping[str, Header | None], y_hat: Header | None) -> None:
-    """Raise for images of one size that lie in different places."""
-    for role, other in others.items():
-        if other is None or y_hat is None or other.space != y_hat.space:
-            continue
-        difference = None
-        if other.geometry is not None and y_hat.geometry is not None:
-            difference = other.geometry.differs(y_hat.geometry)
-        if difference:
+        Raises:
+            ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
+                or a region is empty.
+        """
+        (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
+        y, y_header = (None, None) if self.y is None else self._image("y", reading)
+        if y is not None and y.shape != y_hat.shape:
             raise ImageError(
-                f"triplet {name!r}: {role} and y_hat have {difference}; they must have the same position: "
-                "write y_hat with the header of its input"
+                f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
+                "they must be the same"
             )
+        if x.ndim != y_hat.ndim:
+            raise ImageError(
+                f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
+                "is a volume, the other is not"
+            )
+        self._check_places({"x": x_header, "y": y_header}, y_hat_header)
+        geometry, patient = y_hat_header.geometry, y_hat_header.patient
+        region = None if self.region is None else self._region(reading, y_hat.shape[1:], geometry)
+        if reading.nan is not None:
+            x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
+        return Triplet(
+            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient
+        )
+
+    def header(self, role: Role, reading: Reading) -> Header:
+        """Return the header of an image, which is not decoded."""
+        return header_of_image(getattr(self, role), reading, self._text(role))
+
+    def raster(self, role: Role, reading: Reading) -> Raster:
+        """Open an image to be read window by window; only its header is read now."""
+        return open_raster(getattr(self, role), reading.of(role), self._text(role))
+
+    def region_window(self, reading: Reading) -> RegionWindow | None:
+        """Open the region that `read` would return, to be read window by window; None where there is none."""
+        y_hat = self.raster("y_hat", reading)
+        region = None if self.region is None else self._region_window(reading, y_hat.header)
+        if reading.nan is None:
+            return region
+        x = self.raster("x", reading)
+        y = [] if self.y is None else [self.raster("y", reading)]
+        images = [image for image in (x, y_hat, *y) if image.size == y_hat.size]
+        return lambda places: not_nan(
+            (image.read(places) for image in images), None if region is None else region(places)
+        )
+
+    def source(self, reading: Reading) -> str:
+        """Return a hash of the files or arrays and of how they are read."""
+        images = (self.x, self.y_hat, self.y, *([] if self.region is None else [self.region]))
+        hashes = [None if image is None else image_hash(image) for image in images]
+        return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]
+
+    def _text(self, role: str) -> str:
+        return f"{role} of triplet {self.name!r}"
+
+    def _image(self, role: Role, reading: Reading) -> tuple[Array, Header]:
+        return image_and_header(getattr(self, role), reading.of(role), self._text(role))
+
+    def _region(self, reading: Reading, size: Size, geometry: Geometry | None) -> Region:
+        if isinstance(self.region, Path):
+            return read_region(self.region, size, reading, geometry)
+        return region_of_array(np.asarray(self.region), size, self._text("region"), reading.axes)
+
+    def _region_window(self, reading: Reading, y_hat: Header) -> RegionWindow:
+        if isinstance(self.region, Path):
+            return region_window(self.region, y_hat.space, reading, y_hat.geometry)
+        region = self._region(reading, y_hat.space, y_hat.geometry)
+        return lambda places: region[:, *places]
+
+    def _check_places(self, headers: Mapping[str, Header | None], y_hat: Header) -> None:
+        """Raise for images of the size of y_hat that lie in another place."""
+        for role, header in headers.items():
+            if header is None or header.geometry is None or y_hat.geometry is None:
+                continue
+            difference = header.geometry.differs(y_hat.geometry) if header.space == y_hat.space else None
+            if difference:
+                raise ImageError(
+                    f"triplet {self.name!r}: {role} and y_hat have {difference}; they must have the same "
+                    "position: write y_hat with the header of its input"
+                )
 
 
-def _hash_of(image: Path | Array | Item | None) -> str | None:
-    if image is None:
-        return None
-    if isinstance(image, Path):
-        file, time = at_time(image)
-        hashes = [path_hash(each) for each in (file, *companions_of(file))]
-        digest = hashes[0] if len(hashes) == 1 else hash_of(hashes)
-        return digest if time is None else f"{digest}-{time}"
-    return hash_of_arrays({"image": np.asarray(image)})
+def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
+    """Return a function that finds the group of a row in its name or files.
+
+    Args:
+        where: a regular expression whose one group, in brackets, is found in every name; or "patient", the
+            hash of the patient that the file of y_hat names or, where it names none, the file of x.
+        reading: how files are read.
+
+    Raises:
+        InvalidArgumentError: it is neither; later, if a name or file does not give a group.
+    """
+
+    def patient(row: TripletRow) -> str:
+        patient = row.header("y_hat", reading).patient or row.header("x", reading).patient
+        if patient is None:
+            raise InvalidArgumentError(
+                f"the files of x and y_hat of {row.name!r} name no patient: group_from patient reads the "
+                "PatientID of DICOM files; give a regular expression for the names instead, such as "
+                "sub-([^_]+)"
+            )
+        return patient
+
+    if where == "patient":
+        return patient
+    try:
+        pattern = re.compile(where)
+    except re.error as error:
+        raise InvalidArgumentError(f"group_from {where!r} is not a regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise InvalidArgumentError(
+            f"group_from {where!r} has {pattern.groups} groups in brackets; give exactly one, such as "
+            "sub-([^_]+)"
+        )
+
+    def group(row: TripletRow) -> str:
+        match = pattern.search(row.name)
+        if match is None or not match[1]:
+            raise InvalidArgumentError(f"group_from {where!r} does not match the name {row.name!r}")
+        return match[1]
+
+    return group

@@ -1,7 +1,8 @@
-"""One pass over all triplets, before hours of work: their shapes, and hashes to recognise their images by."""
+"""Facts about all triplets: shapes and hashes from one pass over them, and columns of their curves."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,8 +12,10 @@ from conformask.data.perceptual_hashes import perceptual_hash
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
+from conformask.records.curves import Curves
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
+from conformask.types import Array
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DatasetSummary:
     groups: tuple[str | None, ...]
     """Hash of each image's group name; None where it has no group."""
     perceptual_hashes: UInt8[np.ndarray, "n w b"]
-    """Perceptual hashes of the truths; see `lookalikes`."""
+    """Perceptual hashes of the truths; see `perceptual_hashes`."""
     geometries: tuple[Geometry | None, ...]
     """Geometry of each image, where its file states it."""
     contents: str
@@ -50,12 +53,12 @@ class DatasetSummary:
     @property
     def image_ids(self) -> tuple[str, ...]:
         """All hashes by which these images and groups are recognised, sorted."""
-        return tuple(sorted(trace for trace in {*self.pixels, *self.groups} if trace is not None))
+        return tuple(sorted(image_id for image_id in {*self.pixels, *self.groups} if image_id is not None))
 
     def among(self, image_ids: frozenset[str]) -> list[str]:
         """Return the names of the images whose pixels or group are among these."""
-        both = zip(self.names, self.pixels, self.groups, strict=True)
-        return [name for name, pixels, group in both if {pixels, group} & image_ids]
+        images = zip(self.names, self.pixels, self.groups, strict=True)
+        return [name for name, pixels, group in images if {pixels, group} & image_ids]
 
 
 def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
@@ -98,3 +101,19 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
 def hash_of_group(group: str) -> str:
     """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
     return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+
+
+def columns_of(triplets: Triplets) -> dict[str, Array | None]:
+    """Return group, category and weight of the triplets; None for what they do not have."""
+    category, weight = triplets.categories, triplets.weights
+    return {
+        "group": np.array(triplets.groups),
+        "category": None if None in category else np.array(category),
+        "weight": None if None in weight else np.array(weight, dtype=np.float64),
+    }
+
+
+def labelled(curves: Curves, triplets: Triplets) -> Curves:
+    """Add the columns of these triplets to their curves, except those that the curves already have."""
+    columns: dict[str, Any] = columns_of(triplets)
+    return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})

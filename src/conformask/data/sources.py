@@ -8,24 +8,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from conformask.data.decoding import read_header
-from conformask.data.formats.header import Header, header_of
+from conformask.data.formats.header import Header
 from conformask.data.images import (
     DataRange,
     Image,
     check_name,
-    from_user_array,
+    header_of_image,
+    image_and_header,
+    image_hash,
     list_images,
     quantised,
-    read_image,
 )
 from conformask.data.splits import assign_parts, check_part, check_split, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
-from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
-from conformask.storage.sealed import path_hash
 from conformask.types import Array
 
 
@@ -42,17 +40,19 @@ class Source:
 
 
 @dataclass(frozen=True)
-class _TileOptions:
+class _Tiling:
+    """How images are cut, and assigned to the parts of the split."""
+
     size: int
     stride: int | None
-    how: str
+    split: str
     seed: int
 
     def __post_init__(self) -> None:
-        check_split(self.how)
+        check_split(self.split)
         if self.size < 1 or (self.stride is not None and self.stride < 1):
             raise InvalidArgumentError(f"size {self.size} and stride {self.stride} must be at least 1 pixel")
-        if self.how == "tile" and self.stride is not None and self.stride < self.size:
+        if self.split == "tile" and self.stride is not None and self.stride < self.size:
             raise InvalidArgumentError(
                 f"stride {self.stride} below size {self.size} makes tiles overlap, so split 'tile' could "
                 "put the same pixels in training and calibration: use a stride of at least the size, or "
@@ -61,15 +61,13 @@ class _TileOptions:
 
     def sources(self, file: str, header: Header) -> Iterator[Source]:
         if self.stride is None:
-            yield Source(file, file, file, part_of_tile(file, file, self.how, self.seed), None)
+            yield Source(file, file, file, part_of_tile(file, file, self.split, self.seed), None)
             return
         for row, top in enumerate(range(0, header.space[0] - self.size + 1, self.stride)):
             for column, left in enumerate(range(0, header.space[1] - self.size + 1, self.stride)):
-                yield self._tile(file, f"{file}_r{row:02d}_c{column:02d}", (top, left))
-
-    def _tile(self, file: str, name: str, box: tuple[int, int]) -> Source:
-        part = part_of_tile(file, name, self.how, self.seed)
-        return Source(name, file, file if self.how == "file" else name, part, box)
+                name = f"{file}_r{row:02d}_c{column:02d}"
+                part = part_of_tile(file, name, self.split, self.seed)
+                yield Source(name, file, file if self.split == "file" else name, part, (top, left))
 
     def cut(self, image: Image, box: tuple[int, int] | None) -> Image:
         if box is not None:
@@ -91,11 +89,11 @@ class TrueImages:
         files: Mapping[str, Path | Array],
         headers: Mapping[str, Header],
         sources: Sequence[Source],
-        cutting: _TileOptions,
+        tiling: _Tiling,
         data_range: DataRange | None,
         colour: bool,
     ) -> None:
-        self._files, self._headers, self._cutting = files, headers, cutting
+        self._files, self._headers, self._tiling = files, headers, tiling
         self.sources = tuple(sources)
         self.data_range = data_range
         self._colour = colour
@@ -108,7 +106,7 @@ class TrueImages:
         folder: Path | str,
         size: int,
         stride: int | None = None,
-        how: str = "file",
+        split: str = "file",
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,
@@ -116,14 +114,14 @@ class TrueImages:
         """Open the images of a folder and of the folders in it.
 
         Without a stride the short side is resized to `size` pixels (bicubic, antialiased) and the centre
-        cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `how`
-        says whether the split assigns files, tiles, or tiles within the files that are not for training.
+        cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `split`
+        says what is assigned to a part: a file, a tile, or a tile within a file that is not for training.
         With `colour`, grey images among colour images are repeated to three channels.
 
         Raises:
             MissingFileError: there is no such folder, or no image in it.
             ImageError: an image is unreadable, smaller than `size`, or has other channels than the first.
-            InvalidArgumentError: an unknown `how`, a size or stride below 1, or tiles that would share
+            InvalidArgumentError: an unknown `split`, a size or stride below 1, or tiles that would share
                 pixels between training and calibration.
         """
         folder = Path(folder)
@@ -133,7 +131,7 @@ class TrueImages:
             if name in files:
                 raise ImageError(f"{path} and {files[name]} would both be called {name!r}; rename one")
             files[name] = path
-        return cls._of(files, _TileOptions(size, stride, how, seed), data_range, colour)
+        return cls._of(files, _Tiling(size, stride, split, seed), data_range, colour)
 
     @classmethod
     def from_arrays(
@@ -141,7 +139,7 @@ class TrueImages:
         images: Mapping[str, Array],
         size: int,
         stride: int | None = None,
-        how: str = "file",
+        split: str = "file",
         seed: int = 0,
         data_range: DataRange | None = None,
         colour: bool = False,
@@ -151,28 +149,28 @@ class TrueImages:
             check_name(name, "images")
         if not images:
             raise InvalidArgumentError("images is empty; give at least one array")
-        return cls._of(dict(images), _TileOptions(size, stride, how, seed), data_range, colour)
+        return cls._of(dict(images), _Tiling(size, stride, split, seed), data_range, colour)
 
     @classmethod
     def _of(
         cls,
         files: Mapping[str, Path | Array],
-        cutting: _TileOptions,
+        tiling: _Tiling,
         data_range: DataRange | None,
         colour: bool,
     ) -> "TrueImages":
-        found = tracked(files.items(), "looking at images", len(files))
-        headers = {name: _header(name, file) for name, file in found}
+        images = tracked(files.items(), "looking at images", len(files))
+        headers = {name: header_of_image(image, name=_text(name, image)) for name, image in images}
         for name, header in headers.items():
-            if min(header.space) < cutting.size:
+            if min(header.space) < tiling.size:
                 raise ImageError(
                     f"{_text(name, files[name])} is {' x '.join(map(str, header.space))} pixels, smaller "
-                    f"than {cutting.size} x {cutting.size}; use a smaller --size or leave the image out"
+                    f"than {tiling.size} x {tiling.size}; use a smaller --size or leave the image out"
                 )
-        sources = [source for name, header in headers.items() for source in cutting.sources(name, header)]
+        sources = [source for name, header in headers.items() for source in tiling.sources(name, header)]
         for source in sources:
             check_name(source.name, _text(source.file, files[source.file]))
-        return cls(files, headers, sources, cutting, data_range, colour)
+        return cls(files, headers, sources, tiling, data_range, colour)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -182,7 +180,7 @@ class TrueImages:
 
     def __getitem__(self, index: int) -> tuple[Source, Image]:
         source = self.sources[index]
-        image = self._cutting.cut(self._read(source.file), source.box)
+        image = self._tiling.cut(self._read(source.file), source.box)
         return source, quantised(image, self._bits(source.file))
 
     @property
@@ -208,15 +206,17 @@ class TrueImages:
     @property
     def fingerprint(self) -> str:
         """Hash of the files, and of how they are read, cut and split; reads all of them."""
-        files = {name: _hash_of(self._files[name]) for name in {source.file for source in self.sources}}
-        settings = vars(self._cutting), self.data_range, self.channels, self.bits
+        files = {name: image_hash(self._files[name]) for name in {source.file for source in self.sources}}
+        tiling = self._tiling
+        cut = {"size": tiling.size, "stride": tiling.stride, "how": tiling.split, "seed": tiling.seed}
+        settings = cut, self.data_range, self.channels, self.bits
         return hash_of([files, settings, [vars(source) for source in self.sources]])
 
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """Return the images at these places, in this order."""
         return self._with([self.sources[index] for index in indices])
 
-    def dealt(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
+    def reassigned(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
         """Return these images with whole groups assigned to the four parts again, near the fractions.
 
         Raises:
@@ -227,7 +227,7 @@ class TrueImages:
         return self._with([replace(source, part=parts[source.group]) for source in self.sources])
 
     def _with(self, sources: Sequence[Source]) -> "TrueImages":
-        return TrueImages(self._files, self._headers, sources, self._cutting, self.data_range, self._colour)
+        return TrueImages(self._files, self._headers, sources, self._tiling, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":
         """Return the images of one part of the split.
@@ -248,25 +248,13 @@ class TrueImages:
         return 16 if self.data_range is not None else self._headers[file].bits
 
     def _read(self, name: str) -> Image:
+        """Read an image, or return it again, since the tiles of an image follow each other."""
         if self._last is None or self._last[0] != name:
-            self._last = name, self._decoded(name)
+            file = self._files[name]
+            image, _ = image_and_header(file, Reading(self.data_range), _text(name, file))
+            image = np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
+            self._last = name, image
         return self._last[1]
-
-    def _decoded(self, name: str) -> Image:
-        file = self._files[name]
-        if isinstance(file, Path):
-            image = read_image(file, Reading(self.data_range))
-        else:
-            image = from_user_array(file, Reading(self.data_range), f"image {name!r}")
-        return np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
-
-
-def _hash_of(image: Path | Array) -> str:
-    return path_hash(image) if isinstance(image, Path) else hash_of_arrays({"image": image})
-
-
-def _header(name: str, file: Path | Array) -> Header:
-    return read_header(file) if isinstance(file, Path) else header_of(file, f"image {name!r}")
 
 
 def _text(name: str, file: Path | Array) -> str:
@@ -279,10 +267,10 @@ def _common_channels(headers: Mapping[str, Header], colour: bool) -> int:
         names.setdefault(header.channels, name)
     if len(names) == 1 or (colour and set(names) == {1, 3}):
         return max(names)
-    (first, one), (other, odd) = list(names.items())[:2]
+    (channels, name), (other_channels, other_name) = list(names.items())[:2]
     raise ImageError(
-        f"mixed channels: {odd!r} has {other}, but {one!r} has {first}; use images of one kind, or "
-        "colour=True to convert grey photographs to three channels"
+        f"mixed channels: {other_name!r} has {other_channels}, but {name!r} has {channels}; use images of "
+        "one kind, or colour=True to convert grey photographs to three channels"
     )
 
 

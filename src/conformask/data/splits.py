@@ -13,7 +13,7 @@ from conformask.names import Split
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
 """Fractions of the parts, in their order."""
-How = Literal[Split, "paper"]
+SplitUnit = Literal[Split, "paper"]
 
 
 def uniform(*keys: object) -> float:
@@ -24,7 +24,7 @@ def uniform(*keys: object) -> float:
 
 def part_of(group: str, seed: int = 0) -> str:
     """Return the part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
-    return _deal(uniform(seed, group), PARTS, FRACTIONS)
+    return _part_at(uniform(seed, group), PARTS, FRACTIONS)
 
 
 def assign_parts(
@@ -48,32 +48,34 @@ def assign_parts(
             f"fractions {fractions}: give positive fractions for {', '.join(PARTS)} that sum to 1"
         )
     images = Counter(groups)
-    drawn = sorted(images, key=lambda group: uniform(seed, "fractions", group))
-    units = list(accumulate(1 if by_group else images[group] for group in drawn))
-    fewest = next((count for count, held in enumerate(units, 1) if held >= calibration), len(drawn) + 1)
-    kept = max(fewest, round(fractions[2] * len(drawn)))
-    others = len(drawn) - kept
+    in_order = sorted(images, key=lambda group: uniform(seed, "fractions", group))
+    totals = accumulate(1 if by_group else images[group] for group in in_order)
+    fewest = next((count for count, total in enumerate(totals, 1) if total >= calibration), len(images) + 1)
+    in_calibration = max(fewest, round(fractions[2] * len(images)))
+    others = len(images) - in_calibration
     if others < len(PARTS) - 1:
         units_text = "groups" if by_group else "images"
         raise InvalidArgumentError(
-            f"{len(groups)} images in {len(drawn)} groups are too few for four parts with at least "
+            f"{len(groups)} images in {len(images)} groups are too few for four parts with at least "
             f"{calibration} {units_text} for calibration: add images, or ask for less confidence"
         )
-    rest = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
-    ends = [round(others * share / sum(rest)) for share in accumulate(rest)]
-    first = min(max(1, ends[0]), others - 2)
-    second = min(max(first + 1, ends[1]), others - 1)
-    names = ["calibration"] * kept + ["train"] * first + ["selection"] * (second - first)
-    return dict(zip(drawn, names + ["test"] * (others - second), strict=True))
+    shares = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
+    ends = [round(others * share / sum(shares)) for share in accumulate(shares)]
+    # every part has at least one group
+    train_end = min(max(1, ends[0]), others - 2)
+    selection_end = min(max(train_end + 1, ends[1]), others - 1)
+    parts = ["calibration"] * in_calibration + ["train"] * train_end
+    parts += ["selection"] * (selection_end - train_end) + ["test"] * (others - selection_end)
+    return dict(zip(in_order, parts, strict=True))
 
 
 def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:
     """Return about this fraction of two or more groups, drawn by hash; at least one, and not all."""
-    drawn = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
-    return set(drawn[: min(max(1, round(fraction * len(drawn))), len(drawn) - 1)])
+    in_order = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
+    return set(in_order[: min(max(1, round(fraction * len(groups))), len(groups) - 1)])
 
 
-def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
+def part_of_tile(file: str, tile: str, split: str = "file", seed: int = 0) -> str:
     """Return the part of a tile of a file.
 
     `file` keeps whole files together; `within` does so for train and selection and assigns the tiles of all
@@ -81,22 +83,22 @@ def part_of_tile(file: str, tile: str, how: str = "file", seed: int = 0) -> str:
     tiles to overlap.
 
     Raises:
-        InvalidArgumentError: another `how`.
+        InvalidArgumentError: another `split`.
     """
-    check_split(how)
-    if how in ("tile", "paper"):
+    check_split(split)
+    if split in ("tile", "paper"):
         return part_of(tile, seed)
     part = part_of(file, seed)
-    if how == "file" or part in PARTS[:2]:
+    if split == "file" or part in PARTS[:2]:
         return part
     share = FRACTIONS[2] + FRACTIONS[3]
-    return _deal(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
+    return _part_at(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
 
 
-def check_split(how: str) -> None:
+def check_split(split: str) -> None:
     """Raise for an unknown way of splitting."""
-    if how not in get_args(How):
-        raise InvalidArgumentError(f"split {how!r} is unknown; choose from {list(get_args(How))}")
+    if split not in get_args(SplitUnit):
+        raise InvalidArgumentError(f"split {split!r} is unknown; choose from {list(get_args(SplitUnit))}")
 
 
 def check_part(name: str) -> None:
@@ -105,9 +107,10 @@ def check_part(name: str) -> None:
         raise InvalidArgumentError(f"part {name!r} is unknown; choose from {list(PARTS)}")
 
 
-def _deal(draw: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+def _part_at(number: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+    """Return the part in which a number lies, with parts as wide as their fractions, from 0 on."""
     for part, fraction in zip(parts[:-1], fractions[:-1], strict=True):
-        if draw < fraction:
+        if number < fraction:
             return part
-        draw -= fraction
+        number -= fraction
     return parts[-1]

@@ -3,35 +3,21 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
-from conformask.data.datasets import Item, items_of
+from conformask.data.datasets import DatasetImage, images_of
 from conformask.data.decoding import name_and_suffix
 from conformask.data.formats.header import Header
-from conformask.data.groups import patient_of, pattern
 from conformask.data.images import DataRange
-from conformask.data.manifest import (
-    MANIFEST,
-    ManifestRow,
-    rows_of_arrays,
-    rows_of_folder,
-    rows_of_manifest,
-)
+from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.regions import RegionWindow
-from conformask.data.rows import (
-    Role,
-    header_of_row,
-    raster_of_row,
-    read_row,
-    region_of_row,
-    source_of_row,
-)
+from conformask.data.rows import Role, TripletRow, grouping
 from conformask.data.splits import FRACTIONS, PARTS, assign_parts, check_part, part_of, set_aside
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.names import Guarantee
@@ -43,13 +29,23 @@ from conformask.types import Array, Batch, Triplet
 
 
 class Triplets:
-    """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1]."""
+    """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
+
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
+
+    Examples:
+        >>> import numpy as np
+        >>> from conformask import Triplets
+        >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
+        >>> triplets = Triplets.from_arrays(x=y / 2, y_hat=y, y=y)
+        >>> triplets
+        Triplets(20 images, first x 8 x 8 with 1 channel, y_hat 8 x 8 with 1 channel, with y)
+        >>> triplets[0].y_hat.shape
+        (1, 8, 8)
+    """
 
     def __init__(
-        self,
-        rows: Sequence[ManifestRow],
-        reading: Reading = PLAIN,
-        provenance: Provenance = UNKNOWN,
+        self, rows: Sequence[TripletRow], reading: Reading = PLAIN, provenance: Provenance = UNKNOWN
     ) -> None:
         self._rows = tuple(rows)
         self.reading = reading
@@ -81,10 +77,10 @@ class Triplets:
         """
         folder, reading = Path(folder), reading or Reading(data_range)
         if (folder / MANIFEST).is_file():
-            found = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
+            triplets = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
         else:
-            found = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
-        return found if group_from is None else found.grouped(group_from)
+            triplets = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
+        return triplets if group_from is None else triplets.grouped(group_from)
 
     @classmethod
     def from_manifest(
@@ -98,8 +94,7 @@ class Triplets:
         """Open the triplets of a CSV file, with paths relative to it.
 
         Columns: x, y_hat and optionally y, region, name (else the stem of y_hat), group, category, weight,
-        split.
-        An empty y means that the truth is unknown, an empty group that the image is its own group.
+        split. An empty y means that the truth is unknown, an empty group that the image is its own group.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
@@ -113,9 +108,9 @@ class Triplets:
     @classmethod
     def from_arrays(
         cls,
-        x: Iterable[Array | Item],
-        y_hat: Iterable[Array | Item],
-        y: Iterable[Array | Item] | None = None,
+        x: Iterable[Array | DatasetImage],
+        y_hat: Iterable[Array | DatasetImage],
+        y: Iterable[Array | DatasetImage] | None = None,
         *,
         regions: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
@@ -139,8 +134,8 @@ class Triplets:
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
             "names": names, "regions": regions,
         })  # fmt: skip
-        made_by = UNKNOWN if network is None else Provenance(network=Network(network))
-        return cls(rows, reading or Reading(data_range), made_by)
+        provenance = UNKNOWN if network is None else Provenance(network=Network(network))
+        return cls(rows, reading or Reading(data_range), provenance)
 
     @classmethod
     def from_dataset(
@@ -159,7 +154,7 @@ class Triplets:
         """Make triplets of a torch Dataset, or any sequence, of (x, y_hat[, y]): tensors or arrays.
 
         Images are (C, H, W) or (C, D, H, W), of float in [0, 1] or of `data_range`, such as (-1, 1). They are
-        read one by one on demand, and again each time.
+        read one by one on demand, and again each time. The other arguments are as for `from_arrays`.
 
         Args:
             dataset: has a length and returns an item for a number.
@@ -167,21 +162,16 @@ class Triplets:
                 in a tuple; by default these names, or their order.
             data_range: the values that become 0 and 1.
             reading: says more about how they are read than data_range alone; their axes are those above.
-            groups: the group of each image, as for `from_arrays`.
-            categories: the category of each image.
-            weights: the weight of each image.
-            names: the name of each image.
-            network: the network that made y_hat.
 
         Raises:
             InvalidArgumentError: a dataset without length, or items of other than two or three images.
             ImageError: an item without one of them, or with images of other axes.
         """
-        items, axes = items_of(dataset, keys)
+        images, axes = images_of(dataset, keys)
         return cls.from_arrays(
-            items["x"],
-            items["y_hat"],
-            items.get("y"),
+            images["x"],
+            images["y_hat"],
+            images.get("y"),
             groups=groups,
             categories=categories,
             weights=weights,
@@ -220,7 +210,7 @@ class Triplets:
             ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
                 or a region is empty.
         """
-        return read_row(self._rows[index], self.reading)
+        return self._rows[index].read(self.reading)
 
     @property
     def data_range(self) -> DataRange | None:
@@ -238,11 +228,7 @@ class Triplets:
         return ".npy" if file is None else name_and_suffix(file)[1]
 
     def geometry(self, index: int) -> Geometry | None:
-        """Return the geometry of y_hat, where its file states it.
-
-        Raises:
-            ImageError: its header cannot be read.
-        """
+        """Return the geometry of y_hat, where its file states it."""
         return None if self.file(index) is None else self.header(index).geometry
 
     def geometries(self) -> Iterator[tuple[str, Geometry | None]]:
@@ -266,20 +252,12 @@ class Triplets:
 
     @property
     def dimensions(self) -> int:
-        """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
+        """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header."""
         return len(self.header(0).space)
 
     def header(self, index: int, role: Role = "y_hat") -> Header:
-        """Return the header of an image, which is not decoded.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        return header_of_row(self._rows[index], role, self.reading)
+        """Return the header of an image, which is not decoded."""
+        return self._rows[index].header(role, self.reading)
 
     def _shape_text(self, role: Role) -> str:
         """Return the size and the channels of the first triplet's image of this role, in words."""
@@ -297,34 +275,21 @@ class Triplets:
         Raises:
             InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
-        find = patient_of if where == "patient" else pattern(where)
-        groups = [find(name, partial(self.header, index)) for index, name in enumerate(self.names)]
-        rows = [replace(row, group=group) for row, group in zip(self._rows, groups, strict=True)]
+        group_of = grouping(where, self.reading)
+        rows = [replace(row, group=group_of(row)) for row in self._rows]
         return Triplets(rows, self.reading, self.provenance)
 
     def raster(self, index: int, role: Role) -> Raster:
-        """Open an image of a triplet to be read window by window; only its header is read now.
-
-        Raises:
-            ImageError: the header cannot be read, or chunks of a zarr are missing.
-        """
-        return raster_of_row(self._rows[index], role, self.reading)
+        """Open an image of a triplet to be read window by window; only its header is read now."""
+        return self._rows[index].raster(role, self.reading)
 
     def region(self, index: int) -> RegionWindow | None:
-        """Open the region of a triplet, to be read window by window; None where it has none.
-
-        Raises:
-            ImageError: a header cannot be read, or is not that of a region of this image.
-        """
-        return region_of_row(self._rows[index], self.reading)
+        """Open the region of a triplet, to be read window by window; None where it has none."""
+        return self._rows[index].region_window(self.reading)
 
     def source(self, index: int) -> str:
-        """Return a hash of the files or arrays of a triplet and of how they are read.
-
-        Raises:
-            OSError: a file cannot be read.
-        """
-        return source_of_row(self._rows[index], self.reading)
+        """Return a hash of the files or arrays of a triplet and of how they are read."""
+        return self._rows[index].source(self.reading)
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -393,7 +358,7 @@ class Triplets:
             InvalidArgumentError: an unknown part, or no triplet in it.
         """
         check_part(name)
-        return self._part(name, [row.part for row in self._rows]) if self.has_split else self
+        return self._part(name, self.parts) if self.has_split else self
 
     def split(
         self,
@@ -420,24 +385,19 @@ class Triplets:
             InvalidArgumentError: too few groups, invalid fractions or guarantee, or either beside a manifest
                 that splits.
         """
-        parts = [row.part for row in self._rows]
+        parts: Sequence[str | None] = self.parts
         if fractions is not None or guarantee is not None:
-            parts = self._dealt(fractions or FRACTIONS, seed, guarantee, confidence)
+            if self.has_split:
+                raise InvalidArgumentError(
+                    "the manifest already defines a split: leave out fractions and guarantee"
+                )
+            promise = guarantee_by_name(guarantee or "marginal", confidence)
+            calibration = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
+            of_group = assign_parts(self.groups, fractions or FRACTIONS, seed, calibration, promise.by_group)
+            parts = [of_group[group] for group in self.groups]
         elif not self.has_split:
             parts = [part_of(group, seed) for group in self.groups]
         return Splits(**{name: self._part(name, parts) for name in PARTS})
-
-    def _dealt(
-        self, fractions: Sequence[float], seed: int, guarantee: str | None, confidence: float | None
-    ) -> list[str | None]:
-        if self.has_split:
-            raise InvalidArgumentError(
-                "the manifest already defines a split: leave out fractions and guarantee"
-            )
-        promise = guarantee_by_name(guarantee or "marginal", confidence)
-        fewest = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
-        of_groups = assign_parts(self.groups, fractions, seed, fewest, promise.by_group)
-        return [of_groups[group] for group in self.groups]
 
     def _part(self, name: str, parts: Sequence[str | None]) -> "Triplets":
         indices = [index for index, part in enumerate(parts) if part == name]
@@ -458,9 +418,9 @@ class Triplets:
             raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
         if len(set(self.groups)) < 2:
             raise InvalidArgumentError(f"cannot set aside {fraction:g} of {self._groups_text()}: add groups")
-        aside = set_aside(set(self.groups), fraction, seed)
-        others = self.select(index for index, group in enumerate(self.groups) if group not in aside)
-        return others, self.select(index for index, group in enumerate(self.groups) if group in aside)
+        held_out = set_aside(set(self.groups), fraction, seed)
+        others = self.select(index for index, group in enumerate(self.groups) if group not in held_out)
+        return others, self.select(index for index, group in enumerate(self.groups) if group in held_out)
 
     def _groups_text(self) -> str:
         return f"{len(self)} triplets in {len(set(self.groups))} groups"
@@ -476,11 +436,7 @@ class Triplets:
         return batches_of(self.checked(), batch_size)
 
     def validate(self, progress: Callable[[int], None] | None = None) -> None:
-        """Read everything once, reporting to `progress` how many triplets are done; raise the first error.
-
-        Raises:
-            ImageError: as batches does.
-        """
+        """Read everything once, reporting to `progress` how many triplets are done; raise the first error."""
         for done, _ in enumerate(self.checked(), start=1):
             if progress is not None:
                 progress(done)
@@ -502,7 +458,16 @@ def _bytes_of(triplet: Triplet) -> int:
 
 @dataclass(frozen=True)
 class Splits:
-    """The four parts of a collection; whole groups stay together."""
+    """The four parts of a collection; whole groups stay together.
+
+    Examples:
+        >>> import numpy as np
+        >>> from conformask import Triplets
+        >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
+        >>> splits = Triplets.from_arrays(x=y / 2, y_hat=y, y=y).split(fractions=(0.4, 0.2, 0.2, 0.2))
+        >>> len(splits.train), len(splits.calibration)
+        (8, 4)
+    """
 
     train: Triplets
     selection: Triplets
@@ -510,17 +475,17 @@ class Splits:
     test: Triplets
 
 
-def refuse_others(*given: object) -> None:
+def refuse_others(*arguments: object) -> None:
     """Raise for anything but Triplets, such as a DataLoader; None is allowed.
 
     Raises:
         InvalidArgumentError: its message says what to give instead.
     """
-    for each in given:
-        if each is not None and not isinstance(each, Triplets):
-            dataset = "LOADER.dataset" if hasattr(each, "dataset") else "DATASET"
-            made = "from_folder(PATH)" if isinstance(each, str | Path) else f"from_dataset({dataset})"
+    for argument in arguments:
+        if argument is not None and not isinstance(argument, Triplets):
+            dataset = "LOADER.dataset" if hasattr(argument, "dataset") else "DATASET"
+            call = "from_folder(PATH)" if isinstance(argument, str | Path) else f"from_dataset({dataset})"
             raise InvalidArgumentError(
-                f"expected Triplets, not a {type(each).__name__}: give Triplets.{made}, or the result of "
+                f"expected Triplets, not a {type(argument).__name__}: give Triplets.{call}, or the result of "
                 "another Triplets.from_..."
             )

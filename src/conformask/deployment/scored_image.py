@@ -1,8 +1,5 @@
 """An image that was scored once, and the masks that a masker gives it at any setting."""
 
-import math
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +10,7 @@ from torch import Tensor
 
 from conformask.arithmetic import window_index
 from conformask.calibration import ScoredBatch
-from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
-from conformask.errors import OutputError
 from conformask.masker.masker import Masker
 from conformask.records.size import Size
 from conformask.report.views import Places
@@ -56,23 +51,6 @@ class MaskLevel:
     """Level, as the family's apply takes it."""
     size: float
     """Mask size, mean(1 - m), in the region that the promise is about."""
-
-
-def zeros_on_disk(label: str, shape: tuple[int, ...]) -> Array:
-    """Return zeros in a temporary file, whose pages the system may drop from memory.
-
-    Raises:
-        OutputError: the disk has no room for them; the message calls them `label`.
-    """
-    folder, n_bytes = tempfile.gettempdir(), FLOAT32 * math.prod(shape)
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        raise OutputError(
-            f"{label} takes {n_bytes / 1e9:.1f} GB in {folder}, but only {free / 1e9:.1f} GB are free: set "
-            "TMPDIR to another folder"
-        )
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:

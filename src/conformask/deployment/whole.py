@@ -5,8 +5,6 @@ whose pages the system may drop from memory at any time.
 """
 
 import math
-import shutil
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,10 +20,11 @@ from conformask.arithmetic import best_device, window_index
 from conformask.calibration import ScoredBatch
 from conformask.data.formats.format import Blocks, SourceImage
 from conformask.data.mask_files import grid, write_blocks
+from conformask.data.memory import DiskArray, check_disk
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError, InvalidArgumentError, OutputError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
@@ -125,15 +124,14 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = shape_of_score(masker, image)
-    _check_room(path, BYTES * math.prod(shape))
-    with tempfile.TemporaryFile(dir=path.parent) as file:
-        score = np.memmap(file, np.float32, "w+", shape=shape)
-        count = len(windows_of(masker, image))
-        for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
-            score[window_index(places)] += part
-        mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
-        write_blocks(path, score.shape[1:], mask.blocks(), image.under)
-        return mask.summary
+    check_disk(f"the mask {path}", BYTES * math.prod(shape), path.parent, "choose another folder")
+    score = DiskArray(shape, np.dtype(np.float32), path.parent).mapped()
+    count = len(windows_of(masker, image))
+    for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
+        score[window_index(places)] += part
+    mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
+    write_blocks(path, score.shape[1:], mask.blocks(), image.under)
+    return mask.summary
 
 
 def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
@@ -312,13 +310,4 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
                 "promise that does"
             ),
             stacklevel=4,
-        )
-
-
-def _check_room(path: Path, n_bytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < n_bytes:
-        raise OutputError(
-            f"{path} needs {n_bytes / 1e9:.1f} GB in its folder for scores and mask, but only "
-            f"{free / 1e9:.1f} GB are free: choose another folder"
         )

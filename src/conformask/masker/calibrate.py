@@ -18,9 +18,8 @@ from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
 from conformask.conformal.quantile_regression import LogLinear
-from conformask.data.columns import columns_of, labelled
 from conformask.data.formats.header import Header
-from conformask.data.scan import DatasetSummary, scan
+from conformask.data.scan import DatasetSummary, columns_of, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss

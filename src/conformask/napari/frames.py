@@ -11,9 +11,10 @@ from conformask.arithmetic import window_index
 from conformask.calibration import ScoredBatch
 from conformask.data.formats.format import SourceImage
 from conformask.data.formats.header import DataRange, Header, Places, bits_of, range_of
+from conformask.data.memory import zeros_on_disk
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
-from conformask.deployment.scored_image import ScoredImage, zeros_on_disk
+from conformask.deployment.scored_image import ScoredImage
 from conformask.deployment.whole import (
     WholeImage,
     check_whole,

@@ -15,6 +15,14 @@ class Reading:
 
     Raises:
         InvalidArgumentError: the axes are not valid.
+
+    Examples:
+        >>> import numpy as np
+        >>> from conformask import Reading, Triplets
+        >>> counts = np.full((4, 8, 8), 1000, np.int16)
+        >>> volumes = Triplets.from_arrays([counts], [counts], reading=Reading((0, 4000), axes="ZYX"))
+        >>> volumes[0].y_hat.shape, float(volumes[0].y_hat.max())
+        ((1, 4, 8, 8), 0.25)
     """
 
     data_range: tuple[float, float] | None = None

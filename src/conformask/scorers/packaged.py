@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor
 
-from conformask.data.perceptual_hashes import WINDOWS, Looks
+from conformask.data.perceptual_hashes import WINDOWS, PerceptualHashes
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.records.size import extra_channels
@@ -44,7 +44,7 @@ def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChan
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 
 
-def packaged_hashes() -> Looks:
+def packaged_hashes() -> PerceptualHashes:
     """Return the perceptual hashes of the images that the network was trained on; see `lookalikes`.
 
     They cover whole images only; the hashes of windows are zero.

@@ -6,7 +6,7 @@ import numpy as np
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures, unmasked_loss
-from conformask.data.columns import labelled
+from conformask.data.scan import labelled
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.curves import Curves, Selection

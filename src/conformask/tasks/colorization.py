@@ -1,8 +1,12 @@
 """Colorization: recover the colours of a grey photograph, as in the paper."""
 
+import torch
+
 from conformask.errors import ImageError
-from conformask.tasks.luma import luma
 from conformask.types import Images
+
+ITU_601 = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in the luma of ITU-R 601."""
 
 
 class Colorization:
@@ -37,3 +41,18 @@ class Colorization:
     def compose(self, x: Images, output: Images) -> Images:
         """Return the output clipped to [0, 1]."""
         return output.clamp(0, 1)
+
+
+def luma(image: Images) -> Images:
+    """Return grey (N, 1, H, W) from RGB by ITU-R 601; grey images stay as they are.
+
+    Raises:
+        ImageError: neither 1 nor 3 channels.
+    """
+    channels = image.shape[1]
+    if channels == 1:
+        return image
+    if channels != 3:
+        raise ImageError(f"images have {channels} channels; grey is defined for 1 or 3")
+    weights = torch.tensor(ITU_601, dtype=image.dtype, device=image.device)
+    return (image * weights[:, None, None]).sum(1, keepdim=True).clamp(0, 1)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from conformask.tasks.luma import luma
+from conformask.tasks.colorization import luma
 from conformask.types import Images
 
 STRIPES = 8

@@ -20,10 +20,10 @@ class SuperResolution:
         """
         height, width = image.shape[-2:]
         if height % self.scale or width % self.scale:
-            works = max(self.scale, min(height, width) // self.scale * self.scale)
+            divisible = max(self.scale, min(height, width) // self.scale * self.scale)
             raise ImageError(
                 f"images are {height} x {width} pixels; super_resolution needs sides that are divisible by "
-                f"{self.scale}: use --size {works}"
+                f"{self.scale}: use --size {divisible}"
             )
         return image
 

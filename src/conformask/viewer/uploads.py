@@ -21,8 +21,8 @@ from conformask.data.decoding import decode_with_header, name_and_suffix, read_h
 from conformask.data.formats import FORMATS
 from conformask.data.formats.header import Header, range_of
 from conformask.data.images import check_name, to_unit
-from conformask.data.limits import FLOAT32
 from conformask.data.manifest import parse_weight
+from conformask.data.memory import FLOAT32
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.records.reading import Reading

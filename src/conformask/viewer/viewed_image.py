@@ -12,12 +12,12 @@ from torch import Tensor
 from conformask.arithmetic import window_index
 from conformask.calibration import ScoredBatch, loss_under, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
-from conformask.data.limits import FLOAT32
 from conformask.data.mask_files import grid
+from conformask.data.memory import FLOAT32, zeros_on_disk
 from conformask.data.rasters import Raster
 from conformask.data.regions import check_not_empty
 from conformask.data.triplets import Triplets
-from conformask.deployment.scored_image import ScoredImage, add_depth, level_of, masks_of, zeros_on_disk
+from conformask.deployment.scored_image import ScoredImage, add_depth, level_of, masks_of
 from conformask.deployment.whole import (
     WholeImage,
     exponent_by_blocks,

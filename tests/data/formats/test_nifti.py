@@ -133,7 +133,7 @@ def test_real_series_as_channels(name: str) -> None:
     assert header.channels == SERIES[name]
     assert times_of_file(REAL / name, reading) is None
     with pytest.raises(
-        ImageError, match="has no time axis: if it should have one, name its axes, such as --axes XYZT"
+        ImageError, match="has no time axis: leave out #t=0, or name its axes, such as --axes XYZT"
     ):
         decode(REAL / f"{name}#t=0", reading)
 

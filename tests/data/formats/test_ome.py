@@ -15,9 +15,9 @@ import zarr
 from conformask.data.decoding import decode, open_window, read_header, times_of
 from conformask.data.formats.format import SourceImage
 from conformask.data.formats.pyramid import halvings, means
-from conformask.data.formats.scratch import SMALL, Scratch
 from conformask.data.images import read_image
 from conformask.data.mask_files import grid, write_blocks
+from conformask.data.memory import SMALL, DiskArray
 from conformask.data.rasters import open_raster
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
@@ -853,5 +853,5 @@ def test_a_full_disk_is_an_error_and_no_crash(tmp_path: Path, monkeypatch: pytes
         pytest.skip("the system reserves no room")
     monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(OSError, match="No space left"):
-        Scratch((SMALL, 1), np.dtype(np.uint16), tmp_path, reserve=True)
+        DiskArray((SMALL, 1), np.dtype(np.uint16), tmp_path, reserve=True)
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from conformask.data.formats.png_jpeg import JPEG, PNG
 from conformask.data.formats.tiff import TIFF
 
 FORMATS = (PNG, JPEG, TIFF, NPY, NPZ, OME_ZARR, NIFTI, DICOM, DICOM_SERIES)
-BY_SUFFIX = {suffix: each for each in FORMATS for suffix in each.suffixes}
+BY_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
 IMAGE_SUFFIXES = tuple(BY_SUFFIX)
 
 
@@ -25,7 +25,7 @@ def format_of(path: Path) -> Format | None:
 def known_suffix(path: Path) -> str:
     """Return the end of a name by which its type is known, such as .nii.gz; else its last part."""
     name = path.name.lower()
-    return next((known for known in BY_SUFFIX if name.endswith(known)), path.suffix.lower())
+    return next((suffix for suffix in BY_SUFFIX if name.endswith(suffix)), path.suffix.lower())
 
 
 def suffix_of(path: Path) -> str:

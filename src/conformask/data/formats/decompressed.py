@@ -12,30 +12,30 @@ DICTIONARY = (0, 1, 2, 4)
 """Number of bytes of the dictionary ID in the header of a Zstandard frame, by its flag."""
 
 
-def decompressed_size(codec: str, content: bytes, most: int) -> int:
-    """Return the size of a decompressed chunk; above `most`, some number larger than `most`.
+def decompressed_size(codec: str, content: bytes, largest: int) -> int:
+    """Return the size of a decompressed chunk; above `largest`, some number larger than that.
 
     Args:
         codec: its name in zarr; a codec that is not a compressor leaves the size as it is.
         content: the chunk.
-        most: the size above which it may stop.
+        largest: the size above which it may stop.
 
     Raises:
         Exception: the chunk is damaged; the type depends on the codec.
     """
     measure = MEASURES.get(codec)
-    return len(content) if measure is None else measure(content, most)
+    return len(content) if measure is None else measure(content, largest)
 
 
-def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
+def _stream_size(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
     """Return a measure for a decompressor that can stop early; several streams may follow each other."""
 
-    def measure(content: bytes, most: int) -> int:
+    def measure(content: bytes, largest: int) -> int:
         size = 0
-        while content and size <= most:
+        while content and size <= largest:
             stream, pending = new(), content
-            while not stream.eof and size <= most:
-                part = stream.decompress(pending, most + 1 - size)
+            while not stream.eof and size <= largest:
+                part = stream.decompress(pending, largest + 1 - size)
                 pending = getattr(stream, "unconsumed_tail", b"")
                 if not part and not pending:
                     return size
@@ -46,7 +46,7 @@ def _of_stream(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
     return measure
 
 
-def _of_blosc(content: bytes, most: int) -> int:
+def _blosc_size(content: bytes, largest: int) -> int:
     """Read the size from the header; raise for truncated chunks, since Blosc reads past their end."""
     stated, size = int.from_bytes(content[12:16], "little"), len(content)
     if max(stated, 16) != size:
@@ -54,33 +54,34 @@ def _of_blosc(content: bytes, most: int) -> int:
     return int.from_bytes(content[4:8], "little")
 
 
-def _of_lz4(content: bytes, most: int) -> int:
+def _lz4_size(content: bytes, largest: int) -> int:
     return int.from_bytes(content[:4], "little")
 
 
-def _of_zstd(content: bytes, most: int) -> int:
+def _zstd_size(content: bytes, largest: int) -> int:
     """Read the size from the header of a frame, else decompress the frame into as many bytes as allowed."""
     import imagecodecs
 
     if content[:4] != ZSTD_MAGIC:
         raise ValueError("it is not a Zstandard frame")
+    # RFC 8878: a descriptor, perhaps the size of a window, an ID of a dictionary, and the size of the content
     descriptor = content[4]
-    single, length = bool(descriptor & 32), (0, 2, 4, 8)[descriptor >> 6]
-    length = 1 if single and not length else length
-    start = 5 + (not single) + DICTIONARY[descriptor & 3]
+    single_segment, length = bool(descriptor & 32), (0, 2, 4, 8)[descriptor >> 6]
+    length = 1 if single_segment and not length else length
+    start = 5 + (not single_segment) + DICTIONARY[descriptor & 3]
     if length:
         return int.from_bytes(content[start : start + length], "little") + (256 if length == 2 else 0)
     try:
-        return len(imagecodecs.zstd_decode(content, out=most))
+        return len(imagecodecs.zstd_decode(content, out=largest))
     except imagecodecs.ZstdError:
-        return most + 1
+        return largest + 1
 
 
 MEASURES: Mapping[str, Callable[[bytes, int], int]] = {
-    "gzip": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
-    "zlib": _of_stream(lambda: zlib.decompressobj(WITH_HEADER)),
-    "bz2": _of_stream(bz2.BZ2Decompressor),
-    "blosc": _of_blosc,
-    "lz4": _of_lz4,
-    "zstd": _of_zstd,
+    "gzip": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "zlib": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "bz2": _stream_size(bz2.BZ2Decompressor),
+    "blosc": _blosc_size,
+    "lz4": _lz4_size,
+    "zstd": _zstd_size,
 }

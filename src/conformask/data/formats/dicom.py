@@ -23,7 +23,7 @@ from conformask.data.formats.dicom_masks import write_dicom_blocks
 from conformask.data.formats.dicom_stack import SortedSlices, read_stack
 from conformask.data.formats.format import Format
 from conformask.data.formats.header import DataRange, Header, ImageHandle, Places, bits_of, range_of_bits
-from conformask.data.limits import check_memory
+from conformask.data.memory import check_memory
 from conformask.errors import ImageError, failure_of_system, one_line
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -35,7 +35,7 @@ PHYSICAL = ("CT",)
 
 
 @dataclass(frozen=True)
-class Values:
+class ModalityTransform:
     """Conversion of the stored numbers of a slice to values."""
 
     stored: np.dtype[Any]
@@ -73,9 +73,9 @@ def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContex
     header, dtype = _header(stack, frames), _dtype(frames)
 
     def window(places: Places) -> Array:
-        deep = frames[places[0]] if stack.is_volume else frames
+        slices = frames[places[0]] if stack.is_volume else frames
         plane = places[1:] if stack.is_volume else places
-        pixels = _pixels(path, deep, dtype)[:, *plane]
+        pixels = _pixels(path, slices, dtype)[:, *plane]
         return pixels if stack.is_volume else pixels[0]
 
     return nullcontext(ImageHandle(header, lambda: window(header.everywhere), lambda: window))
@@ -89,7 +89,7 @@ def times_of_dicom(path: Path, reading: Reading) -> int | None:
 def _header(stack: SortedSlices, frames: Sequence[DicomFrame]) -> Header:
     first = frames[0]
     space = (len(frames), *first.size) if stack.is_volume else first.size
-    dtype, values = _dtype(frames), _values(first)
+    dtype, transform = _dtype(frames), _transform(first)
     return Header(
         first.channels,
         space,
@@ -97,56 +97,56 @@ def _header(stack: SortedSlices, frames: Sequence[DicomFrame]) -> Header:
         _data_range(frames, dtype),
         stack.geometry,
         first.patient,
-        sum(values.ends) if values.inverted else None,
+        sum(transform.ends) if transform.inverted else None,
     )
 
 
 def _data_range(frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> DataRange | None:
     """Return the range by the bits of unsigned numbers that are not rescaled; (0, 1) for maps of floats."""
     data, bits = frames[0].data, max(_bits_stored(frame.data) for frame in frames)
-    if _is(data, PALETTE):
+    if data.PhotometricInterpretation == PALETTE:
         return range_of_bits(8 * dtype.itemsize)
     if str(data.get("SOPClassUID")) == PARAMETRIC_MAP or _holds_floats(data):
         return (0.0, 1.0) if dtype.kind == "f" else None
-    stated = dtype.kind == "u" and bits <= 16 and all(_values(frame).is_identity for frame in frames)
-    return range_of_bits(bits) if stated and data.get("Modality") not in PHYSICAL else None
+    are_stored = dtype.kind == "u" and bits <= 16 and all(_transform(frame).is_identity for frame in frames)
+    return range_of_bits(bits) if are_stored and data.get("Modality") not in PHYSICAL else None
 
 
 def _dtype(frames: Sequence[DicomFrame]) -> np.dtype[Any]:
     """Return the type for all slices' values: integers if slopes and intercepts are whole, else floats."""
-    data, values = frames[0].data, [_values(frame) for frame in frames]
-    if _is(data, PALETTE):
+    data, transforms = frames[0].data, [_transform(frame) for frame in frames]
+    if data.PhotometricInterpretation == PALETTE:
         return np.dtype(np.uint16 if data.RedPaletteColorLookupTableDescriptor[2] > 8 else np.uint8)
-    if all(each.is_identity for each in values):
-        return np.result_type(*(each.stored for each in values))
-    ends = [end for each in values for end in each.ends]
-    whole = all(each.slope.is_integer() and each.intercept.is_integer() for each in values)
+    if all(transform.is_identity for transform in transforms):
+        return np.result_type(*(transform.stored for transform in transforms))
+    ends = [end for transform in transforms for end in transform.ends]
+    whole = all(transform.slope.is_integer() and transform.intercept.is_integer() for transform in transforms)
     if whole and not _holds_floats(data):
         for bits in (16, 32):
             if -(2.0 ** (bits - 1)) <= min(ends) and max(ends) < 2.0 ** (bits - 1):
                 return np.dtype(f"i{bits // 8}")
-    wide = any(each.stored.itemsize > 2 and each.stored != np.float32 for each in values)
+    # float32 holds any 16 bits exactly
+    stored = {transform.stored for transform in transforms}
+    wide = any(dtype.itemsize > 2 and dtype != np.float32 for dtype in stored)
     return np.dtype(np.float64 if wide else np.float32)
 
 
-def _values(frame: DicomFrame) -> Values:
+def _transform(frame: DicomFrame) -> ModalityTransform:
     data = frame.data
     is_map = str(data.get("SOPClassUID")) == PARAMETRIC_MAP and frame.value("RealWorldValueSlope") is not None
     kind = "RealWorldValue" if is_map else "Rescale"
     slope, intercept = frame.value(f"{kind}Slope"), frame.value(f"{kind}Intercept")
-    numbers = 1.0 if slope is None else float(slope), float(intercept or 0)
+    scaling = 1.0 if slope is None else float(slope), float(intercept or 0)
     tables = data.get("ModalityLUTSequence")
-    rest = *numbers, int(tables[0].LUTDescriptor[2]) if tables else None, _is(data, INVERTED)
-    allocated, bits, signed = (
-        int(data.BitsAllocated),
-        _bits_stored(data),
-        bool(data.get("PixelRepresentation")),
-    )
+    inverted = bool(data.PhotometricInterpretation == INVERTED)
+    conversion = *scaling, int(tables[0].LUTDescriptor[2]) if tables else None, inverted
+    allocated, bits = int(data.BitsAllocated), _bits_stored(data)
     if _holds_floats(data):
-        return Values(np.dtype(f"f{allocated // 8}"), 0.0, 1.0, *rest)
+        return ModalityTransform(np.dtype(f"f{allocated // 8}"), 0.0, 1.0, *conversion)
+    signed = bool(data.get("PixelRepresentation"))
     low = -(2.0 ** (bits - 1)) if signed else 0.0
     stored = np.dtype(f"{'i' if signed else 'u'}{max(1, allocated // 8)}")
-    return Values(stored, low, low + 2.0**bits - 1, *rest)
+    return ModalityTransform(stored, low, low + 2.0**bits - 1, *conversion)
 
 
 def _bits_stored(data: Any) -> int:
@@ -158,10 +158,6 @@ def _holds_floats(data: Any) -> bool:
     return "PixelRepresentation" not in data and data.BitsAllocated in (32, 64)
 
 
-def _is(data: Any, kind: str) -> bool:
-    return bool(data.PhotometricInterpretation == kind)
-
-
 def _pixels(path: Path, frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> Array:
     """Decode slices, (n, H, W) or (n, H, W, 3)."""
     first = frames[0]
@@ -170,7 +166,7 @@ def _pixels(path: Path, frames: Sequence[DicomFrame], dtype: np.dtype[Any]) -> A
     pixels = np.empty(shape, dtype)
     with quiet():
         for index, (frame, stored) in enumerate(zip(frames, _stored(frames), strict=True)):
-            pixels[index] = _shown(frame, stored)
+            pixels[index] = _values(frame, stored)
     return pixels
 
 
@@ -178,18 +174,18 @@ def _stored(frames: Sequence[DicomFrame]) -> Iterator[Array]:
     """Yield the stored numbers of each slice, colours as RGB; open each file once for frames in a row."""
     from pydicom.pixels import iter_pixels
 
-    for file, together in groupby(frames, key=lambda frame: frame.path):
-        members = tuple(together)
-        indices = [frame.index for frame in members if frame.index is not None]
+    for file, of_file in groupby(frames, key=lambda frame: frame.path):
+        slices = tuple(of_file)
+        indices = [frame.index for frame in slices if frame.index is not None]
         try:
             yield from iter_pixels(file, indices=indices or None)
         except Exception as error:  # of pydicom and of each codec
             if failure_of_system(error) is not None:
                 raise
-            raise ImageError(_undecoded(members[0], error)) from error
+            raise ImageError(_failure_text(slices[0], error)) from error
 
 
-def _undecoded(frame: DicomFrame, error: Exception) -> str:
+def _failure_text(frame: DicomFrame, error: Exception) -> str:
     syntax = frame.data.file_meta.get("TransferSyntaxUID")
     lacks_codec = "missing dependencies" in str(error) or isinstance(error, NotImplementedError)
     if syntax is None or not lacks_codec:
@@ -203,19 +199,18 @@ def _undecoded(frame: DicomFrame, error: Exception) -> str:
     )
 
 
-def _shown(frame: DicomFrame, stored: Array) -> Array:
+def _values(frame: DicomFrame, stored: Array) -> Array:
     """Return the values of a slice, in float64 where they are not the stored numbers."""
     from pydicom.pixels import apply_color_lut, apply_modality_lut
 
-    if _is(frame.data, PALETTE):
+    if frame.data.PhotometricInterpretation == PALETTE:
         return np.asarray(apply_color_lut(stored, frame.data))
-    values = _values(frame)
-    shown: Array = stored
-    if values.table is not None:
-        shown = np.asarray(apply_modality_lut(stored, frame.data))
-    elif not values.is_identity:
-        shown = stored.astype(np.float64) * values.slope + values.intercept
-    return sum(values.ends) - shown.astype(np.float64) if values.inverted else shown
+    transform, values = _transform(frame), stored
+    if transform.table is not None:
+        values = np.asarray(apply_modality_lut(stored, frame.data))
+    elif not transform.is_identity:
+        values = stored.astype(np.float64) * transform.slope + transform.intercept
+    return sum(transform.ends) - values.astype(np.float64) if transform.inverted else values
 
 
 DICOM = Format(

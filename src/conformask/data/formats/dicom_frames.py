@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.limits import check_memory
+from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, one_line
 from conformask.types import Array
 
@@ -103,8 +103,8 @@ class DicomFrame:
     @property
     def thickness(self) -> float | None:
         """SpacingBetweenSlices, else SliceThickness, in mm; None where neither is above 0."""
-        found = [self._numbers(name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
-        return next((float(each[0]) for each in found if each is not None and each[0] > 0), None)
+        steps = [self._numbers(name, 1) for name in ("SpacingBetweenSlices", "SliceThickness")]
+        return next((float(step[0]) for step in steps if step is not None and step[0] > 0), None)
 
     @property
     def number(self) -> int | None:
@@ -136,10 +136,10 @@ class DicomFrame:
     @cached_property
     def _items(self) -> tuple[Any, ...]:
         """Functional groups of this frame, then those of all frames."""
-        each = self.data.get("PerFrameFunctionalGroupsSequence") or []
+        per_frame = self.data.get("PerFrameFunctionalGroupsSequence") or []
         shared = self.data.get("SharedFunctionalGroupsSequence") or []
         index = self.index or 0
-        return (*each[index : index + 1], *shared[:1])
+        return (*per_frame[index : index + 1], *shared[:1])
 
     @cached_property
     def _directions(self) -> Array | None:
@@ -157,14 +157,9 @@ class DicomFrame:
     def _numbers(self, keyword: str, count: int) -> Array | None:
         value = self.value(keyword)
         values = [value] if count == 1 else value
-        if (
-            values is None
-            or isinstance(values, str)
-            or not hasattr(values, "__len__")
-            or len(values) != count
-        ):
+        if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
             return None
-        numbers = [float(each) if each not in (None, "") else float("nan") for each in values]
+        numbers = [float("nan") if value in (None, "") else float(value) for value in values]
         return np.array(numbers, np.float64) if all(map(isfinite, numbers)) else None
 
 
@@ -178,7 +173,7 @@ def is_series(path: Path) -> bool:
         return False
     try:
         with os.scandir(path) as entries:
-            files = (Path(each.path) for each in entries if _is_listed(each.name) and each.is_file())
+            files = (Path(entry.path) for entry in entries if _is_listed(entry.name) and entry.is_file())
             return any(has_mark(file) for file in islice(files, LOOKED_AT))
     except OSError:
         return False
@@ -231,11 +226,11 @@ def _files(folder: Path) -> list[Path]:
     Raises:
         ImageError: a file that may be a damaged slice.
     """
-    files = sorted(each for each in folder.iterdir() if _is_listed(each.name) and each.is_file())
+    files = sorted(file for file in folder.iterdir() if _is_listed(file.name) and file.is_file())
     marked = [file for file in files if has_mark(file)]
-    for file in files if len(marked) < len(files) else ():
-        if not has_mark(file) and not _is_other(file):
-            raise ImageError(_unmarked(file))
+    for file in sorted(set(files) - set(marked)):
+        if not _is_other(file):
+            raise ImageError(_unmarked_text(file))
     if not marked:
         raise ImageError(f"{folder} contains no DICOM files")
     return marked
@@ -248,12 +243,12 @@ def _is_other(file: Path) -> bool:
         return False
     if any(sign.isalpha() for sign in suffix):
         return True
-    with file.open("rb") as opened:
-        start = opened.read(MARK_AT)
-    return bool(start) and not set(start) & set(range(9))
+    with file.open("rb") as content:
+        start = content.read(MARK_AT)
+    return bool(start) and not set(start) & set(range(9))  # control characters that no text has
 
 
-def _unmarked(file: Path) -> str:
+def _unmarked_text(file: Path) -> str:
     return f"{file} lacks the DICOM signature at byte {MARK_AT}: it may be damaged; copy it again"
 
 
@@ -267,7 +262,7 @@ def quiet() -> Iterator[None]:
 
 def _header(path: Path, pydicom: Any) -> Any:
     if not has_mark(path):
-        raise ImageError(_unmarked(path))
+        raise ImageError(_unmarked_text(path))
     try:
         with quiet():
             _check_deflated(path, pydicom)
@@ -282,7 +277,7 @@ def _header(path: Path, pydicom: Any) -> Any:
         ) from error
 
 
-def is_deflated(syntax: Any) -> bool:
+def _is_deflated(syntax: Any) -> bool:
     """Return whether the transfer syntax is deflated: all but the first bytes of the file is compressed."""
     return bool(syntax == "1.2.840.10008.1.2.1.99")
 
@@ -290,7 +285,7 @@ def is_deflated(syntax: Any) -> bool:
 def _check_deflated(path: Path, pydicom: Any) -> None:
     """Raise for a file that would take more memory than an image may; pydicom decompresses it whole."""
     meta = pydicom.filereader.read_file_meta_info(path)
-    if not is_deflated(meta.get("TransferSyntaxUID")):
+    if not _is_deflated(meta.get("TransferSyntaxUID")):
         return
     stream, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with path.open("rb") as file:
@@ -308,25 +303,19 @@ def _check_image(path: Path, data: Any) -> None:
     name = NO_IMAGES.get(str(kind), f"{kind.name}" if kind else "of no stated kind")
     if str(kind) in NO_IMAGES:
         raise ImageError(f"{path} is not an image of grey values, but {name}")
-    needed = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
-    missing = [keyword for keyword in needed if _is_empty_or_zero(data.get(keyword))]
+    keywords = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+    missing = [keyword for keyword in keywords if _is_empty(data.get(keyword)) or data.get(keyword) == 0]
     if missing:
         raise ImageError(
             f"{path} is not an image of grey values ({name}): it has no {', '.join(missing)}. If it should "
             "be one, it may be truncated; copy it again"
         )
-    _check_shown(path, data)
-
-
-def _is_empty_or_zero(value: Any) -> bool:
-    return _is_empty(value) or value == 0
-
-
-def _check_shown(path: Path, data: Any) -> None:
-    kind = str(data.PhotometricInterpretation)
-    if kind not in (*GREYS, *COLOURS) and not kind.startswith("YBR"):
-        raise ImageError(f"{path} contains {kind}; an image must contain grey values, RGB, YBR or a palette")
-    if kind in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
+    colours = str(data.PhotometricInterpretation)
+    if colours not in (*GREYS, *COLOURS) and not colours.startswith("YBR"):
+        raise ImageError(
+            f"{path} contains {colours}; an image must contain grey values, RGB, YBR or a palette"
+        )
+    if colours in GREYS and data.get("PixelPresentation") in ("COLOR", "MIXED"):
         raise ImageError(
             f"{path} is not an image of grey values: some of its values stand for colours of a supplemental "
             "palette; export it as grey values or RGB"
@@ -338,9 +327,9 @@ def _check_shown(path: Path, data: Any) -> None:
 
 
 def _frames(path: Path, data: Any) -> list[DicomFrame]:
-    count, most = int(data.get("NumberOfFrames") or 1), path.stat().st_size // LEAST_FRAME
-    if is_deflated(data.file_meta.get("TransferSyntaxUID")):
-        most *= DEFLATED
-    if count > max(most, 1):
+    count, largest = int(data.get("NumberOfFrames") or 1), path.stat().st_size // LEAST_FRAME
+    if _is_deflated(data.file_meta.get("TransferSyntaxUID")):
+        largest *= DEFLATED
+    if count > max(largest, 1):
         raise ImageError(f"{path} states {count:,} frames but is too short for them: copy it again")
     return [DicomFrame(path, None if count == 1 else index, data) for index in range(count)]

@@ -3,8 +3,9 @@
 They carry the name, ID and study of the patient, as the source does: archives need them to file a mask.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from math import prod
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.dicom_frames import quiet
-from conformask.data.formats.dicom_sources import Sources, sources_of, stack_under
+from conformask.data.formats.dicom_frames import DicomFrame, quiet
+from conformask.data.formats.dicom_stack import SortedSlices, read_stack
 from conformask.data.formats.format import Blocks, Shape, SourceImage
-from conformask.data.limits import check_memory
+from conformask.data.memory import check_memory
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, one_line
 from conformask.types import Array
 
@@ -30,6 +31,43 @@ SERIES_NUMBER = 8000
 """Number of the series of a mask, far from those of a scanner."""
 POSITION, LABEL, CONTENT = 0x00200032, 0x00209453, 0x00209111
 """Tags of ImagePositionPatient, FrameLabel and FrameContentSequence."""
+REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+PATIENT = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+"""Attributes that highdicom copies, and refuses if they violate the standard, such as names of one word."""
+
+
+@dataclass(frozen=True)
+class MaskSources:
+    """The slices under a mask."""
+
+    frames: tuple[DicomFrame, ...]
+    """Slices of the image, in order."""
+    images: list[Any]
+    """Headers of the files of the slices, each a Dataset."""
+    patient: dict[str, Any]
+    """Original values of PATIENT, which are emptied in `images`."""
+    has_frames: bool
+    """True if the image is one file of a multi-frame kind."""
+    is_placed: bool
+    """True if the slices have positions; a slice without one is put at the origin for now."""
+    has_spacing: bool
+    has_reference: bool
+    """True if the slices name their frame of reference; if not, a new one is used."""
+
+    @property
+    def positions(self) -> list[Any]:
+        """Position of each slice, three numbers in LPS."""
+        return [(0.0, 0.0, 0.0) if frame.place is None else frame.place[0] for frame in self.frames]
 
 
 def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
@@ -44,10 +82,11 @@ def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
         ImageError: more channels, a source that is not DICOM, or one that a mask cannot refer to.
     """
     hd = _highdicom(under)
-    sources = sources_of(hd, under, _checked(shape, under))
-    whole = np.empty(shape, np.uint16)
+    _check_size(shape, under)
+    sources = _sources(hd, under, shape)
+    mask = np.empty(shape, np.uint16)
     for places, values in blocks:
-        whole[:, *places] = np.floor(np.clip(values, 0, 1).astype(np.float64) * ONE)
+        mask[:, *places] = np.floor(np.clip(values, 0, 1).astype(np.float64) * ONE)
     from pydicom.sr.codedict import codes
 
     with _writing(under):
@@ -60,7 +99,7 @@ def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
             intercept=0.0,
         )
         image = hd.pm.ParametricMap(
-            pixel_array=whole.reshape(-1, *shape[-2:]),
+            pixel_array=mask.reshape(-1, *shape[-2:]),
             real_world_value_mappings=[mapping],
             contains_recognizable_visual_features=False,
             voi_lut_transformations=[hd.VOILUTTransformation(window_center=ONE / 2, window_width=ONE)],
@@ -86,9 +125,10 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
     if not 0 < at <= 1:
         raise InvalidArgumentError(f"at is {at}; give a mask value in (0, 1], such as 0.5")
     hd = _highdicom(under)
-    space = 3 if stack_under(under).is_volume else 2
+    space = 3 if _stack_under(under).is_volume else 2
     shape = mask.shape if mask.ndim > space else (1, *mask.shape)
-    sources = sources_of(hd, under, _checked(shape, under))
+    _check_size(shape, under)
+    sources = _sources(hd, under, shape)
     from pydicom.sr.codedict import codes
 
     with _writing(under):
@@ -125,8 +165,8 @@ def _highdicom(under: SourceImage) -> Any:
     return highdicom
 
 
-def _checked(shape: Shape, under: SourceImage) -> Shape:
-    """Return the shape, or raise if DICOM cannot hold such a mask."""
+def _check_size(shape: Shape, under: SourceImage) -> None:
+    """Raise if DICOM cannot hold such a mask."""
     name, size = f"a DICOM mask over {under.path}", 2 * prod(shape)
     if shape[0] != 1:
         raise ImageError(f"{name} has 1 channel, but this mask has {shape[0]}; OME-Zarr takes any number")
@@ -135,10 +175,9 @@ def _checked(shape: Shape, under: SourceImage) -> Shape:
         raise ImageError(
             f"{name} would have {size} bytes, but a file can have only {LONGEST}; OME-Zarr can have more"
         )
-    return shape
 
 
-def _common(hd: Any, sources: Sources, description: str) -> dict[str, Any]:
+def _common(hd: Any, sources: MaskSources, description: str) -> dict[str, Any]:
     """Return the attributes common to all DICOM objects that conformask writes."""
     common = {
         "source_images": sources.images,
@@ -175,7 +214,7 @@ def _writing(under: SourceImage) -> Iterator[None]:
         ) from error
 
 
-def _finish(image: Any, sources: Sources) -> None:
+def _finish(image: Any, sources: MaskSources) -> None:
     """Restore what highdicom could not take."""
     for name, value in sources.patient.items():
         setattr(image, name, value)
@@ -190,11 +229,11 @@ def _refer_to_one_time(image: Any, numbers: set[int]) -> None:
     for item in image.PerFrameFunctionalGroupsSequence:
         for derivation in item.get("DerivationImageSequence") or ():
             images = derivation.SourceImageSequence
-            here = [each for each in images if each.get("ReferencedFrameNumber", 0) in numbers]
-            derivation.SourceImageSequence = here or images
+            of_time = [image for image in images if image.get("ReferencedFrameNumber", 0) in numbers]
+            derivation.SourceImageSequence = of_time or images
 
 
-def _without_place(image: Any, sources: Sources) -> None:
+def _without_place(image: Any, sources: MaskSources) -> None:
     """Remove the origin that highdicom was given because there is no position; a label names the frame."""
     for item in image.DimensionIndexSequence:
         if item.DimensionIndexPointer == POSITION:
@@ -210,3 +249,110 @@ def _without_place(image: Any, sources: Sources) -> None:
     if not sources.has_reference:
         del image.FrameOfReferenceUID
         del image.PositionReferenceIndicator
+
+
+def _sources(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> MaskSources:
+    """Return the source of a mask (1, *space); `hd` is highdicom.
+
+    Raises:
+        ImageError: it is not DICOM, has another shape, or is one that a mask cannot refer to.
+    """
+    stack = _stack_under(under)
+    frames = stack.at(under.file_and_time[1])
+    first = frames[0]
+    _check_sources(stack, frames, shape)
+    images = list({frame.path: frame.data for frame in frames}.values())
+    sources = MaskSources(
+        frames,
+        images,
+        {keyword: images[0][keyword].value for keyword in PATIENT if keyword in images[0]},
+        bool(hd.utils.is_multiframe_image(images[0])),
+        first.place is not None,
+        first.pixel_spacing is not None,
+        bool(images[0].get("FrameOfReferenceUID")),
+    )
+    if sources.has_frames and len(images) > 1:
+        raise ImageError(
+            f"{stack.path} consists of several multi-frame files, but a DICOM mask can refer to only one"
+        )
+    reference = images[0].FrameOfReferenceUID if sources.has_reference else hd.UID()
+    for frame in frames:
+        _complete(frame, first, _step(stack), reference)
+    if sources.has_frames:
+        images[0].SharedFunctionalGroupsSequence = [_shared(first)]
+    return sources
+
+
+def _stack_under(under: SourceImage) -> SortedSlices:
+    """Return the image under a mask.
+
+    Raises:
+        ImageError: it is not DICOM.
+    """
+    file = under.file_and_time[0]
+    if file is None or not (file.is_dir() or file.name.lower().endswith(".dcm")):
+        raise ImageError(
+            f"a DICOM mask must refer to a DICOM image, but the image under it is {file or 'an array'}: "
+            "choose another suffix for the mask"
+        )
+    return read_stack(file, under.reading)
+
+
+def _check_sources(stack: SortedSlices, frames: Sequence[DicomFrame], shape: tuple[int, ...]) -> None:
+    first = frames[0]
+    space = (len(frames), *first.size) if stack.is_volume else first.size
+    if shape != (1, *space):
+        raise ImageError(
+            f"a DICOM mask over {stack.path} must have shape {(1, *space)} (C, *space), but this one "
+            f"has {shape}"
+        )
+    if first.place is None and len(frames) > 1:
+        raise ImageError(
+            f"the frames of {stack.path} have no positions, which a DICOM mask requires: choose another "
+            "suffix for the mask"
+        )
+    if first.place is not None and first.pixel_spacing is None:
+        raise ImageError(f"{first.path} has positions but no PixelSpacing: a mask cannot be placed over it")
+    for frame in frames:
+        missing = [keyword for keyword in REFERENCES if not frame.data.get(keyword)]
+        if missing:
+            raise ImageError(f"{frame.path} has no {', '.join(missing)}: a DICOM mask cannot refer to it")
+
+
+def _step(stack: SortedSlices) -> float:
+    """Return the step from slice to slice, in mm; for one slice its thickness, else 1."""
+    if stack.is_volume and stack.geometry is not None:
+        return stack.geometry.spacing[0]
+    return stack.times[0][0].thickness or 1.0
+
+
+def _complete(frame: DicomFrame, first: DicomFrame, step: float, reference: str) -> None:
+    """Complete a header with what highdicom reads, and give all slices exactly the same directions."""
+    from pydicom.valuerep import DS
+
+    image = frame.data
+    for keyword in PATIENT:
+        setattr(image, keyword, None)
+    image.FrameOfReferenceUID = reference
+    if frame.place is None:
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    else:
+        image.ImageOrientationPatient = first.value("ImageOrientationPatient")
+    if first.pixel_spacing is None:
+        image.PixelSpacing = [1, 1]
+    image.SpacingBetweenSlices = DS(step, auto_format=True)
+    if frame.value("SliceThickness") is None:
+        image.SliceThickness = DS(step, auto_format=True)
+
+
+def _shared(first: DicomFrame) -> Any:
+    """Return the functional groups shared by all frames, where highdicom looks for them."""
+    from pydicom.dataset import Dataset
+
+    shared, measures, orientation = Dataset(), Dataset(), Dataset()
+    for keyword in ("PixelSpacing", "SliceThickness"):
+        setattr(measures, keyword, first.value(keyword))
+    measures.SpacingBetweenSlices = first.data.SpacingBetweenSlices
+    orientation.ImageOrientationPatient = first.value("ImageOrientationPatient")
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
+    return shared

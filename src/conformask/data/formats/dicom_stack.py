@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.dicom_frames import DicomFrame, frames_of
+from conformask.data.formats.format import time_point
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry, affine_of
 from conformask.records.reading import Reading
@@ -56,16 +57,8 @@ class SortedSlices:
         Raises:
             ImageError: there is no such time point, or one has to be named.
         """
-        count = len(self.times)
-        if time is not None and not self.has_times:
-            raise ImageError(
-                f"{self.path} has no time axis: if it should have one, name its axes, such as --axes TZYX"
-            )
-        if time is None and count > 1:
-            raise ImageError(f"{self.path} has {count} time points: choose one, such as {self.path.name}#t=0")
-        if time is not None and time >= count:
-            raise ImageError(f"{self.path} has {count} time points, counted from 0: there is no {time}")
-        return self.times[time or 0]
+        count = len(self.times) if self.has_times else None
+        return self.times[time_point(self.path, count, time, "TZYX")]
 
 
 def read_stack(path: Path, reading: Reading) -> SortedSlices:
@@ -79,15 +72,14 @@ def read_stack(path: Path, reading: Reading) -> SortedSlices:
     frames = frames_of(path)
     _check_alike(path, frames)
     axes = reading.axes or ""
-    times = (
-        _times_by_place(path, frames, axes) if _are_placed(path, frames) else _unplaced(path, frames, axes)
-    )
-    deep = len(times[0])
-    if axes and "Z" not in axes and deep > 1:
+    arrange = _times_by_place if _are_placed(path, frames) else _unplaced
+    times = arrange(path, frames, axes)
+    depth = len(times[0])
+    if axes and "Z" not in axes and depth > 1:
         raise ImageError(
-            f"{path} has {deep} slices, but the given axes {axes} have no Z: add it, such as --axes ZYX"
+            f"{path} has {depth} slices, but the given axes {axes} have no Z: add it, such as --axes ZYX"
         )
-    is_volume = deep > 1 or "Z" in axes
+    is_volume = depth > 1 or "Z" in axes
     _check_numbers(path, times)
     return SortedSlices(path, times, "T" in axes, is_volume, _geometry(times[0], is_volume))
 
@@ -103,12 +95,12 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
     if len(numbers) < len(slices) or len(set(numbers)) < len(numbers) or len(numbers) < 2:
         return
     skips = {later - earlier for earlier, later in pairwise(numbers)}
-    between, thickness = _step_of(slices), slices[0].thickness
-    if len(times) == len(skips) == 1 and between is not None and thickness is not None:
+    step, thickness = _step_of(slices), slices[0].thickness
+    if len(times) == len(skips) == 1 and step is not None and thickness is not None:
         (skip,) = skips
-        if skip > 1 and abs(between - skip * thickness) <= SKIPPED * thickness:
+        if skip > 1 and abs(step - skip * thickness) <= SKIPPED * thickness:
             raise ImageError(
-                f"{path}: its slices lie {between:.4g} mm apart, are {thickness:.4g} mm thick, and their "
+                f"{path}: its slices lie {step:.4g} mm apart, are {thickness:.4g} mm thick, and their "
                 f"instance numbers increase by {skip}: the slices in between are missing; copy the series "
                 "again"
             )
@@ -132,8 +124,9 @@ def _step_of(slices: Sequence[DicomFrame]) -> float | None:
 
 def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
     """Raise for files of several series, patients, sizes or kinds of colour, and for a repeated file."""
-    first, firsts = frames[0], {frame.path: frame for frame in frames}.values()
-    alike: tuple[tuple[Callable[[DicomFrame], Any], str], ...] = (
+    # the frames of one file share its header
+    first, files = frames[0], {frame.path: frame for frame in frames}.values()
+    attributes: tuple[tuple[Callable[[DicomFrame], Any], str], ...] = (
         (
             lambda frame: frame.data.get("SeriesInstanceUID"),
             "belong to different series: put each series in its own folder",
@@ -142,18 +135,19 @@ def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
         (lambda frame: frame.size, "differ in rows or columns"),
         (lambda frame: frame.channels, "differ in channels: grey values and colours"),
     )
-    for of, how in alike:
-        other = next((frame for frame in firsts if of(frame) != of(first)), None)
+    for attribute_of, difference in attributes:
+        other = next((frame for frame in files if attribute_of(frame) != attribute_of(first)), None)
         if other is not None:
-            raise ImageError(f"{path}: {first.path.name} and {other.path.name} {how}")
-    known: dict[str, DicomFrame] = {}
-    for frame in firsts:
+            raise ImageError(f"{path}: {first.path.name} and {other.path.name} {difference}")
+    files_by_uid: dict[str, DicomFrame] = {}
+    for frame in files:
         uid = str(frame.data.get("SOPInstanceUID") or frame.path)
-        if uid in known:
+        if uid in files_by_uid:
             raise ImageError(
-                f"{path}: {known[uid].path.name} and {frame.path.name} are the same image: remove one of them"
+                f"{path}: {files_by_uid[uid].path.name} and {frame.path.name} are the same image: remove "
+                "one of them"
             )
-        known[uid] = frame
+        files_by_uid[uid] = frame
 
 
 def _are_placed(path: Path, frames: Sequence[DicomFrame]) -> bool:
@@ -198,10 +192,10 @@ def _times_by_place(
         )
     count = counts.pop()
     if "T" not in axes:
-        wanted = "TZYX" if len(places) > 1 else "TYX"
+        with_time = "TZYX" if len(places) > 1 else "TYX"
         raise ImageError(
-            f"{path} has {len(places)} positions, each {count} times: --axes {wanted} reads each time as an "
-            "image of one group"
+            f"{path} has {len(places)} positions, each {count} times: --axes {with_time} reads each time as "
+            "an image of one group"
         )
     times = tuple(zip(*_in_time(path, places), strict=True))
     _check_steps(path, times[0])
@@ -220,6 +214,7 @@ def _at_places(path: Path, frames: Sequence[DicomFrame]) -> list[list[DicomFrame
     normal = _normal(first)
     same = SAME * min(first.pixel_spacing or (1.0, 1.0))
     places: list[list[DicomFrame]] = []
+    # frames are compared with the first at a position, so that small errors do not add up along the stack
     for frame in sorted(frames, key=lambda frame: float(_place(frame)[0] @ normal)):
         offset = _place(frame)[0] - _place(places[-1][0])[0] if places else None
         if offset is None or offset @ normal > same:
@@ -239,21 +234,21 @@ def _check_steps(path: Path, slices: Sequence[DicomFrame]) -> None:
     """Raise for steps that differ from the usual one; a constant sideways share is a tilted gantry."""
     if len(slices) < 3:
         return
-    positions = np.array([_place(each)[0] for each in slices])
+    positions = np.array([_place(frame)[0] for frame in slices])
     steps = np.diff(positions, axis=0)
     usual = np.median(steps, axis=0)
     along, length = steps @ _normal(slices[0]), float(np.linalg.norm(usual))
     allowed = max(STEP * length, min(ROUNDING, length / 10))
     offsets = np.linalg.norm(steps - usual, axis=1)
-    at, common = int(offsets.argmax()), float(np.median(along))
-    if offsets[at] <= allowed:
+    odd, common = int(offsets.argmax()), float(np.median(along))
+    if offsets[odd] <= allowed:
         return
-    names = f"{path}: between {slices[at].name} and {slices[at + 1].name}"
-    if abs(along[at] - common) <= allowed:
-        raise ImageError(f"{names} the slices shift sideways by {offsets[at]:.4g} mm, elsewhere they do not")
-    cause = "be missing" if along[at] > common else "not belong there"
+    names = f"{path}: between {slices[odd].name} and {slices[odd + 1].name}"
+    if abs(along[odd] - common) <= allowed:
+        raise ImageError(f"{names} the slices shift sideways by {offsets[odd]:.4g} mm, elsewhere they do not")
+    cause = "be missing" if along[odd] > common else "not belong there"
     raise ImageError(
-        f"{names} the step is {along[at]:.4g} mm, elsewhere {common:.4g} mm: a slice may {cause}"
+        f"{names} the step is {along[odd]:.4g} mm, elsewhere {common:.4g} mm: a slice may {cause}"
     )
 
 
@@ -261,10 +256,10 @@ def _in_time(path: Path, places: Sequence[Sequence[DicomFrame]]) -> list[list[Di
     """Return the frames of each position in the order of their times."""
     for keywords in TIMES:
         keys = [[_key(frame, keywords) for frame in place] for place in places]
-        if all(None not in each and len(set(each)) == len(each) for each in keys):
+        if all(None not in times and len(set(times)) == len(times) for times in keys):
             # positions, not frames, are sorted: frames have no order
-            orders = [sorted(range(len(each)), key=each.__getitem__) for each in keys]
-            return [[place[at] for at in order] for place, order in zip(places, orders, strict=True)]
+            orders = [sorted(range(len(times)), key=times.__getitem__) for times in keys]
+            return [[place[index] for index in order] for place, order in zip(places, orders, strict=True)]
     names = ", ".join(keywords[-1] for keywords in TIMES)
     raise ImageError(
         f"{path}: {places[0][0].name} and {places[0][1].name} have the same position, and none of {names} "

@@ -6,7 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from conformask.data.formats.header import ImageHandle, Places
+from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -15,8 +18,6 @@ Blocks = Iterator[tuple[Places, Array]]
 """Iterator over windows of a mask and their values (C, *space), float32 in [0, 1]; written rounded down."""
 Shape = tuple[int, ...]
 """Shape (C, *space), or (C, T, *space) of a time series."""
-
-
 TIME = re.compile(r"(.+)#t=(\d+)")
 """Pattern of a name that selects one time point of a file."""
 
@@ -25,6 +26,39 @@ def at_time(path: Path) -> tuple[Path, int | None]:
     """Split FILE#t=3 into (FILE, 3); return (path, None) for other names, and for files that exist."""
     match = TIME.fullmatch(path.name)
     return (path, None) if match is None or path.exists() else (path.with_name(match[1]), int(match[2]))
+
+
+def time_point(path: Path, count: int | None, time: int | None, axes: str = "TYX") -> int:
+    """Return the index of the requested time point among `count`; 0 where there is no more than one.
+
+    Args:
+        path: the file.
+        count: its number of time points; None where it has no axis of time.
+        time: the requested time point.
+        axes: axes with time, as an example for its type of files.
+
+    Raises:
+        ImageError: there are several time points and none is named, or there is none with this number.
+    """
+    if count is None and time is not None:
+        raise ImageError(
+            f"{path} has no time axis: leave out #t={time}, or name its axes, such as --axes {axes}"
+        )
+    if time is None and (count or 1) > 1:
+        raise ImageError(f"{path} has {count} time points: choose one, such as {path.name}#t=0")
+    if time is not None and time >= (count or 1):
+        raise ImageError(f"{path} has {count} time points, counted from 0: there is no {time}")
+    return time or 0
+
+
+def rounded_down(values: Array, bits: int = 16) -> Array:
+    """Return [0, 1] as integers of 8 or 16 bits, rounded down: none, when read back, is above its value."""
+    largest = 2.0**bits - 1
+    unit = np.clip(values, 0, 1)
+    levels: Array = np.floor(unit.astype(np.float64) * largest + 0.5)
+    # float32 level / largest may lie just below the exact quotient, so compare what will be read back
+    levels -= (levels / largest).astype(np.float32) > unit
+    return levels.astype(np.uint8 if bits == 8 else np.uint16)
 
 
 @dataclass(frozen=True)

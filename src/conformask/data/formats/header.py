@@ -25,8 +25,8 @@ ORIENTATION = 274
 """Tag, of TIFF and EXIF, that says how to turn the stored pixels."""
 SIDEWAYS = 5
 """Smallest orientation that swaps height and width."""
-_SAID: set[str] = set()
-"""Warnings that were already given."""
+_WARNED: set[str] = set()
+"""Warnings that this process has given."""
 MOST_CHANNELS = 16
 """Most channels of an array without given axes; more suggest that the axis is a side."""
 
@@ -94,6 +94,7 @@ def header_of(array: Any, name: str = "the array", axes: str | None = None) -> H
         more = "; for an array with more axes, name them, such as axes='ZYX'" if array.ndim > 3 else ""
         raise ImageError(f"{name} has shape {array.shape}; an image is (H, W) or (H, W, C){more}")
     height, width, channels = (*array.shape, 1)[:3]
+    # PyTorch's (3, H, W) would pass as an image of height 3 with W channels
     if height <= 4 < channels:
         raise ImageError(f"{name} has shape {array.shape}: put the channels last, (H, W, C)")
     if channels > MOST_CHANNELS:
@@ -112,9 +113,18 @@ def arranged(array: Any, axes: str, name: str = "the array") -> Any:
     """
     if array.ndim != len(axes) or array.size == 0:
         raise ImageError(f"{name} has shape {array.shape}, which does not match the given axes {axes}")
-    order = [axes.index(axis) for axis in "ZYXC" if axis in axes]
-    moved = array.transpose(order)
-    return moved if "C" in axes else moved[..., None]
+    view = array.transpose([axes.index(axis) for axis in "ZYXC" if axis in axes])
+    return view if "C" in axes else view[..., None]
+
+
+def image_of_array(array: Any, name: str = "the array", axes: str | None = None) -> tuple[Any, Header]:
+    """Return an array as an image (*space) or (*space, C), with its header; see `header_of`.
+
+    Raises:
+        ImageError: another shape or type; the message names `name`.
+    """
+    header = header_of(array, name, axes)
+    return array if axes is None else arranged(array, axes, name), header
 
 
 def bits_of(dtype: np.dtype[Any]) -> int:
@@ -148,6 +158,7 @@ def orientation_of(value: Any) -> int:
 def upright(array: Array, orientation: int) -> Array:
     """Return a view of stored pixels (H, W) or (H, W, C), turned upright."""
     turned = array.swapaxes(0, 1) if orientation >= SIDEWAYS else array
+    # 1 to 4, and 5 to 8 alike: as stored, mirrored left to right, turned by 180 degrees, upside down
     flip = (orientation - 1) % 4
     rows, columns = (slice(None, None, -1 if flip in flips else 1) for flips in ((2, 3), (1, 2)))
     return turned[rows, columns]
@@ -157,12 +168,12 @@ def warn_transparent(path: Path, alpha: Array) -> None:
     """Warn once per process that pixels are not opaque: alpha is dropped, and their colours count."""
     if alpha.dtype.kind not in "bui":
         return
-    clear = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
-    if clear and not _SAID:
-        _SAID.add("transparent")
+    transparent = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
+    if transparent and not _WARNED:
+        _WARNED.add("transparent")
         warnings.warn(
-            f"{path}: {clear:.1%} of its pixels are transparent, but alpha is ignored: their stored colours "
-            "count like any others, in this image and in others like it",
+            f"{path}: {transparent:.1%} of its pixels are transparent, but alpha is ignored: their stored "
+            "colours count like any others, in this image and in others like it",
             stacklevel=2,
         )
 

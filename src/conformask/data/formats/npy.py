@@ -10,9 +10,9 @@ from threading import Lock
 
 import numpy as np
 
-from conformask.data.formats.format import Format
-from conformask.data.formats.header import Header, ImageHandle, arranged, header_of, window_of
-from conformask.data.limits import check_memory
+from conformask.data.formats.format import Format, time_point
+from conformask.data.formats.header import Header, ImageHandle, image_of_array, window_of
+from conformask.data.memory import check_memory
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -29,20 +29,31 @@ def open_npy(path: Path, reading: Reading, time: int | None) -> AbstractContextM
 
 def open_npz(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open the only array of a file, which is decompressed on demand."""
-    stated = _stated(path)
-    check_memory(f"{path}, {stated.shape} of {stated.dtype},", stated.size * stated.dtype.itemsize)
+    placeholder = _placeholder(path)
+    size = placeholder.size * placeholder.dtype.itemsize
+    check_memory(f"{path}, {placeholder.shape} of {placeholder.dtype},", size)
 
     def decode() -> Array:
         with _ONE_AT_A_TIME, np.load(path, allow_pickle=False) as arrays:
             return _image(path, arrays[arrays.files[0]], reading, time)[0]
 
-    return nullcontext(ImageHandle(_image(path, stated, reading, time)[1], decode))
+    return nullcontext(ImageHandle(_image(path, placeholder, reading, time)[1], decode))
 
 
 def _image(path: Path, array: Array, reading: Reading, time: int | None) -> tuple[Array, Header]:
     """Return the image, or one time point of it, and its header, from an array as it is stored."""
-    array, axes = _at(path, array, reading.axes, time)
-    return array if axes is None else arranged(array, axes, str(path)), header_of(array, str(path), axes)
+    axes, count = reading.axes, _times(array, reading.axes)
+    if axes is not None and "T" in axes and count is None:
+        raise ImageError(f"{path} has shape {array.shape}, which does not match the given axes {axes}")
+    time = time_point(path, count, time)
+    if axes is not None and "T" in axes:
+        array, axes = array.take(time, axis=axes.index("T")), axes.replace("T", "")
+    return image_of_array(array, str(path), axes)
+
+
+def _times(array: Array, axes: str | None) -> int | None:
+    """Return the length of the axis T, if the axes match the array and have one; else None."""
+    return array.shape[axes.index("T")] if axes and "T" in axes and array.ndim == len(axes) else None
 
 
 @np.errstate(over="ignore")  # of absurd shapes, which the file is too short for
@@ -52,7 +63,7 @@ def _mapped(path: Path) -> Array:
     return array
 
 
-def _stated(path: Path) -> Array:
+def _placeholder(path: Path) -> Array:
     """Return an array without memory that has the shape and type of the only one in an npz."""
     with _ONE_AT_A_TIME, zipfile.ZipFile(path) as file:
         names = file.namelist()
@@ -62,33 +73,15 @@ def _stated(path: Path) -> Array:
             )
         with file.open(names[0]) as member:
             version = np.lib.format.read_magic(member)
-            of_version = {(1, 0): np.lib.format.read_array_header_1_0}
-            shape, _, dtype = of_version.get(version, np.lib.format.read_array_header_2_0)(member)
+            readers = {(1, 0): np.lib.format.read_array_header_1_0}
+            shape, _, dtype = readers.get(version, np.lib.format.read_array_header_2_0)(member)
     return np.broadcast_to(np.empty((), dtype), shape)
-
-
-def _at(path: Path, array: Array, axes: str | None, time: int | None) -> tuple[Array, str | None]:
-    """Return one time point and its axes."""
-    if axes is None or "T" not in axes:
-        if time is not None:
-            raise ImageError(
-                f"{path} has no time axis: if it should have one, name its axes, such as --axes TYX"
-            )
-        return array, axes
-    if array.ndim != len(axes):
-        raise ImageError(f"{path} has shape {array.shape}, which does not match the given axes {axes}")
-    place = axes.index("T")
-    if time is None and array.shape[place] > 1:
-        raise ImageError(f"{path} has {array.shape[place]} time points: choose one, such as {path.name}#t=0")
-    if time is not None and time >= array.shape[place]:
-        raise ImageError(f"{path} has {array.shape[place]} time points, counted from 0: there is no {time}")
-    return array.take(time or 0, axis=place), axes.replace("T", "")
 
 
 def times_of_npy(path: Path, reading: Reading) -> int | None:
     """Return the length of the axis T, if the given axes have one; else None."""
-    axes, shape = reading.axes, (_stated(path) if path.suffix.lower() == ".npz" else _mapped(path)).shape
-    return shape[axes.index("T")] if axes and "T" in axes and len(shape) == len(axes) else None
+    array = _placeholder(path) if path.suffix.lower() == ".npz" else _mapped(path)
+    return _times(array, reading.axes)
 
 
 def write_npy(path: Path, array: Array) -> None:

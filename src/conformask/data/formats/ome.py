@@ -1,8 +1,9 @@
-"""Metadata of microscope files: physical sizes, units, and time points."""
+"""Metadata of microscope files, OME-XML, ImageJ and NGFF: physical sizes, units, times and positions."""
 
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ import numpy as np
 from conformask.errors import ImageError
 from conformask.records.geometry import OTHER, UNITS, Geometry
 
+LETTERS = {"time": "t", "channel": "c"}
+"""Letters of NGFF axes by their types, whatever their names."""
 NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}
 """Units of a Geometry, as OME-Zarr spells them."""
 SPELLINGS = {
@@ -42,10 +45,10 @@ def geometry_of(steps: Sequence[Step]) -> Geometry | None:
     if unit is None or not all(math.isfinite(size) and size > 0 for size in sizes):
         return None
     spacing = []
-    for size, own in zip(sizes, units, strict=True):
-        if own is None:
+    for size, own_unit in zip(sizes, units, strict=True):
+        if own_unit is None:
             return None
-        ratio = UNITS[own] / UNITS[unit]  # a power of 1000, of which a float holds none below 1
+        ratio = UNITS[own_unit] / UNITS[unit]  # a power of 1000, of which a float holds none below 1
         spacing.append(size * round(ratio) if ratio >= 1 else size / round(1 / ratio))
     return Geometry(tuple(spacing), unit)
 
@@ -104,10 +107,10 @@ def check_planes(path: Path, xml: str, pages: int) -> None:
         ImageError: there are too many, or planes are said to lie outside the folder.
     """
     others = [file for file in other_files(path, xml) if file.is_file()]
-    most = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
+    most_planes = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
     for pixels in _root_of_xml(xml).iterfind("{*}Image/{*}Pixels"):
         planes = math.prod(_number(pixels.get(f"Size{axis}", 1)) for axis in "ZCT")
-        if not planes <= most:
+        if not planes <= most_planes:  # also where a size is not a number
             raise ImageError(f"{path} states {planes:,.0f} planes but contains {pages}: copy it again")
 
 
@@ -115,7 +118,7 @@ def check_planes(path: Path, xml: str, pages: int) -> None:
 def planes_of_xml(xml: str) -> dict[tuple[str | None, str | None], dict[str, str]]:
     """Return attributes of the planes of OME-XML's first image, of their first channel, by time and z."""
     planes = (plane.attrib for plane in _pixels_of_xml(xml).findall("{*}Plane"))
-    return {(each.get("TheT"), each.get("TheZ")): each for each in planes if each.get("TheC") == "0"}
+    return {(plane.get("TheT"), plane.get("TheZ")): plane for plane in planes if plane.get("TheC") == "0"}
 
 
 def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int) -> None:
@@ -129,15 +132,15 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
     """
     planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
     depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
-    if not (np.ptp(depths) >= spacing / 2):  # also true where one is NaN
+    if not (np.ptp(depths) >= spacing / 2):  # also where one is NaN
         return
     steps = np.diff(depths)
     usual, mean = float(np.median(steps)), abs(float(steps.mean()))
-    at = int(abs(steps - usual).argmax())
-    if abs(steps[at] - usual) > EVEN * abs(usual):
+    odd = int(abs(steps - usual).argmax())
+    if abs(steps[odd] - usual) > EVEN * abs(usual):
         raise ImageError(
-            f"{path}: from plane {at} to {at + 1} PositionZ changes by {steps[at]:.4g} {unit}, elsewhere by "
-            f"{usual:.4g}: a plane may be missing or out of order; export it again. If these are not the "
+            f"{path}: from plane {odd} to {odd + 1} PositionZ changes by {steps[odd]:.4g} {unit}, elsewhere "
+            f"by {usual:.4g}: a plane may be missing or out of order; export it again. If these are not the "
             "positions of its planes, remove them from its OME-XML"
         )
     if not 1 / OTHER <= mean / spacing <= OTHER:
@@ -149,8 +152,8 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
 
 def _depth(plane: Mapping[str, str], unit: str) -> float:
     """Return the position along z in this unit; NaN where no length is stated."""
-    own = SPELLINGS.get(plane.get("PositionZUnit", ""))
-    return math.nan if own is None else _number(plane.get("PositionZ")) * UNITS[own] / UNITS[unit]
+    own_unit = SPELLINGS.get(plane.get("PositionZUnit", ""))
+    return math.nan if own_unit is None else _number(plane.get("PositionZ")) * UNITS[own_unit] / UNITS[unit]
 
 
 @lru_cache(maxsize=1)
@@ -163,8 +166,8 @@ def _root_of_xml(xml: str) -> ElementTree.Element:
 
 def _pixels_of_xml(xml: str) -> ElementTree.Element:
     """Return the Pixels of the first image; an empty element where there are none."""
-    found = _root_of_xml(xml).find("{*}Image/{*}Pixels")
-    return ElementTree.Element("Pixels") if found is None else found
+    pixels = _root_of_xml(xml).find("{*}Image/{*}Pixels")
+    return ElementTree.Element("Pixels") if pixels is None else pixels
 
 
 def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:
@@ -177,19 +180,63 @@ def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[S
     return [steps[axis] for axis in axes]
 
 
-def time_point(path: Path, count: int | None, time: int | None) -> int:
-    """Return the index of the requested time point among `count`; 0 where there is no more than one.
+@dataclass(frozen=True)
+class Placement:
+    """Step, origin and unit of each axis of an NGFF image; the unit is None where none is stated."""
+
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    units: tuple[str | None, ...]
+
+    def of(self, axes: Sequence[str], subset: Sequence[str]) -> "Placement":
+        """Return the placement of a subset of the axes."""
+        places = [axes.index(axis) for axis in subset]
+        return Placement(
+            tuple(self.scale[place] for place in places),
+            tuple(self.translation[place] for place in places),
+            tuple(self.units[place] for place in places),
+        )
+
+
+def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5.
 
     Raises:
-        ImageError: there are several and none is named, or there is none with this number; count is None
-            where the file has no axis of time.
+        KeyError, IndexError, TypeError: there is none.
     """
-    if count is None and time is not None:
-        raise ImageError(
-            f"{path} has no time axis: leave out #t={time}, or name its axes, such as --axes TYX"
-        )
-    if time is None and (count or 1) > 1:
-        raise ImageError(f"{path} has {count} time points: choose one, such as {path.name}#t=0")
-    if time is not None and time >= (count or 1):
-        raise ImageError(f"{path} has {count} time points, counted from 0: there is no {time}")
-    return time or 0
+    image: Mapping[str, Any] = attributes.get("ome", attributes)["multiscales"][0]
+    return image
+
+
+def axes_of(image: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return t, c, z, y or x for each axis; the name for others."""
+    return tuple(axis if isinstance(axis, str) else _letter(axis) for axis in image["axes"])
+
+
+def _letter(axis: Mapping[str, Any]) -> str:
+    name = str(axis["name"])
+    return LETTERS.get(str(axis.get("type")), name.lower() if axis.get("type") == "space" else name)
+
+
+def placement_of(image: Mapping[str, Any]) -> Placement:
+    """Return the placement of the highest resolution, by its dataset's transformations, then the image's.
+
+    Raises:
+        KeyError, TypeError, ValueError: the metadata do not follow NGFF.
+    """
+    axes = image["axes"]
+    scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False
+    for holder in (image["datasets"][0], image):
+        for transformation in holder.get("coordinateTransformations") or ():
+            if "scale" in transformation:
+                scaled, scale = True, _axis_by_axis(float.__mul__, scale, transformation["scale"])
+                translation = _axis_by_axis(float.__mul__, translation, transformation["scale"])
+            elif "translation" in transformation:
+                translation = _axis_by_axis(float.__add__, translation, transformation["translation"])
+    # units mean nothing for steps that are only counted
+    units = (axis.get("unit") if scaled and isinstance(axis, Mapping) else None for axis in axes)
+    return Placement(tuple(scale), tuple(translation), tuple(unit and str(unit) for unit in units))
+
+
+def _axis_by_axis(operation: Any, values: list[float], others: Sequence[Any]) -> list[float]:
+    return [operation(value, float(other)) for value, other in zip(values, others, strict=True)]

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.decompressed import MEASURES, decompressed_size
-from conformask.data.formats.format import Format
+from conformask.data.formats.format import Format, time_point
 from conformask.data.formats.header import Header, ImageHandle, Places, bits_of, range_of
-from conformask.data.formats.ngff import Placement, axes_of, image_of, placement_of
-from conformask.data.formats.ome import geometry_of, time_point
+from conformask.data.formats.ome import Placement, axes_of, geometry_of, image_of, placement_of
 from conformask.data.formats.ome_zarr_masks import write_zarr_blocks
-from conformask.data.limits import check_memory
+from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -36,7 +35,7 @@ SLACK = 64
 
 
 @dataclass(frozen=True)
-class Level:
+class ZarrLevel:
     """The highest resolution of an OME-Zarr image, or of one time point of it."""
 
     path: Path
@@ -78,14 +77,13 @@ class Level:
             ImageError: a chunk cannot be decoded, or they take more memory than allowed.
         """
         first = f"{'planes' if len(places) == 3 else 'rows'} {places[0].start} to {places[0].stop}"
-        values = self.sides.get("c", 1) * prod(at.stop - at.start for at in places)
+        values = self.sides.get("c", 1) * prod(span.stop - span.start for span in places)
         check_memory(f"{self.path}, {first},", self.array.dtype.itemsize * values)
-        wanted = self._slices(places)
+        image_axes = ("c", *self.spatial)
+        slices = (span if axis in image_axes else span.start for axis, span in self._slices(places))
         try:
             self._check_sizes(places)
-            read: Array = np.asarray(
-                self.array[tuple(at if axis in ("c", *self.spatial) else at.start for axis, at in wanted)]
-            )
+            pixels: Array = np.asarray(self.array[tuple(slices)])
         except Exception as error:  # zarr's codecs share no type of error
             if failure_of_system(error) is not None:
                 raise
@@ -93,13 +91,13 @@ class Level:
                 f"{self.path}: {first} cannot be read ({error}): a chunk may be truncated; copy the folder "
                 "again"
             ) from error
-        return np.moveaxis(read, 0, -1) if "c" in self.axes else read
+        return np.moveaxis(pixels, 0, -1) if "c" in self.axes else pixels
 
     def _slices(self, places: Places) -> list[tuple[str, slice]]:
         """Return each axis, and the slice of a window along it."""
-        spatial = dict(zip(self.spatial, places, strict=True))
-        others = {"t": slice(self.time, self.time + 1), "c": slice(0, self.sides.get("c", 1))}
-        return [(axis, spatial.get(axis) or others.get(axis) or slice(0, 1)) for axis in self.axes]
+        slices = {"t": slice(self.time, self.time + 1), "c": slice(0, self.sides.get("c", 1))}
+        slices |= dict(zip(self.spatial, places, strict=True))
+        return [(axis, slices.get(axis, slice(0, 1))) for axis in self.axes]
 
     def keys(self, places: Places) -> Iterator[str]:
         """Yield the names of the files of the chunks, or shards, that hold a window."""
@@ -116,16 +114,16 @@ class Level:
         if shards is None:
             return
         sides = tuple(shard // chunk for shard, chunk in zip(shards, chunks, strict=True))
-        asked = self._spans(places, chunks)
+        window = self._spans(places, chunks)
         for place in _places(self._spans(places, shards)):
             key = self.array.metadata.encode_chunk_key(place)
             if not _holds_bytes(self.folder / key):
                 continue
             index = self._index(self.folder / key, sides)
-            starts = [at * side for at, side in zip(place, sides, strict=True)]
+            starts = [number * side for number, side in zip(place, sides, strict=True)]
             spans = [
                 range(max(span.start - start, 0), min(span.stop - start, side))
-                for span, start, side in zip(asked, starts, sides, strict=True)
+                for span, start, side in zip(window, starts, sides, strict=True)
             ]
             yield from ((key, inner, *map(int, index[inner])) for inner in _places(spans))
 
@@ -141,8 +139,8 @@ class Level:
     def _spans(self, places: Places, chunks: Sequence[int]) -> list[range]:
         """Return the chunks of these sides that hold a window, along each axis."""
         return [
-            range(at.start // chunk, ceil(at.stop / chunk))
-            for (_, at), chunk in zip(self._slices(places), chunks, strict=True)
+            range(span.start // chunk, ceil(span.stop / chunk))
+            for (_, span), chunk in zip(self._slices(places), chunks, strict=True)
         ]
 
     def _check_sizes(self, places: Places) -> None:
@@ -151,7 +149,7 @@ class Level:
         Raises:
             ValueError: names the first, or one that is truncated.
         """
-        compressors = [name for name in codecs_of(self.array) if name in MEASURES]
+        compressors = [name for name in _codecs(self.array) if name in MEASURES]
         if not compressors:
             return
         expected = self.array.dtype.itemsize * prod(self.array.chunks)
@@ -166,8 +164,8 @@ class Level:
     def _stored(self, places: Places) -> Iterator[tuple[str, bytes]]:
         """Yield the chunks of a window that exist, compressed as in their files."""
         if self.array.shards is None:
-            there = (key for key in self.keys(places) if (self.folder / key).is_file())
-            yield from ((key, (self.folder / key).read_bytes()) for key in there)
+            present = (key for key in self.keys(places) if (self.folder / key).is_file())
+            yield from ((key, (self.folder / key).read_bytes()) for key in present)
         for key, inner, offset, length in self._inner(places):
             if offset != EMPTY:
                 with (self.folder / key).open("rb") as file:
@@ -175,18 +173,18 @@ class Level:
                     yield f"{key}{list(inner)}", file.read(length)
 
 
-def codecs_of(array: Any) -> list[str]:
+def _codecs(array: Any) -> list[str]:
     """Return the names of the codecs of an array, including those inside its shards, in encoding order."""
     if array.metadata.zarr_format == 2:
-        used = [*(array.metadata.filters or ()), array.metadata.compressor]
-        return [str(codec.codec_id) for codec in used if codec is not None]
-    return list(_named(array.metadata.to_dict()["codecs"]))
+        codecs = [*(array.metadata.filters or ()), array.metadata.compressor]
+        return [str(codec.codec_id) for codec in codecs if codec is not None]
+    return list(_names_of_codecs(array.metadata.to_dict()["codecs"]))
 
 
-def _named(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _names_of_codecs(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for codec in codecs:
         yield str(codec["name"]).removeprefix("numcodecs.")
-        yield from _named(codec.get("configuration", {}).get("codecs", ()))
+        yield from _names_of_codecs(codec.get("configuration", {}).get("codecs", ()))
 
 
 def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
@@ -199,7 +197,7 @@ def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContext
         ImageError: the folder is not an OME-Zarr image, has several time points and none is named, chunks are
             missing, or one takes more memory than allowed.
     """
-    level = open_level(path)
+    level = _open_level(path)
     level = replace(level, time=time_point(path, level.sides.get("t"), time))
     check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
     header = level.header
@@ -209,11 +207,11 @@ def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContext
 
 def times_of_zarr(path: Path, reading: Reading) -> int | None:
     """Return the number of time points of a folder; None where it has one, or no axis of time."""
-    times = open_level(path).sides.get("t", 1)
+    times = _open_level(path).sides.get("t", 1)
     return times if times > 1 else None
 
 
-def open_level(path: Path) -> Level:
+def _open_level(path: Path) -> ZarrLevel:
     """Open the highest resolution of an OME-Zarr folder.
 
     Raises:
@@ -223,9 +221,9 @@ def open_level(path: Path) -> Level:
     group = _group(path)
     try:
         image = image_of(group.attrs)
-        array, *coarser = (group[each["path"]] for each in image["datasets"])
+        array, *coarser = (group[dataset["path"]] for dataset in image["datasets"])
         _check_largest(path, array, coarser)
-        level = Level(path, array, axes_of(image), placement_of(image))
+        level = ZarrLevel(path, array, axes_of(image), placement_of(image))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
             f"{path} is not an OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
@@ -237,25 +235,23 @@ def open_level(path: Path) -> Level:
 
 
 def _check_largest(path: Path, array: Any, coarser: Sequence[Any]) -> None:
-    if any(prod(each.shape) > prod(array.shape) for each in coarser):
+    if any(prod(other.shape) > prod(array.shape) for other in coarser):
         raise ImageError(
             f"{path}: the first of its datasets, {array.path!r} {array.shape}, is not the largest: NGFF "
             "lists them from the highest resolution down; put them in this order in its metadata"
         )
 
 
-def _check_codecs(level: Level) -> None:
+def _check_codecs(level: ZarrLevel) -> None:
     """Raise for codecs that are not on the list: one of numcodecs runs whatever a chunk holds, as pickle."""
-    names = codecs_of(level.array)
-    others = [name for name in names if name not in CODECS]
-    if others or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
-        what = (
-            f"uses the codec {others[0]}"
-            if others
-            else (f"contains {level.array.dtype} encoded by {', '.join(names)}")
-        )
+    names = _codecs(level.array)
+    unknown = [name for name in names if name not in CODECS]
+    if unknown or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
+        problem = f"contains {level.array.dtype} encoded by {', '.join(names)}"
+        if unknown:
+            problem = f"uses the codec {unknown[0]}"
         raise ImageError(
-            f"{level.path} {what}, which is not supported: write integers or floats, with one of "
+            f"{level.path} {problem}, which is not supported: write integers or floats, with one of "
             f"{', '.join(MEASURES)}"
         )
 
@@ -271,13 +267,13 @@ def _group(path: Path) -> Any:
         raise ImageError(f"{path} is not an OME-Zarr image ({error}); copy the folder again") from error
 
 
-def _check_axes(level: Level) -> None:
+def _check_axes(level: ZarrLevel) -> None:
     axes, shape = level.axes, level.array.shape
     in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
-    named = getattr(level.array.metadata, "dimension_names", None) or ()
-    if any(name is not None and name.lower() != axis for name, axis in zip(named, axes, strict=False)):
+    names = getattr(level.array.metadata, "dimension_names", None) or ()
+    if any(name is not None and name.lower() != axis for name, axis in zip(names, axes, strict=False)):
         raise ImageError(
-            f"{level.path}: the array names its axes {', '.join(map(str, named))}, but the image's metadata "
+            f"{level.path}: the array names its axes {', '.join(map(str, names))}, but the image's metadata "
             f"name them {', '.join(axes)}: correct the one that is wrong"
         )
     if not in_order or axes[-2:] != ("y", "x"):
@@ -287,9 +283,10 @@ def _check_axes(level: Level) -> None:
         )
 
 
-def _check_chunks(level: Level, places: Places, empty: bool) -> None:
-    paths = ((key, level.folder / key) for key in level.keys(places))
-    lost = (key for key, path in paths if not _holds_bytes(path) and (path.exists() or not empty))
+def _check_chunks(level: ZarrLevel, places: Places, empty: bool) -> None:
+    files = ((key, level.folder / key) for key in level.keys(places))
+    # an empty file is a failed copy; a chunk that has no file may be empty
+    lost = (key for key, file in files if not _holds_bytes(file) and (file.exists() or not empty))
     missing = list(islice(chain(lost, () if empty else level.left_out(places)), SHOWN + 1))
     if missing:
         more = " and more" if len(missing) > SHOWN else ""

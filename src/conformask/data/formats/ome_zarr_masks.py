@@ -1,14 +1,13 @@
 """Masks as OME-Zarr (NGFF 0.5), with physical sizes, position and a pyramid. Needs the extra zarr."""
 
 from itertools import accumulate
+from operator import mul
 from pathlib import Path
 from typing import Any
 
-from conformask.data.formats.format import Blocks, Shape, SourceImage
-from conformask.data.formats.ngff import LETTERS, Placement, axes_of, image_of, placement_of
-from conformask.data.formats.ome import NGFF_UNITS
+from conformask.data.formats.format import Blocks, Shape, SourceImage, rounded_down
+from conformask.data.formats.ome import LETTERS, NGFF_UNITS, Placement, axes_of, image_of, placement_of
 from conformask.data.formats.pyramid import Factors, fill_level, halved, halvings
-from conformask.data.formats.quantised import rounded_down
 from conformask.errors import MissingFileError
 
 COLOURS = ("FF0000", "00FF00", "0000FF")
@@ -30,7 +29,7 @@ def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     try:
         import zarr
 
-        axes = _axes(shape, under)
+        axes = ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
         lead, spacing = axes.index("c") + 1, under.geometry.spacing if under.geometry else None
         steps = [(*(1,) * lead, *factors) for factors in halvings(shape[lead:], spacing)]
         attributes = {"ome": _metadata(axes, shape[0], steps, under)}
@@ -57,10 +56,6 @@ def _level(group: Any, number: int, shape: Shape, axes: list[str], block: int) -
     )
 
 
-def _axes(shape: Shape, under: SourceImage) -> list[str]:
-    return ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
-
-
 def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
     """Reorder C, [T], space to the order of the file: [T], C (`lead` axes), space."""
     return (*values[1:lead], values[0], *values[lead:])
@@ -72,7 +67,7 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
 
     base = _placement(under, axes)
     units = ({} if unit is None else {"unit": unit} for unit in base.units)
-    totals = accumulate(steps, lambda old, new: _times(old, new), initial=(1,) * len(axes))
+    totals = accumulate(steps, lambda total, step: tuple(map(mul, total, step)), initial=(1,) * len(axes))
     image = {
         "name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
         "axes": [
@@ -89,42 +84,37 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
     colours = COLOURS if count == len(COLOURS) else ("FFFFFF",) * count
     channels = [{"color": colour, "window": WINDOW, "label": "mask", "active": True} for colour in colours]
     model = Image.model_validate({"version": "0.5", "multiscales": [image], "omero": {"channels": channels}})
-    checked: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
-    return checked
-
-
-def _times(old: Factors, new: Factors) -> Factors:
-    return tuple(a * b for a, b in zip(old, new, strict=True))
+    metadata: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+    return metadata
 
 
 def _placement(under: SourceImage, axes: list[str]) -> Placement:
     """Return the placement of the image under a mask, by its geometry and, for an OME-Zarr, its metadata."""
-    place = _source(under.file_and_time[0], axes)
+    source = _placement_of_zarr(under.file_and_time[0], axes)
     if under.geometry is None:
-        return place
+        return source
     spacing, unit = under.geometry.spacing, NGFF_UNITS[under.geometry.unit]
     lead = len(axes) - len(spacing)
-    return Placement(
-        (*place.scale[:lead], *spacing), place.translation, (*place.units[:lead], *(unit,) * len(spacing))
-    )
+    units = (*source.units[:lead], *(unit,) * len(spacing))
+    return Placement((*source.scale[:lead], *spacing), source.translation, units)
 
 
-def _source(folder: Path | None, axes: list[str]) -> Placement:
+def _placement_of_zarr(folder: Path | None, axes: list[str]) -> Placement:
     """Return the placement stated by an OME-Zarr, but for c; scale 1, origin 0, no unit if it is unknown."""
     import zarr
 
-    nothing = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
+    unknown = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
     if folder is None or not (folder.suffix == ".zarr" and folder.is_dir()):
-        return nothing
+        return unknown
     image = image_of(zarr.open_group(folder, mode="r").attrs)
     letters, others = axes_of(image), [axis for axis in axes if axis != "c"]
     if not set(others) <= set(letters):
-        return nothing
-    known, c = placement_of(image).of(letters, others), axes.index("c")
+        return unknown
+    source, c = placement_of(image).of(letters, others), axes.index("c")
     return Placement(
-        (*known.scale[:c], 1.0, *known.scale[c:]),
-        (*known.translation[:c], 0.0, *known.translation[c:]),
-        (*known.units[:c], None, *known.units[c:]),
+        (*source.scale[:c], 1.0, *source.scale[c:]),
+        (*source.translation[:c], 0.0, *source.translation[c:]),
+        (*source.units[:c], None, *source.units[c:]),
     )
 
 

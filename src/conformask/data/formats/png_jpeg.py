@@ -10,7 +10,7 @@ import numpy as np
 from PIL.Image import Exif
 from PIL.JpegImagePlugin import JpegImageFile
 
-from conformask.data.formats.format import Blocks, Format, Shape, SourceImage
+from conformask.data.formats.format import Blocks, Format, Shape, SourceImage, rounded_down
 from conformask.data.formats.header import (
     ORIENTATION,
     Header,
@@ -21,7 +21,6 @@ from conformask.data.formats.header import (
     upright,
     warn_transparent,
 )
-from conformask.data.formats.quantised import rounded_down
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.types import Array
@@ -80,9 +79,10 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
         start = end
 
 
-def _content(file: BinaryIO, chunks: Chunks, kind_wanted: bytes) -> bytes:
+def _content(file: BinaryIO, chunks: Chunks, kind: bytes) -> bytes:
     """Return the content of the first chunk of this kind; empty where there is none."""
-    return next((_read(file, start + 8, end - 4) for kind, start, end in chunks if kind == kind_wanted), b"")
+    spans = ((start + 8, end - 4) for of_chunk, start, end in chunks if of_chunk == kind)
+    return _read(file, *next(spans, (0, 0)))
 
 
 def _read(file: BinaryIO, start: int, end: int) -> bytes:
@@ -94,8 +94,9 @@ def _decode_png(path: Path, file: BinaryIO, chunks: Chunks, has_alpha: bool) -> 
     """Decode a PNG from its critical chunks by libpng, which verifies checksums and keeps 16 bits."""
     import imagecodecs
 
-    pixels = [_read(file, start, end) for kind, start, end in chunks if kind[:1].isupper()]
-    array: Array = imagecodecs.png_decode(b"".join([SIGNATURE, *pixels]))
+    # from tRNS, an ancillary chunk (in lower case), libpng would make a channel of alpha
+    critical = [_read(file, start, end) for kind, start, end in chunks if kind[:1].isupper()]
+    array: Array = imagecodecs.png_decode(b"".join([SIGNATURE, *critical]))
     if not has_alpha:
         return array
     warn_transparent(path, array[..., -1:])
@@ -120,10 +121,10 @@ def write_jpeg(path: Path, array: Array) -> None:
 
 def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of 16 bits, assembled in memory first."""
-    whole = np.empty(shape, np.uint16)
+    mask = np.empty(shape, np.uint16)
     for places, values in blocks:
-        whole[:, *places] = rounded_down(values)
-    write_png(path, channels_last(whole))
+        mask[:, *places] = rounded_down(values)
+    write_png(path, channels_last(mask))
 
 
 PNG = Format((".png",), open_png_or_jpeg, write_png, write_blocks=write_png_blocks)

@@ -61,16 +61,17 @@ def fill_level(smaller: Any, larger: Any, factors: Factors, block: tuple[int, ..
     """Fill a level with the means of the larger one; both are arrays of any kind with shape and windows."""
     for places in blocks_of(smaller.shape, block):
         window = tuple(
-            slice(at.start * factor, min(at.stop * factor, side))
-            for at, factor, side in zip(places, factors, larger.shape, strict=True)
+            slice(span.start * factor, min(span.stop * factor, side))
+            for span, factor, side in zip(places, factors, larger.shape, strict=True)
         )
         smaller[places] = means(larger[window], factors)
 
 
 def blocks_of(shape: tuple[int, ...], block: tuple[int, ...]) -> Iterator[Places]:
     """Yield the place of each block, in C order."""
-    spans = (range(0, side, step) for side, step in zip(shape, block, strict=True))
-    for corner in product(*spans):
+    starts = (range(0, side, step) for side, step in zip(shape, block, strict=True))
+    for corner in product(*starts):
         yield tuple(
-            slice(at, min(at + step, side)) for at, step, side in zip(corner, block, shape, strict=True)
+            slice(start, min(start + step, side))
+            for start, step, side in zip(corner, block, shape, strict=True)
         )

@@ -57,15 +57,15 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[ImageH
     with tifffile.TiffFile(path) as file:
         stack = stack_of(path, file, reading.axes).at(time)
         check_segments(stack)
-        channels, shown = _colours(stack)
+        channels, colours = _colours(stack)
         orientation = orientation_of(stack.page.tags.valueof(ORIENTATION))
 
         def decode() -> Array:
-            return shown(_upright(stack, stack.decode(), orientation))
+            return colours(_upright(stack, stack.decode(), orientation))
 
         def window() -> Window:
             view = stack.views()
-            return lambda places: shown(_upright(stack, view(places[0]), orientation)[places])
+            return lambda places: colours(_upright(stack, view(places[0]), orientation)[places])
 
         yield ImageHandle(_header(stack, channels, orientation >= SIDEWAYS), decode, window)
 
@@ -101,44 +101,37 @@ def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
     if kind == "PALETTE" and samples == 1:
-        colours = _palette(page)
-        return 3, lambda array: np.take(colours, array, axis=0)
+        # 16 bits, of which some writers fill only the lower 8
+        entries = np.asarray(page.colormap)
+        palette = (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
+        return 3, lambda array: np.take(palette, array, axis=0)
     if kind == "RGB" and samples >= 3:
         alpha = {3 + place for place, extra in enumerate(page.extrasamples) if extra in ALPHA}
-        shown = [place for place in range(samples) if place not in alpha]
-        return len(shown), lambda array: _without_alpha(stack.path, array, shown, sorted(alpha))
-    if kind not in ("MINISBLACK", "MINISWHITE") and not (kind == "YCBCR" and _becomes_rgb(page)):
+        colours = [place for place in range(samples) if place not in alpha]
+        return len(colours), lambda array: _without_alpha(stack.path, array, colours, sorted(alpha))
+    becomes_rgb = kind == "YCBCR" and page.compression in JPEG and page.planarconfig == 1
+    if kind not in ("MINISBLACK", "MINISWHITE") and not becomes_rgb:
         raise ImageError(f"{stack.path} has {kind} colours; save it as grey or RGB")
     with_alpha = samples == 2 and any(extra in ALPHA for extra in page.extrasamples[:1])
-    flipped = _white_bits(stack) if kind == "MINISWHITE" else None
+    black = _black(stack) if kind == "MINISWHITE" else None
 
     def grey(array: Array) -> Array:
         planes = _without_alpha(stack.path, array, [0], [1])[..., 0] if with_alpha else array
-        return planes if flipped is None else planes ^ flipped
+        return planes if black is None else planes ^ black  # all bits flipped: black - planes
 
     return 1 if with_alpha else samples, grey
 
 
-def _palette(page: Any) -> Array:
-    """Return the palette, (numbers, 3) of 8 bits; some writers fill only the lower 8 of its 16 bits."""
-    entries = np.asarray(page.colormap)
-    return (entries if entries.max() < 256 else entries >> 8).astype(np.uint8).T
-
-
-def _without_alpha(path: Path, array: Array, shown: list[int], alpha: list[int]) -> Array:
+def _without_alpha(path: Path, array: Array, colours: list[int], alpha: list[int]) -> Array:
     """Return the samples without alpha; warn where pixels are transparent."""
     if not alpha:
         return array
     warn_transparent(path, array[..., alpha])
-    return array[..., : len(shown)] if shown == list(range(len(shown))) else array[..., shown]
+    alpha_is_last = colours == list(range(len(colours)))
+    return array[..., : len(colours)] if alpha_is_last else array[..., colours]
 
 
-def _becomes_rgb(page: Any) -> bool:
-    """Return whether tifffile decodes YCbCr to RGB, which depends on compression and planes."""
-    return page.compression in JPEG and page.planarconfig == 1
-
-
-def _white_bits(stack: PageStack) -> Any:
+def _black(stack: PageStack) -> Any:
     """Return the number that means black, where 0 is white."""
     dtype = stack.series.dtype
     if dtype.kind not in "bu":

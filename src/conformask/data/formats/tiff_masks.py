@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.format import Blocks, Shape, SourceImage
+from conformask.data.formats.format import Blocks, Shape, SourceImage, rounded_down
 from conformask.data.formats.header import channels_last
 from conformask.data.formats.ome import interval_of_imagej, interval_of_xml, planes_of_xml
 from conformask.data.formats.pyramid import blocks_of, fill_level, halved, plane_halvings
-from conformask.data.formats.quantised import rounded_down
-from conformask.data.formats.scratch import Scratch
+from conformask.data.memory import DiskArray
 from conformask.records.geometry import Geometry
 from conformask.types import Array
 
@@ -42,7 +41,7 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     """
     import tifffile
 
-    level = _scratch(path, shape)
+    level = _level(path, shape)
     for places, values in blocks:
         level[:, *places] = rounded_down(values)
     steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT else []
@@ -55,25 +54,25 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     }
     bigtiff = 3 * prod(shape) > LARGEST  # 2 bytes each, and a third more for the smaller levels
     with tifffile.TiffWriter(path, bigtiff=bigtiff, ome=True) as file:
-        file.write(**_written(level), subifds=len(steps), metadata=metadata)
+        file.write(**_arguments(level), subifds=len(steps), metadata=metadata)
         for factors in steps:
-            smaller = _scratch(path, (shape[0], *halved(level.shape[1:], factors)))
+            smaller = _level(path, (shape[0], *halved(level.shape[1:], factors)))
             fill_level(smaller, level, (1, *factors), (shape[0], *_block(smaller)))
             level = smaller
-            file.write(**_written(level), subfiletype=1)
+            file.write(**_arguments(level), subfiletype=1)
 
 
-def _scratch(path: Path, shape: Shape) -> Scratch:
-    return Scratch(shape, np.dtype(np.uint16), path.parent, reserve=True)
+def _level(path: Path, shape: Shape) -> DiskArray:
+    return DiskArray(shape, np.dtype(np.uint16), path.parent, reserve=True)
 
 
-def _block(level: Scratch) -> tuple[int, ...]:
+def _block(level: DiskArray) -> tuple[int, ...]:
     """Return the sides of a tile along the spatial axes."""
     planes = (1,) * (len(level.shape) - 3)
     return (*planes, *(min(TILE, -(-side // STEP) * STEP) for side in level.shape[-2:]))
 
 
-def _written(level: Scratch) -> dict[str, Any]:
+def _arguments(level: DiskArray) -> dict[str, Any]:
     """Return arguments of tifffile's write for a level (C, *space), written tile by tile."""
     channels, *space = level.shape
     return {
@@ -88,7 +87,7 @@ def _written(level: Scratch) -> dict[str, Any]:
     }
 
 
-def _tiles(level: Scratch) -> Iterator[Array]:
+def _tiles(level: DiskArray) -> Iterator[Array]:
     """Yield each tile, (h, w) or (h, w, C), in the order of the file."""
     for places in blocks_of(level.shape[1:], _block(level)):
         tile = channels_last(level[:, *places])
@@ -108,10 +107,10 @@ def _times_and_places(under: SourceImage, shape: Shape) -> Mapping[str, Any]:
         xml = file.ome_metadata or ""
     times, stated = range(shape[1]) if under.is_film else [time or 0], planes_of_xml(xml)
     depth = prod(shape[1:-2]) // len(times)
-    planes = [stated.get((str(time), str(z)), {}) for time in times for z in range(depth)]
-    kept = [{name: plane[name] for name in PLANE if name in plane} for plane in planes]
+    attributes = [stated.get((str(time), str(z)), {}) for time in times for z in range(depth)]
+    planes = [{name: plane[name] for name in PLANE if name in plane} for plane in attributes]
     interval = interval_of_xml(xml) if under.is_film else {}
-    return {**interval, "Plane": kept} if any(kept) else interval
+    return {**interval, "Plane": planes} if any(planes) else interval
 
 
 def _sizes(geometry: Geometry | None) -> dict[str, float | str]:

@@ -1,9 +1,7 @@
 """The planes of a TIFF file: their axes, checks that none is missing, and windows."""
 
 import os
-import shutil
 import struct
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -16,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from conformask.data.formats.ome import check_planes, time_point
-from conformask.data.formats.scratch import Scratch
-from conformask.data.limits import check_memory
+from conformask.data.formats.format import time_point
+from conformask.data.formats.ome import check_planes
+from conformask.data.memory import DiskArray, check_disk, check_memory
 from conformask.errors import ImageError
 from conformask.types import Array
 
@@ -107,8 +105,8 @@ class PageStack:
         """Return a view (*space) or (*space, C) of stored pixels with these axes; T may be gone from them."""
         places = {"T": self.time, "Z": EVERYTHING if self.is_volume else 0}
         array = array[tuple(EVERYTHING if axis in "CYXS" else places.get(axis, 0) for axis in axes)]
-        left = "".join(axis for axis in axes if axis in "CYXS" or (axis == "Z" and self.is_volume))
-        return array.transpose([left.index(axis) for axis in "ZYXCS" if axis in left])
+        order = "".join(axis for axis in axes if axis in "CYXS" or (axis == "Z" and self.is_volume))
+        return array.transpose([order.index(axis) for axis in "ZYXCS" if axis in order])
 
     def decode(self) -> Array:
         """Return the whole image, (*space) or (*space, C)."""
@@ -130,17 +128,18 @@ class PageStack:
         """
         if self.is_mapped:
             return lambda depth: self._map()
-        _check_room(self.path, self.numbers.size * prod(self.page.shape) * self.series.dtype.itemsize)
-        scratch = Scratch((self.numbers.size, *self.page.shape), self.series.dtype)
+        planes = DiskArray((self.numbers.size, *self.page.shape), self.series.dtype)
+        remedy = "set TMPDIR to another folder, or write it without compression"
+        check_disk(str(self.path), prod(planes.shape) * planes.dtype.itemsize, None, remedy, ImageError)
         decoded = set[int]()
 
         def view(depth: slice) -> Array:
             with self._lock:
                 for place in self._places(depth):
                     if place not in decoded:
-                        self._fill(scratch.mapped(), [place])
+                        self._fill(planes.mapped(), [place])
                         decoded.add(place)
-            return self._image_of(scratch.mapped())
+            return self._image_of(planes.mapped())
 
         return view
 
@@ -159,8 +158,8 @@ class PageStack:
         """Return where the planes along z lie among those of the time point."""
         places = np.arange(self.numbers.size).reshape(self.numbers.shape)
         axis = self.axes[: len(self.leading)].replace("T", "").find("Z")
-        part = places if axis < 0 or not self.is_volume else places.swapaxes(0, axis)[depth]
-        return [int(place) for place in part.ravel()]
+        requested = places if axis < 0 or not self.is_volume else places.swapaxes(0, axis)[depth]
+        return [int(place) for place in requested.ravel()]
 
     def _fill(self, planes: Array, places: Sequence[int]) -> None:
         numbers = self.numbers.ravel()
@@ -179,7 +178,10 @@ class PageStack:
 
 @contextmanager
 def _open(pages: Sequence[Any]) -> Iterator[None]:
-    """Open the files of these planes again where they were closed."""
+    """Open the files of these planes again where they were closed.
+
+    A window is read after the file was closed, and tifffile closes the other files of an OME-TIFF at once.
+    """
     handles = {id(page.parent): page.parent.filehandle for page in pages}.values()
     closed = [handle for handle in handles if handle.closed]
     try:
@@ -191,8 +193,8 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
             handle.close()
 
 
-def stack_of(path: Path, file: Any, given: str | None) -> PageStack:
-    """Return the only image of an open TIFF file, with the given axes if there are as many as stored ones.
+def stack_of(path: Path, file: Any, named_axes: str | None) -> PageStack:
+    """Return the only image of an open TIFF file, with the named axes if there are as many as stored ones.
 
     Raises:
         ImageError: it holds several images, a stack whose axes are unknown, or less than it states.
@@ -202,31 +204,31 @@ def stack_of(path: Path, file: Any, given: str | None) -> PageStack:
     if file.ome_metadata:
         check_planes(path, file.ome_metadata, len(file.pages))
     series = file.series[0]
-    shapes = ", ".join(f"{each.axes} {each.shape}" for each in file.series)
+    shapes = ", ".join(f"{image.axes} {image.shape}" for image in file.series)
     if len(file.series) > 1:
         raise ImageError(f"{path} is a stack of images that differ ({shapes}); write each to its own file")
-    axes = _axes(path, series, given)
+    axes = _axes(path, series, named_axes)
     if "C" in axes and "S" in axes:
         raise ImageError(f"{path} is a stack of colour images ({shapes}); write each to its own file")
     return PageStack(path, series, axes)
 
 
-def _axes(path: Path, series: Any, given: str | None) -> str:
+def _axes(path: Path, series: Any, named_axes: str | None) -> str:
     stored: str = series.axes
-    if given is not None and len(given) == len(stored.replace("S", "")):
-        letters = iter(given)
+    if named_axes is not None and len(named_axes) == len(stored.replace("S", "")):
+        letters = iter(named_axes)
         return "".join(axis if axis == "S" else next(letters) for axis in stored)
     unknown = [axis for axis in stored if axis not in KNOWN]
     if all(side == 1 for axis, side in zip(stored, series.shape, strict=True) if axis in unknown):
         return stored
-    if given is not None:
+    if named_axes is not None:
         raise ImageError(
-            f"{path} has axes {stored} {series.shape}, which do not match the given axes {given}"
+            f"{path} has axes {stored} {series.shape}, which do not match the given axes {named_axes}"
         )
     ways = "with a letter of TCZYX for each, such as TZYX for time points of volumes"
     if len(unknown) == 1:
-        of_each = stored.replace("S", "").replace(unknown[0], "{}")
-        ways = ", ".join(f"{of_each.format(letter)} for {what}" for letter, what in MEANINGS.items())
+        template = stored.replace("S", "").replace(unknown[0], "{}")
+        ways = ", ".join(f"{template.format(letter)} for {meaning}" for letter, meaning in MEANINGS.items())
     raise ImageError(f"{path} is a stack ({stored} {series.shape}): name its axes, --axes {ways}")
 
 
@@ -276,27 +278,21 @@ def check_segments(stack: PageStack) -> None:
 
 def _missing(stack: PageStack) -> Iterator[int]:
     """Yield the numbers, through all planes, of strips or tiles whose bytes are not all in the file."""
-    page, series = stack.page, stack.series
-    count = prod(page.chunked)
+    first, series = stack.page, stack.series
+    count = prod(first.chunked)
     if stack.is_mapped and len(series) != prod(stack.leading):  # only the first plane has its own header
-        left = page.parent.filehandle.size - series.dataoffset
-        if series.nbytes > left:
-            yield left // page.nbytes * count
+        size = first.parent.filehandle.size - series.dataoffset
+        if series.nbytes > size:
+            yield size // first.nbytes * count
         return
-    least = page.nbytes if page.is_contiguous and count == 1 else 1
+    smallest = first.nbytes if first.is_contiguous and count == 1 else 1
     for plane in map(int, stack.numbers.ravel()):
-        part = series[plane]
-        places = () if part is None else zip(part.dataoffsets, part.databytecounts, strict=False)
-        whole = [at > 0 and least <= size <= part.parent.filehandle.size - at for at, size in places]
+        page = series[plane]
+        segments = () if page is None else zip(page.dataoffsets, page.databytecounts, strict=False)
+        complete = [
+            offset > 0 and smallest <= size <= page.parent.filehandle.size - offset
+            for offset, size in segments
+        ]
         for index in range(count):
-            if index >= len(whole) or not whole[index]:
+            if index >= len(complete) or not complete[index]:
                 yield plane * count + index
-
-
-def _check_room(path: Path, needed: int) -> None:
-    free = shutil.disk_usage(tempfile.gettempdir()).free
-    if free < needed:
-        raise ImageError(
-            f"{path} needs {needed / 1e9:.1f} GB in {tempfile.gettempdir()} to be decoded, but only "
-            f"{free / 1e9:.1f} GB are free: set TMPDIR to another folder, or write it without compression"
-        )
