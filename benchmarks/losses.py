@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.calibration import HALVINGS, ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.calibration import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
 from conformask.masks import family
 from conformask.types import Batch, Loss, Score

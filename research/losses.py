@@ -37,8 +37,8 @@ from conformask.data.triplets import Triplets
 from conformask.distances.ssim import Ssim
 from conformask.losses import loss
 from conformask.losses.window import around
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.oracle import oracle
@@ -49,7 +49,7 @@ from conformask.scorers.network_scorer import network_input
 from conformask.scorers.simple import local_spread
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig
-from conformask.types import Batch, Family, Images, Loss, PerImage, Score
+from conformask.types import Batch, Images, Loss, PerImage, Score
 
 RESULTS = Path(__file__).parent / "results" / "losses.json"
 SETTINGS = (

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from conformask.arithmetic import per_image
-from conformask.errors import MismatchError
-from conformask.types import Family, Images, PerImage
+from conformask.masks.mask_family import Family, refuse_unrelated
+from conformask.types import Images, PerImage
 
 Opening = Callable[[Images, PerImage], Images]
 """Function (score float32, lam float64) -> mask."""
@@ -18,14 +18,12 @@ def opening(family: Family) -> Opening:
     Raises:
         MismatchError: your own family does not find its level in a graph.
     """
-    level_in_graph = getattr(family, "level_in_graph", None)
-    if level_in_graph is None:
-        raise MismatchError(
-            f"your own family {family.name!r} needs a method level_in_graph(score, lam), which computes its "
-            "level in operations of an ONNX graph"
-        )
+    refuse_unrelated(family)
+    # a family without a level in the graph is refused here, before the work of an export
+    family.level_in_graph(torch.ones(1, 1, 1, 1), torch.ones(1, dtype=torch.float64))
 
     def opened(score: Images, lam: PerImage) -> Images:
-        return torch.where(per_image(lam > 0, score), family.apply(score, level_in_graph(score, lam)), 0.0)
+        mask = family.apply(score, family.level_in_graph(score, lam))
+        return torch.where(per_image(lam > 0, score), mask, 0.0)
 
     return opened

@@ -19,6 +19,7 @@ from conformask.losses import Chosen, code_of, where
 from conformask.losses import loss as loss_by_name
 from conformask.losses.masked import Masked
 from conformask.masks import FAMILIES, family
+from conformask.masks.mask_family import Family
 from conformask.networks.stored import settings_of
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
@@ -42,7 +43,7 @@ from conformask.training.fit import TrainingConfig, default_epochs, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import is_first_process
 from conformask.training.progress import StatusCallback
-from conformask.types import Family, Images, Loss
+from conformask.types import Images, Loss
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
