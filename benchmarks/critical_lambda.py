@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.power import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 
 RESULT = Path(__file__).parent / "results" / "critical_lambda.json"

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.calibration import HALVINGS, ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.calibration import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
 from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.mean_shown import MeanShown
 from conformask.losses.miss_rate import MissRate
 from conformask.losses.window import Window
 from conformask.masks import family
+from conformask.masks.bisection import HALVINGS
 from conformask.types import Batch, Loss, Score
 
 RESULT = Path(__file__).parent / "results" / "losses.json"

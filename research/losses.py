@@ -40,8 +40,8 @@ from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.mean_shown import MeanShown
 from conformask.losses.miss_rate import MissRate
 from conformask.losses.window import Window, around
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.oracle import oracle
@@ -52,7 +52,7 @@ from conformask.scorers.network_scorer import network_input
 from conformask.scorers.simple import local_spread
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig
-from conformask.types import Batch, Family, Images, Loss, PerImage, Score
+from conformask.types import Batch, Images, Loss, PerImage, Score
 
 RESULTS = Path(__file__).parent / "results" / "losses.json"
 SETTINGS = (

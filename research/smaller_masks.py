@@ -49,8 +49,8 @@ from conformask.conformal.quantile_regression import quantile_regression
 from conformask.data.triplets import Triplets
 from conformask.losses import loss
 from conformask.masks.difficulty import KAPPA
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.networks.unet import UNet, levels_for
 from conformask.paper.plan import plan_row, points
@@ -67,7 +67,7 @@ from conformask.scorers.network_scorer import network_input
 from conformask.scorers.quantile import Quantile
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ALL_DEVICES
-from conformask.types import Batch, Family, Loss, Score
+from conformask.types import Batch, Loss, Score
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5

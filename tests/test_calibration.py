@@ -35,7 +35,8 @@ from conformask.losses.mean_shown import MeanShown
 from conformask.losses.window import Window
 from conformask.masks import FAMILIES, family
 from conformask.masks.difficulty import KAPPA
-from conformask.types import Batch, Family, Loss, Score
+from conformask.masks.mask_family import Family
+from conformask.types import Batch, Loss, Score
 
 GENERATOR = torch.Generator().manual_seed(0)
 COUNT = 14

@@ -1,6 +1,5 @@
 """Critical lambdas of a calibration set, and curves of loss and mask size for any threshold."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +17,10 @@ from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.mean import Mean
 from conformask.losses.sums import Sums
+from conformask.masks.bisection import LARGEST, SMALLEST, largest_lambda
+from conformask.masks.mask_family import Family
 from conformask.records.curves import Curves
-from conformask.types import Array, Batch, Family, Images, Loss, LossOfImages, PerImage, Score
+from conformask.types import Array, Batch, Images, Loss, LossOfImages, PerImage, Score
 
 GRID_POINTS = 128
 """Number of lambdas in a grid, besides 0 and inf."""
@@ -37,10 +38,6 @@ A_HUNDREDTH = 0.99
 """Mean mask size at which a grid starts for relative losses, which few pixels decide beyond it."""
 MARGIN = 10.0
 """Factor by which a grid extends beyond both of its ends."""
-SMALLEST, LARGEST = 1e-36, 1e36
-"""Limits of lambdas: float32 holds them with their margin, and any scores worth distinguishing."""
-HALVINGS = 28
-"""Number of bisections of [log SMALLEST, log LARGEST], to one part in 10^6 of lambda."""
 EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
@@ -211,26 +208,13 @@ def _solved(
 
 
 def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
-    """Return the critical lambda of a monotone loss from below, to one part in 10^6.
+    """Return the critical lambda of a monotone loss by bisection; see `largest_lambda`."""
 
-    It takes HALVINGS + 2 masks. It is inf where an image passes unmasked, 0 where it fails at the smallest
-    lambda.
-    """
-
-    def within(log_lambdas: Tensor) -> Tensor:
-        mask = family.apply(score, family.level(score, log_lambdas.exp()))
+    def passes(lambdas: Tensor) -> Tensor:
+        mask = family.apply(score, family.level(score, lambdas))
         return loss.of(mask).detach().double() <= threshold
 
-    low, high = (
-        torch.full((len(score),), math.log(end), dtype=torch.float64, device=score.device)
-        for end in (SMALLEST, LARGEST)
-    )
-    infeasible, opened = ~within(low), within(torch.full_like(low, math.inf))
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        passed = within(middle)
-        low, high = torch.where(passed, middle, low), torch.where(passed, high, middle)
-    return low.exp().masked_fill(infeasible, 0.0).masked_fill(opened, math.inf)
+    return largest_lambda(passes, len(score), score.device)
 
 
 def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:

@@ -12,7 +12,7 @@ from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.losses.sums import Sums
 from conformask.losses.window import WindowOfImages, around
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.power import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.types import Batch, Distance, Images, Loss
 

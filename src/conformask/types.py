@@ -254,41 +254,6 @@ class Loss(ABC):
 
 
 @runtime_checkable
-class Family(Protocol):
-    """A nested family of masks F(score; lam): 0 at lam = 0, 1 at lam = inf, never shrinking in between.
-
-    lam has shape (N,) or (N, G); the level holds a few numbers for each image and lambda.
-    """
-
-    @property
-    def name(self) -> str:
-        """The family's name."""
-
-    def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """Compute the level that apply needs from the whole image: (N, L), or (N, G, L)."""
-
-    def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
-        """Compute the mask, pixel by pixel, with the shape of the score; in [0, 1]."""
-
-    def critical_lambda(
-        self, score: Images, error: Images, exponent: float, threshold: float
-    ) -> Float[Tensor, "n"]:
-        """Return sup{lam : mean(F(score; l)^p * error) <= threshold for all l <= lam}, float64, exact.
-
-        error is |y - y_hat|^p with the shape of the score (averaged over channels for a one-channel score).
-        The result is +inf where the image passes unmasked, 0 where it fails for every lam > 0.
-        """
-
-    def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(F(score; lam)^p * error) and mask size at ascending lambdas from 0 to inf, float64."""
-
-    def settings(self) -> dict[str, Json]:
-        """Return the family's parameters as JSON, including its name."""
-
-
-@runtime_checkable
 class Scorer(Protocol):
     """Scores the distrust in each pixel of y_hat from (x, y_hat), in float32, without seeing y."""
 
@@ -344,6 +309,6 @@ class Scorer(Protocol):
 
 
 __all__ = [
-    "Array", "Batch", "Distance", "ErrorMap", "Family", "Images", "Loss", "LossOfImages", "PerImage",
+    "Array", "Batch", "Distance", "ErrorMap", "Images", "Loss", "LossOfImages", "PerImage",
     "Predictor", "Score", "Scorer", "Task", "Triplet", "Weigh",
 ]  # fmt: skip

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "conformask"
 ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-USES = {"power": {"masks/reciprocal.py", "masks/streaming_level.py", "scorers/mask_network.py"}}
-"""Its child, the passes that few families have, and the scorer that it suits."""
+USES = {"power": {"masks/streaming_level.py", "scorers/mask_network.py"}}
+"""The passes that few families have, and the scorer that it suits."""
 
 
 def mentions(name: str) -> set[str]:

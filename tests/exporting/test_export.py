@@ -12,6 +12,7 @@ import torch
 from onnx import ModelProto
 from torch import Tensor, nn
 
+from conformask.conformal.promise import Promise
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.exporting import export as exporting
 from conformask.exporting import graph as graphs
@@ -20,6 +21,7 @@ from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks import family
+from conformask.masks.mask_family import Family
 from conformask.networks.unet import UNet
 from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
@@ -295,9 +297,9 @@ def test_whole_images_by_tiles(tmp_path: Path) -> None:
 
 
 def test_a_family_of_your_own(plain_masker: Masker, tmp_path: Path) -> None:
-    class Mine(type(plain_masker.family)):
+    class Mine(Family):
         name = "mine"
-        level_in_graph = None
+        level, apply = plain_masker.family.level, plain_masker.family.apply
 
     refused(replace(plain_masker, family=Mine()), tmp_path, MismatchError, "your own family 'mine'")
 

@@ -1,6 +1,7 @@
 """The families of the graph against those that calibration uses."""
 
 import math
+import os
 from dataclasses import dataclass
 
 import pytest
@@ -10,8 +11,8 @@ from conformask.errors import MismatchError
 from conformask.exporting.graph import mask_function
 from conformask.masks.difficulty import spent
 from conformask.masks.graph import rounded_down
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 
@@ -97,12 +98,24 @@ def test_rounding_is_never_up() -> None:
 
 
 def test_a_family_of_your_own_needs_a_level_in_the_graph() -> None:
+    class Mine(Family):
+        name = "mine"
+        level, apply = Power.level, Power.apply
+
+    with pytest.raises(MismatchError, match=r"family 'mine' .* level_in_graph"):
+        mask_function(Mine())
+
+
+@pytest.mark.skipif(
+    os.environ.get("CONFORMASK_TYPES") == "1", reason="types are checked at every call in this run"
+)
+def test_an_object_that_only_calibration_takes_for_a_family_is_told_what_to_inherit() -> None:
     class Mine:
         name = "mine"
         level, apply, curve = Reciprocal().level, Reciprocal().apply, Reciprocal().curve
         critical_lambda, settings = Reciprocal().critical_lambda, Reciprocal().settings
 
-    with pytest.raises(MismatchError, match=r"family 'mine' .* no level_in_graph"):
+    with pytest.raises(MismatchError, match=r"'mine' has to inherit from .*mask_family\.Family"):
         mask_function(Mine())
 
 

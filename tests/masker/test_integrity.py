@@ -16,7 +16,7 @@ from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.power import Reciprocal
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
 from conformask.scorers.tiled import Tiled

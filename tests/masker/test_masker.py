@@ -34,7 +34,8 @@ from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Reciprocal
 from conformask.records.curves import Selection
 from conformask.records.reading import Reading
 from conformask.report.card import card_text
@@ -42,7 +43,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
 from conformask.scorers.selection import selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.types import Distance, Family, Images, Score
+from conformask.types import Distance, Images, Score
 from simulation import simulated
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets

@@ -4,8 +4,7 @@ import torch
 from scipy.optimize import brentq, linprog, minimize
 
 from conformask.masks.kernels import LARGE
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 

@@ -10,12 +10,11 @@ from jaxtyping import TypeCheckError
 
 from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
-from conformask.types import Family
 
 
 class TestReciprocal(FamilyContract):
@@ -73,6 +72,33 @@ class TestPower2(FamilyContract):
 class TestPower4(FamilyContract):
     family = Power(epsilon=1e-2)
     smallest = 1e-9
+
+
+class OnlyMasks(Family):
+    """A family of one's own that leaves all that follows from its masks to the defaults."""
+
+    name = "only_masks"
+
+    def level(self, score: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+        return Power(2.0, 1e-2).level(score, lam)
+
+    def apply(self, score: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        return Power(2.0, 1e-2).apply(score, level)
+
+
+class TestOnlyMasks(FamilyContract):
+    family = OnlyMasks()
+    smallest = 1e-18
+
+
+def test_defaults_are_near_the_exact_solution() -> None:
+    generator = torch.Generator().manual_seed(0)
+    score, error = torch.rand(2, 4, 1, 9, 8, generator=generator)
+    exact, default = Power(2.0, 1e-2), OnlyMasks()
+    for threshold in (0.0, 0.1, 0.4, 2.0):
+        found, expected = (each.critical_lambda(score, error, 1.0, threshold) for each in (default, exact))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-9)
+    assert default.settings() == {"name": "only_masks"}
 
 
 EVEN = WaterFilling(1.0, kappa=0.0)

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from conformask.errors import MismatchError
+from conformask.masks.mask_family import Family
 from conformask.masks.power import Power
-from conformask.masks.streaming_level import passes_of
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
-from conformask.types import Array, Family
+from conformask.types import Array
 
 GENERATOR = np.random.default_rng(0)
 LAMBDAS = (0.0, 1e-30, 1e-4, 0.02, 0.1, 0.25, 0.7, 1.0, 3.0, 1e30, np.inf)
@@ -27,7 +27,7 @@ def scores() -> list[Array]:
 
 
 def level_in_passes(family: Family, score: Array, lam: float) -> Array:
-    known = passes_of(family, lam, score.size)
+    known = family.streaming_level(lam, score.size)
     for _ in range(known.count):
         known = known.after(sum(known.sums_of(part) for part in np.array_split(score, 3)))
     assert known.level is not None
@@ -75,9 +75,9 @@ def test_masks_of_trusted_mean_are_those_of_sorted_scores(family: TrustedMean) -
 
 
 def test_a_family_without_passes_is_refused() -> None:
-    class Mine(Power):
-        name = "mine"
-        passes = None
+    class Plain(Family):
+        name = "plain"
+        level, apply = Power.level, Power.apply
 
-    with pytest.raises(MismatchError, match="your own family 'mine' needs a method passes"):
-        passes_of(Mine(), 0.1, 10)
+    with pytest.raises(MismatchError, match="your own family 'plain' needs a method streaming_level"):
+        Plain().streaming_level(0.1, 10)

@@ -30,10 +30,11 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import MissingFileError, expect
 from conformask.masker.masker import Masker
-from conformask.masks.streaming_level import Passes, passes_of
+from conformask.masks.mask_family import Family, refuse_unrelated
+from conformask.masks.streaming_level import StreamingLevel
 from conformask.records.reading import Reading
 from conformask.scorers.tiled import Places, Tile, Tiled
-from conformask.types import Array, Batch, Family, Score
+from conformask.types import Array, Batch, Score
 
 if TYPE_CHECKING:
     import dask.array
@@ -72,8 +73,8 @@ def masked(
 
     Raises:
         MissingFileError: dask is not installed.
-        MismatchError: your own family without passes, channels that differ from the calibration, or an x
-            that tiles cannot follow.
+        MismatchError: your own family without streaming_level, other channels than those of the calibration,
+            or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
     """
@@ -92,14 +93,16 @@ def masked(
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)
     scores = _scores(masker, image, x, y_hat)
-    make_passes = partial(_passes, masker, channels * math.prod(size))
+    initial = partial(_initial_level, masker, channels * math.prod(size))
+    refuse_unrelated(masker.family)
+    passes = masker.family.streaming_level(1.0, math.prod(size)).count
     if asks_for_pixels(masker):
-        passes = delayed(partial(_passes_by_pixels, image, make_passes))(x, y_hat, scores)
+        before = delayed(partial(_level_by_pixels, image, initial))(x, y_hat, scores)
     else:
-        passes = delayed(
-            make_passes(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
+        before = delayed(
+            initial(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
         )
-    level = _level(passes, passes_of(masker.family, 1.0, math.prod(size)).count, scores)
+    level = _level(before, passes, scores)
     blocks = [
         from_delayed(
             delayed(partial(_mask_block, masker.family))(score, level),
@@ -178,20 +181,20 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
     return score
 
 
-def _passes(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> Passes:
-    """Return the passes before the first, with the lambda of the image."""
+def _initial_level(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> StreamingLevel:
+    """Return the level before the first pass, with the lambda of the image."""
     (lam,) = masker.lambdas(ScoredBatch(facts, Score(score)))
-    return passes_of(masker.family, float(lam), pixels)
+    return masker.family.streaming_level(float(lam), pixels)
 
 
-def _passes_by_pixels(
+def _level_by_pixels(
     image: WholeImage,
-    make_passes: Callable[[Batch, Tensor], Passes],
+    initial: Callable[[Batch, Tensor], StreamingLevel],
     x: Array,
     y_hat: Array,
     parts: Sequence[Array],
-) -> Passes:
-    """Return the passes before the first for a rule that needs pixels; parts are the score of each block."""
+) -> StreamingLevel:
+    """Return the level before the first pass for a rule that needs pixels; parts are the blocks' scores."""
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
         score[window_index(block)] = part
@@ -199,20 +202,20 @@ def _passes_by_pixels(
         torch.from_numpy(_to_unit(raster.header, raster.reading, raster.name, array))[None]
         for raster, array in ((image.x, x), (image.y_hat, y_hat))
     )
-    return make_passes(facts_of_pixels(image, x_tensor, y_hat_tensor), torch.from_numpy(score)[None])
+    return initial(facts_of_pixels(image, x_tensor, y_hat_tensor), torch.from_numpy(score)[None])
 
 
-def _level(passes: "Delayed", count: int, scores: Sequence["Delayed"]) -> "Delayed":
-    """Return the passes after the last; each maps all blocks and adds up their sums, FAN_IN at a time."""
+def _level(before: "Delayed", passes: int, scores: Sequence["Delayed"]) -> "Delayed":
+    """Return the level after the last pass; each maps all blocks and adds up their sums, FAN_IN at a time."""
     from dask.delayed import delayed
 
-    state: Any = passes
-    for _ in range(count):
-        sums = [state.sums_of(score) for score in scores]
+    level: Any = before
+    for _ in range(passes):
+        sums = [level.sums_of(score) for score in scores]
         while len(sums) > 1:
             sums = [delayed(_add)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
-        state = state.after(sums[0])
-    return state
+        level = level.after(sums[0])
+    return level
 
 
 def _add(sums: Sequence[Array]) -> Array:
@@ -220,10 +223,10 @@ def _add(sums: Sequence[Array]) -> Array:
     return total
 
 
-def _mask_block(family: Family, score: Array, passes: Passes) -> Array:
+def _mask_block(family: Family, score: Array, last: StreamingLevel) -> Array:
     """Return the mask of a block, (1 or C, *space)."""
-    assert passes.level is not None
-    mask: Array = family.apply(torch.from_numpy(score)[None], torch.from_numpy(passes.level)[None])[0].numpy()
+    assert last.level is not None
+    mask: Array = family.apply(torch.from_numpy(score)[None], torch.from_numpy(last.level)[None])[0].numpy()
     return mask
 
 

@@ -16,10 +16,11 @@ from conformask.conformal.crossing import SLACK
 from conformask.errors import ConformaskError, MismatchError
 from conformask.masker.integrity import Shape
 from conformask.masker.masker import Masker
+from conformask.masks.mask_family import Family, refuse_unrelated
 from conformask.predictors.custom import FAR
 from conformask.records.size import Size
 from conformask.scorers.scoring import score_of
-from conformask.types import Family, Images, PerImage
+from conformask.types import Images, PerImage
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -95,15 +96,13 @@ def mask_function(family: Family) -> MaskFunction:
     Raises:
         MismatchError: your own family does not find its level in a graph.
     """
-    level_in_graph = getattr(family, "level_in_graph", None)
-    if level_in_graph is None:
-        raise MismatchError(
-            f"your own family {family.name!r} needs a method level_in_graph(score, lam), which computes its "
-            "level in operations of an ONNX graph"
-        )
+    refuse_unrelated(family)
+    # a family without a level in the graph is refused here, before the work of an export
+    family.level_in_graph(torch.ones(1, 1, 1, 1), torch.ones(1, dtype=torch.float64))
 
     def apply_masks(score: Images, lam: PerImage) -> Images:
-        return torch.where(per_image(lam > 0, score), family.apply(score, level_in_graph(score, lam)), 0.0)
+        mask = family.apply(score, family.level_in_graph(score, lam))
+        return torch.where(per_image(lam > 0, score), mask, 0.0)
 
     return apply_masks
 

@@ -49,6 +49,7 @@ from conformask.masker.requirements import (
 )
 from conformask.masker.resolve import check_window, family_for, loss_for, refuse_unbounded
 from conformask.masker.weights import weights_of
+from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard, now
 from conformask.records.curves import Curves, ScoreComparison, Selection
 from conformask.records.network import check_network
@@ -64,7 +65,7 @@ from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.types import Family, Loss, Scorer, Weigh
+from conformask.types import Loss, Scorer, Weigh
 
 WHOLE = "whole images"
 

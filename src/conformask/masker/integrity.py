@@ -11,9 +11,10 @@ from conformask.errors import MismatchError
 from conformask.fingerprints import fingerprint_of
 from conformask.losses import code_of
 from conformask.masks import FAMILIES
+from conformask.masks.mask_family import Family
 from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
-from conformask.types import Array, Family, Images, Loss, Scorer, Triplet, Weigh
+from conformask.types import Array, Images, Loss, Scorer, Triplet, Weigh
 
 Shape = tuple[int, ...]
 SIDE = 256

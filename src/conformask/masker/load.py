@@ -10,11 +10,12 @@ from conformask.losses import AnyLoss, stored_loss
 from conformask.masker.masker import Masker
 from conformask.masker.serialization import read_stored
 from conformask.masks import family as family_by_name
+from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.scorers.network_scorer import stored_card
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
-from conformask.types import Family, Scorer, Weigh
+from conformask.types import Scorer, Weigh
 
 
 def load(

@@ -30,6 +30,7 @@ from conformask.masker.integrity import Components
 from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
+from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.report.card import card_text, masker_html
@@ -39,7 +40,7 @@ from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.types import Array, Batch, Family, Images, Loss, Scorer, Triplet, Weigh
+from conformask.types import Array, Batch, Images, Loss, Scorer, Triplet, Weigh
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""

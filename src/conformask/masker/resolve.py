@@ -7,11 +7,12 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.masks import family as family_by_name
+from conformask.masks.mask_family import Family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_json import Json
-from conformask.types import Family, Loss, Scorer
+from conformask.types import Loss, Scorer
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:

@@ -6,12 +6,11 @@ from typing import Any
 
 from conformask.errors import chosen
 from conformask.masks.difficulty import KAPPA
-from conformask.masks.power import Power
-from conformask.masks.reciprocal import Reciprocal
+from conformask.masks.mask_family import Family
+from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.storage.as_json import Json
-from conformask.types import Family
 
 FAMILIES: Mapping[str, type[Reciprocal | WaterFilling | Power | TrustedMean]] = {
     family.name: family for family in (Reciprocal, WaterFilling, Power, TrustedMean)

@@ -1,7 +1,7 @@
-"""The paper's eq. 8 with a steeper fall and less budget for hard images."""
+"""The paper's family of masks, eq. 8, and the same with a steeper fall and less budget for hard images."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from conformask.masks.difficulty import KAPPA, check_kappa, share_of_total, shar
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import full_below, pairs, rounded_down
+from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Total
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
@@ -25,7 +26,7 @@ GENTLEST, STEEPEST = 0.1, 10.0
 
 
 @dataclass(frozen=True)
-class Power:
+class Power(Family):
     """The mask min(1, (lam * mean(score)^kappa / (epsilon + score))^gamma); `Reciprocal` at gamma 1, kappa 0.
 
     The level is lam * mean(score)^kappa. A large gamma comes near a threshold at epsilon + score = level, a
@@ -68,7 +69,7 @@ class Power:
         """Return the level in operations that an ONNX graph has."""
         return rounded_down_in_graph(lam * shares_in_graph(score, self.kappa))[:, None]
 
-    def passes(self, lam: float, pixels: int) -> Total:
+    def streaming_level(self, lam: float, pixels: int) -> Total:
         """Return the pass to the level of one image, from the sum of its score."""
         return Total(partial(self._level_of_total, lam, pixels))
 
@@ -117,3 +118,22 @@ class Power:
     def settings(self) -> dict[str, Json]:
         """Return name, gamma, epsilon and kappa."""
         return {"name": self.name, "gamma": self.gamma, "epsilon": self.epsilon, "kappa": self.kappa}
+
+
+@dataclass(frozen=True)
+class Reciprocal(Power):
+    """The mask min(1, lam / (epsilon + score)), eq. 8 of the paper: `Power` with gamma = 1 and kappa = 0.
+
+    It has its own name because records hold it; one lambda then stands for the same budget in every image.
+
+    Raises:
+        InvalidArgumentError: epsilon is not finite and positive.
+    """
+
+    gamma: float = field(default=1.0, init=False)
+    kappa: float = field(default=0.0, init=False)
+    name = "reciprocal"
+
+    def settings(self) -> dict[str, Json]:
+        """Return name and epsilon."""
+        return {"name": self.name, "epsilon": self.epsilon}

@@ -12,17 +12,15 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from conformask.errors import MismatchError
 from conformask.masks.difficulty import share_of_total
 from conformask.masks.kernels import DIGITS, Array, histogram, histogram_within, rounded_down
-from conformask.types import Family
 
 AnySearch = TypeVar("AnySearch", bound="Search")
 
 
 @runtime_checkable
-class Passes(Protocol):
-    """The state after some passes over the parts of one image's score."""
+class StreamingLevel(Protocol):
+    """The level of one image after some passes over the parts of its score."""
 
     @property
     def count(self) -> int:
@@ -35,23 +33,8 @@ class Passes(Protocol):
     def sums_of(self, part: Array) -> Array:
         """Return the array to sum over the parts in this pass, float64; the part is float32 of any shape."""
 
-    def after(self, sums: Array) -> "Passes":
+    def after(self, sums: Array) -> "StreamingLevel":
         """Return the state after the pass that gave these sums over all parts."""
-
-
-def passes_of(family: Family, lam: float, pixels: int) -> Passes:
-    """Return the initial state of the passes to the level of one image.
-
-    Raises:
-        MismatchError: the family is the user's own and has no `passes`.
-    """
-    passes: Callable[[float, int], Passes] | None = getattr(family, "passes", None)
-    if passes is None:
-        raise MismatchError(
-            f"your own family {family.name!r} needs a method passes(lam, pixels), which computes its level "
-            "by sums over the blocks of an image"
-        )
-    return passes(lam, pixels)
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,14 @@ from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
 from conformask.masks.graph import rounded_down as rounded_down_in_graph
 from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import NOISE, Array, images, pairs, rounded_down, selection
-from conformask.masks.streaming_level import Passes, Search, flat
+from conformask.masks.mask_family import Family
+from conformask.masks.streaming_level import Search, StreamingLevel, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True)
-class TrustedMean:
+class TrustedMean(Family):
     """The mask argmax sum(m) with sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
 
     It shows the pixels with the smallest scores as long as their mean is within the budget: the optimum for
@@ -48,7 +49,7 @@ class TrustedMean:
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2))
         return torch.from_numpy(rounded_down(stacked)).reshape(*lam.shape, 2).to(score.device)
 
-    def passes(self, lam: float, pixels: int) -> Passes:
+    def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image, by sums over its parts."""
         return _Search(lam, self.kappa, pixels)
 

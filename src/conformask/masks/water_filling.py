@@ -32,13 +32,14 @@ from conformask.masks.kernels import (
     saturating_within,
     selection,
 )
-from conformask.masks.streaming_level import Passes, Search, flat
+from conformask.masks.mask_family import Family
+from conformask.masks.streaming_level import Search, StreamingLevel, flat
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True)
-class WaterFilling:
+class WaterFilling(Family):
     """The mask argmax sum(m) with mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1.
 
     p is the exponent. p = 1: the pixels with the smallest scores are shown until the budget is spent; the
@@ -77,7 +78,7 @@ class WaterFilling:
         opened = np.where(budgets[..., None] > 0, stacked, 0)
         return torch.from_numpy(rounded_down(opened)).reshape(*lam.shape, opened.shape[-1]).to(score.device)
 
-    def passes(self, lam: float, pixels: int) -> Passes:
+    def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image, by sums over its parts."""
         if self.exponent == 1:
             return _BoundarySearch(lam, self.kappa, pixels)

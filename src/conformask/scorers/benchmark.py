@@ -20,13 +20,14 @@ from conformask.calibration import (
 from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.triplets import Triplets
+from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.curves import ScoreComparison
 from conformask.report.benchmark import hidden_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.untrained import Untrained
-from conformask.types import Array, Family, Images, Loss, Scorer
+from conformask.types import Array, Images, Loss, Scorer
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""

@@ -19,6 +19,7 @@ from conformask.losses import AnyLoss, code_of
 from conformask.losses import loss as loss_from
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks import FAMILIES, family
+from conformask.masks.mask_family import Family
 from conformask.networks.stored import settings_of
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
@@ -41,7 +42,7 @@ from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
 from conformask.training.progress import StatusCallback
-from conformask.types import Family, Images, Loss
+from conformask.types import Images, Loss
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""

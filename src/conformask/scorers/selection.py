@@ -8,10 +8,11 @@ from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures, unmasked_loss
 from conformask.data.scan import labelled
 from conformask.data.triplets import Triplets
+from conformask.masks.mask_family import Family
 from conformask.progress import tracked
 from conformask.records.curves import Curves, Selection
 from conformask.scorers.scoring import scored
-from conformask.types import Array, Family, Loss, Scorer
+from conformask.types import Array, Loss, Scorer
 
 GRID_IMAGES = 64
 """Number of selection images that determine the points of a grid."""

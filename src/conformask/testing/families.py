@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.types import Family
+from conformask.masks.mask_family import Family
 
 
 class FamilyContract:

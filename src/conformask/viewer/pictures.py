@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from conformask.masks.mask_family import Family
 from conformask.report.pictures import as_bytes, gray, heat, in_colors, overlay
 from conformask.report.views import View
-from conformask.types import Array, Family
+from conformask.types import Array
 from conformask.viewer.contrast import Contrast
 from conformask.viewer.planes import Part, plane, reduction
 from conformask.viewer.viewed_image import ViewedImage
