@@ -75,7 +75,7 @@ def test_different_shapes(refused, data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "holds NaN"), (np.inf, "contains infinite values")])
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "contains NaN"), (np.inf, "contains infinite values")])
 def test_nan_and_infinity(refused, data, value, said):
     spoilt = np.full((32, 32, 3), 0.5, np.float32)
     spoilt[3, 4, 1] = value
@@ -283,7 +283,7 @@ def test_nothing_is_overwritten(refused, made):
 def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
     cm.load(made / "run").save(tmp_path / "masker")
     before = snapshot(tmp_path / "masker")
-    refused(["train", made / "data", tmp_path / "masker", "--epochs", "1"], "masker holds scorer.json")
+    refused(["train", made / "data", tmp_path / "masker", "--epochs", "1"], "masker contains scorer.json")
     assert snapshot(tmp_path / "masker") == before
 
 
@@ -345,7 +345,11 @@ def test_tiles_without_pixels(refused, made, tmp_path, size):
 
 @pytest.mark.parametrize("count", ["1.5", "1e3", "0x1", "two", ""])
 def test_what_is_no_whole_number_is_bad_usage(conformask, data, tmp_path, count):
-    answer = conformask("train", data, tmp_path / "run", "--epochs", count)
+    for option in ("--epochs", "--patience", "--batch-size", "--seed", "--width", "--nodes"):
+        answer = conformask("train", data, tmp_path / "run", option, count)
+        assert answer.status == 2, option
+        assert f"{count!r} is not a whole number" in " ".join(f"{answer.out} {answer.err}".split())
+    answer = conformask("plan", "--n", count)
     assert answer.status == 2
     assert f"{count!r} is not a whole number" in " ".join(answer.out.split()) + " ".join(answer.err.split())
 

@@ -13,6 +13,7 @@ from conformask.cli.options import (
     DEFAULT_TRAINING,
     SAME_LOSS,
     SCORE_NETWORK,
+    WHOLE_NUMBER,
     AboutLoss,
     AsJson,
     Devices,
@@ -48,9 +49,9 @@ class ScoreNetworkOptions:
         bool,
         Parameter(show_default=False, help="Use the U-Net of the paper, with transposed convolutions."),
     ] = False
-    width: Annotated[int | None, Parameter(help="Channels of the first level of a U-Net from scratch.")] = (
-        None
-    )
+    width: Annotated[
+        int | None, WHOLE_NUMBER, Parameter(help="Channels of the first level of a U-Net from scratch.")
+    ] = None
     from_scratch: Annotated[
         bool,
         Parameter(
@@ -81,8 +82,8 @@ def train(
             help="mask: the paper's mask network; error: least squares of the error map, or with --over "
             "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
             "distance. Scores that need no training: packaged, the network that comes with conformask; "
-            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for distances of the "
-            "paper's form, else error.",
+            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for "
+            "distances of the paper's form, else error.",
         ),
     ] = None,
     score_network: Annotated[
