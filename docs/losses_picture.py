@@ -28,11 +28,11 @@ DOCS = Path(__file__).parent
 PICTURE, RECORD = DOCS / "images" / "losses.png", DOCS / "results" / "losses_picture.json"
 SIZE, EPOCHS, WIDTH, THRESHOLD, ROWS = 96, 24, 16, "q0.5", 3
 LOSSES = {
-    "l1": {"distance": "l1"},
-    "l1, window": {"distance": "l1", "over": "window", "window": 9},
-    "l1, trusted": {"distance": "l1", "over": "trusted"},
-    "ssim_map": {"distance": "ssim_map"},
-    "ssim": {"distance": "ssim"},
+    "l1": "l1",
+    "l1, window": cm.Window("l1", 9),
+    "l1, trusted": cm.MeanShown("l1"),
+    "ssim_map": "ssim_map",
+    "ssim": "ssim",
 }
 SCORERS = {"l1": "l1", "l1, window": "l1", "l1, trusted": "l1", "ssim_map": "ssim_map", "ssim": "ssim"}
 """Which scorer serves which."""
@@ -42,16 +42,24 @@ TILE, GAP, TOP, BELOW = 168, 8, 26, 20
 def maskers(work: Path, split: cm.Splits) -> dict[str, Masker]:
     scorers = {
         distance: cm.fit_scorer(
-            split.train, selection=split.selection, distance=distance, out=work / distance, width=WIDTH,
-            epochs=EPOCHS, resume=True,
+            split.train,
+            selection=split.selection,
+            loss=distance,
+            training=cm.TrainingConfig(epochs=EPOCHS, resume=True),
+            network=cm.NetworkOptions(width=WIDTH),
+            out=work / distance,
         )
         for distance in dict.fromkeys(SCORERS.values())
-    }  # fmt: skip
+    }
     return {
         title: cm.calibrate(
-            scorers[SCORERS[title]], split.calibration, threshold=THRESHOLD, selection=split.selection, **how
+            scorers[SCORERS[title]],
+            split.calibration,
+            threshold=THRESHOLD,
+            loss=loss,
+            selection=split.selection,
         )
-        for title, how in LOSSES.items()
+        for title, loss in LOSSES.items()
     }
 
 

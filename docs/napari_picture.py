@@ -32,8 +32,8 @@ def main() -> None:
     shown, others = made.pop(SHOWN), list(made.values())
     selection, calibration = (arrays(others[start::2]) for start in (0, 1))
     with TemporaryDirectory() as run:
-        asked = {"selection": selection, "threshold": 0.048, "confidence": 0.9}
-        cm.calibrate(cm.packaged_scorer(), calibration, **asked).save(run)
+        masker = cm.calibrate(cm.packaged_scorer(), calibration, threshold=0.048, selection=selection)
+        masker.save(run)
         photograph(shown, Path(run))
 
 

@@ -56,8 +56,8 @@ print(split.train)
 # %% [markdown]
 # ## 2. A score of distrust
 #
-# A small network learns where the enlargement is usually wrong. The distance says what "wrong" means to
-# you: here the mean absolute error of a pixel; `distance="ssim"` would ask for structure instead.
+# A small network learns where the enlargement is usually wrong. The loss says what "wrong" means to you: here
+# the mean absolute error of a pixel; `loss="ssim"` would ask for structure instead.
 
 # %%
 scorer = cm.fit_scorer(

@@ -97,7 +97,7 @@ print(calibration)
 # ## 3. What would a photographer ask for?
 #
 # "Of what you show me, at most a twentieth may be visibly wrong." Visibly: by more than a tenth of the range
-# from black to white. That is `over="wrong"` with `tolerance=0.1`, and the threshold is 0.05.
+# from black to white. That is `cm.FalseOmissionRate("l1", 0.1)`, and the threshold is 0.05.
 #
 # Choose yours before you look. We did not: we took this loss among six with masks of these very crops in
 # view, and a seed that leaves a face to the test. What is measured below is an illustration, not a proof.

@@ -345,7 +345,11 @@ def test_tiles_without_pixels(refused, made, tmp_path, size):
 
 @pytest.mark.parametrize("count", ["1.5", "1e3", "0x1", "two", ""])
 def test_what_is_no_whole_number_is_bad_usage(conformask, data, tmp_path, count):
-    answer = conformask("train", data, tmp_path / "run", "--epochs", count)
+    for option in ("--epochs", "--patience", "--batch-size", "--seed", "--width", "--nodes"):
+        answer = conformask("train", data, tmp_path / "run", option, count)
+        assert answer.status == 2, option
+        assert f"{count!r} is not a whole number" in " ".join(f"{answer.out} {answer.err}".split())
+    answer = conformask("plan", "--n", count)
     assert answer.status == 2
     assert f"{count!r} is not a whole number" in " ".join(answer.out.split()) + " ".join(answer.err.split())
 

@@ -29,7 +29,7 @@ def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None
 
 def test_what_is_refused(conformask, own) -> None:
     for tokens, words in (
-        (["export", own / "run", own / "masker.pt"], "ends with .onnx"),
+        (["export", own / "run", own / "masker.pt"], "must end with .onnx"),
         (["export", own / "data", own / "masker.onnx"], "calibrate it first"),
     ):
         answer = conformask(*tokens)

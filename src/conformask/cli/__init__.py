@@ -15,11 +15,10 @@ from cyclopts import (
     Group,
     MissingArgumentError,
     Parameter,
-    Token,
     UnknownOptionError,
-    convert,
 )
 
+from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
@@ -152,7 +151,7 @@ def build() -> App:
         suppress_keyboard_interrupt=False,
         help_format="plaintext",
         group_commands=Group("More", sort_key=len(GROUPS)),
-        default_parameter=Parameter(negative=(), converter=_converted),
+        default_parameter=Parameter(negative=(), converter=converted),
         error_formatter=_error_panel,
     )
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
@@ -182,13 +181,6 @@ def _error_panel(error: CycloptsError) -> Any:
     if new not in {name for argument in error.argument_collection for name in argument.names}:
         return CycloptsPanel(error)
     return CycloptsPanel(f"Unknown option: {old}. It is now called {new}.")
-
-
-def _converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
-    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
-        raise ValueError(f"{tokens[0].value!r} is not a whole number")
-    return convert(kind, tokens)
 
 
 def main(tokens: list[str] | None = None) -> None:

@@ -153,7 +153,7 @@ def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: P
     if not {"predictor", "scorer"} & set(record):
         notes.append("Training is not finished: resume it with --resume.")
     if "scorer" in record and not promise:
-        notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA")
+        notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA --threshold T")
     evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
     if evaluated and (evaluated["promise"], evaluated["fingerprint"]) != (promise, now):
         notes.append(f"The evaluation is about an earlier promise: repeat conformask evaluate {run} DATA")

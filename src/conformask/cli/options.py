@@ -1,10 +1,11 @@
 """Options that several verbs share."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Group, Parameter, Token, convert
 
 from conformask import names
 
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from conformask.training.processes import Compute
     from conformask.types import Loss
 
+
+def converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
+    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
+        raise ValueError(f"{tokens[0].value!r} is not a whole number")
+    return convert(kind, tokens)
+
+
+WHOLE_NUMBER = Parameter(converter=converted)
+"""For a whole number in a group of options, which does not inherit the converter of the application."""
 PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
     Group(title, sort_key=place)
     for place, title in enumerate(
@@ -285,7 +296,7 @@ class ComputeOptions:
             "1, and all for training."
         ),
     ] = None
-    nodes: Annotated[int, Parameter(help="Number of machines; passed to Lightning.")] = 1
+    nodes: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of machines; passed to Lightning.")] = 1
 
     def compute(self, parts: Path | None = None) -> "Compute":
         """Return the devices, one if none are given, and the folder of their parts."""
@@ -306,6 +317,7 @@ class TrainingOptions:
 
     epochs: Annotated[
         int | None,
+        WHOLE_NUMBER,
         Parameter(
             help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, "
             "more if there are few images."
@@ -317,9 +329,10 @@ class TrainingOptions:
     ] = None
     patience: Annotated[
         int | None,
+        WHOLE_NUMBER,
         Parameter(help="Stop when the selection loss has not improved for this many epochs."),
     ] = None
-    batch_size: Annotated[int, Parameter(help="Images per step, on each device.")] = 16
+    batch_size: Annotated[int, WHOLE_NUMBER, Parameter(help="Images per step, on each device.")] = 16
     learning_rate: Annotated[
         float | None,
         Parameter(
@@ -327,7 +340,7 @@ class TrainingOptions:
             "decays as a cosine, or with --patience in steps."
         ),
     ] = None
-    seed: Annotated[int, Parameter(help="Seed of the weights and of the order of images.")] = 0
+    seed: Annotated[int, WHOLE_NUMBER, Parameter(help="Seed of the weights and of the order of images.")] = 0
     resume: Annotated[
         bool,
         Parameter(

@@ -36,7 +36,9 @@ def recalibrate(
     if threshold is None and promise == MARGINAL:
         bad_usage("give --threshold, --confidence, or another term of the promise to change")
     if not (run / CALIBRATION).is_file():
-        raise MissingFileError(f"{run} has no calibration to change yet: conformask calibrate {run} DATA")
+        raise MissingFileError(
+            f"{run} has no calibration to change yet: conformask calibrate {run} DATA --threshold T"
+        )
     masker = load(run, loss=loss_of(run, weights_path))
     level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
     wanted = stated_promise(masker.card).changed(**vars(promise))

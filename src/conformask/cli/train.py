@@ -13,6 +13,7 @@ from conformask.cli.options import (
     DEFAULT_TRAINING,
     SAME_LOSS,
     SCORE_NETWORK,
+    WHOLE_NUMBER,
     AboutLoss,
     AsJson,
     Devices,
@@ -48,9 +49,9 @@ class ScoreNetworkOptions:
         bool,
         Parameter(show_default=False, help="Use the U-Net of the paper, with transposed convolutions."),
     ] = False
-    width: Annotated[int | None, Parameter(help="Channels of the first level of a U-Net from scratch.")] = (
-        None
-    )
+    width: Annotated[
+        int | None, WHOLE_NUMBER, Parameter(help="Channels of the first level of a U-Net from scratch.")
+    ] = None
     from_scratch: Annotated[
         bool,
         Parameter(
@@ -133,6 +134,7 @@ def train(
         record,
         f"{run} contains a scorer ({fitted.name}, {fitted.card.loss_name})",
         NOT_KNOWN if comparison is None else comparison_text(comparison),
-        f"Next: conformask calibrate {run} {target}, with triplets that the scorer has not seen",
+        f"Next: conformask thresholds {run}, to choose a threshold T, and conformask calibrate {run} {target} "
+        "--threshold T, with triplets that the scorer has not seen",
         as_json=json,
     )

@@ -17,7 +17,7 @@ class MaskedDistance(Loss):
     """The loss d(m*y, m*y_hat), for a distance that is not a sum over pixels.
 
     Args:
-        distance: a name ("ssim", "ms_ssim", "lpips", "dists", ...), an object, or a callable (a, b) -> (N,).
+        distance: a name ("ssim", "lpips", "dists", ...), an object, or a callable (a, b) -> (N,).
 
     Example:
         >>> MaskedDistance("ssim").terms.loss_name

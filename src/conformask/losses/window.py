@@ -55,8 +55,9 @@ class Window(MapLoss):
         if isinstance(side, str) and side.strip().isdecimal():
             side = int(side)
         if isinstance(side, str):
-            parsed(side)
             side, length = None, side
+        if length is not None:
+            parsed(length)
         super().__init__(errors, regional=regional, side=_checked_side(side, length), length=length)
 
     def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Window":

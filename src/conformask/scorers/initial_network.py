@@ -28,8 +28,9 @@ class NetworkOptions:
     """The score network that `fit_scorer` trains.
 
     Args:
-        module: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for "quantile" to
-            2 * C; it is trained on images and their mirror images, built-in ones on all flips and turns.
+        module: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for the scorer
+            quantile to 2 * C; it is trained on images and their mirror images, built-in ones on all flips and
+            turns.
         per_channel: a score with the channels of y_hat instead of one.
         width: channels of the first level of a U-Net, 32 if None; if given, the U-Net is used.
         volume_mode: how the network sees volumes: "slices" (one after the other, from scratch each with its
