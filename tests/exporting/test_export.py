@@ -282,7 +282,7 @@ def test_a_file_that_differs_is_not_written(plain_masker: Masker, tmp_path: Path
 def test_what_cannot_be_written_is_refused_before_the_work(
     plain_masker: Masker, tmp_path, monkeypatch
 ) -> None:
-    with pytest.raises(InvalidArgumentError, match=r"ends with \.onnx"):
+    with pytest.raises(InvalidArgumentError, match=r"must end with \.onnx"):
         export(plain_masker, tmp_path / "masker.pt")
     adaptive = calibrated(scorer(unet()), selection=SELECTION, promise="adaptive")
     refused(adaptive, tmp_path, InvalidArgumentError, "adaptive promise .* features, .* conformask mask")

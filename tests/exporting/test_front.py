@@ -118,7 +118,7 @@ REFUSED = {
     "halves": (lambda p: identity(p, kind=TensorProto.FLOAT16), "takes float16; in one file, it must"),
     "inputs": (two_inputs, "takes 2 inputs; it must take one"),
     "outputs": (lambda p: enlarging(p, 2, 1), r"makes y_hat of shape \(1, 32, 32\) .* has \(3, 16, 16\)"),
-    "silent": (lambda p: blurring(p, given=None, channels=2), r"makes y_hat of \(2, 16, 16\)"),
+    "silent": (lambda p: blurring(p, given=None, channels=2), r"makes y_hat of shape \(2, 16, 16\)"),
     "damaged": (lambda p: p.write_bytes(b"no network") and p, "damaged, or is not an ONNX file"),
 }  # fmt: skip
 

@@ -241,7 +241,7 @@ def test_regions_that_are_empty_or_of_another_size_are_refused() -> None:
     inside[7] = False
     with pytest.raises(ImageError, match="region of triplet '00007' is empty"):
         calibrate(SCORER, Triplets.from_arrays(x, y_hat, y, regions=inside), threshold=0.05, loss="l1")
-    with pytest.raises(ImageError, match=r"has shape \(7, 8\) and its image \(8, 8\)"):
+    with pytest.raises(ImageError, match=r"has shape \(7, 8\), but its image has \(8, 8\)"):
         Triplets.from_arrays(x, y_hat, y, regions=regions(30, 4)[:, 1:])[0]
     with pytest.raises(InvalidArgumentError, match="'signed' compares whole images and cannot use a region"):
         calibrate(

@@ -124,7 +124,7 @@ def test_what_is_refused(tmp_path) -> None:
         online.mask("one", x, y_hat)
     with pytest.raises(InvalidArgumentError, match=r"no image 'two' waits for its truth; waiting: \['one'\]"):
         online.learn("two", y)
-    with pytest.raises(ImageError, match=r"y of 'one' has shape \(1, 1, 8\) and y_hat \(1, 8, 8\)"):
+    with pytest.raises(ImageError, match=r"y of 'one' has shape \(1, 1, 8\), but y_hat has \(1, 8, 8\)"):
         online.learn("one", y[:1])
     assert "one" in online.waiting
     with pytest.raises(ImageError):

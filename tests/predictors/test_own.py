@@ -162,7 +162,7 @@ def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
     ("function", "told"),
     [
         ("in_bytes", r"ndarray of shape \(8, 8, 3\) and type uint8, not floats in \[0, 1\]"),
-        ("to_255", r"values from 0 to 51; but must return values in \[0, 1\]"),
+        ("to_255", r"values from 0 to 51, but must return values in \[0, 1\]"),
         ("one_number", r"float of shape \(\)"),
         ("nothing_returned", "NoneType"),
         ("blinding", "returned NaN or infinity"),

@@ -166,7 +166,7 @@ def test_tiles_of_volumes_by_slices_overlap_by_what_a_slice_sees() -> None:
         Tiled(scorer, (64, 1000, 1024), (4, 64, 64))
     with pytest.raises(InvalidArgumentError, match="a quarter"):
         Tiled(scorer, (64, 1024, 1024), (20, 64, 64))
-    with pytest.raises(MismatchError, match="do not fit images of 2 axes"):
+    with pytest.raises(MismatchError, match="do not fit images with 2 axes"):
         by_slices.holds((30, 30))
 
 

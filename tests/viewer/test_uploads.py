@@ -314,7 +314,7 @@ def test_only_single_image_files_are_taken(volume_client, name):
     assert answer.status_code == 400
     assert f"{name} is not an image that can be read" in answer.json()["error"]
     assert ".nii.gz" in answer.json()["error"]
-    assert ".zarr" not in answer.json()["error"].partition("end in")[2]
+    assert ".zarr" not in answer.json()["error"].partition("end with")[2]
 
 
 def test_a_single_dicom_file_is_taken(world, tmp_path):

@@ -134,7 +134,7 @@ def train(
         record,
         f"{run} contains a scorer ({fitted.name}, {fitted.card.loss_name})",
         NOT_KNOWN if comparison is None else comparison_text(comparison),
-        f"Next: conformask thresholds {run}, to choose a threshold T, and conformask calibrate {run} {target} "
-        "--threshold T, with triplets that the scorer has not seen",
+        f"Next: conformask thresholds {run}, to choose a threshold T, and conformask calibrate {run} "
+        f"{target} --threshold T, with triplets that the scorer has not seen",
         as_json=json,
     )
