@@ -272,7 +272,7 @@ def check_name(name: str, where: str) -> None:
 
 
 def pixel_hash(image: Image) -> str:
-    """Return 16 hex digits that tell images (C, *space) in [0, 1] apart, at 16 bits per pixel."""
+    """Return 16 hex digits that identify an image (C, *space) in [0, 1], at 16 bits per pixel."""
     digest = hashlib.sha256(repr(image.shape).encode())
     for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
         digest.update(np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes())

@@ -1,7 +1,7 @@
 """Detection of copies of images: resaved, turned, mirrored, scaled, brightened, noisy or slightly cropped.
 
 A perceptual hash keeps the signs of low frequencies of an image and of windows in it. An image cannot be
-reconstructed from it, and images of different things agree in no more signs than by chance.
+reconstructed from it, and images of different things agree in no more signs than expected by chance.
 """
 
 from collections.abc import Iterator

@@ -26,7 +26,7 @@ class Provenance:
     source: str | None = None
     """Hash of the true images and of the task, until the triplets are finished."""
     finished: bool = True
-    """Whether the triplets are complete."""
+    """True if the triplets are complete."""
 
     def save(self, folder: Path) -> None:
         """Write triplets.json."""

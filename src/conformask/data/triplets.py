@@ -327,19 +327,19 @@ class Triplets:
 
     @property
     def has_truth(self) -> bool:
-        """Whether every triplet has a y."""
+        """True if every triplet has a y."""
         return all(row.y is not None for row in self._rows)
 
     @property
     def has_regions(self) -> bool:
-        """Whether every triplet has a region."""
+        """True if every triplet has a region."""
         if self.reading.nan is not None:
             return True
         return bool(self._rows) and all(row.region is not None for row in self._rows)
 
     @property
     def has_split(self) -> bool:
-        """Whether a manifest says which part each triplet belongs to."""
+        """True if a manifest says which part each triplet belongs to."""
         return any(row.part is not None for row in self._rows)
 
     @property

@@ -36,9 +36,9 @@ class Reading:
     nan: Literal["outside"] | None = None
     """"outside" if NaN marks pixels outside the region of an image."""
     empty_chunks: bool = False
-    """Whether a zarr may leave out chunks, which are read as its fill value."""
+    """True if a zarr may leave out chunks, which are read as its fill value."""
     turned: bool = False
-    """Whether the smallest value is the brightest; only a file itself specifies it."""
+    """True if the smallest value is the brightest; only a file itself specifies it."""
 
     def __post_init__(self) -> None:
         axes = self.axes

@@ -50,7 +50,7 @@ def _blosc_size(content: bytes, largest: int) -> int:
     """Read the size from the header; raise for truncated chunks, since Blosc reads past their end."""
     stated, size = int.from_bytes(content[12:16], "little"), len(content)
     if max(stated, 16) != size:
-        raise ValueError(f"it has only {size} of {stated} bytes")
+        raise ValueError(f"it has {size} bytes, but its header states {stated}")
     return int.from_bytes(content[4:8], "little")
 
 

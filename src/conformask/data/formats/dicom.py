@@ -50,7 +50,7 @@ class ModalityTransform:
 
     @property
     def is_identity(self) -> bool:
-        """Whether the values are the stored numbers, perhaps inverted."""
+        """True if the values are the stored numbers, perhaps inverted."""
         return (self.slope, self.intercept) == (1.0, 0.0) and self.table is None
 
     @property

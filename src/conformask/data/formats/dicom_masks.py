@@ -57,12 +57,12 @@ class MaskSources:
     patient: dict[str, Any]
     """Original values of PATIENT, which are emptied in `images`."""
     has_frames: bool
-    """Whether the image is one file of a multi-frame kind."""
+    """True if the image is one file of a multi-frame kind."""
     is_placed: bool
-    """Whether the slices have positions; a slice without one is put at the origin for now."""
+    """True if the slices have positions; a slice without one is put at the origin for now."""
     has_spacing: bool
     has_reference: bool
-    """Whether the slices name their frame of reference; if not, a new one is used."""
+    """True if the slices name their frame of reference; if not, a new one is used."""
 
     @property
     def positions(self) -> list[Any]:
@@ -115,7 +115,7 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
 
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
     type Imaging Region of Interest (NCIt C85402): it says where a network's output may be far from the truth,
-    and calling that a lesion, a tissue or an artefact would be a claim about the patient that nobody made.
+    and calling that a lesion, a tissue or an artefact would be an unfounded claim about the patient.
 
     Raises:
         MissingFileError: the extra dicom is not installed.

@@ -46,9 +46,9 @@ class SortedSlices:
     times: tuple[tuple[DicomFrame, ...], ...]
     """Slices of each time point, ordered along the normal of their plane."""
     has_times: bool
-    """Whether the given axes include time."""
+    """True if the given axes include time."""
     is_volume: bool
-    """Whether there is an axis of slices, perhaps of length 1."""
+    """True if there is an axis of slices, perhaps of length 1."""
     geometry: Geometry | None
 
     def at(self, time: int | None) -> tuple[DicomFrame, ...]:

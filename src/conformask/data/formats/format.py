@@ -70,7 +70,7 @@ class SourceImage:
     geometry: Geometry | None
     reading: Reading
     is_film: bool = False
-    """Whether the mask covers all time points, with an axis of time before those of space."""
+    """True if the mask covers all time points, with an axis of time before those of space."""
 
     @property
     def file_and_time(self) -> tuple[Path | None, int | None]:
@@ -89,15 +89,15 @@ class Format:
     write: Callable[[Path, Array], None] | None = None
     """Function that writes an image (H, W) or (H, W, C); None for types without it."""
     holds_floats: bool = False
-    """Whether images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
+    """True if images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
     write_blocks: Callable[[Path, Shape, Blocks, int, SourceImage], None] | None = None
     """Function that writes a 16-bit mask from blocks of a given side; None where no mask is written."""
     any_channels: bool = False
-    """Whether a mask of this type may have other than 1 or 3 channels."""
+    """True if a mask of this type may have other than 1 or 3 channels."""
     volumes: bool = False
-    """Whether a mask of this type may be of a volume."""
+    """True if a mask of this type may be of a volume."""
     films: bool = False
-    """Whether a mask of this type may have an axis of time."""
+    """True if a mask of this type may have an axis of time."""
     mask_suffix: str | None = ".png"
     """Suffix of the mask of an image of this type; None for the image's own."""
     is_folder: bool = False

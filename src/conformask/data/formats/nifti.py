@@ -144,7 +144,7 @@ class NiftiImage:
 
     @property
     def is_colour(self) -> bool:
-        """Whether each value is a colour, RGB or RGBA."""
+        """True if each value is a colour, RGB or RGBA."""
         return self.dtype.names is not None
 
     @property

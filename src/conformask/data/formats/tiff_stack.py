@@ -62,7 +62,7 @@ class PageStack:
 
     @property
     def is_volume(self) -> bool:
-        """Whether the image has several planes; one plane is an image (H, W)."""
+        """True if the image has several planes; one plane is an image (H, W)."""
         return self.sides.get("Z", 1) > 1
 
     @property
@@ -77,7 +77,7 @@ class PageStack:
 
     @property
     def is_mapped(self) -> bool:
-        """Whether the pixels lie in the file as one array."""
+        """True if the pixels lie in the file as one array."""
         series = self.series
         plain = self.page.is_final and series.transform is None and not series.is_multifile
         elsewhere = self.page.parent is not series.parent  # one other file does not count as multifile
