@@ -36,7 +36,7 @@ SUFFIXES = (".nii.gz", ".nii")
 HEADER = 540
 """Bytes that state where the voxels begin."""
 OFFSETS = ((348, "f", 108), (540, "q", 168))
-"""Of NIfTI-1 and NIfTI-2: the size of the header, and the type and place of vox_offset in it."""
+"""Size of the header of NIfTI-1 and of NIfTI-2, and the type and place of vox_offset in it."""
 MOST_BEFORE = 2**20
 """Number of bytes before the voxels that any file may have."""
 DESCRIPTION = "conformask mask, 1 = trusted"
