@@ -25,8 +25,7 @@ from conformask.paper.plan import FREE, RowPlan, points
 from conformask.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, THRESHOLD, PaperPreset, TableRow
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
-from conformask.predictors.accelerated import Accelerated
-from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
 from conformask.progress import tracked
