@@ -312,7 +312,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: RowStages) ->
         return {"default": judge.default(scores[1]) | spread | cost(network, plain[1], held)}
 
     def of_the_run(method: str) -> dict[str, object]:
-        network: UNet = shop._loaded(method).network  # type: ignore[assignment]
+        network: UNet = shop._load_scorer(method).network  # type: ignore[assignment]
         return of(network, mask, plain)
 
     def seen(batch: Batch) -> Data:
@@ -435,7 +435,7 @@ def judge_of(shop: RowStages) -> Judge:
 
 
 def _scores_of_the_run(shop: RowStages, method: str, batch: Batch) -> Tensor:
-    network = shop._loaded(method)
+    network = shop._load_scorer(method)
     pairs = zip(batch.x.split(16), batch.y_hat.split(16), strict=True)
     return torch.cat([network(x, y_hat).map for x, y_hat in pairs])
 

@@ -10,12 +10,12 @@ from conformask.calibration import (
     GRID_POINTS,
     ScoredBatch,
     batch_curves,
-    bisected,
+    bisect,
     bound_curves,
+    concatenate,
     critical_lambdas,
     curves,
     features_of,
-    joined,
     lambda_grid,
     like_score,
     loss_of_batch,
@@ -192,7 +192,7 @@ def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
     grid = grid_of(chosen, loss(Lp(p)), score=score)
     unmasked = Lp(p)(Y, Y_HAT).numpy()
     threshold = float(np.quantile(unmasked, 0.4))
-    found = joined(measures(item, chosen, loss(Lp(p)), grid, threshold) for item in items(score=score))
+    found = concatenate(measures(item, chosen, loss(Lp(p)), grid, threshold) for item in items(score=score))
     critical = found["critical_lambda"]
     on_grid = first_crossing(grid, found["distance"], threshold)
     np.testing.assert_array_equal(np.isinf(critical), unmasked <= threshold)
@@ -219,7 +219,8 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
     grid = grid_of(chosen, used)
     threshold = 0.5 * float(masked(used, torch.ones_like(Y), Y, Y_HAT).median())
     whole, parts = (
-        joined(measures(item, chosen, used, grid, threshold) for item in items(size)) for size in (COUNT, 3)
+        concatenate(measures(item, chosen, used, grid, threshold) for item in items(size))
+        for size in (COUNT, 3)
     )
     assert whole["names"].tolist() == parts["names"].tolist()
     np.testing.assert_allclose(whole["distance"], parts["distance"], rtol=1e-4, atol=1e-6)
@@ -297,7 +298,7 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
     measured = loss_of_batch(item.batch, loss("l1"), 1)
     for threshold in (0.001, 0.01, 0.03, 1.0):
         exact = chosen.critical_lambda(SCALE, measured.error, 1.0, threshold).numpy()
-        bisection = bisected(SCALE, chosen, measured, threshold).numpy()
+        bisection = bisect(SCALE, chosen, measured, threshold).numpy()
         assert (np.isinf(bisection) == np.isinf(exact)).all()
         finite = np.isfinite(exact)
         assert (bisection[finite] <= exact[finite] * (1 + 1e-6)).all()

@@ -90,24 +90,25 @@ def lambda_grid(
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return np.concatenate([[0.0], _concentrated(curves(items, family, loss, even)), [np.inf]])
+    return np.concatenate([[0.0], _concentrate(curves(items, family, loss, even)), [np.inf]])
 
 
-def _concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
+def _concentrate(curves: Curves) -> Float[np.ndarray, "g"]:
     """Return as many points between the same ends, at equal steps of combined size, loss and log lambda.
 
     Log lambda has the weight EVEN, so that no stretch is left without points.
     """
     logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.distance, axis=1).mean(axis=0)
-    ways = (logs, -curves.size.mean(axis=0), risk)
-    lengths = [max(float(way[-1] - way[0]), TINY) for way in ways]
+    coordinates = (logs, -curves.size.mean(axis=0), risk)
+    lengths = [max(float(coordinate[-1] - coordinate[0]), TINY) for coordinate in coordinates]
     path = sum(
-        share * (way - way[0]) / length
-        for share, way, length in zip((EVEN, 1.0, 1.0), ways, lengths, strict=True)
+        share * (coordinate - coordinate[0]) / length
+        for share, coordinate, length in zip((EVEN, 1.0, 1.0), coordinates, lengths, strict=True)
     )
-    placed = np.exp(np.interp(np.linspace(0, path[-1], len(logs)), path, logs))
-    placed[[0, -1]] = curves.grid[[0, -1]]
-    return np.asarray(placed)
+    points = np.exp(np.interp(np.linspace(0, path[-1], len(logs)), path, logs))
+    # exp(log(a)) may differ from a in the last bit
+    points[[0, -1]] = curves.grid[[0, -1]]
+    return np.asarray(points)
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
@@ -150,9 +151,9 @@ def features_of(score: Score) -> Float[np.ndarray, "n f"]:
     values = score.map.flatten(1).double()
     mean = values.mean(dim=1) + TINY
     shapes = (values.std(dim=1, correction=0), values.median(dim=1).values)
-    perceptual_hashes = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
-    own = [] if score.features is None else [score.features.double()]
-    return torch.cat([torch.stack(perceptual_hashes, dim=1), *own], dim=1).cpu().numpy()
+    log_features = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
+    own_features = [] if score.features is None else [score.features.double()]
+    return torch.cat([torch.stack(log_features, dim=1), *own_features], dim=1).cpu().numpy()
 
 
 def measures(
@@ -170,12 +171,12 @@ def measures(
     first crossing for others. If `bounded`, bound is added for an lp loss: the largest loss that any truth
     could give.
     """
-    measured = loss_of_batch(item.batch, loss, item.score.map.shape[1])
-    along, size = _curves_of(item, family, measured, grid)
+    image_loss = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    losses, size = _curves_of(item, family, image_loss, grid)
     columns = {
         "names": np.array(item.batch.names),
         "features": features_of(item.score),
-        "distance": along,
+        "distance": losses,
         "size": size,
     }
     if bounded:
@@ -184,8 +185,8 @@ def measures(
     if threshold is None:
         return columns
     if not loss.monotone:
-        return columns | {"critical_lambda": first_crossing(grid, along, threshold)}
-    return columns | {"critical_lambda": _solved(item.score.map, family, measured, threshold)}
+        return columns | {"critical_lambda": first_crossing(grid, losses, threshold)}
+    return columns | {"critical_lambda": _solve(item.score.map, family, image_loss, threshold)}
 
 
 def critical_lambdas(
@@ -193,28 +194,28 @@ def critical_lambdas(
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
     score = item.score.map
-    measured = loss_of_batch(item.batch, loss, score.shape[1])
+    image_loss = loss_of_batch(item.batch, loss, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, _curves_of(item, family, measured, grid)[0], threshold)
-    return _solved(score, family, measured, threshold)
+        return first_crossing(grid, _curves_of(item, family, image_loss, grid)[0], threshold)
+    return _solve(score, family, image_loss, threshold)
 
 
-def _solved(
-    score: Images, family: Family, measured: LossOfImages, threshold: float
+def _solve(
+    score: Images, family: Family, image_loss: LossOfImages, threshold: float
 ) -> Float[np.ndarray, "n"]:
-    if isinstance(measured, Sums):
-        return family.critical_lambda(score, measured.error, measured.exponent, threshold).cpu().numpy()
-    return bisected(score, family, measured, threshold).cpu().numpy()
+    if isinstance(image_loss, Sums):
+        return family.critical_lambda(score, image_loss.error, image_loss.exponent, threshold).cpu().numpy()
+    return bisect(score, family, image_loss, threshold).cpu().numpy()
 
 
-def bisected(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
+def bisect(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
     """Return the critical lambda of a monotone loss by bisection; see `largest_lambda`."""
 
-    def passes(lambdas: Tensor) -> Tensor:
+    def is_within(lambdas: Tensor) -> Tensor:
         mask = family.apply(score, family.level(score, lambdas))
         return loss.of(mask).detach().double() <= threshold
 
-    return largest_lambda(passes, len(score), score.device)
+    return largest_lambda(is_within, len(score), score.device)
 
 
 def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
@@ -234,7 +235,7 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
     return loss.on(batch.truth(), batch.y_hat, region, channels)
 
 
-def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
+def concatenate(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
     """Concatenate arrays with the same names."""
     parts = list(parts)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -242,7 +243,7 @@ def joined(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
 
 def curves(scored: Iterable[ScoredBatch], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
     """Compute the raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
-    columns = joined(measures(item, family, loss, grid) for item in scored)
+    columns = concatenate(measures(item, family, loss, grid) for item in scored)
     return Curves.from_arrays(columns | {"grid": grid})
 
 
@@ -254,14 +255,14 @@ def batch_curves(
 
 
 def _curves_of(
-    item: ScoredBatch, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(measured, Sums):
-        return _mask_by_mask(item, family, measured, grid)
-    total, size = family.curve(item.score.map, measured.error, measured.exponent, grid)
-    if measured.shown is None:
+    if not isinstance(image_loss, Sums):
+        return _mask_by_mask(item, family, image_loss, grid)
+    total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
+    if image_loss.shown is None:
         return total, size
-    shown = family.curve(item.score.map, measured.shown, 1.0, grid)[0]
+    shown = family.curve(item.score.map, image_loss.shown, 1.0, grid)[0]
     return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
 
 
@@ -273,33 +274,36 @@ def measured_curves(
 
 
 def _mask_by_mask(
-    item: ScoredBatch, family: Family, measured: LossOfImages, grid: Float[np.ndarray, "g"]
+    item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     score = item.score.map
     levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
     values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
     points = []
-    for some in torch.split(levels, max(1, values // item.batch.y_hat.numel()), dim=1):
-        lambdas = some.shape[1]
-        mask = family.apply(score.repeat_interleave(lambdas, dim=0), some.flatten(0, 1))
-        places = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
+    for level_chunk in torch.split(levels, max(1, values // item.batch.y_hat.numel()), dim=1):
+        lambdas = level_chunk.shape[1]
+        mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
+        indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
         points.append(
-            torch.stack((_losses(measured, mask, places), mask_size(mask))).reshape(2, len(score), -1)
+            torch.stack((_losses(image_loss, mask, indices), mask_size(mask))).reshape(2, len(score), -1)
         )
     losses, sizes = torch.cat(points, dim=2).cpu().numpy()
     return losses, sizes
 
 
-def _losses(measured: LossOfImages, masks: Tensor, places: Tensor) -> Tensor:
+def _losses(image_loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
     """Compute the loss of each mask on the image at its place; open masks only once per image."""
-    opened = masks.flatten(1).amin(dim=1) == 1
+    # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
+    is_open = masks.flatten(1).amin(dim=1) == 1
     losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
-    if not bool(opened.all()):
-        losses[~opened] = measured.take(places[~opened]).of(masks[~opened]).double()
-    if bool(opened.any()):
-        whole, first = torch.unique(places[opened], return_inverse=True)
-        once = torch.zeros_like(whole).scatter_(0, first, torch.arange(len(first), device=first.device))
-        losses[opened] = measured.take(whole).of(masks[opened][once]).double()[first]
+    if not bool(is_open.all()):
+        losses[~is_open] = image_loss.take(indices[~is_open]).of(masks[~is_open]).double()
+    if bool(is_open.any()):
+        image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
+        first_mask = torch.zeros_like(image_indices).scatter_(
+            0, inverse, torch.arange(len(inverse), device=inverse.device)
+        )
+        losses[is_open] = image_loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
     return losses
 
 
@@ -329,7 +333,7 @@ def calibration_data(
 
 def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
-    seen = calibration_data(curves, threshold, loss)
-    lam = promise.fit_on_selection(seen, seen.n).rule(seen)(covariates_of(curves))
+    evidence = calibration_data(curves, threshold, loss)
+    lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(covariates_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
-    return float(curves.size[np.arange(seen.n), place].mean())
+    return float(curves.size[np.arange(evidence.n), place].mean())

@@ -69,9 +69,9 @@ class Clock:
     def stage(self, name: str) -> Iterator[None]:
         """Time the body of the with statement."""
         self.say(name)
-        started = time.monotonic()
+        start = time.monotonic()
         yield
-        self.seconds[name] = round(time.monotonic() - started, 1)
+        self.seconds[name] = round(time.monotonic() - start, 1)
 
 
 def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) -> Demonstration:
@@ -114,7 +114,9 @@ def demonstrate(out: Path, seed: int = 0, say: Callable[[str], None] = print) ->
         masker.save(out / "masker")
     with clock.stage("evaluate"):
         evaluation = evaluate(masker, split.test)
-        evaluation = replace(evaluation, examples=evaluation.examples + _whole(masker, images, triplets))
+        evaluation = replace(
+            evaluation, examples=evaluation.examples + _whole_examples(masker, images, triplets)
+        )
         evaluation.save(out)
     with clock.stage("write masks and report"):
         write_masks(masker, split.test.select(range(MASKS)), out, overwrite=True)
@@ -148,20 +150,20 @@ def _triplets(images: TrueImages, predictor: NetworkPredictor, data: Path) -> Tr
     return Triplets.from_folder(data)
 
 
-def _whole(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Example, ...]:
+def _whole_examples(masker: Masker, images: TrueImages, triplets: Triplets) -> tuple[Example, ...]:
     tiles = list(zip(images.sources, triplets, strict=True))
     return tuple(
-        _photograph(masker, name, [(source, t) for source, t in tiles if source.file == name])
+        _photograph_example(masker, name, [(source, t) for source, t in tiles if source.file == name])
         for name in WHOLE
     )
 
 
-def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
+def _photograph_example(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) -> Example:
     """Join all tiles of a photograph, and their masks, side by side; the promise is about the tiles."""
     masks = [masker(tile)[None] for _, tile in tiles]
     boxes = [source.box or (0, 0) for source, _ in tiles]
-    x, y_hat, y = (_joined([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
-    mask = _joined(masks, boxes)
+    x, y_hat, y = (_join([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
+    mask = _join(masks, boxes)
     distance = float(np.abs(mask * (y - y_hat)).mean())
     size = float(1 - mask.mean())
     return picture_of(
@@ -169,7 +171,7 @@ def _photograph(masker: Masker, name: str, tiles: list[tuple[Source, Triplet]]) 
     )
 
 
-def _joined(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:
+def _join(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:
     """Join tiles (C, s, s) at their places, which are multiples of TILE."""
     scale = TILE // tiles[0].shape[-1]
     side = TILE // scale

@@ -62,11 +62,11 @@ def show(
     _check(inputs, outputs, truths)
     masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
-    measured = _measured(masker, masks, truths, outputs, region)
+    measures = _measure(masker, masks, truths, outputs, region)
     rows = [
-        StripRow(shown, (*facts, *where), met)
-        for *images, (facts, met) in zip(inputs, outputs, masks, truth, measured, strict=True)
-        for shown, where in _pictures(*map(_array, images), geometry=masker.card.geometry)
+        StripRow(pictures, (*facts, *labels), met)
+        for *images, (facts, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
+        for pictures, labels in _pictures(*map(_array, images), geometry=masker.card.geometry)
     ]
     return Strip(masker.promise, tuple(rows))
 
@@ -83,7 +83,7 @@ def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
         )
 
 
-def _measured(
+def _measure(
     masker: Masker, masks: Images, y: Images | None, y_hat: Images, region: Images | None
 ) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
@@ -92,13 +92,13 @@ def _measured(
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss_label
     batch = Batch(tuple(f"image {index}" for index in range(len(y))), y_hat, y_hat, y, region=region)
-    before = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
-    after = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
+    unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
+    masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
-        for size, masked, unmasked in zip(sizes, after, before, strict=True)
+        for size, masked, unmasked in zip(sizes, masked_losses, unmasked_losses, strict=True)
     ]
-    return list(zip(facts, meets_threshold(after, threshold).tolist(), strict=True))
+    return list(zip(facts, meets_threshold(masked_losses, threshold).tolist(), strict=True))
 
 
 def _pictures(
@@ -107,18 +107,18 @@ def _pictures(
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
     planes = planes_of(mask, x, y_hat, y, geometry=geometry, error=error)
-    for (over, of_x, of_y_hat, of_y), what in planes:
-        yield _panels(of_x, of_y_hat, over, of_y), () if what is None else (what,)
+    for (mask_plane, x_plane, y_hat_plane, y_plane), label in planes:
+        yield _panels(x_plane, y_hat_plane, mask_plane, y_plane), () if label is None else (label,)
 
 
 def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:
     """Return pictures by label, in the order of display."""
-    output, opened = in_colors(y_hat), as_bytes(mask)
-    shown = {"Input x": in_colors(x), "Output ŷ": output}
+    output, mask_bytes = in_colors(y_hat), as_bytes(mask)
+    panels = {"Input x": in_colors(x), "Output ŷ": output}
     if y is not None:
         error, scale = error_bytes(y, y_hat)
-        shown |= {"Truth y": in_colors(y), error_label(scale): heat(error)}
-    return shown | {"Mask m": gray(opened), "Overlay": shrunk_overlay(output, opened, LONGEST)}
+        panels |= {"Truth y": in_colors(y), error_label(scale): heat(error)}
+    return panels | {"Mask m": gray(mask_bytes), "Overlay": shrunk_overlay(output, mask_bytes, LONGEST)}
 
 
 def _array(image: Tensor | None) -> Any:

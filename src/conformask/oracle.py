@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.calibration import bisected, loss_of_batch
+from conformask.calibration import bisect, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.losses.sums import Sums
@@ -34,9 +34,9 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
     Raises:
         InvalidArgumentError: an error or the threshold is negative or NaN.
     """
-    best = WaterFilling(exponent, kappa=0.0)
+    family = WaterFilling(exponent, kappa=0.0)
     budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
-    return best.apply(error_p, best.level(error_p, budget))
+    return family.apply(error_p, family.level(error_p, budget))
 
 
 def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
@@ -46,32 +46,33 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
     the smallest errors as long as their mean is within the threshold. For window it uses the reciprocal
     family on the realised local mean errors, which is not always the smallest.
     """
-    measured = loss_of_batch(batch, loss, channels)
-    if isinstance(measured, Sums):
-        return _of_sums(measured, threshold)
-    return _of_windows(measured, threshold) if isinstance(measured, WindowOfImages) else None
+    image_loss = loss_of_batch(batch, loss, channels)
+    if isinstance(image_loss, Sums):
+        return _sums_oracle(image_loss, threshold)
+    return _windows_oracle(image_loss, threshold) if isinstance(image_loss, WindowOfImages) else None
 
 
-def _of_sums(measured: Sums, threshold: float) -> Images:
-    if measured.shown is None:
-        return exact_oracle(measured.error, threshold, measured.exponent)
-    costs = measured.error.double() - threshold * measured.shown.double()
-    return torch.stack([_cheapest(cost) for cost in costs])
+def _sums_oracle(sums: Sums, threshold: float) -> Images:
+    if sums.shown is None:
+        return exact_oracle(sums.error, threshold, sums.exponent)
+    costs = sums.error.double() - threshold * sums.shown.double()
+    return torch.stack([_cheapest_mask(cost) for cost in costs])
 
 
-def _cheapest(cost: Tensor) -> Tensor:
+def _cheapest_mask(cost: Tensor) -> Tensor:
     """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
     ascending, order = cost.flatten().sort()
     total = ascending.cumsum(0)
-    before = total - ascending
-    part = torch.where(before < 0, -before / ascending.where(ascending > 0, 1.0), 0.0)
-    mask = torch.where(total <= 0, 1.0, part).clamp(0, 1)
+    total_before = total - ascending
+    # a fractional knapsack: cheapest first is optimal, and at most one pixel is taken in part
+    fraction = torch.where(total_before < 0, -total_before / ascending.where(ascending > 0, 1.0), 0.0)
+    mask = torch.where(total <= 0, 1.0, fraction).clamp(0, 1)
     return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
 
 
-def _of_windows(measured: WindowOfImages, threshold: float) -> Images:
-    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(measured.error, measured.sides)
-    lambdas = bisected(score, family, measured, threshold)
+def _windows_oracle(windows: WindowOfImages, threshold: float) -> Images:
+    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(windows.error, windows.sides)
+    lambdas = bisect(score, family, windows, threshold)
     return family.apply(score, family.level(score, lambdas))
 
 
@@ -94,7 +95,7 @@ def paper_oracle(
         return _descend(distance, y, y_hat, threshold, per_channel)
     error = (y.cpu().double() - y_hat.cpu().double()).abs() ** exponent
     error = error if per_channel else error.mean(1, keepdim=True)
-    mask, reached = _closed_form(CURVES[exponent], error, threshold)
+    mask, reached = _solve_closed_form(CURVES[exponent], error, threshold)
     return mask.to(y.device), reached.to(y.device)
 
 
@@ -113,12 +114,12 @@ def _rational(error: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 CURVES: Mapping[float, Curve] = {1.0: _linear, 2.0: _rational}
 
 
-def _closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
+def _solve_closed_form(curve: Curve, error: Tensor, threshold: float) -> tuple[Images, Bool[Tensor, "n"]]:
     """Solve d_m(c) = threshold by Newton: convex and decreasing in c, so it never overshoots from c = 0."""
     c = per_image(error.new_zeros(len(error)), error)
     for _ in range(STEPS):
-        mask, masked, slope = curve(error, c)
-        excess = per_image(image_means(masked), error) - threshold
+        mask, masked_error, slope = curve(error, c)
+        excess = per_image(image_means(masked_error), error) - threshold
         passed = excess <= threshold * SLACK / 2
         if passed.all():
             break
@@ -138,6 +139,7 @@ def _descend(
             masked = distance(mask * y, mask * y_hat)
             mu = FIRST_MU * 2 ** (step // DOUBLING)
             loss = image_means((mask - 1) ** 2) + mu * masked
+        # an image keeps the mask with which it first passed, while others go on
         masks = torch.where(per_image(reached, mask), masks, mask.detach())
         reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():

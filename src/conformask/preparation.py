@@ -22,10 +22,9 @@ from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, OutputError, one_line
 from conformask.fingerprints import fingerprint_of
-from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.custom import custom_predictor
-from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
 from conformask.predictors.pairs import Pairs
 from conformask.prefetch import prefetch
 from conformask.progress import tracked

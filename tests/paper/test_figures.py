@@ -245,7 +245,7 @@ def test_names_are_escaped() -> None:
     text = check_page([result])
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
-    ElementTree.fromstring(standalone(examples.drawing(result) or ""))
+    ElementTree.fromstring(standalone(examples.draw_strips(result) or ""))
 
 
 def test_examples_are_those_that_both_methods_have(rows: list[RowResult]) -> None:
@@ -255,14 +255,14 @@ def test_examples_are_those_that_both_methods_have(rows: list[RowResult]) -> Non
     found = examples.strips(replace(result, methods=methods))
     assert [strip.name for strip in found] == [ours[3].name, ours[0].name, ours[2].name]
     assert [strip.cells[4] is None for strip in found] == [False, True, True]
-    drawing = ElementTree.fromstring(examples.drawing(replace(result, methods=methods)) or "")
+    drawing = ElementTree.fromstring(examples.draw_strips(replace(result, methods=methods)) or "")
     assert len(drawing.findall(f"{SVG}image")) == 3 * 5 + 1
 
 
 def test_no_examples(rows: list[RowResult]) -> None:
     bare = {key: replace(value, examples=()) for key, value in rows[0].methods.items()}
     result = replace(rows[0], methods=bare)
-    assert examples.drawing(result) is None
+    assert examples.draw_strips(result) is None
     assert 'href="#row-01"' not in check_page([result])
 
 
@@ -299,7 +299,7 @@ def test_large_pictures_are_lighter_as_jpeg() -> None:
 
 
 def test_a_share_beyond_is_absent_without_a_method(rows: list[RowResult]) -> None:
-    assert math.isnan(panels.beyond(without(rows[0], "mask"), panels.MASK))
+    assert math.isnan(panels.share_beyond(without(rows[0], "mask"), panels.MASK))
 
 
 def test_unwritable(tmp_path: Path) -> None:

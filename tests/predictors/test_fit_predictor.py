@@ -17,9 +17,8 @@ from conformask.data.images import write_image
 from conformask.data.sources import TrueImages
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.unet import UNet
-from conformask.predictors.gan import adversarial
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.predictors.regressor import KINDS, fit_predictor
+from conformask.predictors.regressor import KINDS, adversarial, fit_predictor
 from conformask.preparation import predictor_named
 from conformask.tasks import task
 from conformask.training.adversarial import Adversarial, realness_loss

@@ -5,7 +5,7 @@ from typing import Any
 
 from conformask.masker.masker import Masker
 from conformask.predictors.libraries import required
-from conformask.predictors.libraries.monai import in_order
+from conformask.predictors.libraries.monai import reorder_axes
 from conformask.types import Images
 
 required("monai.transforms")
@@ -52,7 +52,7 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         """
         x, y_hat = (data[key] for key in self.keys)
         mask = self.masker(self._batch(x), self._batch(y_hat))
-        meta_mask = MetaTensor(in_order(mask, self.reversed_axes)[0].to(y_hat.device))
+        meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
         return {
             **data,
             self.mask_key: meta_mask.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else meta_mask,
@@ -60,4 +60,4 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
 
     def _batch(self, image: Any) -> Images:
         tensor = image.as_tensor() if isinstance(image, MetaTensor) else image
-        return in_order(tensor[None].float(), self.reversed_axes).contiguous()
+        return reorder_axes(tensor[None].float(), self.reversed_axes).contiguous()

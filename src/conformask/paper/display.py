@@ -29,47 +29,47 @@ class Display:
         """Show which stage begins."""
         number = len(self.stages) - len(self._missing()) + 1
         left = clock(self.remaining())
-        self._say(
+        self._print(
             f"[{number}/{len(self.stages)}] row {plan.row.number}: {stage.kind} {stage.name}, {left} left"
         )
 
-    def failed(self, plan: RowPlan, error: Exception) -> None:
+    def report_failure(self, plan: RowPlan, error: Exception) -> None:
         """Show that a row cannot be finished."""
-        self._say(f"row {plan.row.number} failed: {error}")
+        self._print(f"row {plan.row.number} failed: {error}")
 
-    def finished(self, plan: RowPlan) -> None:
+    def report_finished(self, plan: RowPlan) -> None:
         """Show that a row is finished."""
-        self._say(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
+        self._print(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
         if self.console.is_terminal and main_process():
             self.console.print(self.matrix())
 
     def remaining(self) -> float:
         """Return the seconds left, by the times of similar finished stages, or else by expected times."""
-        measured = defaultdict(list)
+        seconds_by_likeness = defaultdict(list)
         for stage in self.stages:
             seconds = self.cache.seconds(stage)
             if seconds is not None:
-                measured[stage.likeness].append(seconds)
+                seconds_by_likeness[stage.likeness].append(seconds)
         return sum(
-            sum(alike) / len(alike) if (alike := measured[stage.likeness]) else stage.expected
+            sum(times) / len(times) if (times := seconds_by_likeness[stage.likeness]) else stage.expected
             for stage in self._missing()
         )
 
     def matrix(self) -> Table:
         """Return a table of rows x stages: how many of each kind are done."""
         kinds = list(dict.fromkeys(stage.kind for stage in self.stages))
-        drawn = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
+        table = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
         for plan in self.plans:
             row, stages = plan.row, list(plan.stages())
             cells = [[self.cache.done(stage) for stage in stages if stage.kind == kind] for kind in kinds]
             title = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
-            drawn.add_row(title, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
-        return drawn
+            table.add_row(title, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
+        return table
 
     def _missing(self) -> list[Stage]:
         return self.cache.missing(goal for plan in self.plans for goal in plan.goals())
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         if main_process():
             self.console.print(text, markup=False, soft_wrap=True)
 

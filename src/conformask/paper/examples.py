@@ -43,14 +43,16 @@ def strips(result: RowResult) -> list[ExampleStrip]:
     """Return a few test images of a row with their pictures, starting with examples of both methods."""
     ours, default = (_examples(result, method) for method in (MASK, DEFAULT))
     names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
-    shown = {name: ours.get(name) or default[name] for name in names}
-    firsts = {example.kind: name for name, example in reversed(shown.items())}
-    order = [firsts[kind] for kind in ("typical", "best", "worst") if kind in firsts]
-    shown_names = list(dict.fromkeys([*order, *names]))[:EACH]
-    return [_strip(result, shown[name], ours.get(name), default.get(name)) for name in shown_names]
+    examples_by_name = {name: ours.get(name) or default[name] for name in names}
+    first_by_kind = {example.kind: name for name, example in reversed(examples_by_name.items())}
+    order = [first_by_kind[kind] for kind in ("typical", "best", "worst") if kind in first_by_kind]
+    chosen_names = list(dict.fromkeys([*order, *names]))[:EACH]
+    return [
+        _strip(result, examples_by_name[name], ours.get(name), default.get(name)) for name in chosen_names
+    ]
 
 
-def drawing(result: RowResult) -> str | None:
+def draw_strips(result: RowResult) -> str | None:
     """Draw the strips of a row as one SVG image with embedded pictures; None if there are none."""
     rows = strips(result)
     if not rows:
@@ -58,10 +60,10 @@ def drawing(result: RowResult) -> str | None:
     marks = [svg.text(4, 18, title(result), style="font-weight:600;font-size:14.5px")]
     y = 32.0
     for strip in rows:
-        tall = max(SIDE * _aspect(cell.picture) for cell in strip.cells if cell)
+        height = max(SIDE * _aspect(cell.picture) for cell in strip.cells if cell)
         for i, cell in enumerate(strip.cells):
-            marks.append(_cell(4 + i * (SIDE + GAP), y, tall, cell) if cell else "")
-        y += tall + TEXT + GAP
+            marks.append(_cell(4 + i * (SIDE + GAP), y, height, cell) if cell else "")
+        y += height + TEXT + GAP
     names = ", ".join(strip.name for strip in rows)
     return svg.document(
         f"{title(result)}: inputs, truths, outputs, masks and errors of {names}",
@@ -82,17 +84,19 @@ def _examples(result: RowResult, method: MethodStyle) -> dict[str, Example]:
     return {e.name: e for e in evaluation.examples if e.kind != "whole"} if evaluation else {}
 
 
-def _strip(result: RowResult, shown: Example, ours: Example | None, default: Example | None) -> ExampleStrip:
-    tiles = pictures(shown, LONGEST)
+def _strip(
+    result: RowResult, example: Example, ours: Example | None, default: Example | None
+) -> ExampleStrip:
+    tiles = pictures(example, LONGEST)
     cells = (
-        _picture(tiles["input"], "Input x", shown.name),
+        _picture(tiles["input"], "Input x", example.name),
         _picture(tiles["truth"], "Truth y"),
         _picture(tiles["output"], "Output ŷ"),
         _mask(result, MASK, ours),
         _mask(result, DEFAULT, default),
-        _picture(tiles["error"], "Error |y − ŷ|", f"0 to {shown.error_scale:.2g}"),
+        _picture(tiles["error"], "Error |y − ŷ|", f"0 to {example.error_scale:.2g}"),
     )
-    return ExampleStrip(shown.name, cells)
+    return ExampleStrip(example.name, cells)
 
 
 def _mask(result: RowResult, method: MethodStyle, example: Example | None) -> Cell | None:
@@ -105,10 +109,10 @@ def _mask(result: RowResult, method: MethodStyle, example: Example | None) -> Ce
 
 
 def _picture(picture: Picture, label: str, *notes: str) -> Cell:
-    return Cell(replace(picture, src=lighter(picture.src)), label, notes)
+    return Cell(replace(picture, src=shrink_uri(picture.src)), label, notes)
 
 
-def lighter(src: str) -> str:
+def shrink_uri(src: str) -> str:
     """Return a PNG URI, or the same picture as JPEG if that keeps the page small."""
     if len(src) <= LIGHT:
         return src
@@ -123,20 +127,20 @@ def _aspect(picture: Picture) -> float:
     return picture.height / picture.width
 
 
-def _cell(x: float, y: float, tall: float, cell: Cell) -> str:
+def _cell(x: float, y: float, height: float, cell: Cell) -> str:
     """Draw a picture in its box, with its label and notes below."""
     box = f'x="{x:g}" y="{y:g}" width="{SIDE:g}" height="{SIDE * _aspect(cell.picture):g}"'
-    sharp = "image-rendering:pixelated" if cell.picture.pixelated else ""
+    rendering = "image-rendering:pixelated" if cell.picture.pixelated else ""
     image = (
-        f'<image {box} href="{escape(cell.picture.src)}" style="{sharp}"/>'
+        f'<image {box} href="{escape(cell.picture.src)}" style="{rendering}"/>'
         f'<rect {box} style="fill:none;stroke:{svg.RULE}"/>'
     )
-    below = [
-        svg.text(x, y + tall + 32 + 15 * i, _shortened(note), style=f"fill:{svg.QUIET};font-size:11.5px")
+    note_lines = [
+        svg.text(x, y + height + 32 + 15 * i, _shorten(note), style=f"fill:{svg.QUIET};font-size:11.5px")
         for i, note in enumerate(cell.notes)
     ]
-    return image + svg.text(x, y + tall + 16, cell.label, style="font-size:12.5px") + "".join(below)
+    return image + svg.text(x, y + height + 16, cell.label, style="font-size:12.5px") + "".join(note_lines)
 
 
-def _shortened(words: str, most: int = 22) -> str:
-    return words if len(words) <= most else words[:10] + "…" + words[-(most - 11) :]
+def _shorten(words: str, limit: int = 22) -> str:
+    return words if len(words) <= limit else words[:10] + "…" + words[-(limit - 11) :]

@@ -28,7 +28,7 @@ def grid(label: str, lines: Sequence[Line], frame: Frame, heads: Sequence[str] =
     lines = [(heading, panels) for heading, panels in lines if any(panels)]
     if not lines:
         return None
-    marks, says, y, step = [], [], 0.0, frame.width + GUTTER
+    marks, descriptions, y, step = [], [], 0.0, frame.width + GUTTER
     for i, words in enumerate(heads):
         title, _, below = words.partition("\n")
         marks.append(svg.text(step * i + 4, 18, title, style="font-weight:600;font-size:15px"))
@@ -41,25 +41,25 @@ def grid(label: str, lines: Sequence[Line], frame: Frame, heads: Sequence[str] =
         for i, panel in enumerate(panels):
             if panel:
                 marks.append(f'<g class="panel" transform="translate({step * i:g} {y:g})">{panel.marks}</g>')
-                says.append(panel.says)
+                descriptions.append(panel.description)
         y += frame.height + 12
     width = step * max(len(panels) for _, panels in lines) - GUTTER
-    return svg.document(f"{label}. {'. '.join(says)}", marks, y, width)
+    return svg.document(f"{label}. {'. '.join(descriptions)}", marks, y, width)
 
 
-def by_row(task: str, label: str, draw: Draw, results: Sequence[RowResult]) -> str | None:
+def draw_by_row(task: str, label: str, draw: Draw, results: Sequence[RowResult]) -> str | None:
     """Draw a figure of a task: a column for each kind of network, a line for each data set and distance."""
     rows = [result for result in results if result.row.task == task]
     networks = list(dict.fromkeys(result.row.network for result in rows))
     kinds = dict.fromkeys((result.row.data, result.row.distance) for result in rows)
-    drawn = {(r.row.network, (r.row.data, r.row.distance)): draw(r, HALF) for r in rows}
-    drawn_networks = [network for network in networks if any(drawn.get((network, kind)) for kind in kinds)]
+    panels = {(r.row.network, (r.row.data, r.row.distance)): draw(r, HALF) for r in rows}
+    shown_networks = [network for network in networks if any(panels.get((network, kind)) for kind in kinds)]
     return grid(
-        label, [("", [drawn.get((network, kind)) for network in drawn_networks]) for kind in kinds], HALF
+        label, [("", [panels.get((network, kind)) for network in shown_networks]) for kind in kinds], HALF
     )
 
 
-def against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | None:
+def draw_against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | None:
     """Draw a figure of a task: a line for each row, a panel for each method, on common axes."""
     lines: list[Line] = [
         (
@@ -72,19 +72,19 @@ def against_opt(task: str, label: str, results: Sequence[RowResult]) -> str | No
     return grid(label, lines, THIRD)
 
 
-def summary(results: Sequence[RowResult]) -> str | None:
+def draw_summary(results: Sequence[RowResult]) -> str | None:
     """Draw figure 3: distances, mask sizes and their relation to Opt's for one row of each task."""
-    chosen = [found for task in TASKS if (found := _foremost(task, results))]
-    heads = [f"{TASKS[r.row.task]}\n{row_title(r)}" for r in chosen]
+    rows = [row for task in TASKS if (row := _summary_row(task, results))]
+    heads = [f"{TASKS[r.row.task]}\n{row_title(r)}" for r in rows]
     lines: list[Line] = [
-        ("", [distances(result, THIRD, False) for result in chosen]),
-        ("", [histograms(result, THIRD, False) for result in chosen]),
-        ("", [scatter(result, THIRD) for result in chosen]),
+        ("", [distances(result, THIRD, False) for result in rows]),
+        ("", [histograms(result, THIRD, False) for result in rows]),
+        ("", [scatter(result, THIRD) for result in rows]),
     ]
     return grid("Summary: masked distances, mask sizes, and mask sizes against Opt's", lines, THIRD, heads)
 
 
-def _foremost(task: str, results: Sequence[RowResult]) -> RowResult | None:
+def _summary_row(task: str, results: Sequence[RowResult]) -> RowResult | None:
     """Return the regressor's L1 row of a task, for photographs if there are any."""
     rows = [r for r in results if (r.row.task, r.row.network, r.row.distance) == (task, "regressor", "l1")]
     return min(rows, key=lambda result: result.row.data != "photos", default=None)
@@ -93,9 +93,11 @@ def _foremost(task: str, results: Sequence[RowResult]) -> RowResult | None:
 def figures(results: Sequence[RowResult]) -> Mapping[int, str]:
     """Return figures 3 and 5 to 13 by their number in the paper, without those that have no panel."""
     results = sorted(results, key=lambda result: result.row.number)
-    found = {3: summary(results)}
+    figure_by_number = {3: draw_summary(results)}
     for i, (task, name) in enumerate(TASKS.items()):
-        found[5 + i] = by_row(task, f"{name}: masked distances and the threshold", distances, results)
-        found[8 + i] = by_row(task, f"{name}: histograms of mask sizes", histograms, results)
-        found[11 + i] = against_opt(task, f"{name}: mask sizes against Opt's", results)
-    return {number: drawn for number, drawn in sorted(found.items()) if drawn}
+        figure_by_number[5 + i] = draw_by_row(
+            task, f"{name}: masked distances and the threshold", distances, results
+        )
+        figure_by_number[8 + i] = draw_by_row(task, f"{name}: histograms of mask sizes", histograms, results)
+        figure_by_number[11 + i] = draw_against_opt(task, f"{name}: mask sizes against Opt's", results)
+    return {number: figure for number, figure in sorted(figure_by_number.items()) if figure}

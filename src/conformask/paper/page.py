@@ -18,9 +18,9 @@ from conformask.paper.panels import (
     RIVALS,
     TASKS,
     MethodStyle,
-    beyond,
-    finite,
+    finite_values,
     row_title,
+    share_beyond,
     sizes_of,
 )
 from conformask.paper.records import RowResult
@@ -81,7 +81,7 @@ class RowEntry:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class PageFigure:
     """A figure on the page."""
 
     number: int
@@ -110,30 +110,30 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
         OutputError: the folder cannot be written to, or the disk is full.
     """
     results = sorted(results, key=lambda result: result.row.number)
-    drawn = figures(results)
-    files = {out / FIGURES / name: standalone(text) for name, text in _named(results, drawn)}
-    files[out / PAGE] = render(results, drawn)
+    figure_svgs = figures(results)
+    files = {out / FIGURES / name: standalone(text) for name, text in _figure_files(results, figure_svgs)}
+    files[out / PAGE] = render(results, figure_svgs)
     claim(out / RECORD, {}, [path.relative_to(out).as_posix() for path in files])
     for path, text in files.items():
-        with atomic_write(path) as aside:
-            aside.write_text(text, encoding="utf-8")
+        with atomic_write(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return list(files)
 
 
-def render(results: Sequence[RowResult], drawn: Mapping[int, str]) -> str:
+def render(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> str:
     """Return the page as HTML; names are escaped, every picture is embedded."""
     loader = FileSystemLoader([Path(__file__).parent, REPORT], encoding="utf-8")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     galleries = [
-        Gallery(_anchor(result), examples.title(result), found)
+        Gallery(_anchor(result), examples.title(result), strips)
         for result in results
-        if (found := examples.strips(result))
+        if (strips := examples.strips(result))
     ]
     return environment.get_template("page.html").render(
         entries=[_entry(result) for result in results],
         methods=METHODS,
         rivals=RIVALS,
-        sections=_sections(drawn),
+        sections=_sections(figure_svgs),
         galleries=galleries,
         palette=PALETTE,
         heat_gradient=heat_gradient(),
@@ -145,23 +145,26 @@ def render(results: Sequence[RowResult], drawn: Mapping[int, str]) -> str:
 def standalone(text: str) -> str:
     """Make a figure its own file: plain colours that any program reads, darker ones where preferred."""
     light, dark = _palettes()
-    text = re.sub(r"var\(--(\w+), (#\w+)\)", lambda found: light.get(found[1], found[2]), text)
+    text = re.sub(r"var\(--(\w+), (#\w+)\)", lambda match: light.get(match[1], match[2]), text)
     width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
-    wide, tall = width + 2 * MARGIN, height + 2 * MARGIN
-    text = re.sub(r'viewBox="[^"]+"', f'viewBox="{-MARGIN} {-MARGIN} {wide:g} {tall:g}"', text, count=1)
+    full_width, full_height = width + 2 * MARGIN, height + 2 * MARGIN
+    text = re.sub(
+        r'viewBox="[^"]+"', f'viewBox="{-MARGIN} {-MARGIN} {full_width:g} {full_height:g}"', text, count=1
+    )
     text = text.replace("width:100%;height:auto;", "", 1).replace(
         "font-family:inherit", f"font-family:{FONT}", 1
     )
-    text = text.replace('role="img"', f'width="{wide:g}" height="{tall:g}" role="img"', 1)
+    text = text.replace('role="img"', f'width="{full_width:g}" height="{full_height:g}" role="img"', 1)
     rules = "".join(
-        f'[style*="{what}:{light[name]}"]{{{what}:{shade}!important}}'
+        f'[style*="{attribute}:{light[name]}"]{{{attribute}:{shade}!important}}'
         for name, shade in dark.items()
-        for what in ("fill", "stroke")
+        for attribute in ("fill", "stroke")
     )
     ground = (
         f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
         f'<rect x="{-MARGIN}" y="{-MARGIN}" width="100%" height="100%" style="fill:{light["card"]}"/>'
     )
+    # the style goes inside the svg element, behind its first tag
     head, rest = text.split(">", 1)
     return f"{head}>{ground}{rest}\n"
 
@@ -176,16 +179,16 @@ def _palettes() -> tuple[dict[str, str], dict[str, str]]:
     return palettes[0], palettes[1]
 
 
-def _named(results: Sequence[RowResult], drawn: Mapping[int, str]) -> Iterator[tuple[str, str]]:
+def _figure_files(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> Iterator[tuple[str, str]]:
     """Yield the file names of figures with the figures."""
     for result in results:
-        if text := examples.drawing(result):
+        if text := examples.draw_strips(result):
             yield f"figure-02-row{result.row.number:02d}.svg", text
-    for number, text in drawn.items():
+    for number, text in figure_svgs.items():
         yield f"figure-{number:02d}.svg", text
 
 
-def _sections(drawn: Mapping[int, str]) -> list[tuple[str, str, list[Drawn]]]:
+def _sections(figure_svgs: Mapping[int, str]) -> list[tuple[str, str, list[PageFigure]]]:
     """Return the kinds of figures that have data, with title, what to look for, and a figure per task."""
     numbers = dict(zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True))
     names = [*TASKS.values()]
@@ -193,7 +196,10 @@ def _sections(drawn: Mapping[int, str]) -> list[tuple[str, str, list[Drawn]]]:
         n: f"Figure {n}: {names[(n - 5) % 3]}" if n > 3 else "" for group in numbers.values() for n in group
     }
     sections = [
-        (*KINDS[kind], [Drawn(n, titles[n], Markup(drawn[n])) for n in numbers[kind] if n in drawn])
+        (
+            *KINDS[kind],
+            [PageFigure(n, titles[n], Markup(figure_svgs[n])) for n in numbers[kind] if n in figure_svgs],
+        )
         for kind in KINDS
     ]
     return [section for section in sections if section[2]]
@@ -213,14 +219,14 @@ def _entry(result: RowResult) -> RowEntry:
         threshold=figure(result.threshold),
         tested=f"{max(counts, default=0):,}",
         sizes=tuple(_mean(result, method) for method in METHODS),
-        beyond=tuple(share(beyond(result, method)) for method in RIVALS),
+        beyond=tuple(share(share_beyond(result, method)) for method in RIVALS),
     )
 
 
 def _mean(result: RowResult, method: MethodStyle) -> str:
     """Return the mean mask size; Opt's with the number of images if it was not computed on all."""
-    finite_sizes = finite(sizes_of(result, method))
+    finite_sizes = finite_values(sizes_of(result, method))
     if not finite_sizes.size:
         return "–"
-    some = method is OPT and finite_sizes.size < len(result.opt_size)
-    return f"{finite_sizes.mean():.3f}" + (f" ({finite_sizes.size})" if some else "")
+    is_partial = method is OPT and finite_sizes.size < len(result.opt_size)
+    return f"{finite_sizes.mean():.3f}" + (f" ({finite_sizes.size})" if is_partial else "")

@@ -62,7 +62,7 @@ class Panel:
     """Marks of a panel, in its own coordinates, and their meaning in words."""
 
     marks: str
-    says: str
+    description: str
 
 
 EXACT = MethodStyle("exact", "Exact oracle", "Exact", svg.ORACLE, "m0-3v6m-3-3h6", 1.4)
@@ -105,9 +105,9 @@ def distances_of(result: RowResult, method: MethodStyle) -> Array:
     return result.methods[method.key].images.distance if method.key in result.methods else np.empty(0)
 
 
-def beyond(result: RowResult, method: MethodStyle) -> float:
+def share_beyond(result: RowResult, method: MethodStyle) -> float:
     """Return the share of a method's images that miss the threshold; NaN where it has none."""
-    finite_distances = finite(distances_of(result, method))
+    finite_distances = finite_values(distances_of(result, method))
     return (
         float((~meets_threshold(finite_distances, result.threshold)).mean())
         if finite_distances.size
@@ -115,68 +115,74 @@ def beyond(result: RowResult, method: MethodStyle) -> float:
     )
 
 
-def finite(values: Array) -> Array:
+def finite_values(values: Array) -> Array:
     """Return the finite values."""
     return values[np.isfinite(values)]
 
 
 def distances(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
     """Draw masked distances of each method as a cloud whose width shows density, and the threshold."""
-    by_method = {m: finite(distances_of(result, m)) for m in (OPT, *RIVALS)}
+    by_method = {m: finite_values(distances_of(result, m)) for m in (OPT, *RIVALS)}
     by_method = {method: values for method, values in by_method.items() if values.size}
     if not by_method:
         return None
-    threshold, high = result.threshold, _ceiling(np.concatenate(list(by_method.values())), result.threshold)
-    on = frame.plot((0.5, len(by_method) + 0.5), (0, high), top=36 if not headed else 66)
-    names = [_counted(m.short if frame.width < HALF.width else m.name, result, m) for m in by_method]
-    shares = [share(beyond(result, method)) for method in by_method]
+    threshold, high = (
+        result.threshold,
+        _distance_axis_end(np.concatenate(list(by_method.values())), result.threshold),
+    )
+    plot = frame.plot((0.5, len(by_method) + 0.5), (0, high), top=36 if not headed else 66)
+    names = [_name_with_count(m.short if frame.width < HALF.width else m.name, result, m) for m in by_method]
+    shares = [share(share_beyond(result, method)) for method in by_method]
     columns = range(1, len(by_method) + 1)
     notes = [
-        svg.text(on.x(at), on.y.start + 36, words, "middle")
-        for at, words in zip(columns, shares, strict=True)
+        svg.text(plot.x(column), plot.y.start + 36, words, "middle")
+        for column, words in zip(columns, shares, strict=True)
     ]
     marks = [
         _head(result, frame, headed, ""),
         svg.axes(
-            on,
+            plot,
             "",
             f"masked distance, {distance_name(result)}",
-            (lambda at: names[int(at) - 1], svg.plain),
+            (lambda column: names[int(column) - 1], svg.plain),
             columns,
         ),
         svg.group(
-            [svg.text(on.x.start - 8, on.y.start + 36, "beyond", "end"), *notes],
+            [svg.text(plot.x.start - 8, plot.y.start + 36, "beyond", "end"), *notes],
             f"fill:{svg.QUIET};font-size:12px",
         ),
-        *(_swarm(on, at, method, values) for at, (method, values) in enumerate(by_method.items(), start=1)),
-        svg.level(on, threshold, f"threshold {threshold:.3g}"),
+        *(
+            _swarm(plot, column, method, values)
+            for column, (method, values) in enumerate(by_method.items(), start=1)
+        ),
+        svg.level(plot, threshold, f"threshold {threshold:.3g}"),
     ]
-    says = "; ".join(f"{m.name} {s} beyond" for m, s in zip(by_method, shares, strict=True))
-    return Panel("".join(marks), f"{row_title(result)}, threshold {threshold:.3g}: {says}")
+    description = "; ".join(f"{m.name} {s} beyond" for m, s in zip(by_method, shares, strict=True))
+    return Panel("".join(marks), f"{row_title(result)}, threshold {threshold:.3g}: {description}")
 
 
 def histograms(result: RowResult, frame: Frame, headed: bool = True) -> Panel | None:
     """Draw mask sizes of each method as a histogram in its own lane, over a common axis, with the mean."""
-    by_method = {method: finite(sizes_of(result, method)) for method in METHODS}
+    by_method = {method: finite_values(sizes_of(result, method)) for method in METHODS}
     by_method = {method: values for method, values in by_method.items() if values.size}
     if not any(method in by_method for method in RIVALS):
         return None
-    high = _extent(list(by_method.values()))
+    high = _size_axis_end(list(by_method.values()))
     edges = [float(edge) for edge in np.linspace(0, high, BINS + 1)]
-    on = frame.plot((0, high), (0, len(by_method)), top=26 if not headed else 54, left=84, right=66)
-    upright = [svg.segment(on.x(v), on.y.start, on.x(v), on.y.end) for v in svg.ticks(0, high, 5)]
+    plot = frame.plot((0, high), (0, len(by_method)), top=26 if not headed else 54, left=84, right=66)
+    upright = [svg.segment(plot.x(v), plot.y.start, plot.x(v), plot.y.end) for v in svg.ticks(0, high, 5)]
     marks = [
         _head(result, frame, headed, f"threshold {result.threshold:.3g}"),
         svg.group(upright, f"stroke:{svg.RULE}"),
-        svg.axes(on, "mask size, the share hidden", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
-        svg.text(frame.width - 10, on.y.end - 8, "mean", "end", f"fill:{svg.QUIET};font-size:12.5px"),
+        svg.axes(plot, "mask size, the share hidden", "", (svg.plain, lambda _: ""), svg.ticks(0, high, 5)),
+        svg.text(frame.width - 10, plot.y.end - 8, "mean", "end", f"fill:{svg.QUIET};font-size:12.5px"),
         *(
-            _lane(on, len(by_method) - i, m, _counted(m.short, result, m), values, edges)
+            _lane(plot, len(by_method) - i, m, _name_with_count(m.short, result, m), values, edges)
             for i, (m, values) in enumerate(by_method.items(), start=1)
         ),
     ]
-    says = "; ".join(f"{method.name} {values.mean():.3f}" for method, values in by_method.items())
-    return Panel("".join(marks), f"{row_title(result)}, mean mask sizes: {says}")
+    description = "; ".join(f"{method.name} {values.mean():.3f}" for method, values in by_method.items())
+    return Panel("".join(marks), f"{row_title(result)}, mean mask sizes: {description}")
 
 
 def scatter(result: RowResult, frame: Frame, methods: Sequence[MethodStyle] = RIVALS) -> Panel | None:
@@ -185,22 +191,22 @@ def scatter(result: RowResult, frame: Frame, methods: Sequence[MethodStyle] = RI
     by_method = {method: pairs for method, pairs in by_method.items() if len(pairs)}
     if not by_method:
         return None
-    high = _extent([pairs for pairs in (_pairs(result, m) for m in RIVALS) if len(pairs)])
-    on = frame.plot((0, high), (0, high))
+    high = _size_axis_end([pairs for pairs in (_pairs(result, m) for m in RIVALS) if len(pairs)])
+    plot = frame.plot((0, high), (0, high))
     numbers = {method: _correlation(pairs) for method, pairs in by_method.items()}
     alone = len(methods) == 1
     marks = [
         svg.axes(
-            on,
+            plot,
             "mask size of Opt, which sees the truth",
             "mask size" + ("" if alone else "; above: Pearson’s r"),
         ),
-        svg.line(on, (0, high), (0, high), svg.QUIET, "2 4"),
-        *(_cloud(on, _thinned(pairs, MOST_POINTS if alone else 120), m) for m, pairs in by_method.items()),
+        svg.line(plot, (0, high), (0, high), svg.QUIET, "2 4"),
+        *(_cloud(plot, _thin(pairs, MOST_POINTS if alone else 120), m) for m, pairs in by_method.items()),
         _key(numbers, "r = " if alone else ""),
     ]
-    says = "; ".join(f"{method.name} r = {r}" for method, r in numbers.items())
-    return Panel("".join(marks), f"{row_title(result)}, mask size against Opt's: {says}")
+    description = "; ".join(f"{method.name} r = {r}" for method, r in numbers.items())
+    return Panel("".join(marks), f"{row_title(result)}, mask size against Opt's: {description}")
 
 
 def _head(result: RowResult, frame: Frame, headed: bool, right: str) -> str:
@@ -209,76 +215,81 @@ def _head(result: RowResult, frame: Frame, headed: bool, right: str) -> str:
     return words + svg.text(frame.width - 10, 16, right, "end", f"fill:{svg.QUIET}") if headed else ""
 
 
-def _counted(name: str, result: RowResult, method: MethodStyle) -> str:
+def _name_with_count(name: str, result: RowResult, method: MethodStyle) -> str:
     """Return the name, with the number of images in brackets if Opt was not computed on all."""
-    some = method is OPT and not np.isfinite(result.opt_size).all()
-    return f"{name} ({np.isfinite(result.opt_size).sum()})" if some else name
+    is_partial = method is OPT and not np.isfinite(result.opt_size).all()
+    return f"{name} ({np.isfinite(result.opt_size).sum()})" if is_partial else name
 
 
-def _ceiling(values: Array, threshold: float) -> float:
+def _distance_axis_end(values: Array, threshold: float) -> float:
     """Return the top of a distance axis: above all values, unless they dwarf the threshold."""
     return max(1.25 * threshold, min(1.05 * float(values.max()), 2.4 * threshold), 1e-12)
 
 
-def _extent(found: Sequence[Array]) -> float:
+def _size_axis_end(arrays: Sequence[Array]) -> float:
     """Return the end of an axis of mask sizes."""
-    return min(max(1.05 * max(float(values.max()) for values in found), 0.01), 1.0)
+    return min(max(1.05 * max(float(values.max()) for values in arrays), 0.01), 1.0)
 
 
-def _swarm(on: svg.Plot, at: int, method: MethodStyle, values: Array) -> str:
+def _swarm(plot: svg.Plot, column: int, method: MethodStyle, values: Array) -> str:
     """Draw dots side by side around a column, so that width shows density; count those above the axis."""
-    above = int((values > on.y.high).sum())
-    points = _thinned(np.sort(values[values <= on.y.high]))
-    step = on.x(1) - on.x(0)
+    n_above = int((values > plot.y.high).sum())
+    points = _thin(np.sort(values[values <= plot.y.high]))
+    step = plot.x(1) - plot.x(0)
     dot = min(DOT, 0.05 * step)
-    xs = at + _aside([on.y(value) for value in points], 0.42 * step, dot) / step
+    xs = column + _swarm_offsets([plot.y(value) for value in points], 0.42 * step, dot) / step
     note = svg.text(
-        on.x(at), on.y.end + 4, f"{above} above ↑", "middle", f"fill:{method.colour};font-size:12px"
+        plot.x(column), plot.y.end + 4, f"{n_above} above ↑", "middle", f"fill:{method.colour};font-size:12px"
     )
-    return _cloud(on, np.stack([xs, points], axis=1), replace(method, glyph="h0", stroke=dot)) + (
-        note if above else ""
+    return _cloud(plot, np.stack([xs, points], axis=1), replace(method, glyph="h0", stroke=dot)) + (
+        note if n_above else ""
     )
 
 
-def _aside(heights: Sequence[float], most: float, dot: float) -> Array:
+def _swarm_offsets(heights: Sequence[float], limit: float, dot: float) -> Array:
     """Return how far dots move from the middle of a column so that none touch; in a full one they overlap."""
-    tries = sorted(np.arange(-most, most + 1e-9, 0.4 * dot), key=abs)
-    placed: list[tuple[float, float]] = []
+    candidates = sorted(np.arange(-limit, limit + 1e-9, 0.4 * dot), key=abs)
+    positions: list[tuple[float, float]] = []
     for i, y in enumerate(heights):
-        near = [(x, z) for x, z in placed if abs(z - y) < dot]
-        free = (x for x in tries if all((x - u) ** 2 + (y - v) ** 2 >= dot**2 for u, v in near))
-        placed.append((float(next(free, (2 * (i * 0.618034 % 1) - 1) * most)), y))
-    return np.array([x for x, _ in placed])
+        near = [(x, z) for x, z in positions if abs(z - y) < dot]
+        free_positions = (
+            x for x in candidates if all((x - u) ** 2 + (y - v) ** 2 >= dot**2 for u, v in near)
+        )
+        # without room, multiples of the golden ratio spread dots evenly over the column
+        positions.append((float(next(free_positions, (2 * (i * 0.618034 % 1) - 1) * limit)), y))
+    return np.array([x for x, _ in positions])
 
 
 def _lane(
-    on: svg.Plot, base: int, method: MethodStyle, name: str, values: Array, edges: Sequence[float]
+    plot: svg.Plot, base: int, method: MethodStyle, name: str, values: Array, edges: Sequence[float]
 ) -> str:
     """Draw one histogram on its own base line, as high as its lane allows, and its mean."""
     counts = np.histogram(values, edges)[0]
-    foot, tall = on.y(base), on.y(0) - on.y(1)
-    lane = svg.Plot(on.x, svg.Scale(0, float(counts.max()), foot, foot - 0.82 * tall))
+    base_y, lane_height = plot.y(base), plot.y(0) - plot.y(1)
+    lane = svg.Plot(plot.x, svg.Scale(0, float(counts.max()), base_y, base_y - 0.82 * lane_height))
     spans = zip(edges, edges[1:], counts, strict=False)
     titles = [f"{method.name}, mask size {a:.3g} to {b:.3g}: {count} images" for a, b, count in spans]
     mean = float(values.mean())
     style = f"fill:{method.colour};font-weight:600"
     return (
-        svg.group([svg.segment(on.x.start, foot, on.x.end, foot)], f"stroke:{svg.QUIET};stroke-width:.75")
+        svg.group(
+            [svg.segment(plot.x.start, base_y, plot.x.end, base_y)], f"stroke:{svg.QUIET};stroke-width:.75"
+        )
         + svg.group(
             [svg.bars(lane, edges, [float(c) for c in counts], titles, method.colour)], "fill-opacity:.75"
         )
         + svg.group(
-            [svg.segment(on.x(mean), foot + 3, on.x(mean), foot - 0.86 * tall)],
+            [svg.segment(plot.x(mean), base_y + 3, plot.x(mean), base_y - 0.86 * lane_height)],
             f"stroke:{svg.INK};stroke-width:1.5",
         )
-        + svg.text(on.x.start - 8, foot - 5, name, "end", style)
-        + svg.text(on.x.end + 56, foot - 5, f"{mean:.3f}", "end", style)
+        + svg.text(plot.x.start - 8, base_y - 5, name, "end", style)
+        + svg.text(plot.x.end + 56, base_y - 5, f"{mean:.3f}", "end", style)
     )
 
 
-def _cloud(on: svg.Plot, pairs: Array, method: MethodStyle) -> str:
+def _cloud(plot: svg.Plot, pairs: Array, method: MethodStyle) -> str:
     """Draw a glyph of the method for each pair (k, 2); overlaps grow darker."""
-    marks = [f'<path d="M{on.x(x):.1f} {on.y(y):.1f}{method.glyph}"/>' for x, y in pairs]
+    marks = [f'<path d="M{plot.x(x):.1f} {plot.y(y):.1f}{method.glyph}"/>' for x, y in pairs]
     words = f"<title>{escape(method.name)}: {len(marks)} images drawn</title>"
     return (
         f'<g class="cloud {method.key}" style="{_ink(method)};stroke-opacity:.6">{words}{"".join(marks)}</g>'
@@ -306,17 +317,17 @@ def _correlation(pairs: Array) -> str:
     return f"{np.corrcoef(pairs.T)[0, 1]:.2f}"
 
 
-def _thinned(values: Array, most: int = MOST_POINTS) -> Array:
+def _thin(values: Array, limit: int = MOST_POINTS) -> Array:
     """Return an even selection of at most this many values."""
-    thinned: Array = values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
-    return thinned
+    selection: Array = values[np.linspace(0, len(values) - 1, min(len(values), limit)).astype(int)]
+    return selection
 
 
-def _key(numbers: Mapping[MethodStyle, str], before: str) -> str:
+def _key(numbers: Mapping[MethodStyle, str], prefix: str) -> str:
     """Draw the methods with their glyphs and a number each, in a line above the panel."""
     marks, x = [], 4.0
     for method, number in numbers.items():
-        name = f"{method.name}, {before}{number}" if len(numbers) == 1 else f"{method.short} {number}"
+        name = f"{method.name}, {prefix}{number}" if len(numbers) == 1 else f"{method.short} {number}"
         marks.append(svg.group([f'<path d="M{x + 5:g} 12{method.glyph}"/>'], _ink(method)))
         marks.append(
             svg.text(x + 14, 16.5, name, style=f"fill:{method.colour};font-weight:600;font-size:12px")

@@ -50,51 +50,58 @@ class RowPlan:
 def plan_row(row: TableRow, preset: PaperPreset, images: Stage) -> RowPlan:
     """Return the stages of a row on these images; rows with the same network share its stages."""
     network = f"{row.task}-{row.data}-{row.network}"
-    about: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
+    row_settings: dict[str, Json] = {"task": row.task, "data": row.data, "network": row.network}
     predictor = Stage(
         "predictor",
         network,
-        {**about, "size": preset.size, "seed": SEED, **asdict(preset.predictor)},
+        {**row_settings, "size": preset.size, "seed": SEED, **asdict(preset.predictor)},
         (images,),
         TRAINING,
     )
-    triplets = Stage("triplets", network, about, (predictor,))
-    scorers = {name: _scorer(how, row, preset, network, triplets) for name, how in METHODS.items()}
+    triplets = Stage("triplets", network, row_settings, (predictor,))
+    scorers = {name: _scorer(method, row, preset, network, triplets) for name, method in METHODS.items()}
     cost = COSTS.get(row.distance, 5.0)
-    measured: dict[str, Json] = {"distance": row.distance, "data": row.data}
+    measure_settings: dict[str, Json] = {"distance": row.distance, "data": row.data}
     opt = Stage(
         "opt",
         f"{network}-{row.distance}",
-        {**measured, "quantile": QUANTILE, "images": preset.opt_images},
+        {**measure_settings, "quantile": QUANTILE, "images": preset.opt_images},
         (triplets,),
         2 * cost,
     )
-    calibrated = {**measured, "confidence": CONFIDENCE, "quantile": QUANTILE, "points": points(row, preset)}
+    calibration_settings = {
+        **measure_settings,
+        "confidence": CONFIDENCE,
+        "quantile": QUANTILE,
+        "points": points(row, preset),
+    }
     calibrations = {
         method: Stage(
             "calibration",
             f"{network}-{row.distance}-{method}",
-            {**calibrated, "family": METHODS[method].family},
+            {**calibration_settings, "family": METHODS[method].family},
             (scorer,),
             cost,
         )
         for method, scorer in scorers.items()
     }
-    evaluated = {**measured, "resplits": preset.resplits, "seed": SEED}
+    evaluation_settings = {**measure_settings, "resplits": preset.resplits, "seed": SEED}
     evaluations = {
-        method: Stage("evaluation", f"{network}-{row.distance}-{method}", evaluated, (stage, opt), cost)
+        method: Stage(
+            "evaluation", f"{network}-{row.distance}-{method}", evaluation_settings, (stage, opt), cost
+        )
         for method, stage in calibrations.items()
     }
     return RowPlan(row, images, predictor, triplets, scorers, opt, calibrations, evaluations)
 
 
 def _scorer(method: Method, row: TableRow, preset: PaperPreset, network: str, triplets: Stage) -> Stage:
-    free = method.scorer == "quantile"
+    any_distance = method.scorer == "quantile"
     scorer = head(method.scorer, loss(row.distance)).name
-    distance = FREE if free else row.distance
+    distance = FREE if any_distance else row.distance
     settings: dict[str, Json] = {
         "scorer": scorer, "distance": distance, "per_channel": True, "seed": SEED, "data": row.data,
-        "points": None if free else points(row, preset), **asdict(preset.scorer),
+        "points": None if any_distance else points(row, preset), **asdict(preset.scorer),
     }  # fmt: skip
     name = f"{network}-{distance}-{scorer}"
     if method.own_network:

@@ -48,7 +48,7 @@ class _Setting:
     distances: Mapping[str, Distance]
     compute: Compute
 
-    def workshop(self, plan: RowPlan) -> RowStages:
+    def row_stages(self, plan: RowPlan) -> RowStages:
         row = plan.row
         return RowStages(
             plan,
@@ -94,48 +94,50 @@ def reproduce(
         OutputError: something that conformask did not write is in the way.
         ConformaskError: rows that failed; the others are finished.
     """
-    name, how = (preset, chosen(PRESETS, preset, "preset")) if isinstance(preset, str) else ("own", preset)
+    name, paper_preset = (
+        (preset, chosen(PRESETS, preset, "preset")) if isinstance(preset, str) else ("own", preset)
+    )
     chosen(SPLITS, split, "split")
     refuse_unclaimed(Path(out) / file for file in (*FILES, PAGE))
     refuse_unclaimed_in(Path(out) / FIGURES)
-    wanted, cache = rows_of(rows), Cache(Path(out) / "stages")
+    table_rows, cache = rows_of(rows), Cache(Path(out) / "stages")
     folders = {"photos": _path(photos), "cells": _path(cells)}
-    collections = collections_of(wanted, how, folders, split)
-    distances = distances_of(wanted, how, _path(weights_path))
+    collections = collections_of(table_rows, paper_preset, folders, split)
+    distances = distances_of(table_rows, paper_preset, _path(weights_path))
     images = {data: collection.stage(data) for data, collection in collections.items()}
-    plans = [plan_row(row, how, images[row.data]) for row in wanted]
-    setting = _Setting(name, how, split, cache, collections, distances, compute)
+    plans = [plan_row(row, paper_preset, images[row.data]) for row in table_rows]
+    setting = _Setting(name, paper_preset, split, cache, collections, distances, compute)
     return _run(plans, setting, Path(out))
 
 
-def _path(given: str | Path | None) -> Path | None:
-    return None if given is None else Path(given)
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
 
 
 def _run(plans: Sequence[RowPlan], setting: _Setting, out: Path) -> Reproduction:
     display = Display(plans, setting.cache)
-    started = time.monotonic()
+    start = time.monotonic()
     _read_all(plans, setting, display)
     finished: list[Finished] = []
-    failed: dict[int, ConformaskError] = {}
+    errors: dict[int, ConformaskError] = {}
     files: tuple[Path, ...] = ()
     for plan in plans:
         try:
-            finished.append(_row(setting.workshop(plan), display))
+            finished.append(_run_row(setting.row_stages(plan), display))
         except ConformaskError as error:
-            failed[plan.row.number] = error
-            display.failed(plan, error)
+            errors[plan.row.number] = error
+            display.report_failure(plan, error)
             continue
-        display.finished(plan)
+        display.report_finished(plan)
         files = _write(finished, plans, setting, out)
     if finished and main_process():
-        files = (*files, *write_page([each.result for each in finished], out))
-    if failed:
-        reasons = "; ".join(f"row {number}: {error}" for number, error in failed.items())
+        files = (*files, *write_page([row.result for row in finished], out))
+    if errors:
+        reasons = "; ".join(f"row {number}: {error}" for number, error in errors.items())
         raise ConformaskError(
-            f"{len(failed)} of {len(plans)} rows failed; the others are finished. {reasons}"
+            f"{len(errors)} of {len(plans)} rows failed; the others are finished. {reasons}"
         )
-    return Reproduction(tuple(finished), files, time.monotonic() - started)
+    return Reproduction(tuple(finished), files, time.monotonic() - start)
 
 
 def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> None:
@@ -144,30 +146,34 @@ def _read_all(plans: Sequence[RowPlan], setting: _Setting, display: Display) -> 
     for stage in setting.cache.missing(goal for plan in plans for goal in plan.goals()):
         if plan := reading.get(stage.fingerprint):
             display.begin(plan, stage)
-            setting.cache.run(stage, setting.workshop(plan).images)
+            setting.cache.run(stage, setting.row_stages(plan).images)
 
 
-def _row(shop: RowStages, display: Display) -> Finished:
+def _run_row(row_stages: RowStages, display: Display) -> Finished:
     """Run the unfinished stages of a row, and return its result."""
-    plan, cache = shop.plan, shop.cache
-    works = {
-        plan.images: shop.images,
-        plan.predictor: shop.predictor,
-        plan.triplets: shop.triplets,
-        plan.opt: shop.opt,
+    plan, cache = row_stages.plan, row_stages.cache
+    work_by_stage = {
+        plan.images: row_stages.images,
+        plan.predictor: row_stages.predictor,
+        plan.triplets: row_stages.triplets,
+        plan.opt: row_stages.opt,
     }
-    works |= {stage: partial(shop.scorer, method) for method, stage in plan.scorers.items()}
-    works |= {stage: partial(shop.calibration, method) for method, stage in plan.calibrations.items()}
-    works |= {stage: partial(shop.evaluation, method) for method, stage in plan.evaluations.items()}
+    work_by_stage |= {stage: partial(row_stages.scorer, method) for method, stage in plan.scorers.items()}
+    work_by_stage |= {
+        stage: partial(row_stages.calibration, method) for method, stage in plan.calibrations.items()
+    }
+    work_by_stage |= {
+        stage: partial(row_stages.evaluation, method) for method, stage in plan.evaluations.items()
+    }
     for stage in cache.missing(plan.goals()):
         display.begin(plan, stage)
-        cache.run(stage, works[stage])
-    return finished_row(shop)
+        cache.run(stage, work_by_stage[stage])
+    return finished_row(row_stages)
 
 
-def finished_row(shop: RowStages) -> Finished:
+def finished_row(row_stages: RowStages) -> Finished:
     """Read the results of the stages of a row."""
-    plan, cache = shop.plan, shop.cache
+    plan, cache = row_stages.plan, row_stages.cache
     folders = {method: cache.folder(plan.evaluations[method]) for method in METHODS}
     evaluations = {method: Evaluation.load(folder) for method, folder in folders.items()}
     oracles = read_arrays(cache.folder(plan.opt) / OPT)
@@ -183,7 +189,7 @@ def finished_row(shop: RowStages) -> Finished:
     return Finished(
         result=result,
         resplits={method: _resplits(folder) for method, folder in folders.items()},
-        images=shop.collection.counts(),
+        images=row_stages.collection.counts(),
     )
 
 

@@ -35,8 +35,7 @@ from conformask.paper.settings import (
 )
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
-from conformask.predictors.accelerated import Accelerated
-from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
 from conformask.progress import tracked
@@ -99,12 +98,12 @@ class RowStages:
 
     def triplets(self, folder: Path) -> None:
         """Run the network on all images."""
-        trained = NetworkPredictor.load(self.cache.folder(self.plan.predictor))
+        predictor = NetworkPredictor.load(self.cache.folder(self.plan.predictor))
         write_triplets(
             self.collection.images,
             folder,
-            task=trained.task,
-            predictor=Accelerated(trained),
+            task=predictor.task,
+            predictor=Accelerated(predictor),
             population=self.collection.population,
             compute=self.compute,
         )
@@ -112,11 +111,11 @@ class RowStages:
     def scorer(self, method: str, folder: Path) -> None:
         """Train the score network of a method."""
         data = self.data()
-        free = self._fitted_for(method) is None
+        any_distance = self._training_distance(method) is None
         fit_scorer(
             data.part("train"),
             selection=data.part("selection"),
-            loss=FREE if free else self.distance,
+            loss=FREE if any_distance else self.distance,
             out=folder,
             scorer=METHODS[method].scorer,
             network=NetworkOptions(
@@ -124,7 +123,7 @@ class RowStages:
                 per_channel=True,
                 width=self.preset.scorer.width,
             ),
-            training=_training(self.preset.scorer, None if free else points(self.row, self.preset)),
+            training=_training(self.preset.scorer, None if any_distance else points(self.row, self.preset)),
             compute=self.compute,
         )
 
@@ -139,7 +138,7 @@ class RowStages:
         """Calibrate a method; write what a saved masker has, except the scorer."""
         data = self.data()
         masker = calibrate(
-            self._scorer_about(method, data.part("selection")),
+            self._scorer_with_selection(method, data.part("selection")),
             data.part("calibration"),
             threshold=THRESHOLD,
             loss=self.distance,
@@ -159,11 +158,11 @@ class RowStages:
         evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
         images = evaluation.images
         ease = images.unmasked_distance  # the same for all methods
-        shown = examples_of(masker, test, images, ease, gain=-ease)
-        dealt = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
-        replace(evaluation, examples=shown).save(folder)
-        write_arrays(folder / f"{RESPLITS}.npz", {"coverage": dealt.coverage, "size": dealt.size})
-        write_json(folder / f"{RESPLITS}.json", dealt.summary())
+        examples = examples_of(masker, test, images, ease, gain=-ease)
+        resplits = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
+        replace(evaluation, examples=examples).save(folder)
+        write_arrays(folder / f"{RESPLITS}.npz", {"coverage": resplits.coverage, "size": resplits.size})
+        write_json(folder / f"{RESPLITS}.json", resplits.summary())
 
     def data(self) -> Triplets:
         """Return the triplets of the row."""
@@ -171,7 +170,7 @@ class RowStages:
 
     def _unet(self, method: str, data: Triplets) -> UNet:
         """Return a U-Net whose levels halve an image to one pixel, eight at most, as in the paper."""
-        plan, first, used_head = (
+        plan, first, score_head = (
             self.preset.scorer,
             data[0],
             head(METHODS[method].scorer, loss(self.distance)),
@@ -180,35 +179,35 @@ class RowStages:
         with seeded(SEED):
             return UNet(
                 len(first.x) + channels,
-                used_head.outputs(channels, per_channel=True),
+                score_head.outputs(channels, per_channel=True),
                 width=plan.width,
                 levels=levels_for(self.preset.size),
                 paper_form=plan.paper_form,
-            ).start_at(used_head.start)
+            ).start_at(score_head.start)
 
-    def _fitted_for(self, method: str) -> Distance | None:
+    def _training_distance(self, method: str) -> Distance | None:
         return None if METHODS[method].scorer == "quantile" else self.distance
 
-    def _loaded(self, method: str) -> NetworkScorer:
+    def _load_scorer(self, method: str) -> NetworkScorer:
         folder = self.cache.folder(self.plan.scorers[method])
-        return load_scorer(folder, loss=self._fitted_for(method))
+        return load_scorer(folder, loss=self._training_distance(method))
 
-    def _scorer_about(self, method: str, selection: Triplets) -> NetworkScorer:
+    def _scorer_with_selection(self, method: str, selection: Triplets) -> NetworkScorer:
         """Return the scorer, with a selection record for this row's distance and the method's family."""
-        scorer = self._loaded(method)
-        chosen, record = METHODS[method].family or scorer.family, scorer.selection
-        used = loss(self.distance)
-        if record is not None and record.of == used.terms and chosen in record.curves:
+        scorer = self._load_scorer(method)
+        family_name, record = METHODS[method].family or scorer.family, scorer.selection
+        row_loss = loss(self.distance)
+        if record is not None and record.of == row_loss.terms and family_name in record.curves:
             return scorer
-        families = [family(chosen, self.distance.exponent or 1.0)]
+        families = [family(family_name, self.distance.exponent or 1.0)]
         count = points(self.row, self.preset) or GRID_POINTS
-        return replace(scorer, selection=selection_record(scorer, selection, used, families, count))
+        return replace(scorer, selection=selection_record(scorer, selection, row_loss, families, count))
 
     def _masker(self, method: str) -> Masker:
         return load(
             self.cache.folder(self.plan.calibrations[method]),
             loss=self.distance,
-            scorer=self._loaded(method),
+            scorer=self._load_scorer(method),
         )
 
 
@@ -224,11 +223,11 @@ def _training(settings: TrainingSettings, grid_points: int | None = None) -> Tra
     )
 
 
-def threshold_of(used: Loss, selection: Triplets) -> float:
+def threshold_of(loss_of_row: Loss, selection: Triplets) -> float:
     """Return the quantile of the unmasked loss on the selection images, as calibration finds it."""
     losses = [
-        unmasked_loss(used, batch).detach().double().cpu().numpy()
-        for batch in map(_placed, selection.batches(BATCH_SIZE))
+        unmasked_loss(loss_of_row, batch).detach().double().cpu().numpy()
+        for batch in map(_to_best_device, selection.batches(BATCH_SIZE))
     ]
     return float(np.quantile(np.concatenate(losses), QUANTILE))
 
@@ -239,33 +238,33 @@ def oracles(distance: Distance, test: Triplets, threshold: float, preset: PaperP
     The paper's Opt is solved on all images for lp, else iterated on opt_images spread evenly over them.
     """
     n, exponent = len(test), distance.exponent
-    some = np.linspace(0, n - 1, min(n, preset.opt_images)).round().astype(int)
-    places = np.arange(n) if exponent is not None else some
+    iterated = np.linspace(0, n - 1, min(n, preset.opt_images)).round().astype(int)
+    indices = np.arange(n) if exponent is not None else iterated
     size = BATCH_SIZE if exponent is not None else OPT_BATCH
     names = ("opt_size", "opt_distance", "exact_size", "exact_distance")
     sizes = {name: np.full(n, np.nan) for name in names}
     start = 0
-    for batch in tracked(test.select(places.tolist()).batches(size), "oracles", len(places), len):
-        at = places[start : start + len(batch.names)]
-        for name, values in _oracles(distance, _placed(batch), threshold).items():
-            sizes[name][at] = values
-        start += len(at)
-    return sizes | {"threshold": np.array(threshold), "computed": places}
+    for batch in tracked(test.select(indices.tolist()).batches(size), "oracles", len(indices), len):
+        batch_indices = indices[start : start + len(batch.names)]
+        for name, values in _oracles(distance, _to_best_device(batch), threshold).items():
+            sizes[name][batch_indices] = values
+        start += len(batch_indices)
+    return sizes | {"threshold": np.array(threshold), "computed": indices}
 
 
 def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Array]:
-    used, y_hat = loss(distance), batch.y_hat
+    row_loss, y_hat = loss(distance), batch.y_hat
     mask, reached = paper_oracle(distance, batch.truth(), y_hat, threshold, per_channel=True)
     sizes = {
         "opt_size": torch.where(reached, mask_size(mask), torch.nan),
-        "opt_distance": loss_under(used, mask, batch).double(),
+        "opt_distance": loss_under(row_loss, mask, batch).double(),
     }
-    exact = oracle(used, batch, y_hat.shape[1], threshold)
-    if exact is not None:
-        sizes["exact_size"] = mask_size(exact)
-        sizes["exact_distance"] = loss_under(used, exact, batch).double()
+    exact_mask = oracle(row_loss, batch, y_hat.shape[1], threshold)
+    if exact_mask is not None:
+        sizes["exact_size"] = mask_size(exact_mask)
+        sizes["exact_distance"] = loss_under(row_loss, exact_mask, batch).double()
     return {name: values.detach().cpu().numpy() for name, values in sizes.items()}
 
 
-def _placed(batch: Batch) -> Batch:
+def _to_best_device(batch: Batch) -> Batch:
     return batch.to(best_device())

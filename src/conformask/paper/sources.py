@@ -59,14 +59,14 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
         InvalidArgumentError: there is no such row.
     """
     by_number = {row.number: row for row in ROWS}
-    wanted = list(by_number) if numbers is None else list(dict.fromkeys(numbers))
-    unknown = [number for number in wanted if number not in by_number]
-    if unknown or not wanted:
-        numbers_text = ", ".join(map(str, unknown)) or "none"
+    row_numbers = list(by_number) if numbers is None else list(dict.fromkeys(numbers))
+    unknown_numbers = [number for number in row_numbers if number not in by_number]
+    if unknown_numbers or not row_numbers:
+        numbers_text = ", ".join(map(str, unknown_numbers)) or "none"
         raise InvalidArgumentError(
             f"rows: {numbers_text}; the table has rows {min(by_number)} to {max(by_number)}"
         )
-    return tuple(by_number[number] for number in sorted(wanted))
+    return tuple(by_number[number] for number in sorted(row_numbers))
 
 
 def collections_of(
@@ -81,15 +81,15 @@ def collections_of(
     """
     collections = {}
     for data in dict.fromkeys(row.data for row in rows):
-        using = [row for row in rows if row.data == data]
+        data_rows = [row for row in rows if row.data == data]
         folder = folders.get(data)
         if folder is None:
-            rows_text = ", ".join(str(row.number) for row in using)
+            rows_text = ", ".join(str(row.number) for row in data_rows)
             raise InvalidArgumentError(
                 f"rows {rows_text} need --{data}, a folder of images: give one, or choose other --rows"
             )
         collections[data] = _collection(data, folder, preset, split)
-        for row in using:
+        for row in data_rows:
             task_by_name(row.task).truth(
                 torch.zeros(1, collections[data].images.channels, *[preset.size] * 2)
             )
@@ -105,44 +105,44 @@ def distances_of(
         MissingFileError: the weights of the network under LPIPS are not there.
         InvalidArgumentError: torchvision is missing, or images are too small.
     """
-    made = {}
+    distances = {}
     for name in dict.fromkeys(row.distance for row in rows):
-        made[name] = distance_by_name(name, weights_path if name == "lpips" else None)
+        distances[name] = distance_by_name(name, weights_path if name == "lpips" else None)
         zeros = torch.zeros(1, 1, preset.size, preset.size)
-        made[name](zeros, zeros)
-    return made
+        distances[name](zeros, zeros)
+    return distances
 
 
 def _collection(data: str, folder: Path, preset: PaperPreset, split: str) -> Collection:
     stride = preset.stride if data == "cells" else None
-    how = SPLITS[split] if stride is not None else "file"
+    split_name = SPLITS[split] if stride is not None else "file"
     counts: Counts = getattr(preset, data)
-    every = true_images(folder, preset.size, stride, how, SEED)
-    chosen = limited(every, counts)
-    _check_counts(data, folder, chosen, preset.needed)
+    all_images = true_images(folder, preset.size, stride, split_name, SEED)
+    images = limit_parts(all_images, counts)
+    _check_counts(data, folder, images, preset.needed)
     settings: dict[str, Json] = {
-        "size": preset.size, "stride": stride, "split": how, "seed": SEED, "counts": asdict(counts),
+        "size": preset.size, "stride": stride, "split": split_name, "seed": SEED, "counts": asdict(counts),
     }  # fmt: skip
-    return Collection(chosen, _hash_of_files(folder), settings, population_of(stride, how))
+    return Collection(images, _hash_of_files(folder), settings, population_of(stride, split_name))
 
 
-def limited(images: TrueImages, counts: Counts) -> TrueImages:
+def limit_parts(images: TrueImages, counts: Counts) -> TrueImages:
     """Limit each part to its number of images, chosen by hash of their names, in the original order."""
-    kept: list[int] = []
-    for part, most in asdict(counts).items():
-        places = [index for index, source in enumerate(images.sources) if source.part == part]
-        places.sort(key=lambda index: uniform(SEED, "limit", images.sources[index].name))
-        kept += places[:most]
-    return images.select(sorted(kept))
+    indices: list[int] = []
+    for part, limit in asdict(counts).items():
+        part_indices = [index for index, source in enumerate(images.sources) if source.part == part]
+        part_indices.sort(key=lambda index: uniform(SEED, "limit", images.sources[index].name))
+        indices += part_indices[:limit]
+    return images.select(sorted(indices))
 
 
 def _check_counts(data: str, folder: Path, images: TrueImages, needed: Counts) -> None:
     counts = _counts(images)
     if any(counts[part] < least for part, least in asdict(needed).items()):
-        listed = ", ".join(f"{counts[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
+        counts_text = ", ".join(f"{counts[part]} of {asdict(needed)[part]} {part}" for part in PARTS)
         raise InvalidArgumentError(
-            f"{folder} has too few images for --{data} with this preset: {listed} images (found of needed); "
-            "add images, or choose a smaller preset"
+            f"{folder} has too few images for --{data} with this preset: {counts_text} images (found of "
+            "needed); add images, or choose a smaller preset"
         )
 
 

@@ -85,9 +85,9 @@ class Cache:
         if self.done(stage):
             return folder
         if main_process() or stage.kind in TOGETHER:
-            started = time.monotonic()
+            start = time.monotonic()
             make(folder)
-            self._finish(stage, time.monotonic() - started)
+            self._finish(stage, time.monotonic() - start)
         self._await(folder / DONE)
         return folder
 
@@ -101,21 +101,22 @@ class Cache:
         """Wait for a file of the first process, as long as the process that started this one lives."""
         parent = os.getppid()
         while not path.is_file():
+            # a process whose parent died gets another one: nobody would write the file
             if os.getppid() != parent:
                 raise ConformaskError("the first process has ended")
             time.sleep(POLL_SECONDS)
 
 
-def unique(stages: Iterable[Stage], left_out: Callable[[Stage], bool] = lambda _: False) -> list[Stage]:
+def unique(stages: Iterable[Stage], is_omitted: Callable[[Stage], bool] = lambda _: False) -> list[Stage]:
     """Return each stage after its dependencies, once; omit those left out, and what only they depend on."""
-    found: dict[str, Stage] = {}
+    ordered: dict[str, Stage] = {}
 
     def add(stage: Stage) -> None:
-        if stage.fingerprint not in found and not left_out(stage):
+        if stage.fingerprint not in ordered and not is_omitted(stage):
             for need in stage.needs:
                 add(need)
-            found[stage.fingerprint] = stage
+            ordered[stage.fingerprint] = stage
 
     for stage in stages:
         add(stage)
-    return list(found.values())
+    return list(ordered.values())

@@ -21,7 +21,7 @@ class Estimate:
     high: float
 
     @property
-    def known(self) -> bool:
+    def exists(self) -> bool:
         """True if the number exists."""
         return bool(np.isfinite(self.value))
 
@@ -31,7 +31,7 @@ NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 def mean(values: Array) -> Estimate:
     """Estimate the mean of the finite values."""
-    return _estimate(lambda drawn: drawn[0].mean(axis=-1), values)
+    return _estimate(lambda columns: columns[0].mean(axis=-1), values)
 
 
 def correlation(a: Array, b: Array) -> Estimate:
@@ -44,7 +44,7 @@ def correlation(a: Array, b: Array) -> Estimate:
 
 def ratio(a: Array, b: Array) -> Estimate:
     """Estimate mean a / mean b over the images where both are known."""
-    return _estimate(lambda drawn: drawn[0].mean(axis=-1) / drawn[1].mean(axis=-1), a, b)
+    return _estimate(lambda columns: columns[0].mean(axis=-1) / columns[1].mean(axis=-1), a, b)
 
 
 def difference(a: Array, b: Array) -> Estimate:
@@ -54,7 +54,7 @@ def difference(a: Array, b: Array) -> Estimate:
 
 def significant(estimate: Estimate) -> bool:
     """Return whether the interval of a difference excludes 0."""
-    return estimate.known and not estimate.low <= 0 <= estimate.high
+    return estimate.exists and not estimate.low <= 0 <= estimate.high
 
 
 def _estimate(measure: Callable[[tuple[Array, ...]], Array], *columns: Array) -> Estimate:
@@ -63,18 +63,18 @@ def _estimate(measure: Callable[[tuple[Array, ...]], Array], *columns: Array) ->
     n = len(finite_columns[0])
     if n == 0:
         return NOTHING
-    places = np.random.default_rng(0).integers(n, size=(DRAWS, n))
+    draws = np.random.default_rng(0).integers(n, size=(DRAWS, n))
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(measure(tuple(finite_columns)))
-        drawn = measure(tuple(column[places] for column in finite_columns))
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) == 0 or not np.isfinite(value):
+        resampled = measure(tuple(column[draws] for column in finite_columns))
+    resampled = resampled[np.isfinite(resampled)]
+    if len(resampled) == 0 or not np.isfinite(value):
         return NOTHING
     tail = (1 - LEVEL) / 2
-    return Estimate(value, float(np.quantile(drawn, tail)), float(np.quantile(drawn, 1 - tail)))
+    return Estimate(value, float(np.quantile(resampled, tail)), float(np.quantile(resampled, 1 - tail)))
 
 
-def _pearson(drawn: tuple[Array, ...]) -> Array:
-    a, b = (column - column.mean(axis=-1, keepdims=True) for column in drawn)
+def _pearson(columns: tuple[Array, ...]) -> Array:
+    a, b = (column - column.mean(axis=-1, keepdims=True) for column in columns)
     covariance = (a * b).sum(axis=-1)
     return np.asarray(covariance / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)))

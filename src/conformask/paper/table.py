@@ -55,41 +55,41 @@ def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path
     """Write paper.csv and paper.md, and return their paths."""
     table, text = (out / name for name in FILES)
     claim(out / RECORD, {}, FILES)
-    with atomic_write(table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         for line in lines(finished):
             writer.writerow({name: _text(value) for name, value in vars(line).items()})
-    with atomic_write(text) as aside:
-        aside.write_text(page(finished, run), encoding="utf-8")
+    with atomic_write(text) as temporary:
+        temporary.write_text(page(finished, run), encoding="utf-8")
     return table, text
 
 
 def lines(finished: Sequence[Finished]) -> Iterator[TableLine]:
     """Yield the lines of each row: exact, opt, mask, quantile and default."""
-    for each in finished:
+    for entry in finished:
         for oracle in ORACLES:
-            yield _oracle_line(each, oracle)
+            yield _oracle_line(entry, oracle)
         for method in METHODS:
-            yield _method_line(each, method)
+            yield _method_line(entry, method)
 
 
-def _method_line(each: Finished, method: str) -> TableLine:
-    evaluation = each.result.methods[method]
+def _method_line(entry: Finished, method: str) -> TableLine:
+    evaluation = entry.result.methods[method]
     images = evaluation.images
     return _line(
-        each,
+        entry,
         method,
         statistics.mean(images.size),
-        float(each.resplits[method]["coverage"].mean()),
+        float(entry.resplits[method]["coverage"].mean()),
         statistics.correlation(images.size, images.unmasked_distance),
-        statistics.correlation(images.size, each.result.opt_size),
+        statistics.correlation(images.size, entry.result.opt_size),
         (evaluation.n_calibration, evaluation.n_test),
     )
 
 
-def _oracle_line(each: Finished, oracle: str) -> TableLine:
-    result = each.result
+def _oracle_line(entry: Finished, oracle: str) -> TableLine:
+    result = entry.result
     size, distance = {
         "exact": (result.exact_size, result.exact_distance),
         "opt": (result.opt_size, result.opt_distance),
@@ -97,24 +97,24 @@ def _oracle_line(each: Finished, oracle: str) -> TableLine:
     unmasked = result.methods["mask"].images.unmasked_distance
     against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
     return _line(
-        each,
+        entry,
         oracle,
         statistics.mean(size),
-        _kept(distance, result.threshold),
+        _coverage(distance, result.threshold),
         statistics.correlation(size, unmasked),
         against_opt,
         (0, int(np.isfinite(size).sum())),
     )
 
 
-def _kept(distance: Array, threshold: float) -> float:
+def _coverage(distance: Array, threshold: float) -> float:
     """Return the share of an oracle's images that it brought below the threshold."""
     met = meets_threshold(distance[np.isfinite(distance)], threshold)
     return float(met.mean()) if len(met) else np.nan
 
 
 def _line(
-    each: Finished,
+    entry: Finished,
     method: str,
     size: Estimate,
     coverage: float,
@@ -122,7 +122,7 @@ def _line(
     with_opt: Estimate,
     counts: tuple[int, int],
 ) -> TableLine:
-    row = each.result.row
+    row = entry.result.row
     return TableLine(
         row=row.number,
         task=row.task,

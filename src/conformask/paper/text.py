@@ -98,7 +98,7 @@ def page(finished: Sequence[Finished], run: Run) -> str:
 
 def _head(finished: Sequence[Finished], run: Run) -> str:
     state = "" if len(finished) == run.rows else f"\n**Unfinished: {len(finished)} of {run.rows} rows.**\n"
-    numbers = ",".join(str(each.result.row.number) for each in finished)
+    numbers = ",".join(str(entry.result.row.number) for entry in finished)
     rows = f" --rows {numbers}" if len(finished) == run.rows < len(ROWS) else ""
     return f"""# The paper's Table 1
 
@@ -119,13 +119,15 @@ the folder figures.
 
 def _tables(finished: Sequence[Finished]) -> str:
     parts = []
-    for title, some in _by_task(finished):
+    for title, entries in _by_task(finished):
         columns = ("row", "network", "distance", "threshold", *NAMES.values())
-        sizes = _table(columns, [[*_key(each), *map(_text, _sizes(each))] for each in some])
+        sizes = _table(columns, [[*_key(entry), *map(_text, _sizes(entry))] for entry in entries])
         names = [NAMES[method] for method in METHODS]
         columns = ("row", "network", "distance", *(f"C(M, D) {name}" for name in names))
         columns += tuple(f"C(M, M_opt) {name}" for name in names)
-        correlations = _table(columns, [[*_key(each)[:3], *map(_text, _correlations(each))] for each in some])
+        correlations = _table(
+            columns, [[*_key(entry)[:3], *map(_text, _correlations(entry))] for entry in entries]
+        )
         parts.append(f"## {title}\n\nMean mask size:\n\n{sizes}\nCorrelations:\n\n{correlations}")
     return "\n".join(parts)
 
@@ -135,32 +137,32 @@ NAMES = {"opt": "Opt", "exact": "exact", "mask": "ours", "quantile": "Quantile",
 
 def _by_task(finished: Sequence[Finished]) -> Iterator[tuple[str, list[Finished]]]:
     for key, title in TITLES.items():
-        some = [each for each in finished if _task(each) == key]
-        if some:
-            yield title, some
+        entries = [entry for entry in finished if _task(entry) == key]
+        if entries:
+            yield title, entries
 
 
-def _task(each: Finished) -> str:
-    row = each.result.row
+def _task(entry: Finished) -> str:
+    row = entry.result.row
     return row.task if row.data == "photos" else f"{row.task} of {row.data}"
 
 
-def _key(each: Finished) -> list[str]:
-    row = each.result.row
-    return [str(row.number), row.network, row.distance, f"{each.result.threshold:.4g}"]
+def _key(entry: Finished) -> list[str]:
+    row = entry.result.row
+    return [str(row.number), row.network, row.distance, f"{entry.result.threshold:.4g}"]
 
 
-def _sizes(each: Finished) -> list[Estimate]:
-    result = each.result
+def _sizes(entry: Finished) -> list[Estimate]:
+    result = entry.result
     columns = [result.opt_size, result.exact_size]
     columns += [result.methods[method].images.size for method in METHODS]
     return [statistics.mean(column) for column in columns]
 
 
-def _correlations(each: Finished) -> list[Estimate]:
-    images = [each.result.methods[method].images for method in METHODS]
+def _correlations(entry: Finished) -> list[Estimate]:
+    images = [entry.result.methods[method].images for method in METHODS]
     correlations = [statistics.correlation(image.size, image.unmasked_distance) for image in images]
-    return correlations + [statistics.correlation(image.size, each.result.opt_size) for image in images]
+    return correlations + [statistics.correlation(image.size, entry.result.opt_size) for image in images]
 
 
 def _ratios(finished: Sequence[Finished]) -> str:
@@ -169,9 +171,9 @@ def _ratios(finished: Sequence[Finished]) -> str:
         "paper: ours / Quantile", "default / exact", "default / Opt", "default / Quantile",
     )  # fmt: skip
     rows = []
-    for each in finished:
-        result, published = each.result, each.result.row.published
-        ours, quantile, own = (result.methods[method].images.size for method in METHODS)
+    for entry in finished:
+        result, published = entry.result, entry.result.row.published
+        ours, quantile, default = (result.methods[method].images.size for method in METHODS)
         rows.append(
             [
                 str(result.row.number),
@@ -180,9 +182,9 @@ def _ratios(finished: Sequence[Finished]) -> str:
                 f"{published.ours / published.opt:.2f}",
                 _text(statistics.ratio(ours, quantile)),
                 f"{published.ours / published.quantile:.2f}",
-                _text(statistics.ratio(own, result.exact_size)),
-                _text(statistics.ratio(own, result.opt_size)),
-                _text(statistics.ratio(own, quantile)),
+                _text(statistics.ratio(default, result.exact_size)),
+                _text(statistics.ratio(default, result.opt_size)),
+                _text(statistics.ratio(default, quantile)),
             ]
         )
     text = "## Ratios of mask sizes beside the paper's\n\nSmaller is better; 1 against an oracle is perfect. "
@@ -192,14 +194,14 @@ def _ratios(finished: Sequence[Finished]) -> str:
 def _differences(finished: Sequence[Finished]) -> str:
     columns = ("row", "difference", "mean mask size", "significant", "smaller in resplits")
     rows = []
-    for each in finished:
+    for entry in finished:
         for a, b in (("mask", "quantile"), ("default", "mask"), ("default", "quantile")):
-            methods = each.result.methods
+            methods = entry.result.methods
             estimate = statistics.difference(methods[a].images.size, methods[b].images.size)
-            smaller = float(np.mean(each.resplits[a]["size"] < each.resplits[b]["size"]))
+            smaller = float(np.mean(entry.resplits[a]["size"] < entry.resplits[b]["size"]))
             answer = "yes" if statistics.significant(estimate) else "no"
             name = f"{NAMES[a]} - {NAMES[b]}"
-            rows.append([str(each.result.row.number), name, _text(estimate), answer, f"{smaller:.0%}"])
+            rows.append([str(entry.result.row.number), name, _text(estimate), answer, f"{smaller:.0%}"])
     return (
         "## Differences\n\nPaired bootstrap over test images (95 %); beside it the share of resplits in "
         "which the first method's mean mask size is the smaller one.\n\n" + _table(columns, rows)
@@ -209,19 +211,19 @@ def _differences(finished: Sequence[Finished]) -> str:
 def _coverage(finished: Sequence[Finished]) -> str:
     columns = ("row", "method", "test images", "resplits", "law", "measured on masks", "as promised")
     rows = []
-    for each in finished:
+    for entry in finished:
         for method in METHODS:
-            dealt, evaluation = each.resplits[method], each.result.methods[method]
-            coverage, law, spread = dealt["coverage"], dealt["law_mean"], dealt["law_std"]
+            resplits, evaluation = entry.resplits[method], entry.result.methods[method]
+            coverage, law, spread = resplits["coverage"], resplits["law_mean"], resplits["law_std"]
             rows.append(
                 [
-                    str(each.result.row.number),
+                    str(entry.result.row.number),
                     NAMES[method],
                     f"{evaluation.coverage:.3f}",
                     f"{coverage.mean():.3f} ± {coverage.std():.3f}",
                     f"{law:.3f} ± {spread:.3f}",
-                    f"{dealt['measured'].mean():.3f}",
-                    _verdict(each, coverage, law, spread),
+                    f"{resplits['measured'].mean():.3f}",
+                    _verdict(entry, coverage, law, spread),
                 ]
             )
     return (
@@ -233,26 +235,26 @@ def _coverage(finished: Sequence[Finished]) -> str:
     )
 
 
-def _verdict(each: Finished, coverage: np.ndarray, law: float, spread: float) -> str:
-    away = (float(coverage.mean()) - law) / (spread / np.sqrt(len(coverage)))
-    exact = np.isfinite(each.result.exact_size).any()
-    held = abs(away) <= 3 if exact else away >= -3
-    return ("yes" if held else "NO") + f" ({away:+.1f} standard errors)"
+def _verdict(entry: Finished, coverage: np.ndarray, law: float, spread: float) -> str:
+    deviation = (float(coverage.mean()) - law) / (spread / np.sqrt(len(coverage)))
+    exact = np.isfinite(entry.result.exact_size).any()
+    as_promised = abs(deviation) <= 3 if exact else deviation >= -3
+    return ("yes" if as_promised else "NO") + f" ({deviation:+.1f} standard errors)"
 
 
 def _fields(finished: Sequence[Finished]) -> str:
-    some = [each for each in finished if each.result.row.data == "cells"]
-    if not some:
+    entries = [entry for entry in finished if entry.result.row.data == "cells"]
+    if not entries:
         return ""
     columns = ("row", "method", "lowest", "median", "highest", "by field")
     rows = []
-    for each in some:
+    for entry in entries:
         for method in METHODS:
-            coverages = coverage_by_field(each, method)
+            coverages = coverage_by_field(entry, method)
             values = [value for value, _ in coverages.values()]
             coverages_text = ", ".join(f"{value:.2f} ({count})" for value, count in coverages.values())
             numbers = [f"{f(values):.2f}" for f in _summaries]
-            rows.append([str(each.result.row.number), NAMES[method], *numbers, coverages_text])
+            rows.append([str(entry.result.row.number), NAMES[method], *numbers, coverages_text])
     return (
         "## Coverage by field\n\nDescriptive: the promise is about new tiles of these fields, not about each "
         "field. Coverage of the test tiles of each field, and how many there are.\n\n" + _table(columns, rows)
@@ -262,9 +264,9 @@ def _fields(finished: Sequence[Finished]) -> str:
 _summaries: tuple[Callable[[list[float]], float], ...] = (min, lambda v: float(np.median(v)), max)
 
 
-def coverage_by_field(each: Finished, method: str) -> dict[str, tuple[float, int]]:
+def coverage_by_field(entry: Finished, method: str) -> dict[str, tuple[float, int]]:
     """Return the coverage of the test tiles of each file, and their number."""
-    evaluation = each.result.methods[method]
+    evaluation = entry.result.methods[method]
     files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
     met = meets_threshold(evaluation.images.distance, evaluation.threshold)
     return {
@@ -289,13 +291,13 @@ def _how_long(run: Run) -> str:
     lengths = []
     for name, plan in (("predictors", run.preset.predictor), ("scorers", run.preset.scorer)):
         limits = ((plan.epochs, "epochs"), (plan.patience, "epochs of patience"))
-        spent = ", ".join(f"{value:g} {unit}" for value, unit in limits if value is not None)
-        lengths.append(f"{name} trained for {spent} at {plan.learning_rate:g}")
+        limits_text = ", ".join(f"{value:g} {unit}" for value, unit in limits if value is not None)
+        lengths.append(f"{name} trained for {limits_text} at {plan.learning_rate:g}")
     return " and ".join(lengths)
 
 
 def _settings(finished: Sequence[Finished], run: Run) -> str:
-    counts = {each.result.row.data: each.images for each in finished}
+    counts = {entry.result.row.data: entry.images for entry in finished}
     images = "\n".join(
         f"- {data}: " + ", ".join(f"{count} {part}" for part, count in parts.items())
         for data, parts in counts.items()
@@ -310,7 +312,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
 
 
 def _text(estimate: Estimate) -> str:
-    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.known else "-"
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.exists else "-"
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -57,4 +57,4 @@ def _fill(plane: Array, hole: Array) -> Array:
     return filled
 
 
-CLASSICAL = {made.name: made for made in (Bicubic, Biharmonic)}
+CLASSICAL = {predictor.name: predictor for predictor in (Bicubic, Biharmonic)}

@@ -82,17 +82,17 @@ def custom_predictor(name: str, data_range: tuple[float, float] | None = None) -
     """
     library, _, path = name.partition(":")
     if library in LIBRARIES:
-        return _of_library(library, path, data_range)
-    opened = OPENED.get(Path(name).suffix.lower())
-    if opened is not None:
-        return CustomPredictor(opened(name), Path(name).name, _hash_of_files(Path(name)))
+        return _open_library(library, path, data_range)
+    open_run = OPENERS.get(Path(name).suffix.lower())
+    if open_run is not None:
+        return CustomPredictor(open_run(name), Path(name).name, _hash_of_files(Path(name)))
     function = _function(name)
     if isinstance(function, CustomPredictor):
         return function
-    return CustomPredictor(_each(function), name, _hash_of_function(name, function))
+    return CustomPredictor(_map_images(function), name, _hash_of_function(name, function))
 
 
-def _of_library(library: str, path: str, data_range: tuple[float, float] | None) -> CustomPredictor:
+def _open_library(library: str, path: str, data_range: tuple[float, float] | None) -> CustomPredictor:
     if library == "monai":
         from conformask.predictors.libraries.monai import from_bundle
 
@@ -116,16 +116,16 @@ def _weight_files(path: Path) -> set[Path]:
     from google.protobuf.message import Message
     from onnx import TensorProto, load
 
-    def places(message: Any) -> Iterator[str]:
+    def locations(message: Any) -> Iterator[str]:
         if isinstance(message, TensorProto):
-            yield from (each.value for each in message.external_data if each.key == "location")
+            yield from (entry.value for entry in message.external_data if entry.key == "location")
             return
         for field, value in message.ListFields():
             if field.message_type is not None:
-                for each in [value] if isinstance(value, Message) else value:
-                    yield from places(each)
+                for entry in [value] if isinstance(value, Message) else value:
+                    yield from locations(entry)
 
-    return {path.parent / place for place in places(load(path, load_external_data=False))}
+    return {path.parent / place for place in locations(load(path, load_external_data=False))}
 
 
 def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
@@ -136,15 +136,15 @@ def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
 def _function(name: str) -> Callable[[Array], Array]:
     module, separator, function = name.partition(":")
     if not (separator and function):
-        of_libraries = (f"{library}:{path}" for library, path in LIBRARIES.items())
+        library_forms = (f"{library}:{path}" for library, path in LIBRARIES.items())
         raise InvalidArgumentError(
-            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENED)}, or "
-            f"{', '.join(of_libraries)}"
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENERS)}, or "
+            f"{', '.join(library_forms)}"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        imported = importlib.import_module(module)
+        module_object = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything
         if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
             raise MissingFileError(
@@ -153,13 +153,13 @@ def _function(name: str) -> Callable[[Array], Array]:
         raise MismatchError(
             f"predictor {name!r}: importing {module} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
-    if not callable(getattr(imported, function, None)):
+    if not callable(getattr(module_object, function, None)):
         raise InvalidArgumentError(f"predictor {name!r}: {module} has no function {function!r}")
-    user_function: Callable[[Array], Array] = getattr(imported, function)
+    user_function: Callable[[Array], Array] = getattr(module_object, function)
     return user_function
 
 
-def _each(function: Callable[[Array], Array]) -> Run:
+def _map_images(function: Callable[[Array], Array]) -> Run:
     """Turn a function of one array into a function of a batch."""
 
     def run(x: Images) -> Images:
@@ -171,35 +171,35 @@ def _each(function: Callable[[Array], Array]) -> Run:
     return run
 
 
-def _image(returned: Any, axes: int) -> Array:
+def _image(output: Any, axes: int) -> Array:
     """Return a function's output as an array, if it is an image with this many axes, or one fewer.
 
     Raises:
         ImageError: it is not such an image.
     """
-    image = np.asarray(returned.detach().cpu() if isinstance(returned, torch.Tensor) else returned)
+    image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
     if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
         expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
         raise ImageError(
-            f"it returned {type(returned).__name__} of shape {image.shape} and type {image.dtype}, not "
+            f"it returned {type(output).__name__} of shape {image.shape} and type {image.dtype}, not "
             f"floats in [0, 1] of shape {expected}"
         )
     return image
 
 
-def _exported(name: str) -> Run:
+def _open_exported(name: str) -> Run:
     path = _file(name)
     _refuse_code(path)
     try:
-        with _weights_only():
+        with _force_weights_only():
             program = torch.export.load(path)
-        (given,) = program.graph_signature.user_inputs
+        (input_name,) = program.graph_signature.user_inputs
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{name} is damaged, or is not a torch.export file with one input ({one_line(error)}): copy it "
             "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
         ) from error
-    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == given)
+    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == input_name)
     module, single = program.module(), shape[0] == 1
 
     def run(x: Images) -> Images:
@@ -217,11 +217,12 @@ def _refuse_code(name: str) -> None:
     try:
         with zipfile.ZipFile(name) as file:
             names = file.namelist()
-            configs = [json.loads(file.read(each)) for each in names if each.endswith("_config.json")]
-        pickled = any(entry.get("use_pickle") for config in configs for entry in config["config"].values())
+            configs = [json.loads(file.read(member)) for member in names if member.endswith("_config.json")]
+        has_pickle = any(entry.get("use_pickle") for config in configs for entry in config["config"].values())
     except Exception:  # of a damaged file, which torch.export.load refuses
         return
-    if pickled or len(set(names)) < len(names) or any(part in each for each in names for part in CODE):
+    # a zip may hold one name twice, and its readers differ in which of them they open
+    if has_pickle or len(set(names)) < len(names) or any(part in member for member in names for part in CODE):
         raise MismatchError(
             f"{name} contains pickled weights, objects or compiled code, which would run when it is opened: "
             "write the network again with torch.export.save, with plain tensors as weights"
@@ -229,19 +230,19 @@ def _refuse_code(name: str) -> None:
 
 
 @contextmanager
-def _weights_only() -> Iterator[None]:
+def _force_weights_only() -> Iterator[None]:
     """Make torch.load unpickle nothing but tensors, whatever calls it."""
-    before = os.environ.get(WEIGHTS_ONLY)
+    previous = os.environ.get(WEIGHTS_ONLY)
     os.environ[WEIGHTS_ONLY] = "1"
     try:
         yield
     finally:
         os.environ.pop(WEIGHTS_ONLY)
-        if before is not None:
-            os.environ[WEIGHTS_ONLY] = before
+        if previous is not None:
+            os.environ[WEIGHTS_ONLY] = previous
 
 
-def _torchscript(name: str) -> Run:
+def _open_torchscript(name: str) -> Run:
     path = _file(name)
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
@@ -268,20 +269,20 @@ def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
     except ImportError as error:
         raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
     try:
-        usable = providers or onnxruntime.get_available_providers()
-        session = onnxruntime.InferenceSession(path, providers=usable)
+        usable_providers = providers or onnxruntime.get_available_providers()
+        session = onnxruntime.InferenceSession(path, providers=usable_providers)
     except Exception as error:  # onnxruntime's own errors share no type
         raise MismatchError(
             f"{name} is damaged, or is not an ONNX file ({one_line(error)}): copy it or export it again"
         ) from error
-    given, *others = session.get_inputs()
+    input_info, *others = session.get_inputs()
     if others:
         raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
-    kind, single = np.float16 if "float16" in given.type else np.float32, given.shape[:1] == [1]
+    kind, single = np.float16 if "float16" in input_info.type else np.float32, input_info.shape[:1] == [1]
 
     def run(x: Images) -> Images:
         parts = torch.split(x, 1 if single else len(x))
-        outputs = [session.run(None, {given.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
+        outputs = [session.run(None, {input_info.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
         return torch.from_numpy(np.concatenate(outputs).astype(np.float32))
 
     return run
@@ -293,10 +294,10 @@ def _file(name: str) -> str:
     return name
 
 
-OPENED: Mapping[str, Callable[[str], Run]] = {
+OPENERS: Mapping[str, Callable[[str], Run]] = {
     ".onnx": onnx_run,
-    ".pt2": _exported,
-    ".pt": _torchscript,
-    ".pth": _torchscript,
-    ".ts": _torchscript,
+    ".pt2": _open_exported,
+    ".pt": _open_torchscript,
+    ".pth": _open_torchscript,
+    ".ts": _open_torchscript,
 }

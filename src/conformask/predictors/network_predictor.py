@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision, to_channels_last
+from conformask.arithmetic import best_device, full_precision, to_channels_last
 from conformask.networks.stored import stored_unet
 from conformask.networks.unet import UNet
 from conformask.storage.as_json import Json, claim, read_json, refuse_unfinished, write_json
@@ -88,3 +88,29 @@ def restore(network: nn.Module, task: Task, x: Images) -> Images:
     output: Images = network(2 * task.enlarge(x) - 1)
     with full_precision(x):
         return task.compose(x, straight_through_clip(output.float() + 0.5))
+
+
+@dataclass(frozen=True)
+class Accelerated:
+    """A trained network on the accelerator that takes and returns images on the CPU."""
+
+    predictor: NetworkPredictor
+
+    @property
+    def name(self) -> str:
+        """Kind of the network."""
+        return self.predictor.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the network's weights."""
+        return self.predictor.fingerprint
+
+    @property
+    def trained_on(self) -> tuple[str, ...]:
+        """Pixel hashes of the images that the network was trained on."""
+        return self.predictor.trained_on
+
+    def __call__(self, x: Images) -> Images:
+        """Return the network's output, back on the CPU."""
+        return self.predictor(x.to(best_device())).cpu()

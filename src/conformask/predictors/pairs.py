@@ -22,8 +22,8 @@ class Pairs:
 
     def __getitem__(self, index: int) -> tuple[Source, Images, Images]:
         source, image = self.images[index]
-        y = rounded(self.task.truth(torch.from_numpy(image)[None]), self.images.bits)
-        return source, rounded(self.task.degrade(y), self.images.bits), y
+        y = round_to_bits(self.task.truth(torch.from_numpy(image)[None]), self.images.bits)
+        return source, round_to_bits(self.task.degrade(y), self.images.bits), y
 
 
 class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
@@ -44,7 +44,7 @@ class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
         return x[0], y[0]
 
 
-def rounded(image: Images, bits: int) -> Images:
+def round_to_bits(image: Images, bits: int) -> Images:
     """Round to the nearest values that integers of this many bits can hold."""
     highest = 2.0**bits - 1
     return (image * highest).round() / highest

@@ -1,4 +1,4 @@
-"""Training of a U-Net that recovers y from x: with the L1 loss, or as the generator of a GAN."""
+"""Training of a U-Net that recovers y from x: with the L1 loss, or as the generator of a conditional GAN."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,8 +9,8 @@ from conformask.arithmetic import image_means
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.sources import TrueImages
 from conformask.errors import chosen
+from conformask.networks.patchgan import PatchGAN
 from conformask.networks.unet import UNet, levels_for
-from conformask.predictors.gan import adversarial
 from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import tracked
@@ -21,7 +21,7 @@ from conformask.training.adversarial import Adversarial
 from conformask.training.fit import FROM_SCRATCH, TrainingConfig, fit_module, seeded
 from conformask.training.module import TensorBatch, TrainingModule
 from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
-from conformask.types import Task
+from conformask.types import Images, Task
 
 
 def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingModule:
@@ -33,6 +33,22 @@ def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingM
 
     rate = training.learning_rate or FROM_SCRATCH
     return TrainingModule(network, l1, learning_rate=rate, seed=training.seed)
+
+
+def adversarial(network: UNet, task: Task, training: TrainingConfig) -> Adversarial:
+    """Pair the U-Net with a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
+
+    The part of y that x contains is thus the same in both, and only the rest is judged (Isola et al. 2017).
+    """
+
+    def generate(network: nn.Module, batch: TensorBatch) -> tuple[Images, Images, Images]:
+        x, y = batch
+        return task.enlarge(x), restore(network, task, x), y
+
+    channels = network.settings["in_channels"] + network.settings["out_channels"]
+    discriminator = PatchGAN(channels, width=2 * network.settings["width"])
+    rate = training.learning_rate or FROM_SCRATCH
+    return Adversarial(network, discriminator, generate, learning_rate=rate, seed=training.seed)
 
 
 KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], TrainingModule | Adversarial]] = {

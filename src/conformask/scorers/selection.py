@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from conformask.arithmetic import best_device
-from conformask.calibration import GRID_POINTS, joined, lambda_grid, measures, unmasked_loss
+from conformask.calibration import GRID_POINTS, concatenate, lambda_grid, measures, unmasked_loss
 from conformask.data.scan import labelled
 from conformask.data.triplets import Triplets
 from conformask.masks.mask_family import Family
@@ -37,7 +37,7 @@ def selection_record(
     for item in scored(scorer, selection, "selection"):
         for family in families:
             parts[family.name].append(measures(item, family, loss, grids[family.name]))
-    curves = {name: Curves.from_arrays(joined(parts[name]) | {"grid": grids[name]}) for name in grids}
+    curves = {name: Curves.from_arrays(concatenate(parts[name]) | {"grid": grids[name]}) for name in grids}
     with_columns = {name: labelled(found_curves, selection) for name, found_curves in curves.items()}
     return Selection(
         loss.terms, unmasked_losses(selection, loss) if unmasked is None else unmasked, with_columns

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.calibration import ScoredBatch, joined
+from conformask.calibration import ScoredBatch, concatenate
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -77,7 +77,7 @@ def gathered(
     starts = range(0, len(triplets), PART)
     if compute.parts is None:
         items = _batches(scorer, triplets, starts)
-        return joined(measure(item) for item in tracked(items, title, len(triplets), len))
+        return concatenate(measure(item) for item in tracked(items, title, len(triplets), len))
     fingerprint = _fingerprint(scorer, triplets, key)
     folder = Path(compute.parts)
     files = [folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
@@ -90,9 +90,9 @@ def gathered(
         own = starts[place : place + 1]
         if not _is_of(files[place], _part(triplets, own[0])):
             items = _batches(scorer, triplets, own)
-            write_arrays(files[place], joined(_with_contents(measure, item) for item in items))
+            write_arrays(files[place], concatenate(_with_contents(measure, item) for item in items))
     fabric.barrier()
-    columns = joined(map(read_arrays, files))
+    columns = concatenate(map(read_arrays, files))
     fabric.barrier()
     del columns[CONTENTS]
     return columns

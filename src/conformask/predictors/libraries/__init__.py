@@ -48,8 +48,8 @@ def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) 
 def settings_of(network: nn.Module) -> Mapping[str, object]:
     """Return the plain attributes of a network and its parts, which its weights do not hold."""
     return {
-        f"{place}.{name}": value
-        for place, module in network.named_modules()
+        f"{prefix}.{name}": value
+        for prefix, module in network.named_modules()
         for name, value in vars(module).items()
         if isinstance(value, PLAIN) and not name.startswith("_") and name != "training"
     }

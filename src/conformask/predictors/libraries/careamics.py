@@ -38,16 +38,16 @@ def from_checkpoint(path: str | Path, data_range: tuple[float, float] = (0, 1)) 
     library = required("careamics")
     if not Path(path).is_file():
         raise MissingFileError(f"{path} does not exist: give a .ckpt file that CAREamics wrote")
-    work = TemporaryDirectory(prefix="conformask-careamics-")
-    how = {"work_dir": work.name, "enable_progress_bar": False}
+    work_folder = TemporaryDirectory(prefix="conformask-careamics-")
+    options = {"work_dir": work_folder.name, "enable_progress_bar": False}
     try:
-        careamist = library.CAREamist(checkpoint_path=path, **how)
+        careamist = library.CAREamist(checkpoint_path=path, **options)
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
             f"{path} is damaged, or is not a checkpoint of a CAREamist ({type(error).__name__}: "
             f"{one_line(error)})"
         ) from error
-    careamist.scratch = work  # keeps the folder as long as the CAREamist
+    careamist.scratch = work_folder  # keeps the folder as long as the CAREamist
     return replace(from_careamist(careamist, data_range), name=Path(path).name)
 
 
@@ -69,23 +69,24 @@ def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> 
         raise InvalidArgumentError(f"{type(careamist).__name__} is not a CAREamist of CAREamics")
     _check(careamist, data_range)
     network, (low, high) = careamist.config.algorithm_config.model, data_range
-    grain = 2**network.depth
+    multiple = 2**network.depth
 
     def run(x: Images) -> Images:
         sides = x.shape[2:]
-        margins = [(0, 0), (0, 0), *((0, -side % grain) for side in sides)]
-        given = np.pad(low + (high - low) * x.cpu().numpy(), margins, mode="reflect")
-        cut = tuple(slice(side) for side in sides)
-        return torch.from_numpy((_predicted(careamist, given)[:, :, *cut] - low) / (high - low))
+        margins = [(0, 0), (0, 0), *((0, -side % multiple) for side in sides)]
+        padded = np.pad(low + (high - low) * x.cpu().numpy(), margins, mode="reflect")
+        crop = tuple(slice(side) for side in sides)
+        return torch.from_numpy((_predict(careamist, padded)[:, :, *crop] - low) / (high - low))
 
-    _predicted(careamist, np.zeros((1, network.in_channels, *[4 * grain] * network.conv_dims), np.float32))
+    # a trial at a small size, so that what predict cannot do fails before the first image
+    _predict(careamist, np.zeros((1, network.in_channels, *[4 * multiple] * network.conv_dims), np.float32))
     normalization = careamist.config.data_config.normalization.model_dump()
-    decisive = network.model_dump(), normalization, [float(low), float(high)]
-    made = predictor_of(careamist.model.model, run, "careamics", *decisive)
-    return replace(made, name=careamist.config.experiment_name)
+    settings = network.model_dump(), normalization, [float(low), float(high)]
+    predictor = predictor_of(careamist.model.model, run, "careamics", *settings)
+    return replace(predictor, name=careamist.config.experiment_name)
 
 
-def _predicted(careamist: Any, images: Array) -> Array:
+def _predict(careamist: Any, images: Array) -> Array:
     """Predict (N, C, *space), in and out in the units of the training images."""
     axes = "SCZYX" if images.ndim == 5 else "SCYX"
     target = axes if careamist.config.data_config.target_axes is not None else None

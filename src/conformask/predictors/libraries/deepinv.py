@@ -41,11 +41,11 @@ def from_reconstructor(reconstructor: nn.Module, physics: nn.Module) -> CustomPr
     return _predictor(reconstructor, physics, physics, (settings_of(reconstructor), settings_of(physics)))
 
 
-def _predictor(model: nn.Module, second: object, *decisive: object) -> CustomPredictor:
+def _predictor(model: nn.Module, argument: object, *decisive: object) -> CustomPredictor:
     """Return a predictor from a model of x and a second argument."""
 
     def run(x: Images) -> Images:
-        output: Images = model(x.to(device_of(model)), second)
+        output: Images = model(x.to(device_of(model)), argument)
         return output
 
     return predictor_of(model, run, "deepinv", *decisive)

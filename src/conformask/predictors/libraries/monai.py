@@ -53,22 +53,22 @@ def from_inferer(
         )
 
     def run(x: Images) -> Images:
-        given = in_range(in_order(x, reversed_axes), (0, 1), input_range).to(device_of(network))
-        output = inferer(given, network)
+        network_input = rescale(reorder_axes(x, reversed_axes), (0, 1), input_range).to(device_of(network))
+        output = inferer(network_input, network)
         if not isinstance(output, Tensor):
             raise ImageError(f"{type(network).__name__} returned {type(output).__name__}, not one tensor")
-        return in_order(in_range(output, output_range, (0, 1)), reversed_axes)
+        return reorder_axes(rescale(output, output_range, (0, 1)), reversed_axes)
 
     ranges = [float(value) for value in (*input_range, *output_range)]
     return predictor_of(network, run, "monai", settings_of(network), inferer, ranges, reversed_axes)
 
 
-def in_order(images: Images, reverse: bool) -> Images:
+def reorder_axes(images: Images, reverse: bool) -> Images:
     """Reverse the spatial axes of images (N, C, *space) if `reverse`."""
     return images.permute(0, 1, *range(images.ndim - 1, 1, -1)) if reverse else images
 
 
-def in_range(images: Images, old: Range, new: Range) -> Images:
+def rescale(images: Images, old: Range, new: Range) -> Images:
     """Map values linearly from the old range to the new one."""
     if old == new:
         return images
@@ -92,27 +92,31 @@ def from_bundle(folder: str | Path) -> CustomPredictor:
     folder = Path(folder)
     configs = [path for name in CONFIGS if (path := folder / "configs" / name).is_file()]
     config = configs[0] if configs else folder / "configs" / CONFIGS[0]
-    weights, about = folder / "models" / "model.pt", folder / "configs" / "metadata.json"
-    for path in (config, weights, about):
+    weights, metadata = folder / "models" / "model.pt", folder / "configs" / "metadata.json"
+    for path in (config, weights, metadata):
         if not path.is_file():
             raise MissingFileError(f"{path} does not exist: give the folder of a MONAI bundle")
     parser = required("monai.bundle").ConfigParser()
     try:
         parser.read_config(config)
-        parser.read_meta(about)
-        network, inferer = _parts(parser, folder)
+        parser.read_meta(metadata)
+        network, inferer = _parse_parts(parser, folder)
     except Exception as error:  # a bundle's configuration may raise anything
         raise MismatchError(
             f"{folder}: its configuration failed with {type(error).__name__}: {one_line(error)}"
         ) from error
     _load(network, weights)
     _warn_of_transforms(parser, folder)
-    given, returned = (_value_range(parser, folder, of) for of in ("inputs", "outputs"))
-    predictor = from_inferer(inferer, network.to(best_device()), input_range=given, output_range=returned)
+    input_range, output_range = (
+        _value_range(parser, folder, direction) for direction in ("inputs", "outputs")
+    )
+    predictor = from_inferer(
+        inferer, network.to(best_device()), input_range=input_range, output_range=output_range
+    )
     return replace(predictor, name=folder.name)
 
 
-def _parts(parser: Any, folder: Path) -> tuple[nn.Module, Any]:
+def _parse_parts(parser: Any, folder: Path) -> tuple[nn.Module, Any]:
     """Return network_def and inferer, which may use code in the bundle."""
     if str(folder) not in sys.path:
         sys.path.insert(1, str(folder))
@@ -131,13 +135,13 @@ def _load(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-def _value_range(parser: Any, folder: Path, of: str) -> Range:
+def _value_range(parser: Any, folder: Path, direction: str) -> Range:
     """Return the value range of the one input or output."""
-    formats = parser["_meta_"].get("network_data_format", {}).get(of, {})
+    formats = parser["_meta_"].get("network_data_format", {}).get(direction, {})
     if len(formats) != 1 or len(next(iter(formats.values())).get("value_range", ())) != 2:
         raise MismatchError(
-            f"{folder / 'configs' / 'metadata.json'}: network_data_format must have one of {of}, with the "
-            f"value_range that corresponds to [0, 1] here, such as [0, 1] or [-1, 1]; it has {formats}"
+            f"{folder / 'configs' / 'metadata.json'}: network_data_format must have one of {direction}, with "
+            f"the value_range that corresponds to [0, 1] here, such as [0, 1] or [-1, 1]; it has {formats}"
         )
     low, high = next(iter(formats.values()))["value_range"]
     return float(low), float(high)
@@ -155,7 +159,7 @@ def _warn_of_transforms(parser: Any, folder: Path) -> None:
 
 def _transforms(parser: Any, part: str) -> list[str]:
     """Return the names of the transforms that do more than read and write."""
-    composed = parser.config.get(part)
-    listed = composed.get("transforms") if isinstance(composed, Mapping) else None
-    targets = [str(each.get("_target_")) for each in listed or () if isinstance(each, Mapping)]
+    composition = parser.config.get(part)
+    entries = composition.get("transforms") if isinstance(composition, Mapping) else None
+    targets = [str(entry.get("_target_")) for entry in entries or () if isinstance(entry, Mapping)]
     return [name for target in targets if not (name := target.rpartition(".")[2]).startswith(READS)]

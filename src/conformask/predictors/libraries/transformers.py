@@ -28,12 +28,12 @@ def from_folder(folder: str | Path) -> CustomPredictor:
     library = required("transformers")
     if not (Path(folder) / "config.json").is_file():
         raise MissingFileError(f"{folder} contains no config.json: give a folder that save_pretrained wrote")
-    local = {"local_files_only": True, "trust_remote_code": False}
+    options = {"local_files_only": True, "trust_remote_code": False}
     try:
         model, info = library.AutoModelForImageToImage.from_pretrained(
-            folder, dtype=torch.float32, output_loading_info=True, **local
+            folder, dtype=torch.float32, output_loading_info=True, **options
         )
-        processor = library.AutoImageProcessor.from_pretrained(folder, **local)
+        processor = library.AutoImageProcessor.from_pretrained(folder, **options)
     except Exception as error:  # the type depends on what is wrong with the folder
         raise MismatchError(
             f"{folder} contains no image-to-image model of transformers with its image processor "
@@ -66,12 +66,14 @@ def from_model(model: Any, processor: Any) -> CustomPredictor:
     def run(x: Images) -> Images:
         if x.ndim != 4:
             raise ImageError(f"{type(model).__name__} takes planes, not images of {tuple(x.shape[1:])}")
-        given = processor(
+        pixel_values = processor(
             images=list(x), do_rescale=False, input_data_format="channels_first", return_tensors="pt"
         )["pixel_values"]
-        output: Images = model(given.to(device_of(model))).reconstruction
+        output: Images = model(pixel_values.to(device_of(model))).reconstruction
+        # padding lies at the right and at the bottom; the output may be larger by a whole factor
         height, width = (
-            side * output.shape[axis] // given.shape[axis] for axis, side in enumerate(x.shape[2:], start=2)
+            side * output.shape[axis] // pixel_values.shape[axis]
+            for axis, side in enumerate(x.shape[2:], start=2)
         )
         return output[..., :height, :width]
 
