@@ -36,7 +36,8 @@ from conformask.storage.claims import places, refuse_unclaimed
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
-    from conformask.types import Loss, Scorer
+    from conformask.scorers.scorer import Scorer
+    from conformask.types import Loss
 
 BAR = 30
 """Length of the bar of a mask of size 1, in characters."""

@@ -10,7 +10,8 @@ from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
 from conformask.progress import tracked
-from conformask.types import Images, Score, Scorer
+from conformask.scorers.scorer import Scorer
+from conformask.types import Images, Score
 
 Scoring = Callable[[Images, Images], Score]
 """A function from (x, y_hat) to a score."""
