@@ -29,7 +29,7 @@ from conformask.predictors.accelerated import Accelerated
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
-from conformask.progress import tracked
+from conformask.progress import main_process, tracked
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer
@@ -39,7 +39,6 @@ from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig, seeded
-from conformask.training.processes import is_first_process
 from conformask.types import Array, Batch, Distance, Loss
 
 OPT = "opt.npz"
@@ -149,7 +148,7 @@ class RowStages:
             devices=self.devices,
             nodes=self.nodes,
         )
-        if is_first_process():
+        if main_process():
             write_stored(folder, masker.stored)
 
     def evaluation(self, method: str, folder: Path) -> None:

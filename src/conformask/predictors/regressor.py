@@ -13,14 +13,13 @@ from conformask.networks.unet import UNet, levels_for
 from conformask.predictors.gan import adversarial
 from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
-from conformask.progress import tracked
+from conformask.progress import main_process, tracked
 from conformask.storage.as_json import Json
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import TrainingConfig, fit_module, seeded
 from conformask.training.module import TensorBatch, Training
-from conformask.training.processes import is_first_process
 from conformask.types import Task
 
 
@@ -93,6 +92,6 @@ def fit_predictor(
         refuse_unclaimed(places(out, "training.json", "predictor.json"))
         fit_module(module, pairs, held_out, out, plan, title="predictor", identity=identity, resume=resume)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
-        if is_first_process():
+        if main_process():
             predictor.save(out)
     return predictor

@@ -29,7 +29,7 @@ from conformask.training.budget import Budget
 from conformask.training.memory import workers_for
 from conformask.training.module import Objective, Training
 from conformask.training.precision import best_precision
-from conformask.training.processes import check_devices, check_torchrun
+from conformask.training.processes import check_devices, check_processes
 from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record, load_into
 
@@ -258,7 +258,7 @@ def _trainer(plan: TrainingConfig, callbacks: list[L.Callback], module: L.Lightn
         "num_sanity_val_steps": 0,
     }
     trainer = L.Trainer(**settings)
-    check_torchrun(trainer.world_size)
+    check_processes(trainer.world_size)
     if trainer.world_size > 1 and not module.automatic_optimization:  # each step skips some weights
         return L.Trainer(**settings, strategy="ddp_find_unused_parameters_true")
     return trainer
