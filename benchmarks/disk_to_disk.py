@@ -23,6 +23,7 @@ import torch
 import conformask as cm
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.images import write_image
+from conformask.scorers.scorer import Scorer
 from conformask.storage.as_json import write_json
 
 HERE = Path(__file__).parent
@@ -46,14 +47,14 @@ def write_images(folder: Path, n: int, suffix: str) -> None:
             write_image(folder / role / f"{index:05d}{suffix}", each, bits=16 if suffix == ".tif" else 8)
 
 
-def masker_of(scorer: cm.types.Scorer) -> cm.Masker:
+def masker_of(scorer: Scorer) -> cm.Masker:
     generator = np.random.default_rng(1)
     x, y_hat = (generator.random((20, SIDE, SIDE), dtype=np.float32) for _ in range(2))
     known = cm.Triplets.from_arrays(x, y_hat, 0.9 * y_hat)
     return cm.calibrate(scorer, known, threshold=0.02, loss="l1")
 
 
-def network_scorer() -> cm.types.Scorer:
+def network_scorer() -> Scorer:
     generator = np.random.default_rng(1)
     y_hat = generator.random((4, SIDE, SIDE), dtype=np.float32)
     return cm.packaged_scorer().of(cm.Triplets.from_arrays(y_hat, y_hat, 0.9 * y_hat))

@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision, keep_memory
+from conformask.arithmetic import full_precision
+from conformask.cli.memory import keep_memory
 from conformask.networks.unet import UNet
 from conformask.scorers.network_scorer import network_input, ready
 from conformask.scorers.packaged import packaged_network

@@ -24,7 +24,7 @@ from smaller_masks import UNSEEN, known_scale
 
 import conformask as cm
 from conformask.scorers.heuristic import Heuristic
-from conformask.types import Scorer
+from conformask.scorers.scorer import Scorer
 
 RESULTS = Path(__file__).parent / "results" / "known_world.json"
 PAIR = "half the side, Real-CUGAN"

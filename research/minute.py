@@ -35,7 +35,7 @@ import conformask as cm
 from conformask.errors import CalibrationError
 from conformask.evaluation.resplits import resplit
 from conformask.scorers.heuristic import Heuristic
-from conformask.types import Scorer
+from conformask.scorers.scorer import Scorer
 
 RESULTS = Path(__file__).parent / "results" / "minute.json"
 PARTS = ("train", "selection", "calibration", "test")

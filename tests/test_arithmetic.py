@@ -1,8 +1,5 @@
 """Scores and distances do not depend on how a program lets torch shorten float32; memory is kept for them."""
 
-import platform
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -65,31 +62,6 @@ def test_they_are_the_same_numbers_whatever_is_around(request: pytest.FixtureReq
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(score_of(scorer, IMAGES, OTHERS).map, score)
         assert torch.equal(Ssim()(IMAGES, OTHERS), distance)
-
-
-FAULTS = """
-import resource, torch
-from conformask.arithmetic import keep_memory
-
-def faults() -> int:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(10):
-        torch.ones(2**22)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-before = faults()
-keep_memory()
-faults()
-print(before, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
-def test_layers_of_the_last_batch_are_kept_for_the_next() -> None:
-    """A fresh page is a fault: without it, all of a layer of 16 MiB are, every time."""
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
-    assert after < before / 100
 
 
 def test_a_build_for_an_accelerator_that_is_not_there_computes_on_the_processor(

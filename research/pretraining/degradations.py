@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
-
 from conformask.tasks.luma import luma
+from PIL import Image
 
 Generator = np.random.Generator
 Degradation = Callable[[torch.Tensor, Generator], torch.Tensor]

@@ -1,9 +1,7 @@
 """Devices, precision and layout for scores and distances: the same in calibration and in use."""
 
-import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from functools import cache
+from contextlib import contextmanager
 from threading import Lock
 from typing import Any
 
@@ -24,11 +22,6 @@ SHORTENED = (
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Memory layouts of weights, by their number of axes."""
-
-TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
-"""Parameters of glibc's mallopt."""
-LAYER, KEPT = 2**25, 2**28
-"""Bytes up to which a freed layer is kept, and of all of them together: more would keep whole slabs."""
 
 
 class _Full:
@@ -61,20 +54,6 @@ def full_precision(images: Tensor) -> Iterator[None]:
     """Compute in IEEE float32 inside the context: no autocast on the images' device, no TF32 or bfloat16."""
     with torch.autocast(images.device.type, enabled=False), _FULL:
         yield
-
-
-@cache
-def keep_memory() -> None:
-    """Let this process keep the memory of a network's layers for the next batch, where it runs on glibc.
-
-    Otherwise the system takes the memory back after every batch and clears it again: up to a fifth of the
-    time.
-    """
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(MMAP_THRESHOLD, LAYER)
-        libc.mallopt(TRIM_THRESHOLD, KEPT)
-        libc.mallopt(ARENA_MAX, 1)  # memory freed by one thread is reused by others
 
 
 def best_device() -> torch.device:

@@ -17,7 +17,14 @@ SECONDS = 30.0
 
 
 def main_process() -> bool:
-    """Return whether this is the first process that Lightning or torchrun started, or the only one."""
+    """Return whether this is the first of the processes that share the work, or the only one.
+
+    Lightning starts the same command again for each device, and all run the same lines. Once they have found
+    each other torch knows their ranks; until then, the environment does.
+    """
+    distributed = sys.modules.get("torch.distributed")  # not imported here: torch takes seconds to load
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return bool(distributed.get_rank() == 0)
     ranks = TORCHRUN_RANKS if TORCHRUN in os.environ else RANKS
     return all(os.environ.get(rank, "0") == "0" for rank in ranks)
 

@@ -7,7 +7,6 @@ axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,11 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.records.curves import Selection
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LossTerms
-from conformask.records.network import Network
-from conformask.records.size import Size
 from conformask.storage.as_arrays import Array as Array
 from conformask.storage.as_json import Json
 
@@ -253,62 +249,7 @@ class Loss(ABC):
         return False
 
 
-@runtime_checkable
-class Scorer(Protocol):
-    """Scores the distrust in each pixel of y_hat from (x, y_hat), in float32, without seeing y."""
-
-    @property
-    def name(self) -> str:
-        """The scorer's name."""
-
-    @property
-    def loss(self) -> Loss | None:
-        """The loss that the scorer was fitted for; None if it was fitted for none."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of the y_hat that it takes."""
-
-    @property
-    def per_channel(self) -> bool:
-        """True if the score has the channels of y_hat."""
-
-    @property
-    def family(self) -> str:
-        """The name of the family that suits the scorer."""
-
-    @property
-    def sizes(self) -> tuple[Size, ...] | None:
-        """Sizes of the images that it was trained on; None if it was trained on none."""
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
-
-    @property
-    def perceptual_hashes(self) -> Array | None:
-        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
-
-    @property
-    def about(self) -> Network | None:
-        """The network that made the y_hat of its training images; None where unknown, or without training."""
-
-    @property
-    def selection(self) -> Selection | None:
-        """The record of the selection images."""
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash that changes whenever the scores do."""
-
-    def __call__(self, x: Images, y_hat: Images) -> Score:
-        """Compute the score of each image."""
-
-    def save(self, folder: Path) -> None:
-        """Write the scorer to a run folder."""
-
-
 __all__ = [
     "Array", "Batch", "Distance", "ErrorMap", "Images", "Loss", "LossOfImages", "PerImage",
-    "Predictor", "Score", "Scorer", "Task", "Triplet", "Weigh",
+    "Predictor", "Score", "Task", "Triplet", "Weigh",
 ]  # fmt: skip

@@ -13,9 +13,10 @@ from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import network_input
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.tiled import Tiled, spans
 from conformask.scorers.tiled import tiled as tiled_for
-from conformask.types import Score, Scorer
+from conformask.types import Score
 
 TILE, OVERLAP = 128, 32
 

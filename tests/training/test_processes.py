@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 
 from conformask.cli import main
 from conformask.data.images import write_image
+from conformask.errors import InvalidArgumentError
+from conformask.progress import main_process
 from conformask.records.curves import Selection
 from conformask.scorers.stored import load_scorer
-from conformask.training.processes import is_first_process
+from conformask.training.processes import check_processes
 
 COMMAND = Path(sys.executable).with_name("conformask")
 SCRIPT = """
@@ -27,8 +29,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from conformask.training.fit import Plan, fit
-from conformask.training.processes import is_first_process
+from conformask.training.fit import TrainingConfig, fit
+from conformask.progress import main_process
 
 out, seen = Path(sys.argv[1]), []
 
@@ -48,10 +50,10 @@ def squares(network, batch):
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
-plan = Plan(max_minutes=1 / 60, batch_size=16, learning_rate=0.1, devices=2)
+plan = TrainingConfig(max_minutes=1 / 60, batch_size=16, learning_rate=0.1, devices=2)
 fit(network, squares, World(), World(), out / "run", plan, title="test", identity={})
 rank = torch.distributed.get_rank()
-assert is_first_process() == (rank == 0)
+assert main_process() == (rank == 0)
 torch.save({"seen": seen, "weights": network.state_dict()}, out / f"{rank}.pt")
 torch.distributed.barrier()  # Lightning ends the other processes with the first
 """
@@ -133,4 +135,12 @@ def test_processes_share_the_images_and_end_with_the_same_weights(tmp_path: Path
 
 
 def test_alone_it_is_the_first() -> None:
-    assert is_first_process()
+    assert main_process()
+
+
+def test_one_that_is_not_the_first_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_processes(1)
+    monkeypatch.setenv("NODE_RANK", "1")
+    check_processes(2)
+    with pytest.raises(InvalidArgumentError, match=r"NODE_RANK .* specify one"):
+        check_processes(1)

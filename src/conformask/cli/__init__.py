@@ -1,11 +1,9 @@
 """The command line: one module per verb; each parses, calls one library function and prints."""
 
-import ctypes
 import io
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from cyclopts import (
@@ -18,11 +16,10 @@ from cyclopts import (
     UnknownOptionError,
 )
 
+from conformask.cli.memory import keep_memory
 from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
-MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
-"""Parameters of glibc's mallopt."""
 VERBS = {
     "demo": """Run every step on packaged photographs, in minutes; downloads nothing.
 
@@ -185,7 +182,7 @@ def _error_panel(error: CycloptsError) -> Any:
 
 def main(tokens: list[str] | None = None) -> None:
     """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped)."""
-    _keep_memory()
+    keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
@@ -210,14 +207,6 @@ def main(tokens: list[str] | None = None) -> None:
 
 def _verb(tokens: Sequence[str] | None) -> str:
     return next(iter(sys.argv[1:] if tokens is None else tokens), "")
-
-
-def _keep_memory() -> None:
-    """Make glibc keep freed memory; else the large layers of a network are cleared anew for every image."""
-    if sys.platform == "linux":
-        with suppress(AttributeError, OSError):
-            for parameter in (MMAP_THRESHOLD, TRIM_THRESHOLD):
-                ctypes.CDLL(None).mallopt(parameter, 2**31 - 1)
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -45,9 +45,9 @@ class Graph(nn.Module):
 
     def __init__(self, masker: Masker) -> None:
         super().__init__()
-        self.network = getattr(masker.scorer, "network", None)
+        self.network = masker.scorer.network
         """Network of the scorer; set here to register its weights."""
-        self.score_map = getattr(masker.scorer, "score_map", lambda x, y_hat: masker.scorer(x, y_hat).map)
+        self.score_map = masker.scorer.score_map
         self.mask_function = mask_function(masker.family)
 
     def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
@@ -136,7 +136,7 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
         MismatchError: the score fails at this size, whatever the size of x.
     """
     generator = torch.Generator().manual_seed(seed)
-    channels = getattr(masker.scorer, "x_channels", masker.card.channels)
+    channels = masker.scorer.x_channels
     if masker.probe is not None:
         channels = calibrated_shapes(masker)[0][0]
     y_hat = torch.rand(count, masker.card.channels, *size, generator=generator)

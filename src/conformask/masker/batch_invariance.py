@@ -9,8 +9,9 @@ from conformask.arithmetic import best_device
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
 from conformask.masker.integrity import probe_shapes
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
-from conformask.types import Images, Loss, Scorer, Triplet, Weigh
+from conformask.types import Images, Loss, Triplet, Weigh
 
 TOLERANCE = 1e-3
 """Largest accepted relative difference; rounding differs by 1 % of it between batches of different sizes."""

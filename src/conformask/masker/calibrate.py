@@ -58,6 +58,7 @@ from conformask.records.size import Size, among, extra_text, size_text
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import scored
 from conformask.scorers.selection import selection_record
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -65,7 +66,7 @@ from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.types import Loss, Scorer, Weigh
+from conformask.types import Loss, Weigh
 
 WHOLE = "whole images"
 
@@ -292,7 +293,7 @@ def _card(
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
-    promise, tiles = choices.promise, getattr(scorer, "tiles", None)
+    promise, tiles = choices.promise, scorer.tiles
     return CalibrationCard(
         threshold=choices.threshold,
         confidence=promise.confidence,

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from conformask.data.perceptual_hashes import REDUCED, find_copies
 from conformask.data.scan import DatasetSummary
 from conformask.errors import CalibrationError
-from conformask.types import Array, Scorer
+from conformask.scorers.scorer import Scorer
+from conformask.types import Array
 
 SWAPPED = 0.95
 """Share of images with x nearer to the truth than y_hat from which a swap of the two is suspected."""

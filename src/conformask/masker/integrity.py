@@ -12,9 +12,10 @@ from conformask.fingerprints import fingerprint_of
 from conformask.losses import code_of
 from conformask.masks import FAMILIES
 from conformask.masks.mask_family import Family
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
-from conformask.types import Array, Images, Loss, Scorer, Triplet, Weigh
+from conformask.types import Array, Images, Loss, Triplet, Weigh
 
 Shape = tuple[int, ...]
 SIDE = 256

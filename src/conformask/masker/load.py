@@ -13,9 +13,10 @@ from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.scorers.network_scorer import stored_card
+from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
-from conformask.types import Scorer, Weigh
+from conformask.types import Weigh
 
 
 def load(
@@ -62,6 +63,5 @@ def load(
 
 def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
     """Return the scorer, wrapped in Tiled where the card says so."""
-    if card.tiles is None or card.tiles == getattr(scorer, "tiles", None):
-        return scorer
-    return Tiled(scorer, *card.tiles)
+    scorer = as_scorer(scorer)
+    return scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)

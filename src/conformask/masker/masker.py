@@ -34,13 +34,14 @@ from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.records.curves import Curves
 from conformask.report.card import card_text, masker_html
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.types import Array, Batch, Images, Loss, Scorer, Triplet, Weigh
+from conformask.types import Array, Batch, Images, Loss, Triplet, Weigh
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""

@@ -10,9 +10,10 @@ from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_json import Json
-from conformask.types import Loss, Scorer
+from conformask.types import Loss
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:

@@ -9,7 +9,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
-from conformask.types import Scorer
+from conformask.scorers.scorer import Scorer
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 

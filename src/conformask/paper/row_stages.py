@@ -38,7 +38,7 @@ from conformask.paper.stages import Cache
 from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
-from conformask.progress import tracked
+from conformask.progress import main_process, tracked
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.initial_network import NetworkOptions
@@ -49,7 +49,7 @@ from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig, seeded
-from conformask.training.processes import Compute, is_first_process
+from conformask.training.processes import Compute
 from conformask.types import Array, Batch, Distance, Loss
 
 OPT = "opt.npz"
@@ -146,7 +146,7 @@ class RowStages:
             family=METHODS[method].family,
             compute=replace(self.compute, parts=folder / "parts"),
         )
-        if is_first_process():
+        if main_process():
             write_stored(folder, masker.stored)
 
     def evaluation(self, method: str, folder: Path) -> None:

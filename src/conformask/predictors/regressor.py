@@ -13,14 +13,14 @@ from conformask.networks.patchgan import PatchGAN
 from conformask.networks.unet import UNet, levels_for
 from conformask.predictors.network_predictor import NetworkPredictor, restore
 from conformask.predictors.pairs import PairDataset, Pairs
-from conformask.progress import tracked
+from conformask.progress import main_process, tracked
 from conformask.storage.as_json import Json
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import FROM_SCRATCH, TrainingConfig, fit_module, seeded
 from conformask.training.module import TensorBatch, TrainingModule
-from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
+from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.types import Images, Task
 
 
@@ -110,6 +110,6 @@ def fit_predictor(
         refuse_unclaimed(places(out, "training.json", "predictor.json"))
         fit_module(module, pairs, held_out, out, training, compute, title="predictor", identity=identity)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
-        if is_first_process():
+        if main_process():
             predictor.save(out)
     return predictor

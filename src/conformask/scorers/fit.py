@@ -21,6 +21,7 @@ from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks import FAMILIES, family
 from conformask.masks.mask_family import Family
 from conformask.networks.stored import settings_of
+from conformask.progress import main_process
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
 from conformask.report.benchmark import standing_text
@@ -40,7 +41,7 @@ from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
-from conformask.training.processes import ALL_DEVICES, Compute, is_first_process
+from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.training.progress import StatusCallback
 from conformask.types import Images, Loss
 
@@ -138,9 +139,9 @@ def fit_scorer(
         )
         comparison = None if benchmark is None else benchmark.compare(fitted)
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
-        if is_first_process():
+        if main_process():
             fitted.save(out)
-    if comparison is not None and trains and is_first_process():
+    if comparison is not None and trains and main_process():
         warn_if_useless(comparison, used_head.name)
     return fitted
 

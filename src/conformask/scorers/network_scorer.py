@@ -15,6 +15,7 @@ from conformask.records.network import Network
 from conformask.records.reading import ReadAs
 from conformask.records.size import Size
 from conformask.scorers.heads import Head
+from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
@@ -49,10 +50,10 @@ class ScorerCard(LossTerms, ReadAs):
 
 
 @dataclass(frozen=True)
-class NetworkScorer:
+class NetworkScorer(Scorer):
     """A network on (x, y_hat) whose output a head interprets."""
 
-    network: nn.Module
+    network: nn.Module = field()  # without it, the class's None would be the default
     head: Head
     card: ScorerCard
     selection: Selection | None = None
@@ -73,7 +74,7 @@ class NetworkScorer:
         return self.head.fitted_for
 
     @property
-    def channels(self) -> int:
+    def channels(self) -> int:  # type: ignore[override]  # other scorers are given theirs
         """Number of channels of y_hat."""
         return self.card.channels
 

@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-from conformask.arithmetic import best_device, full_precision, keep_memory
+from conformask.arithmetic import best_device, full_precision
 from conformask.calibration import ScoredBatch
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError
 from conformask.progress import tracked
-from conformask.types import Images, Score, Scorer
+from conformask.scorers.scorer import Scorer
+from conformask.types import Images, Score
 
 Scoring = Callable[[Images, Images], Score]
 """A function from (x, y_hat) to a score."""
@@ -44,7 +45,6 @@ def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = (
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
             y_hat; names the image.
     """
-    keep_memory()
     with torch.no_grad(), full_precision(y_hat):
         score = scorer(x, y_hat)
     shape, expected = tuple(score.map.shape), tuple(y_hat.shape)

@@ -11,8 +11,9 @@ from conformask.data.triplets import Triplets
 from conformask.masks.mask_family import Family
 from conformask.progress import tracked
 from conformask.records.curves import Curves, Selection
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import scored
-from conformask.types import Array, Loss, Scorer
+from conformask.types import Array, Loss
 
 GRID_IMAGES = 64
 """Number of selection images that determine the points of a grid."""

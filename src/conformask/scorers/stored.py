@@ -10,12 +10,12 @@ from conformask.networks.stored import stored_network
 from conformask.records.curves import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.simple import Simple, SimpleNetwork
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
 from conformask.training.record import load_into
-from conformask.types import Scorer
 
 
 def load_scorer(

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import pairwise, product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +15,9 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.slices import SliceWise
 from conformask.progress import Tell
 from conformask.records.size import Size, ends
+from conformask.scorers.scorer import Scorer, WrappedScorer, as_scorer
 from conformask.scorers.scoring import score_of
-from conformask.types import Array, Images, Score, Scorer
+from conformask.types import Array, Images, Score
 
 TILE, OVERLAP = 1024, 64
 """Tile and overlap of planes, in pixels along each axis."""
@@ -62,13 +61,8 @@ class Tile:
         return weight
 
 
-def _of_scorer(name: str) -> Any:
-    """Make a property that returns an attribute of the tiled scorer."""
-    return property(lambda tiled: getattr(tiled.scorer, name), doc=f"The scorer's {name}.")
-
-
 @dataclass(frozen=True)
-class Tiled:
+class Tiled(WrappedScorer):
     """A scorer of images of any size: one pass where a tile holds the image, else blended tiles.
 
     Neighbouring tiles share at least `overlap` pixels. Their scores are blended by raised cosines over half
@@ -85,20 +79,10 @@ class Tiled:
             32, or the overlap above a quarter of the tile.
     """
 
-    scorer: Scorer
     tile: int | Size = TILE
     overlap: int | Size = OVERLAP
     sizes = None
     """None: images of any size are accepted."""
-    name = _of_scorer("name")
-    loss = _of_scorer("loss")
-    channels = _of_scorer("channels")
-    per_channel = _of_scorer("per_channel")
-    family = _of_scorer("family")
-    trained_on = _of_scorer("trained_on")
-    perceptual_hashes = _of_scorer("perceptual_hashes")
-    about = _of_scorer("about")
-    selection = _of_scorer("selection")
 
     def __post_init__(self) -> None:
         if not callable(self.scorer):
@@ -106,6 +90,7 @@ class Tiled:
                 f"scorer is a {type(self.scorer).__name__}, which takes any images; make one for your "
                 "images first, Tiled(packaged_scorer().of(TRIPLETS))"
             )
+        object.__setattr__(self, "scorer", as_scorer(self.scorer))
         dimensions = next((len(each) for each in self.tiles if isinstance(each, tuple)), 1)
         if not all(map(_is_usable, *self._along(dimensions))):
             raise InvalidArgumentError(
@@ -231,21 +216,18 @@ class Tiled:
         first = 1 if dimensions == 3 and _by_slices(self.scorer) else GRAIN
         return tile, overlap, (first, *[GRAIN] * (dimensions - 1))
 
-    def save(self, folder: Path) -> None:
-        """Write the scorer; the card of a masker keeps the tiles."""
-        self.scorer.save(folder)
-
 
 def tiled(scorer: Scorer, dimensions: int) -> Tiled:
     """Return the scorer with the tiles that suit planes (2) or volumes (3)."""
+    for_planes = Tiled(scorer)
     if dimensions == 2:
-        return Tiled(scorer)
-    by_slices = _by_slices(scorer)
+        return for_planes
+    by_slices = _by_slices(for_planes.scorer)
     return Tiled(scorer, *((SLICES_TILE, SLICES_OVERLAP) if by_slices else (DEEP_TILE, DEEP_OVERLAP)))
 
 
 def _by_slices(scorer: Scorer) -> bool:
-    return isinstance(getattr(scorer, "network", None), SliceWise)
+    return isinstance(scorer.network, SliceWise)
 
 
 def _is_usable(tile: int, overlap: int, grain: int) -> bool:

@@ -14,8 +14,9 @@ from conformask.networks.stored import settings_of
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.packaged import packaged_hashes, packaged_network
+from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.simple import SIMPLE, SimpleNetwork
-from conformask.types import Loss, Scorer
+from conformask.types import Loss
 
 
 def _simple(name: str, x_channels: int, channels: int, dimensions: int) -> nn.Module:
@@ -90,4 +91,4 @@ def packaged_scorer() -> Untrained:
 
 def for_images(scorer: Scorer | Untrained, triplets: Triplets, used: Loss) -> Scorer:
     """Return the scorer itself, or the one that it makes for images like these and a loss."""
-    return scorer.of(triplets, used) if isinstance(scorer, Untrained) else scorer
+    return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)

@@ -29,7 +29,7 @@ from conformask.training.budget import Budget
 from conformask.training.memory import workers_for
 from conformask.training.module import Objective, TrainingModule
 from conformask.training.precision import best_precision
-from conformask.training.processes import ALL_DEVICES, Compute, check_torchrun
+from conformask.training.processes import ALL_DEVICES, Compute, check_processes
 from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record, load_into
 
@@ -284,7 +284,7 @@ def _trainer(
         "num_sanity_val_steps": 0,
     }
     trainer = L.Trainer(**settings)
-    check_torchrun(trainer.world_size)
+    check_processes(trainer.world_size)
     if trainer.world_size > 1 and not module.automatic_optimization:  # each step skips some weights
         return L.Trainer(**settings, strategy="ddp_find_unused_parameters_true")
     return trainer

@@ -10,17 +10,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from conformask.arithmetic import best_device
 from conformask.errors import InvalidArgumentError
-from conformask.progress import TORCHRUN
-
-
-def is_first_process() -> bool:
-    """Return whether this process writes the files of training: the only one, or the first of several.
-
-    With several devices Lightning starts the same command again for each, and all run the same lines. This
-    asks torch, not the environment: a file that no process writes is lost.
-    """
-    several = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return not several or torch.distributed.get_rank() == 0
+from conformask.progress import TORCHRUN, main_process
 
 
 @dataclass(frozen=True)
@@ -55,25 +45,33 @@ def launch_fabric(compute: Compute) -> Fabric:
     """Start the processes that share the work, one for each device on each node; this one may be all.
 
     Raises:
-        InvalidArgumentError: torchrun started another number of processes.
+        InvalidArgumentError: see check_processes.
     """
     fabric = Fabric(devices=compute.devices, num_nodes=compute.nodes)
-    check_torchrun(fabric.world_size)
+    check_processes(fabric.world_size)
     fabric.launch()
     return fabric
 
 
-def check_torchrun(processes: int) -> None:
-    """Refuse to work as one process if torchrun started several: each would write all the files.
+def check_processes(processes: int) -> None:
+    """Refuse a number of processes that disagrees with what started this one.
+
+    Several that work as one each would all write every file; one that is not the first would write none.
 
     Raises:
-        InvalidArgumentError: torchrun started another number; suggests the options.
+        InvalidArgumentError: torchrun started another number, or this one is not the first; suggests what to
+            change.
     """
     started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
     if int(started) != processes:
         raise InvalidArgumentError(
             f"torchrun started {started} processes, but --devices and --nodes specify {processes}: set "
             "--devices to its --nproc-per-node and --nodes to its --nnodes"
+        )
+    if processes == 1 and not main_process():
+        raise InvalidArgumentError(
+            "this process is not the first of several (LOCAL_RANK, NODE_RANK or torch.distributed say so), "
+            "but --devices and --nodes specify one: unset these variables, or give the number of processes"
         )
 
 

@@ -1,0 +1,143 @@
+"""The base class of scorers, with defaults, and a wrapper of objects that only have a scorer's members."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from conformask.fingerprints import fingerprint_of
+from conformask.records.curves import Selection
+from conformask.records.network import Network
+from conformask.records.size import Size
+from conformask.storage.as_json import claim, write_json
+from conformask.storage.claims import BESIDE
+from conformask.types import Array, Images, Loss, Score
+
+
+class Scorer(ABC):
+    """Scores the distrust in each pixel of y_hat from (x, y_hat), in float32, without seeing y.
+
+    A scorer of your own needs a name, channels and `__call__`.
+    """
+
+    # No properties: dataclasses would take them for defaults of their fields.
+    channels: int
+    """Number of channels of the y_hat that it takes."""
+    network: nn.Module | None = None
+    """The network behind `score_map`, whose weights an exported graph holds; None where there is none."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The scorer's name."""
+
+    @property
+    def loss(self) -> Loss | None:
+        """The loss that the scorer was fitted for; None if it was fitted for none."""
+        return None
+
+    @property
+    def x_channels(self) -> int:
+        """Number of channels of the x that it takes; those of y_hat unless stated."""
+        return self.channels
+
+    @property
+    def per_channel(self) -> bool:
+        """Whether the score has the channels of y_hat."""
+        return False
+
+    @property
+    def family(self) -> str:
+        """The name of the family that suits the scorer."""
+        return "reciprocal"
+
+    @property
+    def sizes(self) -> tuple[Size, ...] | None:
+        """Sizes of the images that it was trained on; None if it was trained on none."""
+        return None
+
+    @property
+    def tiles(self) -> tuple[int | Size, int | Size] | None:
+        """Tile and overlap by which it scores large images; None where it scores each image in one pass."""
+        return None
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
+        return frozenset()
+
+    @property
+    def perceptual_hashes(self) -> Array | None:
+        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
+        return None
+
+    @property
+    def about(self) -> Network | None:
+        """The network that made the y_hat of its training images; None where unknown, or without training."""
+        return None
+
+    @property
+    def selection(self) -> Selection | None:
+        """The record of the selection images."""
+        return None
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that changes whenever the scores do; of the class and its attributes unless stated."""
+        return fingerprint_of(self)
+
+    @abstractmethod
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """Compute the score of each image."""
+
+    def score_map(self, x: Images, y_hat: Images) -> Images:
+        """Compute the score map alone, in operations that an exporter can trace."""
+        return self(x, y_hat).map
+
+    def save(self, folder: Path) -> None:
+        """Write scorer.json to a run folder; the scorer itself must be passed again: load(..., scorer=)."""
+        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
+        if self.selection is not None:
+            self.selection.save(folder)
+        write_json(
+            folder / "scorer.json", {"scorer": self.name, "heuristic": True, "fingerprint": self.fingerprint}
+        )
+
+
+def _of_scorer(name: str) -> Any:
+    """Make a property that returns an attribute of the wrapped scorer."""
+    return property(attrgetter(f"scorer.{name}"), doc=f"The scorer's {name}.")
+
+
+@dataclass(frozen=True)
+class WrappedScorer(Scorer):
+    """A scorer that passes on what another one, or an object with its members, states about itself."""
+
+    scorer: Scorer
+    name = _of_scorer("name")
+    loss = _of_scorer("loss")
+    channels = _of_scorer("channels")
+    per_channel = _of_scorer("per_channel")
+    family = _of_scorer("family")
+    sizes = _of_scorer("sizes")
+    trained_on = _of_scorer("trained_on")
+    perceptual_hashes = _of_scorer("perceptual_hashes")
+    about = _of_scorer("about")
+    selection = _of_scorer("selection")
+    fingerprint = _of_scorer("fingerprint")
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """Return the score that the scorer computes."""
+        return self.scorer(x, y_hat)
+
+    def save(self, folder: Path) -> None:
+        """Write the scorer itself to a run folder."""
+        self.scorer.save(folder)
+
+
+def as_scorer(scorer: Scorer) -> Scorer:
+    """Return the scorer, wrapped if its class does not inherit from Scorer but only has the members."""
+    return scorer if isinstance(scorer, Scorer) else WrappedScorer(scorer)
