@@ -13,6 +13,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
+from conformask.storage.hashes import hash_of_text
 
 
 @dataclass(frozen=True)
@@ -97,4 +98,4 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
 
 def hash_of_group(group: str) -> str:
     """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
-    return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+    return f"group-{hash_of_text(group)[:16]}"

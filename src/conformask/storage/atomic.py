@@ -4,7 +4,6 @@ A file is on the disk before it gets its name, so that even a power cut leaves t
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError, MissingFileError, OutputError
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed
+from conformask.storage.hashes import hash_of_text
 
 MARK = f"{OWN_NAME}-"
 """Beginning of the names of unfinished files."""
@@ -75,7 +75,7 @@ def _here() -> str:
     numbers = ""
     with suppress(OSError):
         numbers = os.readlink("/proc/self/ns/pid")
-    return hashlib.sha256(f"{socket.gethostname()}{numbers}".encode()).hexdigest()[:8]
+    return hash_of_text(f"{socket.gethostname()}{numbers}")[:8]
 
 
 def _alive(process: int) -> bool:
