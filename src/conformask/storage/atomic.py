@@ -41,32 +41,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
             to, the disk is full, or the name is too long.
     """
     refuse_unclaimed([path])
-    aside = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    unfinished = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        yield aside
-        for written in (aside, *aside.rglob("*")):
+        yield unfinished
+        # before the rename: a name must never lead to content that is not on the disk yet
+        for written in (unfinished, *unfinished.rglob("*")):
             _to_disk(written)
-        if aside.is_dir() and path.is_dir() and not path.is_symlink():
+        if unfinished.is_dir() and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        aside.replace(path)
+        unfinished.replace(path)
     except OSError as error:
         if isinstance(error, ConformaskError):
             raise
         remedy = "give it a shorter name" if error.errno == errno.ENAMETOOLONG else "choose another folder"
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
     finally:
-        _try_to_remove(aside)
+        _try_to_remove(unfinished)
 
 
 @cache
 def sweep(folder: Path) -> None:
     """Remove what dead processes of this machine left unfinished in a folder; once per process."""
-    for left in folder.glob(f"{MARK}{_here()}-*"):
-        process = left.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
+    for leftover in folder.glob(f"{MARK}{_here()}-*"):
+        process = leftover.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
         if process.isdigit() and not _alive(int(process)):
-            _try_to_remove(left)
+            _try_to_remove(leftover)
 
 
 @cache

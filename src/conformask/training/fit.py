@@ -111,9 +111,9 @@ class ShuffledByEpoch(Sampler[int]):
 
 def default_epochs(epochs: int | None, max_minutes: float | None, patience: int | None, n: int) -> int | None:
     """Return the epochs asked for; DEFAULT_EPOCHS, or more for few images, where no budget is given."""
-    asked = (epochs, max_minutes, patience)
+    budgets = (epochs, max_minutes, patience)
     default = max(DEFAULT_EPOCHS, math.ceil(SEEN / n))
-    return default if all(budget is None for budget in asked) else epochs
+    return default if all(budget is None for budget in budgets) else epochs
 
 
 @contextlib.contextmanager
@@ -144,15 +144,15 @@ def fit(
     `identity` describes what is trained on what; a run is resumed only if it and the plan are the same,
     except for how long. Images are mirrored at random, and with `turns` flipped both ways and rotated. A part
     of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
-    `standing` about the network is shown beside the progress. The initial weights are restored if they were
-    better on the selection images: by their loss, or if `hides_more` is true of the trained network.
+    `status_callback` is shown beside the progress. The initial weights are restored if they were better on
+    the selection images: by their loss, or if `is_worse_than_start` says so of the trained network.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     module = Training(network, objective, learning_rate=plan.learning_rate, seed=plan.seed, turns=turns)
-    start = {name: value.clone() for name, value in network.state_dict().items()}
+    initial_weights = {name: value.clone() for name, value in network.state_dict().items()}
     started = time.monotonic()
     loss_before = _mean_loss(module, selection, plan)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
@@ -172,7 +172,7 @@ def fit(
     if is_worse_than_start is not None and not worse:
         worse = _in_use(module, lambda: is_worse_than_start(network))
     if worse:
-        network.load_state_dict(start)
+        network.load_state_dict(initial_weights)
         warnings.warn(
             "no epoch improved on the initial network on the selection images; its weights were restored",
             stacklevel=3,
@@ -274,8 +274,8 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
             f"{out} contains {results[0]} from something that cannot be resumed: choose another folder"
         )
     if resume and path.exists():
-        before, now = _flat(read_json(path)), _flat(to_jsonable(identity))
-        changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
+        stored, current = _flat(read_json(path)), _flat(to_jsonable(identity))
+        changed = [key for key in current if stored.get(key) != current[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
                 f"{out} was started with a different {', '.join(changed)}: use the same to resume it"
