@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import hashlib
 import inspect
 import textwrap
 import types
@@ -13,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from conformask.storage.hashes import hash_of_parts
 
 _PARSER = Lock()
 """Lock for the parser: in Python 3.11 two threads parsing at once corrupt its depth count."""
@@ -28,11 +29,7 @@ def fingerprint_of(thing: object) -> str:
     module that it names; for an object its class and attributes, for a torch module its class and weights.
     Other libraries count only by their names.
     """
-    digest = hashlib.sha256()
-    for part in _parts(thing, {}):
-        digest.update(part)
-        digest.update(b"\0")
-    return digest.hexdigest()
+    return hash_of_parts(part + b"\0" for part in _parts(thing, {}))
 
 
 def name_of(function: object) -> str:

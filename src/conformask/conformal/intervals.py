@@ -50,6 +50,24 @@ def grouped_proportion(
     return share, clopper_pearson(share * effective, effective, level)
 
 
+def resampled(
+    measure: Callable[..., Any], *columns: Shaped[np.ndarray, "n"], draws: int = 2000, seed: int = 0
+) -> Float[np.ndarray, "draws"]:
+    """Return a measure of bootstrap draws; it maps columns (draws, n), drawn in pairs, to (draws,)."""
+    generator, n = np.random.default_rng(seed), len(columns[0])
+    measured = []
+    for start in range(0, draws, BATCH):
+        places = generator.integers(n, size=(min(BATCH, draws - start), n))
+        measured.append(measure(*(column[places] for column in columns)))
+    return np.concatenate(measured)
+
+
+def percentiles(values: Values, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval that holds a share `level` of the values, with as many below it as above."""
+    tail = (1 - level) / 2
+    return float(np.quantile(values, tail)), float(np.quantile(values, 1 - tail))
+
+
 def bootstrap(
     values: Values,
     *,
@@ -63,17 +81,10 @@ def bootstrap(
     sums, counts = np.bincount(index, values), np.bincount(index)
     if len(sums) == 1:
         return float(values.mean()), float(values.mean())
-    drawn = stats.bootstrap(
-        (sums, counts),
-        lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
-        paired=True,
-        n_resamples=draws,
-        batch=BATCH,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(seed),
+    means = resampled(
+        lambda sums, counts: sums.sum(axis=-1) / counts.sum(axis=-1), sums, counts, draws=draws, seed=seed
     )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    return percentiles(means, level)
 
 
 def correlation(a: Values, b: Values, measure: Callable[..., Any] = stats.pearsonr) -> float | None:

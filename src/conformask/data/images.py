@@ -1,7 +1,7 @@
 """Images in and out: files and arrays of a declared range become float32 (C, *space) in [0, 1], and back."""
 
-import hashlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_arrays import hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
+from conformask.storage.hashes import hash_of_parts
 from conformask.storage.sealed import path_hash
 from conformask.types import Array
 
@@ -273,10 +274,13 @@ def check_name(name: str, where: str) -> None:
 
 def pixel_hash(image: Image) -> str:
     """Return 16 hex digits that identify an image (C, *space) in [0, 1], at 16 bits per pixel."""
-    digest = hashlib.sha256(repr(image.shape).encode())
-    for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
-        digest.update(np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes())
-    return digest.hexdigest()[:16]
+
+    def parts() -> Iterator[bytes]:
+        yield repr(image.shape).encode()
+        for block in np.array_split(image.reshape(-1), 1 + image.size // BLOCK):
+            yield np.rint(block.astype(np.float64) * HASH_LEVELS).astype("<u2").tobytes()
+
+    return hash_of_parts(parts())[:16]
 
 
 def is_constant(image: Image) -> bool:

@@ -15,6 +15,7 @@ from conformask.progress import tracked
 from conformask.records.curves import Curves
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
+from conformask.storage.hashes import hash_of_text
 from conformask.types import Array
 
 
@@ -100,7 +101,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
 
 def hash_of_group(group: str) -> str:
     """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
-    return f"group-{hashlib.sha256(group.encode()).hexdigest()[:16]}"
+    return f"group-{hash_of_text(group)[:16]}"
 
 
 def columns_of(triplets: Triplets) -> dict[str, Array | None]:

@@ -1,6 +1,5 @@
 """Splits: the part of each image, by a hash that never depends on the other images, or by counts."""
 
-import hashlib
 import math
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -9,6 +8,7 @@ from typing import Literal, get_args
 
 from conformask.errors import InvalidArgumentError
 from conformask.names import Split
+from conformask.storage.hashes import hash_of_text
 
 PARTS = ("train", "selection", "calibration", "test")
 FRACTIONS = (0.55, 0.10, 0.20, 0.15)
@@ -19,7 +19,7 @@ SplitUnit = Literal[Split, "paper"]
 def uniform(*keys: object) -> float:
     """Return a number in [0, 1) drawn by hash of the keys, the same on every machine."""
     text = "\0".join(map(str, keys))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") / 2**64
+    return int(hash_of_text(text)[:16], 16) / 2**64
 
 
 def part_of(group: str, seed: int = 0) -> str:

@@ -66,9 +66,9 @@ class DistsNetwork(nn.Module):
     def __init__(self, taps: Taps, texture: Tensor, structure: Tensor) -> None:
         super().__init__()
         self.taps = taps
-        whole = texture.sum() + structure.sum()
-        self.register_buffer("texture", texture.flatten() / whole)
-        self.register_buffer("structure", structure.flatten() / whole)
+        total = texture.sum() + structure.sum()
+        self.register_buffer("texture", texture.flatten() / total)
+        self.register_buffer("structure", structure.flatten() / total)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
         self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
 

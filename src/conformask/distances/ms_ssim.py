@@ -52,12 +52,12 @@ def _similarities(a: Images, b: Images) -> Tensor:
     """Return the similarity at each scale, (N, 5)."""
     similarities = []
     for _ in BETAS:
-        whole, contrast = structural_similarity_index_measure(
+        similarity, contrast = structural_similarity_index_measure(
             a, b, sigma=1.5, reduction="none", data_range=1.0, return_contrast_sensitivity=True
         )
         similarities.append(contrast)
         a, b = POOLED[a.ndim](a, 2), POOLED[b.ndim](b, 2)
-    return torch.stack([*similarities[:-1], whole], dim=1)
+    return torch.stack([*similarities[:-1], similarity], dim=1)
 
 
 def _power(similarities: Tensor) -> Tensor:

@@ -25,7 +25,12 @@ NEGLIGIBLE = 1e-200
 LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """Radix digits of a non-negative float32, as (shift, bits)."""
-STREAMS, THIN, NEAR = 4, 16, 1e-6
+STREAMS = 4
+"""Number of distant places that `histogram` reads in turn."""
+THIN = 16
+"""Step between the runs of pixels that are used for a guess; larger for a large image."""
+NEAR = 1e-6
+"""Relative length of a Newton step that may be the last, so that `crossed` looks for pixels within it."""
 LARGE = 2**25
 """Number of pixels above which an image is read again rather than copied in part, to save memory."""
 
@@ -105,6 +110,7 @@ def full_below(score: Array, weight: Array, offset: float, power: float, goals: 
     """
     scale, limit = 1.0, score
     if power not in (1, 2):
+        # powers once, not in every pass; relative to the largest score they stay within float64
         scale = float(score.max()) + offset or 1.0
         limit = np.divide(np.add(score, offset, dtype=np.float64), scale) ** power
         limit[limit < NEGLIGIBLE] = 0
@@ -123,8 +129,8 @@ def thinning(size: int) -> int:
 def thinned(pixels: Array) -> Array:
     """Copy every sixteenth run of 64 pixels, or fewer of a large image."""
     run, every = 64, 64 * thinning(pixels.size)
-    whole = pixels.size // every * every
-    return np.ascontiguousarray(pixels[:whole].reshape(-1, every)[:, :run]).reshape(-1)
+    length = pixels.size // every * every
+    return np.ascontiguousarray(pixels[:length].reshape(-1, every)[:, :run]).reshape(-1)
 
 
 @compiled
@@ -161,25 +167,25 @@ def crossing(sums: Array, below: float, goal: float) -> tuple[int, float]:
 
     If rounding hides the crossing, it is the last bin with a weight.
     """
-    chosen, before = 0, below
+    place, before = 0, below
     for digit in range(sums.size):
         if sums[digit] > 0:
-            chosen, before = digit, below
+            place, before = digit, below
             below += sums[digit]
             if below > goal:
                 break
-    return chosen, before
+    return place, before
 
 
 @compiled
 def members(keys: Array, weight: Array, shift: int, bits: int, digit: int) -> tuple[Array, Array]:
     """Copy keys and weights of the bin `digit`; always writes and then advances or not, without branches."""
-    kept, kept_weight = np.empty_like(keys), np.empty_like(weight)
+    member_keys, member_weights = np.empty_like(keys), np.empty_like(weight)
     count = 0
     for i in range(keys.size):
-        kept[count], kept_weight[count] = keys[i], weight[i]
+        member_keys[count], member_weights[count] = keys[i], weight[i]
         count += (keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1) == np.uint32(digit)
-    return kept[:count], kept_weight[:count]
+    return member_keys[:count], member_weights[:count]
 
 
 @compiled
@@ -254,11 +260,11 @@ def boundary(keys: Array, weight: Array, coarse: Array, goal: float) -> tuple[in
             key = (key << bits) | digit
         at, count = sum_at(keys, weight, key)
         return key, below, at, count
-    kept, kept_weight = members(keys, weight, *DIGITS[0], digit)
+    member_keys, member_weights = members(keys, weight, *DIGITS[0], digit)
     for shift, bits in DIGITS[1:]:
-        digit, below = crossing(histogram(kept, kept_weight, shift, bits), below, goal)
-        kept, kept_weight = members(kept, kept_weight, shift, bits, digit)
-    return int(kept[0]), below, sum_below(kept_weight, np.inf), kept.size
+        digit, below = crossing(histogram(member_keys, member_weights, shift, bits), below, goal)
+        member_keys, member_weights = members(member_keys, member_weights, shift, bits, digit)
+    return int(member_keys[0]), below, sum_below(member_weights, np.inf), member_keys.size
 
 
 @compiled
@@ -269,7 +275,7 @@ def selection(score: Array, weight: Array, goals: Array) -> Array:
     cumulative weight exceeds the goal (inf if none does), the fraction of the weight at s* that fits, and the
     sums of the scores below and at s*.
     """
-    bits_of_score = score.view(np.uint32)
+    bits_of_score = score.view(np.uint32)  # floats >= 0 have the order of their bits as integers
     coarse = histogram(bits_of_score, weight, *DIGITS[0])
     total = coarse.sum()
     rows = np.empty((goals.size, 4))

@@ -80,7 +80,7 @@ class Power(Family):
         """Return the mask, with the shape of the score, float32 in [0, 1]."""
         lam = per_image(level[:, 0].to(score.device, torch.float32), score)
         share = (lam / (self.epsilon + score.float())).clamp(max=1)
-        return share if self.gamma == 1 else share**self.gamma
+        return share if self.gamma == 1 else share**self.gamma  # no pass for a power of 1
 
     def critical_lambda(
         self, score: Images, error: Images, exponent: float, threshold: float

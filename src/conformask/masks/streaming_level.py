@@ -95,20 +95,21 @@ class Search(ABC):
         """Return the state with one more digit; with the level after the last, or if all or nothing opens."""
         if self.level is not None:
             return self
-        known = self if self.done else replace(self, budget=self._budget(float(sums[0].sum())))
-        if not 0 < known.budget < math.inf:
-            return known._opened(known.budget)
-        through = np.column_stack([np.broadcast_to(known.below, len(sums)), sums]).cumsum(axis=1)
-        places = np.flatnonzero(known.passed(sums, through[:, 1:]))
-        if not places.size and not known.done:
-            return known._opened(math.inf)
-        hidden_by_rounding = not places.size
-        digit = int(np.flatnonzero(sums.any(axis=0))[-1] if hidden_by_rounding else places[0])
-        found = known.at_digit(digit, sums, through[:, digit])
-        if found.done < found.count:
-            return found
-        score = float(np.array([found.key], np.uint32).view(np.float32)[0])
-        return replace(found, level=rounded_down(np.array(found.level_at(score, sums[:, digit]))))
+        state = self if self.done else replace(self, budget=self._budget(float(sums[0].sum())))
+        if not 0 < state.budget < math.inf:
+            return state._opened(state.budget)
+        through = np.column_stack([np.broadcast_to(state.below, len(sums)), sums]).cumsum(axis=1)
+        exceeding = np.flatnonzero(state.passed(sums, through[:, 1:]))
+        if not exceeding.size and not state.done:
+            return state._opened(math.inf)
+        # sums of a pass differ in order from those before: the crossing may vanish in rounding
+        hidden_by_rounding = not exceeding.size
+        digit = int(np.flatnonzero(sums.any(axis=0))[-1] if hidden_by_rounding else exceeding[0])
+        narrowed = state.at_digit(digit, sums, through[:, digit])
+        if narrowed.done < narrowed.count:
+            return narrowed
+        score = float(np.array([narrowed.key], np.uint32).view(np.float32)[0])
+        return replace(narrowed, level=rounded_down(np.array(narrowed.level_at(score, sums[:, digit]))))
 
     def at_digit(self: AnySearch, digit: int, sums: Array, below: Array) -> AnySearch:
         """Return the state with the digit of this pass; below (S,) as the field."""

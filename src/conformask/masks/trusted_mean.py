@@ -124,6 +124,7 @@ def _boundary(s: Array, budgets: Array) -> Array:
     """Return the boundary score and its fraction for each budget, (G, 2)."""
     ascending = np.sort(s)
     sums = np.concatenate([[0.0], ascending.cumsum(dtype=np.float64)])
+    # running means of ascending scores rise; rounding must not break the order that a search needs
     means = np.maximum.accumulate(sums[1:] / np.arange(1, s.size + 1))
     fit = np.searchsorted(means, budgets * (1 + NOISE), side="right")
     fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0

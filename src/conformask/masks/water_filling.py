@@ -70,6 +70,7 @@ class WaterFilling(Family):
             InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
         """
         budgets = spent(score, lam, self.kappa)
+        # a sort on the device costs less than the way to the kernels; on a processor the kernels are faster
         if score.is_cuda and lam.ndim == 1:
             return self.level_by_sorting(score, torch.from_numpy(budgets).to(score.device))
         fill = self._boundary if self.exponent == 1 else self._sigma
@@ -91,7 +92,7 @@ class WaterFilling(Family):
         s = score.float()
         sigma = per_image(level.to(s.device, torch.float32)[:, 0], s)
         partial = (sigma / s) ** (1 / (self.exponent - 1))
-        return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)
+        return torch.where(s <= sigma, 1.0, partial) * (sigma > 0)  # sigma = 0 closes a score of 0, too
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n l"]:
         """Return the level in operations that an ONNX graph has."""
@@ -142,7 +143,7 @@ class WaterFilling(Family):
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 
     def _sigma(self, s: Array, budgets: Array) -> Array:
-        order = np.argsort(budgets)
+        order = np.argsort(budgets)  # the kernel takes ascending goals, and starts each at the last
         levels = np.empty((len(budgets), 1))
         levels[order, 0] = full_below(s, s, 0.0, self._power(self.exponent), budgets[order] * s.size)
         return levels
@@ -191,8 +192,8 @@ class _BoundarySearch(Search):
         return passed
 
     def level_at(self, score: float, at: Array) -> tuple[float, ...]:
-        left = self.budget * self.pixels - np.broadcast_to(self.below, 1)[0]
-        return score, min(1.0, max(0.0, left / at[0]))
+        remaining = self.budget * self.pixels - np.broadcast_to(self.below, 1)[0]
+        return score, min(1.0, max(0.0, remaining / at[0]))
 
 
 @dataclass(frozen=True)
@@ -242,10 +243,10 @@ class _SigmaSearch(Search):
 def boundary_in_graph(ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Float[Tensor, "n 2"]:
     """Return the score at which the budget is spent, and the fraction of it that fits."""
     spent = ascending.double().cumsum(1)
-    whole = within_noise(spent[:, -1:], budget)
+    all_fit = within_noise(spent[:, -1:], budget)
     edge = torch.where(spent > budget, ascending, torch.inf).amin(1, keepdim=True)
-    edge = torch.where(whole, torch.inf, edge)
+    edge = torch.where(all_fit, torch.inf, edge)
     below = torch.where(ascending < edge, ascending.double(), 0.0).sum(1, keepdim=True)
     at = torch.where(ascending == edge, ascending.double(), 0.0).sum(1, keepdim=True)
-    fraction = torch.where(whole, 0.0, ((budget - below) / at).clamp(0, 1))
+    fraction = torch.where(all_fit, 0.0, ((budget - below) / at).clamp(0, 1))
     return torch.stack((edge[:, 0], rounded_down_in_graph(fraction[:, 0])), dim=1)

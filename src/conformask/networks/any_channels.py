@@ -88,13 +88,13 @@ class AnyChannels(nn.Module):
         planes = self._planes(inputs)
         n, channels = planes.shape[:2]
         x, y_hat = planes[:, :, 0], planes[:, :, 1]
-        seen = cues(x, y_hat)
+        image_cues = cues(x, y_hat)
         features = F.leaky_relu(self.first(planes.flatten(0, 1)), 0.2)
         features = mean_of(features.reshape(n, channels, *features.shape[1:]).unbind(dim=1))
-        features = features + self.first_cues(seen)
+        features = features + self.first_cues(image_cues)
         if self.extra:
-            own = extra_cues(inputs[:, self.x_channels - self.extra : self.x_channels])
-            features = features + self.first_extra(own)
+            more_cues = extra_cues(inputs[:, self.x_channels - self.extra : self.x_channels])
+            features = features + self.first_extra(more_cues)
         features = self.refined(features)
         skips = []
         for down in self.down:
@@ -103,11 +103,11 @@ class AnyChannels(nn.Module):
         for up in self.up:
             features = torch.cat([up(features), skips.pop()], dim=1)
         fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
-        fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), seen / 2], dim=1)), 0.2)
-        powers = self.powers(torch.cat([seen, seen * finer(x, y_hat)], dim=1))
+        fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), image_cues / 2], dim=1)), 0.2)
+        powers = self.powers(torch.cat([image_cues, image_cues * finer(x, y_hat)], dim=1))
         logarithm: Tensor = self.out(fine) + powers
         if self.extra:
-            logarithm = logarithm + self.extra_powers(own)
+            logarithm = logarithm + self.extra_powers(more_cues)
         return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
 
     def _planes(self, inputs: Images) -> Tensor:

@@ -135,7 +135,7 @@ class UNet(nn.Module):
         for down in self.down:
             features = down(features)
             skips.append(features)
-        skips.pop()
+        skips.pop()  # the deepest features go on themselves
         for up in self.up:
             features = up(features)
             if skips:

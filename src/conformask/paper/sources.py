@@ -1,6 +1,5 @@
 """The true images of the rows, and all checks that can be made before hours of work."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from conformask.paper.stages import Stage
 from conformask.preparation import population_of, true_images
 from conformask.progress import tracked
 from conformask.storage.as_json import Json
+from conformask.storage.hashes import hash_of_text
 from conformask.tasks import task as task_by_name
 from conformask.types import Distance
 
@@ -152,7 +152,6 @@ def _counts(images: TrueImages) -> dict[str, int]:
 
 
 def _hash_of_files(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in list_images(folder, recursive=True):
-        digest.update(f"{path.relative_to(folder)}\0{path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
+    files = list_images(folder, recursive=True)
+    lines = (f"{path.relative_to(folder)}\0{path.stat().st_size}\n" for path in files)
+    return hash_of_text("".join(lines))[:16]

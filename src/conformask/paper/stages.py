@@ -1,7 +1,5 @@
 """Stages of a long run: each leaves a folder named by the fingerprint of all that it depends on."""
 
-import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError
 from conformask.progress import main_process
-from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
+from conformask.storage.as_json import Json, hash_of, read_json, write_json
 
 VERSION = 2
 """Version of the stages, increased when a stage computes something else from the same settings."""
@@ -36,8 +34,8 @@ class Stage:
     @cached_property
     def fingerprint(self) -> str:
         """Hash that changes with the settings of this stage, or of one that it depends on."""
-        parts = [VERSION, self.kind, to_jsonable(self.settings), [stage.fingerprint for stage in self.needs]]
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
+        parts = [VERSION, self.kind, self.settings, [stage.fingerprint for stage in self.needs]]
+        return hash_of(parts)[:12]
 
     @property
     def folder(self) -> str:

@@ -1,15 +1,14 @@
 """Statistics of test images: means, correlations, ratios and differences, with 95 % intervals."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
+from conformask.conformal import intervals
 from conformask.types import Array
-
-DRAWS = 2000
-LEVEL = 0.95
-FEWEST = 3
 
 
 @dataclass(frozen=True)
@@ -31,20 +30,17 @@ NOTHING = Estimate(np.nan, np.nan, np.nan)
 
 def mean(values: Array) -> Estimate:
     """Estimate the mean of the finite values."""
-    return _estimate(lambda columns: columns[0].mean(axis=-1), values)
+    return _estimate(lambda a: a.mean(axis=-1), values)
 
 
 def correlation(a: Array, b: Array) -> Estimate:
     """Estimate Pearson's r where both are known; not known for fewer than three images or a constant."""
-    finite = np.isfinite(a) & np.isfinite(b)
-    if finite.sum() < FEWEST or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
-        return NOTHING
-    return _estimate(_pearson, a, b)
+    return NOTHING if intervals.correlation(a, b) is None else _estimate(_pearson, a, b)
 
 
 def ratio(a: Array, b: Array) -> Estimate:
     """Estimate mean a / mean b over the images where both are known."""
-    return _estimate(lambda columns: columns[0].mean(axis=-1) / columns[1].mean(axis=-1), a, b)
+    return _estimate(lambda a, b: a.mean(axis=-1) / b.mean(axis=-1), a, b)
 
 
 def difference(a: Array, b: Array) -> Estimate:
@@ -57,24 +53,20 @@ def significant(estimate: Estimate) -> bool:
     return estimate.exists and not estimate.low <= 0 <= estimate.high
 
 
-def _estimate(measure: Callable[[tuple[Array, ...]], Array], *columns: Array) -> Estimate:
+def _estimate(measure: Callable[..., Array], *columns: Array) -> Estimate:
     finite = np.logical_and.reduce([np.isfinite(column) for column in columns])
     finite_columns = [column[finite] for column in columns]
-    n = len(finite_columns[0])
-    if n == 0:
+    if not finite.any():
         return NOTHING
-    draws = np.random.default_rng(0).integers(n, size=(DRAWS, n))
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = float(measure(tuple(finite_columns)))
-        resampled = measure(tuple(column[draws] for column in finite_columns))
-    resampled = resampled[np.isfinite(resampled)]
-    if len(resampled) == 0 or not np.isfinite(value):
+        value = float(measure(*finite_columns))
+        drawn = intervals.resampled(measure, *finite_columns)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) == 0 or not np.isfinite(value):
         return NOTHING
-    tail = (1 - LEVEL) / 2
-    return Estimate(value, float(np.quantile(resampled, tail)), float(np.quantile(resampled, 1 - tail)))
+    return Estimate(value, *intervals.percentiles(drawn))
 
 
-def _pearson(columns: tuple[Array, ...]) -> Array:
-    a, b = (column - column.mean(axis=-1, keepdims=True) for column in columns)
-    covariance = (a * b).sum(axis=-1)
-    return np.asarray(covariance / np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1)))
+def _pearson(a: Array, b: Array) -> Array:
+    with warnings.catch_warnings(action="ignore", category=stats.ConstantInputWarning):  # NaN then
+        return np.asarray(stats.pearsonr(a, b, axis=-1).statistic)

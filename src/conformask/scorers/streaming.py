@@ -1,6 +1,5 @@
 """Measures of a collection larger than memory: part by part, resumable, on several devices."""
 
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from conformask.storage.as_json import claim
 from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder, remove_if_empty
+from conformask.storage.hashes import hash_of_parts, hash_of_text
 from conformask.training.processes import Compute, launch_fabric
 from conformask.types import Array, Batch
 
@@ -114,15 +114,16 @@ def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
 
 def _contents(batch: Batch) -> Array:
     """Return for each image a hash of everything known about it."""
-    hashes = []
-    for place in range(len(batch)):
-        hashed = hashlib.sha256()
-        for values in (batch.x, batch.y_hat, batch.y, batch.region):
-            hashed.update(b"none" if values is None else values[place].cpu().numpy().tobytes())
-        for column in (batch.names, batch.category, batch.weight):
-            hashed.update(repr(column and column[place]).encode())
-        hashes.append(hashed.hexdigest())
-    return np.array(hashes)
+    images = (batch.x, batch.y_hat, batch.y, batch.region)
+    columns = (batch.names, batch.category, batch.weight)
+
+    def parts(place: int) -> Iterator[bytes]:
+        for values in images:
+            yield b"none" if values is None else values[place].cpu().numpy().tobytes()
+        for column in columns:
+            yield repr(column and column[place]).encode()
+
+    return np.array([hash_of_parts(parts(place)) for place in range(len(batch))])
 
 
 def _is_of(file: Path, images: Triplets) -> bool:
@@ -137,4 +138,4 @@ def _is_of(file: Path, images: Triplets) -> bool:
 
 def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
     parts = repr((scorer.fingerprint, triplets.names, *triplets.reading.facts, key))
-    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+    return hash_of_text(parts)[:16]

@@ -1,6 +1,5 @@
 """Named arrays as npz, never pickled."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from conformask.errors import MismatchError, failure_of_system
 from conformask.storage.atomic import atomic_write, existing
+from conformask.storage.hashes import hash_of_parts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,9 +46,7 @@ def read_arrays(path: Path) -> dict[str, Array]:
 
 def hash_of_arrays(arrays: Mapping[str, Array]) -> str:
     """Return the SHA-256 of names, types, shapes and values."""
-    digest = hashlib.sha256()
-    for name, values in sorted(arrays.items()):
-        digest.update(
-            f"{name}{values.dtype.str}{values.shape}".encode() + np.ascontiguousarray(values).tobytes()
-        )
-    return digest.hexdigest()
+    return hash_of_parts(
+        f"{name}{values.dtype.str}{values.shape}".encode() + np.ascontiguousarray(values).tobytes()
+        for name, values in sorted(arrays.items())
+    )

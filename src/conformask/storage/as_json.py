@@ -1,6 +1,5 @@
 """Records as JSON: infinities are strings, NaN is null; records of a newer conformask are refused."""
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from conformask.errors import MismatchError, failure_of_system
 from conformask.storage.atomic import atomic_write, existing
 from conformask.storage.claims import claimed_by, refuse_unclaimed
+from conformask.storage.hashes import hash_of_text
 
 Json = Any
 """Value of JSON: None, bool, int, float, str, or lists and string-keyed dicts of these."""
@@ -97,7 +97,7 @@ def to_jsonable(value: Any) -> Json:
 
 def hash_of(value: Json) -> str:
     """Return the SHA-256 of a value as JSON, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(to_jsonable(value), sort_keys=True).encode()).hexdigest()
+    return hash_of_text(json.dumps(to_jsonable(value), sort_keys=True))
 
 
 def number(value: float | str | None) -> float:

@@ -4,7 +4,6 @@ A file is on the disk before it gets its name, so that even a power cut leaves t
 """
 
 import errno
-import hashlib
 import os
 import shutil
 import socket
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError, MissingFileError, OutputError
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed
+from conformask.storage.hashes import hash_of_text
 
 MARK = f"{OWN_NAME}-"
 """Beginning of the names of unfinished files."""
@@ -41,32 +41,33 @@ def atomic_write(path: Path) -> Iterator[Path]:
             to, the disk is full, or the name is too long.
     """
     refuse_unclaimed([path])
-    aside = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    unfinished = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sweep(path.parent)
-        yield aside
-        for written in (aside, *aside.rglob("*")):
+        yield unfinished
+        # before the rename: a name must never lead to content that is not on the disk yet
+        for written in (unfinished, *unfinished.rglob("*")):
             _to_disk(written)
-        if aside.is_dir() and path.is_dir() and not path.is_symlink():
+        if unfinished.is_dir() and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        aside.replace(path)
+        unfinished.replace(path)
     except OSError as error:
         if isinstance(error, ConformaskError):
             raise
         remedy = "give it a shorter name" if error.errno == errno.ENAMETOOLONG else "choose another folder"
         raise OutputError(f"cannot write {path}: {error.strerror or error}; {remedy}") from error
     finally:
-        _try_to_remove(aside)
+        _try_to_remove(unfinished)
 
 
 @cache
 def sweep(folder: Path) -> None:
     """Remove what dead processes of this machine left unfinished in a folder; once per process."""
-    for left in folder.glob(f"{MARK}{_here()}-*"):
-        process = left.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
+    for leftover in folder.glob(f"{MARK}{_here()}-*"):
+        process = leftover.name.removeprefix(f"{MARK}{_here()}-").split("-")[0]
         if process.isdigit() and not _alive(int(process)):
-            _try_to_remove(left)
+            _try_to_remove(leftover)
 
 
 @cache
@@ -75,7 +76,7 @@ def _here() -> str:
     numbers = ""
     with suppress(OSError):
         numbers = os.readlink("/proc/self/ns/pid")
-    return hashlib.sha256(f"{socket.gethostname()}{numbers}".encode()).hexdigest()[:8]
+    return hash_of_text(f"{socket.gethostname()}{numbers}")[:8]
 
 
 def _alive(process: int) -> bool:

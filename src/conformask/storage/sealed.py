@@ -82,12 +82,12 @@ def publish(
     """
     named = {f"{stem}-{hash_of_arrays(content)[:8]}.npz": content for stem, content in arrays.items()}
     refuse_unclaimed([path])
-    before = claimed_by(path)
+    claimed = claimed_by(path)
     for name, content in named.items():
         if not _holds(path.parent / name, content):
             write_arrays(path.parent / name, content)
     files = {name: path_hash(path.parent / name) for name in (*named, *sealed)}
-    replaced = [name for name in before if _is_array_file(name, arrays) and name not in files]
+    replaced = [name for name in claimed if _is_array_file(name, arrays) and name not in files]
     replaced = [name for name in replaced if (path.parent / name).is_file()]
     content = to_jsonable({**record, "files": files, "replaced": replaced})
     if outdated is not None:
@@ -115,7 +115,7 @@ def read_published(path: Path, stems: Iterable[str]) -> SealedRecord:
                 record, {stem: read_arrays(path.parent / _named(record, stem)) for stem in stems}
             )
         except (MismatchError, MissingFileError):
-            if record == read_json(path):
+            if record == read_json(path):  # else a writer replaced the files in between
                 raise
     raise MismatchError(f"{path} is being rewritten all the time: read it when writing has finished")
 

@@ -171,7 +171,7 @@ def fit(
     config = config.resolved(len(train))  # type: ignore[arg-type]
     rate = config.learning_rate or FROM_SCRATCH
     module = TrainingModule(network, objective, learning_rate=rate, seed=config.seed, turns=turns)
-    start = {name: value.clone() for name, value in network.state_dict().items()}
+    initial_weights = {name: value.clone() for name, value in network.state_dict().items()}
     started = time.monotonic()
     loss_before = _mean_loss(module, selection, config)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
@@ -191,7 +191,7 @@ def fit(
     if is_worse_than_start is not None and not worse:
         worse = _in_use(module, lambda: is_worse_than_start(network))
     if worse:
-        network.load_state_dict(start)
+        network.load_state_dict(initial_weights)
         warnings.warn(
             "no epoch improved on the initial network on the selection images; its weights were restored",
             stacklevel=3,
@@ -300,8 +300,8 @@ def _claim(out: Path, identity: dict[str, Json], record: Record, resume: bool, *
             f"{out} contains {results[0]} from something that cannot be resumed: choose another folder"
         )
     if resume and path.exists():
-        before, now = _flat(read_json(path)), _flat(to_jsonable(identity))
-        changed = [key for key in now if before.get(key) != now[key] and key not in HOW_LONG]
+        stored, current = _flat(read_json(path)), _flat(to_jsonable(identity))
+        changed = [key for key in current if stored.get(key) != current[key] and key not in HOW_LONG]
         if changed:
             raise MismatchError(
                 f"{out} was started with different settings ({', '.join(changed)}): use the same to resume it"

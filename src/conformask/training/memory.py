@@ -17,17 +17,17 @@ class CachedReader:
 
     def __init__(self, read: Callable[[int], tuple[Tensor, ...]]) -> None:
         self._read = read
-        self._kept: dict[int, tuple[Tensor, ...]] = {}
+        self._items: dict[int, tuple[Tensor, ...]] = {}
         self._bytes = 0
 
     def __call__(self, index: int) -> tuple[Tensor, ...]:
         """Return the result of read(index), from the cache if it is there."""
-        if index in self._kept:
-            return self._kept[index]
+        if index in self._items:
+            return self._items[index]
         item, worker = self._read(index), get_worker_info()
         self._bytes += sum(tensor.nbytes for tensor in item)
         if self._bytes <= LIMIT // (1 if worker is None else worker.num_workers):
-            self._kept[index] = item
+            self._items[index] = item
         return item
 
 

@@ -84,13 +84,15 @@ def check_devices(devices: int | str) -> None:
     if devices in ("auto", 1, "1"):
         return
     cores = os.cpu_count() or 1
-    there = cores if best_device().type == "cpu" else torch.accelerator.device_count()
+    available = cores if best_device().type == "cpu" else torch.accelerator.device_count()
     try:
-        asked = Fabric(devices=devices).world_size
+        requested = Fabric(devices=devices).world_size
     except (TypeError, ValueError, MisconfigurationException):
-        asked = 0
-    if not 0 < asked <= there:
-        raise InvalidArgumentError(f"devices = {devices}: this machine has {there}; give a number, or auto")
+        requested = 0
+    if not 0 < requested <= available:
+        raise InvalidArgumentError(
+            f"devices = {devices}: this machine has {available}; give a number, or auto"
+        )
 
 
 ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")

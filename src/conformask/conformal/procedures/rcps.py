@@ -1,6 +1,5 @@
 """A bound on the mean, for most calibration sets: risk-controlling masks (Bates et al. 2021)."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +11,7 @@ from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import smallest_set
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.statements import stated
+from conformask.storage.hashes import hash_of_text
 
 
 @dataclass(frozen=True)
@@ -55,5 +55,5 @@ class RCPS:
 
 def hashed_order(names: Sequence[str] | np.ndarray) -> list[int]:
     """Return an order that depends on the names alone, not on how they were listed."""
-    keys = [hashlib.sha256(str(name).encode()).digest() for name in names]
+    keys = [hash_of_text(str(name)) for name in names]
     return sorted(range(len(keys)), key=keys.__getitem__)

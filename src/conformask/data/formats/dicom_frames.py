@@ -1,6 +1,5 @@
 """Headers of DICOM files: the properties of each slice, and checks that a file holds a usable image."""
 
-import hashlib
 import os
 import warnings
 import zlib
@@ -17,6 +16,7 @@ import numpy as np
 
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, one_line
+from conformask.storage.hashes import hash_of_text
 from conformask.types import Array
 
 MARK, MARK_AT = b"DICM", 128
@@ -130,7 +130,7 @@ class DicomFrame:
         """
         number = str(self.data.get("PatientID") or "").strip()
         issuer = str(self.data.get("IssuerOfPatientID") or "").strip()
-        digest = hashlib.sha256(f"{issuer}\0{number}".encode()).hexdigest()
+        digest = hash_of_text(f"{issuer}\0{number}")
         return f"patient-{digest[:16]}" if number else None
 
     @cached_property
