@@ -45,9 +45,10 @@ def grouped_proportion(
     if variance < NOTHING:
         return share, clopper_pearson(share * k, k, level)
     tail = (1 - level) / 2
-    wider = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
-    effective = min(n, wider * share * (1 - share) / variance)
-    return share, clopper_pearson(share * effective, effective, level)
+    # the variance has the degrees of freedom of k groups, not of n images (Korn and Graubard 1998)
+    t_ratio = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
+    n_effective = min(n, t_ratio * share * (1 - share) / variance)
+    return share, clopper_pearson(share * n_effective, n_effective, level)
 
 
 def bootstrap(
@@ -63,7 +64,7 @@ def bootstrap(
     sums, counts = np.bincount(index, values), np.bincount(index)
     if len(sums) == 1:
         return float(values.mean()), float(values.mean())
-    drawn = stats.bootstrap(
+    resampled = stats.bootstrap(
         (sums, counts),
         lambda sums, counts, axis: sums.sum(axis=axis) / counts.sum(axis=axis),
         paired=True,
@@ -73,7 +74,7 @@ def bootstrap(
         method="percentile",
         rng=np.random.default_rng(seed),
     )
-    return float(drawn.confidence_interval.low), float(drawn.confidence_interval.high)
+    return float(resampled.confidence_interval.low), float(resampled.confidence_interval.high)
 
 
 def correlation(a: Values, b: Values, measure: Callable[..., Any] = stats.pearsonr) -> float | None:

@@ -92,12 +92,12 @@ class Promise:
 
     def claim(self, distance: str, threshold: float) -> str:
         """Return the promise as a formula."""
-        given = self.population.given
+        condition = self.population.given
         if self.statement.bounds_a_mean:
             distance = self.unit.distance(distance)
         else:
-            given = self.unit.given + given
-        claim = self.certainty.claim(self.statement.claim(distance, threshold, given))
+            condition = self.unit.given + condition
+        claim = self.certainty.claim(self.statement.claim(distance, threshold, condition))
         return claim if self.delta is None else self.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
