@@ -9,7 +9,7 @@ from conformask.losses import loss_of_terms
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.records.loss import LossTerms
-from conformask.types import Scorer
+from conformask.scorers.scorer import Scorer
 
 
 def calibrated(scorer: Scorer, images: Triplets, *, distance: Any = "l1", **words: Any) -> Masker:

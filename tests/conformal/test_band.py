@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from conformask.conformal.band import below_all, pointwise_delta, rank_bounds
+from conformask.conformal.band import pointwise_delta, probability_below_all, rank_bounds
 from conformask.conformal.order import binomial_rank
 
 
@@ -33,10 +33,10 @@ def steck(bounds: list[Fraction]) -> Fraction:
 
 def test_one_and_two_points() -> None:
     for a in (0.0, 0.1, 0.6, 1.0):
-        assert below_all(np.array([a])) == pytest.approx(a, abs=1e-12)
+        assert probability_below_all(np.array([a])) == pytest.approx(a, abs=1e-12)
         for b in (a, min(1, a + 0.2), 1.0):
             exact = 2 * a * b - a * a
-            assert below_all(np.array([a, b])) == pytest.approx(exact, abs=1e-12)
+            assert probability_below_all(np.array([a, b])) == pytest.approx(exact, abs=1e-12)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 12])
@@ -45,14 +45,14 @@ def test_against_stecks_determinant(n: int) -> None:
     for _ in range(10):
         bounds = np.sort(generator.integers(1, 1000, n))
         exact = float(steck([Fraction(int(b), 1000) for b in bounds]))
-        assert below_all(bounds / 1000) == pytest.approx(exact, abs=1e-11)
+        assert probability_below_all(bounds / 1000) == pytest.approx(exact, abs=1e-11)
 
 
 @pytest.mark.parametrize(("n", "delta"), [(20, 0.05), (100, 0.01), (400, 0.003)])
 def test_against_brute_simulation(n: int, delta: float) -> None:
     bounds, draws = rank_bounds(n, delta), 6_000_000 // n
     uniform = np.sort(np.random.default_rng(n).random((draws, n), dtype=np.float32), axis=1)
-    share, exact = (uniform <= bounds).all(axis=1).mean(), below_all(bounds)
+    share, exact = (uniform <= bounds).all(axis=1).mean(), probability_below_all(bounds)
     assert share == pytest.approx(exact, abs=4 * math.sqrt(exact * (1 - exact) / draws))
 
 
@@ -60,7 +60,7 @@ def test_against_brute_simulation(n: int, delta: float) -> None:
 def test_the_delta_of_one_rank_exhausts_that_of_all(delta: float) -> None:
     for n in (1, 2, 3, 10, 100, 1000):
         found = pointwise_delta(n, delta)
-        missed = 1 - below_all(rank_bounds(n, found))
+        missed = 1 - probability_below_all(rank_bounds(n, found))
         assert missed <= delta * (1 + 1e-9)
         assert missed == pytest.approx(delta, rel=1e-3)
 
@@ -93,6 +93,6 @@ def test_bounds_are_quantiles_of_order_statistics() -> None:
 
 
 def test_bounds_that_reach_1_and_impossible_ones() -> None:
-    assert below_all(np.ones(50)) == pytest.approx(1, abs=1e-10)
-    assert below_all(np.array([0.0, 0.5, 1.0])) == 0
-    assert below_all(np.array([1e-200, 0.5, 1.0])) == pytest.approx(0, abs=1e-100)
+    assert probability_below_all(np.ones(50)) == pytest.approx(1, abs=1e-10)
+    assert probability_below_all(np.array([0.0, 0.5, 1.0])) == 0
+    assert probability_below_all(np.array([1e-200, 0.5, 1.0])) == pytest.approx(0, abs=1e-100)

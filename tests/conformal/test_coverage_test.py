@@ -118,5 +118,5 @@ def test_losses_are_what_the_promise_is_about() -> None:
     assert ImageOfNewGroup().losses(distances, groups) == pytest.approx([distances[:3].mean(), distances[3]])
     assert Image().losses(distances, groups).tolist() == distances[[0, 3]].tolist()
     assert first_of_each(np.array(["b", "a", "b", "c", "a"])).tolist() == [0, 1, 3]
-    assert PValues(0.02, 0.99).corrected(3) == PValues(0.06, 0.99)
-    assert PValues(0.5, 0.6).corrected(3) == PValues(1.0, 0.6)
+    assert PValues(0.02, 0.99).correct(3) == PValues(0.06, 0.99)
+    assert PValues(0.5, 0.6).correct(3) == PValues(1.0, 0.6)

@@ -6,13 +6,13 @@ import pytest
 from conformask.conformal.certainty import Marginal, Simultaneous, TrainingConditional
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.lambdas import Adaptive, Constant
-from conformask.conformal.meaning import meaning
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.presets import DEFAULTS, GUARANTEES, guarantee, takes
 from conformask.conformal.procedures import Axes, Procedure, words
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
+from conformask.report.promise_status import meaning
 
 
 @pytest.mark.parametrize("name", GUARANTEES)

@@ -75,7 +75,7 @@ def test_defaults() -> None:
 def test_it_is_calibrated_saved_loaded_and_traced(make: type, family: str, tmp_path: Path) -> None:
     heuristic = Heuristic(lambda x, y_hat: x.abs(), channels=1, family=family)
     expected, masker = (
-        calibrate(scorer, CALIBRATION, threshold=0.03, distance="l1") for scorer in (heuristic, make())
+        calibrate(scorer, CALIBRATION, threshold=0.03, loss="l1") for scorer in (heuristic, make())
     )
     assert masker.card.family == expected.card.family
     assert torch.equal(masks(masker), masks(expected))

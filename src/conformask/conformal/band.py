@@ -19,15 +19,16 @@ def pointwise_delta(n: int, delta: float) -> float:
     """
 
     def excess(log_delta: float) -> float:
-        return 1 - below_all(rank_bounds(n, float(np.exp(log_delta)))) - delta
+        return 1 - probability_below_all(rank_bounds(n, float(np.exp(log_delta)))) - delta
 
     low, high = np.log(delta / n), np.log(delta)
     if n == 1 or excess(low) > 0:
         return float(np.exp(low))
-    solved = float(optimize.brentq(excess, low, high, xtol=1e-4))
-    while excess(solved) > 0:
-        solved -= 1e-4
-    return float(np.exp(solved))
+    root = float(optimize.brentq(excess, low, high, xtol=1e-4))
+    # brentq may stop on the side where the band is too narrow
+    while excess(root) > 0:
+        root -= 1e-4
+    return float(np.exp(root))
 
 
 def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
@@ -36,7 +37,7 @@ def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
     return np.asarray(stats.beta.isf(delta, ranks, n + 1 - ranks))
 
 
-def below_all(bounds: Float[np.ndarray, "n"]) -> float:
+def probability_below_all(bounds: Float[np.ndarray, "n"]) -> float:
     """Compute P(U_(j) <= bounds_j for all j), U uniform, by Noe's recursion as a Poisson process.
 
     At each bound, at least as many points as there are bounds so far must have come (Khmaladze and
@@ -46,8 +47,8 @@ def below_all(bounds: Float[np.ndarray, "n"]) -> float:
     start, mass = 0, np.array([1.0])
     for needed, step in enumerate(np.diff(bounds, prepend=0.0, append=1.0), start=1):
         mass = np.convolve(mass, _increments(n * step))
-        lost = max(0, min(needed, n) - start)
-        mass, start = mass[lost:], start + lost
+        n_dropped = max(0, min(needed, n) - start)
+        mass, start = mass[n_dropped:], start + n_dropped
         counts = np.flatnonzero(mass > NEGLIGIBLE)
         if len(counts) == 0:
             return 0.0

@@ -24,8 +24,9 @@ def waudby_smith_ramdas(losses: Float[np.ndarray, "n"], level: float, delta: flo
     count = np.arange(1, n + 1)
     mean = (0.5 + losses.cumsum()) / (count + 1)
     variance = (0.25 + ((losses - mean) ** 2).cumsum()) / (count + 1)
-    before = np.concatenate([[0.25], variance[:-1]])
-    stake = np.minimum(1, np.sqrt(2 * math.log(1 / delta) / (n * before)))
+    # a stake may use only losses before its own, or the wealth would be no martingale
+    earlier_variance = np.concatenate([[0.25], variance[:-1]])
+    stake = np.minimum(1, np.sqrt(2 * math.log(1 / delta) / (n * earlier_variance)))
     with np.errstate(divide="ignore"):
         wealth = np.log1p(-stake * (losses - level)).cumsum()
     return bool(wealth.max() >= math.log(1 / delta) * (1 - ROUNDING))

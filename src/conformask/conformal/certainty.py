@@ -18,7 +18,7 @@ from conformask.conformal.order import (
     smallest_marginal_set,
     smallest_set,
 )
-from conformask.conformal.words import with_probability
+from conformask.conformal.statements import with_probability
 from conformask.errors import InvalidArgumentError
 
 THRESHOLDS = 64
@@ -95,14 +95,14 @@ class Simultaneous:
 
     def claim(self, statement: str) -> str:
         """Return the statement as one of many that hold at once."""
-        declared = max(len(self.thresholds), 1)
-        every = f"for {declared} thresholds and every confidence at once"
-        return with_probability(self.delta, f"{every}, {statement}")
+        n_declared = max(len(self.thresholds), 1)
+        scope = f"for {n_declared} thresholds and every confidence at once"
+        return with_probability(self.delta, f"{scope}, {statement}")
 
     def rank(self, n: int, confidence: float) -> int:
         """Return the rank at this confidence, from the band for all confidences and thresholds."""
-        declared = max(len(self.thresholds), THRESHOLDS)
-        return binomial_rank(n, confidence, pointwise_delta(n, self.delta / declared))
+        n_declared = max(len(self.thresholds), THRESHOLDS)
+        return binomial_rank(n, confidence, pointwise_delta(n, self.delta / n_declared))
 
     def smallest_set(self, confidence: float) -> int:
         """Return the smallest n whose rank is at least 1."""
@@ -114,8 +114,8 @@ class Simultaneous:
         positive = unmasked[unmasked > 0]
         low, high = (positive.min() / 10, positive.max()) if len(positive) else (1.0, 1.0)
         others = np.geomspace(min(low, selection.threshold), max(high, selection.threshold), THRESHOLDS - 1)
-        declared = sorted({selection.threshold, *map(float, others)})
-        return replace(self, thresholds=tuple(declared))
+        thresholds = sorted({selection.threshold, *map(float, others)})
+        return replace(self, thresholds=tuple(thresholds))
 
     def snapped(self, threshold: float) -> float:
         """Return the largest declared threshold that is at most `threshold`.
@@ -123,12 +123,12 @@ class Simultaneous:
         Raises:
             InvalidArgumentError: all declared thresholds are larger.
         """
-        below = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
-        if not below:
+        candidates = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
+        if not candidates:
             raise InvalidArgumentError(
                 f"threshold = {threshold:g} is below the smallest declared threshold, {self.thresholds[0]:g}"
             )
-        return below[-1]
+        return candidates[-1]
 
 
 Certainty = Marginal | TrainingConditional | Simultaneous

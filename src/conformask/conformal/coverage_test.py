@@ -31,7 +31,7 @@ class PValues:
     worse: float
     better: float
 
-    def corrected(self, comparisons: int) -> "PValues":
+    def correct(self, comparisons: int) -> "PValues":
         """Return the p-values for the worst of this many comparisons (Bonferroni)."""
         return PValues(min(1.0, comparisons * self.worse), self.better)
 
@@ -60,10 +60,12 @@ def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses:
     Calibration set and new images are drawn from the calibration images, whole groups where the promise
     counts groups, and the rule is made from the drawn set.
     """
-    measured = losses.mean()
-    drawn = np.array(list(_draws(promise, calibration, len(losses))))
+    mean_loss = losses.mean()
+    resampled_means = np.array(list(_draws(promise, calibration, len(losses))))
     worse, better = (
-        float(1 + beyond.sum()) / (1 + DRAWS) for beyond in (drawn >= measured, drawn <= measured)
+        # + 1 counts the measurement as a draw: a p-value is never 0
+        float(1 + beyond.sum()) / (1 + DRAWS)
+        for beyond in (resampled_means >= mean_loss, resampled_means <= mean_loss)
     )
     return PValues(worse, better)
 
@@ -76,11 +78,11 @@ def resampled_failing_share(promise: Guarantee, calibration: CalibrationData, le
 def _draws(promise: Guarantee, calibration: CalibrationData, units: int) -> Iterator[float]:
     """Yield the mean losses of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
-    grouped = promise.by_group
-    own = members(calibration.column("group") if grouped else np.arange(calibration.n))
+    by_group = promise.by_group
+    group_members = members(calibration.column("group") if by_group else np.arange(calibration.n))
     for _ in range(DRAWS):
-        rule = promise.rule(calibration.take(*_drawn(own, len(own), generator)))
-        places, groups = _drawn(own, units, generator)
+        rule = promise.rule(calibration.take(*_draw_groups(group_members, len(group_members), generator)))
+        places, groups = _draw_groups(group_members, units, generator)
         losses = _losses(promise, calibration.take(places, groups), rule)
         yield float(promise.unit.losses(losses, groups).mean())
 
@@ -94,7 +96,9 @@ def _losses(promise: Guarantee, images: CalibrationData, rule: Rule) -> PerImage
     return promise.statement.losses(distances, images.threshold)
 
 
-def _drawn(own: list[Places], count: int, generator: np.random.Generator) -> tuple[Places, Places]:
+def _draw_groups(
+    group_members: list[Places], count: int, generator: np.random.Generator
+) -> tuple[Places, Places]:
     """Draw `count` groups; return the places of their images, and groups: one drawn twice counts as two."""
-    places = [own[group] for group in generator.integers(len(own), size=count)]
+    places = [group_members[group] for group in generator.integers(len(group_members), size=count)]
     return np.concatenate(places), np.repeat(np.arange(count), [len(place) for place in places])

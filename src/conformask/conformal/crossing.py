@@ -41,13 +41,13 @@ def between_grid_points(
 
     The result is 0 or inf where first_crossing gives it, and the last passing point where the next is inf.
     """
-    passed = np.searchsorted(grid, first_crossing(grid, distance, threshold))
-    following = np.minimum(passed + 1, len(grid) - 1)
+    last_passing = np.searchsorted(grid, first_crossing(grid, distance, threshold))
+    next_points = np.minimum(last_passing + 1, len(grid) - 1)
     rows = np.arange(len(distance))
-    low, high = distance[rows, passed], distance[rows, following]
+    low, high = distance[rows, last_passing], distance[rows, next_points]
     share = np.clip((threshold - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
-    crossings, end = grid[passed], grid[following]
-    between = (passed > 0) & np.isfinite(end)
+    crossings, end = grid[last_passing], grid[next_points]
+    between = (last_passing > 0) & np.isfinite(end)
     crossings[between] += share[between] * (end[between] - crossings[between])
     return np.asarray(crossings, dtype=np.float64)
 
@@ -60,6 +60,7 @@ def refined(
     `critical` are critical lambdas of images other than the calibration's. The points are quantiles of them,
     within SPREAD standard errors of 1 - confidence, so that few images are lost from one point to the next.
     """
+    # the binomial standard error of the share of images below the deployed lambda
     half = SPREAD * np.sqrt(confidence * (1 - confidence) / len(critical))
     shares = np.linspace(max(1 - confidence - half, 0), min(1 - confidence + half, 1), REFINED)
     points = np.quantile(np.clip(critical, grid[1], grid[-2]), shares)

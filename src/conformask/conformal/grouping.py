@@ -28,8 +28,8 @@ def kth_smallest(
     values: Float[np.ndarray, "n *g"], groups: Labels, share: float
 ) -> Float[np.ndarray, "k *g"]:
     """Return the k-th smallest value of each group, which at least this share of its values do not exceed."""
-    places = [(own, _rank(share, len(own)) - 1) for own in members(groups)]
-    return np.stack([np.partition(values[own], place, axis=0)[place] for own, place in places])
+    ranks = [(places, _rank(share, len(places)) - 1) for places in members(groups)]
+    return np.stack([np.partition(values[places], rank, axis=0)[rank] for places, rank in ranks])
 
 
 def kth_largest(values: Float[np.ndarray, "n"], groups: Labels, share: float) -> Float[np.ndarray, "k"]:

@@ -44,11 +44,12 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
     """Calibrate the shift of the bound; None where images are too few or have no features."""
     if calibration.features is None:
         return None
-    used = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
+    # without a regression the bound is one constant, exp(shift), valid all the same
+    quantile = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
     with np.errstate(divide="ignore"):
-        excess = np.log(calibration.distance[:, -1]) - used(calibration.features)
-    shift = _quantile(excess, _each_group_alike(calibration.group, len(excess)), confidence)
-    return ImageBound(used, shift, confidence) if shift < np.inf else None
+        excess = np.log(calibration.distance[:, -1]) - quantile(calibration.features)
+    shift = _quantile(excess, _equal_group_weights(calibration.group, len(excess)), confidence)
+    return ImageBound(quantile, shift, confidence) if shift < np.inf else None
 
 
 def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
@@ -58,9 +59,9 @@ def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
     return float(values[order[reached.argmax()]]) if reached.any() else np.inf
 
 
-def _each_group_alike(groups: Array | None, n: int) -> PerImage:
+def _equal_group_weights(groups: Array | None, n: int) -> PerImage:
     """Return weights of the images that add up to 1 in each group."""
     if groups is None:
         return np.ones(n)
-    _, place, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return np.asarray(1 / counts[place])
+    _, group_index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[group_index])

@@ -45,9 +45,10 @@ def grouped_proportion(
     if variance < NOTHING:
         return share, clopper_pearson(share * k, k, level)
     tail = (1 - level) / 2
-    wider = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
-    effective = min(n, wider * share * (1 - share) / variance)
-    return share, clopper_pearson(share * effective, effective, level)
+    # the variance has the degrees of freedom of k groups, not of n images (Korn and Graubard 1998)
+    t_ratio = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
+    n_effective = min(n, t_ratio * share * (1 - share) / variance)
+    return share, clopper_pearson(share * n_effective, n_effective, level)
 
 
 def resampled(

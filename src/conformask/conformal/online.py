@@ -46,8 +46,8 @@ class OnlineLambda:
         """The lambda for the next image; 0 where gamma is not above 0, or nothing is known yet."""
         if self.level <= 0 or not self.past:
             return 0.0
-        place = math.ceil(min(self.level, 1.0) * len(self.past) - ROUNDING)
-        return self.past[max(place, 1) - 1]
+        rank = math.ceil(min(self.level, 1.0) * len(self.past) - ROUNDING)
+        return self.past[max(rank, 1) - 1]
 
     def learn(self, critical_lambda: float, *, failed: bool) -> None:
         """Learn from an image whose truth is now known: its critical lambda, and whether its mask failed.
@@ -60,8 +60,8 @@ class OnlineLambda:
 
     def bound(self, images: int, start: float | None = None) -> float:
         """Return the largest mean number of failures on any sequence of this many images."""
-        first = 1 - self.confidence if start is None else start
-        return 1 - self.confidence + (first + self.eta * self.confidence) / (self.eta * images)
+        start_level = 1 - self.confidence if start is None else start
+        return 1 - self.confidence + (start_level + self.eta * self.confidence) / (self.eta * images)
 
     def to_json(self) -> dict[str, Json]:
         """Return the whole state as JSON."""

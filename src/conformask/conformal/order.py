@@ -58,8 +58,8 @@ def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, 
     if budget < -ROUNDING:
         return 0.0
     order = np.argsort(critical, kind="stable")
-    place = int(np.searchsorted(weights[order].cumsum(), budget + ROUNDING, side="right"))
-    return float(critical[order[place]]) if place < len(critical) else math.inf
+    index = int(np.searchsorted(weights[order].cumsum(), budget + ROUNDING, side="right"))
+    return float(critical[order[index]]) if index < len(critical) else math.inf
 
 
 def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float, float] | None:

@@ -37,10 +37,10 @@ def plan(
     Raises:
         InvalidArgumentError: a promise about a mean without a threshold.
     """
-    smallest = promise.smallest_calibration_set(threshold, upper_bound)
-    sizes = [smallest * factor for factor in SIZES] if n is None else [n]
+    smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
+    sizes = [smallest_size * factor for factor in SIZES] if n is None else [n]
     prospects = tuple(
-        Prospect(size, None if size < smallest else coverage_range(size, promise.rank(size)))
+        Prospect(size, None if size < smallest_size else coverage_range(size, promise.rank(size)))
         for size in sizes
     )
-    return CalibrationPlan(smallest, promise.plural, prospects)
+    return CalibrationPlan(smallest_size, promise.plural, prospects)

@@ -70,11 +70,13 @@ class EachCategory(_Words):
             return unit.count(n, columns), self.plural(unit)
         counts = {}
         for name in np.unique(category):
-            own = category == name
+            members = category == name
             group = columns.get("group")
-            counts[str(name)] = unit.count(int(own.sum()), {"group": None if group is None else group[own]})
-        smallest = min(counts, key=counts.__getitem__)
-        return counts[smallest], f"{unit.plural} of category {smallest}"
+            counts[str(name)] = unit.count(
+                int(members.sum()), {"group": None if group is None else group[members]}
+            )
+        smallest_category = min(counts, key=counts.__getitem__)
+        return counts[smallest_category], f"{unit.plural} of category {smallest_category}"
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,11 @@ class Weighted(_Words):
 
     def count(self, unit: Unit, n: int, columns: Columns) -> tuple[int, str]:
         """Return the effective sample size of the units, and their name."""
-        effective = self.effective(columns)
-        whole = unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING))
-        return whole, self.plural(unit)
+        effective = self.effective_size(columns)
+        count = unit.count(n, columns) if effective is None else int(effective * (1 + ROUNDING))
+        return count, self.plural(unit)
 
-    def effective(self, columns: Columns) -> float | None:
+    def effective_size(self, columns: Columns) -> float | None:
         """Return the effective sample size, None without weights; a group has its first image's weight."""
         weight, group = columns.get("weight"), columns.get("group")
         if weight is None:

@@ -38,13 +38,14 @@ def quantile_regression(
     n, f = features.shape
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-12, scale, 1.0)
+    # the pinball loss as a linear program: a residual is its positive minus its negative part
     design = sparse.csr_array(np.column_stack([np.ones(n), (features - centre) / scale]))
     cost = np.concatenate([np.zeros(f + 1), np.full(n, quantile), np.full(n, 1 - quantile)])
     equality = sparse.hstack([design, sparse.eye_array(n), -sparse.eye_array(n)], format="csr")
     bounds = [(None, None)] * (f + 1) + [(0, None)] * (2 * n)
-    solved = optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
-    slopes = solved.x[1 : f + 1] / scale
-    return LogLinear(float(solved.x[0] - slopes @ centre), tuple(map(float, slopes)))
+    solution = optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
+    slopes = solution.x[1 : f + 1] / scale
+    return LogLinear(float(solution.x[0] - slopes @ centre), tuple(map(float, slopes)))
 
 
 def constant(

@@ -135,8 +135,8 @@ class WeightedLambda:
 
     def _lambdas(self, weight: Lambdas) -> Lambdas:
         budget = (1 - self.confidence + ROUNDING) * (self.total + weight) - weight
-        place = np.searchsorted(np.array(self.cumulated), budget, side="right")
-        lambdas = np.array([*self.critical, math.inf])[place]
+        indices = np.searchsorted(np.array(self.cumulated), budget, side="right")
+        lambdas = np.array([*self.critical, math.inf])[indices]
         return np.where(budget >= 0, lambdas, 0.0)
 
     def to_json(self) -> dict[str, Json]:
@@ -178,8 +178,8 @@ class AdaptiveLambda:
         lam = np.where(np.isnan(lam), 0.0, lam)
         if self.grid is None:
             return lam * (1 - ROUNDING)
-        place = np.searchsorted(self.grid, lam * (1 + ROUNDING), side="right") - 1
-        return np.asarray(self.grid[place], dtype=np.float64)
+        indices = np.searchsorted(self.grid, lam * (1 + ROUNDING), side="right") - 1
+        return np.asarray(self.grid[indices], dtype=np.float64)
 
     def to_json(self) -> dict[str, Json]:
         """Return the kind, h, shift and grid."""
@@ -219,8 +219,8 @@ class BoundedRisk:
 
     def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
         """Return max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
-        own = self.t + self.steepness * np.maximum(bound - self.t, 0)
-        exceeds = ~(self.total + own <= (self.n + 1) * self.threshold * (1 + ROUNDING))
+        own_risk = self.t + self.steepness * np.maximum(bound - self.t, 0)
+        exceeds = ~(self.total + own_risk <= (self.n + 1) * self.threshold * (1 + ROUNDING))
         first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
         return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import meets_threshold
-from conformask.conformal.words import mean, rate
 from conformask.errors import InvalidArgumentError
 
 PerImage = Float[np.ndarray, "n"]
@@ -26,9 +25,9 @@ class Coverage:
     measurable: ClassVar[bool] = True
     needs_selection: ClassVar[bool] = False
 
-    def claim(self, distance: str, threshold: float, given: str) -> str:
+    def claim(self, distance: str, threshold: float, condition: str) -> str:
         """Return the formula P(distance <= threshold given) >= confidence."""
-        return rate(distance, threshold, self.confidence, given)
+        return rate(distance, threshold, self.confidence, condition)
 
     def losses(self, distances: PerImage, threshold: float) -> PerImage:
         """Return 1 for each image that fails, else 0."""
@@ -66,9 +65,9 @@ class ExpectedLoss(_MeanStatement):
     t: ClassVar[float] = 0.0
     steepness: ClassVar[float] = 1.0
 
-    def claim(self, distance: str, threshold: float, given: str) -> str:
+    def claim(self, distance: str, threshold: float, condition: str) -> str:
         """Return the formula E distance <= threshold."""
-        return mean(distance, threshold, given)
+        return mean(distance, threshold, condition)
 
 
 @dataclass(frozen=True)
@@ -98,30 +97,30 @@ class ConditionalExpectedLoss(_MeanStatement):
         """The slope of the tail risk: 1 / (1 - confidence)."""
         return 1 / (1 - self.confidence)
 
-    def claim(self, distance: str, threshold: float, given: str) -> str:
+    def claim(self, distance: str, threshold: float, condition: str) -> str:
         """Return the formula P(E[distance | x] <= threshold) >= confidence."""
-        return rate(f"E[{distance} | x]", threshold, self.confidence, given)
+        return rate(f"E[{distance} | x]", threshold, self.confidence, condition)
 
     def fit_on_selection(self, selection: CalibrationData, n: int) -> "ConditionalExpectedLoss":
         """Choose the t that opens the masks of the selection images most, as if they were n."""
         choices = np.linspace(0, selection.threshold, CHOICES, endpoint=False)
-        opened = [replace(self, t=float(t)).opened(selection, n) for t in choices]
-        return replace(self, t=float(choices[int(np.argmax(opened))]))
+        n_passing = [replace(self, t=float(t)).count_passing(selection, n) for t in choices]
+        return replace(self, t=float(choices[int(np.argmax(n_passing))]))
 
-    def opened(self, selection: CalibrationData, n: int) -> int:
+    def count_passing(self, selection: CalibrationData, n: int) -> int:
         """Count the grid points that pass, at the mean risk and bound of the selection images."""
         bound = np.full(len(selection.curves.grid), selection.upper_bound)
         if selection.own_bound:
             bound = 1 - selection.curves.size.mean(axis=0)
-        risks, own = (tail_risk(risk, self.t, self.steepness) for risk in (selection.risk(), bound))
-        total = n * risks.mean(axis=0) + own
+        risks, own_risk = (tail_risk(risk, self.t, self.steepness) for risk in (selection.risk(), bound))
+        total = n * risks.mean(axis=0) + own_risk
         return int((total <= (n + 1) * selection.threshold).sum())
 
 
 Statement = Coverage | ExpectedLoss | ConditionalExpectedLoss
 
 
-def stated(threshold: float | None) -> float:
+def require_threshold(threshold: float | None) -> float:
     """Return the threshold, which a promise about a mean depends on.
 
     Raises:
@@ -135,3 +134,25 @@ def stated(threshold: float | None) -> float:
 def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Float[np.ndarray, "..."]:
     """Return t + steepness * max(risk - t, 0); the risk itself for t = 0 and steepness 1."""
     return np.asarray(t + steepness * np.maximum(risk - t, 0))
+
+
+def rate(distance: str, threshold: float, confidence: float, condition: str = "") -> str:
+    """Return the formula P(distance <= threshold) >= confidence."""
+    return f"P({distance} <= {threshold:.4g}{condition}) >= {_level(confidence)}"
+
+
+def mean(distance: str, threshold: float, condition: str = "") -> str:
+    """Return the formula E distance <= threshold."""
+    expected = f"E[{distance}{condition}]" if " " in distance + condition else f"E {distance}"
+    return f"{expected} <= {threshold:.4g}"
+
+
+def with_probability(delta: float, claim: str) -> str:
+    """Return the claim, for all but a share delta of calibration sets."""
+    return f"with probability {_level(1 - delta)} over calibration sets, {claim}"
+
+
+def _level(value: float) -> str:
+    """Return a number with all of its decimals, at least two: 0.90, 0.999."""
+    text = f"{value:.6g}"
+    return text if len(text) > 3 else f"{value:.2f}"

@@ -32,10 +32,11 @@ class ExchangeabilityMartingale:
         """Bet on the p-value of a new value; chance, uniform in [0, 1), breaks ties."""
         below, through = bisect_left(self.past, value), bisect_right(self.past, value)
         greater, equal = len(self.past) - through, through - below + 1
+        # ties broken by chance make p-values uniform, which the bets rely on
         p_value = (greater + chance * equal) / (len(self.past) + 1)
-        moved = JUMP * sum(self.wealth) / len(RATES)
+        redistributed = JUMP * sum(self.wealth) / len(RATES)
         self.wealth = [
-            ((1 - JUMP) * wealth + moved) * (1 + rate * (p_value - 0.5))
+            ((1 - JUMP) * wealth + redistributed) * (1 + rate * (p_value - 0.5))
             for wealth, rate in zip(self.wealth, RATES, strict=True)
         ]
         insort(self.past, value)
@@ -129,15 +130,18 @@ class StreamTest:
         """Read the state that to_json wrote."""
         measures = {
             str(name): ExchangeabilityMartingale(
-                sorted(map(float, each["past"])), list(map(float, each["wealth"]))
+                sorted(map(float, state["past"])), list(map(float, state["wealth"]))
             )
-            for name, each in record["measures"].items()
+            for name, state in record["measures"].items()
         }
-        kept, failures = record["failures"], None
-        if kept is not None:
-            bets = list(map(float, kept["wealth"]))
+        failure_record, failures = record["failures"], None
+        if failure_record is not None:
+            bets = list(map(float, failure_record["wealth"]))
             failures = FailureMartingale(
-                float(kept["allowed"]), bets, int(kept["images"]), float(kept["failed"])
+                float(failure_record["allowed"]),
+                bets,
+                int(failure_record["images"]),
+                float(failure_record["failed"]),
             )
         peaks = float(record["peak"]), float(record["failure_peak"])
         return cls(measures, failures, set(record["seen"]), set(record["judged"]), *peaks)

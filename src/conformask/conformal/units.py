@@ -107,7 +107,7 @@ class ImageOfNewGroup(_GroupUnit):
     def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit, with the mean of its distances."""
         groups = evidence.column("group")
-        return _as_one_each(evidence, groups, group_means(evidence.curves.distance, groups))
+        return _reduce_to_first(evidence, groups, group_means(evidence.curves.distance, groups))
 
 
 @dataclass(frozen=True)
@@ -175,32 +175,32 @@ class Group(_GroupUnit):
 
     def coverage(self, met: Bool[np.ndarray, "n"], groups: Labels) -> Proportion:
         """Return the share of groups that meet the threshold, and its exact 95 % interval."""
-        fine = self.losses((~met).astype(np.float64), groups) == 0
-        return float(fine.mean()), clopper_pearson(int(fine.sum()), len(fine))
+        passing = self.losses((~met).astype(np.float64), groups) == 0
+        return float(passing.mean()), clopper_pearson(int(passing.sum()), len(passing))
 
     def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit; its critical lambda is the largest at which enough images pass."""
         groups = evidence.column("group")
-        one_each = _as_one_each(evidence, groups, self.losses(evidence.curves.distance, groups))
-        return replace(one_each, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
+        reduced = _reduce_to_first(evidence, groups, self.losses(evidence.curves.distance, groups))
+        return replace(reduced, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
 
 
-def _as_one_each(
+def _reduce_to_first(
     evidence: CalibrationData, groups: Labels, distance: Float[np.ndarray, "k g"]
 ) -> CalibrationData:
     """Reduce groups to one image each, with the facts of its first image and without its own bound."""
-    first = np.unique(groups, return_index=True)[1]
+    first_places = np.unique(groups, return_index=True)[1]
     curves = evidence.curves
     columns = {name: getattr(curves, name) for name in ("category", "weight")}
-    reduced = Curves(
-        names=groups[first].astype(str),
+    reduced_curves = Curves(
+        names=groups[first_places].astype(str),
         grid=curves.grid,
         distance=distance,
         size=group_means(curves.size, groups),
-        **{name: None if column is None else column[first] for name, column in columns.items()},
+        **{name: None if column is None else column[first_places] for name, column in columns.items()},
     )
-    critical = evidence.critical_lambdas[first]
-    return replace(evidence, curves=reduced, critical_lambdas=critical, own_bound=False)
+    critical = evidence.critical_lambdas[first_places]
+    return replace(evidence, curves=reduced_curves, critical_lambdas=critical, own_bound=False)
 
 
 Unit = Image | ImageOfNewGroup | Group

@@ -200,7 +200,7 @@ def sample_counts(promise: Guarantee, curves: Curves) -> dict[str, Any]:
     population, columns = promise.population, columns_kept(curves)
     return {
         "n_groups": promise.unit.count(len(curves.names), columns) if promise.by_group else None,
-        "n_effective": population.effective(columns) if isinstance(population, Weighted) else None,
+        "n_effective": population.effective_size(columns) if isinstance(population, Weighted) else None,
     }
 
 

@@ -131,7 +131,7 @@ def _worst_category(
         tails = None if rank is None else coverage_p_values(n, rank, of_units == 0)
         agreements.append(PromiseTest(loss, allowed, tails))
     worst = min(agreements, key=lambda each: each.tails.worse if each.tails else 1 - each.loss)
-    return replace(worst, tails=worst.tails and worst.tails.corrected(len(agreements)))
+    return replace(worst, tails=worst.tails and worst.tails.correct(len(agreements)))
 
 
 def _rank_in(curves: Curves, category: str, law: Guarantee) -> tuple[int | None, int]:

@@ -2,11 +2,64 @@
 
 from dataclasses import dataclass
 
-from conformask.conformal.certainty import Simultaneous
-from conformask.conformal.meaning import Meaning, meaning
+from conformask.conformal.certainty import Marginal, Simultaneous
+from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.statements import Coverage
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import hidden_text, percent, promise_of
+
+NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
+ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Two sentences on a promise; {c} stands for the confidence."""
+
+    holds: str
+    """The event that is promised."""
+    silent: str
+    """The events that are not promised."""
+
+
+def meaning(promise: Guarantee) -> Meaning:
+    """Return sentences on what a promise covers and what it leaves open."""
+    population = promise.population
+    beginning = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
+    if promise.delta is not None and population.by_itself:
+        beginning = _capital(population.by_itself) + beginning[0].lower() + beginning[1:]
+    ending = promise.certainty.ends + population.ends + promise.lam.ends
+    holds = beginning + _event_text(promise) + ending + "."
+    return Meaning(holds + NO_MODEL, f"Not {_unpromised_text(promise)}; {ELSEWHERE}")
+
+
+def _event_text(promise: Guarantee) -> str:
+    statement, unit = promise.statement, promise.unit
+    within = promise.population.within if promise.delta is None else ""
+    if not isinstance(statement, Coverage):
+        return within + statement.event.format(mean=unit.mean)
+    if isinstance(promise.certainty, Marginal) and not within:
+        return f"in at least {{c}} of these draws {unit.new} meets the threshold"
+    return f"{within}{unit.share_of} meet the threshold"
+
+
+def _unpromised_text(promise: Guarantee) -> str:
+    statement, population, conditional = promise.statement, promise.population, promise.delta is not None
+    at_once = ["for all categories at once"] if conditional and population.by_itself else []
+    if not isinstance(statement, Coverage):
+        return _join_alternatives([statement.silent, *at_once])
+    this_set = [] if conditional else ["for this one calibration set"]
+    return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
+
+
+def _join_alternatives(phrases: list[str]) -> str:
+    """Join the parts as "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 @dataclass(frozen=True)

@@ -39,15 +39,15 @@ def procedure_for(axes: Axes) -> Procedure:
     Raises:
         InvalidArgumentError: there is none; names the nearest promise that has one.
     """
-    procedure = _known(axes)
+    procedure = _find_procedure(axes)
     if procedure is None:
         raise InvalidArgumentError(
-            f"no theorem is known for {words(axes)}: use {words(_nearest(axes))} instead"
+            f"no theorem is known for {words(axes)}: use {words(_find_nearest(axes))} instead"
         )
     return procedure
 
 
-def _known(axes: Axes) -> Procedure | None:
+def _find_procedure(axes: Axes) -> Procedure | None:
     """Look up the theorem in the table; None where there is none."""
     match axes:
         case (
@@ -60,16 +60,16 @@ def _known(axes: Axes) -> Procedure | None:
             return LearnThenTest(c, delta)
         case (
             Coverage(c),
-            Marginal() | Simultaneous() | TrainingConditional(test=None) as sure,
+            Marginal() | Simultaneous() | TrainingConditional(test=None) as certainty,
             Image(),
             SamePopulation(),
             Constant(),
         ):
-            return SplitConformal(c, sure)
-        case (Coverage(c), Marginal() as sure, Image(), SamePopulation(), Adaptive(h)):
-            return Normalised(c, sure, h)
-        case (statement, sure, unit, EachCategory(), Constant() as lam):
-            inner = _known(Axes(statement, sure, unit, SamePopulation(), lam))
+            return SplitConformal(c, certainty)
+        case (Coverage(c), Marginal() as certainty, Image(), SamePopulation(), Adaptive(h)):
+            return Normalised(c, certainty, h)
+        case (statement, certainty, unit, EachCategory(), Constant() as lam):
+            inner = _find_procedure(Axes(statement, certainty, unit, SamePopulation(), lam))
             return (
                 None if inner is None or isinstance(statement, ConditionalExpectedLoss) else Mondrian(inner)
             )
@@ -97,20 +97,26 @@ def _known(axes: Axes) -> Procedure | None:
             Constant(),
         ):
             return RCPS(delta, hoeffding_bentkus)
-        case (Coverage() | ExpectedLoss(), sure, Group() as unit, SamePopulation() | Weighted(), Constant()):
+        case (
+            Coverage() | ExpectedLoss(),
+            certainty,
+            Group() as unit,
+            SamePopulation() | Weighted(),
+            Constant(),
+        ):
             return _over_units(unit, axes)
-        case (ExpectedLoss(), sure, ImageOfNewGroup() as unit, SamePopulation(), Constant()):
+        case (ExpectedLoss(), certainty, ImageOfNewGroup() as unit, SamePopulation(), Constant()):
             return _over_units(unit, axes)
     return None
 
 
 def _over_units(unit: Group | ImageOfNewGroup, axes: Axes) -> Procedure | None:
     """Return the theorem about images, applied to groups that count as one each."""
-    inner = _known(axes._replace(unit=Image()))
+    inner = _find_procedure(axes._replace(unit=Image()))
     return PerGroup(unit, inner) if isinstance(inner, INNER) else None
 
 
-def _nearest(axes: Axes) -> Axes:
+def _find_nearest(axes: Axes) -> Axes:
     """Return the provable axes that differ least, preferring changes of wishes to changes of data facts."""
     confidence, delta = axes.statement.confidence or 0.9, axes.certainty.delta or 0.05
     choices = (
@@ -120,12 +126,18 @@ def _nearest(axes: Axes) -> Axes:
         (axes.population, SamePopulation(), EachCategory(), Weighted()),
         (axes.lam, Constant(), Adaptive()),
     )
-    candidates = [Axes(*each) for each in product(*choices)]
-    provable = [each for each in candidates if _known(each) is not None]
+    # few enough axes to try all combinations against the table
+    candidates = [Axes(*candidate) for candidate in product(*choices)]
+    provable = [candidate for candidate in candidates if _find_procedure(candidate) is not None]
 
-    def differences(each: Axes) -> tuple[int, bool, bool, bool]:
-        changed = [a != b for a, b in zip(axes, each, strict=True)]
-        return sum(changed), each.unit != axes.unit, each.population != axes.population, changed[0]
+    def differences(candidate: Axes) -> tuple[int, bool, bool, bool]:
+        differing = [a != b for a, b in zip(axes, candidate, strict=True)]
+        return (
+            sum(differing),
+            candidate.unit != axes.unit,
+            candidate.population != axes.population,
+            differing[0],
+        )
 
     return min(provable, key=differences)
 

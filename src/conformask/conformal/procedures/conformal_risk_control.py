@@ -9,7 +9,12 @@ import numpy as np
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
-from conformask.conformal.statements import ConditionalExpectedLoss, ExpectedLoss, stated, tail_risk
+from conformask.conformal.statements import (
+    ConditionalExpectedLoss,
+    ExpectedLoss,
+    require_threshold,
+    tail_risk,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class ConformalRiskControl:
         if upper_bound is None:
             return 1
         t, steepness = self.statement.t, self.statement.steepness
-        needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (stated(threshold) - t)
+        needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (require_threshold(threshold) - t)
         return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
 
     def rank(self, n: int) -> None:

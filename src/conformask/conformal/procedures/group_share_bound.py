@@ -38,6 +38,7 @@ class GroupShareBound:
         groups, candidates = evidence.column("group"), np.unique(evidence.critical_lambdas)
         rows = [np.sort(evidence.critical_lambdas[places]) for places in members(groups)]
         failing = np.stack([np.searchsorted(row, candidates, side="left") / len(row) for row in rows])
+        # bets depend on the order of the groups, which nobody may choose after looking
         failing, lam = failing[hashed_order(np.unique(groups))], 0.0
         for candidate, shares in zip(candidates, failing.T, strict=True):
             if not self._certifies(shares):

@@ -37,7 +37,7 @@ class Mondrian:
         """Return a lambda for each category; 0 for one with too few images."""
         categories, lambdas = evidence.column("category"), {}
         for category in np.unique(categories):
-            own = replace(evidence.take(np.flatnonzero(categories == category)), own_bound=False)
-            rule = self.inner.rule(own)
-            lambdas[str(category)] = float(rule(covariates_of(own.curves))[0])
+            category_data = replace(evidence.take(np.flatnonzero(categories == category)), own_bound=False)
+            rule = self.inner.rule(category_data)
+            lambdas[str(category)] = float(rule(covariates_of(category_data.curves))[0])
         return CategoryLambda(lambdas)

@@ -38,7 +38,7 @@ class Normalised:
         if self.h is None:
             raise ValueError("adaptive: h is not fitted")
         with np.errstate(divide="ignore"):
-            normalised = np.log(evidence.critical_lambdas) - self.h(evidence.column("features"))
+            residuals = np.log(evidence.critical_lambdas) - self.h(evidence.column("features"))
         rank = self.rank(evidence.n)
-        shift = float(np.partition(normalised, rank - 1)[rank - 1]) if rank else -np.inf
+        shift = float(np.partition(residuals, rank - 1)[rank - 1]) if rank else -np.inf
         return AdaptiveLambda(self.h, shift, None if evidence.monotone else evidence.curves.grid)

@@ -10,7 +10,7 @@ from conformask.conformal.bounds import Certifies, waudby_smith_ramdas
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.order import smallest_set
 from conformask.conformal.rules import ConstantLambda
-from conformask.conformal.statements import stated
+from conformask.conformal.statements import require_threshold
 from conformask.storage.hashes import hash_of_text
 
 
@@ -31,7 +31,7 @@ class RCPS:
         """
         if upper_bound is None:
             return 1
-        level = stated(threshold) / upper_bound
+        level = require_threshold(threshold) / upper_bound
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
 
     def rank(self, n: int) -> None:
@@ -44,12 +44,13 @@ class RCPS:
             InvalidArgumentError: the distance has no upper bound.
         """
         bound = evidence.bound()
+        # bets depend on the order of the images, which nobody may choose after looking
         losses = evidence.risk()[hashed_order(evidence.curves.names)] / bound
         level, lam = evidence.threshold / bound, 0.0
-        for place in range(1, len(evidence.curves.grid)):
-            if not self.certifies(losses[:, place].clip(0, 1), level, self.delta):
+        for index in range(1, len(evidence.curves.grid)):
+            if not self.certifies(losses[:, index].clip(0, 1), level, self.delta):
                 break
-            lam = float(evidence.curves.grid[place])
+            lam = float(evidence.curves.grid[index])
         return ConstantLambda(lam)
 
 
