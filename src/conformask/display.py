@@ -55,6 +55,17 @@ def show(
         InvalidArgumentError: different numbers of images, or y with another shape than y_hat.
         MismatchError: channels that differ from the calibration images.
         ImageError: values outside the range, NaN or infinity.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> strip = cm.show(masker, y[0]**2, y[0]**1.5)
+        >>> len(strip.rows)
+        1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     inputs, outputs = masker.batch_of("x", x), masker.batch_of("y_hat", y_hat)

@@ -10,7 +10,16 @@ T = TypeVar("T")
 
 
 class ConformaskError(Exception):
-    """Any error that conformask raises; it names the problem, where it is, what is allowed and what to do."""
+    """Any error that conformask raises; it names the problem, where it is, what is allowed and what to do.
+
+    Example:
+        >>> import conformask as cm
+        >>> try:
+        ...     cm.Promise(confidence=2)
+        ... except cm.ConformaskError as error:
+        ...     print(error)
+        confidence = 2: must be between 0 and 1, such as 0.9
+    """
 
 
 class InvalidArgumentError(ConformaskError, ValueError):

@@ -84,7 +84,14 @@ class Batch:
 
 @dataclass(frozen=True)
 class Score:
-    """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none."""
+    """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none.
+
+    Example:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.Score(torch.rand(2, 1, 8, 8)).map.shape
+        torch.Size([2, 1, 8, 8])
+    """
 
     map: Images
     features: Float[Tensor, "n f"] | None = None

@@ -213,7 +213,7 @@ class LossOptions:
 
     @property
     def is_given(self) -> bool:
-        """Whether a loss is chosen."""
+        """True if a loss is chosen."""
         return (self.distance, self.over, self.window, self.tolerance) != (None, None, None, None)
 
     def loss(self, default: "LossTerms") -> "Loss":

@@ -29,7 +29,8 @@ class Promise:
             combination without a theorem.
 
     Example:
-        >>> Promise("pac", confidence=0.8)
+        >>> import conformask as cm
+        >>> cm.Promise("pac", confidence=0.8)
         Promise(guarantee='pac', confidence=0.8, delta=0.05, unit=None, share=None, per_category=False)
     """
 

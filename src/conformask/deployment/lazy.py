@@ -77,6 +77,18 @@ def masked(
             or an x that tiles cannot follow.
         InvalidArgumentError: an image too large for what the promise has to know about it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> import dask.array
+        >>> x, y_hat = (dask.array.from_array(image) for image in (y[0]**2, y[0]**1.5))
+        >>> cm.masked(masker, x, y_hat).compute().shape
+        (16, 16)
     """
     try:
         from dask.array import block, from_delayed

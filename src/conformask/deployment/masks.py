@@ -93,6 +93,19 @@ def write_masks(
         InvalidArgumentError: an invalid dicom_seg_below, or images that are not DICOM.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> written = cm.write_masks(masker, new, "masks-of-new")
+        >>> len(written.sizes)
+        20
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(triplets)

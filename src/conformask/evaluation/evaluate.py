@@ -67,6 +67,18 @@ def evaluate(
         MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
         InvalidArgumentError: too many devices, or several without out.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> cm.evaluate(masker, new).coverage
+        0.8
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     if out is not None and compute.parts is None:

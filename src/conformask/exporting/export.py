@@ -74,6 +74,16 @@ def export(
             takes or makes other images, or is another network than the calibration's.
         ImageError: the predictor returns values far outside [0, 1].
         OutputError: the file cannot be written, or another lies there.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> cm.export(masker, "masker.onnx").path.name
+        'masker.onnx'
     """
     path = Path(path)
     if path.suffix.lower() != ".onnx":

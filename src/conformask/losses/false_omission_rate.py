@@ -24,7 +24,8 @@ class FalseOmissionRate(MapLoss):
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
     Example:
-        >>> FalseOmissionRate("l1", 0.1).terms.loss_name
+        >>> import conformask as cm
+        >>> cm.FalseOmissionRate("l1", 0.1).terms.loss_name
         'wrong(l1 > 0.1)'
     """
 

@@ -46,7 +46,15 @@ class MapOf:
 
 @dataclass(frozen=True)
 class CustomErrorMap:
-    """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space)."""
+    """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space).
+
+    Example:
+        >>> import conformask as cm
+        >>> def squared(y, y_hat):
+        ...     return (y - y_hat).square()
+        >>> cm.Window(cm.CustomErrorMap(squared, upper_bound=1.0), 9).terms.loss_name
+        'window(squared, 9 px)'
+    """
 
     function: Callable[[Tensor, Tensor], Tensor]
     upper_bound: float | None = None

@@ -20,7 +20,8 @@ class MaskedDistance(Loss):
         distance: a name ("ssim", "lpips", "dists", ...), an object, or a callable (a, b) -> (N,).
 
     Example:
-        >>> MaskedDistance("ssim").terms.loss_name
+        >>> import conformask as cm
+        >>> cm.MaskedDistance("ssim").terms.loss_name
         'ssim'
     """
 

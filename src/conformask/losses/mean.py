@@ -20,7 +20,8 @@ class Mean(MapLoss):
             `CustomErrorMap`.
 
     Example:
-        >>> Mean("l1").terms.loss_name
+        >>> import conformask as cm
+        >>> cm.Mean("l1").terms.loss_name
         'l1'
     """
 

@@ -20,7 +20,8 @@ class MeanShown(MapLoss):
         errors: an error map, as for `Mean`.
 
     Example:
-        >>> MeanShown("l1").terms.loss_name
+        >>> import conformask as cm
+        >>> cm.MeanShown("l1").terms.loss_name
         'trusted(l1)'
     """
 

@@ -28,7 +28,8 @@ class MissRate(MapLoss):
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
     Example:
-        >>> MissRate("l1", 0.1).terms.loss_name
+        >>> import conformask as cm
+        >>> cm.MissRate("l1", 0.1).terms.loss_name
         'missed(l1 > 0.1)'
     """
 

@@ -33,7 +33,8 @@ class Window(MapLoss):
             not known.
 
     Example:
-        >>> Window("l1", 9).terms.loss_name
+        >>> import conformask as cm
+        >>> cm.Window("l1", 9).terms.loss_name
         'window(l1, 9 px)'
     """
 

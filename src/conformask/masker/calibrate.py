@@ -124,6 +124,16 @@ def calibrate(
             too many of them fail under any open mask, all masks are closed, with a warning.
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> masker.promise
+        'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     check_scorer(scorer)
     check_parts(compute)

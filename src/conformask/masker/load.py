@@ -37,6 +37,17 @@ def load(
         MissingFileError: the folder holds no calibrated masker.
         MismatchError: the folder needs code that was not given, or that is not what was calibrated; it is of
             a newer schema, or a file in it was not saved with the others.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> saved = masker.save("run")
+        >>> cm.load("run", scorer=scorer).fingerprint == saved.fingerprint
+        True
     """
     folder = Path(folder)
     stored = read_stored(folder)

@@ -49,7 +49,20 @@ THRESHOLDS = 40
 
 @dataclass(frozen=True)
 class Masker:
-    """Masks with a promise, made by calibrate() or load()."""
+    """Masks with a promise, made by calibrate() or load().
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> masker(y[0]**2, y[0]**1.5).shape
+        (16, 16)
+        >>> masker.recalibrate(threshold=0.08).promise
+        'P(l1 <= 0.08) >= 0.90 for new images like the 30 calibration images (marginal, exploratory)'
+    """
 
     scorer: Scorer
     loss: Loss

@@ -35,6 +35,18 @@ class OnlineMasker:
 
     Raises:
         InvalidArgumentError: a masker whose promise is not the marginal one, or eta outside (0, 1).
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> online = cm.OnlineMasker(masker)
+        >>> mask = online.mask("a", y[0]**2, y[0]**1.5)
+        >>> online.learn("a", y[0])
+        True
     """
 
     masker: Masker

@@ -35,6 +35,17 @@ def threshold_choices(
     Raises:
         InvalidArgumentError: the scorer keeps none.
         CalibrationError: too few selection images for this confidence.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> train, selection = images.select(range(10)), images.select(range(10, 30))
+        >>> scorer = cm.fit_scorer(train, selection=selection, out="run", scorer="residual")
+        >>> choices = cm.threshold_choices(scorer)
+        >>> choices[0].mask_size >= choices[-1].mask_size
+        True
     """
     if scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")

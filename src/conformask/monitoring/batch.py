@@ -113,6 +113,18 @@ def monitor(
         MismatchError: no curves are stored, or not what the rule needs of them; images of other channels or
             of another network.
         ImageError: an image that cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> cm.monitor(masker, new).shifted
+        False
     """
     check_level(level)
     measures = measures_of(masker, new, compute, allow_network_mismatch=allow_network_mismatch)

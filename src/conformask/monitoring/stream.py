@@ -36,6 +36,19 @@ class StreamMonitor:
     Raises:
         InvalidArgumentError: a level outside (0, 1).
         MismatchError: no curves are stored.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> stream = cm.StreamMonitor(masker)
+        >>> stream.add(new).shifted
+        False
     """
 
     def __init__(self, masker: Masker, level: float = LEVEL) -> None:

@@ -133,7 +133,21 @@ class EvaluationProvenance:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation(LossTerms):
-    """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen."""
+    """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> evaluation = cm.evaluate(masker, new)
+        >>> sorted(evaluation.table()[0])[:3]
+        ['category', 'critical_lambda', 'difficulty']
+    """
 
     promise: str
     threshold: float

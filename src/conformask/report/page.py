@@ -90,6 +90,18 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> print(cm.write_report(cm.evaluate(masker, new), "report.html"))
+        report.html
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)

@@ -34,7 +34,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Tile:
+class KeyNumber:
     """One key number."""
 
     label: str
@@ -290,30 +290,32 @@ def _chance_text(evaluation: Evaluation) -> str:
     )
 
 
-def tiles(evaluation: Evaluation) -> list[Tile]:
+def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     confidence = promised_share(evaluation)
     note = f"promised {percent(confidence)}" if confidence else "share within the threshold"
     return [
-        Tile("Coverage", share(evaluation.coverage), note),
-        Tile(
+        KeyNumber("Coverage", share(evaluation.coverage), note),
+        KeyNumber(
             "Mask size",
             figure(evaluation.mask_size),
             f"95\N{NO-BREAK SPACE}% interval {interval}",
         ),
         _oracle_tile(evaluation),
-        Tile(
+        KeyNumber(
             "Test images",
             f"{evaluation.n_test:,}",
             f"after {plural(evaluation.n_calibration, 'calibration image')}",
         ),
-        Tile("Threshold", f"{evaluation.threshold:.4g}", f"on {evaluation.loss_label}"),
-        Tile("Scorer", evaluation.scorer, f"{evaluation.family.replace('_', ' ')} · {evaluation.guarantee}"),
+        KeyNumber("Threshold", f"{evaluation.threshold:.4g}", f"on {evaluation.loss_label}"),
+        KeyNumber(
+            "Scorer", evaluation.scorer, f"{evaluation.family.replace('_', ' ')} · {evaluation.guarantee}"
+        ),
     ]
 
 
-def _oracle_tile(evaluation: Evaluation) -> Tile:
+def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
     if evaluation.mask_size_oracle is not None:
         ratio = evaluation.ratio_to_oracle
         note = (
@@ -321,10 +323,10 @@ def _oracle_tile(evaluation: Evaluation) -> Tile:
             if ratio is None or math.isnan(ratio)
             else f"ours is {figure(ratio)} times as large"
         )
-        return Tile("Oracle’s size", figure(evaluation.mask_size_oracle), note)
+        return KeyNumber("Oracle’s size", figure(evaluation.mask_size_oracle), note)
     if evaluation.mask_size_paper_oracle is not None:
-        return Tile("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no oracle here")
-    return Tile("Oracle’s size", "–", ABSENT)
+        return KeyNumber("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no oracle here")
+    return KeyNumber("Oracle’s size", "–", ABSENT)
 
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:

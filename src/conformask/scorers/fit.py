@@ -89,6 +89,15 @@ def fit_scorer(
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.fit_scorer(images, out="run", training=cm.TrainingConfig(epochs=1))
+        >>> scorer.name, scorer.loss.terms.loss_name
+        ('mask', 'l1')
     """
     refuse_others(train, selection)
     out, used = Path(out), loss_from(loss).with_pixels(train.window)

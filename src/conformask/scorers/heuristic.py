@@ -13,7 +13,13 @@ from conformask.types import Images, Score
 
 @dataclass(frozen=True)
 class Heuristic(Scorer):
-    """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss."""
+    """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1).family
+        'reciprocal'
+    """
 
     function: Callable[[Tensor, Tensor], Tensor]
     channels: int

@@ -43,7 +43,8 @@ class NetworkOptions:
         InvalidArgumentError: an unknown volume_mode.
 
     Example:
-        >>> NetworkOptions(width=16).volume_mode is None
+        >>> import conformask as cm
+        >>> cm.NetworkOptions(width=16).volume_mode is None
         True
     """
 

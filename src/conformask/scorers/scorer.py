@@ -46,7 +46,7 @@ class Scorer(ABC):
 
     @property
     def per_channel(self) -> bool:
-        """Whether the score has the channels of y_hat."""
+        """True if the score has the channels of y_hat."""
         return False
 
     @property

@@ -21,6 +21,12 @@ def local_spread(x: Images, y_hat: Images) -> Images:
 
     It is averaged over channels. Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err
     most at edges and in textures, so a trained score should give smaller masks than this one.
+
+    Example:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.local_spread(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
     """
     half, dimensions = WINDOW // 2, y_hat.ndim - 2
     pooled = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
@@ -34,6 +40,12 @@ def residual(x: Images, y_hat: Images) -> Images:
 
     If x has more or fewer channels than y_hat, those that `compared` selects are used. For
     Heuristic(residual, channels).
+
+    Example:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.residual(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()
+        tensor(1.)
     """
     change: Images = (compared(resized(x, y_hat), y_hat.shape[1]) - y_hat).abs()
     return change.mean(dim=1, keepdim=True)
@@ -43,6 +55,12 @@ def gradient(x: Images, y_hat: Images) -> Images:
     """Compute how far each pixel of y_hat is from its neighbours along all axes, (N, 1, *space).
 
     It is the mean over channels of the sum of absolute differences, for Heuristic(gradient, channels).
+
+    Example:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.gradient(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()
+        tensor(0.)
     """
     total = torch.zeros_like(y_hat)
     for axis in range(2, y_hat.ndim):

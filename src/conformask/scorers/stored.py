@@ -30,6 +30,15 @@ def load_scorer(
         MissingFileError: the folder holds no scorer.
         MismatchError: the training was not finished, or the folder needs a loss or module that was not
             given, or that does not fit; a scorer that was fitted for no loss takes any.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> fitted = cm.fit_scorer(images, out="run", scorer="residual")
+        >>> cm.load_scorer("run").fingerprint == fitted.fingerprint
+        True
     """
     folder = Path(folder)
     card = stored_card(folder)

@@ -85,6 +85,14 @@ def packaged_scorer() -> Untrained:
 
     It estimates the error of each pixel from (x, y_hat), and was trained on many tasks and networks; see
     docs/packaged-scorer.md. fit_scorer starts from it.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).promise
+        'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     return Untrained("packaged")
 

@@ -73,7 +73,8 @@ class TrainingConfig:
         InvalidArgumentError: a setting outside what is allowed.
 
     Example:
-        >>> TrainingConfig(max_minutes=20, seed=1).batch_size
+        >>> import conformask as cm
+        >>> cm.TrainingConfig(max_minutes=20, seed=1).batch_size
         16
     """
 

@@ -27,7 +27,8 @@ class Compute:
         InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
 
     Example:
-        >>> Compute(parts="parts").devices
+        >>> import conformask as cm
+        >>> cm.Compute(parts="parts").devices
         1
     """
 
