@@ -73,7 +73,12 @@ def steepness(x: Images, y_hat: Images) -> Images:
 @pytest.fixture(scope="module")
 def masker() -> Masker:
     scorer = cm.Heuristic(steepness, channels=1)
-    given = {"threshold": 0.02, "confidence": 0.8, "distance": "l1", "selection": triplets(scenes(30, 1))}
+    given = {
+        "threshold": 0.02,
+        "promise": cm.Promise(confidence=0.8),
+        "loss": "l1",
+        "selection": triplets(scenes(30, 1)),
+    }
     return cm.calibrate(scorer, triplets(scenes(80, 2)), **given)
 
 

@@ -39,7 +39,7 @@ for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
         for role in ("x", "y"):
             write_image(Path("mine") / role / f"{index:04d}.png", getattr(triplet, role))
 split = cm.Triplets.from_folder("data").split(seed=0)
-more = {"distance": "l1", "epochs": 1, "width": 4, "out": "runs/setup"}
+more = {"training": cm.TrainingConfig(epochs=1), "network": cm.NetworkOptions(width=4), "out": "runs/setup"}
 scorer = cm.fit_scorer(split.train, selection=split.selection, **more)
 cm.calibrate(scorer, split.calibration, threshold=0.02).save("masker")
 Path("enhance.py").write_text("def enlarge(image): return image.repeat(4, axis=0).repeat(4, axis=1)")
@@ -128,9 +128,8 @@ Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
 
 
 ONE_EPOCH = (
-    "import conformask.scorers.fit, conformask.training.fit",
-    "one = lambda epochs, *_: epochs or 1",
-    "conformask.scorers.fit.default_epochs = conformask.training.fit.default_epochs = one",
+    "import conformask.training.fit",
+    "conformask.training.fit.DEFAULT_EPOCHS, conformask.training.fit.SEEN = 1, 1",
 )
 """Where a page leaves the number of epochs open, minutes would pass."""
 

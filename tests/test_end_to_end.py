@@ -70,7 +70,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     assert found["warnings"] == []
     assert sum(found["parts"].values()) == made["n"]
     assert conformask("train", "data", "run", *SMALL)["scorer"] == "mask"
-    choices = conformask("calibrate", "run", "data")["choices"]
+    choices = conformask("thresholds", "run")["choices"]
     assert [c["threshold"] for c in choices] == sorted(c["threshold"] for c in choices)
     threshold = choices[2]["threshold"]
     promised = conformask("calibrate", "run", "data", "--threshold", threshold)
@@ -97,7 +97,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     assert told["promise"] == promised["promise"]
     assert told["evaluation"]["coverage"] == evaluation["coverage"]
 
-    again = conformask("calibrate", "run", "--threshold", 2 * threshold, "--confidence", 0.8)
+    again = conformask("recalibrate", "run", "--threshold", 2 * threshold, "--confidence", 0.8)
     assert not again["exact"]
     assert again["lam"] >= promised["lam"]
     assert again["confidence"] == 0.8

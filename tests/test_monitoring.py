@@ -25,6 +25,7 @@ from conformask.scorers.selection import selection_record
 from conformask.training.fit import TrainingConfig
 from conformask.types import Images, Score
 from simulation import simulated
+from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1, family="water_filling")
@@ -33,7 +34,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def masker_of(calibration: Triplets, **more: object) -> Masker:
-    return calibrate(KNOWING, calibration, threshold=0.03, loss="l1", **more)
+    return calibrated(KNOWING, calibration, threshold=0.03, **more)
 
 
 def louder(count: int, seed: int, factor: float) -> Triplets:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import conformask as cm
+from conformask.errors import CalibrationError
 from conformask.losses.mean_shown import MeanShown
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
@@ -197,7 +198,7 @@ def combinations() -> list[Combination]:
         replace(
             each,
             name=f"{each.name}, in category {kind}",
-            asked={**each.asked, "within": True},
+            asked={**each.asked, "per_category": True},
             judge=worst_category(each.judge, kind),
             columns=(*each.columns, "categories"),
             n=4 * each.n,
@@ -266,10 +267,10 @@ def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, An
                     _triplets(calibration, combination.columns),
                     threshold=combination.threshold,
                     loss=used,
+                    promise=cm.Promise(**combination.asked),
                     family="reciprocal",
-                    **combination.asked,
                 )
-        except cm.CalibrationError:
+        except CalibrationError:
             found.refused += 1
             continue
         found.hidden += masker.card.hides is not None

@@ -222,7 +222,7 @@ def test_files_that_are_not_the_weights(tmp_path: Path, weights: Path) -> None:
     shutil.copy(weights / FILES[ALEXNET], tmp_path / "other.pth")
     for file in ("code", "list", "text", "empty", "cut", "other"):
         with pytest.raises(
-            MismatchError, match=rf"{file}.pth does not hold .* of squeezenet1_1, which lpips"
+            MismatchError, match=rf"{file}.pth does not contain .* of squeezenet1_1, which lpips"
         ):
             distance("lpips", tmp_path / f"{file}.pth")(Y, Y_HAT)
     assert not (tmp_path / "harm").exists()

@@ -34,6 +34,7 @@ from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import read_json
+from conformask.training.processes import Compute
 from conformask.types import Images
 from simulation import simulated
 
@@ -85,8 +86,9 @@ def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: 
     else:
         resumed_by = masker.recalibrate(threshold=2 * THRESHOLD)
     out = tmp_path / "out"
-    killed_after_a_part(out, lambda: run(masker, images, out=out))
-    resumed = measured_by(run, resumed_by, after, out=out)
+    compute = Compute(parts=out)
+    killed_after_a_part(out, lambda: run(masker, images, compute=compute))
+    resumed = measured_by(run, resumed_by, after, compute=compute)
     anew = measured_by(run, resumed_by, after)
     np.testing.assert_equal(resumed, anew)
     assert measured_by(run, masker, images) != anew
@@ -97,14 +99,15 @@ def test_a_killed_run_resumes(run: Callable, tmp_path: Path, monkeypatch) -> Non
     monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
     masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, loss="l1", selection=world(30, 1))
     out, scored_names = tmp_path / "out", []
-    killed_after_a_part(out, lambda: run(masker, world(40, 5), out=out))
+    compute = Compute(parts=out)
+    killed_after_a_part(out, lambda: run(masker, world(40, 5), compute=compute))
 
     def noted(scorer, part, batch_size):
         scored_names.extend(part.names)
         return scored_batches(scorer, part, batch_size)
 
     monkeypatch.setattr("conformask.scorers.streaming.scored_batches", noted)
-    resumed = measured_by(run, masker, world(40, 5), out=out)
+    resumed = measured_by(run, masker, world(40, 5), compute=compute)
     assert scored_names == list(world(40, 5).names[16:])
     np.testing.assert_equal(resumed, measured_by(run, masker, world(40, 5)))
 

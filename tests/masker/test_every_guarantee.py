@@ -198,7 +198,8 @@ def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_
 
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
 def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any]) -> None:
-    masker = made("simultaneous").recalibrate(**detour)
+    before = made("simultaneous")
+    masker = before.recalibrate(promise=stated_promise(before.card).changed(**detour))
     for again in (
         masker,
         masker.recalibrate(),

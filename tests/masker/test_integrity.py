@@ -47,7 +47,7 @@ def test_a_changed_score_is_refused_under_the_same_name(tmp_path: Path) -> None:
     mask = replace(masker, scorer=changed)(TEST.x, TEST.y_hat)
     kept = loss_under(masker.loss, mask, TEST) <= 0.03
     assert kept.float().mean() < 0.5, "the promise of 0.9 would not hold"
-    with pytest.raises(MismatchError, match="the code or the weights of scorer= are not those"):
+    with pytest.raises(MismatchError, match="the code or the weights of scorer= have changed"):
         load(tmp_path, scorer=changed)
     load(tmp_path, scorer=Heuristic(scale_of, channels=1))
 
@@ -88,7 +88,7 @@ def test_other_values_are_refused_where_the_code_looks_the_same(tmp_path, monkey
     saved(tmp_path, scorer)
     load(tmp_path, scorer=scorer)
     monkeypatch.setitem(HIDDEN, "factor", 0.25)
-    with pytest.raises(MismatchError, match="the values of scorer= on a test image are not those"):
+    with pytest.raises(MismatchError, match="the values of scorer= on a test image have changed"):
         load(tmp_path, scorer=scorer)
     monkeypatch.setitem(HIDDEN, "factor", 1 + 1e-5)
     load(tmp_path, scorer=scorer)

@@ -83,10 +83,10 @@ OWN: Mapping[str, Callable[[], dict[str, Any]]] = {
     "weighted": lambda: {"scorer": cm.Heuristic(changed, 1)},
     "weighted_by_code": lambda: {
         "scorer": cm.Heuristic(changed, 1),
-        "distance": cm.OwnMap(squared),
+        "loss": cm.CustomErrorMap(squared),
         "weight": likelihood,
     },
-    "own_network": lambda: {"distance": largest, "network": small_network()},
+    "own_network": lambda: {"loss": largest, "network": small_network()},
 }
 """What a user brought as code, for `load`, by the name of the run."""
 
@@ -237,7 +237,7 @@ def test_a_killed_run_of_masks_is_resumed(folder: Path, tmp_path: Path) -> None:
 
 def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
     state = shutil.copy(folder / "stream.json", tmp_path)
-    watch = cm.Watch.load(cm.load(folder / "mask_network"), state)
+    watch = cm.StreamMonitor.load(cm.load(folder / "mask_network"), state)
     watched = watch.add(cm.Triplets.from_folder(folder / "later", network=NETWORK))
     expected = np.load(folder / "expected_of_streams.npz")
     counts = [watched.n_new, watched.n_seen, watched.n_judged, watched.n_failed]
@@ -245,7 +245,7 @@ def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
     assert watched.evidence == pytest.approx(float(expected["evidence"]), rel=1e-6)
     assert watched.failure_evidence == pytest.approx(float(expected["failure_evidence"]), rel=1e-6)
     watch.save(state)
-    assert cm.Watch.load(watch.masker, state).stream == watch.stream
+    assert cm.StreamMonitor.load(watch.masker, state).stream == watch.stream
 
 
 def test_truths_that_come_later_are_learnt_from(folder: Path, tmp_path: Path) -> None:

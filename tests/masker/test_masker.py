@@ -336,8 +336,8 @@ def test_tensors_and_arrays_follow_one_convention() -> None:
 @pytest.mark.parametrize(
     ("threshold", "over", "asked"),
     [
-        (5, None, "threshold 5: l1 .* never exceeds 1, and nothing is hidden; if .* give 0.0196"),
-        (1.0, "wrong", r"threshold 1: wrong\(l1 > 0.1\) .* never exceeds 1, and nothing is hidden$"),
+        (5, None, "threshold 5: l1 .* never exceeds 1, so nothing is hidden; if .* give 0.0196"),
+        (1.0, "wrong", r"threshold 1: wrong\(l1 > 0.1\) .* never exceeds 1, so nothing is hidden$"),
         (1e-9, None, "threshold 1e-09: l1 .* less than 1e-06 only where pixels are equal"),
     ],
 )

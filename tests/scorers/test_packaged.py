@@ -133,12 +133,12 @@ def volumes(count: int) -> cm.Triplets:
     [
         ({}, AnyChannels),
         ({"scorer": "error"}, AnyChannels),
-        ({"over": "missed", "tolerance": 0.05}, AnyChannels),
-        ({"scratch": True}, UNet),
-        ({"width": 4}, UNet),
-        ({"paper_form": True, "width": 4}, UNet),
-        ({"scorer": "quantile", "width": 4}, UNet),
-        ({"per_channel": True}, AnyChannels),
+        ({"loss": cm.MissRate("l1", 0.05)}, AnyChannels),
+        ({"network": cm.NetworkOptions(from_scratch=True)}, UNet),
+        ({"network": cm.NetworkOptions(width=4)}, UNet),
+        ({"network": cm.NetworkOptions(paper_form=True, width=4)}, UNet),
+        ({"scorer": "quantile", "network": cm.NetworkOptions(width=4)}, UNet),
+        ({"network": cm.NetworkOptions(per_channel=True)}, AnyChannels),
     ],
 )
 def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kind: type) -> None:
@@ -271,7 +271,7 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
         )
     assert epochs() == [0, 1, 2, 3]
     assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
-    with pytest.raises(MismatchError, match="another batch_size"):
+    with pytest.raises(MismatchError, match="different settings .batch_size."):
         cm.fit_scorer(
             triplets(16, 0, SIZE),
             training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True),

@@ -279,7 +279,7 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
     refused(InvalidArgumentError, "'l1x' is unknown", loss="l1x")
     with pytest.raises(InvalidArgumentError, match="epochs = 0"):
         TrainingConfig(epochs=0)
-    refused(ImageError, "other channels", selection=world(3, 0, channels=3))
+    refused(ImageError, "different channels", selection=world(3, 0, channels=3))
     far = lambda a, b: (a - b).abs().mean((1, 2, 3)) + 1  # noqa: E731
     refused(InvalidArgumentError, "is not 0 between two empty images", loss=far)
     counted = lambda a, b: ((a - b).abs() > 0.1).float().mean((1, 2, 3))  # noqa: E731
@@ -336,7 +336,7 @@ def test_heuristic(tmp_path) -> None:
         (lambda x, y_hat: x - 0.5, "negative, NaN or infinite"),
         (lambda x, y_hat: x * torch.nan, "negative, NaN or infinite"),
         (lambda x, y_hat: x[..., :8], r"has shape \(6, 1, 16, 8\)"),
-        (lambda x, y_hat: x.expand(-1, 2, -1, -1), "one channel or those of y_hat"),
+        (lambda x, y_hat: x.expand(-1, 2, -1, -1), "one channel or as many as y_hat"),
     ],
 )
 def test_scores_that_are_refused(function, message: str) -> None:

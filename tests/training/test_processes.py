@@ -30,6 +30,7 @@ import torch
 from torch import nn
 
 from conformask.training.fit import TrainingConfig, fit
+from conformask.training.processes import Compute
 from conformask.progress import main_process
 
 out, seen = Path(sys.argv[1]), []
@@ -50,8 +51,8 @@ def squares(network, batch):
 
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
-plan = TrainingConfig(max_minutes=1 / 60, batch_size=16, learning_rate=0.1, devices=2)
-fit(network, squares, World(), World(), out / "run", plan, title="test", identity={})
+plan = TrainingConfig(max_minutes=1 / 60, batch_size=16, learning_rate=0.1)
+fit(network, squares, World(), World(), out / "run", plan, Compute(2), title="test", identity={})
 rank = torch.distributed.get_rank()
 assert main_process() == (rank == 0)
 torch.save({"seen": seen, "weights": network.state_dict()}, out / f"{rank}.pt")

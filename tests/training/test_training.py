@@ -365,7 +365,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_resume_with_other_settings_names_them(tmp_path: Path) -> None:
     train(tmp_path, TrainingConfig(epochs=1))
-    with pytest.raises(MismatchError, match=r"another learning_rate, seed: use the same"):
+    with pytest.raises(MismatchError, match=r"different settings \(learning_rate, seed\): use the same"):
         train(tmp_path, TrainingConfig(epochs=1, learning_rate=1.0, seed=4), resume=True)
     with pytest.raises(MismatchError, match=r"different settings \(data\): use the same"):
         train(tmp_path, TrainingConfig(epochs=1), resume=True, data="moon")

@@ -37,7 +37,7 @@ class Components:
 
     def fingerprints(self) -> dict[str, str]:
         """Return fingerprints of the scorer and of other components from the user, by argument name."""
-        fingerprints = {"scorer": self.scorer.fingerprint, "distance": code_of(self.loss)}
+        fingerprints = {"scorer": self.scorer.fingerprint, "loss": code_of(self.loss)}
         if not _ours(self.family):
             fingerprints["family"] = fingerprint_of(self.family)
         if self.weigh is not None:
@@ -55,7 +55,7 @@ class Components:
         scores = {"scorer": score}
         if code_of(self.loss) is not None:
             opened = torch.ones_like(images[1][:, :1])
-            scores["distance"] = self.loss.on(images[2], images[1], None, 1).of(opened)
+            scores["loss"] = self.loss.on(images[2], images[1], None, 1).of(opened)
         if not _ours(self.family):
             scores["family"] = self._mask(score)
         if self.weigh is not None:
@@ -74,6 +74,9 @@ class Components:
             MismatchError: names the argument.
         """
         now = self.fingerprints()
+        fingerprints, probe = (
+            {WAS.get(name, name): value for name, value in each.items()} for each in (fingerprints, probe)
+        )
         changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
         if changed:
             raise MismatchError(f"the code or the weights of {_text(changed)} {CHANGED}")
@@ -84,6 +87,8 @@ class Components:
                 raise MismatchError(f"the values of {_text(other)} on a test image {CHANGED}")
 
 
+WAS = {"distance": "loss"}
+"""Names of arguments up to 0.2, in runs that were saved then."""
 CHANGED = (
     "have changed since the calibration, so its promise does not hold: pass the original code, or "
     "calibrate again"

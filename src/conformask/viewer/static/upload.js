@@ -19,7 +19,7 @@ export function openUploadDialog() {
 
 /** Fit the dialog to the server's limits and to the facts that the promise needs; report each image it uploaded. */
 export function setUpUploadDialog({ most_bytes: maxBytes, suffixes, needs }, onUploaded) {
-  const limit = `${maxBytes / MIB} MiB together`;
+  const limit = `${maxBytes / MIB} MiB in total`;
   $("#upload-limits").textContent =
     `${suffixes.join(", ")}; up to ${limit}. The files stay on this machine, in memory.`;
   for (const label of form.querySelectorAll("[data-fact]")) {
@@ -31,7 +31,7 @@ export function setUpUploadDialog({ most_bytes: maxBytes, suffixes, needs }, onU
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     // The server refuses it too, but this saves the transfer.
-    if (totalFileSize() > maxBytes) showError(`the files are larger than ${limit}: cut the images`);
+    if (totalFileSize() > maxBytes) showError(`the files are larger than ${limit}: crop the images`);
     else submit(onUploaded);
   });
 }
