@@ -206,7 +206,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "a", "gna")
     training = TrainingConfig(epochs=1)
     train(tmp_path / "b", "gan", training=training)
-    with pytest.raises(MismatchError, match="different settings .kind."):
+    with pytest.raises(MismatchError, match=r"different settings \(kind\)"):
         train(tmp_path / "b", "regressor", training=replace(training, resume=True))
 
 

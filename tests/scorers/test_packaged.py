@@ -271,7 +271,7 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
         )
     assert epochs() == [0, 1, 2, 3]
     assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
-    with pytest.raises(MismatchError, match="different settings .batch_size."):
+    with pytest.raises(MismatchError, match=r"different settings \(batch_size\)"):
         cm.fit_scorer(
             triplets(16, 0, SIZE),
             training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True),

@@ -74,9 +74,8 @@ class Components:
             MismatchError: names the argument.
         """
         now = self.fingerprints()
-        fingerprints, probe = (
-            {WAS.get(name, name): value for name, value in each.items()} for each in (fingerprints, probe)
-        )
+        fingerprints = {WAS.get(name, name): value for name, value in fingerprints.items()}
+        probe = {WAS.get(name, name): value for name, value in probe.items()}
         changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
         if changed:
             raise MismatchError(f"the code or the weights of {_text(changed)} {CHANGED}")
