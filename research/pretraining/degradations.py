@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from conformask.tasks.luma import luma
+from conformask.tasks.colorization import luma
 from PIL import Image
 
 Generator = np.random.Generator
