@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 import torch.nn.functional as F
-from conformask.tasks.colorization import luma
 from PIL import Image
+
+from conformask.tasks.colorization import luma
 
 Generator = np.random.Generator
 Degradation = Callable[[torch.Tensor, Generator], torch.Tensor]
