@@ -65,7 +65,7 @@ def check_disk(
 
 
 class DiskArray:
-    """An array in an unnamed temporary file, mapped anew for each window, so that no window stays in memory.
+    """An array in an unnamed temporary file, mapped again for each window, so that no window stays in memory.
 
     With `reserve` a full disk raises an OSError at once; without it the file grows with what is written. A
     small array needs no file.

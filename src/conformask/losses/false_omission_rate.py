@@ -4,16 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from conformask.losses.map_loss import MapLoss, within
-from conformask.losses.maps import AnyMap, checked_tolerance, wrong_pixels
+from conformask.losses.map_loss import WrongPixelLoss, within
+from conformask.losses.maps import wrong_pixels
 from conformask.losses.sums import Sums
-from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 from conformask.types import Images
 
 
 @dataclass(frozen=True, init=False)
-class FalseOmissionRate(MapLoss):
+class FalseOmissionRate(WrongPixelLoss):
     """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone.
 
     Args:
@@ -29,20 +28,9 @@ class FalseOmissionRate(MapLoss):
         'wrong(l1 > 0.1)'
     """
 
-    tolerance: float
+    over = "wrong"
     relative = True
     family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
-    upper_bound = 1.0
-
-    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
-        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
-
-    @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name, over="wrong", tolerance=self.tolerance, region=self.regional
-        )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.losses.map_loss import MapLoss, within
-from conformask.losses.maps import AnyMap, checked_tolerance, wrong_pixels
+from conformask.losses.map_loss import WrongPixelLoss, within
+from conformask.losses.maps import wrong_pixels
 from conformask.losses.sums import Sums
-from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 from conformask.types import Images
 
 
 @dataclass(frozen=True, init=False)
-class MissRate(MapLoss):
+class MissRate(WrongPixelLoss):
     """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong.
 
     Args:
@@ -33,21 +32,10 @@ class MissRate(MapLoss):
         'missed(l1 > 0.1)'
     """
 
-    tolerance: float
+    over = "missed"
     monotone = True
     family: ClassVar[Mapping[str, Json]] = {"name": "water_filling", "kappa": 1.0}
     exponent = 1.0
-    upper_bound = 1.0
-
-    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
-        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
-
-    @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name, over="missed", tolerance=self.tolerance, region=self.regional
-        )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

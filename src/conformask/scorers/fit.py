@@ -104,7 +104,7 @@ def fit_scorer(
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
-    rate, training = training.learning_rate, training.resolved(len(train))
+    n_images = len(train)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
@@ -117,8 +117,7 @@ def fit_scorer(
     surveys = [seen, held_out] if trains else [held_out]
     card = _card(used_head.name, used, per_channel, seen, surveys, train)
     module = network_for(seen, used_head, options, seed)
-    if rate is None:
-        training = replace(training, learning_rate=rate_for(module))
+    training = training.resolved(n_images, rate_for(module))
     card = replace(card, unet=settings_of(module), sizes=seen.sizes if trains else ())
     objective = objective_of(used_head)
     datasets = (
