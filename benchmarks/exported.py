@@ -12,12 +12,14 @@ import onnxruntime
 import torch
 
 from conformask.calibration import NO_GRID
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
 from conformask.exporting.export import export
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
 from conformask.records.card import CalibrationCard
+from conformask.records.loss import LossTerms
 from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.packaged import packaged_network
@@ -31,11 +33,11 @@ def masker(name: str) -> Masker:
     sizes, chosen, used = ((SIDE, SIDE),), family(name), loss("l1")
     network = ready(packaged_network(3, 3, 2))
     card = ScorerCard(
-        scorer="mask", distance="l1", channels=3, x_channels=3, per_channel=False, sizes=sizes,
-        data_range=None, unet=network.settings, trained_on=(),
+        scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=3, per_channel=False,
+        sizes=sizes, data_range=None, unet=network.settings, trained_on=(),
     )  # fmt: skip
     calibration = CalibrationCard(
-        threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
+        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
         n_groups=None, n_effective=None, channels=3, sizes=sizes, data_range=None, population=None,
         calibrated="", calibrated_on=(),

@@ -25,10 +25,10 @@ import numpy as np
 import torch
 
 from conformask.calibration import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
+from conformask.conformal.curves import Curves
 from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.losses import loss
 from conformask.masks import family
-from conformask.records.curves import Curves
 from conformask.records.reading import PLAIN, Reading
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.streaming import gathered

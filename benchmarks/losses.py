@@ -64,7 +64,7 @@ def measured(used: Loss, item: ScoredBatch, read: float) -> dict[str, object]:
     grid = np.array([0.0, np.inf]) if used.monotone else lambda_grid(chosen, used, [item])
     taken = seconds(lambda: critical_lambdas(item, chosen, used, grid, threshold))
     return {
-        "loss": used.terms.loss_name,
+        "loss": used.terms.name,
         "family": chosen.name,
         "seconds": taken,
         "read_throughs": taken / read,

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from conformask.conformal.curves import Curves
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.records.card import CalibrationCard
-from conformask.records.curves import Curves
+from conformask.records.loss import LossTerms
 from conformask.scorers.heuristic import Heuristic
 
 CURVES, POINTS, REPEATS = 1000, 130, 50
@@ -32,7 +34,7 @@ def masker() -> Masker:
     scorer = Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
     chosen = family("reciprocal")
     card = CalibrationCard(
-        threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
+        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None,
         n_calibration=CURVES, n_groups=None, n_effective=None, channels=1, sizes=((64, 64),),
         data_range=None, population=None, calibrated="", calibrated_on=(),

@@ -14,6 +14,7 @@ import torch
 import zarr
 from PIL import Image
 
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
@@ -25,6 +26,7 @@ from conformask.networks.unet import UNet
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.records.card import CalibrationCard
+from conformask.records.loss import LossTerms
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.initial_network import LEVELS, NetworkOptions
@@ -44,8 +46,8 @@ def scorer_of(width: int, levels: int) -> NetworkScorer:
     network = UNet(2, 1, width=width, levels=levels, residual=True).to(memory_format=torch.channels_last)
     network.eval().requires_grad_(False)
     card = ScorerCard(
-        scorer="mask", distance="l1", channels=1, x_channels=1, per_channel=False, sizes=((256, 256),),
-        data_range=None, unet=network.settings, trained_on=(),
+        scorer="mask", loss=LossTerms(distance="l1"), channels=1, x_channels=1, per_channel=False,
+        sizes=((256, 256),), data_range=None, unet=network.settings, trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network, head("mask", loss("l1")), card)
 
@@ -54,7 +56,7 @@ def masker_of(scorer: NetworkScorer) -> Masker:
     """Water-filling, which reads the whole score before it opens a pixel."""
     chosen = family("water_filling")
     card = CalibrationCard(
-        threshold=0.02, confidence=0.9, delta=None, guarantee="marginal", claim="", distance="l1",
+        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
         n_groups=None, n_effective=None, channels=1, sizes=((256, 256),), data_range=None, population=None,
         calibrated="", calibrated_on=(), tiles=(1024, 64),

@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent
 OUT = DOCS.parent / "examples" / "out"
 RECORD, PAGE = DOCS / "results" / "examples.json", DOCS / "gallery.md"
 LOSSES = DOCS / "results" / "losses_picture.json"
-KEPT = ("promise", "n_test", "coverage", "coverage_interval", "mask_size", "mask_size_oracle")
+KEPT = ("sentence", "n_test", "coverage", "coverage_interval", "mask_size", "mask_size_oracle")
 TEXT = """# Gallery
 
 Five scripts that run from a fresh clone, download nothing and take one to four minutes on two cores. Open
@@ -109,7 +109,7 @@ def told(record: Mapping[str, Any]) -> str:
     oracle = record["mask_size_oracle"]
     digits = 2 if oracle < 0.01 else 0
     return (
-        f"- promised: `{record['promise']}`\n"
+        f"- promised: `{record['sentence']}`\n"
         f"- measured on {record['n_test']} test images: {record['coverage']:.1%} within the threshold "
         f"(95 % interval {low:.1%} to {high:.1%}), {record['mask_size']:.0%} hidden on average;\n"
         f"  an oracle that sees the truth would mask {oracle:.{digits}%}"
@@ -118,7 +118,7 @@ def told(record: Mapping[str, Any]) -> str:
 
 def line(loss: str, record: Mapping[str, Any]) -> str:
     """A row of the table of losses."""
-    claim, oracle = record["promise"].partition(" for new")[0], record["mask_size_oracle"]
+    claim, oracle = record["sentence"].partition(" for new")[0], record["mask_size_oracle"]
     low, high = record["coverage_interval"]
     measured = f"{record['coverage']:.0%} of {record['n_test']} ({low:.0%} to {high:.0%})"
     best = "–" if oracle is None else f"{oracle:.0%}"

@@ -71,10 +71,10 @@ def main(work: Path) -> None:
     split = cm.Triplets.from_folder(data).split()
     made = maskers(work, split)
     found = {title: cm.evaluate(masker, split.test, opt_images=0) for title, masker in made.items()}
-    keys = ("promise", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test")
-    record = {title: {key: getattr(each, key) for key in keys} for title, each in found.items()}
+    keys = ("sentence", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test")
+    record = {title: {key: each.summary()[key] for key in keys} for title, each in found.items()}
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    errors = found["l1"].images.unmasked_distance
+    errors = found["l1"].images.unmasked_loss
     order = np.argsort(errors)
     draw([split.test[int(order[int(share * (len(order) - 1))])] for share in (0.4, 0.6, 0.8)], made)
 

@@ -46,7 +46,7 @@ class Calibrate(L.Callback):
         triplets = cm.Triplets.from_dataset(self.images, network=checkpoint.stem)
         masker = cm.calibrate(cm.packaged_scorer(), triplets, threshold=self.threshold)
         masker.save(checkpoint.with_suffix(".masker"))
-        print("promise:", masker.promise)
+        print("promise:", masker.sentence)
 
 
 class Denoiser(L.LightningModule):

@@ -163,7 +163,7 @@ masker = cm.calibrate(
     scorer, split.calibration, threshold=threshold, promise=cm.Promise("groups", confidence=0.9)
 )
 masker.save(options.out / "masker")
-print("promise:", masker.promise)
+print("promise:", masker.sentence)
 masker
 
 # %% [markdown]
@@ -189,7 +189,7 @@ images = evaluation.images
 within = np.flatnonzero(images.passed)
 easy_to_hard = within[np.argsort(images.size[within])]
 places = (len(within) * np.array([0.4, 0.6, 0.8])).astype(int)
-batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(4))
+batch = next(split.test.select([*easy_to_hard[places], images.loss.argmax()]).batches(4))
 figure = cm.show(masker, *(CAMERA[1] * image for image in (batch.x, batch.y_hat, batch.y)))
 figure.save(options.out / "figure.png")
 figure

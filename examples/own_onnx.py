@@ -138,7 +138,7 @@ choices = cm.threshold_choices(scorer, promise=cm.Promise(confidence=0.9))
 threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).threshold
 masker = cm.calibrate(scorer, split.calibration, threshold=threshold, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
-print("promise:", masker.promise)
+print("promise:", masker.sentence)
 masker
 
 # %%
@@ -152,7 +152,7 @@ images = evaluation.images
 within = np.flatnonzero(images.passed)
 easy_to_hard = within[np.argsort(images.size[within])]
 places = (len(within) * np.array([0.4, 0.8])).astype(int)
-batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(3))
+batch = next(split.test.select([*easy_to_hard[places], images.loss.argmax()]).batches(3))
 figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
 figure.save(options.out / "figure.png")
 figure

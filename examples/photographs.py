@@ -90,7 +90,7 @@ threshold = min(choices, key=lambda choice: abs(choice.mask_size - 0.25)).thresh
 # %%
 masker = cm.calibrate(scorer, split.calibration, threshold=threshold, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
-print("promise:", masker.promise)
+print("promise:", masker.sentence)
 masker  # a notebook shows what holds and what does not
 
 # %% [markdown]
@@ -119,7 +119,7 @@ images = evaluation.images
 within = np.flatnonzero(images.passed)
 easy_to_hard = within[np.argsort(images.size[within])]
 places = (len(within) * np.array([0.4, 0.6, 0.8])).astype(int)
-batch = next(split.test.select([*easy_to_hard[places], images.distance.argmax()]).batches(4))
+batch = next(split.test.select([*easy_to_hard[places], images.loss.argmax()]).batches(4))
 figure = cm.show(masker, batch.x, batch.y_hat, batch.y)
 figure.save(options.out / "figure.png")
 figure
@@ -132,5 +132,5 @@ figure
 
 # %%
 stricter = masker.recalibrate(confidence=0.95)
-print("promise:", stricter.promise)
+print("promise:", stricter.sentence)
 cm.show(stricter, batch.x, batch.y_hat, batch.y).save(options.out / "stricter.png")

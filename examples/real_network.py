@@ -113,7 +113,7 @@ scorer = cm.fit_scorer(
 )
 masker = cm.calibrate(cm.Tiled(scorer), calibration, threshold=0.05, promise=cm.Promise(confidence=0.9))
 masker.save(options.out / "masker")
-print("promise:", masker.promise)
+print("promise:", masker.sentence)
 masker
 
 # %% [markdown]
@@ -123,7 +123,7 @@ masker
 evaluation = cm.evaluate(masker, test, out=options.out)
 cm.write_report(evaluation, options.out / "report.html")
 print(f"coverage on {evaluation.n_test} test images: {evaluation.coverage:.1%}, promised 90%")
-unmasked = (evaluation.images.unmasked_distance <= 0.05).mean()
+unmasked = (evaluation.images.unmasked_loss <= 0.05).mean()
 print(f"mean mask size {evaluation.mask_size:.2f}; without a mask {unmasked:.0%} would be")
 evaluation
 

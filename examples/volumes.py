@@ -126,7 +126,7 @@ masker = cm.calibrate(
     scorer, split.calibration, threshold="q0.1", promise=cm.Promise(confidence=0.9, unit="group")
 )
 masker.save(options.out / "masker")
-print("promise:", masker.promise)
+print("promise:", masker.sentence)
 masker
 
 # %% [markdown]

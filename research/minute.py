@@ -219,7 +219,7 @@ def measured(scorer: Scorer, parts: dict[str, cm.Triplets], threshold: float) ->
         "size": evaluation.mask_size,
         "coverage": evaluation.coverage,
         "oracle": evaluation.mask_size_oracle,
-        "correlation": evaluation.correlation_size_distance,
+        "correlation": evaluation.correlation_size_loss,
         "resplits": resplit(masker, parts["calibration"], parts["test"], DEALS).summary(),
     }
 

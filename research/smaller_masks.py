@@ -44,6 +44,7 @@ from torch import Tensor
 
 from conformask.calibration import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.conformal.crossing import between_grid_points
+from conformask.conformal.curves import Curves
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.conformal.quantile_regression import quantile_regression
 from conformask.data.triplets import Triplets
@@ -59,7 +60,6 @@ from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.records.curves import Curves
 from conformask.scorers.heads import Head
 from conformask.scorers.initial_network import LEVELS
 from conformask.scorers.mask_network import MaskNetwork
@@ -118,7 +118,7 @@ class Judge:
         self, score: Tensor, found: Curves, kappa: float, *, adaptive: bool = False
     ) -> dict[str, object]:
         """Means over random halves."""
-        critical = between_grid_points(found.grid, found.distance, self.threshold)
+        critical = between_grid_points(found.grid, found.loss, self.threshold)
         share = score.mean(dim=(1, 2, 3)).double().numpy() ** kappa
         features, generator = features_of(Score(score)), np.random.default_rng(SEED)
         dealt = []

@@ -71,20 +71,20 @@ def test_curves(name: str, p: float) -> None:
     grid = grid_of(chosen, loss(Lp(p)))
     found = curves(items(), chosen, loss(Lp(p)), grid)
     assert found.names.tolist() == list(NAMES)
-    assert found.distance.shape == found.size.shape == (COUNT, len(grid))
-    assert found.distance.dtype == found.size.dtype == np.float64
-    assert (np.diff(found.distance, axis=1) >= -1e-12).all(), "an lp distance grows as the mask opens"
+    assert found.loss.shape == found.size.shape == (COUNT, len(grid))
+    assert found.loss.dtype == found.size.dtype == np.float64
+    assert (np.diff(found.loss, axis=1) >= -1e-12).all(), "an lp distance grows as the mask opens"
     assert (np.diff(found.size, axis=1) <= 1e-12).all()
-    assert (found.distance[:, 0] == 0).all()
+    assert (found.loss[:, 0] == 0).all()
     assert (found.size[:, 0] == 1).all()
     assert (found.size[:, -1] == 0).all()
-    np.testing.assert_allclose(found.distance[:, -1], Lp(p)(Y, Y_HAT).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found.loss[:, -1], Lp(p)(Y, Y_HAT).numpy(), rtol=1e-6)
     middle = len(grid) // 2
     lam = torch.full((COUNT,), grid[middle], dtype=torch.float64)
     mask = chosen.apply(SCALE, chosen.level(SCALE, lam))
     np.testing.assert_allclose(found.size[:, middle], 1 - mask.double().mean((1, 2, 3)), rtol=1e-6)
     expected = (mask * (Y - Y_HAT)).double().abs().pow(p).mean((1, 2, 3))
-    np.testing.assert_allclose(found.distance[:, middle], expected, rtol=1e-4)
+    np.testing.assert_allclose(found.loss[:, middle], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
@@ -110,8 +110,8 @@ def test_curves_are_kept_raw() -> None:
     item = ScoredBatch(Batch(("one",), y, y_hat, y), Score(score))
     chosen = family("reciprocal")
     found = curves([item], chosen, loss(signed), lambda_grid(chosen, loss(signed), [item]))
-    assert found.distance.max() > 0.03
-    assert found.distance[0, -1] == pytest.approx(0, abs=1e-6)
+    assert found.loss.max() > 0.03
+    assert found.loss[0, -1] == pytest.approx(0, abs=1e-6)
     critical = measures(item, chosen, loss(signed), found.grid, 0.01)["critical_lambda"]
     assert 0 < critical[0] < 0.3, "it passes at the end, but not all the way"
 
@@ -165,7 +165,7 @@ def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> No
 
     def longest_steps(points: int) -> tuple[float, float]:
         found = curves(items(), chosen, used, grid_of(chosen, used, points))
-        risk = np.maximum.accumulate(found.distance, axis=1).mean(axis=0)
+        risk = np.maximum.accumulate(found.loss, axis=1).mean(axis=0)
         return float(-np.diff(found.size.mean(axis=0)).min()), float(np.diff(risk).max() / risk[-1])
 
     for points in (24, 96):
@@ -249,12 +249,12 @@ def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
     bound = bound_curves(item, chosen, loss(Lp(p)), grid)
     furthest = ScoredBatch(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
     np.testing.assert_allclose(
-        curves([furthest], chosen, loss(Lp(p)), grid).distance, bound, rtol=1e-5, atol=1e-9
+        curves([furthest], chosen, loss(Lp(p)), grid).loss, bound, rtol=1e-5, atol=1e-9
     )
     generator = torch.Generator().manual_seed(1)
     other = ScoredBatch(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
     found = curves([other], chosen, loss(Lp(p)), grid)
-    assert (found.distance <= bound + 1e-9).all()
+    assert (found.loss <= bound + 1e-9).all()
     assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
 
 
@@ -287,7 +287,7 @@ def test_size_at_reads_off_the_curves() -> None:
     sizes = [size_at(found, t, wanted, loss(Lp(1.0))) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 0
-    lam = np.sort(first_crossing(found.grid, found.distance, 0.03))[0]
+    lam = np.sort(first_crossing(found.grid, found.loss, 0.03))[0]
     column = int(np.flatnonzero(found.grid == lam)[0])
     assert sizes[2] == pytest.approx(found.size[:, column].mean())
 

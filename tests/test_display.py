@@ -78,7 +78,7 @@ def test_a_batch_with_its_truth(channels: int) -> None:
     masker, batch = masker_of(channels), batch_of(channels)
     strip = show(masker, batch.x, batch.y_hat, batch.y)
     mask = masker(batch.x, batch.y_hat)
-    assert strip.promise == masker.promise
+    assert strip.sentence == masker.sentence
     for index, row in enumerate(strip.rows):
         labels = list(row.pictures)
         assert labels[:3] == ["Input x", "Output ŷ", "Truth y"]
@@ -202,7 +202,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
 
 def test_a_masker_tells_its_promise() -> None:
     masker = masker_of(1, selection=halved(30, 1, 1))
-    assert repr(masker) == f"Masker({masker.promise}; scorer enlarged, family reciprocal)"
+    assert repr(masker) == f"Masker({masker.sentence}; scorer enlarged, family reciprocal)"
     html = masker._repr_html_()
     Pictures(html)
     for told in ("what holds", "what does not", "L1 at most 0.03, confidence 0.9", "8 x 12", "40 images"):
@@ -246,7 +246,7 @@ def test_rows_name_group_and_category_and_are_saved(tmp_path: Path) -> None:
     table = Evaluation.load(tmp_path).table()
     assert [record["group"] for record in table] == ["1", "1", "2", "2", "3"] * 2
     assert [record["category"] for record in table] == ["a", "b"] * 5
-    assert list(table[0])[:5] == ["name", "group", "category", "passed", "distance"]
+    assert list(table[0])[:5] == ["name", "group", "category", "passed", "loss"]
 
 
 def test_an_evaluation_of_earlier_versions_knows_no_groups() -> None:
@@ -290,8 +290,11 @@ def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
     assert axes.figure is figure
     curve, chosen, measured = axes.get_lines()[:3]
     assert list(zip(*curve.get_data(), strict=True)) == list(evaluation.size_by_threshold)
-    assert set(chosen.get_xdata()) == {evaluation.threshold}
-    assert (measured.get_xdata()[0], measured.get_ydata()[0]) == (evaluation.threshold, evaluation.mask_size)
+    assert set(chosen.get_xdata()) == {evaluation.card.threshold}
+    assert (measured.get_xdata()[0], measured.get_ydata()[0]) == (
+        evaluation.card.threshold,
+        evaluation.mask_size,
+    )
     assert axes.get_xlabel() == "threshold on L1"
     assert f"{evaluation.coverage:.1%}" in axes.get_title()
     assert evaluation.plot() is not axes

@@ -76,7 +76,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     promised = conformask("calibrate", "run", "data", "--threshold", threshold)
     assert promised["threshold"] == threshold
     assert promised["exact"]
-    assert "new tiles of these files" in promised["promise"]
+    assert "new tiles of these files" in promised["sentence"]
 
     masked = conformask("mask", "run", "data", "out")
     data, masker = cm.Triplets.from_folder("data"), cm.load("run")
@@ -90,18 +90,18 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     assert evaluation["n_test"] == found["parts"]["test"]
     assert 0 <= evaluation["coverage"] <= 1
     assert 0 <= evaluation["mask_size_oracle"] <= evaluation["mask_size_paper_oracle"] + 1e-6
-    assert evaluation["promise"] in (tmp_path / "report.html").read_text().replace("&lt;", "<").replace(
+    assert evaluation["sentence"] in (tmp_path / "report.html").read_text().replace("&lt;", "<").replace(
         "&gt;", ">"
     )
     told = conformask("info", "run")
-    assert told["promise"] == promised["promise"]
+    assert told["sentence"] == promised["sentence"]
     assert told["evaluation"]["coverage"] == evaluation["coverage"]
 
     again = conformask("recalibrate", "run", "--threshold", 2 * threshold, "--confidence", 0.8)
     assert not again["exact"]
     assert again["lam"] >= promised["lam"]
     assert again["confidence"] == 0.8
-    assert conformask("info", "run")["promise"] == again["promise"]
+    assert conformask("info", "run")["sentence"] == again["sentence"]
 
     learnt = set(json.loads((tmp_path / "net" / "predictor.json").read_text())["trained_on"])
     assert learnt
@@ -117,7 +117,7 @@ def test_ssim_per_channel_masks_as_tiff(conformask, images, tmp_path):
     conformask("train", "data", "run", *SMALL, *kind)
     promised = conformask("calibrate", "run", "data", "--threshold", "q0.5", "--family", "reciprocal")
     assert not promised["exact"]
-    assert promised["promise"].startswith("P(ssim <= ")
+    assert promised["sentence"].startswith("P(ssim <= ")
     assert conformask("evaluate", "run", "data")["mask_size_oracle"] is None
     for triplet in cm.Triplets.from_folder("data").part("test").select(range(3)):
         for role in ("x", "y_hat"):
@@ -144,7 +144,7 @@ def test_the_python_path(conformask, images, tmp_path):
         out="runs/l1",
     )
     masker = cm.calibrate(scorer, split.calibration, threshold=0.04, promise=cm.Promise(confidence=0.9))
-    assert f"like the {len(split.calibration)} calibration images (marginal)" in masker.promise
+    assert f"like the {len(split.calibration)} calibration images (marginal)" in masker.sentence
     triplet = split.test[0]
     x, y_hat = (np.moveaxis(image, 0, -1) for image in (triplet.x, triplet.y_hat))
     mask = masker(x, y_hat)
@@ -155,7 +155,7 @@ def test_the_python_path(conformask, images, tmp_path):
     cm.write_report(evaluation, "report.html")
     masker.save("masker")
     again = cm.load("masker")
-    assert again.promise == masker.promise
+    assert again.sentence == masker.sentence
     np.testing.assert_array_equal(again(x, y_hat), mask)
     easier = again.recalibrate(threshold=0.08)
     assert easier(x, y_hat).mean() >= mask.mean() - 1e-6

@@ -47,7 +47,7 @@ def run(example: str, folder: Path, *arguments: str) -> str:
 
 def check(example: str, said: str, out: Path) -> None:
     evaluation = json.loads((out / "evaluation.json").read_text())
-    assert f"promise: {evaluation['promise']}" in said
+    assert f"promise: {evaluation['sentence']}" in said
     coverage, images = re.findall(r"coverage on (\d+) test images: ([\d.]+)%, promised 90%", said)[0][::-1]
     assert int(images) == evaluation["n_test"]
     assert float(coverage) == pytest.approx(100 * evaluation["coverage"], abs=0.051)
@@ -149,7 +149,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said = run("lightning_callback", folder, "--steps", "2", "--out", ".")
     (checkpoint,) = folder.rglob("*.ckpt")
     masker = cm.load(checkpoint.with_suffix(".masker"))
-    assert f"promise: {masker.promise}" in said
+    assert f"promise: {masker.sentence}" in said
     assert masker.card.network is not None
     assert masker.card.network.name == checkpoint.stem
     assert masker.card.n_calibration == 40
@@ -196,7 +196,7 @@ def test_a_service_answers_with_the_mask(
     assert 0 < mask.mean() < 1
     assert np.array_equal(pixels, levels(mask[None], 8, round_down=True)[0])
     assert float(answer.headers["hidden"]) == pytest.approx(1 - mask.mean(), abs=5e-5)
-    assert json.loads(answer.headers["promise"]) == masker.promise
+    assert json.loads(answer.headers["promise"]) == masker.sentence
     assert answer.headers["masker"] == masker.fingerprint
 
 
@@ -204,7 +204,7 @@ def test_a_service_answers_with_the_mask(
 def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
     masker = cm.load(tested)
     said = client.get("/promise").json()
-    assert (said["promise"], said["masker"]) == (masker.promise, masker.fingerprint)
+    assert (said["promise"], said["masker"]) == (masker.sentence, masker.fingerprint)
     assert (said["threshold"], said["confidence"], said["sizes"]) == (0.02, 0.9, [[64, 64]])
     assert said["network"]["name"] == tested.stem
 

@@ -8,30 +8,8 @@ import numpy as np
 import pytest
 
 from conformask.masker.serialization import StoredMasker, write_stored
-from conformask.records.card import CalibrationCard
+from synthetic_card import card
 
-CARD = CalibrationCard(
-    threshold=0.02,
-    confidence=0.9,
-    delta=None,
-    guarantee="marginal",
-    claim="P(l1 <= 0.02) >= 0.90",
-    distance="l1",
-    family={"name": "reciprocal"},
-    rule={"kind": "constant", "lam": 0.5},
-    exact=True,
-    exploratory=False,
-    thresholds=None,
-    n_calibration=40,
-    n_groups=None,
-    n_effective=None,
-    channels=1,
-    sizes=((8, 8),),
-    data_range=None,
-    population=None,
-    calibrated="2025-01-01T00:00:00+00:00",
-    calibrated_on=("0",),
-)
 FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "conformal"
 CONFORMAL = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 LIGHT = ("conformask.records.evaluation", "conformask.storage.sealed", "conformask.errors")
@@ -65,7 +43,7 @@ def test_conformal_is_not_empty() -> None:
     "arguments", [["--help"], ["info", "RUN"], ["info", "RUN", "--json"], ["plan"], ["plan", "--json"]]
 )
 def test_light_verbs_load_no_torch(arguments: list[str], tmp_path: Path) -> None:
-    write_stored(tmp_path, StoredMasker(CARD, "3f9a-07c1-55be-d20e", np.ones(1), None, None, None))
+    write_stored(tmp_path, StoredMasker(card(), "3f9a-07c1-55be-d20e", np.ones(1), None, None, None))
     given = [argument.replace("RUN", str(tmp_path)) for argument in arguments]
     done = without_torch("from conformask.cli import main; main()", *given)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,7 @@ from conformask.arithmetic import image_means
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -19,7 +20,6 @@ from conformask.losses.mean import Mean
 from conformask.losses.sums import Sums
 from conformask.masks.bisection import LARGEST, SMALLEST, largest_lambda
 from conformask.masks.mask_family import Family
-from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Images, Loss, LossOfImages, PerImage, Score
 
 GRID_POINTS = 128
@@ -98,7 +98,7 @@ def _concentrate(curves: Curves) -> Float[np.ndarray, "g"]:
 
     Log lambda has the weight EVEN, so that no stretch is left without points.
     """
-    logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.distance, axis=1).mean(axis=0)
+    logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.loss, axis=1).mean(axis=0)
     coordinates = (logs, -curves.size.mean(axis=0), risk)
     lengths = [max(float(coordinate[-1] - coordinate[0]), TINY) for coordinate in coordinates]
     path = sum(
@@ -325,7 +325,7 @@ def calibration_data(
 ) -> CalibrationData:
     """Return the evidence for a threshold; critical lambdas are read off the curves if not given."""
     if critical_lambdas is None:
-        critical_lambdas = first_crossing(curves.grid, curves.distance, threshold)
+        critical_lambdas = first_crossing(curves.grid, curves.loss, threshold)
     return CalibrationData(
         threshold, critical_lambdas, curves, loss.upper_bound, loss.own_bounds, loss.monotone
     )

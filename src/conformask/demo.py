@@ -164,11 +164,9 @@ def _photograph_example(masker: Masker, name: str, tiles: list[tuple[Source, Tri
     boxes = [source.box or (0, 0) for source, _ in tiles]
     x, y_hat, y = (_join([getattr(tile, role) for _, tile in tiles], boxes) for role in ("x", "y_hat", "y"))
     mask = _join(masks, boxes)
-    distance = float(np.abs(mask * (y - y_hat)).mean())
+    loss = float(np.abs(mask * (y - y_hat)).mean())
     size = float(1 - mask.mean())
-    return picture_of(
-        Triplet(name, x, y_hat, y), mask, kind="whole", size=size, distance=distance, oracle_size=None
-    )
+    return picture_of(Triplet(name, x, y_hat, y), mask, kind="whole", size=size, loss=loss, oracle_size=None)
 
 
 def _join(tiles: list[np.ndarray], boxes: list[tuple[int, int]]) -> np.ndarray:

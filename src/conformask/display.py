@@ -79,7 +79,7 @@ def show(
         for *images, (facts, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
         for pictures, labels in _pictures(*map(_array, images), geometry=masker.card.geometry)
     ]
-    return Strip(masker.promise, tuple(rows))
+    return Strip(masker.sentence, tuple(rows))
 
 
 def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
@@ -101,7 +101,7 @@ def _measure(
     sizes = [f"mask size {size:.3f}" for size in mask_size(masks).tolist()]
     if y is None:
         return [((size,), None) for size in sizes]
-    threshold, label = masker.card.threshold, masker.card.loss_label
+    threshold, label = masker.card.threshold, masker.card.loss.label
     batch = Batch(tuple(f"image {index}" for index in range(len(y))), y_hat, y_hat, y, region=region)
     unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
     masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()

@@ -131,14 +131,14 @@ def promise(folder: Path) -> object:
     paper = folder / "run" / CARD
     assert not paper.exists() or card.promise in paper.read_text(encoding="utf-8")
     masker = cm.load(folder / "run")
-    assert masker.promise == card.promise
+    assert masker.sentence == card.sentence
     return card.promise, card.rule["lam"], masker.critical_lambdas.tolist()
 
 
 def evaluation(folder: Path) -> object:
     found = Evaluation.load(folder / "run")
-    assert float(np.mean(found.images.distance)) == pytest.approx(found.mean_distance)
-    return found.promise, found.n_test, found.mean_distance
+    assert float(np.mean(found.images.loss)) == pytest.approx(found.mean_loss)
+    return found.card.sentence, found.n_test, found.mean_loss
 
 
 def masks(folder: Path) -> object:

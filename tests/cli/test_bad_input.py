@@ -420,11 +420,11 @@ def test_weights_of_another_network(refused, own):
 
 def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, own):
     card = own / "run" / "calibration.json"
-    assert conformask("info", own / "run", "--json").record["promise"].startswith("P(l1 <= ")
+    assert conformask("info", own / "run", "--json").record["sentence"].startswith("P(l1 <= ")
     record = json.loads(card.read_text())
     card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
     told = conformask("info", own / "run", "--json").record
-    assert told["promise"] is None
+    assert told["sentence"] is None
     assert f"{card} is damaged, or is not the file that was written with the others" in told["void"]
     assert "written with the others: do not rely on it" in conformask("info", own / "run").out
 

@@ -14,7 +14,7 @@ def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None
     assert answer.status == 0, answer.err
     record = answer.record
     masker = load(made / "run")
-    assert record["promise"] == masker.promise
+    assert record["sentence"] == masker.sentence
     assert record["lambda"] == masker.rule.lam
     assert record["sizes"] == [[32, 32], [32, 64]]
     assert max(record["difference"].values()) <= record["tolerance"]
@@ -53,7 +53,7 @@ def test_a_folder_says_what_nobody_gave(conformask, made, tmp_path) -> None:
     )
     assert answer.status == 0, answer.err
     assert "Missing, because only you know it: license (--license), cite (--cite)." in answer.out
-    assert load(tmp_path / "hub").promise == load(made / "run").promise
+    assert load(tmp_path / "hub").sentence == load(made / "run").sentence
     whole = ("--license", "MIT", "--cite", "Doe 10.1000/182", "--author", "Ada L.", "--author", "Bo M.")
     answer = conformask("export", made / "run", tmp_path / "two", "--format", "huggingface", *whole, "--json")
     assert answer.record["missing"] == []

@@ -21,12 +21,12 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
         False,
     )
     assert record["family"]["name"] == "reciprocal"
-    assert record["promise"].startswith("P(window(l1, 5 px) <= 0.1) >= 0.80 for ")
+    assert record["sentence"].startswith("P(window(l1, 5 px) <= 0.1) >= 0.80 for ")
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
     assert (evaluated["over"], evaluated["window"]) == ("window", 5)
     assert "in mean L1 over any 5 x 5 pixels" in (own / "report.html").read_text(encoding="utf-8")
     again = conformask("recalibrate", run, "--threshold", "0.2", "--json").record
-    assert again["promise"].startswith("P(window(l1, 5 px) <= 0.2)")
+    assert again["sentence"].startswith("P(window(l1, 5 px) <= 0.2)")
     conformask("mask", run, data, own / "masks")
     with (own / "masks" / "sizes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -59,7 +59,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
     assert "promises are about them alone" in conformask("check", data).out
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
     assert record["region"] is True
-    assert record["promise"].startswith("P(window(l1, 5 px) in the region <= 0.1)")
+    assert record["sentence"].startswith("P(window(l1, 5 px) in the region <= 0.1)")
     assert conformask("monitor", run, data).status == 0
     (data / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     refused = conformask("evaluate", run, data)

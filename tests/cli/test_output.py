@@ -132,7 +132,7 @@ def test_help_and_version_load_nothing_heavy(tokens):
 def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"
-    assert json.loads(answer.stdout)["promise"].startswith("P(l1 <= ")
+    assert json.loads(answer.stdout)["sentence"].startswith("P(l1 <= ")
 
 
 @pytest.mark.parametrize(

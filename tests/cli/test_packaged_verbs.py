@@ -19,7 +19,7 @@ def test_a_promise_without_training(conformask, own: Path, scorer: str) -> None:
     assert record["scorer"] == scorer
     assert conformask("mask", run, data, own / f"masks-{scorer}").status == 0
     stricter = conformask("recalibrate", run, "--threshold", "0.01", "--json").record
-    assert stricter["promise"].startswith("P(l1 <= 0.01)")
+    assert stricter["sentence"].startswith("P(l1 <= 0.01)")
 
 
 @pytest.mark.parametrize(

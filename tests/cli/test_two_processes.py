@@ -57,7 +57,7 @@ def test_lambda_agrees_with_one_process(trained: Path) -> None:
     assert told[1]["lam"] == pytest.approx(told[0]["lam"], rel=1e-6)
     one, both = (read_stored(trained / name) for name in ("one", "two"))
     assert one.curves.names.tolist() == both.curves.names.tolist()
-    for of in (lambda s: s.critical_lambdas, lambda s: s.curves.distance, lambda s: s.curves.size):
+    for of in (lambda s: s.critical_lambdas, lambda s: s.curves.loss, lambda s: s.curves.size):
         np.testing.assert_allclose(of(both), of(one), rtol=1e-5, atol=1e-7)
     assert both.card.promise == one.card.promise
     assert not (two / "calibrating").exists()

@@ -11,11 +11,11 @@ from worlds import THRESHOLD
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import conditional_mean, expected, marginal
 from conformask.conformal.rules import ConstantLambda
 from conformask.conformal.statements import tail_risk
-from conformask.records.curves import Curves
 from simulation import simulated
 
 GRID = np.array([0.0, *np.geomspace(0.01, 20, 40), math.inf])
@@ -161,7 +161,7 @@ def test_it_is_risk_control_of_the_tail_risk() -> None:
     np.testing.assert_allclose(tail_risk(risk, t, steepness), [0.05, 0.05, 0.15, 9.55])
     _, evidence = two_points().draw(np.random.default_rng(0), 500)
     tails = tail_risk(evidence.risk(), t, conditional_mean(CONFIDENCE, t).statement.steepness)
-    curves = replace(evidence.curves, distance=tails)
+    curves = replace(evidence.curves, loss=tails)
     wanted = expected().rule(replace(evidence, curves=curves, upper_bound=9.55))
     assert conditional_mean(CONFIDENCE, t).rule(evidence) == wanted
 

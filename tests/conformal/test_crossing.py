@@ -10,9 +10,9 @@ from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import between_grid_points, first_crossing, meets_threshold, refined
+from conformask.conformal.curves import Curves
 from conformask.conformal.presets import marginal
 from conformask.conformal.rules import Rule
-from conformask.records.curves import Curves
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:
@@ -60,7 +60,7 @@ def with_crossings(find: Callable[..., np.ndarray]) -> Deploy:
     """The marginal rule on critical lambdas found in another way."""
 
     def deploy(evidence: CalibrationData) -> Rule:
-        critical = find(GRID, evidence.curves.distance, THRESHOLD)
+        critical = find(GRID, evidence.curves.loss, THRESHOLD)
         return marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
 
     return deploy

@@ -7,10 +7,10 @@ from promises import Deploy, breaks_mean, goes_beyond, risk, sigma
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.curves import Curves
 from conformask.conformal.presets import conditional_mean, expected
 from conformask.conformal.rules import BoundedRisk, ConstantLambda
 from conformask.errors import InvalidArgumentError
-from conformask.records.curves import Curves
 
 EXPECTED = expected().rule
 
@@ -33,7 +33,7 @@ def bound_of_zero(evidence: CalibrationData) -> ConstantLambda:
 
 def last_within(evidence: CalibrationData) -> ConstantLambda:
     """The largest lambda whose mean raw distance is within, whatever lies below."""
-    raw = evidence.curves.distance
+    raw = evidence.curves.loss
     within = (raw.sum(axis=0) + 1.0) / (evidence.n + 1) <= evidence.threshold
     return ConstantLambda(float(GRID[np.flatnonzero(within).max(initial=0)]))
 
@@ -125,5 +125,5 @@ def test_what_is_refused() -> None:
 
 def test_a_distance_that_is_not_a_number_opens_nothing() -> None:
     evidence = replace(evidence_of(np.ones(50)), upper_bound=1.0)
-    evidence.curves.distance[3, 1] = np.nan
+    evidence.curves.loss[3, 1] = np.nan
     assert expected().rule(evidence).lam == 0

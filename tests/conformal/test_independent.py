@@ -110,7 +110,7 @@ def test_ltt_is_fixed_sequence_testing_of_mapies_binary_p_values(name: str, mapi
     world: World = RANDOM[name]()
     for n in (30, 100, 1000):
         evidence = world.evidence(world.draw(np.random.default_rng(n), n))
-        failing = (evidence.curves.distance > THRESHOLD * (1 + 1e-6)).mean(axis=0)
+        failing = (evidence.curves.loss > THRESHOLD * (1 + 1e-6)).mean(axis=0)
         p_values = mapie.compute_hoeffding_bentkus_p_value(failing, n, 0.1, binary=True)[:, 0]
         rejected = p_values[1:] <= 0.1
         wanted = GRID[len(rejected) if rejected.all() else int((~rejected).argmax())]

@@ -6,15 +6,15 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import meets_threshold
+from conformask.conformal.curves import Curves
 from conformask.conformal.order import binomial_rank
 from conformask.conformal.presets import ltt, pac
 from conformask.conformal.rules import ConstantLambda
-from conformask.records.curves import Curves
 from simulation import simulated
 
 
 def p_values(evidence: CalibrationData, forgiven: int = 0) -> np.ndarray:
-    failures = (~meets_threshold(evidence.curves.distance, evidence.threshold)).sum(axis=0)
+    failures = (~meets_threshold(evidence.curves.loss, evidence.threshold)).sum(axis=0)
     return stats.binom.cdf(failures - forgiven, evidence.n, 0.1)
 
 
@@ -32,7 +32,7 @@ def strict(evidence: CalibrationData) -> ConstantLambda:
 
 def smallest_risk(evidence: CalibrationData) -> ConstantLambda:
     """Any lambda whose failure rate on the calibration images is small enough."""
-    rate = (~meets_threshold(evidence.curves.distance, evidence.threshold)).mean(axis=0)
+    rate = (~meets_threshold(evidence.curves.loss, evidence.threshold)).mean(axis=0)
     return ConstantLambda(float(GRID[np.flatnonzero(rate <= 0.1).max()]))
 
 

@@ -8,11 +8,11 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, s
 
 from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.curves import Curves
 from conformask.conformal.presets import rcps, rcps_hb
 from conformask.conformal.procedures.rcps import RCPS, hashed_order
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import InvalidArgumentError
-from conformask.records.curves import Curves
 
 
 def naive(losses: np.ndarray, level: float, delta: float) -> bool:
@@ -30,7 +30,7 @@ def bernstein_across_lambdas(evidence: CalibrationData) -> ConstantLambda:
 
 def of_raw_means(evidence: CalibrationData) -> ConstantLambda:
     """The largest lambda that is certified, on raw curves."""
-    raw = evidence.curves.distance
+    raw = evidence.curves.loss
     certain = [hoeffding_bentkus(raw[:, k], evidence.threshold, 0.1) for k in range(len(GRID))]
     return ConstantLambda(float(GRID[np.flatnonzero(certain).max(initial=0)]))
 
@@ -90,7 +90,7 @@ def test_it_stops_at_the_first_lambda_that_is_not_certified() -> None:
 def test_scaling_distance_threshold_and_bound_changes_nothing() -> None:
     world = RANDOM["heavy_tailed"]()
     evidence = world.evidence(np.arange(300))
-    curves = replace(evidence.curves, distance=7 * evidence.curves.distance)
+    curves = replace(evidence.curves, loss=7 * evidence.curves.loss)
     scaled = replace(evidence, threshold=7 * THRESHOLD, curves=curves, upper_bound=7.0)
     for wanted in (RCPS(0.1), rcps_hb(0.1)):
         assert 0 < wanted.rule(evidence).lam < np.inf

@@ -86,7 +86,7 @@ def test_thresholds_are_declared_on_selection_images() -> None:
     assert 2 <= len(fixed.thresholds) <= THRESHOLDS
     assert list(fixed.thresholds) == sorted(fixed.thresholds)
     assert selection.threshold in fixed.thresholds
-    assert fixed.thresholds[-1] == pytest.approx(selection.curves.distance[:, -1].max())
+    assert fixed.thresholds[-1] == pytest.approx(selection.curves.loss[:, -1].max())
     for threshold in (*fixed.thresholds, 0.123, 7.0):
         snapped = fixed.snapped(threshold)
         assert snapped in fixed.thresholds

@@ -74,7 +74,7 @@ def test_what_lies_there_in_the_end(masker: Masker, data: Path, tmp_path: Path) 
     assert tuple(found[0]) == COLUMNS
     assert [row["name"] for row in found] == [f"{index:02d}" for index in range(N)]
     claim = read_json(tmp_path / "out" / "masks.json")
-    assert (claim["fingerprint"], claim["promise"]) == (masker.fingerprint, masker.promise)
+    assert (claim["fingerprint"], claim["sentence"]) == (masker.fingerprint, masker.sentence)
     test = Triplets.from_folder(data)
     for row, triplet in zip(found, test, strict=True):
         mask = masker(triplet.x[0], triplet.y_hat[0])
@@ -187,7 +187,7 @@ def test_masks_of_another_promise_are_never_mixed_in(
         write_masks(other, Triplets.from_folder(data), out, overwrite=True)
     monkeypatch.undo()
     assert len(list((out / "masks").iterdir())) == 7
-    assert read_json(out / "masks.json")["promise"] == other.promise
+    assert read_json(out / "masks.json")["sentence"] == other.sentence
     write_masks(other, Triplets.from_folder(data), out)
     write_masks(other, Triplets.from_folder(data), tmp_path / "whole")
     assert snapshot(out) == snapshot(tmp_path / "whole")

@@ -187,7 +187,7 @@ def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: 
     masker.save(tmp_path)
     loaded = cm.load(tmp_path, scorer=SCORER)
     assert loaded.scorer == Tiled(SCORER, 128, 32)
-    assert "whole images" in loaded.promise
+    assert "whole images" in loaded.sentence
     assert "tiles of 128 that overlap by 32" in (tmp_path / "CARD.md").read_text()
     assert cm.load(tmp_path, scorer=masker.scorer).scorer == masker.scorer
 

@@ -33,16 +33,16 @@ from conformask.report import words
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import write_arrays
-from conformask.storage.as_json import read_json
+from conformask.storage.as_json import read_json, to_jsonable
 from conformask.training.processes import Compute
 from conformask.types import Images
 from simulation import simulated
 
 KEYS = (
     "coverage", "coverage_interval", "mask_size", "mask_size_interval", "mask_size_oracle",
-    "mask_size_paper_oracle", "correlation_size_distance", "correlation_size_oracle",
-    "spearman_size_distance", "spearman_size_oracle", "ratio_to_oracle", "coverage_by_difficulty",
-    "threshold", "confidence", "guarantee", "distance", "family", "n_calibration", "n_test",
+    "mask_size_paper_oracle", "correlation_size_loss", "correlation_size_oracle",
+    "spearman_size_loss", "spearman_size_oracle", "ratio_to_oracle", "coverage_by_difficulty",
+    "card", "fingerprint", "n_test",
 )  # fmt: skip
 THRESHOLD = 0.03
 
@@ -175,21 +175,21 @@ def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
     for k, triplet in enumerate(TEST):
         mask = masker(triplet.x[0], triplet.y_hat[0]).astype(np.float64)
         error = np.abs(triplet.truth()[0] - triplet.y_hat[0]).astype(np.float64)
-        assert images.distance[k] == pytest.approx((mask * error).mean(), rel=1e-4)
-        assert images.unmasked_distance[k] == pytest.approx(error.mean(), rel=1e-5)
+        assert images.loss[k] == pytest.approx((mask * error).mean(), rel=1e-4)
+        assert images.unmasked_loss[k] == pytest.approx(error.mean(), rel=1e-5)
         assert images.size[k] == pytest.approx(1 - mask.mean(), abs=1e-6)
         assert images.oracle_size[k] == pytest.approx(greedy(error, THRESHOLD), abs=1e-5)
         assert images.paper_oracle_size[k] == pytest.approx(paper(error, THRESHOLD), abs=1e-4)
         assert images.difficulty[k] == pytest.approx(triplet.x.mean(), rel=1e-5)
         assert math.isinf(images.critical_lambda[k]) == (error.mean() <= THRESHOLD)
-    met = images.distance <= THRESHOLD * (1 + 1e-6)
+    met = images.loss <= THRESHOLD * (1 + 1e-6)
     np.testing.assert_array_equal(met, images.critical_lambda >= masker.card.rule["lam"])
     assert 0 < met.sum() < 45
 
 
 def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
     images = found.images
-    met = images.distance <= THRESHOLD * (1 + 1e-6)
+    met = images.loss <= THRESHOLD * (1 + 1e-6)
     assert found.coverage == met.mean()
     exact = stats.binomtest(int(met.sum()), 45).proportion_ci(method="exact")
     assert found.coverage_interval == pytest.approx((exact.low, exact.high))
@@ -203,7 +203,7 @@ def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
     assert found.ratio_to_oracle == found.mask_size / found.mask_size_oracle
     assert found.ratio_to_oracle > 1
     pairs = {
-        "size_distance": (images.size, images.unmasked_distance),
+        "size_loss": (images.size, images.unmasked_loss),
         "size_oracle": (images.size, images.paper_oracle_size),
     }
     for name, (a, b) in pairs.items():
@@ -214,7 +214,7 @@ def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
 
 def test_deciles_by_difficulty(found: Evaluation) -> None:
     order = np.argsort(found.images.difficulty)
-    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    met = found.images.loss <= THRESHOLD * (1 + 1e-6)
     parts = np.array_split(order, 10)
     assert found.coverage_by_difficulty == tuple(met[part].mean() for part in parts)
     assert found.size_by_difficulty == pytest.approx([found.images.size[part].mean() for part in parts])
@@ -222,10 +222,18 @@ def test_deciles_by_difficulty(found: Evaluation) -> None:
 
 
 def test_what_was_evaluated(masker: Masker, found: Evaluation) -> None:
-    assert found.promise == masker.promise
-    assert (found.threshold, found.confidence, found.guarantee) == (THRESHOLD, 0.9, "marginal")
-    assert (found.distance, found.family, found.scorer) == ("l1", masker.family.name, "scale_of")
-    assert (found.n_calibration, found.n_test) == (60, 45)
+    assert found.card.sentence == masker.card.sentence
+    assert (found.card.threshold, found.card.promise.confidence, found.card.promise.guarantee) == (
+        THRESHOLD,
+        0.9,
+        "marginal",
+    )
+    assert (found.card.loss.distance, found.card.family["name"], found.scorer) == (
+        "l1",
+        masker.family.name,
+        "scale_of",
+    )
+    assert (found.card.n_calibration, found.n_test) == (60, 45)
 
 
 def test_sizes_against_thresholds(masker: Masker, found: Evaluation) -> None:
@@ -246,9 +254,9 @@ def test_the_gallery(found: Evaluation) -> None:
         "typical": 3,
         "worst": 3,
     }
-    assert by_kind["worst"][0].distance == found.images.distance.max()
+    assert by_kind["worst"][0].loss == found.images.loss.max()
     images = found.images
-    removed = (1 - images.size) * images.unmasked_distance - images.distance
+    removed = (1 - images.size) * images.unmasked_loss - images.loss
     best = images.name[images.passed][removed[images.passed].argmax()]
     assert by_kind["best"][0].name == best
     for example in found.examples:
@@ -283,8 +291,8 @@ def test_saved_and_loaded(found: Evaluation, tmp_path) -> None:
 def test_recalibrated_on_the_same_images(masker: Masker, found: Evaluation, tmp_path) -> None:
     threshold = 0.7 * masker.card.threshold
     again, by_hand = found.recalibrate(threshold=threshold), masker.recalibrate(threshold=threshold)
-    assert again.exploratory
-    assert again.threshold == threshold
+    assert again.card.exploratory
+    assert again.card.threshold == threshold
     np.testing.assert_array_equal(again.images.size, evaluate(by_hand, TEST).images.size)
     assert again.mask_size > found.mask_size
     found.save(tmp_path)
@@ -316,9 +324,9 @@ def test_everything_passes_unmasked(tmp_path) -> None:
     found = evaluate(made(threshold=1.0), TEST, out=tmp_path)
     assert (found.coverage, found.mask_size, found.mask_size_oracle) == (1.0, 0.0, 0.0)
     assert found.ratio_to_oracle is None
-    assert found.correlation_size_distance is None
+    assert found.correlation_size_loss is None
     again = Evaluation.load(tmp_path)
-    assert again.summary() == found.summary()
+    assert to_jsonable(again.summary()) == to_jsonable(found.summary())
     assert np.isinf(again.images.critical_lambda).all()
 
 
@@ -333,7 +341,7 @@ def test_groups_widen_the_interval() -> None:
         for groups in ([f"slide {k // 5}" for k in range(45)], None)
     )
     assert grouped.mask_size == alone.mask_size
-    for interval in ("mask_size_interval", "coverage_interval", "mean_distance_interval"):
+    for interval in ("mask_size_interval", "coverage_interval", "mean_loss_interval"):
         assert np.ptp(getattr(grouped, interval)) > 1.5 * np.ptp(getattr(alone, interval)), interval
 
 
@@ -347,7 +355,7 @@ def test_groups_count_alike_where_the_promise_is_about_them() -> None:
         SCORER, calibration, threshold=THRESHOLD, loss="l1", promise=Promise("groups", confidence=0.8)
     )
     found = evaluate(masker, test)
-    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    met = found.images.loss <= THRESHOLD * (1 + 1e-6)
     shares = [met[[g == group for g in test.groups]].mean() for group in sorted(set(test.groups))]
     assert found.coverage == pytest.approx(np.mean(shares))
     assert found.coverage != met.mean()
@@ -365,7 +373,7 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
         selection=SELECTION,
     )
     found = evaluate(masker, test, out=tmp_path)
-    met = found.images.distance <= THRESHOLD * (1 + 1e-6)
+    met = found.images.loss <= THRESHOLD * (1 + 1e-6)
     assert [(each.category, each.n) for each in found.coverage_by_category] == [("H&E", 40), ("IHC", 20)]
     for each in found.coverage_by_category:
         own = np.array(stains) == each.category
@@ -428,13 +436,13 @@ def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypat
 
     def on_the_threshold(*arguments):
         columns = measured(*arguments)
-        return columns | {"distance": np.full_like(columns["distance"], THRESHOLD * (1 + above))}
+        return columns | {"loss": np.full_like(columns["loss"], THRESHOLD * (1 + above))}
 
     monkeypatch.setattr("conformask.evaluation.evaluate.measures_of", on_the_threshold)
     masker = made()
     found = evaluate(masker, TEST)
     assert found.coverage == met
-    told = agreement.measurement_of(masker, found.images.distance, np.array(TEST.groups))
+    told = agreement.measurement_of(masker, found.images.loss, np.array(TEST.groups))
     assert told.coverage == met
     assert told.broken is not met
 
@@ -549,15 +557,15 @@ def test_the_masks_are_torch_free_of_gradients() -> None:
 
 
 def test_the_best_masks_are_neither_empty_nor_full_nor_failures() -> None:
-    measured = {"unmasked_distance": [0.01, 0.9, 0.1, 0.1, 0.5], "size": [0, 1, 0.5, 0.5, 0.1]}
+    measured = {"unmasked_loss": [0.01, 0.9, 0.1, 0.1, 0.5], "size": [0, 1, 0.5, 0.5, 0.1]}
     nothing = np.zeros(5)
     images = ImageRecords(
         name=nothing,
-        distance=np.array([0.01, 0.0, 0.01, 0.02, 0.4]),
+        loss=np.array([0.01, 0.0, 0.01, 0.02, 0.4]),
         **{name: np.array(values) for name, values in measured.items()},
         **dict.fromkeys(("oracle_size", "paper_oracle_size", "critical_lambda", "difficulty"), nothing),
     )
-    gain = gain_of(images, images.distance <= 0.02)
+    gain = gain_of(images, images.loss <= 0.02)
     np.testing.assert_allclose(gain, [0, 0, 0.04, 0.03, -np.inf])
 
 

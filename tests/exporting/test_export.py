@@ -23,6 +23,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.masks.mask_family import Family
 from conformask.networks.unet import UNet
+from conformask.records.loss import LossTerms
 from conformask.scorers.heads import head
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
@@ -39,8 +40,8 @@ TEST = next(triplets(5, 2, (SIDE, SIDE), 3).batches(5))
 def scorer(network: nn.Module, per_channel: bool = False) -> NetworkScorer:
     """x has one channel, y_hat three."""
     card = ScorerCard(
-        scorer="mask", distance="l1", channels=3, x_channels=1, per_channel=per_channel, data_range=None,
-        sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
+        scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=1, per_channel=per_channel,
+        data_range=None, sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network.eval().requires_grad_(False), head("mask", loss("l1")), card)
 
@@ -129,7 +130,7 @@ def test_a_network_that_halves_its_images_down_to_one_pixel(tmp_path: Path) -> N
 
 def test_the_file_says_what_it_is(network: Exported) -> None:
     told = network.session.get_modelmeta().custom_metadata_map
-    assert told["promise"] == network.masker.promise
+    assert told["promise"] == network.masker.sentence
     assert told["tolerance"] == "0.0001"
     assert json.loads(told["calibration"]) == to_jsonable(vars(network.masker.card))
     tensors = (*network.session.get_inputs(), *network.session.get_outputs())

@@ -70,13 +70,13 @@ def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
     assert [str(each.id) for each in description.inputs] == ["x", "y_hat"]
     assert [str(each.id) for each in description.outputs] == ["mask", "score"]
     assert (description.authors, description.license, description.cite) == ([], None, []), "nothing invented"
-    assert description.description == masker.promise
+    assert description.description == masker.sentence
     assert description.inputs[1].axes[0].size is None, "any number of images"
     mask = np.load(done.path / "mask.npy")
     x, y_hat = (torch.from_numpy(np.load(done.path / f"{name}.npy")) for name in ("x", "y_hat"))
     np.testing.assert_allclose(mask, masker.masks(x, y_hat).numpy(), atol=1e-5)
     text = (done.path / "README.md").read_text()
-    for words in ("## Validation", "| in | y_hat | 3 x 16 x 16 |", masker.promise):
+    for words in ("## Validation", "| in | y_hat | 3 x 16 x 16 |", masker.sentence):
         assert words in text
     with Image.open(done.path / "cover.png") as cover:
         assert cover.size == (512, 256)
@@ -146,7 +146,7 @@ def test_the_card_as_huggingface_hub_reads_it(uploaded) -> None:
         "metrics": ["l1"],
     }
     for words in (
-        masker.promise,
+        masker.sentence,
         masker.fingerprint,
         "## Limits",
         "Ada L., Bo M.",

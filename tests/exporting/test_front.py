@@ -72,7 +72,7 @@ def test_the_file_says_what_it_is(masker: Masker, whole) -> None:
         "score": ["n", 1, "hx", "wx"],
     }
     facts = session.get_modelmeta().custom_metadata_map
-    assert facts["promise"] == masker.promise
+    assert facts["promise"] == masker.sentence
     assert facts["predictor"] == f"predictor.onnx ({custom_predictor(str(predictor)).fingerprint[:8]})"
     assert float(facts["lambda"]) == done.lam == masker.rule.lam
     assert done.agreement.sizes == ((SIDE, SIDE), (SIDE, 2 * SIDE))

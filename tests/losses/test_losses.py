@@ -44,7 +44,7 @@ SUMS_OF_ERRORS = [used for used in ALL if used.errors is not None]
 
 
 def name_of(used: Loss) -> str:
-    return used.terms.loss_name
+    return used.terms.name
 
 
 def under(used: Loss, mask: Tensor, region: Tensor | None = None) -> np.ndarray:
@@ -170,9 +170,9 @@ def test_names_and_labels() -> None:
         "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
         "missed(l1 > 0.1)", "wrong(ssim_map > 0.13)",
     ]  # fmt: skip
-    assert loss("l1").in_regions(True).terms.loss_name == "l1 in the region"
+    assert loss("l1").in_regions(True).terms.name == "l1 in the region"
     assert Mean("l1").terms == loss("l1").terms, "the paper's form of lp"
-    assert Window("l1", 9).terms.loss_label == "mean L1 shown in any 9 x 9 pixels"
+    assert Window("l1", 9).terms.label == "mean L1 shown in any 9 x 9 pixels"
 
 
 def test_what_the_paper_knows() -> None:
@@ -246,7 +246,7 @@ def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tenso
 
 def test_ones_own() -> None:
     used = MeanShown(CustomErrorMap(squared, upper_bound=1.0))
-    assert (used.terms.loss_name, used.upper_bound) == ("trusted(squared)", 1.0)
+    assert (used.terms.name, used.upper_bound) == ("trusted(squared)", 1.0)
     own = CustomLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)

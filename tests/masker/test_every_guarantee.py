@@ -12,7 +12,6 @@ from torch import Tensor
 
 from conformask.calibration import loss_under
 from conformask.conformal.presets import GUARANTEES
-from conformask.conformal.promise import stated_promise
 from conformask.data.triplets import Triplets
 from conformask.distances.custom import CustomDistance
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
@@ -68,8 +67,8 @@ def masker(request: pytest.FixtureRequest) -> Masker:
 
 def test_what_is_said(masker: Masker) -> None:
     card = masker.card
-    assert masker.promise.startswith(card.claim)
-    assert f"({card.guarantee})" in masker.promise
+    assert masker.sentence.startswith(card.claim)
+    assert f"({card.promise.guarantee})" in masker.sentence
     assert (
         card.claim
         == {
@@ -86,13 +85,13 @@ def test_what_is_said(masker: Masker) -> None:
             "rcps_hb": "with probability 0.95 over calibration sets, E l1 <= 0.04",
             "simultaneous": "with probability 0.95 over calibration sets, "
             "for 64 thresholds and every confidence at once, P(l1 <= 0.04) >= 0.90",
-        }[card.guarantee]
+        }[card.promise.guarantee]
     )
-    assert card.n_groups == (30 if card.guarantee == "groups" else None)
-    assert ("in 30 groups" in masker.promise) == (card.guarantee == "groups")
+    assert card.n_groups == (30 if card.promise.guarantee == "groups" else None)
+    assert ("in 30 groups" in masker.sentence) == (card.promise.guarantee == "groups")
     weights = np.array(WEIGHTS)
     effective = weights.sum() ** 2 / (weights**2).sum()
-    assert card.n_effective == (pytest.approx(effective) if card.guarantee == "weighted" else None)
+    assert card.n_effective == (pytest.approx(effective) if card.promise.guarantee == "weighted" else None)
 
 
 def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
@@ -100,13 +99,13 @@ def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
     mask = masked(masker, batch)
     assert 0.02 < float(mask.mean()) < 1
     kept = loss_under(masker.loss, mask, batch) <= 0.04
-    assert float(kept.float().mean()) >= (0.6 if masker.card.confidence is None else 0.75)
+    assert float(kept.float().mean()) >= (0.6 if masker.card.promise.confidence is None else 0.75)
 
 
 def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
-    assert again.promise == masker.promise
+    assert again.sentence == masker.sentence
     assert to_jsonable(vars(again.card)) == to_jsonable(vars(masker.card))
     (batch,) = TEST.batches(40)
     torch.testing.assert_close(masked(again, batch), masked(masker, batch))
@@ -114,8 +113,8 @@ def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
 
 def test_evaluated(masker: Masker) -> None:
     found = evaluate(masker, TEST)
-    assert found.confidence == masker.card.confidence
-    assert found.guarantee == masker.card.guarantee
+    assert found.card.promise.confidence == masker.card.promise.confidence
+    assert found.card.promise.guarantee == masker.card.promise.guarantee
     assert len(found.size_by_threshold) > 10
     sizes = [size for _, size in found.size_by_threshold]
     assert sizes[-1] <= sizes[0]
@@ -123,13 +122,15 @@ def test_evaluated(masker: Masker) -> None:
 
 def test_the_order_does_not_matter(masker: Masker) -> None:
     order = np.random.default_rng(3).permutation(COUNT)
-    shuffled = made(masker.card.guarantee, calibration_for(masker.card.guarantee).select(order.tolist()))
+    shuffled = made(
+        masker.card.promise.guarantee, calibration_for(masker.card.promise.guarantee).select(order.tolist())
+    )
     (batch,) = TEST.batches(40)
     torch.testing.assert_close(masked(shuffled, batch), masked(masker, batch))
 
 
 def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
-    name = masker.card.guarantee
+    name = masker.card.promise.guarantee
     again = masker.recalibrate(threshold=0.04 * (1 - 1e-9))
     (batch,) = TEST.batches(40)
     before, after = masked(masker, batch), masked(again, batch)
@@ -151,16 +152,16 @@ def test_conservative_as_they_should_be() -> None:
 def test_from_one_promise_to_another() -> None:
     masker = made("marginal")
     assert (
-        masker.recalibrate(promise=stated_promise(masker.card).changed(guarantee="pac", delta=0.2)).card.delta
+        masker.recalibrate(promise=masker.card.promise.changed(guarantee="pac", delta=0.2)).card.promise.delta
         == 0.2
     )
-    assert masker.recalibrate(promise="expected").card.confidence is None
+    assert masker.recalibrate(promise="expected").card.promise.confidence is None
     back = masker.recalibrate(promise="expected").recalibrate(promise="marginal", confidence=0.8)
-    assert back.card.confidence == 0.8
-    assert back.card.delta is None
-    assert masker.recalibrate(promise="pac").card.delta == 0.05
+    assert back.card.promise.confidence == 0.8
+    assert back.card.promise.delta is None
+    assert masker.recalibrate(promise="pac").card.promise.delta == 0.05
     with pytest.raises(InvalidArgumentError, match="takes no delta"):
-        masker.recalibrate(promise=stated_promise(masker.card).changed(delta=0.1))
+        masker.recalibrate(promise=masker.card.promise.changed(delta=0.1))
     with pytest.raises(InvalidArgumentError, match="takes no confidence"):
         masker.recalibrate(promise="rcps", confidence=0.8)
     with pytest.raises(InvalidArgumentError, match="declared before a calibration"):
@@ -180,7 +181,7 @@ def test_a_simultaneous_promise_stays_one() -> None:
     assert moved.card.threshold == max(a for a in declared if a <= 0.0512)
     with pytest.raises(InvalidArgumentError, match="below the smallest declared"):
         masker.recalibrate(threshold=declared[0] / 2)
-    assert moved.recalibrate(promise=stated_promise(moved.card).changed(delta=0.01)).card.exploratory, (
+    assert moved.recalibrate(promise=moved.card.promise.changed(delta=0.01)).card.exploratory, (
         "another delta was chosen after looking"
     )
 
@@ -189,33 +190,29 @@ def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_
     masker = made("simultaneous")
     masker.save(tmp_path)
     assert not masker.recalibrate(threshold=0.0512, confidence=0.8).save(tmp_path).card.exploratory
-    assert (
-        masker.recalibrate(promise=stated_promise(masker.card).changed(delta=0.01))
-        .save(tmp_path)
-        .card.exploratory
-    )
+    assert masker.recalibrate(promise=masker.card.promise.changed(delta=0.01)).save(tmp_path).card.exploratory
 
 
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
 def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any]) -> None:
     before = made("simultaneous")
-    masker = before.recalibrate(promise=stated_promise(before.card).changed(**detour))
+    masker = before.recalibrate(promise=before.card.promise.changed(**detour))
     for again in (
         masker,
         masker.recalibrate(),
         masker.recalibrate(confidence=0.8),
-        masker.recalibrate(promise=stated_promise(masker.card).changed(guarantee="simultaneous", delta=0.05)),
+        masker.recalibrate(promise=masker.card.promise.changed(guarantee="simultaneous", delta=0.05)),
     ):
         assert again.card.exploratory
-        assert "exploratory" in again.promise
+        assert "exploratory" in again.sentence
 
 
 def test_unchanged_settings_change_nothing(masker: Masker) -> None:
     card = masker.card
     same = masker.recalibrate(
         threshold=card.threshold,
-        promise=stated_promise(masker.card).changed(
-            guarantee=card.guarantee, delta=card.delta, confidence=card.confidence
+        promise=masker.card.promise.changed(
+            guarantee=card.promise.guarantee, delta=card.promise.delta, confidence=card.promise.confidence
         ),
     )
     assert same is masker
@@ -299,7 +296,7 @@ def shifted(a: Tensor, b: Tensor) -> Tensor:
 def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
     with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 between two fully masked images"):
         made(
-            masker.card.guarantee,
+            masker.card.promise.guarantee,
             threshold=0.2,
             distance=CustomDistance(shifted, upper_bound=1.25),
             selection=SELECTION,

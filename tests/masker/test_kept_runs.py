@@ -43,16 +43,16 @@ def test_a_run_of_0_1_gives_the_same_masks(run: Path) -> None:
 
 def test_its_evaluation_and_its_promise_are_read(run: Path) -> None:
     evaluation, masker = Evaluation.load(run), cm.load(run)
-    assert evaluation.promise == masker.promise
+    assert evaluation.card.sentence == masker.card.sentence
     assert evaluation.n_test == len(evaluation.images.name) == 20
-    assert masker.promise.startswith("P(l1 <= 0.006) >= 0.90 for new images like the 40 calibration images")
+    assert masker.sentence.startswith("P(l1 <= 0.006) >= 0.90 for new images like the 40 calibration images")
 
 
 def test_it_is_saved_in_the_form_of_today(run: Path, tmp_path: Path) -> None:
     before = cm.load(run)
     before.save(tmp_path)
     again, expected = cm.load(tmp_path), np.load(run / "expected.npz")
-    assert again.promise == before.promise
+    assert again.sentence == before.sentence
     np.testing.assert_allclose(again(expected["x"], expected["y_hat"]), expected["mask"], atol=1e-6)
 
 
@@ -172,7 +172,7 @@ def test_a_run_of_0_2_gives_the_same_masks(kept: Path) -> None:
 def test_it_has_the_same_rule_promise_and_fingerprint(kept: Path) -> None:
     masker, expected = loaded(kept), expected_of(kept)
     assert masker.rule.to_json() == json.loads(str(expected["rule"]))
-    assert masker.promise == str(expected["promise"])
+    assert masker.sentence == str(expected["promise"])
     assert masker.fingerprint == str(expected["fingerprint"])
 
 
@@ -182,7 +182,7 @@ def test_it_is_recalibrated_to_the_same_rule(kept: Path) -> None:
     assert flat(again.rule.to_json()) == pytest.approx(
         flat(json.loads(str(expected["again_rule"]))), rel=1e-6
     )
-    assert again.promise == str(expected["again_promise"])
+    assert again.sentence == str(expected["again_promise"])
     np.testing.assert_allclose(sizes_of(masks_of(again, expected)), expected["again_size"], rtol=0, atol=1e-6)
 
 
@@ -193,7 +193,7 @@ def test_it_is_saved_again(kept: Path, tmp_path: Path) -> None:
     for run in (copy, tmp_path / "new"):
         masker.save(run)
         again = loaded(run, kept.name)
-        assert (again.promise, again.fingerprint) == (masker.promise, masker.fingerprint)
+        assert (again.sentence, again.fingerprint) == (masker.sentence, masker.fingerprint)
         assert again.rule.to_json() == masker.rule.to_json()
         np.testing.assert_array_equal(masks_of(again, expected), masks)
         settings = json.loads(str(expected["again"]))
@@ -211,10 +211,10 @@ def test_info_says_what_it_holds(kept: Path, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize("name", EVALUATED)
 def test_its_evaluation_is_read(folder: Path, name: str) -> None:
     evaluation, expected = Evaluation.load(folder / name), expected_of(folder / name)
-    numbers = [evaluation.coverage, evaluation.mask_size, evaluation.mean_distance]
+    numbers = [evaluation.coverage, evaluation.mask_size, evaluation.mean_loss]
     assert numbers == expected["evaluation"].tolist()
-    assert evaluation.promise == str(expected["promise"])
-    np.testing.assert_array_equal(evaluation.images.distance, expected["distances"])
+    assert evaluation.card.sentence == str(expected["promise"])
+    np.testing.assert_array_equal(evaluation.images.loss, expected["distances"])
     np.testing.assert_array_equal(evaluation.images.name, expected["names"])
     assert len(evaluation.examples) == len(evaluation.table()) == len(expected["names"])
 

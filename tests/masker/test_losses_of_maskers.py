@@ -223,14 +223,14 @@ def test_a_promise_about_a_region(over: str) -> None:
     how = {"threshold": threshold, "selection": parts["selection"], "loss": LOSSES[over]}
     masker = calibrate(SCORER, parts["calibration"], **how)
     assert masker.loss == used
-    assert masker.promise.startswith(f"P({used.terms.loss_name} <= ")
+    assert masker.sentence.startswith(f"P({used.terms.name} <= ")
     new = next(parts["new"].batches(200))
     met = loss_under(used, masker.masks(new.x, new.y_hat), new) <= threshold * (1 + 1e-6)
     assert float(met.double().mean()) > 0.8
     found = evaluate(masker, parts["new"])
     assert found.coverage == pytest.approx(float(met.double().mean()))
-    assert found.region
-    assert "in the region" in headline(found)
+    assert found.card.loss.region
+    assert "in the region" in headline(found.card)
     with pytest.raises(MismatchError, match=r"region of each image, and '00000' has none: add a folder"):
         evaluate(masker, collection([x, y_hat, y], slice(100, None)))
 
@@ -260,16 +260,16 @@ def calibrated() -> Masker:
 
 def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     card = calibrated.card
-    assert (card.distance, card.over, card.window, card.exact) == ("l1", "window", 3, True)
+    assert (card.loss.distance, card.loss.over, card.loss.window, card.exact) == ("l1", "window", 3, True)
     assert calibrated.family.name == "reciprocal"
-    assert calibrated.promise.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
+    assert calibrated.sentence.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
     assert headline(card).endswith("differs from the truth by at most 0.08 in mean L1 over any 3 x 3 pixels.")
     calibrated.save(tmp_path)
     again = load(tmp_path, scorer=calibrated.scorer)
     assert (again.loss, again.card) == (calibrated.loss, calibrated.card)
     other = again.recalibrate(threshold=0.1)
-    assert (other.loss, other.card.window) == (again.loss, 3)
-    assert other.promise.startswith("P(window(l1, 3 px) <= 0.1)")
+    assert (other.loss, other.card.loss.window) == (again.loss, 3)
+    assert other.sentence.startswith("P(window(l1, 3 px) <= 0.1)")
 
 
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_path: Path) -> None:
@@ -277,8 +277,8 @@ def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_
     found = evaluate(calibrated, test, out=tmp_path)
     batch = next(test.batches(80))
     losses = loss_under(calibrated.loss, calibrated.masks(batch.x, batch.y_hat), batch).numpy()
-    np.testing.assert_allclose(found.images.distance, losses)
-    assert (found.over, found.window) == ("window", 3)
+    np.testing.assert_allclose(found.images.loss, losses)
+    assert (found.card.loss.over, found.card.loss.window) == ("window", 3)
     assert dict(numbers(found))["Loss, threshold"] == "mean L1 shown in any 3 x 3 pixels, 0.08"
     assert found.n_paper_oracle == 0
     assert 0 < found.mask_size_oracle < found.mask_size
@@ -301,7 +301,7 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
     own = CustomLoss(largest, monotone=True, upper_bound=1.0)
     masker = calibrate(SCORER, triplets(60, 2), threshold=0.1, loss=own)
     assert masker.card.exact
-    assert masker.promise.startswith("P(largest <= 0.1)")
+    assert masker.sentence.startswith("P(largest <= 0.1)")
     masker.save(tmp_path)
     with pytest.raises(MismatchError, match="your own distance 'largest'"):
         load(tmp_path, scorer=SCORER)
@@ -313,7 +313,7 @@ def test_ones_own_loss_and_map(tmp_path: Path) -> None:
         loss=MeanShown(CustomErrorMap(squares)),
         selection=triplets(40, 1),
     )
-    assert mapped.promise.startswith("P(trusted(squares) <= 0.002)")
+    assert mapped.sentence.startswith("P(trusted(squares) <= 0.002)")
     assert mapped.family.name == "trusted_mean"
 
 
@@ -325,8 +325,8 @@ def test_a_score_for_one_loss_serves_another() -> None:
     masker = calibrate(
         of_l1, triplets(60, 2), threshold=0.05, loss=MeanShown("l1"), selection=triplets(40, 1)
     )
-    assert masker.card.over == "trusted"
-    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, loss=Window("l1", 3)).card.distance == "l1"
+    assert masker.card.loss.over == "trusted"
+    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, loss=Window("l1", 3)).card.loss.distance == "l1"
 
 
 # the bound of each image

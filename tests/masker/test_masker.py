@@ -36,8 +36,8 @@ from conformask.masker.thresholds import threshold_choices
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Reciprocal
-from conformask.records.curves import Selection
 from conformask.records.reading import Reading
+from conformask.records.selection import Selection
 from conformask.report.card import card_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
@@ -72,9 +72,9 @@ def distances(masker: Masker, batch=TEST) -> Tensor:
 
 
 def test_the_promise() -> None:
-    assert made().promise == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
+    assert made().sentence == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
     told = CALIBRATION.described(Provenance(population="new tiles of these files"))
-    assert made(calibration=told, confidence=0.8).promise == (
+    assert made(calibration=told, confidence=0.8).sentence == (
         "P(l1 <= 0.03) >= 0.80 for new tiles of these files, like the 40 calibration images (marginal)"
     )
 
@@ -449,10 +449,10 @@ def test_saved_and_loaded(tmp_path, chosen: str) -> None:
     }
     again = load(str(tmp_path / "masker"), scorer=SCORER)
     assert torch.equal(again(TEST.x, TEST.y_hat), masker(TEST.x, TEST.y_hat))
-    assert again.promise == masker.promise
+    assert again.sentence == masker.sentence
     assert again.card == masker.card
     np.testing.assert_array_equal(again.critical_lambdas, masker.critical_lambdas)
-    np.testing.assert_array_equal(again.stored_curves().distance, masker.stored_curves().distance)
+    np.testing.assert_array_equal(again.stored_curves().loss, masker.stored_curves().loss)
     one, other = again.recalibrate(threshold=0.05), masker.recalibrate(threshold=0.05)
     assert torch.equal(one(TEST.x, TEST.y_hat), other(TEST.x, TEST.y_hat))
 
@@ -642,7 +642,7 @@ def test_the_card_for_people(tmp_path) -> None:
     masker = made(calibration=CALIBRATION.described(Provenance(population="new tiles of these files")))
     masker.save(tmp_path)
     text = (tmp_path / "CARD.md").read_text()
-    assert f"**{masker.promise}**" in text
+    assert f"**{masker.sentence}**" in text
     for told in ("L1, 0.03, confidence 0.9", "| guarantee | marginal |", "8 x 8 pixels", "40: new tiles"):
         assert told in text
     assert "exploratory" not in text
@@ -672,7 +672,7 @@ def test_recalibration_is_conservative(chosen: str) -> None:
             step = masker.stored_curves().grid[2] / masker.stored_curves().grid[1]
             assert best / step * (1 - 1e-6) <= lam <= best * (1 + 1e-6) or lam == best == math.inf
             assert (read(TEST.x, TEST.y_hat) <= exact(TEST.x, TEST.y_hat) + 1e-6).all()
-            assert (read.card.threshold, read.card.confidence) == (threshold, confidence)
+            assert (read.card.threshold, read.card.promise.confidence) == (threshold, confidence)
     assert masker.card.threshold == 0.03, "the masker itself changed"
 
 
@@ -797,10 +797,12 @@ def test_another_distance() -> None:
         loss = loss_by_name("l1")
 
     scorer = Fitted(scale_of, channels=1)
-    assert made(scorer, distance="l2", threshold=0.003).card.distance == "l2", "any score keeps any promise"
-    assert made(scorer, distance=None).card.distance == "l1"
+    assert made(scorer, distance="l2", threshold=0.003).card.loss.distance == "l2", (
+        "any score keeps any promise"
+    )
+    assert made(scorer, distance=None).card.loss.distance == "l1"
     refused(InvalidArgumentError, "fitted for no loss: pass loss=", scorer=SCORER, distance=None)
-    assert made(distance=None).card.distance == "l1", "that of the selection images which it keeps"
+    assert made(distance=None).card.loss.distance == "l1", "that of the selection images which it keeps"
     refused(InvalidArgumentError, "did you mean 'ssim'", distance="sim")
 
 
@@ -875,7 +877,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
         masker = made(distance=far, selection=SELECTION, threshold=0.5)
     assert not masker(TEST.x, TEST.y_hat).any()
     assert masker.card.hides == "every image"
-    assert masker.promise.endswith("(marginal), kept only by hiding every image completely")
+    assert masker.sentence.endswith("(marginal), kept only by hiding every image completely")
     assert "- Only hiding every image completely" in card_text(masker.card, "scale", "")
     assert masker.recalibrate(threshold=2.0).card.hides is None
     assert made().recalibrate(threshold=1e-12).card.hides == "every image"
@@ -922,7 +924,7 @@ def test_threshold_choices() -> None:
     choices = threshold_choices(Fitted(scale_of, channels=1, selection=KEPT))
     assert [c.threshold for c in choices] == sorted({c.threshold for c in choices})
     for choice in choices:
-        assert choice.pass_rate == pytest.approx(float((KEPT.distance <= choice.threshold).mean()))
+        assert choice.pass_rate == pytest.approx(float((KEPT.unmasked_loss <= choice.threshold).mean()))
     sizes = [c.mask_size for c in choices]
     assert sizes == sorted(sizes, reverse=True)
     assert 0 <= sizes[-1] < sizes[0] < 1
@@ -939,7 +941,7 @@ def coarse(used: Distance, family: Family) -> Selection:
     curves = kept.curves[family.name]
     points = [*range(0, len(curves.grid) - 1, 8), len(curves.grid) - 1]
     fewer = replace(
-        curves, grid=curves.grid[points], distance=curves.distance[:, points], size=curves.size[:, points]
+        curves, grid=curves.grid[points], loss=curves.loss[:, points], size=curves.size[:, points]
     )
     return replace(kept, curves={family.name: fewer})
 

@@ -90,7 +90,7 @@ def distances_of(masker: Masker, images: Triplets) -> np.ndarray:
 
 def test_it_counts_groups(masker: Masker) -> None:
     assert masker.card.n_groups == masker.card.n_units == 150
-    assert "150 calibration groups" in masker.promise or "in 150 groups" in masker.promise
+    assert "150 calibration groups" in masker.sentence or "in 150 groups" in masker.sentence
     assert "of a new group" in masker.card.claim or "in a new group" in masker.card.claim
     assert float(distances_of(masker, TEST).mean()) > 0
 
@@ -98,8 +98,8 @@ def test_it_counts_groups(masker: Masker) -> None:
 def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
-    assert (again.promise, again.guarantee, again.fingerprint) == (
-        *(masker.promise, masker.guarantee),
+    assert (again.sentence, again.guarantee, again.fingerprint) == (
+        *(masker.sentence, masker.guarantee),
         masker.fingerprint,
     )
     wider = again.recalibrate(threshold=1.3 * THRESHOLD)
@@ -112,10 +112,10 @@ def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
     evaluation = evaluate(masker, TEST, out=tmp_path)
     assert evaluation.n_groups == 60
     again = Evaluation.load(tmp_path)
-    assert (again.unit, again.share, again.within) == (evaluation.unit, evaluation.share, evaluation.within)
+    assert again.card.promise == evaluation.card.promise
     page = render(again)
-    assert headline(again) in page
-    assert "new group" in meaning_of(masker.card).holds + masker.promise
+    assert headline(again.card) in page
+    assert "new group" in meaning_of(masker.card).holds + masker.sentence
     low, high = evaluation.coverage_interval
     assert low <= evaluation.coverage <= high
 
@@ -168,7 +168,7 @@ def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(
         promise=Promise(confidence=0.8, unit="member")
     )
-    assert (other.card.unit, other.card.share) == ("member", None)
+    assert (other.card.promise.unit, other.card.promise.share) == ("member", None)
     assert other.card.claim == "P(l1 <= 0.03 in a new group) >= 0.80"
 
 

@@ -106,7 +106,7 @@ def test_a_folder_of_masks(qt, written, planes, file):
     np.testing.assert_array_equal(plain.scale, (1, 1))
     assert [f"{unit:~}" for unit in film.units] == ["pixel", "µm", "µm"]
     assert [layer.visible for layer in layers.values()] == [True, False, False]
-    assert film.metadata["promise"] == planes.masker.promise
+    assert film.metadata["sentence"] == planes.masker.sentence
     sizes = [1 - mask.mean(dtype=np.float64) for mask in expected]
     assert list(film.metadata["mask_sizes"].values()) == pytest.approx(sizes, abs=1e-4)
 

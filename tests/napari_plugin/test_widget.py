@@ -142,7 +142,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
         assert promised.headline in widget.promise.value
         assert widget.threshold.label == f"Threshold {threshold:.4g}"
         np.testing.assert_array_equal(np.asarray(mask.data), moved(x, y_hat))
-        assert mask.metadata == {"promise": moved.promise, "masker": planes.masker.fingerprint}
+        assert mask.metadata == {"sentence": moved.sentence, "masker": planes.masker.fingerprint}
     widget.reset.native.click()
     assert "✓ As calibrated" in widget.promise.value
     np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(x, y_hat))

@@ -9,6 +9,7 @@ from PIL import Image
 from conformask.paper.records import RowResult
 from conformask.paper.settings import ROWS, TableRow
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
+from synthetic_card import card
 
 Array = np.ndarray[Any, np.dtype[Any]]
 THRESHOLDS = {"l1": 0.02, "l2": 0.002, "ssim": 0.15, "lpips": 0.08}
@@ -25,16 +26,11 @@ def example(rng: np.random.Generator, name: str, kind: str, side: int = 24) -> E
 
 def evaluation(row: TableRow, method: str, images: ImageRecords, examples: tuple[Example, ...]) -> Evaluation:
     threshold = THRESHOLDS[row.distance]
-    coverage, size = float((images.distance <= threshold).mean()), float(images.size.mean())
+    coverage, size = float((images.loss <= threshold).mean()), float(images.size.mean())
     return Evaluation(
-        promise="P(d <= t) >= 0.90",
-        threshold=threshold,
-        confidence=0.9,
-        guarantee="marginal",
-        distance=row.distance,
-        family="reciprocal",
+        card=card(threshold=threshold, distance=row.distance, n_calibration=100),
+        fingerprint="",
         scorer=method,
-        n_calibration=100,
         n_test=len(images.size),
         coverage=coverage,
         coverage_interval=(max(coverage - 0.05, 0.0), min(coverage + 0.05, 1.0)),
@@ -44,9 +40,9 @@ def evaluation(row: TableRow, method: str, images: ImageRecords, examples: tuple
         mask_size_paper_oracle=None,
         n_paper_oracle=0,
         ratio_to_oracle=None,
-        correlation_size_distance=None,
+        correlation_size_loss=None,
         correlation_size_oracle=None,
-        spearman_size_distance=None,
+        spearman_size_loss=None,
         spearman_size_oracle=None,
         coverage_by_difficulty=(),
         size_by_difficulty=(),

@@ -134,7 +134,7 @@ def test_the_threshold_line_is_at_the_threshold(rows: list[RowResult]) -> None:
         value = low + (at - ticks[low]) / (ticks[high] - ticks[low]) * (high - low)
         assert value == pytest.approx(result.threshold, rel=0.01)
         dots = clouds(f'<svg xmlns="http://www.w3.org/2000/svg">{panel.marks}</svg>', "mask")[0]
-        distance = result.methods["mask"].images.distance
+        distance = result.methods["mask"].images.loss
         missed = distance > result.threshold * 1.01
         assert sum(y < at for _, y in dots) == pytest.approx(missed.sum(), abs=1)
         assert f"{100 * (distance > result.threshold * (1 + 1e-6)).mean():.1f}" in panel.marks
@@ -164,9 +164,9 @@ def test_dots_of_a_swarm_do_not_touch(rows: list[RowResult]) -> None:
 
 def test_distances_that_dwarf_the_threshold_are_counted() -> None:
     result = row_result(ROWS[0])
-    far = result.methods["quantile"].images.distance.copy()
+    far = result.methods["quantile"].images.loss.copy()
     far[:3] = 100.0
-    images = replace(result.methods["quantile"].images, distance=far)
+    images = replace(result.methods["quantile"].images, loss=far)
     methods = {**result.methods, "quantile": replace(result.methods["quantile"], images=images)}
     text = figures([replace(result, methods=methods)])[5]
     assert "3 above ↑" in text
@@ -226,7 +226,7 @@ def test_few_images(n: int) -> None:
 def test_all_images_alike(rows: list[RowResult]) -> None:
     def flat(evaluation: Evaluation) -> Evaluation:
         zero: Array = np.zeros(40)
-        return replace(evaluation, images=replace(evaluation.images, size=zero, distance=zero))
+        return replace(evaluation, images=replace(evaluation.images, size=zero, loss=zero))
 
     result = replace(rows[0], methods={key: flat(value) for key, value in rows[0].methods.items()})
     check_page([result])

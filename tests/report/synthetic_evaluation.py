@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
+from synthetic_card import TERMS, card
 
 Array = np.ndarray[Any, np.dtype[Any]]
 THRESHOLD = 0.02
@@ -45,7 +46,7 @@ def example(y: Array, kind: str, name: str, oracle_size: float | None = 0.09, st
         error=np.rint(255 * np.minimum(error / scale, 1)).astype(np.uint8),
         error_scale=scale,
         size=float((1 - mask).mean()),
-        distance=float((mask * error).mean()),
+        loss=float((mask * error).mean()),
         oracle_size=oracle_size,
     )
 
@@ -57,8 +58,8 @@ def records(n: int, rng: np.random.Generator) -> ImageRecords:
     masked = np.where(unmasked < THRESHOLD, unmasked, THRESHOLD * np.exp(rng.normal(-0.22, 0.165, n)))
     return ImageRecords(
         name=np.array([f"image-{i:04d}.png" for i in range(n)]),
-        distance=masked,
-        unmasked_distance=unmasked,
+        loss=masked,
+        unmasked_loss=unmasked,
         size=size,
         oracle_size=exact,
         paper_oracle_size=np.clip(exact * 1.3, 0, 1),
@@ -76,8 +77,9 @@ def evaluation(
     n: int = 400, seed: int = 0, examples: Sequence[Example] | None = None, **changes: Any
 ) -> Evaluation:
     rng = np.random.default_rng(seed)
+    terms = {name: changes.pop(name) for name in TERMS & changes.keys()}
     images: ImageRecords = changes.pop("images", None) or records(n, rng)
-    met = images.distance <= THRESHOLD * (1 + 1e-6)
+    met = images.loss <= THRESHOLD * (1 + 1e-6)
     coverage, size, oracle = float(met.mean()), float(images.size.mean()), float(images.oracle_size.mean())
     if examples is None:
         kinds = [("best", (64, 64)), ("typical", (64, 48)), ("worst", (240, 320)), ("whole", (300, 400))]
@@ -85,14 +87,9 @@ def evaluation(
     margin = 1.96 * math.sqrt(coverage * (1 - coverage) / n) + 0.5 / n
     thresholds = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4]
     values: dict[str, Any] = {
-        "promise": "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images (marginal)",
-        "threshold": THRESHOLD,
-        "confidence": 0.9,
-        "guarantee": "marginal",
-        "distance": "l1",
-        "family": "water_filling",
+        "card": card(family={"name": "water_filling"}, **terms),
+        "fingerprint": "3f9a-07c1-55be-d20e",
         "scorer": "mask",
-        "n_calibration": 400,
         "n_test": n,
         "coverage": coverage,
         "coverage_interval": (max(coverage - margin, 0.0), min(coverage + margin, 1.0)),
@@ -102,16 +99,16 @@ def evaluation(
         "mask_size_paper_oracle": 1.3 * oracle,
         "n_paper_oracle": n,
         "ratio_to_oracle": size / oracle if oracle else None,
-        "correlation_size_distance": 0.87,
+        "correlation_size_loss": 0.87,
         "correlation_size_oracle": 0.91,
-        "spearman_size_distance": 0.88,
+        "spearman_size_loss": 0.88,
         "spearman_size_oracle": 0.92,
         "coverage_by_difficulty": deciles(met, images.difficulty),
         "size_by_difficulty": deciles(images.size, images.difficulty),
         "size_by_threshold": tuple((THRESHOLD * t, 0.42 * math.exp(-0.9 * t)) for t in thresholds),
         "images": images,
         "examples": tuple(examples),
-        "mean_distance": float(images.distance.mean()) if n else math.nan,
-        "mean_distance_interval": (0.9 * float(images.distance.sum() / max(n, 1)), THRESHOLD),
+        "mean_loss": float(images.loss.mean()) if n else math.nan,
+        "mean_loss_interval": (0.9 * float(images.loss.sum() / max(n, 1)), THRESHOLD),
     }
     return Evaluation(**{**values, **changes})

@@ -19,6 +19,7 @@ from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
+from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
 from conformask.report import figures, pictures, svg, words
 from conformask.report.methods import references
@@ -101,8 +102,8 @@ def test_names_are_escaped() -> None:
     record = evaluation(n=3)
     images = replace(record.images, name=np.array([evil] * 3))
     shown = tuple(replace(shown, name=evil, kind="typical") for shown in record.examples)
-    texts = dict.fromkeys(("promise", "scorer", "family", "distance"), evil)
-    text = check(replace(record, images=images, examples=shown, **texts))
+    card = replace(record.card, claim=evil, family={"name": evil}, loss=LossTerms(distance=evil))
+    text = check(replace(record, images=images, examples=shown, scorer=evil, card=card))
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text
 
@@ -146,9 +147,7 @@ def test_nothing_measured_by_parts() -> None:
 
 def test_all_images_alike() -> None:
     images = records(20, np.random.default_rng(0))
-    same = {
-        name: np.full(20, value) for name, value in (("distance", THRESHOLD), ("unmasked_distance", 0.03))
-    }
+    same = {name: np.full(20, value) for name, value in (("loss", THRESHOLD), ("unmasked_loss", 0.03))}
     same |= {name: np.full(20, 0.0) for name in ("size", "oracle_size", "paper_oracle_size")}
     check(evaluation(n=20, images=replace(images, **same)))
 
@@ -164,7 +163,7 @@ def test_thresholds_far_from_the_data(threshold: float) -> None:
 
 
 def test_what_sits_on_the_threshold_has_met_it() -> None:
-    images = replace(records(10, np.random.default_rng(0)), distance=np.full(10, THRESHOLD * (1 + 1e-7)))
+    images = replace(records(10, np.random.default_rng(0)), loss=np.full(10, THRESHOLD * (1 + 1e-7)))
     figure = figures.distances(evaluation(n=10, images=images)) or ""
     within, beyond = (
         figure.split(f'style="fill:{colour}">')[1].split("</g>")[0] for colour in (svg.OURS, svg.LIMIT)
@@ -220,8 +219,8 @@ def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | N
     record = evaluation(
         guarantee="expected",
         confidence=None,
-        mean_distance=mean * THRESHOLD,
-        mean_distance_interval=((mean - 0.2) * THRESHOLD, (mean + 0.2) * THRESHOLD),
+        mean_loss=mean * THRESHOLD,
+        mean_loss_interval=((mean - 0.2) * THRESHOLD, (mean + 0.2) * THRESHOLD),
         p_worse=p_worse,
         examples=(),
     )
@@ -241,9 +240,9 @@ def test_other_guarantees(guarantee: str) -> None:
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
     assert "the mask trusts differs" in text
-    assert escape(meaning_of(record).holds) in text
+    assert escape(meaning_of(record.card).holds) in text
     assert f"with the guarantee {guarantee} [2" in text
-    assert (figures.gauge(record) is None) == (words.promised_share(record) is None)
+    assert (figures.gauge(record) is None) == (words.promised_share(record.card.promise) is None)
 
 
 @pytest.mark.parametrize("guarantee", sorted(GUARANTEES))
@@ -290,7 +289,7 @@ def test_whole_images_neither_pass_nor_fail() -> None:
 def test_all_images_as_a_table_and_as_csv() -> None:
     nothing = np.full(3, np.nan)
     images = replace(records(3, np.random.default_rng(0)), oracle_size=nothing, group=np.array(["=a,b"] * 3))
-    page = check(evaluation(n=3, images=replace(images, distance=np.array([0.5, 0.01, np.inf]))))
+    page = check(evaluation(n=3, images=replace(images, loss=np.array([0.5, 0.01, np.inf]))))
     file = b64decode(page.split("data:text/csv;base64,")[1].split('"')[0]).decode()
     rows = list(csv.DictReader(io.StringIO(file)))
     assert [row["passed"] for row in rows] == ["False", "True", "False"]

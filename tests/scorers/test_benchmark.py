@@ -13,8 +13,8 @@ import conformask as cm
 from conformask.calibration import ScoredBatch
 from conformask.losses import loss
 from conformask.masks import family
-from conformask.records.curves import ScoreComparison, Selection
 from conformask.records.loss import LossTerms
+from conformask.records.selection import ScoreComparison, Selection
 from conformask.report.benchmark import comparison_text
 from conformask.scorers.benchmark import HiddenShares, hidden_of
 from conformask.storage.as_arrays import write_arrays

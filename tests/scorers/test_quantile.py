@@ -110,21 +110,21 @@ def test_widths_are_clipped_and_crossing_bounds_have_none() -> None:
 def test_it_is_fitted_for_no_distance_and_saved_and_loaded(learnt, tmp_path) -> None:
     scorer, out = learnt
     assert (scorer.name, scorer.family, scorer.loss) == ("quantile", "reciprocal", None)
-    assert scorer.selection.of.loss_name == "l1"
+    assert scorer.selection.of.name == "l1"
     scorer.save(tmp_path)
     test = batch(world(6, 2))
     for folder, given in ((out, None), (tmp_path, loss("l1")), (tmp_path, loss("ssim"))):
         again = load_scorer(folder, loss=given)
         assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
-        assert (again.card, again.loss, again.selection.of.loss_name) == (scorer.card, None, "l1")
-        np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
+        assert (again.card, again.loss, again.selection.of.name) == (scorer.card, None, "l1")
+        np.testing.assert_array_equal(again.selection.unmasked_loss, scorer.selection.unmasked_loss)
 
 
 def test_the_record_of_the_selection_is_about_the_given_distance(learnt) -> None:
     scorer, _ = learnt
     held = batch(world(8, 1))
     expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
-    np.testing.assert_allclose(scorer.selection.distance, expected, rtol=1e-5)
+    np.testing.assert_allclose(scorer.selection.unmasked_loss, expected, rtol=1e-5)
 
 
 def test_every_channel_has_an_interval_and_one_score_is_their_mean(tmp_path) -> None:

@@ -95,7 +95,7 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         assert again.card == scorer.card
         assert (again.name, again.family, again.sizes) == (scorer.name, scorer.family, ((16, 16),))
         assert again.trained_on == scorer.trained_on
-        np.testing.assert_array_equal(again.selection.distance, scorer.selection.distance)
+        np.testing.assert_array_equal(again.selection.unmasked_loss, scorer.selection.unmasked_loss)
         assert set(again.selection.curves) == set(FAMILIES)
     with pytest.raises(MismatchError, match="made for 'l1', not 'ssim'"):
         load_scorer(out, loss=loss("ssim"))
@@ -115,11 +115,11 @@ def test_what_it_keeps_of_the_selection(fitted) -> None:
     scorer, _ = fitted
     held = batch(HELD_OUT)
     expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
-    np.testing.assert_allclose(scorer.selection.distance, expected, rtol=1e-5)
+    np.testing.assert_allclose(scorer.selection.unmasked_loss, expected, rtol=1e-5)
     assert scorer.selection.threshold(0.1) == pytest.approx(np.quantile(expected, 0.1), rel=1e-5)
     for curves in scorer.selection.curves.values():
-        assert curves.distance.shape == curves.size.shape == (8, len(curves.grid))
-        np.testing.assert_allclose(curves.distance[:, -1], expected, rtol=1e-5)
+        assert curves.loss.shape == curves.size.shape == (8, len(curves.grid))
+        np.testing.assert_allclose(curves.loss[:, -1], expected, rtol=1e-5)
 
 
 def test_it_remembers_every_image_that_it_learnt_from(fitted) -> None:
@@ -171,7 +171,7 @@ def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, loss="l2", out=tmp_path, **SHORT)
     test = batch(TEST)
     found = scorer(test.x, test.y_hat).map
-    assert (scorer.name, scorer.family, scorer.selection.of.loss_name) == ("error", "water_filling", "l2")
+    assert (scorer.name, scorer.family, scorer.selection.of.name) == ("error", "water_filling", "l2")
     assert torch.equal(found, of_l1(test.x, test.y_hat).map ** 2)
     assert torch.equal(load_scorer(tmp_path)(test.x, test.y_hat).map, found)
 
@@ -266,7 +266,7 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
     with pytest.raises(MismatchError, match="loss="):
         load_scorer(tmp_path)
     again = load_scorer(tmp_path, loss=brightness)
-    assert again.card.distance == scorer.card.distance == "brightness"
+    assert again.card.loss.distance == scorer.card.loss.distance == "brightness"
 
 
 def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
@@ -295,7 +295,7 @@ def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
     scorer = fit_scorer(
         TRAIN, out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4)
     )
-    assert 1 <= len(scorer.selection.distance) <= 10
+    assert 1 <= len(scorer.selection.unmasked_loss) <= 10
     assert len(scorer.trained_on) == 40
 
 

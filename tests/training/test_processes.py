@@ -15,7 +15,7 @@ from conformask.cli import main
 from conformask.data.images import write_image
 from conformask.errors import InvalidArgumentError
 from conformask.progress import main_process
-from conformask.records.curves import Selection
+from conformask.records.selection import Selection
 from conformask.scorers.stored import load_scorer
 from conformask.training.processes import check_processes
 
@@ -114,7 +114,7 @@ def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) 
     shapes = [{k: v.shape for k, v in scorer.network.state_dict().items()} for scorer in scorers]
     assert shapes[0] == shapes[1]
     records = [Selection.load(tmp_path / folder) for folder in ("one", "two")]
-    np.testing.assert_array_equal(records[0].distance, records[1].distance)
+    np.testing.assert_array_equal(records[0].unmasked_loss, records[1].unmasked_loss)
     best = load_file(tmp_path / "two" / "checkpoints" / "best.safetensors")
     assert all(torch.equal(best[k], v) for k, v in scorers[1].network.state_dict().items())
 

@@ -50,7 +50,7 @@ def test_the_gallery_learns_every_size(client, session, world):
 
 def test_as_calibrated_the_promise_is_the_masker_s(client, world):
     told = promise(client, image=world.shown.names[0])
-    assert told["promise"] == world.masker.promise
+    assert told["sentence"] == world.masker.sentence
     assert told["headline"] == headline(world.masker.card)
     assert told["status"]["name"] == "calibrated"
     assert told["opening"]["lam"] == pytest.approx(world.masker.rule.lam)
@@ -62,7 +62,7 @@ def test_a_moved_slider_is_a_recalibration(client, world):
     moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
     told = promise(client, image=triplet.name, threshold=threshold, confidence=0.8)
     assert told["status"]["name"] == "exploratory"
-    assert told["promise"] == moved.promise
+    assert told["sentence"] == moved.sentence
     assert told["opening"]["lam"] == pytest.approx(moved.rule.lam, rel=1e-12)
     mask = mask_of(moved, triplet)
     assert told["opening"]["size"] == pytest.approx(1 - mask.mean(dtype=np.float64), abs=1e-7)
@@ -160,7 +160,7 @@ def test_where_only_closed_masks_keep_the_promise_it_is_said(client, world):
     told = promise(client, image=world.shown.names[0], threshold=1e-9)
     assert (told["status"]["name"], told["status"]["title"]) == ("hidden", "Everything is hidden")
     assert "Only hiding every image completely keeps" in told["status"]["text"]
-    assert told["promise"].endswith("kept only by hiding every image completely")
+    assert told["sentence"].endswith("kept only by hiding every image completely")
     assert told["opening"]["size"] == 1
 
 
@@ -168,7 +168,7 @@ def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
     told = promise(client, image=world.shown.names[0], confidence=0.9999)
     assert told["status"]["name"] == "impossible"
     assert "too few for confidence 0.9999" in told["status"]["text"]
-    assert told["promise"] is None
+    assert told["sentence"] is None
     assert told["opening"]["size"] == 1
 
 

@@ -79,7 +79,7 @@ def calibrate(
     """
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.resolve import family_for, loss_for
-    from conformask.masker.serialization import CALIBRATION
+    from conformask.records.card import CALIBRATION
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.stored import load_scorer
     from conformask.scorers.tiled import tiled as tiled_scorer
@@ -130,7 +130,7 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     from conformask.report.benchmark import comparison_text
     from conformask.report.words import hidden_share_text
 
-    card = {key: value for key, value in vars(masker.card).items() if key != "calibrated_on"}
+    card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
     exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
@@ -138,7 +138,7 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
     hidden = hidden_share_text(masker.card)
-    lines = [masker.promise, *([hidden] if hidden else []), f"{rule} ({masker.family.name}, {exactness})"]
+    lines = [masker.sentence, *([hidden] if hidden else []), f"{rule} ({masker.family.name}, {exactness})"]
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
@@ -150,6 +150,6 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     untrained = masker.scorer.name in names.UNTRAINED
     comparison = selection.comparison if untrained and selection is not None else None
     lines += [] if comparison is None else [comparison_text(comparison)]
-    record = {"run": str(run), "promise": masker.promise, **card, "lam": lam, "coverage_range": coverage}
+    record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)

@@ -24,7 +24,7 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
     evaluation = done.evaluation
     show(
         {**evaluation.summary(), "seconds": done.seconds, "out": str(out)},
-        evaluation.promise,
+        evaluation.card.sentence,
         "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
         "the calibration set contains tiles of each. For your own images, calibrate on your own images.",
         "",

@@ -69,7 +69,7 @@ def evaluate(
         written += f" and {report}"
     judged = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
-    promise = promised_here(evaluation.promise, evaluation.caveat)
+    promise = promised_here(evaluation.card.sentence, evaluation.caveat)
     text = (promise, "", f"{judged.title}. {judged.text}", "", summary_table(evaluation), "")
     show(record, *text, f"Written: {written}", as_json=json)
 
@@ -81,11 +81,11 @@ def summary_table(evaluation: "Evaluation") -> Table:
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
-        ("mean loss", figure(evaluation.mean_distance), f"threshold {evaluation.threshold:.4g}"),
+        ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         ("oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),
         ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), "knows the truth"),
-        ("C(M, D)", _text(evaluation.correlation_size_distance), "mask size and loss without a mask"),
+        ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
     return table(("", "value", ""), rows)

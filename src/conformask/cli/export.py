@@ -96,11 +96,11 @@ def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> 
 
     record = {
         "out": str(done.path),
-        "promise": masker.promise,
+        "sentence": masker.sentence,
         "missing": done.missing,
         "caveat": done.caveat,
     }
-    text = [promised_here(masker.promise, done.caveat), f"Written: {done.path}"]
+    text = [promised_here(masker.sentence, done.caveat), f"Written: {done.path}"]
     if done.missing:
         options = {"authors": "--author", "license": "--license", "cite": "--cite"}
         left = ", ".join(f"{name} ({options[name]})" for name in done.missing)
@@ -122,11 +122,11 @@ def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
     ]
     record = {
         "out": str(done.path),
-        "promise": masker.promise,
+        "sentence": masker.sentence,
         "lambda": done.lam,
         "sizes": sizes,
         "difference": asdict(difference),
         "tolerance": TOLERANCE,
         "caveat": done.caveat,
     }
-    show(record, promised_here(masker.promise, done.caveat), facts(rows), as_json=as_json)
+    show(record, promised_here(masker.sentence, done.caveat), facts(rows), as_json=as_json)

@@ -12,7 +12,9 @@ from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.serialization import read_promise
-from conformask.records.curves import Selection
+from conformask.records.card import with_promise
+from conformask.records.loss import LossTerms, with_loss
+from conformask.records.selection import Selection
 from conformask.report.benchmark import comparison_text, percent_of
 from conformask.storage.as_json import Json, read_json
 
@@ -23,20 +25,11 @@ HELD = {
     "evaluation": "evaluation.json",
 }
 TRAINING = "training.json"
-LOSS = {
-    "over": "over",
-    "window": "window, in pixels",
-    "length": "window, as given",
-    "tolerance": "tolerance",
-    "region": "in the region alone",
-}
-"""Settings of a loss besides its distance, with their labels; shown if set."""
 SHOWN = {
     "predictor": {"task": "task", "size": "image size"},
     "scorer": {
         "scorer": "scorer",
-        "distance": "trained for",
-        **LOSS,
+        "loss": "trained for",
         "channels": "channels of y_hat",
         "per_channel": "mask per channel",
         "sizes": "image sizes",
@@ -44,11 +37,9 @@ SHOWN = {
         "x_range": "range of x",
     },
     "calibration": {
-        "distance": "distance",
-        **LOSS,
+        "loss": "loss",
         "threshold": "threshold",
-        "confidence": "confidence",
-        "guarantee": "guarantee",
+        "promise": "promise",
         "family": "family",
         "rule": "lambda",
         "exact": "",
@@ -60,7 +51,6 @@ SHOWN = {
         "fingerprint": "fingerprint",
     },
     "evaluation": {
-        "promise": "",
         "n_test": "test images",
         "coverage": "coverage",
         "mask_size": "mask size",
@@ -103,10 +93,12 @@ def info(
         show({"fingerprint": stored}, stored, as_json=json)
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
+    for name, upgrade in (("scorer", with_loss), ("calibration", with_promise)):
+        held |= {name: upgrade(held[name])} if name in held else {}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
-    promise, void = _promised(run) if "calibration" in held else (None, None)
+    sentence, void = _promised(run) if "calibration" in held else (None, None)
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
@@ -115,25 +107,22 @@ def info(
     show(
         {
             "run": str(run),
-            "promise": promise,
+            "sentence": sentence,
             "void": void,
             "comparison": comparison and asdict(comparison),
             **record,
         },
-        *([promise] if promise else []),
+        *([sentence] if sentence else []),
         facts(rows),
         *([] if comparison is None else [comparison_text(comparison)]),
-        *([void] if void else _notes(record, promise, run)),
+        *([void] if void else _notes(record, sentence, run)),
         as_json=json,
     )
 
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
-        unset = {key for key in LOSS if part.get(key) is None or part[key] is False}
-        return [
-            (shown[key], _text(key, value)) for key, value in part.items() if shown[key] and key not in unset
-        ]
+        return [(shown[key], _text(key, value)) for key, value in part.items() if shown[key]]
     except (TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"
@@ -143,19 +132,19 @@ def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> lis
 def _promised(run: Path) -> tuple[str | None, str | None]:
     """Return the promise, or the reason why there is none: a file that was not saved with the others."""
     try:
-        return read_promise(run)[0].promise, None
+        return read_promise(run)[0].sentence, None
     except MismatchError as error:
         return None, str(error)
 
 
-def _notes(record: Mapping[str, Mapping[str, Json]], promise: str | None, run: Path) -> list[str]:
+def _notes(record: Mapping[str, Mapping[str, Json]], sentence: str | None, run: Path) -> list[str]:
     notes = []
     if not {"predictor", "scorer"} & set(record):
         notes.append("Training is not finished: resume it with --resume.")
-    if "scorer" in record and not promise:
+    if "scorer" in record and not sentence:
         notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA --threshold T")
     evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
-    if evaluated and (evaluated["promise"], evaluated["fingerprint"]) != (promise, now):
+    if evaluated and evaluated["fingerprint"] != now:
         notes.append(f"The evaluation is about an earlier promise: repeat conformask evaluate {run} DATA")
     return notes
 
@@ -167,6 +156,11 @@ def _text(key: str, value: Any) -> str:
         return sizes_text(value) if value else "any"
     if key == "hidden":
         return percent_of(value)
+    if key == "loss":
+        terms = LossTerms(**value)
+        return terms.name if terms.label == terms.name else f"{terms.name}: {terms.label}"
+    if key == "promise":
+        return ", ".join([str(value["guarantee"]), *_set_terms(value)])
     if isinstance(value, Mapping):
         return _text(key, value.get("lam", value.get("name")))
     if value == math.inf:
@@ -174,3 +168,9 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _set_terms(promise: Mapping[str, Json]) -> list[str]:
+    """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
+    given = {name: value for name, value in promise.items() if name != "guarantee" and value}
+    return [name if value is True else f"{name} {value}" for name, value in given.items()]

@@ -85,12 +85,12 @@ def mask(
         compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
-    record = {"out": str(out), "n": n, "mask_size": mean, "promise": masker.promise}
+    record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
     measured = written.measurement
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     show(
         {**record, "fingerprint": masker.fingerprint, "measurement": measured, "caveat": written.caveat},
-        promised_here(masker.promise, written.caveat),
+        promised_here(masker.sentence, written.caveat),
         f"{n} masks in {out}, mean mask size {mean:.3f}",
         *lines,
         as_json=json,

@@ -100,7 +100,7 @@ def monitor(
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
-    show(record, promised_here(masker.promise, found.caveat), "", *text, as_json=json)
+    show(record, promised_here(masker.sentence, found.caveat), "", *text, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 

@@ -369,9 +369,9 @@ def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.jso
     if weights_path is None or not (run / record).is_file():
         return None
     from conformask.losses import loss_of_terms
-    from conformask.records.loss import LossTerms
+    from conformask.records.loss import LossTerms, with_loss
     from conformask.storage.as_json import read_json
     from conformask.storage.typed import from_dict
 
-    terms = from_dict(LossTerms, read_json(run / record, ["distance"]), run / record)
+    terms = from_dict(LossTerms, with_loss(read_json(run / record))["loss"], run / record)
     return loss_of_terms(terms, weights_path=weights_path)

@@ -27,10 +27,9 @@ def recalibrate(
     run
         A calibrated run folder.
     """
-    from conformask.conformal.promise import stated_promise
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
-    from conformask.masker.serialization import CALIBRATION
+    from conformask.records.card import CALIBRATION
     from conformask.records.threshold import threshold_of
 
     if threshold is None and promise == MARGINAL:
@@ -41,7 +40,7 @@ def recalibrate(
         )
     masker = load(run, loss=loss_of(run, weights_path))
     level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
-    wanted = stated_promise(masker.card).changed(**vars(promise))
+    wanted = masker.card.promise.changed(**vars(promise))
     recalibrated = masker.recalibrate(threshold=level, promise=wanted)
     if level is not None and recalibrated.card.threshold < level:
         warnings.warn(

@@ -39,12 +39,12 @@ def thresholds(
         for c in choices
     ]
     record = {
-        **vars(scorer.card.loss_terms), "confidence": stated.confidence,
+        "loss": scorer.card.loss, "confidence": stated.confidence,
         "choices": [vars(choice) for choice in choices],
     }  # fmt: skip
     show(
         record,
-        f"What a threshold on {scorer.card.loss_name} would mean ({at}), on the selection images:",
+        f"What a threshold on {scorer.card.loss.name} would mean ({at}), on the selection images:",
         "",
         table(("threshold", "pass unmasked", "mask size", ""), rows),
         "",

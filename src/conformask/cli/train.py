@@ -125,14 +125,14 @@ def train(
     )
     comparison = None if fitted.selection is None else fitted.selection.comparison
     record = {
-        "run": str(run), "scorer": fitted.name, **vars(fitted.card.loss_terms),
+        "run": str(run), "scorer": fitted.name, "loss": fitted.card.loss,
         "per_channel": fitted.per_channel,
         "comparison": None if comparison is None else asdict(comparison),
     }  # fmt: skip
     target = data if collection.has_split else "DATA"
     show(
         record,
-        f"{run} contains a scorer ({fitted.name}, {fitted.card.loss_name})",
+        f"{run} contains a scorer ({fitted.name}, {fitted.card.loss.name})",
         NOT_KNOWN if comparison is None else comparison_text(comparison),
         f"Next: conformask thresholds {run}, to choose a threshold T, and conformask calibrate {run} "
         f"{target} --threshold T, with triplets that the scorer has not seen",

@@ -51,6 +51,6 @@ def view(
     token = None if no_token else secrets.token_urlsafe()
     with listening(port) as bound:
         url = url_of(bound, token)
-        show({"url": url}, masker.promise, f"{url}  (press Ctrl-C to stop)", as_json=json)
+        show({"url": url}, masker.sentence, f"{url}  (press Ctrl-C to stop)", as_json=json)
         sys.stdout.flush()
         serve(session, bound, token, browser=not headless)

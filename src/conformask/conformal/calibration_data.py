@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.curves import Curves
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
 
@@ -32,7 +32,7 @@ class CalibrationData:
 
     def risk(self) -> Float[np.ndarray, "n g"]:
         """Return the running maximum of the loss along the grid: the risk at any lambda up to each point."""
-        return np.asarray(np.maximum.accumulate(self.curves.distance, axis=1))
+        return np.asarray(np.maximum.accumulate(self.curves.loss, axis=1))
 
     def bound(self) -> float:
         """Return the largest possible value of the loss.

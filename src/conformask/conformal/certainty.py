@@ -110,7 +110,7 @@ class Simultaneous:
 
     def fit_on_selection(self, selection: CalibrationData) -> "Simultaneous":
         """Declare this threshold and others, from a tenth of the least unmasked loss to the largest."""
-        unmasked = selection.curves.distance[:, -1]
+        unmasked = selection.curves.loss[:, -1]
         positive = unmasked[unmasked > 0]
         low, high = (positive.min() / 10, positive.max()) if len(positive) else (1.0, 1.0)
         others = np.geomspace(min(low, selection.threshold), max(high, selection.threshold), THRESHOLDS - 1)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from conformask.records.curves import Curves
+from conformask.conformal.curves import Curves
 
 
 @dataclass(frozen=True)

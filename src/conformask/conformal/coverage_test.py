@@ -92,7 +92,7 @@ def _losses(promise: Guarantee, images: CalibrationData, rule: Rule) -> PerImage
     if images.monotone and not promise.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)
     points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1
-    distances = images.curves.distance[np.arange(images.n), points]
+    distances = images.curves.loss[np.arange(images.n), points]
     return promise.statement.losses(distances, images.threshold)
 
 

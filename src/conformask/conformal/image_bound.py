@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.curves import Curves
 from conformask.conformal.lambdas import IMAGES_A_COEFFICIENT
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
-from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
 PerImage = Float[np.ndarray, "n"]
@@ -47,7 +47,7 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
     # without a regression the bound is one constant, exp(shift), valid all the same
     quantile = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
     with np.errstate(divide="ignore"):
-        excess = np.log(calibration.distance[:, -1]) - quantile(calibration.features)
+        excess = np.log(calibration.loss[:, -1]) - quantile(calibration.features)
     shift = _quantile(excess, _equal_group_weights(calibration.group, len(excess)), confidence)
     return ImageBound(quantile, shift, confidence) if shift < np.inf else None
 

@@ -40,7 +40,7 @@ class Adaptive:
     def fit_on_selection(self, selection: CalibrationData, confidence: float) -> "Adaptive":
         """Fit h to the selection images whose critical lambda is neither 0 nor inf."""
         features, curves = selection.column("features"), selection.curves
-        critical = between_grid_points(curves.grid, curves.distance, selection.threshold)
+        critical = between_grid_points(curves.grid, curves.loss, selection.threshold)
         usable = (critical > 0) & np.isfinite(critical)
         fit = quantile_regression
         if usable.sum() < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):

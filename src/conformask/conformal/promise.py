@@ -7,7 +7,6 @@ from typing import Any
 from conformask import names
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import DEFAULTS, guarantee, takes
-from conformask.records.card import Terms
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,3 @@ AnyPromise = Promise | names.Guarantee
 def promise(choice: AnyPromise) -> Promise:
     """Return the promise, or that of a guarantee's name with its default numbers."""
     return choice if isinstance(choice, Promise) else Promise(choice)
-
-
-def stated_promise(terms: Terms) -> Promise:
-    """Return the promise that a card states."""
-    return Promise(
-        terms.guarantee,  # type: ignore[arg-type]
-        terms.confidence,
-        terms.delta,
-        terms.unit,  # type: ignore[arg-type]
-        terms.share,
-        terms.within,
-    )

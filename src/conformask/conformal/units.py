@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from conformask.conformal.calibration_data import CalibrationData
+from conformask.conformal.curves import Curves
 from conformask.conformal.grouping import (
     Labels,
     first_of_each,
@@ -16,7 +17,6 @@ from conformask.conformal.grouping import (
     kth_smallest,
 )
 from conformask.conformal.intervals import clopper_pearson, grouped_proportion
-from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 
 Columns = Mapping[str, Array | None]
@@ -107,7 +107,7 @@ class ImageOfNewGroup(_GroupUnit):
     def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit, with the mean of its distances."""
         groups = evidence.column("group")
-        return _reduce_to_first(evidence, groups, group_means(evidence.curves.distance, groups))
+        return _reduce_to_first(evidence, groups, group_means(evidence.curves.loss, groups))
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,12 @@ class Group(_GroupUnit):
     def reduce(self, evidence: CalibrationData) -> CalibrationData:
         """Reduce each group to one unit; its critical lambda is the largest at which enough images pass."""
         groups = evidence.column("group")
-        reduced = _reduce_to_first(evidence, groups, self.losses(evidence.curves.distance, groups))
+        reduced = _reduce_to_first(evidence, groups, self.losses(evidence.curves.loss, groups))
         return replace(reduced, critical_lambdas=kth_largest(evidence.critical_lambdas, groups, self.share))
 
 
 def _reduce_to_first(
-    evidence: CalibrationData, groups: Labels, distance: Float[np.ndarray, "k g"]
+    evidence: CalibrationData, groups: Labels, losses: Float[np.ndarray, "k g"]
 ) -> CalibrationData:
     """Reduce groups to one image each, with the facts of its first image and without its own bound."""
     first_places = np.unique(groups, return_index=True)[1]
@@ -195,7 +195,7 @@ def _reduce_to_first(
     reduced_curves = Curves(
         names=groups[first_places].astype(str),
         grid=curves.grid,
-        distance=distance,
+        loss=losses,
         size=group_means(curves.size, groups),
         **{name: None if column is None else column[first_places] for name, column in columns.items()},
     )

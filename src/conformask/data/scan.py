@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from conformask.conformal.curves import Curves
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.perceptual_hashes import perceptual_hash
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
-from conformask.records.curves import Curves
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
 from conformask.storage.hashes import hash_of_text

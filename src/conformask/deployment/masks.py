@@ -115,7 +115,7 @@ def write_masks(
         _check_seg(dicom_seg_below, triplets, mask_geometry)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
-    promise = {"fingerprint": masker.fingerprint, "promise": masker.promise, "network": triplets.network}
+    promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
     fabric = launch_fabric(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), mask_geometry)
     with exclusive_folder(work.folder.path):
@@ -353,7 +353,7 @@ def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """Return whether the loss can be measured: truth and region are known, and its packages are installed."""
-    if not triplets.has_truth or (masker.card.region and not triplets.has_regions):
+    if not triplets.has_truth or (masker.card.loss.region and not triplets.has_regions):
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

@@ -291,7 +291,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
         raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
     if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
-            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.guarantee} promise needs "
+            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.promise.guarantee} promise needs "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which are computed in memory for up "
             f"to {IN_MEMORY} pixels; calibrate with another guarantee, such as marginal or pac"
         )

@@ -4,7 +4,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -97,7 +97,7 @@ def evaluate(
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
-    met = meets_threshold(records.distance, masker.card.threshold)
+    met = meets_threshold(records.loss, masker.card.threshold)
     labels = np.array(["" if category is None else category for category in test.categories])
     records = replace(records, group=groups, category=labels, passed=met)
     # stable, so that images with equal scores fall into the same tenths at every run
@@ -105,19 +105,14 @@ def evaluate(
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
-    card, tails = masker.card, compare_with_promise(masker, records.distance, groups, categories).tails
+    card, tails = masker.card, compare_with_promise(masker, records.loss, groups, categories).tails
     promise = masker.guarantee
     by_category = isinstance(promise.population, EachCategory)
     coverage, interval = promise.unit.coverage(met, groups)
     evaluation = Evaluation(
-        promise=masker.promise,
-        threshold=card.threshold,
-        confidence=card.confidence,
-        guarantee=card.guarantee,
-        **vars(card.loss_terms),
-        family=masker.family.name,
+        card=card,
+        fingerprint=masker.fingerprint,
         scorer=masker.scorer.name,
-        n_calibration=card.n_calibration,
         n_test=len(test),
         coverage=coverage,
         coverage_interval=interval,
@@ -127,17 +122,17 @@ def evaluate(
         mask_size_paper_oracle=_mean(opt),
         n_paper_oracle=int(np.isfinite(opt).sum()),
         ratio_to_oracle=size / oracle if oracle else None,
-        correlation_size_distance=correlation(records.size, records.unmasked_distance),
+        correlation_size_loss=correlation(records.size, records.unmasked_loss),
         correlation_size_oracle=correlation(records.size, opt),
-        spearman_size_distance=correlation(records.size, records.unmasked_distance, stats.spearmanr),
+        spearman_size_loss=correlation(records.size, records.unmasked_loss, stats.spearmanr),
         spearman_size_oracle=correlation(records.size, opt, stats.spearmanr),
         coverage_by_difficulty=tuple(float(met[part].mean()) for part in deciles),
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=masker.size_by_threshold(),
         images=records,
-        examples=examples_of(masker, test, records, records.distance, gain_of(records, met)),
-        mean_distance=float(records.distance.mean()),
-        mean_distance_interval=bootstrap(records.distance, groups=groups),
+        examples=examples_of(masker, test, records, records.loss, gain_of(records, met)),
+        mean_loss=float(records.loss.mean()),
+        mean_loss_interval=bootstrap(records.loss, groups=groups),
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
         coverage_by_category=_coverage_by_category(promise.unit, met, groups, categories)
@@ -145,13 +140,7 @@ def evaluate(
         else (),
         network=test.network,
         caveat=caveat,
-        fingerprint=masker.fingerprint,
         comparison=None if masker.scorer.selection is None else masker.scorer.selection.comparison,
-        unit=card.unit,
-        share=card.share,
-        within=card.within,
-        exploratory=card.exploratory,
-        hides=card.hides,
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
@@ -170,7 +159,7 @@ def _recalibrate(
 
 def _records(masker: Masker, test: Triplets, opt_images: int, compute: Compute) -> ImageRecords:
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
-    key = (masker.fingerprint, opt_images)
+    key = (masker.fingerprint, opt_images, [field.name for field in fields(ImageRecords)])
     return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, compute))
 
 
@@ -203,7 +192,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     masker.card.check_shape((summary.channels, *summary.sizes[0]))
     masker.card.check_sizes(summary.sizes)
     masker.card.check_spacing(zip(summary.names, summary.geometries, strict=True))
-    check_window(masker.card, summary.geometry)
+    check_window(masker.card.loss, summary.geometry)
     return summary
 
 

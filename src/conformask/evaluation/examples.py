@@ -22,8 +22,8 @@ def gain_of(records: ImageRecords, met: Array) -> Array:
 
     Images that need no mask gain nothing, nor do images that are hidden altogether.
     """
-    uniform_loss = (1 - records.size) * records.unmasked_distance
-    return np.where(met, uniform_loss - records.distance, -np.inf)
+    uniform_loss = (1 - records.size) * records.unmasked_loss
+    return np.where(met, uniform_loss - records.loss, -np.inf)
 
 
 def examples_of(
@@ -69,13 +69,13 @@ def _examples(
             mask_plane,
             kind=kind,
             size=float(records.size[index]),
-            distance=float(records.distance[index]),
+            loss=float(records.loss[index]),
             oracle_size=None if np.isnan(oracle) else oracle,
         )
 
 
 def picture_of(
-    triplet: Triplet, mask: Array, *, kind: str, size: float, distance: float, oracle_size: float | None
+    triplet: Triplet, mask: Array, *, kind: str, size: float, loss: float, oracle_size: float | None
 ) -> Example:
     """Return the pictures of a triplet and its mask (1 or C, H, W), ready to show."""
     error, scale = error_bytes(triplet.truth(), triplet.y_hat)
@@ -89,6 +89,6 @@ def picture_of(
         error=error,
         error_scale=scale,
         size=size,
-        distance=distance,
+        loss=loss,
         oracle_size=oracle_size,
     )

@@ -24,8 +24,8 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     mask = masker.open(item)
     return {
         "name": np.array(item.batch.names),
-        "distance": _array(loss_under(masker.loss, mask, item.batch)),
-        "unmasked_distance": _array(unmasked_loss(masker.loss, item.batch)),
+        "loss": _array(loss_under(masker.loss, mask, item.batch)),
+        "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
         "size": _array(mask_size(mask)),
         "oracle_size": _oracle_sizes(masker, item),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),

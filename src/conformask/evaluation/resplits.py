@@ -81,7 +81,7 @@ def resplit(
         curves(scored(masker.scorer, part, "resplits"), masker.family, masker.loss, grid)
         for part in (calibration, test)
     ]
-    met = meets_threshold(np.concatenate([part.distance for part in curves_by_part]), masker.card.threshold)
+    met = meets_threshold(np.concatenate([part.loss for part in curves_by_part]), masker.card.threshold)
     size = np.concatenate([part.size for part in curves_by_part])
     # the rank-th of n exchangeable critical lambdas: see law_mean
     law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)

@@ -90,7 +90,7 @@ def export_bioimageio(
         text = documentation(masker, inputs, outputs, caveat)
         (sources / DOCUMENTATION).write_text(text, encoding="utf-8")
         description = describe(model, inputs, outputs) | {
-            "description": promised_here(masker.promise, caveat),
+            "description": promised_here(masker.sentence, caveat),
             "authors": [{"name": name} for name in credits.authors],
             "license": credits.license,
             "cite": citations,
@@ -207,7 +207,7 @@ cover them.
 ## Validation
 
 On images with a reference that were used neither for training nor for calibration, compute
-{card.loss_label} of reference and output under the mask. Up to chance, the result should satisfy
+{card.loss.label} of reference and output under the mask. Up to chance, the result should satisfy
 {card.claim}; `conformask evaluate` measures it with its interval.
 """
 

@@ -124,7 +124,7 @@ def refuse_varying(masker: Masker) -> None:
     """
     if constant_lambda(masker) is None:
         raise InvalidArgumentError(
-            f"the {masker.card.guarantee} promise derives lambda from each image's "
+            f"the {masker.card.promise.guarantee} promise derives lambda from each image's "
             f"{', '.join(sorted(masker.rule.needs))}, but this file would contain a single lambda: export "
             "RUN OUT.onnx without a predictor, and pass each image's own lambda"
         )
@@ -156,7 +156,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
     lam = constant_lambda(masker)
     entries = {
         "conformask": version("conformask"),
-        "promise": promised_here(masker.promise, caveat),
+        "promise": promised_here(masker.sentence, caveat),
         "fingerprint": masker.fingerprint,
         "calibration": json.dumps(to_jsonable(dict(vars(masker.card)))),
         "scorer": masker.scorer.name,
@@ -186,7 +186,7 @@ def refuse(masker: Masker) -> None:
     unavailable = masker.rule.needs - OF_IMAGE
     if unavailable:
         raise InvalidArgumentError(
-            f"the {masker.card.guarantee} promise derives each image's lambda from its "
+            f"the {masker.card.promise.guarantee} promise derives each image's lambda from its "
             f"{', '.join(unavailable)}, which a graph alone cannot do: export a marginal promise (conformask "
             "recalibrate RUN --guarantee marginal), or use conformask mask"
         )

@@ -57,7 +57,7 @@ def _head(masker: Masker, credits: Credits) -> str:
         library_name="conformask",
         pipeline_tag="image-to-image",
         tags=list(TAGS),
-        metrics=[masker.card.loss_name],
+        metrics=[masker.card.loss.name],
     )
     return f"---\n{data.to_yaml()}\n---\n"
 

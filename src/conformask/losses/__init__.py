@@ -105,7 +105,7 @@ def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None
     if used.terms.over != terms.over and used.errors is not None:
         used = loss_of_terms(terms, used.errors)
     if used.terms != terms:
-        raise MismatchError(f"this was made for {terms.loss_name!r}, not {used.terms.loss_name!r}")
+        raise MismatchError(f"this was made for {terms.name!r}, not {used.terms.name!r}")
     if code is not None and code_of(used) != code:
         raise MismatchError(
             f"the code of distance {terms.distance!r} has changed since this was made: pass the original "

@@ -39,7 +39,7 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
         if score.features is not None:
             found[f"a feature of the score {scorer.name!r}"] = score.features
         ones = torch.ones_like(y[:, :1])
-        found[f"the distance {loss.terms.loss_name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
+        found[f"the distance {loss.terms.name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
         return found if weigh is None else found | {"weight=": weigh(x, y_hat)}
 
     _compare(

@@ -12,10 +12,11 @@ from jaxtyping import Float
 from conformask import names
 from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
 from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise
+from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.promise import promise as promise_from
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.formats.header import Header
@@ -51,9 +52,9 @@ from conformask.masker.resolve import check_window, family_for, loss_for, refuse
 from conformask.masker.weights import weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard, now
-from conformask.records.curves import Curves, ScoreComparison, Selection
 from conformask.records.network import check_network
 from conformask.records.reading import Reading
+from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.size import Size, among, extra_text, size_text
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
@@ -132,7 +133,7 @@ def calibrate(
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> scorer = cm.Heuristic(cm.residual, channels=1)
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
-        >>> masker.promise
+        >>> masker.sentence
         'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     check_scorer(scorer)
@@ -151,7 +152,7 @@ def calibrate(
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
         if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
-            level = level_of(threshold, record.distance)
+            level = level_of(threshold, record.unmasked_loss)
             record = replace(
                 record, comparison=_compared_with_others(scorer, selection, used, used_family, level)
             )
@@ -171,7 +172,7 @@ def calibrate(
         refuse_batch_dependence(scorer, used, weight, images)
         probe = code.probe(*probe_shapes(scorer, first))
         closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
-        closed_masks_pass(np.array(closed), choices.threshold, used.terms.loss_name)
+        closed_masks_pass(np.array(closed), choices.threshold, used.terms.name)
         fingerprints = code.fingerprints()
         own_grid = choices.grid is None
         if own_grid:
@@ -180,15 +181,12 @@ def calibrate(
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
     seen_losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(seen_losses)
-    warn_if_hidden(choices.promise, seen_losses, rule, used.terms.loss_name)
-    card = _card(scorer, choices, images, seen, curves, rule.to_json(), fingerprints)
-    card = replace(
-        card, unit=stated.unit, share=stated.share, within=stated.per_category, hides=hidden_by(rule)
-    )
+    warn_if_hidden(choices.promise, seen_losses, rule, used.terms.name)
     hidden = hidden_share(curves, rule)
     if not rule.is_vacuous:
         warn_if_closed(hidden)
-    card = replace(card, hidden=hidden, own_grid=own_grid)
+    card = _card(scorer, choices, images, seen, curves, stated, rule.to_json(), fingerprints)
+    card = replace(card, hides=hidden_by(rule), hidden=hidden, own_grid=own_grid)
     return Masker(
         scorer, used, used_family, rule, card, critical, curves, weight, seen.perceptual_hashes, probe
     )
@@ -236,7 +234,7 @@ def _fixed(
     warn_if_meant_otherwise(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
-        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.loss_name!r}"
+        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, but none are kept for "
             f"{family.name}: pass selection="
@@ -252,7 +250,7 @@ def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None
     if curves is None or curves.features is None:
         return None
     return fit_loss_quantile(
-        curves.features, curves.distance[:, -1], promise.confidence or DEFAULTS["confidence"]
+        curves.features, curves.loss[:, -1], promise.confidence or DEFAULTS["confidence"]
     )
 
 
@@ -262,9 +260,7 @@ def _grid(
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
-    return refined(
-        curves.grid, between_grid_points(curves.grid, curves.distance, threshold), promise.confidence
-    )
+    return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
 
 
 def _gathered(
@@ -300,17 +296,16 @@ def _card(
     calibration: Triplets,
     seen: DatasetSummary,
     curves: Curves,
+    stated: Promise,
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
     promise, tiles = choices.promise, scorer.tiles
     return CalibrationCard(
         threshold=choices.threshold,
-        confidence=promise.confidence,
-        delta=promise.delta,
-        guarantee=promise.name,
-        claim=promise.claim(choices.loss.terms.loss_name, choices.threshold),
-        **vars(choices.loss.terms),
+        promise=replace(stated, weight=None),
+        claim=promise.claim(choices.loss.terms.name, choices.threshold),
+        loss=choices.loss.terms,
         family=choices.family.settings(),
         rule=rule,
         exact=choices.loss.monotone and not promise.on_grid,

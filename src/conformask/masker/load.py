@@ -52,9 +52,9 @@ def load(
     folder = Path(folder)
     stored = read_stored(folder)
     card = stored.card
-    used = stored_loss(card.loss_terms, loss)
+    used = stored_loss(card.loss, loss)
     if scorer is None:
-        same = stored_card(folder).loss_terms == replace(card.loss_terms, region=False)
+        same = stored_card(folder).loss == replace(card.loss, region=False)
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
     masker = Masker(
         scorer=as_calibrated(scorer, card),

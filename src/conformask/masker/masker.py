@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import overload
@@ -16,12 +16,13 @@ from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibrati
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise, Promise, stated_promise
+from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
 from conformask.data.images import Image, from_user_array
@@ -32,7 +33,6 @@ from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
-from conformask.records.curves import Curves
 from conformask.report.card import card_text, masker_html
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
@@ -60,7 +60,7 @@ class Masker:
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
         >>> masker(y[0]**2, y[0]**1.5).shape
         (16, 16)
-        >>> masker.recalibrate(threshold=0.08).promise
+        >>> masker.recalibrate(threshold=0.08).sentence
         'P(l1 <= 0.08) >= 0.90 for new images like the 30 calibration images (marginal, exploratory)'
     """
 
@@ -80,15 +80,15 @@ class Masker:
     """Values that the scorer and other code computed on a test image at calibration."""
 
     def __repr__(self) -> str:
-        return f"Masker({self.promise}; scorer {self.scorer.name}, family {self.family.name})"
+        return f"Masker({self.sentence}; scorer {self.scorer.name}, family {self.family.name})"
 
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold())
 
     @property
-    def promise(self) -> str:
+    def sentence(self) -> str:
         """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
-        return self.card.promise
+        return self.card.sentence
 
     @property
     def coverage_range(self) -> tuple[float, float] | None:
@@ -104,7 +104,7 @@ class Masker:
     @property
     def guarantee(self) -> Guarantee:
         """The promise as a value with axes."""
-        return stated_promise(self.card).resolve()
+        return self.card.promise.resolve()
 
     def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
@@ -266,7 +266,7 @@ class Masker:
         if self.curves is None or isinstance(self.guarantee.population, Weighted):
             return None
         h = self.card.image_errors
-        confidence = self.card.confidence or DEFAULTS["confidence"]
+        confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
 
     def open(self, item: ScoredBatch) -> Images:
@@ -328,7 +328,7 @@ class Masker:
         if self.curves is None:
             return ()
         card, promise = self.card, self.guarantee
-        largest = max(float(self.curves.distance[:, -1].max()), 2 * card.threshold)
+        largest = max(float(self.curves.loss[:, -1].max()), 2 * card.threshold)
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
         return tuple((float(t), size_at(self.curves, float(t), promise, self.loss)) for t in thresholds)
 
@@ -355,7 +355,7 @@ class Masker:
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
         stored = self.card, self.stored_curves(), self.loss, selection
-        stated = promise if isinstance(promise, Promise) else stated_promise(self.card).changed(promise)
+        stated = promise if isinstance(promise, Promise) else self.card.promise.changed(promise)
         stated = stated.changed(confidence=confidence)
         made = recalibrated(*stored, self.card.threshold if threshold is None else threshold, stated)
         return self if made is None else replace(self, **vars(made))
@@ -363,11 +363,8 @@ class Masker:
     @cached_property
     def fingerprint(self) -> str:
         """A short hash of the whole masker: score, promise and calibration, such as "3f9a-07c1-55be-d20e"."""
-        stated = {f.name: getattr(self.card, f.name) for f in fields(self.card)}
-        defaults = {f.name: f.default for f in fields(self.card)}
-        card = {name: value for name, value in stated.items() if value != defaults[name]}
         arrays = {"critical_lambda": self.critical_lambdas, **(self.curves.arrays() if self.curves else {})}
-        digest = hash_of([card, self.scorer.fingerprint, hash_of_arrays(arrays)])
+        digest = hash_of([self.card.hashed, self.scorer.fingerprint, hash_of_arrays(arrays)])
         return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
 
     @property

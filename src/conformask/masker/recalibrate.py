@@ -7,8 +7,9 @@ from jaxtyping import Float
 
 from conformask.calibration import calibration_data
 from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.promise import Promise, stated_promise
+from conformask.conformal.promise import Promise
 from conformask.conformal.rules import Rule
 from conformask.errors import InvalidArgumentError
 from conformask.masker.requirements import (
@@ -22,7 +23,6 @@ from conformask.masker.requirements import (
 )
 from conformask.masker.resolve import refuse_unbounded
 from conformask.records.card import CalibrationCard, now
-from conformask.records.curves import Curves
 from conformask.records.threshold import positive
 from conformask.types import Loss
 
@@ -49,7 +49,7 @@ def recalibrated(
     `selection` are the curves of the selection images, used for choices that must not see the calibration
     images.
     """
-    before, threshold_before = stated_promise(card).resolve(), card.threshold
+    before, threshold_before = card.promise.resolve(), card.threshold
     promise, threshold, columns = stated.resolve(), positive(threshold), columns_kept(curves)
     refuse_unbounded(promise, loss)
     warn_if_meant_otherwise(threshold, loss)
@@ -73,19 +73,14 @@ def recalibrated(
         promise = promise.fit_on_selection(calibration_data(selection, threshold, loss), units)
     covered = table and _whose(promise) == _whose(before)
     check_sample_size(promise, threshold, loss, card.n_calibration, columns)
-    closed_masks_pass(curves.distance[:, 0], threshold, card.loss_name)
+    closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
     seen = calibration_data(curves, threshold, loss)
     rule = promise.rule(seen)
     card = replace(
         card,
         threshold=threshold,
-        confidence=promise.confidence,
-        delta=promise.delta,
-        guarantee=promise.name,
-        unit=stated.unit,
-        share=stated.share,
-        within=stated.per_category,
-        claim=promise.claim(card.loss_name, threshold),
+        promise=replace(stated, weight=None),
+        claim=promise.claim(card.loss.name, threshold),
         rule=rule.to_json(),
         exact=False,
         exploratory=card.exploratory or not covered,

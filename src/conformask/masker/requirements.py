@@ -11,13 +11,13 @@ from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import meets_threshold
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.rules import CategoryLambda, Rule
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.records.card import EVERY_IMAGE
-from conformask.records.curves import Curves
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
 
@@ -159,7 +159,7 @@ def hidden_share(curves: Curves, rule: Rule) -> float:
 
 def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
     """Warn of a threshold that no image exceeds, or that only perfect images meet."""
-    name, largest = loss.terms.loss_name, loss.upper_bound
+    name, largest = loss.terms.name, loss.upper_bound
     if largest is not None and threshold >= largest:
         grey = (
             ""

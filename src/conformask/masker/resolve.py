@@ -67,6 +67,6 @@ def refuse_unbounded(promise: Guarantee, used: Loss) -> None:
     if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
             f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, but "
-            f"{used.terms.loss_name!r} declares none: choose a guarantee about a share of images, such as "
+            f"{used.terms.name!r} declares none: choose a guarantee about a share of images, such as "
             "marginal"
         )

@@ -5,19 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from conformask.conformal.curves import Curves
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.card import CalibrationCard
-from conformask.records.curves import Curves
+from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.sealed import not_as_written, publish, read_published, verify, verify_files
-from conformask.storage.typed import from_dict
 
-CALIBRATION = "calibration.json"
 CARD = "CARD.md"
-CHOSEN = ("loss_terms", "guarantee", "delta", "thresholds", "family", "tiles", "unit", "share", "within")
-"""Terms of a promise that a person chooses, beside the two in OPEN."""
-OPEN = ("threshold", "confidence")
 SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")
 
 
@@ -41,7 +36,7 @@ def write_stored(folder: Path, stored: StoredMasker) -> None:
         curves["looks"] = stored.perceptual_hashes
     publish(
         folder / CALIBRATION,
-        {**vars(stored.card), "fingerprint": stored.fingerprint},
+        {**stored.card.to_json(), "fingerprint": stored.fingerprint},
         {
             "curves": curves,
             "critical": {"critical_lambda": stored.critical_lambdas},
@@ -60,12 +55,18 @@ def mark_exploratory(card: CalibrationCard, folder: Path) -> CalibrationCard:
     """
     if not (folder / CALIBRATION).is_file():
         return card
-    earlier = from_dict(CalibrationCard, read_json(folder / CALIBRATION), folder / CALIBRATION)
-    choices = CHOSEN if card.thresholds else (*CHOSEN, *OPEN)
-    changed = any(getattr(earlier, name) != getattr(card, name) for name in choices)
+    earlier = CalibrationCard.from_json(read_json(folder / CALIBRATION), folder / CALIBRATION)
+    changed = _chosen(earlier, card.thresholds) != _chosen(card, card.thresholds)
     before, now = set(earlier.calibrated_on), set(card.calibrated_on)
     chosen = bool(before & now) and (earlier.exploratory or changed or not before <= now)
     return replace(card, exploratory=card.exploratory or chosen)
+
+
+def _chosen(card: CalibrationCard, table: tuple[float, ...] | None) -> tuple[object, ...]:
+    """Return the choices of a person in a promise; a table leaves threshold and confidence open."""
+    stated = replace(card.promise, confidence=None) if table else card.promise
+    chosen = card.loss, stated, card.thresholds, card.family, card.tiles
+    return chosen if table else (*chosen, card.threshold)
 
 
 def read_stored(folder: Path) -> StoredMasker:
@@ -86,7 +87,7 @@ def read_stored(folder: Path) -> StoredMasker:
     if "critical_lambda" not in arrays:
         raise MismatchError(not_as_written(folder / "curves.npz"))
     return StoredMasker(
-        from_dict(CalibrationCard, record, path),
+        CalibrationCard.from_json(record, path),
         str(record.get("fingerprint", "")),
         arrays["critical_lambda"],
         Curves.from_arrays(arrays) if "grid" in arrays else None,
@@ -107,7 +108,7 @@ def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
         _verify_0_1(folder)
     else:
         verify(folder / CALIBRATION, record)
-    return from_dict(CalibrationCard, record, folder / CALIBRATION), str(record.get("fingerprint", ""))
+    return CalibrationCard.from_json(record, folder / CALIBRATION), str(record.get("fingerprint", ""))
 
 
 def _calibration(folder: Path) -> Mapping[str, Json]:

@@ -48,7 +48,7 @@ class SliderState:
     confidence: float | None
     status: PromiseStatus
     headline: str | None
-    promise: str | None
+    sentence: str | None
     holds: str | None
     silent: str | None
     about_masks: str | None = None
@@ -64,7 +64,7 @@ def recalibrated_at(
     """
     moved_to, calibrated = (
         (setting.threshold, setting.confidence),
-        (masker.card.threshold, masker.card.confidence),
+        (masker.card.threshold, masker.card.promise.confidence),
     )
     if all(want is None or want == have for want, have in zip(moved_to, calibrated, strict=True)):
         return masker, _promised(masker, doubt)
@@ -79,23 +79,23 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
     card, meaning = masker.card, meaning_of(masker.card)
     return SliderState(
         threshold=card.threshold,
-        confidence=card.confidence,
+        confidence=card.promise.confidence,
         status=doubt or promise_status(card),
         headline=None if doubt else headline(card),
-        promise=masker.promise,
+        sentence=masker.sentence,
         holds=None if doubt else meaning.holds,
         silent=None if doubt else meaning.silent,
-        about_masks=None if doubt else card.loss_caveat,
+        about_masks=None if doubt else card.loss.caveat,
     )
 
 
 def _impossible(masker: Masker, setting: SliderSetting, error: ConformaskError) -> SliderState:
     return SliderState(
         threshold=masker.card.threshold if setting.threshold is None else setting.threshold,
-        confidence=masker.card.confidence if setting.confidence is None else setting.confidence,
+        confidence=masker.card.promise.confidence if setting.confidence is None else setting.confidence,
         status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
         headline=None,
-        promise=None,
+        sentence=None,
         holds=None,
         silent=None,
     )
@@ -104,9 +104,9 @@ def _impossible(masker: Masker, setting: SliderSetting, error: ConformaskError) 
 def sliders(masker: Masker) -> SliderLimits:
     """Return limits from nearly closed masks to hardly any, and up to the highest possible confidence."""
     card = masker.card
-    fixed = None if card.confidence is None else (card.confidence, card.confidence)
+    fixed = None if card.promise.confidence is None else (card.promise.confidence, card.promise.confidence)
     try:
-        unmasked = masker.stored_curves().distance[:, -1]
+        unmasked = masker.stored_curves().loss[:, -1]
     except ConformaskError as error:
         return SliderLimits((card.threshold, card.threshold), fixed, str(error))
     low, high = _ends(unmasked, card.threshold, card.thresholds)
@@ -126,7 +126,7 @@ def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
     least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
     tried = [step / STEPS for step in range(least, most + 1)]
     refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
-    calibrated = masker.card.confidence or LEAST_CONFIDENCE
+    calibrated = masker.card.promise.confidence or LEAST_CONFIDENCE
     highest = tried[refused - 1] if refused else calibrated
     return min(LEAST_CONFIDENCE, calibrated), max(highest, calibrated)
 

@@ -60,7 +60,9 @@ def threshold_choices(
     thresholds += [record.threshold(quantile) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        check_sample_size(guarantee, level, used, len(record.distance), columns_kept(curves), "selection")
+        check_sample_size(
+            guarantee, level, used, len(record.unmasked_loss), columns_kept(curves), "selection"
+        )
         size = size_at(curves, level, guarantee, used)
-        choices.append(ThresholdChoice(level, float((record.distance <= level).mean()), size))
+        choices.append(ThresholdChoice(level, float((record.unmasked_loss <= level).mean()), size))
     return choices

@@ -13,11 +13,11 @@ from conformask.conformal.coverage_test import (
     resampled_p_values,
 )
 from conformask.conformal.crossing import SLACK, meets_threshold
+from conformask.conformal.curves import Curves
 from conformask.conformal.grouping import Labels
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.masker.masker import Masker
-from conformask.records.curves import Curves
 from conformask.records.evaluation import Measurement
 
 LEVEL = 0.01
@@ -57,7 +57,7 @@ def measurement_of(
         n=len(np.unique(groups)) if promise.unit.is_group else len(distances),
         coverage=coverage,
         coverage_interval=interval,
-        mean_distance=float(distances.mean()),
+        mean_loss=float(distances.mean()),
         p_worse=None if held.tails is None else held.tails.worse,
         broken=held.broken(level),
     )

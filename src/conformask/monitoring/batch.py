@@ -71,7 +71,7 @@ class Monitoring:
     def _measured(self, measurement: Measurement) -> str:
         low, high = (share(end) for end in measurement.coverage_interval)
         status = "BROKEN" if measurement.broken else "Measured"
-        mean = f"mean loss {figure(measurement.mean_distance)}"
+        mean = f"mean loss {figure(measurement.mean_loss)}"
         return f"{status}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
 
     @property

@@ -17,10 +17,10 @@ from conformask.data.formats.header import Header
 from conformask.data.images import list_images
 from conformask.data.rasters import Raster, open_raster
 from conformask.deployment.folder import CLAIM, MASKS, MaskFolder
-from conformask.masker.serialization import CALIBRATION
 from conformask.napari.layers import Index, Places, layer_style, lazy_masks
 from conformask.napari.register import align_to, placement_from_geometry, with_size
 from conformask.napari.roles import images_in, is_run, mask_folder
+from conformask.records.card import CALIBRATION
 from conformask.records.geometry import Geometry
 from conformask.storage.as_json import Json, read_json
 from conformask.types import Array
@@ -94,7 +94,7 @@ def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
     for films in films_by_kind.values():
         names = [name for film in films for name in film.points]
         metadata = {
-            "promise": claim.get("promise"),
+            "sentence": claim.get("sentence", claim.get("promise")),  # promise: up to conformask 0.2
             "masker": claim.get("fingerprint"),
             "names": [film.name for film in films],
             "mask_sizes": {name: sizes[name].mask_size for name in names if name in sizes},

@@ -8,7 +8,8 @@ from napari.layers import Image, Layer
 
 from conformask.deployment.folder import CLAIM, MASKS
 from conformask.errors import ConformaskError
-from conformask.masker.serialization import CALIBRATION, SCORER_FILES, read_promise
+from conformask.masker.serialization import SCORER_FILES, read_promise
+from conformask.records.card import CALIBRATION
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
 """Pattern of probable names of a network's output, or of its folder."""

@@ -105,7 +105,7 @@ class Masks(Container[Widget]):
         self.threshold.label = f"Threshold {figure(state.threshold, 4)}"
         self.promise.value = promise_html(state)
         self.promise.tooltip = "\n\n".join(filter(None, (state.holds, state.silent)))
-        self._draw(self._masks, {"promise": state.promise, "masker": self._scores.masker.fingerprint})
+        self._draw(self._masks, {"sentence": state.sentence, "masker": self._scores.masker.fingerprint})
         self._show_image_facts()
 
     def _draw(self, masks: MasksOfLayer, metadata: dict[str, Any]) -> None:

@@ -102,8 +102,8 @@ def _strip(
 def _mask(result: RowResult, method: MethodStyle, example: Example | None) -> Cell | None:
     if example is None:
         return None
-    met = "✓" if meets_threshold(np.array(example.distance), result.threshold) else "✗"
-    distance = f"{distance_name(result)} {figure(example.distance)} {met}"
+    met = "✓" if meets_threshold(np.array(example.loss), result.threshold) else "✗"
+    distance = f"{distance_name(result)} {figure(example.loss)} {met}"
     label = "Mask: default" if method is DEFAULT else "Mask: network"
     return _picture(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)
 

@@ -88,7 +88,7 @@ def row_title(result: RowResult) -> str:
 
 def distance_name(result: RowResult) -> str:
     """Return the label of the distance."""
-    return LossTerms(distance=result.row.distance).loss_label
+    return LossTerms(distance=result.row.distance).label
 
 
 def sizes_of(result: RowResult, method: MethodStyle) -> Array:
@@ -102,7 +102,7 @@ def distances_of(result: RowResult, method: MethodStyle) -> Array:
     """Return the masked distances of the test images by a method; empty where it has none."""
     if method is OPT:
         return result.opt_distance
-    return result.methods[method.key].images.distance if method.key in result.methods else np.empty(0)
+    return result.methods[method.key].images.loss if method.key in result.methods else np.empty(0)
 
 
 def share_beyond(result: RowResult, method: MethodStyle) -> float:

@@ -179,7 +179,7 @@ def finished_row(row_stages: RowStages) -> Finished:
     oracles = read_arrays(cache.folder(plan.opt) / OPT)
     result = RowResult(
         row=plan.row,
-        threshold=evaluations["mask"].threshold,
+        threshold=evaluations["mask"].card.threshold,
         methods=evaluations,
         opt_size=oracles["opt_size"],
         exact_size=oracles["exact_size"],

@@ -157,7 +157,7 @@ class RowStages:
         test = data.part("test")
         evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
         images = evaluation.images
-        ease = images.unmasked_distance  # the same for all methods
+        ease = images.unmasked_loss  # the same for all methods
         examples = examples_of(masker, test, images, ease, gain=-ease)
         resplits = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
         replace(evaluation, examples=examples).save(folder)

@@ -82,9 +82,9 @@ def _method_line(entry: Finished, method: str) -> TableLine:
         method,
         statistics.mean(images.size),
         float(entry.resplits[method]["coverage"].mean()),
-        statistics.correlation(images.size, images.unmasked_distance),
+        statistics.correlation(images.size, images.unmasked_loss),
         statistics.correlation(images.size, entry.result.opt_size),
-        (evaluation.n_calibration, evaluation.n_test),
+        (evaluation.card.n_calibration, evaluation.n_test),
     )
 
 
@@ -94,7 +94,7 @@ def _oracle_line(entry: Finished, oracle: str) -> TableLine:
         "exact": (result.exact_size, result.exact_distance),
         "opt": (result.opt_size, result.opt_distance),
     }[oracle]
-    unmasked = result.methods["mask"].images.unmasked_distance
+    unmasked = result.methods["mask"].images.unmasked_loss
     against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
     return _line(
         entry,

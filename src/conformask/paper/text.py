@@ -161,7 +161,7 @@ def _sizes(entry: Finished) -> list[Estimate]:
 
 def _correlations(entry: Finished) -> list[Estimate]:
     images = [entry.result.methods[method].images for method in METHODS]
-    correlations = [statistics.correlation(image.size, image.unmasked_distance) for image in images]
+    correlations = [statistics.correlation(image.size, image.unmasked_loss) for image in images]
     return correlations + [statistics.correlation(image.size, entry.result.opt_size) for image in images]
 
 
@@ -268,7 +268,7 @@ def coverage_by_field(entry: Finished, method: str) -> dict[str, tuple[float, in
     """Return the coverage of the test tiles of each file, and their number."""
     evaluation = entry.result.methods[method]
     files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
-    met = meets_threshold(evaluation.images.distance, evaluation.threshold)
+    met = meets_threshold(evaluation.images.loss, evaluation.card.threshold)
     return {
         str(file): (float(met[files == file].mean()), int((files == file).sum())) for file in np.unique(files)
     }

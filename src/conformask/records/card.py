@@ -1,27 +1,31 @@
 """The contents of calibration.json: the promise, the images it rests on, and those it holds for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
+from pathlib import Path
 
+from conformask.conformal.promise import Promise
 from conformask.records.domain import Domain
-from conformask.records.loss import LossTerms
+from conformask.records.loss import LossTerms, with_loss
 from conformask.storage.as_json import Json
+from conformask.storage.typed import from_dict
 
+CALIBRATION = "calibration.json"
+"""The file of a run folder that holds its card."""
+HASHED_AS = {"per_category": "within"}
+"""Terms of a promise that have another name in fingerprints, and in records up to conformask 0.2."""
 EVERY_IMAGE = "every image"
 """Description of the images that closed masks hide, whatever they show."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms(LossTerms):
+class Terms:
     """The terms of a promise, and the masks that keep it."""
 
+    loss: LossTerms
     threshold: float
-    confidence: float | None
-    """The promised share of images; None for a promise about a mean."""
-    delta: float | None
-    """Share of calibration sets for which the promise may fail; None where it averages over them."""
-    guarantee: str
+    promise: Promise
     claim: str
     """The promise as a formula."""
     family: Mapping[str, Json]
@@ -32,12 +36,6 @@ class Terms(LossTerms):
     """True if the terms or the images were changed after a calibration on some of the same images."""
     thresholds: tuple[float, ...] | None
     """Thresholds declared before the calibration, for a simultaneous promise."""
-    unit: str | None = None
-    """The unit counted: image, group or member; None is the guarantee's own."""
-    share: float | None = None
-    """The share of a group's images that must meet the threshold; None is all, or another unit."""
-    within: bool = False
-    """True if each category gets the promise by itself, in addition to what the guarantee says."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 
@@ -78,12 +76,17 @@ class CalibrationCard(Domain, Sample, Terms):
         return self.n_calibration if self.n_groups is None else self.n_groups
 
     @property
-    def promise(self) -> str:
+    def family_name(self) -> str:
+        """The name of the family of masks, in words."""
+        return str(self.family["name"]).replace("_", " ")
+
+    @property
+    def sentence(self) -> str:
         """The promise in one sentence."""
         images, new = f"the {self.n_calibration} calibration images", "new images"
         if self.n_groups is not None:
             images += f" in {self.n_groups} groups"
-        if self.unit == "group":
+        if self.promise.unit == "group":
             images, new = (
                 f"the {self.n_groups} calibration groups of {self.n_calibration} images",
                 "new groups",
@@ -91,7 +94,41 @@ class CalibrationCard(Domain, Sample, Terms):
         whom = f"{self.population}, like {images}" if self.population else f"{new} like {images}"
         exploratory = ", exploratory" if self.exploratory else ""
         hides = "" if self.hides is None else f", kept only by hiding {self.hides} completely"
-        return f"{self.claim} for {whom} ({self.guarantee}{exploratory}){hides}"
+        return f"{self.claim} for {whom} ({self.promise.guarantee}{exploratory}){hides}"
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
+        """Read the content of calibration.json.
+
+        Raises:
+            MismatchError: the record is damaged.
+        """
+        return from_dict(cls, with_promise(record), path)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the content of calibration.json."""
+        promise = {name: value for name, value in vars(self.promise).items() if name != "weight"}
+        return {**vars(self), "promise": promise}
+
+    @property
+    def hashed(self) -> dict[str, Json]:
+        """The fields that a masker's fingerprint hashes: those that differ from their defaults.
+
+        Loss and promise are flat, as in conformask 0.2, so that its maskers keep their fingerprints.
+        """
+        promise = {HASHED_AS.get(name, name): value for name, value in self.to_json()["promise"].items()}
+        stated = {**vars(self), **vars(self.loss), **promise}
+        defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
+        defaults |= {"unit": None, "share": None, "within": False}
+        names = stated.keys() - {"loss", "promise"}
+        return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
+
+
+def with_promise(record: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a record that holds promise and loss; up to conformask 0.2 it held their terms itself."""
+    stored_as = {field.name: HASHED_AS.get(field.name, field.name) for field in fields(Promise)}
+    terms = {name: record[stored] for name, stored in stored_as.items() if stored in record}
+    return {"promise": terms, **with_loss(record)}
 
 
 def now() -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from html import escape
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.curves import ScoreComparison, comparison_as_now
-from conformask.records.loss import LossTerms
+from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.network import Caveat, Network
+from conformask.records.selection import ScoreComparison, comparison_as_now
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.exclusive import exclusive_folder
@@ -23,6 +23,16 @@ from conformask.storage.typed import from_dict
 
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
+OLD_NAMES = {
+    "distance": "loss",
+    "unmasked_distance": "unmasked_loss",
+    "mean_distance": "mean_loss",
+    "mean_distance_interval": "mean_loss_interval",
+    "correlation_size_distance": "correlation_size_loss",
+    "spearman_size_distance": "spearman_size_loss",
+    "worth": "comparison",
+}
+"""Names up to conformask 0.2, and what they are called now."""
 FRAMES = ("pandas", "polars")
 """Libraries whose DataFrame an evaluation can become; the first that is installed is used."""
 
@@ -37,7 +47,7 @@ class Measurement:
     """Share of images or groups that meet the threshold; for images of new groups the mean over groups."""
     coverage_interval: tuple[float, float]
     """95 % interval of the coverage."""
-    mean_distance: float
+    mean_loss: float
     """Mean loss under the masks."""
     p_worse: float | None
     """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
@@ -51,9 +61,9 @@ class ImageRecords:
 
     name: Array
     """Names, as strings."""
-    distance: Array
+    loss: Array
     """Losses under the masks, such as d(m*y, m*y_hat)."""
-    unmasked_distance: Array
+    unmasked_loss: Array
     size: Array
     """Mask sizes, mean(1 - m)."""
     oracle_size: Array
@@ -101,7 +111,7 @@ class Example:
     error_scale: float
     size: float
     """Mask size, mean(1 - m)."""
-    distance: float
+    loss: float
     """Loss under the mask."""
     oracle_size: float | None
 
@@ -132,7 +142,7 @@ class EvaluationProvenance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluation(LossTerms):
+class Evaluation:
     """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen.
 
     Example:
@@ -149,14 +159,11 @@ class Evaluation(LossTerms):
         ['category', 'critical_lambda', 'difficulty']
     """
 
-    promise: str
-    threshold: float
-    confidence: float | None
-    """The promised share of images; None for a promise about a mean."""
-    guarantee: str
-    family: str
+    card: CalibrationCard
+    """The card of the masker: its promise, and the images that it rests on and is about."""
+    fingerprint: str
+    """The fingerprint of the masker."""
     scorer: str
-    n_calibration: int
     n_test: int
     coverage: float
     coverage_interval: tuple[float, float]
@@ -170,11 +177,11 @@ class Evaluation(LossTerms):
     """Number of images on which the paper's Opt was computed and reached the threshold."""
     ratio_to_oracle: float | None
     """The ratio mask_size / mask_size_oracle."""
-    correlation_size_distance: float | None
+    correlation_size_loss: float | None
     """Pearson correlation C(M, D) of mask size and loss without a mask."""
     correlation_size_oracle: float | None
     """Pearson correlation C(M, M_opt) of mask size and the paper's Opt's."""
-    spearman_size_distance: float | None
+    spearman_size_loss: float | None
     spearman_size_oracle: float | None
     coverage_by_difficulty: tuple[float, ...]
     """Coverage by decile of the mean score, easiest first."""
@@ -183,9 +190,9 @@ class Evaluation(LossTerms):
     """Pairs (threshold, mean mask size on the calibration images) at the same confidence, ascending."""
     images: ImageRecords
     examples: tuple[Example, ...] = ()
-    mean_distance: float = math.nan
+    mean_loss: float = math.nan
     """Mean loss under the masks."""
-    mean_distance_interval: tuple[float, float] = (math.nan, math.nan)
+    mean_loss_interval: tuple[float, float] = (math.nan, math.nan)
     """95 % bootstrap interval over images, or whole groups where there are any."""
     p_worse: float | None = None
     """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
@@ -197,33 +204,21 @@ class Evaluation(LossTerms):
     """The network that made y_hat of the test images."""
     caveat: Caveat | None = None
     """A caveat for every result, if that is not the network that the promise is about."""
-    fingerprint: str = ""
-    """The fingerprint of the masker."""
-    unit: str | None = None
-    """The unit counted: image, group or member; None is the guarantee's own."""
-    share: float | None = None
-    """The share of a group's images that must meet the threshold."""
-    within: bool = False
-    """True if each category gets the promise by itself, in addition to what the guarantee says."""
     n_groups: int | None = None
     """Number of groups of the test images, where the promise counts groups."""
     comparison: ScoreComparison | None = None
     """The benchmark of the score on the selection images, where it was compared there."""
-    exploratory: bool = False
-    """True if the terms or images of the promise were changed after a calibration on the same images."""
-    hides: str | None = None
-    """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
     """Evaluates the same images under another promise; None where this was read from a folder."""
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.promise}: {', '.join(map(' '.join, self._text().items()))})"
+        return f"Evaluation({self.card.sentence}: {', '.join(map(' '.join, self._text().items()))})"
 
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._text().items())
-        return f"<p><b>{escape(self.promise)}</b></p><table>{rows}</table>"
+        return f"<p><b>{escape(self.card.sentence)}</b></p><table>{rows}</table>"
 
     def _text(self) -> dict[str, str]:
         low, high = self.coverage_interval
@@ -278,12 +273,16 @@ class Evaluation(LossTerms):
             )
         axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
         axes.plot(*zip(*self.size_by_threshold, strict=True), ".-", label="calibration images")
-        axes.axvline(self.threshold, color="C1", linestyle="--", label=f"chosen, {self.threshold:.4g}")
+        axes.axvline(
+            self.card.threshold, color="C1", linestyle="--", label=f"chosen, {self.card.threshold:.4g}"
+        )
         low, high = self.mask_size_interval
         ends = [[self.mask_size - low], [high - self.mask_size]]
         measured = f"{self.n_test} test images, 95 % interval"
-        axes.errorbar(self.threshold, self.mask_size, ends, color="C1", fmt="o", capsize=4, label=measured)
-        axes.set(xlabel=f"threshold on {self.loss_label}", ylabel="mean mask size", ylim=(0, None))
+        axes.errorbar(
+            self.card.threshold, self.mask_size, ends, color="C1", fmt="o", capsize=4, label=measured
+        )
+        axes.set(xlabel=f"threshold on {self.card.loss.label}", ylabel="mean mask size", ylim=(0, None))
         axes.set_title(f"coverage {self._text()['coverage']}")
         axes.legend()
         return axes
@@ -309,7 +308,8 @@ class Evaluation(LossTerms):
     def summary(self) -> dict[str, Json]:
         """Return all fields but the arrays: the contents of evaluation.json."""
         left_out = "images", "examples", "again"
-        return {name: value for name, value in vars(self).items() if name not in left_out}
+        record = {name: value for name, value in vars(self).items() if name not in left_out}
+        return {"sentence": self.card.sentence, **record, "card": self.card.to_json()}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json and the files it names, evaluation-*.npz and examples-*.npz."""
@@ -337,22 +337,47 @@ class Evaluation(LossTerms):
         else:
             published = read_published(path, STEMS)
         try:
-            images = ImageRecords(**published.arrays["evaluation"])
+            images = ImageRecords(**_as_now(published.arrays["evaluation"]))
             examples = list(_examples(published.arrays["examples"]))
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(f"{folder} contains a damaged evaluation ({error}): repeat it") from error
-        mean = {"mean_distance": float(images.distance.mean())}
-        record = {**mean, **published.record, "images": images, "examples": examples}
-        return from_dict(
-            cls,
-            {**record, "comparison": comparison_as_now(record.get("comparison", record.get("worth")))},
-            path,
-        )
+        record = _as_now(published.record)
+        record = {"mean_loss": float(images.loss.mean()), "fingerprint": "", **record}
+        record |= {"card": _card(record, path), "images": images, "examples": examples}
+        return from_dict(cls, record, path)
+
+
+def _as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by the names of today; up to conformask 0.2 losses were called distances."""
+    named = {OLD_NAMES.get(name, name): value for name, value in stored.items()}
+    return named | {"comparison": comparison_as_now(named["comparison"])} if "comparison" in named else named
+
+
+def _card(record: Mapping[str, Json], path: Path) -> CalibrationCard:
+    """Return the card of an evaluation; up to conformask 0.2 only the run folder held it.
+
+    Raises:
+        MismatchError: the run folder holds none, or one of another masker.
+    """
+    if "card" in record:
+        return CalibrationCard.from_json(record["card"], path)
+    beside = path.parent / CALIBRATION
+    if beside.is_file():
+        calibration = read_json(beside)
+        card, fingerprint = CalibrationCard.from_json(calibration, beside), calibration.get("fingerprint")
+        terms = card.threshold, card.promise.confidence
+        same_masker = record["fingerprint"] in ("", fingerprint)  # conformask 0.1 kept none
+        if same_masker and terms == (record.get("threshold"), record.get("confidence")):
+            return card
+    raise MismatchError(
+        f"{path} was written by an earlier conformask, and the calibration that it is about is not beside "
+        "it: evaluate again"
+    )
 
 
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:
     for index in sorted({key.split("/")[0] for key in arrays}):
-        values = {field.name: arrays[f"{index}/{field.name}"] for field in fields(Example)}
-        plain: dict[str, Any] = {key: a.item() if a.ndim == 0 else a for key, a in values.items()}
+        values = {key.split("/")[1]: values for key, values in arrays.items() if key.startswith(f"{index}/")}
+        plain = {key: a.item() if a.ndim == 0 else a for key, a in _as_now(values).items()}
         oracle = plain.pop("oracle_size")
         yield Example(**plain, oracle_size=None if np.isnan(oracle) else oracle)

@@ -1,8 +1,10 @@
 """Losses in words: a distance between masked images, or an error map under a mask."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from conformask.names import DISTANCES, Over
+from conformask.storage.as_json import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +25,7 @@ class LossTerms:
     """True if only the region of each image counts."""
 
     @property
-    def loss_terms(self) -> "LossTerms":
-        """The terms of the loss alone, from a record with more fields."""
-        return LossTerms(**{field.name: getattr(self, field.name) for field in fields(LossTerms)})
-
-    @property
-    def loss_name(self) -> str:
+    def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
         tolerated = f" > {self.tolerance or 0:g}"
         numbers = {
@@ -56,7 +53,7 @@ class LossTerms:
         return DISTANCES[self.distance].label if self.distance in DISTANCES else self.distance
 
     @property
-    def loss_label(self) -> str:
+    def label(self) -> str:
         """The loss as people write it."""
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
@@ -83,7 +80,7 @@ class LossTerms:
         return limits.get(self.over or "", f"{differs} {label}")
 
     @property
-    def loss_caveat(self) -> str | None:
+    def caveat(self) -> str | None:
         """A caveat on errors that masks of a distance between masked images need not cover."""
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None
@@ -93,3 +90,9 @@ class LossTerms:
             "hidden dots can make them similar, so the mask need not cover what is wrong. A promise about "
             f"{instead} requires that."
         )
+
+
+def with_loss(record: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a record that holds a loss; up to conformask 0.2 the terms lay in the record itself."""
+    terms = {field.name: record[field.name] for field in fields(LossTerms) if field.name in record}
+    return {"loss": terms, **record} if terms else dict(record)

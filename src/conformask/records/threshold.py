@@ -6,7 +6,7 @@ from typing import NoReturn
 import numpy as np
 
 from conformask.errors import InvalidArgumentError
-from conformask.records.curves import Selection
+from conformask.records.selection import Selection
 from conformask.storage.as_arrays import Array
 
 
@@ -25,7 +25,7 @@ def threshold_of(choice: float | str, record: Selection | None) -> float:
     """
     if record is None and is_quantile(choice):
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
-    return positive(float(choice) if record is None else level_of(choice, record.distance))
+    return positive(float(choice) if record is None else level_of(choice, record.unmasked_loss))
 
 
 def level_of(choice: float | str, losses: Array) -> float:

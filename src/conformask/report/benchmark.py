@@ -1,6 +1,6 @@
 """Texts on the quality of a score: how much its masks hide."""
 
-from conformask.records.curves import ScoreComparison
+from conformask.records.selection import ScoreComparison
 
 LABELS = {
     "packaged": "of the packaged score",

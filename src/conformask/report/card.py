@@ -41,8 +41,8 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 | | |
 | --- | --- |
-| loss, threshold | {card.loss_label}, {card.threshold:.6g}{levels(card)} |
-| guarantee | {card.guarantee} |
+| loss, threshold | {card.loss.label}, {card.threshold:.6g}{levels(card)} |
+| guarantee | {card.promise.guarantee} |
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {exactness} |
 | network | {network_label(card.network)} |
@@ -79,7 +79,7 @@ def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{card.loss_label} at most {card.threshold:.6g}{levels(card)}"),
+        ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"family {card.family['name']}, scorer {scorer}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),

@@ -25,12 +25,12 @@ MOST_POINTS = 1500
 def distances(evaluation: Evaluation) -> str | None:
     """Draw histograms of the loss with and without a mask, against the threshold."""
     masked, unmasked = (
-        _finite_values(evaluation.images.distance),
-        _finite_values(evaluation.images.unmasked_distance),
+        _finite_values(evaluation.images.loss),
+        _finite_values(evaluation.images.unmasked_loss),
     )
     if not masked.size:
         return None
-    threshold, missed = evaluation.threshold, words.share(1 - evaluation.coverage)
+    threshold, missed = evaluation.card.threshold, words.share(1 - evaluation.coverage)
     edges = _edges(masked, unmasked, threshold)
     unmasked_counts, masked_counts = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
     plot = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*unmasked_counts, *masked_counts) * 1.05), top=68)
@@ -50,7 +50,7 @@ def distances(evaluation: Evaluation) -> str | None:
     ]
     marks = [
         svg.key(keys),
-        svg.axes(plot, f"{evaluation.loss_label}, of an image", "images", (svg.plain, svg.whole)),
+        svg.axes(plot, f"{evaluation.card.loss.label}, of an image", "images", (svg.plain, svg.whole)),
         svg.bars(plot, edges, unmasked_counts, _bar_titles(edges, unmasked_counts, "unmasked"), svg.BEHIND),
         *(
             svg.bars(plot, edges, counts, _bar_titles(edges, counts, "masked"), fill)
@@ -123,7 +123,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
     intervals = [clopper_pearson(round(share * count), count) for _, share in deciles]
-    confidence = words.promised_share(evaluation)
+    confidence = words.promised_share(evaluation.card.promise)
     lowest = min([a for a, _ in intervals] + ([] if confidence is None else [confidence]))
     low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
     plot = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
@@ -160,21 +160,22 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
 
 def size_by_threshold(evaluation: Evaluation) -> str | None:
     """Draw mean mask size against threshold, to show the cost of others; mark the chosen one."""
-    return size_curve(evaluation.size_by_threshold, evaluation)
+    return size_curve(evaluation.size_by_threshold, evaluation.card)
 
 
-def size_curve(curve: Sequence[tuple[float, float]], record: Evaluation | CalibrationCard) -> str | None:
-    """Draw mean mask size against threshold, from pairs of them; mark the evaluation's or card's."""
+def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> str | None:
+    """Draw mean mask size against threshold, from pairs of them; mark the card's."""
     curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
     if len(curve) < 2:
         return None
     xs, ys = zip(*curve, strict=True)
-    threshold, cost = record.threshold, float(np.interp(record.threshold, xs, ys))
+    threshold = card.threshold
+    cost = float(np.interp(threshold, xs, ys))
     low, high = min(xs[0], threshold), max(xs[-1], threshold)
     plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
     titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
     marks = [
-        svg.axes(plot, f"threshold on {record.loss_label}", "mean mask size"),
+        svg.axes(plot, f"threshold on {card.loss.label}", "mean mask size"),
         svg.line(plot, xs, ys, svg.OURS),
         svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
         svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
@@ -185,11 +186,11 @@ def size_curve(curve: Sequence[tuple[float, float]], record: Evaluation | Calibr
 
 def gauge(evaluation: Evaluation) -> str | None:
     """Draw the measured coverage with its interval on a line, beside the promised share."""
-    confidence = words.promised_share(evaluation)
+    confidence = words.promised_share(evaluation.card.promise)
     if confidence is None:
         return None
     (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
-    units = f"test {words.promise_of(evaluation).unit.singular}s"
+    units = f"test {evaluation.card.promise.resolve().unit.singular}s"
     start, end = min(low, confidence), max(high, confidence)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)

@@ -10,7 +10,6 @@ from conformask.report.words import (
     interval_text,
     network_label,
     plural,
-    promise_of,
     sample_text,
     share,
 )
@@ -70,24 +69,27 @@ GUARANTEE_REFERENCES = {
 
 def references(evaluation: Evaluation) -> Sequence[str]:
     """Return the reference for the masks, then those that prove the promise."""
-    by_category = isinstance(promise_of(evaluation).population, EachCategory)
-    proofs = [*GUARANTEE_REFERENCES[evaluation.guarantee], *([MONDRIAN] if by_category else [])]
+    by_category = isinstance(evaluation.card.promise.resolve().population, EachCategory)
+    proofs = [*GUARANTEE_REFERENCES[evaluation.card.promise.guarantee], *([MONDRIAN] if by_category else [])]
     return tuple(dict.fromkeys([MASKS, *proofs]))
 
 
 def methods_text(evaluation: Evaluation) -> str:
     """Return a paragraph for a methods section; numbers in brackets count the references."""
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
-    images, family = plural(evaluation.n_calibration, "image"), evaluation.family.replace("_", " ")
-    operands = "" if evaluation.over else " between masked output and masked reference"
+    images, family = (
+        plural(evaluation.card.n_calibration, "image"),
+        evaluation.card.family_name,
+    )
+    operands = "" if evaluation.card.loss.over else " between masked output and masked reference"
     sentences = [
         f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask assigns "
         f"each pixel a number between 0 (hidden) and 1 (trusted), computed from the input and the output of "
         f"the network by the scorer {evaluation.scorer} and the family {family}.",
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
-        f"{evaluation.guarantee} [{proofs}], which promises {evaluation.promise}; the loss is "
-        f"{evaluation.loss_label}{operands}.",
-        *([EXPLORATORY.text] if evaluation.exploratory else []),
+        f"{evaluation.card.promise.guarantee} [{proofs}], which promises {evaluation.card.sentence}; the "
+        f"loss is {evaluation.card.loss.label}{operands}.",
+        *([EXPLORATORY.text] if evaluation.card.exploratory else []),
         _measurement_sentence(evaluation),
         _size_sentence(evaluation),
     ]
@@ -125,11 +127,11 @@ def _network(evaluation: Evaluation) -> str:
 
 
 def _measurement_sentence(evaluation: Evaluation) -> str:
-    promise = promise_of(evaluation)
+    promise = evaluation.card.promise.resolve()
     start = f"On {sample_text(evaluation)}, separate from all of these,"
     if promise.statement.bounds_a_mean:
-        low, high = map(figure, evaluation.mean_distance_interval)
-        mean = figure(evaluation.mean_distance)
+        low, high = map(figure, evaluation.mean_loss_interval)
+        mean = figure(evaluation.mean_loss)
         return (
             f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
         )

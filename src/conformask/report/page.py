@@ -33,8 +33,8 @@ KINDS = {
     "worst": "Worst: the largest losses",
 }
 MEASURES = {
-    "distance": "loss",
-    "unmasked_distance": "without a mask",
+    "loss": "loss",
+    "unmasked_loss": "without a mask",
     "size": "mask size",
     "oracle_size": "oracle’s size",
     "difficulty": "mean score",
@@ -59,7 +59,7 @@ class GalleryRow:
     pictures: dict[str, Picture]
     size: str
     oracle: str
-    distance: str
+    loss: str
     met: bool
 
 
@@ -116,11 +116,11 @@ def render(evaluation: Evaluation) -> str:
     gauge = figures.gauge(evaluation)
     return template("template.html").render(
         evaluation=evaluation,
-        headline=words.headline(evaluation),
+        headline=words.headline(evaluation.card),
         verdict=words.verdict(evaluation),
         caveats=caveats(evaluation),
-        meaning=meaning_of(evaluation),
-        distance=evaluation.loss_label,
+        meaning=meaning_of(evaluation.card),
+        loss=evaluation.card.loss.label,
         sample=words.sample_text(evaluation),
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
@@ -157,8 +157,8 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
         pictures=pictures(example, longest),
         size=words.figure(example.size),
         oracle=words.figure(example.oracle_size),
-        distance=words.figure(example.distance),
-        met=bool(meets_threshold(np.array(example.distance), evaluation.threshold)),
+        loss=words.figure(example.loss),
+        met=bool(meets_threshold(np.array(example.loss), evaluation.card.threshold)),
     )
 
 
@@ -173,7 +173,7 @@ def image_table(evaluation: Evaluation) -> ImageTable:
     columns = evaluation.images.columns()
     label_names = [name for name in ("name", "group", "category") if any(columns[name])]
     measure_names = [name for name in MEASURES if not np.isnan(columns[name]).all()]
-    met = meets_threshold(evaluation.images.distance, evaluation.threshold).tolist()
+    met = meets_threshold(evaluation.images.loss, evaluation.card.threshold).tolist()
     labels_by_row = zip(*(columns[name] for name in label_names), strict=True)
     measures_by_row = zip(*(columns[name] for name in measure_names), strict=True)
     rows = [

@@ -7,7 +7,7 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.statements import Coverage
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
-from conformask.report.words import hidden_text, percent, promise_of
+from conformask.report.words import hidden_text, percent
 
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
 ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
@@ -105,14 +105,12 @@ def other_network_status(text: str) -> PromiseStatus:
 EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
 
 
-def meaning_of(record: Evaluation | CalibrationCard) -> Meaning:
+def meaning_of(card: CalibrationCard) -> Meaning:
     """Return what the promise says, and what it does not say."""
-    confidence, sentences = (
-        "" if record.confidence is None else percent(record.confidence),
-        meaning(promise_of(record)),
-    )
+    share, sentences = card.promise.confidence, meaning(card.promise.resolve())
+    confidence = "" if share is None else percent(share)
     silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
-    return Meaning(sentences.holds.format(c=confidence), f"{silent} {record.loss_caveat or ''}".rstrip())
+    return Meaning(sentences.holds.format(c=confidence), f"{silent} {card.loss.caveat or ''}".rstrip())
 
 
 def caveats(evaluation: Evaluation) -> list[str]:
@@ -120,8 +118,8 @@ def caveats(evaluation: Evaluation) -> list[str]:
     network = evaluation.caveat
     return [
         *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
-        *([] if evaluation.hides is None else [hidden_text(evaluation.hides)]),
-        *([EXPLORATORY.text] if evaluation.exploratory else []),
+        *([] if evaluation.card.hides is None else [hidden_text(evaluation.card.hides)]),
+        *([EXPLORATORY.text] if evaluation.card.exploratory else []),
     ]
 
 
@@ -135,4 +133,4 @@ def promise_status(card: CalibrationCard) -> PromiseStatus:
         )
     if card.exploratory:
         return EXPLORATORY
-    return SIMULTANEOUS if isinstance(promise_of(card).certainty, Simultaneous) else CALIBRATED
+    return SIMULTANEOUS if isinstance(card.promise.resolve().certainty, Simultaneous) else CALIBRATED

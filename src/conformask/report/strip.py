@@ -43,12 +43,12 @@ class StripRow:
 class Strip:
     """Result of show(): a notebook displays it, save() writes it."""
 
-    promise: str
+    sentence: str
     rows: tuple[StripRow, ...]
 
     def __repr__(self) -> str:
         rows_text = "; ".join(", ".join(row.facts) for row in self.rows)
-        return f"Strip({self.promise}: {rows_text})"
+        return f"Strip({self.sentence}: {rows_text})"
 
     def _repr_html_(self) -> str:
         return template("strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
@@ -73,7 +73,7 @@ class Strip:
         return path
 
     def _page(self) -> bytes:
-        page = template("strip_page.html").render(promise=self.promise, fragment=Markup(self._repr_html_()))
+        page = template("strip_page.html").render(sentence=self.sentence, fragment=Markup(self._repr_html_()))
         return page.encode()
 
 
@@ -87,7 +87,7 @@ def _draw_sheet(strip: Strip) -> Image.Image:
     columns = max(len(row.pictures) for row in strip.rows)
     inner = columns * (TILE + GAP) - GAP
     bold, plain = ImageFont.load_default(15), ImageFont.load_default(13)
-    promise_lines = _wrap(strip.promise, bold, inner)
+    promise_lines = _wrap(strip.sentence, bold, inner)
     row_images = [_draw_row(row, plain, inner) for row in strip.rows]
     top = MARGIN + len(promise_lines) * LINE + GAP
     height = top + sum(row.height + GAP for row in row_images)

@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.presets import guarantee
+from conformask.conformal.promise import Promise
 from conformask.conformal.units import Unit
 from conformask.records.card import EVERY_IMAGE, CalibrationCard
 from conformask.records.change import Change
@@ -16,7 +15,6 @@ from conformask.records.size import size_text
 from conformask.records.stream_status import StreamStatus
 from conformask.report.benchmark import percent_of
 
-Promised = Evaluation | CalibrationCard
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"
 UNLIKELY = 0.025
@@ -66,8 +64,8 @@ def plural(count: int, noun: str) -> str:
 
 def levels(card: CalibrationCard) -> str:
     """Return ", confidence 0.9, delta 0.05": the parameters of a promise besides its threshold."""
-    confidence = "" if card.confidence is None else f", confidence {card.confidence:g}"
-    return confidence + ("" if card.delta is None else f", delta {card.delta:g}")
+    confidence = "" if card.promise.confidence is None else f", confidence {card.promise.confidence:g}"
+    return confidence + ("" if card.promise.delta is None else f", delta {card.promise.delta:g}")
 
 
 def sizes(card: CalibrationCard) -> str:
@@ -82,26 +80,21 @@ def network_label(network: Network | None) -> str:
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
-def promise_of(record: Promised) -> Guarantee:
-    """Return the promise with its usual confidence."""
-    return guarantee(record.guarantee, unit=record.unit, share=record.share, within=record.within)
-
-
-def promised_share(record: Promised) -> float | None:
+def promised_share(promise: Promise) -> float | None:
     """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise_of(record).statement.bounds_a_mean else record.confidence
+    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
 
 
-def headline(record: Promised) -> str:
+def headline(card: CalibrationCard) -> str:
     """Return the promise in one sentence."""
-    promise = promise_of(record)
-    limit = record.limit(f"{record.threshold:.4g}")
-    if promised_share(record) is not None:
-        start = promise.unit.headline.format(c=percent(record.confidence or 0.0))
-    elif record.confidence is not None:
-        start = f"For at least {percent(record.confidence)} of new inputs, on average over possible truths"
+    unit, confidence = card.promise.resolve().unit, card.promise.confidence
+    limit = card.loss.limit(f"{card.threshold:.4g}")
+    if promised_share(card.promise) is not None:
+        start = unit.headline.format(c=percent(confidence or 0.0))
+    elif confidence is not None:
+        start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
     else:
-        start = f"On average {promise.unit.on_average}"
+        start = f"On average {unit.on_average}"
     return f"{start}, {limit}."
 
 
@@ -130,10 +123,10 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
 
 def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
     """Return the measurement on images with truth, beside what was promised for them."""
-    unit, confidence = promise_of(card).unit, promised_share(card)
+    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
     images = plural(measurement.n, unit.singular)
     if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_distance)}"
+        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
         promise = f"at most {figure(card.threshold)}"
     else:
         interval = interval_text(measurement.coverage_interval)
@@ -195,7 +188,11 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
 
 def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
     """Return the state of a stream: failures first, since scores can look the same while masks fail."""
-    unit, confidence, level = promise_of(card).unit, promised_share(card), f"level {status.level:g}"
+    unit, confidence, level = (
+        card.promise.resolve().unit,
+        promised_share(card.promise),
+        f"level {status.level:g}",
+    )
     lines = []
     if confidence is not None and status.failure_evidence is not None and status.n_judged:
         finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
@@ -229,7 +226,7 @@ def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
 
 def sample_text(evaluation: Evaluation) -> str:
     """Return what was counted in a test."""
-    unit = promise_of(evaluation).unit
+    unit = evaluation.card.promise.resolve().unit
     groups = unit.is_group and evaluation.n_groups is not None
     count = evaluation.n_groups if groups else evaluation.n_test
     return plural(count or 0, f"test {unit.singular}")
@@ -237,19 +234,21 @@ def sample_text(evaluation: Evaluation) -> str:
 
 def verdict(evaluation: Evaluation) -> Verdict:
     """Return whether the test images agree with the promise, in plain words."""
-    confidence, caveat = promised_share(evaluation), evaluation.caveat
+    confidence, caveat = promised_share(evaluation.card.promise), evaluation.caveat
     if caveat is not None and caveat.other:
         measurement = f"Measured {share(evaluation.coverage)} of {sample_text(evaluation)}"
         text = f"{measurement} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
-    if evaluation.hides == EVERY_IMAGE:
-        return Verdict("open", "Everything is hidden", hidden_text(evaluation.hides))
+    if evaluation.card.hides == EVERY_IMAGE:
+        return Verdict("open", "Everything is hidden", hidden_text(evaluation.card.hides))
     if confidence is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
     below = evaluation.coverage < confidence and _is_rare(evaluation.p_worse, high < confidence)
     above = evaluation.coverage > confidence and _is_rare(evaluation.p_better, low > confidence)
-    text = _comparison_text(confidence, evaluation, sample_text(evaluation), promise_of(evaluation).unit)
+    text = _comparison_text(
+        confidence, evaluation, sample_text(evaluation), evaluation.card.promise.resolve().unit
+    )
     chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
     if above:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
@@ -261,16 +260,16 @@ def verdict(evaluation: Evaluation) -> Verdict:
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
-    mean, (low, high) = evaluation.mean_distance, evaluation.mean_distance_interval
+    mean, (low, high) = evaluation.mean_loss, evaluation.mean_loss_interval
     text = (
         "The promise is about a mean loss, not about a share of images: the mean loss of the test images "
         f"is {figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), and at most "
-        f"{figure(evaluation.threshold)} was promised. {share(evaluation.coverage)} of "
-        f"{sample_text(evaluation)} are {promise_of(evaluation).unit.kept}."
+        f"{figure(evaluation.card.threshold)} was promised. {share(evaluation.coverage)} of "
+        f"{sample_text(evaluation)} are {evaluation.card.promise.resolve().unit.kept}."
     )
-    if mean > evaluation.threshold and _is_rare(evaluation.p_worse, low > evaluation.threshold):
+    if mean > evaluation.card.threshold and _is_rare(evaluation.p_worse, low > evaluation.card.threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
-    if not promise_of(evaluation).statement.measurable:
+    if not evaluation.card.promise.resolve().statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
 
@@ -293,7 +292,7 @@ def _chance_text(evaluation: Evaluation) -> str:
 def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
-    confidence = promised_share(evaluation)
+    confidence = promised_share(evaluation.card.promise)
     note = f"promised {percent(confidence)}" if confidence else "share within the threshold"
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
@@ -306,11 +305,13 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
         KeyNumber(
             "Test images",
             f"{evaluation.n_test:,}",
-            f"after {plural(evaluation.n_calibration, 'calibration image')}",
+            f"after {plural(evaluation.card.n_calibration, 'calibration image')}",
         ),
-        KeyNumber("Threshold", f"{evaluation.threshold:.4g}", f"on {evaluation.loss_label}"),
+        KeyNumber("Threshold", f"{evaluation.card.threshold:.4g}", f"on {evaluation.card.loss.label}"),
         KeyNumber(
-            "Scorer", evaluation.scorer, f"{evaluation.family.replace('_', ' ')} · {evaluation.guarantee}"
+            "Scorer",
+            evaluation.scorer,
+            f"{evaluation.card.family['name'].replace('_', ' ')} · {evaluation.card.promise.guarantee}",
         ),
     ]
 
@@ -331,34 +332,43 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
-    images, unit = evaluation.images, promise_of(evaluation).unit
-    within = meets_threshold(images.unmasked_distance, evaluation.threshold)
+    images, unit = evaluation.images, evaluation.card.promise.resolve().unit
+    within = meets_threshold(images.unmasked_loss, evaluation.card.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
     return [
         (f"Coverage: test {unit.singular}s {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
-        ("Mean loss", _mean_distance(evaluation)),
+        ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         ("Mean mask size of the oracle", oracle_size),
         ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),
-        ("Correlation of mask size with the unmasked loss", _correlations_text(evaluation, "size_distance")),
-        ("Correlation of mask size with the paper’s Opt", _correlations_text(evaluation, "size_oracle")),
-        ("Loss, threshold", f"{evaluation.loss_label}, {evaluation.threshold:.6g}"),
-        ("Guarantee, confidence", f"{evaluation.guarantee}, {_confidence_text(evaluation)}"),
-        ("Scorer, family of masks", f"{evaluation.scorer}, {evaluation.family.replace('_', ' ')}"),
-        ("Calibration and test images", f"{evaluation.n_calibration:,} and {evaluation.n_test:,}"),
+        (
+            "Correlation of mask size with the unmasked loss",
+            _correlations_text(evaluation.correlation_size_loss, evaluation.spearman_size_loss),
+        ),
+        (
+            "Correlation of mask size with the paper’s Opt",
+            _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
+        ),
+        ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
+        ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
+        (
+            "Scorer, family of masks",
+            f"{evaluation.scorer}, {evaluation.card.family['name'].replace('_', ' ')}",
+        ),
+        ("Calibration and test images", f"{evaluation.card.n_calibration:,} and {evaluation.n_test:,}"),
         ("Network that made the test images", network_label(evaluation.network)),
         ("Fingerprint of the masker", evaluation.fingerprint or "–"),
     ]
 
 
-def _mean_distance(evaluation: Evaluation) -> str:
-    interval = " – ".join(map(figure, evaluation.mean_distance_interval))
-    return f"{figure(evaluation.mean_distance)} ({interval})"
+def _mean_loss(evaluation: Evaluation) -> str:
+    interval = " – ".join(map(figure, evaluation.mean_loss_interval))
+    return f"{figure(evaluation.mean_loss)} ({interval})"
 
 
 def _categories(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
@@ -368,7 +378,11 @@ def _categories(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
 
 
 def _confidence_text(evaluation: Evaluation) -> str:
-    return "on the mean" if evaluation.confidence is None else percent(evaluation.confidence)
+    return (
+        "on the mean"
+        if evaluation.card.promise.confidence is None
+        else percent(evaluation.card.promise.confidence)
+    )
 
 
 def _paper_oracle(evaluation: Evaluation) -> str:
@@ -377,9 +391,7 @@ def _paper_oracle(evaluation: Evaluation) -> str:
     return f"{figure(evaluation.mask_size_paper_oracle)} (on {plural(evaluation.n_paper_oracle, 'image')})"
 
 
-def _correlations_text(evaluation: Evaluation, measures: str) -> str:
-    pearson: float | None = getattr(evaluation, f"correlation_{measures}")
-    spearman: float | None = getattr(evaluation, f"spearman_{measures}")
+def _correlations_text(pearson: float | None, spearman: float | None) -> str:
     if pearson is None and spearman is None:
         return "not defined"
     return f"{figure(pearson)} (Pearson), {figure(spearman)} (Spearman)"

@@ -22,7 +22,7 @@ from conformask.conformal.order import marginal_rank, smallest, smallest_margina
 from conformask.data.triplets import Triplets
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
-from conformask.records.curves import ScoreComparison
+from conformask.records.selection import ScoreComparison
 from conformask.report.benchmark import hidden_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scorer import Scorer

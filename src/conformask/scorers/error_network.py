@@ -33,7 +33,7 @@ class ErrorNetwork(MaskNetwork):
         if self.fitted_for.errors is None:
             raise InvalidArgumentError(
                 "scorer 'error' learns an error map, such as l1 or ssim_map, but "
-                f"{self.fitted_for.terms.loss_name!r} has none: use scorer 'mask'"
+                f"{self.fitted_for.terms.name!r} has none: use scorer 'mask'"
             )
 
     @property

@@ -200,7 +200,7 @@ def _card(
     image_ids = {trace for each in learnt_from for trace in each.image_ids}
     return ScorerCard(
         scorer=scorer,
-        **vars(loss.terms),
+        loss=loss.terms,
         channels=seen.channels,
         x_channels=seen.x_channels,
         per_channel=per_channel,
@@ -217,11 +217,11 @@ def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
     """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
-        raise InvalidArgumentError(f"distance {loss.terms.loss_name!r} is not 0 between two empty images")
+        raise InvalidArgumentError(f"distance {loss.terms.name!r} is not 0 between two empty images")
     by_itself = used_head.fitted_for is not None and loss.errors is None
     if by_itself and not _differentiable(loss, zeros):
         raise InvalidArgumentError(
-            f"distance {loss.terms.loss_name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            f"distance {loss.terms.name!r} has no gradient in torch, which scorer {used_head.name!r} "
             "needs for training: use scorer 'quantile', which is fitted for no distance"
         )
 

@@ -70,7 +70,7 @@ def head(name: str | None, loss: Loss) -> Head:
     """
     if name == "mask" and loss.terms.over not in (None, "image"):
         raise InvalidArgumentError(
-            f"scorer 'mask' is trained with a mean over the image, but {loss.terms.loss_name!r} is not one: "
+            f"scorer 'mask' is trained with a mean over the image, but {loss.terms.name!r} is not one: "
             "use scorer 'error'"
         )
     return chosen(HEADS, name or suited(loss), "scorer")(loss)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from conformask.fingerprints import fingerprint_of, name_of
-from conformask.records.curves import Selection
+from conformask.records.selection import Selection
 from conformask.scorers.scorer import Scorer
 from conformask.types import Images, Score
 

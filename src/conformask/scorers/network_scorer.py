@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, resized, to_channels_last
 from conformask.errors import MismatchError
-from conformask.records.curves import Selection
-from conformask.records.loss import LossTerms
+from conformask.records.loss import LossTerms, with_loss
 from conformask.records.network import Network
 from conformask.records.reading import ReadAs
+from conformask.records.selection import Selection
 from conformask.records.size import Size
 from conformask.scorers.heads import Head
 from conformask.scorers.scorer import Scorer
@@ -27,13 +27,12 @@ LOOKS = "looks.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScorerCard(LossTerms, ReadAs):
-    """The contents of scorer.json: inputs of the scorer, the loss it was fitted for, and its training images.
-
-    The loss terms are those that selection.npz is about, even if the scorer is fitted for no loss.
-    """
+class ScorerCard(ReadAs):
+    """The contents of scorer.json: inputs of the scorer, its loss, and its training images."""
 
     scorer: str
+    loss: LossTerms
+    """The loss that selection.npz is about, even if the scorer is fitted for none."""
     channels: int
     x_channels: int
     per_channel: bool
@@ -61,7 +60,7 @@ class NetworkScorer(Scorer):
 
     def __repr__(self) -> str:
         card = self.card
-        return f"NetworkScorer({card.scorer} for {card.loss_name}, {card.channels} channels of y_hat)"
+        return f"NetworkScorer({card.scorer} for {card.loss.name}, {card.channels} channels of y_hat)"
 
     @property
     def name(self) -> str:
@@ -176,11 +175,12 @@ def stored_card(folder: Path) -> ScorerCard:
         )
     if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
-    return from_dict(ScorerCard, record, path)
+    return from_dict(ScorerCard, with_loss(record), path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
-    reading = ["scorer", "distance", "channels", "x_channels", "per_channel", "unet"]
-    reading += [] if card.over is None else ["over", "window", "tolerance"]
-    reading += [] if card.length is None else ["length"]
-    return hash_of([*(getattr(card, name) for name in reading), hash_of_state(state)])
+    loss = card.loss
+    read = [card.scorer, loss.distance, card.channels, card.x_channels, card.per_channel, card.unet]
+    read += [] if loss.over is None else [loss.over, loss.window, loss.tolerance]
+    read += [] if loss.length is None else [loss.length]
+    return hash_of([*read, hash_of_state(state)])

@@ -9,8 +9,8 @@ from typing import Any
 from torch import nn
 
 from conformask.fingerprints import fingerprint_of
-from conformask.records.curves import Selection
 from conformask.records.network import Network
+from conformask.records.selection import Selection
 from conformask.records.size import Size
 from conformask.storage.as_json import claim, write_json
 from conformask.storage.claims import BESIDE

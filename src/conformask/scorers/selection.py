@@ -6,11 +6,12 @@ import numpy as np
 
 from conformask.arithmetic import best_device
 from conformask.calibration import GRID_POINTS, concatenate, lambda_grid, measures, unmasked_loss
+from conformask.conformal.curves import Curves
 from conformask.data.scan import labelled
 from conformask.data.triplets import Triplets
 from conformask.masks.mask_family import Family
 from conformask.progress import tracked
-from conformask.records.curves import Curves, Selection
+from conformask.records.selection import Selection
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import scored
 from conformask.types import Array, Loss

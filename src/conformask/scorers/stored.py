@@ -7,7 +7,7 @@ from torch import nn
 from conformask.errors import MismatchError
 from conformask.losses import AnyLoss
 from conformask.networks.stored import stored_network
-from conformask.records.curves import Selection
+from conformask.records.selection import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
 from conformask.scorers.scorer import Scorer
@@ -42,7 +42,7 @@ def load_scorer(
     """
     folder = Path(folder)
     card = stored_card(folder)
-    stored = stored_head(card.scorer, card.loss_terms, loss, card.distance_code)
+    stored = stored_head(card.scorer, card.loss, loss, card.distance_code)
     if network is None and isinstance(stored, Simple):
         network = SimpleNetwork(stored.name, card.channels)
     if network is None:

@@ -49,7 +49,7 @@ class Untrained:
         network = NETWORKS[self.name](x_channels, channels, first.y_hat.ndim - 1)
         card = ScorerCard(
             scorer=self.name,
-            **vars(used.terms),
+            loss=used.terms,
             channels=channels,
             x_channels=x_channels,
             per_channel=False,
@@ -91,7 +91,7 @@ def packaged_scorer() -> Untrained:
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
-        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).promise
+        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).sentence
         'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     return Untrained("packaged")

@@ -153,7 +153,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "promised": asdict(recalibrated_at(masker, SliderSetting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
-        "distance": masker.card.distance_label,
+        "distance": masker.card.loss.distance_label,
         "family": masker.family.settings(),
         "veil": VEIL,
         "hatch": "#{:02x}{:02x}{:02x}".format(*report_pictures.HATCH),

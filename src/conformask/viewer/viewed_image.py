@@ -106,7 +106,7 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
 
 def _open_in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
     batch = item.batch
-    if not masker.card.region:
+    if not masker.card.loss.region:
         batch = replace(batch, region=None)
     elif batch.region is None:
         # a promise about regions promises nothing for an image without one: nothing is measured
@@ -136,7 +136,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
         raise ImageError(
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
-    region = _region(triplet, y_hat.size) if masker.card.region else None
+    region = _region(triplet, y_hat.size) if masker.card.loss.region else None
     score = torch.from_numpy(_scores(masker, whole, report))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _raster_source(raster) for name, raster in rasters.items()} | {
@@ -199,7 +199,7 @@ def _pixels(window: Window) -> int:
 
 def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
-    if "truth" not in image.sources or (masker.card.region and "region" not in image.sources):
+    if "truth" not in image.sources or (masker.card.loss.region and "region" not in image.sources):
         return False
     return image.in_memory or _exponent(masker) is not None
 

@@ -30,7 +30,7 @@ class LearnThenTest:
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the last grid point before the first with too many failures; 0 if the first has too many."""
-        failures = (~meets_threshold(evidence.curves.distance[:, 1:], evidence.threshold)).sum(axis=0)
+        failures = (~meets_threshold(evidence.curves.loss[:, 1:], evidence.threshold)).sum(axis=0)
         p_values = stats.binom.cdf(failures, evidence.n, 1 - self.confidence)
         accepted = p_values > self.delta * (1 + ROUNDING)
         last = int(accepted.argmax()) if accepted.any() else len(accepted)

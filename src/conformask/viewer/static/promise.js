@@ -18,9 +18,9 @@ export function renderPromise(element, promise, measurement) {
   children.push(paragraph("explanation", text));
   // Where the measurement contradicts the promise, it is the explanation already.
   if (measurement !== null && measurement !== text) children.push(paragraph("measurement", measurement));
-  if (promise.promise) {
+  if (promise.sentence) {
     const formalPromise = paragraph("formal-promise");
-    formalPromise.append(createElement("code", { textContent: promise.promise }));
+    formalPromise.append(createElement("code", { textContent: promise.sentence }));
     children.push(formalPromise);
   }
   if (promise.about_masks) children.push(paragraph("explanation", promise.about_masks));

@@ -1,68 +1,18 @@
-"""Losses and mask sizes of images along a grid of lambdas."""
+"""The contents of selection.npz: data on the selection images, for the choices after training."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
+from conformask.conformal.curves import Curves
 from conformask.errors import MismatchError
 from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import Json
 from conformask.storage.typed import from_dict
-
-
-@dataclass(frozen=True)
-class Curves:
-    """For each image, the raw loss and the mask size at the points of a fixed grid of lambdas."""
-
-    names: Array
-    """Names of the images, (n,) strings."""
-    grid: Array
-    """Lambdas, (G,) increasing, from 0 to inf."""
-    distance: Array
-    """Losses, (n, G) float64, such as d(m*y, m*y_hat), not made monotone."""
-    size: Array
-    """Mask sizes, (n, G) float64: mean(1 - m)."""
-    features: Array | None = None
-    """Features of the scores, (n, F) float64."""
-    bound: Array | None = None
-    """The largest losses that any truth could give, (n, G) float64."""
-    group: Array | None = None
-    """Groups, (n,) strings: images of one group are dependent."""
-    category: Array | None = None
-    """Categories, (n,) strings."""
-    weight: Array | None = None
-    """Likelihood ratios, (n,) float64."""
-    appearance: Array | None = None
-    """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.appearance`."""
-
-    def arrays(self, prefix: str = "") -> dict[str, Array]:
-        """Return the curves as named arrays for an npz."""
-        values = {prefix + field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
-
-    def take(self, places: Array) -> "Curves":
-        """Return the curves of the images at these places."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
-        return replace(self, **rows)
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
-        """Read curves from the arrays that arrays() returned.
-
-        Raises:
-            MismatchError: an array is missing, or their lengths differ.
-        """
-        columns = {f.name: arrays[prefix + f.name] for f in fields(cls) if prefix + f.name in arrays}
-        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
-        shapes = {len(values) for name, values in columns.items() if name != "grid" and values.ndim}
-        if missing or len(shapes) > 1:
-            raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
-        return cls(**columns)
 
 
 @dataclass(frozen=True)
@@ -93,7 +43,7 @@ class Selection:
 
     of: LossTerms
     """The loss that the record is about."""
-    distance: Array
+    unmasked_loss: Array
     """Losses of the images without a mask, (n,)."""
     curves: Mapping[str, Curves]
     """Curves by the name of the family."""
@@ -101,11 +51,11 @@ class Selection:
 
     def threshold(self, quantile: float) -> float:
         """Return the quantile of the unmasked losses, which a threshold such as "q0.1" stands for."""
-        return float(np.quantile(self.distance, quantile))
+        return float(np.quantile(self.unmasked_loss, quantile))
 
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
-        arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.distance}
+        arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.unmasked_loss}
         for family, curves in self.curves.items():
             arrays |= curves.arrays(f"{family}/")
         if self.comparison is not None:

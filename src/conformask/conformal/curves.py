@@ -1,0 +1,66 @@
+"""Losses and mask sizes of images along a grid of lambdas."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, replace
+
+from conformask.errors import MismatchError
+from conformask.storage.as_arrays import Array
+
+STORED_AS = {"loss": "distance"}
+"""Names of arrays in files, where they are not those of fields; a masker's fingerprint hashes them."""
+
+
+@dataclass(frozen=True)
+class Curves:
+    """For each image, the raw loss and the mask size at the points of a fixed grid of lambdas."""
+
+    names: Array
+    """Names of the images, (n,) strings."""
+    grid: Array
+    """Lambdas, (G,) increasing, from 0 to inf."""
+    loss: Array
+    """Losses, (n, G) float64, such as d(m*y, m*y_hat), not made monotone."""
+    size: Array
+    """Mask sizes, (n, G) float64: mean(1 - m)."""
+    features: Array | None = None
+    """Features of the scores, (n, F) float64."""
+    bound: Array | None = None
+    """The largest losses that any truth could give, (n, G) float64."""
+    group: Array | None = None
+    """Groups, (n,) strings: images of one group are dependent."""
+    category: Array | None = None
+    """Categories, (n,) strings."""
+    weight: Array | None = None
+    """Likelihood ratios, (n,) float64."""
+    appearance: Array | None = None
+    """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.appearance`."""
+
+    def arrays(self, prefix: str = "") -> dict[str, Array]:
+        """Return the curves as named arrays for an npz."""
+        values = {prefix + _stored_as(field.name): getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def take(self, places: Array) -> "Curves":
+        """Return the curves of the images at these places."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
+        return replace(self, **rows)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
+        """Read curves from the arrays that arrays() returned.
+
+        Raises:
+            MismatchError: an array is missing, or their lengths differ.
+        """
+        names = {field.name: prefix + _stored_as(field.name) for field in fields(cls)}
+        columns = {name: arrays[stored] for name, stored in names.items() if stored in arrays}
+        missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
+        shapes = {len(values) for name, values in columns.items() if name != "grid" and values.ndim}
+        if missing or len(shapes) > 1:
+            raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
+        return cls(**columns)
+
+
+def _stored_as(name: str) -> str:
+    return STORED_AS.get(name, name)
