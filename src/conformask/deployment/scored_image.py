@@ -13,8 +13,8 @@ from conformask.calibration import ScoredBatch
 from conformask.data.mask_files import grid
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family
+from conformask.pictures.views import Places
 from conformask.records.size import Size
-from conformask.report.views import Places
 from conformask.scorers.tiled import Places as Window
 from conformask.types import Array
 

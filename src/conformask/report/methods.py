@@ -4,16 +4,9 @@ from collections.abc import Sequence
 
 from conformask.conformal.populations import EachCategory
 from conformask.records.evaluation import Evaluation
-from conformask.report.promise_status import EXPLORATORY
-from conformask.report.words import (
-    figure,
-    interval_text,
-    network_label,
-    plural,
-    promise_of,
-    sample_text,
-    share,
-)
+from conformask.report.words import sample_text
+from conformask.wording.numbers import figure, interval_text, plural, share
+from conformask.wording.promises import EXPLORATORY_TEXT, network_label, promise_of
 
 MASKS = (
     "Kutiel, Cohen, Elad, Freedman: What's behind the mask: estimating uncertainty in image-to-image "
@@ -87,7 +80,7 @@ def methods_text(evaluation: Evaluation) -> str:
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
         f"{evaluation.guarantee} [{proofs}], which promises {evaluation.promise}; the loss is "
         f"{evaluation.loss_label}{operands}.",
-        *([EXPLORATORY.text] if evaluation.exploratory else []),
+        *([EXPLORATORY_TEXT] if evaluation.exploratory else []),
         _measurement_sentence(evaluation),
         _size_sentence(evaluation),
     ]
