@@ -1,7 +1,6 @@
 """Figures for notebooks: masks of images under their promise, and mask size against threshold."""
 
 from collections.abc import Iterator, Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -111,18 +110,21 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
         raise MismatchError(
             "no curves are stored, because an earlier version of conformask kept none here: calibrate again"
         )
-    axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots()[1]
     threshold, size = evaluation.threshold, evaluation.mask_size
-    axes.plot(*zip(*evaluation.size_by_threshold, strict=True), ".-", label="calibration images")
-    axes.axvline(threshold, color="C1", linestyle="--", label=f"chosen, {threshold:.4g}")
+    ax.plot(*zip(*evaluation.size_by_threshold, strict=True), ".-", label="calibration images")
+    ax.axvline(threshold, color="C1", linestyle="--", label=f"chosen, {threshold:.4g}")
     low, high = evaluation.mask_size_interval
     ends, measured = [[size - low], [high - size]], f"{evaluation.n_test} test images, 95 % interval"
-    axes.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
-    axes.set(xlabel=f"threshold on {evaluation.loss_label}", ylabel="mean mask size", ylim=(0, None))
+    ax.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
+    ax.set(xlabel=f"threshold on {evaluation.loss_label}", ylabel="mean mask size", ylim=(0, None))
     low, high = evaluation.coverage_interval
-    axes.set_title(f"coverage {evaluation.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})")
-    axes.legend()
-    return axes
+    ax.set_title(f"coverage {evaluation.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    ax.legend()
+    return ax
 
 
 def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
