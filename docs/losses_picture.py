@@ -19,9 +19,9 @@ import conformask as cm
 from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import as_bytes, error_bytes, heat, overlay
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import write_triplets
-from conformask.report.pictures import as_bytes, error_bytes, heat, overlay
 from conformask.tasks import task
 
 DOCS = Path(__file__).parent

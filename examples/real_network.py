@@ -23,8 +23,8 @@ import conformask as cm
 from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
+from conformask.pictures.pixels import HATCH, as_bytes
 from conformask.records.network import Network
-from conformask.report.pictures import HATCH, as_bytes
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs")

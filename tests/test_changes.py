@@ -14,9 +14,9 @@ from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
 from conformask.monitoring.changes import changes_of
-from conformask.report.words import changes_text, stream_text
 from conformask.storage.sealed import State
 from conformask.types import Batch, Images
+from conformask.wording.measurements import changes_text, stream_text
 
 Change = Callable[[np.ndarray], np.ndarray]
 COLUMNS = ("brightness", "contrast", "noise", "sharpness")

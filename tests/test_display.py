@@ -14,15 +14,16 @@ import torch
 from PIL import Image
 
 import conformask as cm
+from conformask import display
 from conformask.data.images import write_image
 from conformask.display import show
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import as_bytes, in_colors
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
-from conformask.report.pictures import as_bytes, in_colors
 from conformask.report.strip import Strip, StripRow
 from conformask.scorers.heuristic import Heuristic
 from conformask.types import Batch, Images
@@ -273,12 +274,13 @@ def test_an_evaluation_becomes_a_frame(library: str, monkeypatch) -> None:
 def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None:
     evaluation = evaluate(replace(masker_of(1), curves=None), halved(10, 3, 1))
     with pytest.raises(MismatchError, match="no curves are stored"):
-        evaluation.plot()
-    monkeypatch.setattr(records, "find_spec", lambda name: None)
+        cm.plot(evaluation)
+    for module in (records, display):
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MissingFileError, match=r"pandas or polars: pip install pandas; table\(\) gives"):
         evaluation.to_frame()
     with pytest.raises(MissingFileError, match=r"pip install 'conformask\[plot\]'"):
-        evaluation.plot()
+        cm.plot(evaluation)
 
 
 def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
@@ -286,7 +288,7 @@ def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
     matplotlib.use("Agg")
     figure = importlib.import_module("matplotlib.figure").Figure()
     evaluation = synthetic()
-    axes = evaluation.plot(figure.subplots())
+    axes = cm.plot(evaluation, figure.subplots())
     assert axes.figure is figure
     curve, chosen, measured = axes.get_lines()[:3]
     assert list(zip(*curve.get_data(), strict=True)) == list(evaluation.size_by_threshold)
@@ -297,7 +299,7 @@ def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
     )
     assert axes.get_xlabel() == "threshold on L1"
     assert f"{evaluation.coverage:.1%}" in axes.get_title()
-    assert evaluation.plot() is not axes
+    assert cm.plot(evaluation) is not axes
 
 
 def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     again = conformask("recalibrate", "run", "--threshold", 2 * threshold, "--confidence", 0.8)
     assert not again["exact"]
     assert again["lam"] >= promised["lam"]
-    assert again["confidence"] == 0.8
+    assert again["promise"]["confidence"] == 0.8
     assert conformask("info", "run")["sentence"] == again["sentence"]
 
     learnt = set(json.loads((tmp_path / "net" / "predictor.json").read_text())["trained_on"])

@@ -14,7 +14,7 @@ FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "conformal"
 CONFORMAL = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 LIGHT = ("conformask.records.evaluation", "conformask.storage.sealed", "conformask.errors")
 MODULES = (*(f"conformask.conformal.{name}" for name in CONFORMAL), *LIGHT)
-REPORT = ("conformask.report.page", "conformask.report.figures", "conformask.report.pictures")
+REPORT = ("conformask.report.page", "conformask.report.figures", "conformask.pictures.pixels")
 
 
 def without_torch(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

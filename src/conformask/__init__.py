@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets as Triplets
     from conformask.deployment.lazy import masked as masked
     from conformask.deployment.masks import write_masks as write_masks
+    from conformask.display import plot as plot
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
@@ -77,6 +78,7 @@ _HOMES = {
     "load": "masker.load",
     "OnlineMasker": "masker.online",
     "show": "display",
+    "plot": "display",
     "write_masks": "deployment.masks",
     "masked": "deployment.lazy",
     "evaluate": "evaluation.evaluate",

@@ -1,6 +1,7 @@
-"""A figure of masks: input and output of the network, what may be trusted, and the promise."""
+"""Figures for notebooks: masks of images under their promise, and mask size against threshold."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -8,20 +9,14 @@ from torch import Tensor
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
-from conformask.errors import InvalidArgumentError, expect
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
+from conformask.pictures.views import planes_of
+from conformask.records.evaluation import Evaluation
 from conformask.records.geometry import Geometry
-from conformask.report.pictures import (
-    as_bytes,
-    error_bytes,
-    error_label,
-    gray,
-    heat,
-    in_colors,
-    shrunk_overlay,
-)
+from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
-from conformask.report.views import planes_of
 from conformask.types import Array, Batch, Images
 
 
@@ -80,6 +75,56 @@ def show(
         for pictures, labels in _pictures(*map(_array, images), geometry=masker.card.geometry)
     ]
     return Strip(masker.sentence, tuple(rows))
+
+
+def plot(evaluation: Evaluation, ax: Any = None) -> Any:
+    """Plot mean mask size against threshold, as in the report, with the test result; needs matplotlib.
+
+    Args:
+        evaluation: what evaluate() returned, or Evaluation.load().
+        ax: matplotlib axes to draw on; new ones if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingFileError: matplotlib is not installed.
+        MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> cm.plot(cm.evaluate(masker, new)).get_xlabel()
+        'threshold on L1'
+    """
+    expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
+    if find_spec("matplotlib") is None:
+        raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
+    if not evaluation.size_by_threshold:
+        raise MismatchError(
+            "no curves are stored, because an earlier version of conformask kept none here: calibrate again"
+        )
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots()[1]
+    threshold, size = evaluation.card.threshold, evaluation.mask_size
+    ax.plot(*zip(*evaluation.size_by_threshold, strict=True), ".-", label="calibration images")
+    ax.axvline(threshold, color="C1", linestyle="--", label=f"chosen, {threshold:.4g}")
+    low, high = evaluation.mask_size_interval
+    ends, measured = [[size - low], [high - size]], f"{evaluation.n_test} test images, 95 % interval"
+    ax.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
+    ax.set(xlabel=f"threshold on {evaluation.card.loss.label}", ylabel="mean mask size", ylim=(0, None))
+    low, high = evaluation.coverage_interval
+    ax.set_title(f"coverage {evaluation.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    ax.legend()
+    return ax
 
 
 def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:

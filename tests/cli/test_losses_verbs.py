@@ -14,16 +14,13 @@ WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confiden
 def test_a_promise_about_windows(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
-    assert (record["distance"], record["over"], record["window"], record["region"]) == (
-        "l1",
-        "window",
-        5,
-        False,
+    assert (
+        record["loss"].items() >= {"distance": "l1", "over": "window", "window": 5, "region": False}.items()
     )
     assert record["family"]["name"] == "reciprocal"
     assert record["sentence"].startswith("P(window(l1, 5 px) <= 0.1) >= 0.80 for ")
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
-    assert (evaluated["over"], evaluated["window"]) == ("window", 5)
+    assert (evaluated["card"]["loss"]["over"], evaluated["card"]["loss"]["window"]) == ("window", 5)
     assert "in mean L1 over any 5 x 5 pixels" in (own / "report.html").read_text(encoding="utf-8")
     again = conformask("recalibrate", run, "--threshold", "0.2", "--json").record
     assert again["sentence"].startswith("P(window(l1, 5 px) <= 0.2)")
@@ -37,7 +34,11 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
 def test_a_score_for_each_loss(conformask, own: Path) -> None:
     tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
     record = conformask(*tokens, "--width", "4", "--epochs", "1", "--json").record
-    assert (record["scorer"], record["over"], record["tolerance"]) == ("error", "missed", 0.05)
+    assert (record["scorer"], record["loss"]["over"], record["loss"]["tolerance"]) == (
+        "error",
+        "missed",
+        0.05,
+    )
     chosen = conformask("thresholds", own / "missed")
     assert "What a threshold on missed(l1 > 0.05) would mean" in chosen.out
     promise = conformask(
@@ -58,7 +59,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
     assert Triplets.from_folder(data).has_regions
     assert "promises are about them alone" in conformask("check", data).out
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
-    assert record["region"] is True
+    assert record["loss"]["region"] is True
     assert record["sentence"].startswith("P(window(l1, 5 px) in the region <= 0.1)")
     assert conformask("monitor", run, data).status == 0
     (data / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")

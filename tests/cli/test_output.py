@@ -138,12 +138,18 @@ def test_info_loads_no_torch(made):
 @pytest.mark.parametrize(
     ("tokens", "keys"),
     [
-        (("info", "run"), {"run", "promise", "scorer", "calibration"}),
+        (("info", "run"), {"run", "sentence", "scorer", "calibration"}),
         (("check", "data"), {"n", "groups", "parts", "duplicates", "warnings", "mean_error"}),
-        (("thresholds", "run"), {"choices", "distance", "confidence"}),
-        (("recalibrate", "run", "--threshold", "0.05"), {"promise", "threshold", "lam", "exact"}),
-        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "promise"}),
-        (("evaluate", "run", "data"), {"coverage", "coverage_interval", "mask_size", "ratio_to_oracle"}),
+        (("thresholds", "run"), {"choices", "loss", "confidence"}),
+        (
+            ("recalibrate", "run", "--threshold", "0.05"),
+            {"sentence", "promise", "loss", "lam", "exact"},
+        ),
+        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "sentence"}),
+        (
+            ("evaluate", "run", "data"),
+            {"sentence", "card", "coverage", "mask_size", "ratio_to_oracle"},
+        ),
     ],
 )
 def test_json_is_one_object_and_nothing_else(conformask, own, monkeypatch, tokens, keys):

@@ -66,7 +66,7 @@ def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path
     record = conformask(
         "calibrate", run, parts["calibration"], *READ, "--threshold", "q0.3", "--unit", "group", "--json"
     ).record
-    assert (record["window"], record["length"]) == ([2, 5, 5], "5 mm")
+    assert (record["loss"]["window"], record["loss"]["length"]) == ([2, 5, 5], "5 mm")
     assert record["sentence"].startswith("P(window(l1, 5 mm) in the region <= ")
     assert record["n_groups"] == 12
     evaluated = conformask("evaluate", run, parts["test"], *READ, "--report", tmp_path / "r.html", "--json")

@@ -12,7 +12,7 @@ from conformask.conformal.procedures import Axes, Procedure, words
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError
-from conformask.report.promise_status import meaning
+from conformask.wording.promises import meaning
 
 
 @pytest.mark.parametrize("name", GUARANTEES)

@@ -29,10 +29,11 @@ from conformask.masker.masker import Masker
 from conformask.masker.online import OnlineMasker
 from conformask.masker.resolve import family_for
 from conformask.monitoring.batch import monitor
-from conformask.report.words import headline, numbers
+from conformask.report.words import numbers
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
 from conformask.types import Loss, Score
+from conformask.wording.promises import headline
 from simulation import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 

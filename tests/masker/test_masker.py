@@ -30,6 +30,7 @@ from conformask.errors import (
 )
 from conformask.losses import loss as loss_by_name
 from conformask.masker.calibrate import calibrate
+from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.thresholds import threshold_choices
@@ -38,7 +39,6 @@ from conformask.masks.mask_family import Family
 from conformask.masks.power import Reciprocal
 from conformask.records.reading import Reading
 from conformask.records.selection import Selection
-from conformask.report.card import card_text
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.scoring import score_of
 from conformask.scorers.selection import selection_record

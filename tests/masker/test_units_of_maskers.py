@@ -21,10 +21,11 @@ from conformask.masks import family as family_by_name
 from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation
 from conformask.report.page import render
-from conformask.report.promise_status import meaning_of
-from conformask.report.words import headline, measurement_text, numbers
+from conformask.report.words import numbers
 from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.selection import selection_record
+from conformask.wording.measurements import measurement_text
+from conformask.wording.promises import headline, meaning_of
 from stated import calibrated
 from synthetic_triplets import scale_of, triplets
 

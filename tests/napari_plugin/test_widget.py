@@ -11,9 +11,9 @@ import tifffile
 from runs_of_fields import Run, pair, run_of
 
 import conformask as cm
-from conformask.masker.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.napari.words import BAD, TONES
-from conformask.report.words import share
+from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at
+from conformask.wording.numbers import share
 
 pytestmark = pytest.mark.xdist_group("napari")
 

@@ -18,13 +18,15 @@ from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
+from conformask.pictures import svg
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
-from conformask.report import figures, pictures, svg, words
+from conformask.report import figures, gallery, words
 from conformask.report.methods import references
 from conformask.report.page import FIGURES, render, write_report
-from conformask.report.promise_status import EXPLORATORY, meaning_of
+from conformask.wording.numbers import share
+from conformask.wording.promises import EXPLORATORY_TEXT, meaning_of, promised_share
 
 DOCS = Path(__file__).parents[2] / "docs"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -90,7 +92,7 @@ def test_everything_is_there() -> None:
 
 
 def test_pictures_decode() -> None:
-    found = pictures.pictures(evaluation().examples[0], 640)
+    found = gallery.pictures(evaluation().examples[0], 640)
     for name, picture in found.items():
         image = Image.open(io.BytesIO(b64decode(picture.src.split(",")[1])))
         assert image.size == (picture.width, picture.height)
@@ -242,7 +244,7 @@ def test_other_guarantees(guarantee: str) -> None:
     assert "the mask trusts differs" in text
     assert escape(meaning_of(record.card).holds) in text
     assert f"with the guarantee {guarantee} [2" in text
-    assert (figures.gauge(record) is None) == (words.promised_share(record.card.promise) is None)
+    assert (figures.gauge(record) is None) == (promised_share(record) is None)
 
 
 @pytest.mark.parametrize("guarantee", sorted(GUARANTEES))
@@ -263,8 +265,8 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
     for part in (
         "the network enlarge (01234567) were masked with conformask 1.2.3 [1]",
         "calibrated on 400 images, separate from the training images, with the guarantee marginal [2, 3]",
-        f"On 400 test images, separate from all of these, {words.share(record.coverage)} were within",
-        f"Masks hid {words.share(record.mask_size)} of an image on average (bootstrap",
+        f"On 400 test images, separate from all of these, {share(record.coverage)} were within",
+        f"Masks hid {share(record.mask_size)} of an image on average (bootstrap",
         f"interval {low} to {high})",
         *("enlarge 0123456789abcdef", "cafe", "f00d", "Python 3.13.1, conformask 1.2.3", "conformask demo"),
     ):
@@ -274,9 +276,9 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
 
 def test_caveats_stand_before_the_numbers() -> None:
     text = check(evaluation(exploratory=True, caveat=Caveat("does not record which network", other=False)))
-    for caveat in (EXPLORATORY.text, "Does not record which network."):
+    for caveat in (EXPLORATORY_TEXT, "Does not record which network."):
         assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
-    assert EXPLORATORY.text not in check(evaluation())
+    assert EXPLORATORY_TEXT not in check(evaluation())
 
 
 def test_whole_images_neither_pass_nor_fail() -> None:
@@ -302,33 +304,6 @@ def test_all_images_as_a_table_and_as_csv() -> None:
     assert table.count("✓ within") == 1
 
 
-def test_hidden_pixels_are_hatched_the_stronger_the_less_trusted() -> None:
-    gray = np.full((200, 180), 100, np.uint8)
-    assert (pictures.overlay(gray, np.full_like(gray, 255)) == 100).all()
-    hidden = pictures.overlay(gray, np.zeros((200, 180, 3), np.uint8)).astype(int)
-    assert np.abs(hidden[0, 0] - 0.9 * np.array(pictures.HATCH) - 0.1 * 100).max() <= 0.5
-    assert hidden[0, 3].max() < 100, "a dark edge"
-    assert (hidden[0, 5:8] == 100).all(), "what is between stripes is seen"
-    np.testing.assert_array_equal(hidden[0, 7:], hidden[7, :-7])
-    np.testing.assert_array_equal(hidden[:, :-12], hidden[:, 12:])
-    half = pictures.overlay(gray, np.full_like(gray, 127)).astype(int)
-    np.testing.assert_allclose(half - 100, (hidden - 100) / 2, atol=1.5)
-
-
-@pytest.mark.parametrize(("side", "drawn", "period"), [(64, 320, 12), (900, 640, 24)])
-def test_stripes_are_drawn_at_the_size_of_the_page(side: int, drawn: int, period: int) -> None:
-    gray = np.zeros((side, side), np.uint8)
-    row = pictures.shrunk_overlay(gray, gray, 640)[0, :, 0]
-    assert len(row) == drawn
-    np.testing.assert_array_equal(row[:-period], row[period:])
-    assert row[0] > row[period // 2] == 0, "no more stripes than that"
-
-
-def test_heat() -> None:
-    assert pictures.heat(np.zeros((4, 5, 3), np.uint8)).max() <= 4
-    assert (pictures.heat(np.full((4, 5), 255, np.uint8))[0, 0] == [252, 255, 164]).all()
-
-
 def test_grey_and_per_channel_examples() -> None:
     grey = example(smooth(np.random.default_rng(0), 64, 80)[..., 0], "typical", "grey", None)
     colour = example(smooth(np.random.default_rng(0), 64, 80), "best", "colour")
@@ -337,14 +312,7 @@ def test_grey_and_per_channel_examples() -> None:
 
 
 def test_large_pictures_shrink() -> None:
-    assert pictures.pictures(evaluation().examples[-1], 100)["mask"].width == 100
-
-
-@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.013, 0.0171), (-5, 7), (0, 12345), (0.3, 0.3)])
-def test_ticks_are_few_and_inside(low: float, high: float) -> None:
-    found = svg.ticks(low, high)
-    assert 1 <= len(found) <= 7
-    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+    assert gallery.pictures(evaluation().examples[-1], 100)["mask"].width == 100
 
 
 def test_written_whole_after_loading(tmp_path: Path) -> None:

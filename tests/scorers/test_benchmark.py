@@ -15,12 +15,12 @@ from conformask.losses import loss
 from conformask.masks import family
 from conformask.records.loss import LossTerms
 from conformask.records.selection import ScoreComparison, Selection
-from conformask.report.benchmark import comparison_text
 from conformask.scorers.benchmark import HiddenShares, hidden_of
 from conformask.storage.as_arrays import write_arrays
 from conformask.training.budget import Budget
 from conformask.training.record import Record
 from conformask.types import Score
+from conformask.wording.scores import comparison_text
 from synthetic_triplets import triplets
 
 

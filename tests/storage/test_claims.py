@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conformask.errors import OutputError
-from conformask.report.pictures import png
+from conformask.report.gallery import png
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.storage.atomic import atomic_write, remove, remove_claimed

@@ -11,12 +11,12 @@ from PIL import Image
 from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.masker.calibrate import calibrate
-from conformask.report.pictures import as_bytes
-from conformask.report.words import headline
+from conformask.pictures.pixels import as_bytes
 from conformask.viewer.app import application
 from conformask.viewer.cache import ByteCache
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import Session
+from conformask.wording.promises import headline
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

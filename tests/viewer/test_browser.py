@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from axe import violations
-from conformask.report.pictures import as_bytes, gray
+from conformask.pictures.pixels import as_bytes, gray
 from conformask.viewer.pictures import OUTSIDE, VEIL
 from conformask.viewer.serve import open_browser
 from conformask.viewer.session import Session

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conformask.masks import FAMILIES, family
-from conformask.report.pictures import as_bytes, gray
+from conformask.pictures.pixels import as_bytes, gray
 from conformask.storage.as_json import to_jsonable
 
 pytestmark = pytest.mark.xdist_group("viewer")

@@ -19,10 +19,10 @@ from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.calibrate import calibrate
+from conformask.pictures.pixels import as_bytes, overlay
+from conformask.pictures.views import AS_STORED, views_of
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.pictures import as_bytes, overlay
-from conformask.report.views import AS_STORED, views_of
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Tiled
 from conformask.viewer import planes

@@ -15,8 +15,8 @@ from playwright.sync_api import expect
 
 from axe import violations
 from conformask.data.triplets import Triplets
+from conformask.pictures.pixels import as_bytes
 from conformask.records.reading import Reading
-from conformask.report.pictures import as_bytes
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Tiled
 from conformask.viewer import planes

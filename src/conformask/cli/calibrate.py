@@ -1,5 +1,6 @@
 """conformask calibrate: find the lambda that keeps a promise."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +29,7 @@ from conformask.progress import main_process
 
 if TYPE_CHECKING:
     from conformask.masker.masker import Masker
+    from conformask.records.card import CalibrationCard
 
 PARTS = "calibrating"
 """Subfolder of the run folder that keeps the finished parts of a calibration."""
@@ -127,8 +129,7 @@ def calibrate(
 
 def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     """Print the promise, how much its masks hide, and what it rests on."""
-    from conformask.report.benchmark import comparison_text
-    from conformask.report.words import hidden_share_text
+    from conformask.wording.scores import comparison_text
 
     card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
@@ -137,7 +138,7 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     rule = (
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
-    hidden = hidden_share_text(masker.card)
+    hidden = _hidden_text(masker.card)
     lines = [masker.sentence, *([hidden] if hidden else []), f"{rule} ({masker.family.name}, {exactness})"]
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
@@ -153,3 +154,14 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)
+
+
+def _hidden_text(card: "CalibrationCard") -> str | None:
+    """Return how much the masks of the calibration images hide; None where it is not known."""
+    from conformask.wording.numbers import rounded_share
+
+    if card.hidden is None:
+        return None
+    if card.rule.get("lam") == math.inf:
+        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
+    return f"On the calibration images the masks hide {rounded_share(card.hidden)} of an image on average."

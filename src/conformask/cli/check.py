@@ -27,7 +27,7 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
     """
     from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
-    from conformask.report.words import network_label
+    from conformask.wording.promises import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     findings = check_triplets(read.triplets(data), needed)

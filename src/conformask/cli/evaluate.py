@@ -50,8 +50,9 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
-    from conformask.report.words import promised_here, verdict
+    from conformask.report.words import verdict
     from conformask.storage.claims import refuse_unclaimed
+    from conformask.wording.promises import promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
@@ -76,7 +77,7 @@ def evaluate(
 
 def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
-    from conformask.report.words import figure
+    from conformask.wording.numbers import figure
 
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),

@@ -92,7 +92,7 @@ def export(
 
 
 def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> None:
-    from conformask.report.words import promised_here
+    from conformask.wording.promises import promised_here
 
     record = {
         "out": str(done.path),
@@ -110,7 +110,7 @@ def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> 
 
 def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
     from conformask.exporting.check import TOLERANCE
-    from conformask.report.words import promised_here
+    from conformask.wording.promises import promised_here
 
     difference, sizes = done.agreement.difference, done.agreement.sizes
     lam = f"depends on the {', '.join(sorted(masker.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"

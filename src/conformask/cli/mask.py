@@ -70,7 +70,8 @@ def mask(
     """
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
-    from conformask.report.words import measurement_text, promised_here
+    from conformask.wording.measurements import measurement_text
+    from conformask.wording.promises import promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)

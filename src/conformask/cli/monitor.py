@@ -77,7 +77,8 @@ def monitor(
     from conformask.monitoring.batch import monitor as monitor_batch
     from conformask.monitoring.stream import StreamMonitor
     from conformask.records.stream_status import StreamStatus
-    from conformask.report.words import promised_here, stream_text
+    from conformask.wording.measurements import stream_text
+    from conformask.wording.promises import promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
@@ -100,6 +101,8 @@ def monitor(
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
     record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    if found.changes is not None:
+        record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
     show(record, promised_here(masker.sentence, found.caveat), "", *text, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
@@ -116,7 +119,7 @@ def _comparisons(monitoring: "Monitoring") -> Table:
 
 def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
     """Yield measurements with truth first, because scores can look the same while the masks fail."""
-    from conformask.report.words import changes_text, measurement_text, shift_text
+    from conformask.wording.measurements import changes_text, measurement_text, shift_text
 
     if monitoring.measurement is not None:
         yield measurement_text(card, monitoring.measurement, monitoring.caveat)

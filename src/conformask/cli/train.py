@@ -108,8 +108,8 @@ def train(
         A new folder for the scorer and its training run.
     """
     from conformask.records.loss import LossTerms
-    from conformask.report.benchmark import comparison_text
     from conformask.scorers.fit import fit_scorer
+    from conformask.wording.scores import comparison_text
 
     collection = read.triplets(data, network)
     fitted = fit_scorer(

@@ -28,13 +28,13 @@ from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_im
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
+from conformask.pictures.pixels import as_bytes, in_colors, overlay
+from conformask.pictures.views import planes_of
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
-from conformask.report.pictures import as_bytes, in_colors, overlay
-from conformask.report.views import planes_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric

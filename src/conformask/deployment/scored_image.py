@@ -14,7 +14,6 @@ from conformask.data.mask_files import grid
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family
 from conformask.records.size import Size
-from conformask.report.views import Places
 from conformask.scorers.tiled import Places as Window
 from conformask.types import Array
 
@@ -102,6 +101,6 @@ def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tupl
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 
-def add_depth(window: Window) -> Places:
+def add_depth(window: Window) -> Window:
     """Return the window with three axes, the first one plane deep if it has only two."""
     return (slice(0, 1), *window)[-3:]

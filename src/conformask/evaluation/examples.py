@@ -7,9 +7,9 @@ import numpy as np
 
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import as_bytes, error_bytes, in_colors
+from conformask.pictures.views import planes_of
 from conformask.records.evaluation import Example, ImageRecords
-from conformask.report.pictures import as_bytes, error_bytes, in_colors
-from conformask.report.views import planes_of
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 

@@ -17,14 +17,14 @@ from conformask.exporting.export import load_predictor, refuse, refuse_varying, 
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, check_free, whole_folder
 from conformask.exporting.graph import AtLambda, calibrated_shapes, translate
 from conformask.exporting.predictor_graph import append_masker
+from conformask.masker.card import card_text
 from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import as_bytes, in_colors, overlay
 from conformask.records.network import Caveat
-from conformask.report.card import card_text
-from conformask.report.pictures import as_bytes, in_colors, overlay
-from conformask.report.words import promised_here
 from conformask.storage.as_json import Json
 from conformask.types import Array
+from conformask.wording.promises import promised_here
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -13,10 +13,10 @@ from conformask.exporting.graph import constant_lambda, translate
 from conformask.exporting.predictor_graph import PredictorGraph, append_masker, predictor_graph
 from conformask.masker.masker import Masker
 from conformask.records.network import Caveat
-from conformask.report.words import network_label, promised_here
 from conformask.storage.as_json import to_jsonable
 from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import refuse_unclaimed
+from conformask.wording.promises import network_label, promised_here
 
 if TYPE_CHECKING:
     from onnx import ModelProto

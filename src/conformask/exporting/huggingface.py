@@ -5,9 +5,9 @@ from pathlib import Path
 
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, whole_folder
+from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.report.card import card_text
 from conformask.storage.exclusive import LOCK
 
 README = "README.md"

@@ -27,13 +27,13 @@ from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import Rule
 from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
 from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
-from conformask.report.card import card_text, masker_html
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer

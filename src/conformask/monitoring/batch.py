@@ -15,9 +15,10 @@ from conformask.monitoring.measures import LOOKS, check_level, measures_of
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
-from conformask.report.words import changes_text, figure, plural, share, shift_text
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
+from conformask.wording.measurements import changes_text, shift_text
+from conformask.wording.numbers import figure, plural, share
 
 
 @dataclass(frozen=True)

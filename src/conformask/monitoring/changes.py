@@ -9,29 +9,10 @@ from scipy import stats
 from conformask.records.change import Change
 
 ROLES = ("x", "y_hat")
-
-
-@dataclass(frozen=True)
-class _Measure:
-    """The words for a column of `appearance`."""
-
-    name: str
-    lower: str
-    higher: str
-    smallest: float
-    """The ratio from which a change is reported."""
-
-
-BRIGHTNESS = _Measure("brightness", "darker", "brighter", 1.05)
-CONTRAST = _Measure("contrast", "less contrast", "more contrast", 1.1)
-NOISE = _Measure("noise", "less noise", "noisier", 1.25)
-SHARPNESS = _Measure("sharpness", "blurred", "sharper", 1.05)
+SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
+"""The ratio from which a change of each property is reported."""
 COMPARISONS = 2 * 4
 """Number of comparisons that the level is divided by (Bonferroni): two roles, four measures."""
-FRACTIONS = {10: "a tenth", 20: "a fifth", 25: "a quarter", 33: "a third", 50: "half"}
-"""Percentages with a name."""
-NEAR = 2
-"""Percentage points within which a fraction's name is used: medians of different images are not exact."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +46,12 @@ def changes_of(
 def _changes_of_role(
     role: str, calibration: Float[np.ndarray, "n 4"], new: Float[np.ndarray, "k 4"], level: float
 ) -> list[_RankedChange]:
-    def compare(measure: _Measure, *weights: int) -> _RankedChange | None:
+    def compare(measure: str, *weights: int) -> _RankedChange | None:
         return _compare(measure, role, calibration @ weights, new @ weights, level)
 
-    brightness, contrast = compare(BRIGHTNESS, 1, 0, 0, 0), compare(CONTRAST, 0, 1, 0, 0)
-    noise, sharpness = compare(NOISE, 0, 0, 1, 0), compare(SHARPNESS, 0, 0, 0, 1)
-    to_signal = compare(NOISE, -1, -1, 1, 0)  # divided by brightness times contrast
+    brightness, contrast = compare("brightness", 1, 0, 0, 0), compare("contrast", 0, 1, 0, 0)
+    noise, sharpness = compare("noise", 0, 0, 1, 0), compare("sharpness", 0, 0, 0, 1)
+    to_signal = compare("noise", -1, -1, 1, 0)  # divided by brightness times contrast
     changes = brightness, contrast, *_explain_noise_and_sharpness(noise, to_signal, sharpness)
     return [change for change in changes if change is not None]
 
@@ -98,10 +79,10 @@ def _same_direction(one: _RankedChange, other: _RankedChange) -> bool:
 
 
 def _compare(
-    measure: _Measure, role: str, old: Float[np.ndarray, "n"], new: Float[np.ndarray, "k"], level: float
+    measure: str, role: str, old: Float[np.ndarray, "n"], new: Float[np.ndarray, "k"], level: float
 ) -> _RankedChange | None:
     logarithm = float(np.median(new) - np.median(old))
-    if abs(logarithm) < np.log(measure.smallest):
+    if abs(logarithm) < np.log(SMALLEST[measure]):
         return None
     test = stats.mannwhitneyu(new, old)
     if not test.pvalue < level:
@@ -109,21 +90,4 @@ def _compare(
     ratio = float(np.exp(logarithm))
     # Cliff's delta, 2 U / (n k) - 1
     separation = abs(2 * float(test.statistic) / (len(old) * len(new)) - 1)
-    return _RankedChange(
-        Change(measure.name, role, ratio, _text(measure, ratio)), (separation, abs(logarithm))
-    )
-
-
-def _text(measure: _Measure, ratio: float) -> str:
-    word = measure.higher if ratio > 1 else measure.lower
-    if measure is SHARPNESS:  # its ratio has no familiar unit
-        return word
-    if measure is BRIGHTNESS and ratio < 2:
-        return f"{word} by {_fraction_text(abs(ratio - 1))}"
-    return f"{word} ({ratio:.2g} times)"
-
-
-def _fraction_text(fraction: float) -> str:
-    percent = 100 * fraction
-    nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
-    return FRACTIONS[nearest] if abs(nearest - percent) <= NEAR else f"{percent:.0f}\N{NO-BREAK SPACE}%"
+    return _RankedChange(Change(measure, role, ratio), (separation, abs(logarithm)))

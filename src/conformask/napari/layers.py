@@ -9,8 +9,8 @@ import numpy as np
 from napari.layers import Image
 from napari.utils import Colormap
 
+from conformask.pictures.pixels import HATCH
 from conformask.records.size import Size
-from conformask.report.pictures import HATCH
 from conformask.types import Array
 
 Index = tuple[int, ...]

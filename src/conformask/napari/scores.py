@@ -18,10 +18,10 @@ from conformask.deployment.whole import tiled_scorer
 from conformask.errors import InvalidArgumentError, MismatchError, one_line
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.sliders import SliderLimits, bound_text, sliders
 from conformask.napari.frames import Frames, images_of, score_images
 from conformask.napari.layers import Index, Places, lazy_masks
 from conformask.records.size import Size
+from conformask.report.sliders import SliderLimits, bound_text, sliders
 from conformask.types import Array
 
 STEPS = 1000

@@ -13,14 +13,14 @@ from napari.utils import progress
 from napari.utils.notifications import show_error
 
 from conformask.errors import ConformaskError
-from conformask.masker.sliders import SliderSetting, recalibrated_at
 from conformask.napari.layers import Index, layer_style
 from conformask.napari.register import explain_offset, placement_of, with_size
 from conformask.napari.roles import guess_pair, images_in, is_mask, trouble_of
 from conformask.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
 from conformask.napari.words import image_html, promise_html, trouble_html
 from conformask.records.size import Size
-from conformask.report.words import figure
+from conformask.report.sliders import SliderSetting, recalibrated_at
+from conformask.wording.numbers import figure
 
 RANGE = "Values that become 0 and 1, such as 0 4095; if empty, as calibrated, or as the type defines"
 

@@ -2,8 +2,8 @@
 
 from html import escape
 
-from conformask.masker.sliders import SliderState
-from conformask.report.words import share
+from conformask.report.sliders import SliderState
+from conformask.wording.numbers import share
 
 TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
 BAD = "#b84500"

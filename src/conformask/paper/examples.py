@@ -11,10 +11,10 @@ from PIL import Image
 from conformask.conformal.crossing import meets_threshold
 from conformask.paper.panels import DEFAULT, MASK, TASKS, MethodStyle, distance_name, row_title
 from conformask.paper.records import RowResult
+from conformask.pictures import svg
 from conformask.records.evaluation import Example
-from conformask.report import svg
-from conformask.report.pictures import Picture, pictures
-from conformask.report.words import figure
+from conformask.report.gallery import Picture, pictures
+from conformask.wording.numbers import figure
 
 EACH, LONGEST, LIGHT = 3, 160, 5_000
 """Examples per row; longest side of a picture; length above which PNG URIs become JPEG, for a small page."""

@@ -15,7 +15,7 @@ from conformask.paper.panels import (
     scatter,
 )
 from conformask.paper.records import RowResult
-from conformask.report import svg
+from conformask.pictures import svg
 
 Draw = Callable[[RowResult, Frame], Panel | None]
 Line = tuple[str, Sequence[Panel | None]]

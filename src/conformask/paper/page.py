@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
+from conformask import report
 from conformask.paper import examples
 from conformask.paper.figures import figures
 from conformask.paper.panels import (
@@ -25,13 +25,13 @@ from conformask.paper.panels import (
 )
 from conformask.paper.records import RowResult
 from conformask.paper.table import RECORD
-from conformask.report import svg
-from conformask.report.pictures import heat_gradient
-from conformask.report.words import figure, share
+from conformask.pictures.templates import template
+from conformask.report.gallery import heat_gradient
 from conformask.storage.as_json import claim
 from conformask.storage.atomic import atomic_write
+from conformask.wording.numbers import figure, share
 
-REPORT = Path(svg.__file__).parent
+REPORT = Path(report.__file__).parent
 FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"
 MARGIN = 16
 """Margin around a figure in its own file."""
@@ -122,14 +122,12 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
 
 def render(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> str:
     """Return the page as HTML; names are escaped, every picture is embedded."""
-    loader = FileSystemLoader([Path(__file__).parent, REPORT], encoding="utf-8")
-    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     galleries = [
         Gallery(_anchor(result), examples.title(result), strips)
         for result in results
         if (strips := examples.strips(result))
     ]
-    return environment.get_template("page.html").render(
+    return template(Path(__file__).with_name("page.html"), REPORT).render(
         entries=[_entry(result) for result in results],
         methods=METHODS,
         rivals=RIVALS,

@@ -12,10 +12,10 @@ import numpy as np
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.paper.records import RowResult
+from conformask.pictures import svg
 from conformask.records.loss import LossTerms
-from conformask.report import svg
-from conformask.report.words import share
 from conformask.storage.as_arrays import Array
+from conformask.wording.numbers import share
 
 TASKS = {
     "completion": "Image completion",

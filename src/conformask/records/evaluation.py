@@ -251,42 +251,6 @@ class Evaluation:
             "without it"
         )
 
-    def plot(self, ax: Any = None) -> Any:
-        """Plot mean mask size against threshold, as in the report, with the test result; needs matplotlib.
-
-        Args:
-            ax: matplotlib axes to draw on; new ones if None.
-
-        Returns:
-            The axes.
-
-        Raises:
-            MissingFileError: matplotlib is not installed.
-            MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
-        """
-        if find_spec("matplotlib") is None:
-            raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
-        if not self.size_by_threshold:
-            raise MismatchError(
-                "no curves are stored, because an earlier version of conformask kept none here: calibrate "
-                "again"
-            )
-        axes = import_module("matplotlib.pyplot").subplots()[1] if ax is None else ax
-        axes.plot(*zip(*self.size_by_threshold, strict=True), ".-", label="calibration images")
-        axes.axvline(
-            self.card.threshold, color="C1", linestyle="--", label=f"chosen, {self.card.threshold:.4g}"
-        )
-        low, high = self.mask_size_interval
-        ends = [[self.mask_size - low], [high - self.mask_size]]
-        measured = f"{self.n_test} test images, 95 % interval"
-        axes.errorbar(
-            self.card.threshold, self.mask_size, ends, color="C1", fmt="o", capsize=4, label=measured
-        )
-        axes.set(xlabel=f"threshold on {self.card.loss.label}", ylabel="mean mask size", ylim=(0, None))
-        axes.set_title(f"coverage {self._text()['coverage']}")
-        axes.legend()
-        return axes
-
     def recalibrate(self, **promise: Any) -> "Evaluation":
         """Evaluate the same masker under another promise, on the same images.
 

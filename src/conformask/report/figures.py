@@ -7,10 +7,12 @@ import numpy as np
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import clopper_pearson
-from conformask.records.card import CalibrationCard
+from conformask.masker.card import size_curve
+from conformask.pictures import svg
 from conformask.records.evaluation import Evaluation
-from conformask.report import svg, words
 from conformask.storage.as_arrays import Array
+from conformask.wording import numbers
+from conformask.wording.promises import promised_share
 
 Figure = Callable[[Evaluation], str | None]
 
@@ -30,7 +32,7 @@ def distances(evaluation: Evaluation) -> str | None:
     )
     if not masked.size:
         return None
-    threshold, missed = evaluation.card.threshold, words.share(1 - evaluation.coverage)
+    threshold, missed = evaluation.card.threshold, numbers.share(1 - evaluation.coverage)
     edges = _edges(masked, unmasked, threshold)
     unmasked_counts, masked_counts = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
     plot = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*unmasked_counts, *masked_counts) * 1.05), top=68)
@@ -123,7 +125,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
     intervals = [clopper_pearson(round(share * count), count) for _, share in deciles]
-    confidence = words.promised_share(evaluation.card.promise)
+    confidence = promised_share(evaluation.card.promise)
     lowest = min([a for a, _ in intervals] + ([] if confidence is None else [confidence]))
     low = max(0.0, math.floor(10 * lowest - 0.5) / 10)
     plot = svg.plot((0.5, len(evaluation.coverage_by_difficulty) + 0.5), (low, 1.0))
@@ -163,30 +165,9 @@ def size_by_threshold(evaluation: Evaluation) -> str | None:
     return size_curve(evaluation.size_by_threshold, evaluation.card)
 
 
-def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> str | None:
-    """Draw mean mask size against threshold, from pairs of them; mark the card's."""
-    curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
-    if len(curve) < 2:
-        return None
-    xs, ys = zip(*curve, strict=True)
-    threshold = card.threshold
-    cost = float(np.interp(threshold, xs, ys))
-    low, high = min(xs[0], threshold), max(xs[-1], threshold)
-    plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
-    titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
-    marks = [
-        svg.axes(plot, f"threshold on {card.loss.label}", "mean mask size"),
-        svg.line(plot, xs, ys, svg.OURS),
-        svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
-        svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
-        svg.points(plot, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
-    ]
-    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
-
-
 def gauge(evaluation: Evaluation) -> str | None:
     """Draw the measured coverage with its interval on a line, beside the promised share."""
-    confidence = words.promised_share(evaluation.card.promise)
+    confidence = promised_share(evaluation.card.promise)
     if confidence is None:
         return None
     (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
@@ -205,7 +186,7 @@ def gauge(evaluation: Evaluation) -> str | None:
         svg.upright(plot, confidence, f"promised {svg.percent(confidence)}"),
         svg.points(plot, (coverage,), (0.3,), (title,), svg.OURS, 7),
         svg.text(
-            x(coverage), 56, f"measured {words.share(coverage)}", svg.anchor(plot, x(coverage)), MEASURED
+            x(coverage), 56, f"measured {numbers.share(coverage)}", svg.anchor(plot, x(coverage)), MEASURED
         ),
     ]
     return svg.document(f"Coverage: {title}; promised {svg.percent(confidence)}", marks, 140)

@@ -4,15 +4,9 @@ from collections.abc import Sequence
 
 from conformask.conformal.populations import EachCategory
 from conformask.records.evaluation import Evaluation
-from conformask.report.promise_status import EXPLORATORY
-from conformask.report.words import (
-    figure,
-    interval_text,
-    network_label,
-    plural,
-    sample_text,
-    share,
-)
+from conformask.report.words import sample_text
+from conformask.wording.numbers import figure, interval_text, plural, share
+from conformask.wording.promises import EXPLORATORY_TEXT, network_label
 
 MASKS = (
     "Kutiel, Cohen, Elad, Freedman: What's behind the mask: estimating uncertainty in image-to-image "
@@ -89,7 +83,7 @@ def methods_text(evaluation: Evaluation) -> str:
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
         f"{evaluation.card.promise.guarantee} [{proofs}], which promises {evaluation.card.sentence}; the "
         f"loss is {evaluation.card.loss.label}{operands}.",
-        *([EXPLORATORY.text] if evaluation.card.exploratory else []),
+        *([EXPLORATORY_TEXT] if evaluation.card.exploratory else []),
         _measurement_sentence(evaluation),
         _size_sentence(evaluation),
     ]

@@ -15,15 +15,17 @@ from markupsafe import Markup
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.errors import expect
+from conformask.pictures.pixels import HATCH
+from conformask.pictures.templates import template
 from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
-from conformask.report.benchmark import comparison_text
+from conformask.report.gallery import Picture, heat_gradient, pictures
 from conformask.report.methods import facts, methods_text, references
-from conformask.report.pictures import HATCH, Picture, heat_gradient, pictures
-from conformask.report.promise_status import caveats, meaning_of
-from conformask.report.templates import template
 from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
+from conformask.wording.numbers import figure
+from conformask.wording.promises import headline, meaning_of
+from conformask.wording.scores import comparison_text
 
 GALLERY, WHOLE = 640, 1600
 """Longest side of pictures kept in the file, in pixels: of the gallery, and of whole images."""
@@ -114,11 +116,11 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
 def render(evaluation: Evaluation) -> str:
     """Return the report as HTML; every name in it is escaped, every picture is embedded."""
     gauge = figures.gauge(evaluation)
-    return template("template.html").render(
+    return template(Path(__file__).with_name("template.html")).render(
         evaluation=evaluation,
-        headline=words.headline(evaluation.card),
+        headline=headline(evaluation.card),
         verdict=words.verdict(evaluation),
-        caveats=caveats(evaluation),
+        caveats=words.caveats(evaluation),
         meaning=meaning_of(evaluation.card),
         loss=evaluation.card.loss.label,
         sample=words.sample_text(evaluation),
@@ -155,9 +157,9 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
     return GalleryRow(
         name=example.name,
         pictures=pictures(example, longest),
-        size=words.figure(example.size),
-        oracle=words.figure(example.oracle_size),
-        loss=words.figure(example.loss),
+        size=figure(example.size),
+        oracle=figure(example.oracle_size),
+        loss=figure(example.loss),
         met=bool(meets_threshold(np.array(example.loss), evaluation.card.threshold)),
     )
 
@@ -180,7 +182,7 @@ def image_table(evaluation: Evaluation) -> ImageTable:
         ImageRow(
             [str(name or "") for name in labels],
             within,
-            [(_sortable_text(value), words.figure(value)) for value in measures],
+            [(_sortable_text(value), figure(value)) for value in measures],
         )
         for labels, within, measures in zip(labels_by_row, met, measures_by_row, strict=True)
     ]

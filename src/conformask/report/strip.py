@@ -8,11 +8,13 @@ from markupsafe import Markup
 from PIL import Image, ImageDraw, ImageFont
 
 from conformask.errors import InvalidArgumentError
-from conformask.report.pictures import SMALL, Picture, picture, png
-from conformask.report.templates import template
+from conformask.pictures.pixels import SMALL
+from conformask.pictures.templates import template
+from conformask.report.gallery import Picture, picture, png
 from conformask.storage.as_arrays import Array
 from conformask.storage.atomic import atomic_write
 
+FOLDER = Path(__file__).parent
 WIDEST, LONGEST = 220, 480
 """Width of a picture shown in a notebook, and longest side of one kept in it, in pixels."""
 TILE, GAP, LINE, MARGIN = 208, 12, 20, 16
@@ -51,7 +53,7 @@ class Strip:
         return f"Strip({self.sentence}: {rows_text})"
 
     def _repr_html_(self) -> str:
-        return template("strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
+        return template(FOLDER / "strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
 
     def _repr_png_(self) -> bytes:
         return png(_draw_sheet(self))
@@ -73,8 +75,8 @@ class Strip:
         return path
 
     def _page(self) -> bytes:
-        page = template("strip_page.html").render(sentence=self.sentence, fragment=Markup(self._repr_html_()))
-        return page.encode()
+        fragment = Markup(self._repr_html_())
+        return template(FOLDER / "strip_page.html").render(sentence=self.sentence, fragment=fragment).encode()
 
 
 def _pictures(row: StripRow) -> Iterator[Picture]:

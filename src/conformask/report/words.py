@@ -1,19 +1,20 @@
 """Texts of the report: the promise in plain words, whether it was kept, and the numbers."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
-from conformask.conformal.promise import Promise
-from conformask.conformal.units import Unit
-from conformask.records.card import EVERY_IMAGE, CalibrationCard
-from conformask.records.change import Change
-from conformask.records.evaluation import Evaluation, Measurement
-from conformask.records.network import Caveat, Network
-from conformask.records.size import size_text
-from conformask.records.stream_status import StreamStatus
-from conformask.report.benchmark import percent_of
+from conformask.records.card import EVERY_IMAGE
+from conformask.records.evaluation import Evaluation
+from conformask.wording.measurements import expectation_text, promised_and_measured
+from conformask.wording.numbers import figure, interval_text, percent, plural, share
+from conformask.wording.promises import (
+    EXPLORATORY_TEXT,
+    all_hidden_text,
+    network_label,
+    promised_share,
+)
 
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"
@@ -40,190 +41,6 @@ class KeyNumber:
     note: str
 
 
-def figure(value: float | None, digits: int = 3) -> str:
-    """Format a number to a few significant digits; a dash where there is none."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.{digits}g}" if math.isfinite(value) else "∞"
-
-
-def share(value: float | None) -> str:
-    """Format a share as a percentage with one decimal."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.1f}\N{NO-BREAK SPACE}%"
-
-
-def percent(value: float) -> str:
-    """Format a promised share, without needless decimals: 90 %, 99.5 %."""
-    return f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: 1 image, 2 images."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def levels(card: CalibrationCard) -> str:
-    """Return ", confidence 0.9, delta 0.05": the parameters of a promise besides its threshold."""
-    confidence = "" if card.promise.confidence is None else f", confidence {card.promise.confidence:g}"
-    return confidence + ("" if card.promise.delta is None else f", delta {card.promise.delta:g}")
-
-
-def sizes(card: CalibrationCard) -> str:
-    """Return the sizes of the calibration images."""
-    return ", ".join(map(size_text, card.sizes))
-
-
-def network_label(network: Network | None) -> str:
-    """Return the network's name and the start of its fingerprint."""
-    if network is None:
-        return "unknown"
-    return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
-
-
-def promised_share(promise: Promise) -> float | None:
-    """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
-
-
-def headline(card: CalibrationCard) -> str:
-    """Return the promise in one sentence."""
-    unit, confidence = card.promise.resolve().unit, card.promise.confidence
-    limit = card.loss.limit(f"{card.threshold:.4g}")
-    if promised_share(card.promise) is not None:
-        start = unit.headline.format(c=percent(confidence or 0.0))
-    elif confidence is not None:
-        start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
-    else:
-        start = f"On average {unit.on_average}"
-    return f"{start}, {limit}."
-
-
-def hidden_text(hides: str) -> str:
-    """Return the text for masks that hide everything because nothing less keeps the promise."""
-    return (
-        f"Only hiding {hides} completely keeps this promise: that it is kept says nothing about the network."
-    )
-
-
-def hidden_share_text(card: CalibrationCard) -> str | None:
-    """Return how much the masks of the calibration images hide; None where it is not known."""
-    if card.hidden is None:
-        return None
-    if card.rule.get("lam") == math.inf:
-        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    return f"On the calibration images the masks hide {percent_of(card.hidden)} of an image on average."
-
-
-def promised_here(promise: str, caveat: Caveat | None) -> str:
-    """Return the promise, or a note that there is none for images that another network made."""
-    if caveat is None or not caveat.other:
-        return promise
-    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
-
-
-def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
-    """Return the measurement on images with truth, beside what was promised for them."""
-    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
-    images = plural(measurement.n, unit.singular)
-    if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
-        promise = f"at most {figure(card.threshold)}"
-    else:
-        interval = interval_text(measurement.coverage_interval)
-        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
-        promise = f"at least {percent(confidence)}"
-    if caveat is not None and caveat.other:
-        return f"Measured: {finding}."
-    if measurement.broken:
-        warning = "Chance alone does not explain this: do not rely on these masks."
-        return f"BROKEN: {finding}; {promise} was promised. {warning}"
-    if confidence is None or measurement.p_worse is None:
-        return f"Measured: {finding}; the promise was {promise}."
-    above = measurement.coverage_interval[0] > confidence
-    ending = ", better than promised" if above else _expectation_text(confidence)
-    return f"{_comparison_text(confidence, measurement, images, unit)}{ending}."
-
-
-def interval_text(interval: tuple[float, float]) -> str:
-    """Return the text of a 95 % interval of a share."""
-    low, high = (f"{100 * end:.1f}" for end in interval)
-    return f"95\N{NO-BREAK SPACE}% interval {low} to {high}"
-
-
-def _comparison_text(confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit) -> str:
-    """Return promise and measurement, in this order, so that neither is read as the other."""
-    return (
-        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
-        f"({interval_text(measurement.coverage_interval)})"
-    )
-
-
-def _expectation_text(confidence: float) -> str:
-    return f", as expected of a promise of {percent(confidence)}"
-
-
-def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
-    """Return whether a batch of new images looks like the calibration images."""
-    p_text = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
-    if shifted:
-        return (
-            f"SHIFTED: these images do not look like the calibration images ({p_text}). The promise does "
-            "not cover them: calibrate on images like these."
-        )
-    return f"No shift is seen in scores and mask sizes ({p_text})."
-
-
-def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
-    """Return how images differ from the calibration images, separately for x and y_hat."""
-    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
-    for change in changes:
-        texts[change.role].append(change.text)
-    if not any(texts.values()):
-        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
-    by_role = "; ".join(
-        f"{role} {', '.join(descriptions) or 'as before'}" for role, descriptions in texts.items()
-    )
-    return f"What changed in {images}: {by_role}."
-
-
-def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
-    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
-    unit, confidence, level = (
-        card.promise.resolve().unit,
-        promised_share(card.promise),
-        f"level {status.level:g}",
-    )
-    lines = []
-    if confidence is not None and status.failure_evidence is not None and status.n_judged:
-        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
-        limit, odds = (
-            status.most_failing or 1 - confidence,
-            f"odds {figure(status.failure_evidence)} to 1",
-        )
-        by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
-        evidence = (
-            f"{odds} that more than {share(limit)} fail{by_chance if limit > 1 - confidence else ''}; {level}"
-        )
-        lines.append(
-            f"BROKEN: {finding}, at most {percent(1 - confidence)} was promised ({evidence}). Do not rely on "
-            "these masks."
-            if status.failing
-            else f"Measured: {finding}; at most {percent(1 - confidence)} was promised ({evidence})."
-        )
-    odds = f"odds {figure(status.evidence)} to 1, {level}"
-    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
-    if status.shifted:
-        lines.append(
-            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
-            "promise does not cover them: calibrate on images like these."
-        )
-    else:
-        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
-    if status.changes is not None:
-        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
-    return lines
-
-
 def sample_text(evaluation: Evaluation) -> str:
     """Return what was counted in a test."""
     unit = evaluation.card.promise.resolve().unit
@@ -240,15 +57,14 @@ def verdict(evaluation: Evaluation) -> Verdict:
         text = f"{measurement} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
     if evaluation.card.hides == EVERY_IMAGE:
-        return Verdict("open", "Everything is hidden", hidden_text(evaluation.card.hides))
+        return Verdict("open", "Everything is hidden", all_hidden_text(evaluation.card.hides))
     if confidence is None:
         return _mean_verdict(evaluation)
     low, high = evaluation.coverage_interval
     below = evaluation.coverage < confidence and _is_rare(evaluation.p_worse, high < confidence)
     above = evaluation.coverage > confidence and _is_rare(evaluation.p_better, low > confidence)
-    text = _comparison_text(
-        confidence, evaluation, sample_text(evaluation), evaluation.card.promise.resolve().unit
-    )
+    unit = evaluation.card.promise.resolve().unit
+    text = promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
     chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
     if above:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
@@ -256,7 +72,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
         return Verdict(
             "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
         )
-    return Verdict("agrees", "Agrees with the promise", f"{text}{_expectation_text(confidence)}.{chance}")
+    return Verdict("agrees", "Agrees with the promise", f"{text}{expectation_text(confidence)}.{chance}")
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
@@ -287,6 +103,16 @@ def _chance_text(evaluation: Evaluation) -> str:
         " If the promise is kept, a result this bad or worse occurs by chance in "
         f"{share(evaluation.p_worse)} of evaluations."
     )
+
+
+def caveats(evaluation: Evaluation) -> list[str]:
+    """Return warnings to read before the promise is relied on, apart from what it does not say."""
+    network = evaluation.caveat
+    return [
+        *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
+        *([] if evaluation.card.hides is None else [all_hidden_text(evaluation.card.hides)]),
+        *([EXPLORATORY_TEXT] if evaluation.card.exploratory else []),
+    ]
 
 
 def tiles(evaluation: Evaluation) -> list[KeyNumber]:

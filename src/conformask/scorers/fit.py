@@ -24,7 +24,6 @@ from conformask.networks.stored import settings_of
 from conformask.progress import main_process
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
-from conformask.report.benchmark import standing_text
 from conformask.scorers.benchmark import CLEARLY, ScoreBenchmark, warn_if_useless
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
@@ -44,6 +43,7 @@ from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.training.progress import StatusCallback
 from conformask.types import Images, Loss
+from conformask.wording.numbers import rounded_share
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
@@ -165,7 +165,8 @@ def looks_at(
         return benchmark.share(NetworkScorer(network, used_head, card))
 
     def status_callback(network: nn.Module) -> str:
-        return standing_text(share(network), benchmark.oracle)
+        best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
+        return f"hides {rounded_share(share(network))}{best}"
 
     return status_callback, lambda network: share(network) > CLEARLY * packaged
 

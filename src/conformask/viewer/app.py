@@ -13,11 +13,12 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
+from conformask import report
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.masker.sliders import SliderSetting, bound_text, recalibrated_at, sliders
-from conformask.report import pictures as report_pictures
-from conformask.report.views import View
+from conformask.pictures.pixels import HATCH, colors_of
+from conformask.pictures.views import View
+from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_json import to_jsonable
 from conformask.types import Array
 from conformask.viewer.contrast import Contrast, presets
@@ -29,7 +30,7 @@ from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceive
 from conformask.viewer.viewed_image import distances_of, is_measurable
 
 STATIC = Path(__file__).parent / "static"
-PALETTE = Path(report_pictures.__file__).parent / "palette.css"
+PALETTE = Path(report.__file__).with_name("palette.css")
 REFUSED, MISSING, MALFORMED = 400, 404, 422
 
 
@@ -156,7 +157,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "distance": masker.card.loss.distance_label,
         "family": masker.family.settings(),
         "veil": VEIL,
-        "hatch": "#{:02x}{:02x}{:02x}".format(*report_pictures.HATCH),
+        "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
         "upload": {
             "most_bytes": MOST_BYTES,
             "suffixes": SUFFIXES,
@@ -188,7 +189,7 @@ def image(name: str, session: SessionDep) -> Response:
     """Return what the page needs to draw an image."""
     viewed_image, card = session.viewed_image(name), session.masker.card
     collection_image = session.collection_image(name)
-    colors = report_pictures.colors_of(collection_image.header.channels)
+    colors = colors_of(collection_image.header.channels)
     facts = {
         "name": name,
         "size": viewed_image.deep,

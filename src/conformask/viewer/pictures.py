@@ -8,8 +8,8 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.masks.mask_family import Family
-from conformask.report.pictures import as_bytes, gray, heat, in_colors, overlay
-from conformask.report.views import View
+from conformask.pictures.pixels import as_bytes, gray, heat, in_colors, overlay
+from conformask.pictures.views import View
 from conformask.types import Array
 from conformask.viewer.contrast import Contrast
 from conformask.viewer.planes import Part, plane, reduction

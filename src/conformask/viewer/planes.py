@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MissingFileError
+from conformask.pictures.views import Places, Point, View
 from conformask.records.size import Size
-from conformask.report.views import Places, Point, View
 from conformask.types import Array
 
 MOST_PIXELS = 4096**2

@@ -15,18 +15,18 @@ from conformask.deployment.scored_image import level_of, mask_size_by_planes, tr
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
+from conformask.pictures.views import Point, View, select_slices, views_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.report.promise_status import PromiseStatus, broken_status, other_network_status
-from conformask.report.views import Point, View, select_slices, views_of
-from conformask.report.words import measurement_text
+from conformask.report.sliders import PromiseStatus, broken_status, other_network_status
 from conformask.types import Array
 from conformask.viewer.cache import ByteCache
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
 from conformask.viewer.viewed_image import ViewedImage, distance_of, is_measurable, open_image
+from conformask.wording.measurements import measurement_text
 
 OPENED_BYTES = 512 * 2**20
 """Most bytes of scored images that are kept."""

@@ -30,9 +30,9 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.masker.masker import Masker
+from conformask.pictures.views import Places
 from conformask.progress import Tell
 from conformask.records.size import Size
-from conformask.report.views import Places
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.types import Array, Score

@@ -1,17 +1,24 @@
 """Card of a masker, as CARD.md and for a notebook: its promise, the images it covers, and its limits."""
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
+from conformask.pictures import svg
+from conformask.pictures.templates import template
 from conformask.records.card import CalibrationCard
 from conformask.records.size import size_text
-from conformask.report.benchmark import percent_of
-from conformask.report.figures import size_curve
-from conformask.report.promise_status import EXPLORATORY, meaning_of
-from conformask.report.templates import template
-from conformask.report.words import hidden_text, levels, network_label, plural, sizes
+from conformask.wording.numbers import plural, rounded_share
+from conformask.wording.promises import (
+    EXPLORATORY_TEXT,
+    all_hidden_text,
+    meaning_of,
+    network_label,
+)
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
@@ -27,9 +34,9 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
     ]
     if card.exploratory:
-        limits.insert(0, EXPLORATORY.text)
+        limits.insert(0, EXPLORATORY_TEXT)
     if card.hides is not None:
-        limits.insert(0, hidden_text(card.hides))
+        limits.insert(0, all_hidden_text(card.hides))
     limits_text = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 
@@ -41,13 +48,13 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 | | |
 | --- | --- |
-| loss, threshold | {card.loss.label}, {card.threshold:.6g}{levels(card)} |
+| loss, threshold | {card.loss.label}, {card.threshold:.6g}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer} |
 | masks | {card.family["name"]} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
-| hidden | {"unknown" if card.hidden is None else percent_of(card.hidden)} of a calibration image |
+| hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of a calibration image |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |
 
@@ -55,6 +62,12 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 {limits_text}
 """
+
+
+def _levels(card: CalibrationCard) -> str:
+    """Return ", confidence 0.9, delta 0.05": the parameters of a promise besides its threshold."""
+    confidence = "" if card.promise.confidence is None else f", confidence {card.promise.confidence:g}"
+    return confidence + ("" if card.promise.delta is None else f", delta {card.promise.delta:g}")
 
 
 def _tiles_text(card: CalibrationCard) -> str:
@@ -67,19 +80,41 @@ def _tiles_text(card: CalibrationCard) -> str:
 def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[tuple[float, float]]) -> str:
     """Return the card for a notebook: a piece of HTML that takes its colours from the page around it."""
     curve = size_curve(size_by_threshold, card)
-    return template("masker.html").render(
+    return template(Path(__file__).with_name("card.html")).render(
         card=card, rows=_rows(card, scorer), curve=Markup(curve) if curve else None
     )
 
 
+def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> str | None:
+    """Draw mean mask size against threshold, from pairs of them; mark the card's."""
+    curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
+    if len(curve) < 2:
+        return None
+    xs, ys = zip(*curve, strict=True)
+    threshold = card.threshold
+    cost = float(np.interp(threshold, xs, ys))
+    low, high = min(xs[0], threshold), max(xs[-1], threshold)
+    plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
+    titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
+    marks = [
+        svg.axes(plot, f"threshold on {card.loss.label}", "mean mask size"),
+        svg.line(plot, xs, ys, svg.OURS),
+        svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
+        svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
+        svg.points(plot, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
+    ]
+    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
+
+
 def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
     meaning = meaning_of(card)
-    images = f"{plural(card.n_calibration, 'image')} of {sizes(card)}, {plural(card.channels, 'channel')}"
+    sizes = ", ".join(map(size_text, card.sizes))
+    images = f"{plural(card.n_calibration, 'image')} of {sizes}, {plural(card.channels, 'channel')}"
     groups = "" if card.n_groups is None else f", in {plural(card.n_groups, 'group')}"
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{levels(card)}"),
+        ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{_levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"family {card.family['name']}, scorer {scorer}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),

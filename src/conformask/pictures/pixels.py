@@ -1,15 +1,9 @@
-"""Pictures of the gallery: hatched outputs, heat maps, and PNG as data URIs."""
-
-import base64
-import io
-from dataclasses import dataclass
+"""Arrays as pixels of a display: bytes, colours of channels, heat maps, and hatched outputs."""
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
 
 HATCH = (255, 214, 64)
@@ -41,40 +35,6 @@ COLORS = np.array([[0, 1, 1], [1, 1, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0,
 """Colours of more channels, in turn: cyan, yellow, magenta, red, green, blue."""
 SMALL = 160
 """Longest side of an image that is enlarged with visible pixels."""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image ready for the page."""
-
-    label: str
-    alt: str
-    src: str
-    width: int
-    height: int
-    pixelated: bool
-
-
-def pictures(example: Example, longest: int) -> dict[str, Picture]:
-    """Return all pictures of an example, by name: input, truth, output, mask, overlay, error."""
-    small = max(example.y_hat.shape[:2]) <= SMALL
-    panels = {
-        "input": ("Input x", example.x),
-        "truth": ("Truth y", example.y),
-        "output": ("Output ŷ", example.y_hat),
-        "mask": ("Mask m", gray(example.mask)),
-        "error": (error_label(example.error_scale), heat(example.error)),
-    }
-    by_name = {
-        name: picture(label, example.name, array, longest, small) for name, (label, array) in panels.items()
-    }
-    hatched = shrunk_overlay(example.y_hat, example.mask, longest)
-    return by_name | {"overlay": picture("Overlay", example.name, hatched, max(hatched.shape), False)}
-
-
-def error_label(scale: float) -> str:
-    """Return the caption of a picture of the error."""
-    return f"Error |y − ŷ|, 0 to {scale:.2g}"
 
 
 def error_bytes(y: Array, y_hat: Array) -> tuple[Array, float]:
@@ -114,7 +74,7 @@ def overlay(y_hat: Array, mask: Array, density: int = 1) -> Array:
 
 def shrunk_overlay(y_hat: Array, mask: Array, longest: int) -> Array:
     """Draw the overlay for a page that keeps at most `longest` pixels per side, and shows it smaller."""
-    image, shrunk_mask = _shrink(y_hat, longest), _shrink(mask, longest)
+    image, shrunk_mask = shrink(y_hat, longest), shrink(mask, longest)
     return overlay(image, shrunk_mask, density=max(1, round(2 * max(image.shape[:2]) / longest)))
 
 
@@ -137,33 +97,8 @@ def heat(error: Array) -> Array:
     return colors
 
 
-def heat_gradient() -> str:
-    """Return the colour map as a CSS gradient, for the legend."""
-    stops = ", ".join(f"rgb({r:.0f} {g:.0f} {b:.0f})" for r, g, b in INFERNO)
-    return f"linear-gradient(to right, {stops})"
-
-
-def data_uri(image: Array) -> str:
-    """Encode a uint8 image, (H, W) or (H, W, 3), as a PNG inside a URI."""
-    return "data:image/png;base64," + base64.b64encode(png(Image.fromarray(image.squeeze()))).decode("ascii")
-
-
-def png(image: Image.Image) -> bytes:
-    """Return the content of a PNG file, which names conformask as its software."""
-    buffer, info = io.BytesIO(), PngInfo()
-    info.add_text("Software", "conformask")
-    image.save(buffer, "PNG", pnginfo=info)
-    return buffer.getvalue()
-
-
-def picture(label: str, name: str, image: Array, longest: int, pixelated: bool) -> Picture:
-    """Make a picture of a uint8 image, no side longer than `longest`, described as the label of the name."""
-    image = _shrink(image, longest)
-    height, width = image.shape[:2]
-    return Picture(label, f"{label} of {name}", data_uri(image), width, height, pixelated)
-
-
-def _shrink(image: Array, longest: int) -> Array:
+def shrink(image: Array, longest: int) -> Array:
+    """Return the image with no side longer than `longest`, averaged where it has more pixels."""
     height, width = image.shape[:2]
     scale = longest / max(height, width)
     if scale >= 1:

@@ -1,6 +1,7 @@
 """Texts on the quality of a score: how much its masks hide."""
 
 from conformask.records.selection import ScoreComparison
+from conformask.wording.numbers import rounded_share
 
 LABELS = {
     "packaged": "of the packaged score",
@@ -16,10 +17,9 @@ def comparison_text(comparison: ScoreComparison) -> str:
     shares_by_label = {
         label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others
     }
-    shares = ", ".join(f"{label} {percent_of(share)}" for label, share in shares_by_label.items())
-    best = (
-        "" if comparison.oracle is None else f"the best possible masks hide {percent_of(comparison.oracle)}, "
-    )
+    shares = ", ".join(f"{label} {rounded_share(share)}" for label, share in shares_by_label.items())
+    oracle = comparison.oracle
+    best = "" if oracle is None else f"the best possible masks hide {rounded_share(oracle)}, "
     correlation = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
         f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
@@ -31,17 +31,6 @@ def comparison_text(comparison: ScoreComparison) -> str:
 def hidden_text(comparison: ScoreComparison) -> str:
     """Return the hidden share, and its interval over nine of ten sets of such images."""
     if comparison.interval is None:
-        return percent_of(comparison.hidden)
-    low, high = map(percent_of, comparison.interval)
-    return f"{percent_of(comparison.hidden)} ({low} to {high})"
-
-
-def standing_text(hidden: float, oracle: float | None) -> str:
-    """Return how much a score's masks hide while it trains, in few words."""
-    best = "" if oracle is None else f", best {percent_of(oracle)}"
-    return f"hides {percent_of(hidden)}{best}"
-
-
-def percent_of(hidden: float) -> str:
-    """Format a measured share as a whole percentage, below a tenth with one decimal."""
-    return f"{100 * hidden:.{1 if hidden < 0.1 else 0}f}\N{NO-BREAK SPACE}%"
+        return rounded_share(comparison.hidden)
+    low, high = map(rounded_share, comparison.interval)
+    return f"{rounded_share(comparison.hidden)} ({low} to {high})"

@@ -4,8 +4,8 @@ import nibabel
 import numpy as np
 import pytest
 
+from conformask.pictures.views import planes_of, select_slices
 from conformask.records.geometry import Geometry, affine_of
-from conformask.report.views import planes_of, select_slices
 
 SIDES = {"R": 5, "A": 6, "S": 7}
 """Voxels from left to right, from posterior to anterior, from inferior to superior."""

@@ -1,4 +1,4 @@
-"""Slider limits and the promise at a slider position, in the words of the report."""
+"""Sliders of a viewer: their limits, the promise at a setting, and how far it can be relied on."""
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
@@ -7,17 +7,67 @@ from functools import partial
 import numpy as np
 
 from conformask.calibration import ScoredBatch
+from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
-from conformask.report.promise_status import PromiseStatus, meaning_of, promise_status
-from conformask.report.words import figure, headline, percent
+from conformask.records.card import CalibrationCard
+from conformask.wording.numbers import figure, percent
+from conformask.wording.promises import (
+    EXPLORATORY_TEXT,
+    all_hidden_text,
+    headline,
+    meaning_of,
+)
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
 """Quantiles of the losses without a mask, as ends of the threshold slider."""
 ROOM = 10.0
 """Factor below the lower quantile at which the slider starts: masks there are nearly closed."""
+
+
+@dataclass(frozen=True)
+class PromiseStatus:
+    """Degree to which a promise can be relied on."""
+
+    name: str
+    """Class of the style sheet: calibrated, simultaneous, exploratory, hidden, impossible or broken."""
+    title: str
+    text: str
+
+
+CALIBRATED = PromiseStatus(
+    "calibrated",
+    "As calibrated",
+    "As far as this folder knows, the promise was fixed before a calibration image was looked at.",
+)
+SIMULTANEOUS = PromiseStatus(
+    "simultaneous",
+    "Simultaneous",
+    "One promise for every declared threshold and every confidence at once: it holds wherever they are set, "
+    "before or after looking.",
+)
+EXPLORATORY = PromiseStatus("exploratory", "Exploratory", EXPLORATORY_TEXT)
+
+
+def broken_status(text: str) -> PromiseStatus:
+    """Return the standing of a promise that images with truth contradict."""
+    return PromiseStatus("broken", "Broken here", text)
+
+
+def other_network_status(text: str) -> PromiseStatus:
+    """Return the standing of a promise for images that another network made."""
+    return PromiseStatus("broken", "Not about these images", f"{text}. Nothing is promised for them.")
+
+
+def promise_status(card: CalibrationCard) -> PromiseStatus:
+    """Return the standing: everything hidden, changed afterwards, covering all settings, or as calibrated."""
+    if card.hides is not None:
+        return PromiseStatus("hidden", "Everything is hidden", all_hidden_text(card.hides))
+    if card.exploratory:
+        return EXPLORATORY
+    return SIMULTANEOUS if isinstance(card.promise.resolve().certainty, Simultaneous) else CALIBRATED
 
 
 @dataclass(frozen=True)

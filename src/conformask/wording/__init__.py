@@ -1,0 +1,1 @@
+"""Numbers, promises and measurements in words; neither torch nor pages."""

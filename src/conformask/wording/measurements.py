@@ -1,0 +1,109 @@
+"""Measurements of masks in use, in sentences: whether the promise was kept, and what changed."""
+
+from collections.abc import Iterable
+
+from conformask.conformal.units import Unit
+from conformask.records.card import CalibrationCard
+from conformask.records.change import Change
+from conformask.records.evaluation import Evaluation, Measurement
+from conformask.records.network import Caveat
+from conformask.records.stream_status import StreamStatus
+from conformask.wording.numbers import figure, interval_text, percent, plural, share
+from conformask.wording.promises import promised_share
+
+
+def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
+    """Return the measurement on images with truth, beside what was promised for them."""
+    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    images = plural(measurement.n, unit.singular)
+    if confidence is None:
+        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
+        promise = f"at most {figure(card.threshold)}"
+    else:
+        interval = interval_text(measurement.coverage_interval)
+        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        promise = f"at least {percent(confidence)}"
+    if caveat is not None and caveat.other:
+        return f"Measured: {finding}."
+    if measurement.broken:
+        warning = "Chance alone does not explain this: do not rely on these masks."
+        return f"BROKEN: {finding}; {promise} was promised. {warning}"
+    if confidence is None or measurement.p_worse is None:
+        return f"Measured: {finding}; the promise was {promise}."
+    above = measurement.coverage_interval[0] > confidence
+    ending = ", better than promised" if above else expectation_text(confidence)
+    return f"{promised_and_measured(confidence, measurement, images, unit)}{ending}."
+
+
+def promised_and_measured(
+    confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit
+) -> str:
+    """Return promise and measurement, in this order, so that neither is read as the other."""
+    return (
+        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
+        f"({interval_text(measurement.coverage_interval)})"
+    )
+
+
+def expectation_text(confidence: float) -> str:
+    """Return the clause of a measurement that chance explains."""
+    return f", as expected of a promise of {percent(confidence)}"
+
+
+def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
+    """Return whether a batch of new images looks like the calibration images."""
+    p_text = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
+    if shifted:
+        return (
+            f"SHIFTED: these images do not look like the calibration images ({p_text}). The promise does "
+            "not cover them: calibrate on images like these."
+        )
+    return f"No shift is seen in scores and mask sizes ({p_text})."
+
+
+def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
+    """Return how images differ from the calibration images, separately for x and y_hat."""
+    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
+    for change in changes:
+        texts[change.role].append(change.text)
+    if not any(texts.values()):
+        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
+    by_role = "; ".join(
+        f"{role} {', '.join(descriptions) or 'as before'}" for role, descriptions in texts.items()
+    )
+    return f"What changed in {images}: {by_role}."
+
+
+def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
+    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
+    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    level = f"level {status.level:g}"
+    lines = []
+    if confidence is not None and status.failure_evidence is not None and status.n_judged:
+        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
+        limit, odds = (
+            status.most_failing or 1 - confidence,
+            f"odds {figure(status.failure_evidence)} to 1",
+        )
+        by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
+        evidence = (
+            f"{odds} that more than {share(limit)} fail{by_chance if limit > 1 - confidence else ''}; {level}"
+        )
+        lines.append(
+            f"BROKEN: {finding}, at most {percent(1 - confidence)} was promised ({evidence}). Do not rely on "
+            "these masks."
+            if status.failing
+            else f"Measured: {finding}; at most {percent(1 - confidence)} was promised ({evidence})."
+        )
+    odds = f"odds {figure(status.evidence)} to 1, {level}"
+    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
+    if status.shifted:
+        lines.append(
+            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
+            "promise does not cover them: calibrate on images like these."
+        )
+    else:
+        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
+    if status.changes is not None:
+        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
+    return lines

@@ -1,0 +1,116 @@
+"""Promises in sentences: what one says, what it leaves open, and whether it is about given images."""
+
+from dataclasses import dataclass
+
+from conformask.conformal.certainty import Marginal
+from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.promise import Promise
+from conformask.conformal.statements import Coverage
+from conformask.records.card import CalibrationCard
+from conformask.records.network import Caveat, Network
+from conformask.wording.numbers import percent
+
+NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
+ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
+EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
+EXPLORATORY_TEXT = (
+    "The promise, or the set of images that it rests on, was changed after a calibration on the same "
+    "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
+    "choose another threshold or confidence afterwards, use the guarantee simultaneous."
+)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Two sentences on a promise; {c} stands for the confidence."""
+
+    holds: str
+    """The event that is promised."""
+    silent: str
+    """The events that are not promised."""
+
+
+def meaning(promise: Guarantee) -> Meaning:
+    """Return sentences on what a promise covers and what it leaves open."""
+    population = promise.population
+    beginning = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
+    if promise.delta is not None and population.by_itself:
+        beginning = _capital(population.by_itself) + beginning[0].lower() + beginning[1:]
+    ending = promise.certainty.ends + population.ends + promise.lam.ends
+    holds = beginning + _event_text(promise) + ending + "."
+    return Meaning(holds + NO_MODEL, f"Not {_unpromised_text(promise)}; {ELSEWHERE}")
+
+
+def _event_text(promise: Guarantee) -> str:
+    statement, unit = promise.statement, promise.unit
+    within = promise.population.within if promise.delta is None else ""
+    if not isinstance(statement, Coverage):
+        return within + statement.event.format(mean=unit.mean)
+    if isinstance(promise.certainty, Marginal) and not within:
+        return f"in at least {{c}} of these draws {unit.new} meets the threshold"
+    return f"{within}{unit.share_of} meet the threshold"
+
+
+def _unpromised_text(promise: Guarantee) -> str:
+    statement, population, conditional = promise.statement, promise.population, promise.delta is not None
+    at_once = ["for all categories at once"] if conditional and population.by_itself else []
+    if not isinstance(statement, Coverage):
+        return _join_alternatives([statement.silent, *at_once])
+    this_set = [] if conditional else ["for this one calibration set"]
+    return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
+
+
+def _join_alternatives(phrases: list[str]) -> str:
+    """Join the parts as "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def meaning_of(card: CalibrationCard) -> Meaning:
+    """Return what the promise says, and what it does not say."""
+    share, sentences = card.promise.confidence, meaning(card.promise.resolve())
+    confidence = "" if share is None else percent(share)
+    silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
+    return Meaning(sentences.holds.format(c=confidence), f"{silent} {card.loss.caveat or ''}".rstrip())
+
+
+def promised_share(promise: Promise) -> float | None:
+    """Return the promised share of images within the threshold; None if the promise is about a mean."""
+    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
+
+
+def headline(card: CalibrationCard) -> str:
+    """Return the promise in one sentence."""
+    unit, confidence = card.promise.resolve().unit, card.promise.confidence
+    limit = card.loss.limit(f"{card.threshold:.4g}")
+    if promised_share(card.promise) is not None:
+        start = unit.headline.format(c=percent(confidence or 0.0))
+    elif confidence is not None:
+        start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
+    else:
+        start = f"On average {unit.on_average}"
+    return f"{start}, {limit}."
+
+
+def all_hidden_text(hides: str) -> str:
+    """Return the text for masks that hide everything because nothing less keeps the promise."""
+    return (
+        f"Only hiding {hides} completely keeps this promise: that it is kept says nothing about the network."
+    )
+
+
+def promised_here(promise: str, caveat: Caveat | None) -> str:
+    """Return the promise, or a note that there is none for images that another network made."""
+    if caveat is None or not caveat.other:
+        return promise
+    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
+def network_label(network: Network | None) -> str:
+    """Return the network's name and the start of its fingerprint."""
+    if network is None:
+        return "unknown"
+    return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
