@@ -34,11 +34,8 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
 def test_a_score_for_each_loss(conformask, own: Path) -> None:
     tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
     record = conformask(*tokens, "--width", "4", "--epochs", "1", "--json").record
-    assert (record["scorer"], record["loss"]["over"], record["loss"]["tolerance"]) == (
-        "error",
-        "missed",
-        0.05,
-    )
+    loss = record["loss"]
+    assert (record["scorer"], loss["over"], loss["tolerance"]) == ("error", "missed", 0.05)
     chosen = conformask("thresholds", own / "missed")
     assert "What a threshold on missed(l1 > 0.05) would mean" in chosen.out
     promise = conformask(

@@ -79,7 +79,7 @@ def test_what_lies_there_in_the_end(masker: Masker, data: Path, tmp_path: Path) 
     for row, triplet in zip(found, test, strict=True):
         mask = masker(triplet.x[0], triplet.y_hat[0])
         distance = np.mean(mask.astype(float) * np.abs(triplet.truth()[0].astype(float) - triplet.y_hat[0]))
-        assert float(row["distance"]) == pytest.approx(distance, rel=1e-5)
+        assert float(row["loss"]) == pytest.approx(distance, rel=1e-5)
         assert row["within"] == str(bool(distance <= 0.03 * (1 + 1e-6)))
         assert float(row["mask_size"]) == pytest.approx(1 - mask.mean(), abs=1e-6)
     assert written.measurement is not None
@@ -222,7 +222,7 @@ def test_without_truth_nothing_is_measured(masker: Masker, data: Path, tmp_path:
     shutil.rmtree(data / "y")
     written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     assert written.measurement is None
-    assert {(row["distance"], row["within"]) for row in rows(tmp_path / "out")} == {("", "")}
+    assert {(row["loss"], row["within"]) for row in rows(tmp_path / "out")} == {("", "")}
 
 
 def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:

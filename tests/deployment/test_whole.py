@@ -215,7 +215,7 @@ def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch
     masker = cm.calibrate(scorer, triplets(10, 0, (90, 80), 3), **how)
     x, y_hat, y = arrays(1, 9, (140, 100), 3)
     (image,) = whole.whole_images(masker, Triplets.from_arrays(x, y_hat, y)).values()
-    found = whole.write_whole(masker, image, tmp_path / "mask.tif").distance
+    found = whole.write_whole(masker, image, tmp_path / "mask.tif").loss
     mask = mask_of(tmp_path / "mask.tif")
     assert ((mask > 0.1) & (mask < 0.9)).any()
     assert found == pytest.approx(np.mean((mask[..., None] * (y[0] - y_hat[0])) ** 2), rel=1e-3)

@@ -294,7 +294,7 @@ def shifted(a: Tensor, b: Tensor) -> Tensor:
 
 
 def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
-    with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 between two fully masked images"):
+    with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 for fully masked images"):
         made(
             masker.card.promise.guarantee,
             threshold=0.2,

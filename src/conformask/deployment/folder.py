@@ -24,13 +24,13 @@ SIZES_OF = f"{OWN_NAME}.sizes-"
 
 @dataclass(frozen=True)
 class MaskRow:
-    """A line of sizes.csv; distance and within are empty where the truth is not known."""
+    """A line of sizes.csv; loss and within are empty where the truth is not known."""
 
     name: str
     mask_size: float
     source: str
     """Hash of the image as it was masked."""
-    distance: float | None = None
+    loss: float | None = None
     """Loss under the mask."""
     within: bool | None = None
     """True if the loss meets the threshold."""
@@ -153,12 +153,14 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: MaskRow) -> list[str]:
-    measures = ["" if value is None else str(value) for value in (line.distance, line.within, line.bound)]
+    measures = ["" if value is None else str(value) for value in (line.loss, line.within, line.bound)]
     return [line.name, f"{line.mask_size:.6f}", line.source, *measures]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
-    size, distance = float(row["mask_size"]), float(row["distance"]) if row["distance"] else None
+    loss = row["loss"] if "loss" in row else row["distance"]  # distance: up to conformask 0.2
     within = {"": None, "True": True, "False": False}[row["within"]]
     bound = float(row["bound"]) if row["bound"] else None
-    return MaskRow(row["name"], size, row["source"], distance, within, bound)
+    return MaskRow(
+        row["name"], float(row["mask_size"]), row["source"], float(loss) if loss else None, within, bound
+    )

@@ -195,7 +195,7 @@ class _Work:
         is_there = self.places[name].exists() or (joined_path is not None and joined_path.exists())
         if line is None or not (is_there and self._overlay(name).exists()):
             return False
-        return line.source == self._source(name) and (line.distance is not None or not self._is_measured)
+        return line.source == self._source(name) and (line.loss is not None or not self._is_measured)
 
     def write(self, unfinished: Sequence[int], process: int, processes: int) -> None:
         """Write masks, overlays and lines for this process's share of the images at these places.
@@ -221,16 +221,14 @@ class _Work:
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category)
-        masks, bounds, distances = masker.open(item), masker.bounds_of(item), None
+        masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
         if self._is_measured:
-            distances = loss_under(masker.loss, masks, on_device).double().tolist()
-        return _MaskedBatch(
-            batch, masks.cpu().numpy(), distances, None if bounds is None else bounds.tolist()
-        )
+            losses = loss_under(masker.loss, masks, on_device).double().tolist()
+        return _MaskedBatch(batch, masks.cpu().numpy(), losses, None if bounds is None else bounds.tolist())
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:
         """Write masks, overlays and lines of the images with these names; return the batch."""
-        batch, distances, bounds = masked.batch, masked.distances, masked.bounds
+        batch, losses, bounds = masked.batch, masked.losses, masked.bounds
         for index, name in enumerate(batch.names):
             if name not in names:
                 continue
@@ -241,7 +239,7 @@ class _Work:
             write_blocks(self.places[name], mask.shape, blocks, self._source_image(name, geometry))
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
-            measures = (None if values is None else values[index] for values in (distances, bounds))
+            measures = (None if values is None else values[index] for values in (losses, bounds))
             self.folder.add(self._line(name, size, *measures))
         return batch
 
@@ -249,7 +247,7 @@ class _Work:
         self.folder.check_claimed()
         summary = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
-        self.folder.add(self._line(image.name, summary.size, summary.distance))
+        self.folder.add(self._line(image.name, summary.size, summary.loss))
 
     def write_segmentations(self, level: float) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
@@ -258,10 +256,10 @@ class _Work:
             with atomic_write(path) as temporary:
                 write_segmentation(temporary, mask, self._source_image(name, None), level)
 
-    def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> MaskRow:
+    def _line(self, name: str, size: float, loss: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
-        within = None if distance is None else bool(meets_threshold(np.array([distance]), threshold)[0])
-        return MaskRow(name, size, self._source(name), distance, within, bound)
+        within = None if loss is None else bool(meets_threshold(np.array([loss]), threshold)[0])
+        return MaskRow(name, size, self._source(name), loss, within, bound)
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
@@ -284,7 +282,7 @@ class _MaskedBatch:
 
     batch: Batch
     masks: Array
-    distances: list[float] | None
+    losses: list[float] | None
     bounds: list[float] | None
 
 
@@ -344,11 +342,11 @@ def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array
 
 def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
     """Return how the masks agree with the promise, if every one of them was measured; else None."""
-    distances = [line.distance for line in lines if line.distance is not None]
-    if len(distances) < len(lines):
+    losses = [line.loss for line in lines if line.loss is not None]
+    if len(losses) < len(lines):
         return None
     groups, categories = np.array(work.triplets.groups), np.array(work.triplets.categories)
-    return measurement_of(work.masker, np.array(distances), groups, categories)
+    return measurement_of(work.masker, np.array(losses), groups, categories)
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:

@@ -62,7 +62,7 @@ class WrittenMask:
 
     size: float
     """Mask size, mean(1 - m)."""
-    distance: float | None
+    loss: float | None
     """Loss under the mask; None unless the truth is known and the loss can be summed over blocks (lp)."""
     y_hat: Array
     """Overview of y_hat, (C, *space)."""
@@ -234,9 +234,9 @@ class _BlockwiseMask:
     @property
     def summary(self) -> WrittenMask:
         header = self._image.y_hat.header
-        distance = None if self._exponent is None else self._loss_sum / header.values
+        loss = None if self._exponent is None else self._loss_sum / header.values
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, distance, self._y_hat.image, self._mask.image)
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image)
 
     def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
         """Return the sum of m^p |y - y_hat|^p over a block."""

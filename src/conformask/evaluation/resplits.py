@@ -88,8 +88,8 @@ def resplit(
     if not masker.loss.monotone:
         measured_met = met[:, columns[:MEASURED]]
     else:
-        distances = _measured(masker, (calibration, test), lambdas[:MEASURED])
-        measured_met = meets_threshold(distances, masker.card.threshold)
+        losses = _measured(masker, (calibration, test), lambdas[:MEASURED])
+        measured_met = meets_threshold(losses, masker.card.threshold)
     return Resplits(
         measured=np.array(
             [measured_met[rest, column].mean() for column, (_, rest) in enumerate(splits[:MEASURED])]
@@ -116,8 +116,8 @@ def _measured(
     masker: Masker, parts: tuple[Triplets, Triplets], lambdas: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     items = (item for part in parts for item in scored(masker.scorer, part, "resplits"))
-    distances = [measured_curves(item, masker.family, masker.loss, lambdas)[0] for item in items]
-    return np.concatenate(distances)
+    losses = [measured_curves(item, masker.family, masker.loss, lambdas)[0] for item in items]
+    return np.concatenate(losses)
 
 
 def _splits(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:

@@ -88,19 +88,19 @@ def _independent(promise: Guarantee, n: int, group: Array | None) -> None:
         )
 
 
-def closed_masks_pass(distances: Float[np.ndarray, "n"], threshold: float, distance: str) -> None:
-    """Refuse a distance that exceeds the threshold even where everything is masked.
+def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: str) -> None:
+    """Refuse a loss that exceeds the threshold even where everything is masked.
 
     Every promise relies on closed masks as a fallback.
 
     Raises:
-        CalibrationError: one of these distances of fully masked images exceeds the threshold.
+        CalibrationError: one of these losses of fully masked images exceeds the threshold.
     """
-    if not meets_threshold(distances, threshold).all():
+    if not meets_threshold(losses, threshold).all():
         raise CalibrationError(
-            f"distance {distance!r} is {distances.max():.4g} between two fully masked images, above the "
-            f"threshold {threshold:.4g}: no mask could meet it; use a distance that is 0 between equal "
-            "images, or raise the threshold"
+            f"loss {loss!r} is {losses.max():.4g} for fully masked images, above the "
+            f"threshold {threshold:.4g}: no mask could meet it; use one that is 0 where all is "
+            "hidden, or raise the threshold"
         )
 
 
@@ -115,13 +115,13 @@ def hidden_by(rule: Rule) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(hidden)}"
 
 
-def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, distance: str) -> None:
+def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, loss: str) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
-    hides, claim = hidden_by(rule), f"{promise.claim(distance, seen.threshold)} ({promise.name})"
+    hides, claim = hidden_by(rule), f"{promise.claim(loss, seen.threshold)} ({promise.name})"
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:

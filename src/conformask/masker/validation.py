@@ -43,28 +43,28 @@ class PromiseTest:
 
 def measurement_of(
     masker: Masker,
-    distances: PerImage,
+    losses: PerImage,
     groups: Labels,
     categories: Labels | None = None,
     level: float = LEVEL,
 ) -> Measurement:
     """Summarise the losses of images with truth and compare them with the promise; see `agreement`."""
     promise = masker.guarantee
-    met = meets_threshold(distances, masker.card.threshold)
+    met = meets_threshold(losses, masker.card.threshold)
     coverage, interval = promise.unit.coverage(met, groups)
-    held = compare_with_promise(masker, distances, groups, categories)
+    held = compare_with_promise(masker, losses, groups, categories)
     return Measurement(
-        n=len(np.unique(groups)) if promise.unit.is_group else len(distances),
+        n=len(np.unique(groups)) if promise.unit.is_group else len(losses),
         coverage=coverage,
         coverage_interval=interval,
-        mean_loss=float(distances.mean()),
+        mean_loss=float(losses.mean()),
         p_worse=None if held.tails is None else held.tails.worse,
         broken=held.broken(level),
     )
 
 
 def compare_with_promise(
-    masker: Masker, distances: PerImage, groups: Labels, categories: Labels | None = None
+    masker: Masker, losses: PerImage, groups: Labels, categories: Labels | None = None
 ) -> PromiseTest:
     """Compare the losses of images with the promise.
 
@@ -73,11 +73,11 @@ def compare_with_promise(
     has to be drawn from curves and none are stored.
     """
     promise, threshold = masker.guarantee, masker.card.threshold
-    losses, allowed = promise.statement.losses(distances, threshold), promise.statement.allowed(threshold)
+    bounded, allowed = promise.statement.losses(losses, threshold), promise.statement.allowed(threshold)
     if isinstance(promise.population, EachCategory):
-        return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
-    of_units = promise.unit.losses(losses, groups)
-    loss = float(of_units.mean() if promise.by_group else losses.mean())
+        return _worst_category(masker, bounded, allowed, groups, np.asarray(categories))
+    of_units = promise.unit.losses(bounded, groups)
+    loss = float(of_units.mean() if promise.by_group else bounded.mean())
     return PromiseTest(loss, allowed, _tails(masker, of_units))
 
 

@@ -142,7 +142,7 @@ def monitor(
         p_value=min(1.0, len(comparisons) * min(comparison.p_value for comparison in comparisons)),
         level=level,
         changes=None,
-        measurement=None if measures.distances is None else _measured(masker, new, measures.distances, level),
+        measurement=None if measures.losses is None else _measured(masker, new, measures.losses, level),
         caveat=measures.caveat,
     )
     if not result.shifted or measures.appearance is None:
@@ -151,8 +151,8 @@ def monitor(
     return replace(result, changes=changes_of(old_appearance, new_appearance[first], level))
 
 
-def _measured(masker: Masker, new: Triplets, distances: Float[np.ndarray, "n"], level: float) -> Measurement:
-    return measurement_of(masker, distances, np.array(new.groups), np.array(new.categories), level)
+def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], level: float) -> Measurement:
+    return measurement_of(masker, losses, np.array(new.groups), np.array(new.categories), level)
 
 
 def _compare(name: str, old: Array, new: Array) -> Comparison:

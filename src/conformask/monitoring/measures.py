@@ -38,7 +38,7 @@ class Measures:
     """Measures of all new images."""
     appearance: tuple[Float[np.ndarray, "n 2 4"], Float[np.ndarray, "k 2 4"]] | None
     """Appearance of the same calibration images and the new ones; None where the calibration kept none."""
-    distances: Float[np.ndarray, "k"] | None
+    losses: Float[np.ndarray, "k"] | None
     """Losses under the masks; None without truth."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
@@ -94,7 +94,7 @@ def measures_of(
         calibration=old_measures[first],
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
-        distances=measures.get("distance"),
+        losses=measures.get("loss"),
         caveat=caveat,
     )
 
@@ -113,7 +113,7 @@ def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
     if item.batch.y is None:
         return measures
     loss = loss_under(masker.loss, masker.open(item), item.batch)
-    return measures | {"distance": loss.detach().double().cpu().numpy()}
+    return measures | {"loss": loss.detach().double().cpu().numpy()}
 
 
 def _grid_points(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
