@@ -44,8 +44,8 @@ from torch import Tensor
 
 from conformask.calibration import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.conformal.crossing import between_grid_points
+from conformask.conformal.lambdas import quantile_regression
 from conformask.conformal.order import marginal_rank, smallest
-from conformask.conformal.quantile_regression import quantile_regression
 from conformask.data.triplets import Triplets
 from conformask.losses import loss
 from conformask.masks.difficulty import KAPPA

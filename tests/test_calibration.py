@@ -24,9 +24,9 @@ from conformask.calibration import (
     measures,
     size_at,
 )
-from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing, meets_threshold
 from conformask.conformal.presets import guarantee
+from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.mean import Mean

@@ -10,10 +10,9 @@ from promises import CONFIDENCE, Deploy, falls_short
 from worlds import THRESHOLD
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import conditional_mean, expected, marginal
-from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.rules import ConstantLambda, ImageCovariates
 from conformask.conformal.statements import tail_risk
 from conformask.records.curves import Curves
 from simulation import simulated

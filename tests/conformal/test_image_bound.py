@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conformask.conformal.image_bound import calibrated_bound, fit_loss_quantile
-from conformask.conformal.quantile_regression import LogLinear
+from conformask.conformal.lambdas import LogLinear
 from conformask.records.curves import Curves
 
 CONFIDENCE, DRAWS = 0.9, 600

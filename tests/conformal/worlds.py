@@ -13,8 +13,8 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import first_crossing, meets_threshold
+from conformask.conformal.rules import ImageCovariates
 from conformask.records.curves import Curves
 
 THRESHOLD = 0.1

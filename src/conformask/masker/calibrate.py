@@ -14,10 +14,10 @@ from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, m
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
-from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.formats.header import Header
 from conformask.data.scan import DatasetSummary, columns_of, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others

@@ -14,16 +14,15 @@ from torch import Tensor
 
 from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise, stated_promise
-from conformask.conformal.quantile_regression import LogLinear
-from conformask.conformal.rules import Rule
+from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.integrity import Components
