@@ -18,7 +18,7 @@ from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.report.words import stream_text
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import selection_record
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets
 

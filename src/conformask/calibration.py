@@ -15,10 +15,9 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.mean import Mean
-from conformask.losses.sums import Sums
-from conformask.masks.bisection import LARGEST, SMALLEST, largest_lambda
-from conformask.masks.mask_family import Family
+from conformask.losses.map_loss import Sums
+from conformask.losses.means import Mean
+from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
 from conformask.records.curves import Curves
 from conformask.types import Array, Batch, Images, Loss, LossOfImages, PerImage, Score
 

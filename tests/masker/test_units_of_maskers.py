@@ -23,8 +23,8 @@ from conformask.records.evaluation import Evaluation
 from conformask.report.page import render
 from conformask.report.promise_status import meaning_of
 from conformask.report.words import headline, measurement_text, numbers
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from stated import calibrated
 from synthetic_triplets import scale_of, triplets
 

@@ -14,9 +14,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.report.pictures import as_bytes
 from conformask.report.words import headline
 from conformask.viewer.app import application
-from conformask.viewer.cache import ByteCache
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
-from conformask.viewer.session import Session
+from conformask.viewer.session import ByteCache, Session
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

@@ -59,8 +59,7 @@ from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import scored
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import scored, selection_record
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array

@@ -12,11 +12,7 @@ from torch import Tensor
 
 from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
-from conformask.masks.boundary import up_to
 from conformask.masks.curves import boundary_curve, of_each_image, saturating_curve
-from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
-from conformask.masks.graph import rounded_down as rounded_down_in_graph
-from conformask.masks.graph import shares_in_graph, within_noise
 from conformask.masks.kernels import (
     DIGITS,
     LARGEST,
@@ -31,6 +27,16 @@ from conformask.masks.kernels import (
     rounded_down,
     saturating_within,
     selection,
+)
+from conformask.masks.levels import (
+    KAPPA,
+    check_kappa,
+    rounded_down_in_graph,
+    shares,
+    shares_in_graph,
+    spent,
+    up_to,
+    within_noise,
 )
 from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Search, StreamingLevel, flat

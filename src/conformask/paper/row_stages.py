@@ -43,7 +43,7 @@ from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import selection_record
 from conformask.scorers.stored import load_scorer
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json

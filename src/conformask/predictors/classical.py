@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from conformask.errors import InvalidArgumentError
-from conformask.tasks.completion import Completion
-from conformask.tasks.super_resolution import SuperResolution
+from conformask.tasks import Completion, SuperResolution
 from conformask.types import Array, Images, Task
 
 

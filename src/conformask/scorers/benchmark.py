@@ -24,8 +24,7 @@ from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.curves import ScoreComparison
 from conformask.report.benchmark import hidden_text
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.untrained import Untrained
 from conformask.types import Array, Images, Loss
